@@ -1,0 +1,248 @@
+"""Every parameter of a model, read once: names, shape, role with evidence, and what the model itself asks for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from torchdecay.errors import PlanError, repr_quoted
+from torchdecay.plan import roles
+from torchdecay.plan.names import Place, canonical_keys, places
+from torchdecay.plan.parameters import KINDS, Parameter
+
+BUFFERS = frozenset({"running_mean", "running_var", "num_batches_tracked", "inv_freq", "n_averaged"})
+"""Names in a checkpoint that torch and its users keep for buffers."""
+
+NO_DECAY_TAGS = ("_no_weight_decay", "no_weight_decay", "_no_reinit")
+
+
+def census(model: nn.Module | Mapping[str, Tensor]) -> tuple[Parameter, ...]:
+    """Read a model's parameters, trainable and frozen, each distinct tensor once.
+
+    Wrappers are seen through (torch.compile, DDP, FSDP, checkpoint wrappers, AveragedModel, PEFT); a tied tensor has
+    all its names, the first one as in `named_parameters`. No code of the model runs but its `no_weight_decay()` and
+    `no_weight_decay_keywords()`.
+
+    Args:
+        model: a module, on any device, meta included; or name → tensor, a checkpoint: then roles come from names and
+            shapes only, and more of them are "unknown".
+
+    Returns:
+        One `Parameter` per tensor, in the order of `named_parameters`.
+
+    Raises:
+        PlanError: for what is neither, and for a lazy model that has not seen a batch yet.
+
+    Example:
+        >>> from torch import nn
+        >>> [(p.name, p.role) for p in census(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)))]
+        [('0.weight', 'weight'), ('0.bias', 'bias'), ('1.weight', 'norm'), ('1.bias', 'norm')]
+    """
+    if isinstance(model, nn.Module):
+        return _census_of_module(model)
+    if isinstance(model, Mapping):
+        return _census_of_tensors(model)
+    raise PlanError(
+        f"A plan needs a model, not {type(model).__module__}.{type(model).__qualname__}.",
+        "Roles come from the modules that own the parameters.",
+        "Pass the nn.Module, or a mapping from names to tensors.",
+    )
+
+
+def parameters_by_name(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Canonical name → parameter; a tied parameter stands under all its names.
+
+    Args:
+        model: any module, wrapped or not.
+    """
+    return {name: tensor for name, _, _, tensor in _occurrences(model)}
+
+
+def names_of(model: nn.Module) -> dict[int, str]:
+    """`id(parameter)` → its first canonical name, in the order of `named_parameters`."""
+    found: dict[int, str] = {}
+    for name, _, _, tensor in _occurrences(model):
+        found.setdefault(id(tensor), name)
+    return found
+
+
+def _occurrences(model: nn.Module) -> Iterator[tuple[str, Place, str, nn.Parameter]]:
+    """(canonical name, place, attribute, parameter) for every name of every parameter."""
+    taken: dict[str, nn.Parameter] = {}
+    for place in places(model):
+        for attribute, tensor in place.module._parameters.items():
+            if tensor is None:
+                continue
+            name = f"{place.path}.{attribute}" if place.path else attribute
+            if taken.setdefault(name, tensor) is not tensor:
+                name = f"{place.raw}.{attribute}"
+                taken[name] = tensor
+            yield name, place, attribute, tensor
+
+
+def _census_of_module(model: nn.Module) -> tuple[Parameter, ...]:
+    uses: dict[int, dict[str, roles.Site]] = {}
+    for name, place, attribute, tensor in _occurrences(model):
+        if is_lazy(tensor):
+            raise PlanError(
+                f"{repr_quoted(name)} is a lazy parameter that has no shape yet.",
+                "Its role depends on its shape, and an optimizer could not hold it either.",
+                "Run one batch through the model first, then make the plan.",
+            )
+        sites = uses.setdefault(id(tensor), {})
+        if name not in sites:
+            sites[name] = roles.site_at(place, attribute, tensor)
+    return tuple(_parameters(uses.values(), exemptions(model)))
+
+
+def _census_of_tensors(tensors: Mapping[str, Tensor]) -> tuple[Parameter, ...]:
+    kept: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise PlanError(
+                f"Entry {repr_quoted(str(name))} of the checkpoint is a {type(tensor).__qualname__}, not a tensor.",
+                "A plan reads names and tensors and nothing else.",
+                'Pass the part that holds the weights: checkpoint["model"] or checkpoint["state_dict"], say.',
+            )
+        if tensor.is_floating_point() and name.rpartition(".")[2] not in BUFFERS:
+            kept[name] = tensor
+    short = canonical_keys(kept)
+    named = {short[name]: tensor for name, tensor in kept.items()}
+    beside = {canonical: tensor for name, canonical in canonical_keys(tensors).items() for tensor in [tensors[name]]}
+    uses: dict[object, dict[str, roles.Site]] = {}
+    for site in roles.sites_of(named, beside):
+        uses.setdefault(_storage(site.tensor), {})[site.name] = site
+    return tuple(_parameters(uses.values(), {}))
+
+
+def _storage(tensor: Tensor) -> object:
+    """What two names of one tied weight have in common in a state dict, where each gets a tensor of its own."""
+    if tensor.is_meta or tensor.numel() == 0:
+        return id(tensor)
+    return tensor.data_ptr(), tuple(tensor.shape), tensor.stride()
+
+
+def _parameters(uses: Iterable[dict[str, roles.Site]], exempt: Mapping[str, str]) -> Iterator[Parameter]:
+    every = list(uses)
+    radial = _radial([next(iter(sites.values())).tensor for sites in every])
+    for sites, angle in zip(every, radial, strict=True):
+        verdicts = {name: roles.decide(site) for name, site in sites.items()}
+        tensor = next(iter(sites.values())).tensor
+        found = tuple(role for role, _, _ in verdicts.values())
+        role = found[0] if len(found) == 1 else next(role for role in roles.MOST_SPARED if role in found)
+        evidence = dict.fromkeys(line for one, _, lines in verdicts.values() if one == role for line in lines)
+        if len(set(found)) > 1:
+            uses_said = ", ".join(f"{name} ({one})" for name, (one, _, _) in verdicts.items())
+            evidence[f"tied: {uses_said}"] = None
+        kinds = {kind for one, kind, _ in verdicts.values() if one == role == "weight"}
+        yield Parameter(
+            names=tuple(sites),
+            shape=tuple(tensor.shape),
+            dtype=str(tensor.dtype).removeprefix("torch."),
+            role=role,
+            roles=found,
+            kind=max(kinds, key=KINDS.index) if kinds else "",
+            evidence=tuple(evidence),
+            classes=tuple(dict.fromkeys(name for site in sites.values() for name in _classes(site))),
+            trainable=tensor.requires_grad if isinstance(tensor, nn.Parameter) else True,
+            exempt=next((exempt[name] for name in sites if name in exempt), "") or _tag(tensor),
+            radial=angle,
+        )
+
+
+def _classes(site: roles.Site) -> tuple[str, ...]:
+    return _bases(type(site.owner)) if site.owner is not None else ()
+
+
+@lru_cache(maxsize=None)
+def _bases(kind: type) -> tuple[str, ...]:
+    return tuple(f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__ if base is not object)
+
+
+def _tag(tensor: Tensor) -> str:
+    for tag in NO_DECAY_TAGS:
+        if getattr(tensor, tag, False) is True:
+            return f"tag {tag}"
+    options = getattr(tensor, "_optim", None)
+    if isinstance(options, Mapping) and options.get("weight_decay") == 0:
+        return "tag _optim"
+    return ""
+
+
+def exemptions(model: nn.Module) -> dict[str, str]:
+    """Canonical name → how a module asks for no decay: `no_weight_decay()` or `no_weight_decay_keywords()`.
+
+    Both are read on every module of the tree, so wrappers don't hide them; names are relative to the module that says
+    them, and a keyword counts wherever it occurs in a name, as in the training scripts that these methods come from.
+    """
+    speaking = [
+        (place, method, words)
+        for place in places(model)
+        for method in ("no_weight_decay", "no_weight_decay_keywords")
+        if (words := _said(place, method))
+    ]
+    found: dict[str, str] = {}
+    if not speaking:
+        return found
+    for name, at, attribute, _ in _occurrences(model):
+        for place, method, words in speaking:
+            if place.path and not name.startswith(f"{place.path}."):
+                continue
+            inside = name[len(place.path) + 1 :] if place.path else name
+            raw = f"{at.raw}.{attribute}"[len(place.raw) + 1 if place.raw else 0 :]
+            if method == "no_weight_decay":
+                hit = inside in words or raw in words
+            else:
+                hit = any(word in inside for word in words)
+            if hit:
+                found.setdefault(name, f"{method}()" + (f" of {place.path}" if place.path else ""))
+    return found
+
+
+def _said(place: Place, method: str) -> frozenset[str]:
+    """The words that a module's own `method` returns; not what a wrapper forwards."""
+    asked = vars(place.module).get(method) or getattr(type(place.module), method, None)
+    if asked is None:
+        return frozenset()
+    if callable(asked):
+        try:
+            asked = getattr(place.module, method)()
+        except Exception as error:
+            raise PlanError(
+                f"{type(place.module).__name__}.{method}() raised {type(error).__name__}: {error}",
+                "It says which parameters must not decay, so that a plan without it would be wrong.",
+                "Repair the method, or remove it and name those parameters in a rule.",
+            ) from error
+    if isinstance(asked, str):
+        asked = (asked,)
+    return frozenset(str(word) for word in asked or ())
+
+
+def _radial(tensors: list[Tensor]) -> list[float | None]:
+    """|⟨w, g⟩| / (‖w‖ ‖g‖) per tensor, None where there is no usable gradient; one transfer per device."""
+    found: list[float | None] = [None] * len(tensors)
+    pending: dict[torch.device, list[tuple[int, Tensor]]] = {}
+    with torch.no_grad():
+        for index, tensor in enumerate(tensors):
+            gradient = tensor.grad if tensor.is_leaf else None
+            if gradient is None or gradient.is_sparse or tensor.is_meta or tensor.numel() == 0:
+                continue
+            w, g = (_whole(t).flatten() for t in (tensor.detach(), gradient))
+            cosine = torch.dot(w, g).abs() / (torch.linalg.vector_norm(w) * torch.linalg.vector_norm(g))
+            pending.setdefault(cosine.device, []).append((index, cosine))
+    for entries in pending.values():
+        values = torch.stack([cosine for _, cosine in entries]).tolist()
+        for (index, _), value in zip(entries, values, strict=True):
+            found[index] = value if math.isfinite(value) else None
+    return found
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    """The tensor in a precision that a sum over it survives, gathered if it is a DTensor."""
+    gathered = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return gathered if gathered.dtype in (torch.float32, torch.float64) else gathered.float()

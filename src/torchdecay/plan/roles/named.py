@@ -1,0 +1,254 @@
+"""Witnesses for parameters of classes that are not torch's: use in the source, class, name and shape taken together.
+
+Each takes a site and returns a verdict or None. A name alone decides only for what is spared anyway; a weight needs a
+use in the source, a class, or a sibling that speaks for it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from torch import nn
+
+from torchdecay.plan.roles.site import Site, Verdict
+from torchdecay.plan.roles.torch_modules import POSITION_WORDS
+from torchdecay.plan.roles.words import among, last, words
+
+
+def _set(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+NORM_WORDS = _set("norm norms layernorm layernorms rmsnorm batchnorm groupnorm ln bn gn rms")
+WEIGHT_CLASS_WORDS = _set(
+    "linear linears dense conv convolution mlp ffn attention attn proj projection router expert experts feedforward"
+)
+WEIGHT_NOUNS = _set(
+    "weight weights kernel matrix w proj projection linear lin dense fc head classifier router gate up down in out "
+    "query key value q k v o qkv kv wq wk wv wo mlp attn conv ih hh"
+)
+EMBEDDING_WORDS = _set("embed embeds embedding embeddings emb embs wte codebook codebooks codevectors vocab")
+EMBEDDING_NOUNS = EMBEDDING_WORDS | _set("token tokens in words")
+TOKEN_WORDS = _set("token tokens prompt prompts latent latents")
+TOKEN_KINDS = _set("cls class mask masked reg register registers distillation dist sep pad query queries")
+POSITION_NOUNS = EMBEDDING_WORDS | _set(
+    "encoding encodings table tables bias biases pos position positions positional wpe pe h w q k u v x y t"
+)
+BIAS_WORDS = _set("bias biases shift offset")
+SCALE_WORDS = _set(
+    "scale scales gain gains gamma gammas lambda lambdas alpha alphas temperature temp multiplier gate gates gating "
+    "slope slopes layerscale ls g"
+)
+STATE_SPACE_NAMES = _set(
+    "A_log A_logs A_b_log Ds dt_bias log_dt inv_dt log_A_real A_imag time_decay time_first time_faaaa"
+)
+STATE_SPACE_BESIDE_A = _set("D B C dt dt_projs_bias")
+LORA = re.compile(r"lora(_embedding)?_[aAbBE]|lora_(up|down)")
+
+
+def state_space(site: Site) -> Verdict | None:
+    """A_log, D, dt_bias and their like: they set a recurrence's time scale, so pulling them to zero means nothing."""
+    if site.attribute in STATE_SPACE_NAMES:
+        return Verdict("state_space", "", f"{site} is named as in a state-space layer")
+    if site.attribute in STATE_SPACE_BESIDE_A and any(a in site.siblings for a in ("A_log", "A_logs", "A")):
+        return Verdict("state_space", "", f"{site} stands beside the A of a state-space layer")
+    return None
+
+
+def norm(site: Site) -> Verdict | None:
+    """A gain or bias of a normalization: multiplied where the source divides by a deviation, or in a norm's class."""
+    uses = site.uses
+    if "norm" in uses:
+        return Verdict("norm", "", f"{site} goes into a norm function")
+    if "matmul" in uses or "lookup" in uses or last(site.attribute) in TOKEN_WORDS:
+        return None
+    named = words(site.owner_class) or words(site.segment)
+    classed = bool(NORM_WORDS & set(named)) and not WEIGHT_CLASS_WORDS & set(named)
+    if {"scaled", "normed"} <= uses and (site.vector or classed):
+        return Verdict("norm", "", f"{site} multiplies what the source divides by its deviation")
+    if classed and (site.vector or "scaled" in uses):
+        return Verdict("norm", "", f"{site}, a normalization by name, and of shape {site.shape}")
+    if site.place is None and site.vector and _beside(site, "running_mean", "running_var"):
+        return Verdict("norm", "", f"{site} stands beside running statistics")
+    if site.place is None and len(site.shape) == 1 and site.attribute in ("weight", "bias"):
+        pair = [site.siblings.get("weight"), site.siblings.get("bias")]
+        if all(tensor is not None and tuple(tensor.shape) == site.shape for tensor in pair):
+            return Verdict("norm", "", f"{site}: a 1-D weight and bias of one size")
+    return None
+
+
+def position(site: Site) -> Verdict | None:
+    """Position embeddings and relative tables that are plain parameters."""
+    if not site.attribute or ("matmul" in site.uses and last(site.attribute) in ("weight", "proj", "projection")):
+        return None
+    word = among(POSITION_WORDS, site.attribute)
+    if (word and last(site.attribute) in POSITION_NOUNS) or site.attribute == "pe":
+        return Verdict("position", "", f"{site} is named for positions (“{word or 'pe'}”)")
+    if site.attribute in ("weight", "weights", "embedding", "embeddings", "table"):
+        held = among(POSITION_WORDS, site.segment) if last(site.segment) in POSITION_NOUNS else ""
+        classed = among(POSITION_WORDS, site.owner_class) if last(site.owner_class) in POSITION_NOUNS else ""
+        if (held or classed) and len(site.shape) > 1:
+            return Verdict("position", "", f"{site} in a module named for positions (“{held or classed}”)")
+    return None
+
+
+def token(site: Site) -> Verdict | None:
+    """Class, mask, register and other learned tokens that are plain parameters."""
+    found = words(site.attribute)
+    if not found:
+        return None
+    if found[-1] in TOKEN_WORDS or (TOKEN_KINDS & set(found) and found[-1] in EMBEDDING_WORDS):
+        return Verdict("token", "", f"{site} is named for a learned token")
+    if TOKEN_KINDS & set(found) and {"expanded", "joined"} & site.uses:
+        return Verdict("token", "", f"{site} is repeated along the batch as a learned token")
+    return None
+
+
+def embedding(site: Site) -> Verdict | None:
+    """A table of rows that are looked up."""
+    if site.vector:
+        return None
+    if "lookup" in site.uses:
+        return Verdict("embedding", "", f"{site} is the table of an embedding lookup")
+    if last(site.attribute) in EMBEDDING_WORDS:
+        return Verdict("embedding", "", f"{site} is named for an embedding")
+    if site.attribute not in ("weight", "weights") or len(site.shape) != 2 or "matmul" in site.uses:
+        return None
+    if site.owner_class:
+        if last(site.owner_class) in EMBEDDING_WORDS:
+            return Verdict("embedding", "", f"{site}, an embedding by name")
+    elif among(EMBEDDING_WORDS, site.segment) and last(site.segment) in EMBEDDING_NOUNS and not _has_bias(site):
+        return Verdict("embedding", "", f"{site}: 2-D, no bias, in a module named for an embedding")
+    return None
+
+
+def bias(site: Site) -> Verdict | None:
+    """Called bias, or handed over as one."""
+    if "bias" in site.uses:
+        return Verdict("bias", "", f"{site} is the bias argument of a linear map")
+    found = words(site.attribute)
+    if found and (found[-1] in BIAS_WORDS or (found[0] == "bias" and all(len(word) <= 2 for word in found[1:]))):
+        return Verdict("bias", "", f"{site} is called a bias")
+    if site.vector and "added" in site.uses and not {"scaled", "matmul", "conv"} & site.uses:
+        return Verdict("bias", "", f"{site} is a vector that is only added")
+    return None
+
+
+def weight(site: Site) -> Verdict | None:
+    """An operand of a matrix product or convolution, or a matrix in a class that is named for one."""
+    uses = site.uses
+    if "conv" in uses:
+        return Verdict("weight", "kernel", f"{site} is the weight of a convolution")
+    if "matmul" in uses and not (site.vector and {"scaled", "added"} & uses) and site.tensor.numel() != 1:
+        return Verdict("weight", "matrix", f"{site} is an operand of a matrix product")
+    if site.vector and len(site.shape) < 2:
+        return None
+    if site.owner_class:
+        noun = among(WEIGHT_CLASS_WORDS, site.owner_class)
+        if noun and not {"scaled", "added"} & uses and last(site.attribute) in WEIGHT_NOUNS:
+            return Verdict("weight", "kernel" if noun.startswith("conv") else "matrix", f"{site}: named for a map")
+        return None
+    return _weight_in_checkpoint(site)
+
+
+def scale(site: Site) -> Verdict | None:
+    """A factor: layer-scale, logit scale, gate, slope."""
+    if site.vector and "scaled" in site.uses:
+        return Verdict("scale", "", f"{site} is a factor of a product")
+    word = among(SCALE_WORDS, site.attribute)
+    if word and (site.vector or "scaled" in site.uses):
+        return Verdict("scale", "", f"{site} is named for a factor (“{word}”)")
+    return None
+
+
+def lone_gain(site: Site) -> Verdict | None:
+    """The only vector of a small module, still all ones or all zeros: a norm whose source could not be read."""
+    module = site.owner
+    if module is None or site.attribute not in ("weight", "scale", "gamma", "g", "gain") or len(site.shape) != 1:
+        return None
+    if module._modules or any(name not in (site.attribute, "bias", "beta") for name in module._parameters):
+        return None
+    value = _constant(site.tensor)
+    if value not in (0.0, 1.0):
+        return None
+    return Verdict("norm", "", f"{site} is the only vector there and starts as all {'ones' if value else 'zeros'}")
+
+
+def scalar(site: Site) -> Verdict | None:
+    """One number."""
+    if site.tensor.numel() == 1:
+        return Verdict("scalar", "", f"{site} is a single number")
+    return None
+
+
+def refined_kind(site: Site, kind: str) -> str:
+    """The kind of a weight in the light of what stands above it: adapter and expert say more than matrix."""
+    if any(LORA.fullmatch(name) for name in (*site.segments, site.attribute)) or in_peft_layer(site):
+        return "adapter"
+    for name in (*site.segments, site.owner_class):
+        found = words(name)
+        if found and found[-1] in ("expert", "experts") and "shared" not in found:
+            return "expert"
+    if {"hh", "recurrent"} & set(words(site.attribute)):
+        return "recurrent"
+    return kind
+
+
+def in_peft_layer(site: Site) -> str:
+    """The name under which a PEFT layer holds this parameter as its adapter, or an empty string."""
+    place, below = site.place, site.attribute
+    while place is not None:
+        if below in getattr(type(place.module), "adapter_layer_names", ()) and _of_peft(place.module):
+            return below
+        below, place = place.segment, place.parent
+    return ""
+
+
+def adapter(site: Site) -> Verdict | None:
+    """A plain parameter of a low-rank adapter: matrices are weights, vectors (DoRA's magnitude, IA3) are scales."""
+    held = in_peft_layer(site)
+    magnitude = next((name for name in site.segments if name == "lora_magnitude_vector"), "")
+    if magnitude or (held and site.vector and last(held) != "bias"):
+        return Verdict("scale", "", f"a vector that the adapter multiplies by ({magnitude or held})")
+    if held and not site.vector:
+        return Verdict("weight", "adapter", f"{site} belongs to a PEFT adapter ({held})")
+    if len(site.shape) > 1 and any(LORA.fullmatch(name) for name in (*site.segments, site.attribute)):
+        return Verdict("weight", "adapter", f"{site} is named as a LoRA matrix")
+    return None
+
+
+def _of_peft(module: nn.Module) -> bool:
+    return any(base.__module__.partition(".")[0] == "peft" for base in type(module).__mro__)
+
+
+def _weight_in_checkpoint(site: Site) -> Verdict | None:
+    if len(site.shape) >= 3:
+        kind = "matrix" if last(site.attribute) != "weight" else "kernel"
+        if last(site.attribute) in WEIGHT_NOUNS:
+            return Verdict("weight", kind, f"{site}: {len(site.shape)}-D, from its name and shape only")
+        return None
+    if site.attribute == "weight" and _has_bias(site):
+        return Verdict("weight", "matrix", f"{site}: 2-D with a 1-D bias beside it")
+    noun = last(site.segment) if site.attribute == "weight" else last(site.attribute)
+    if noun in WEIGHT_NOUNS:
+        return Verdict("weight", "matrix", f"{site}: 2-D and named for a map, from its name and shape only")
+    return None
+
+
+def _has_bias(site: Site) -> bool:
+    beside = site.siblings.get("bias")
+    return beside is not None and beside.ndim == 1
+
+
+def _beside(site: Site, *names: str) -> bool:
+    return all(name in site.siblings for name in names)
+
+
+def _constant(tensor: object) -> float | None:
+    """The value that every element has, or None; None too where the values can't be read."""
+    from torch import Tensor
+
+    if not isinstance(tensor, Tensor) or tensor.is_meta or tensor.numel() == 0 or not tensor.is_floating_point():
+        return None
+    flat = tensor.detach().flatten()
+    return float(flat[0]) if bool((flat == flat[0]).all()) else None

@@ -1,0 +1,264 @@
+"""How a class uses its own parameters, read from its source without running it.
+
+The reading is shallow on purpose: it follows `self.name` through views, casts, indexing and local variables inside one
+method, and notes what it is fed to. What it cannot read it says nothing about.
+
+    matmul   an operand of @, matmul, einsum, F.linear and their like      conv      the weight of a convolution
+    bias     the bias argument of one of them                              lookup    the table of F.embedding
+    norm     the weight or bias of F.layer_norm and its like               scaled    a factor of a product
+    joined   an item of cat or stack                                       added     a term of a sum
+    expanded repeated along the batch                                      indexed   looked up with [...]
+    normed   (with scaled) in a method that divides by a norm or a deviation
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from functools import lru_cache
+
+from torch import nn
+
+Uses = dict[str, frozenset[str]]
+
+_MATMUL = frozenset(
+    "matmul mm bmm mv einsum tensordot baddbmm addmm addmv addbmm dot vdot outer ger chain_matmul multi_dot kron "
+    "grouped_mm _grouped_mm scaled_dot_product_attention".split()
+)
+_BIAS_FIRST = frozenset(("addmm", "addmv", "baddbmm", "addbmm"))
+_POSITIONS: dict[str, tuple[str, int, int]] = {
+    "linear": ("matmul", 1, 2),
+    "bilinear": ("matmul", 2, 3),
+    "embedding": ("lookup", 1, -1),
+    "embedding_bag": ("lookup", 1, -1),
+    "layer_norm": ("norm", 2, 3),
+    "rms_norm": ("norm", 2, -1),
+    "group_norm": ("norm", 2, 3),
+    "batch_norm": ("norm", 3, 4),
+    "instance_norm": ("norm", 3, 4),
+    "prelu": ("scaled", 1, -1),
+    **{
+        f"conv{transpose}{n}d": ("conv", 1, 2)
+        for transpose in ("", "_transpose")
+        for n in (1, 2, 3)
+    },
+}
+_NORMALIZING = frozenset("rsqrt std var var_mean std_mean norm vector_norm rms normalize".split())
+_JOINING = frozenset("cat concat concatenate stack hstack vstack".split())
+_EXPANDING = frozenset("expand expand_as repeat broadcast_to tile repeat_interleave".split())
+_VIEWS = frozenset(
+    "transpose permute reshape unsqueeze squeeze flatten movedim swapaxes t softmax normalize clamp expand "
+    "broadcast_to".split()
+)
+_LIBRARIES = frozenset("torch F nn math np functional".split())
+
+
+@lru_cache(maxsize=None)
+def of(kind: type) -> Uses:
+    """Attribute → the uses of it in the methods of a module class and its bases, torch's own left out."""
+    found: dict[str, set[str]] = {}
+    for base in kind.__mro__:
+        if base is nn.Module or base.__module__.partition(".")[0] in ("torch", "builtins", "abc", "typing"):
+            continue
+        for name, method in vars(base).items():
+            if name != "__init__" and inspect.isfunction(method):
+                for attribute, uses in _read(inspect.unwrap(method)).items():
+                    found.setdefault(attribute, set()).update(uses)
+    return {attribute: frozenset(uses) for attribute, uses in found.items()}
+
+
+def _read(method: object) -> dict[str, set[str]]:
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(method)))  # type: ignore[arg-type]
+    except (OSError, TypeError, SyntaxError, ValueError, RecursionError):
+        return {}
+    if not tree.body or not isinstance(tree.body[0], ast.FunctionDef):
+        return {}
+    function = tree.body[0]
+    parameters = function.args.posonlyargs + function.args.args
+    if not parameters:
+        return {}
+    reader = _Reader(parameters[0].arg)
+    reader.visit_body(function.body)
+    if any(reader.normalizes(node) for node in ast.walk(function)):
+        for uses in reader.found.values():
+            if "scaled" in uses:
+                uses.add("normed")
+    return reader.found
+
+
+class _Reader(ast.NodeVisitor):
+    """Notes the uses of `self.<name>` in one method, statement by statement, so that local names can stand for it."""
+
+    def __init__(self, self_name: str) -> None:
+        self.self_name = self_name
+        self.found: dict[str, set[str]] = {}
+        self.local: dict[str, frozenset[str]] = {}
+
+    def visit_body(self, body: list[ast.stmt]) -> None:
+        for statement in body:
+            self.visit(statement)
+
+    def note(self, node: ast.expr | None, use: str) -> None:
+        if node is not None:
+            for attribute in self.behind(node):
+                self.found.setdefault(attribute, set()).add(use)
+
+    def behind(self, node: ast.expr) -> frozenset[str]:
+        """The attributes of self that an expression is a function of, provided that it is one of nothing else."""
+        if isinstance(node, ast.Attribute):
+            if isinstance(node.value, ast.Name) and node.value.id == self.self_name:
+                return frozenset((node.attr,))
+            return self.behind(node.value)
+        if isinstance(node, ast.Name):
+            return self.local.get(node.id, frozenset())
+        if isinstance(node, (ast.Subscript, ast.Starred)):
+            return self.behind(node.value)
+        if isinstance(node, ast.IfExp):
+            return self.behind(node.body) | self.behind(node.orelse)
+        if isinstance(node, ast.UnaryOp):
+            return self.behind(node.operand)
+        if isinstance(node, ast.BinOp):
+            sides = [side for side in (node.left, node.right) if not isinstance(side, ast.Constant)]
+            behind = [self.behind(side) for side in sides]
+            return frozenset().union(*behind) if behind and all(behind) else frozenset()
+        if isinstance(node, ast.Call):
+            if isinstance(node.func, ast.Attribute):
+                owner = node.func.value
+                if isinstance(owner, ast.Name) and owner.id == self.self_name:
+                    return frozenset()
+                if not (isinstance(owner, ast.Name) and owner.id in _LIBRARIES):
+                    return self.behind(owner)
+            called = _called(node)
+            if called in _MATMUL or called in _POSITIONS or not node.args or isinstance(node.func, ast.Name):
+                return frozenset()
+            return self.behind(node.args[0]) if len(node.args) == 1 or called in _VIEWS else frozenset()
+        return frozenset()
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        self.visit(node.value)
+        for target in node.targets:
+            self.bind(target, node.value)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        if node.value is not None:
+            self.visit(node.value)
+            self.bind(node.target, node.value)
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> None:
+        self.visit(node.value)
+        self.operator(node.op, node.value)
+        if isinstance(node.target, ast.Name) and not self.behind(node.value):
+            self.local.pop(node.target.id, None)
+
+    def visit_For(self, node: ast.For) -> None:
+        self.visit(node.iter)
+        self.iterate(node.target, node.iter)
+        self.visit_body(node.body)
+        self.visit_body(node.orelse)
+
+    def iterate(self, target: ast.expr, source: ast.expr) -> None:
+        """Bind what a loop takes from `self.list`, `enumerate(self.list)` or `zip(self.list, …)`."""
+        if isinstance(source, ast.Call) and isinstance(source.func, ast.Name) and isinstance(target, ast.Tuple):
+            if source.func.id == "enumerate" and len(target.elts) == 2 and source.args:
+                self.iterate(target.elts[1], source.args[0])
+            elif source.func.id == "zip" and len(target.elts) == len(source.args):
+                for one, origin in zip(target.elts, source.args, strict=True):
+                    self.iterate(one, origin)
+            return
+        self.bind(target, source)
+
+    def bind(self, target: ast.expr, value: ast.expr) -> None:
+        if isinstance(target, ast.Name):
+            behind = self.behind(value)
+            if behind:
+                self.local[target.id] = behind
+            else:
+                self.local.pop(target.id, None)
+        elif isinstance(target, ast.Tuple):
+            several = isinstance(value, ast.Tuple) and len(value.elts) == len(target.elts)
+            values = value.elts if isinstance(value, ast.Tuple) and several else [value] * len(target.elts)
+            for one, origin in zip(target.elts, values, strict=True):
+                self.bind(one, origin)
+
+    def visit_BinOp(self, node: ast.BinOp) -> None:
+        self.generic_visit(node)
+        if not any(isinstance(side, ast.Constant) for side in (node.left, node.right)):
+            self.operator(node.op, node.left)
+            self.operator(node.op, node.right)
+
+    def operator(self, op: ast.operator, operand: ast.expr) -> None:
+        if isinstance(op, ast.MatMult):
+            self.note(operand, "matmul")
+        elif isinstance(op, ast.Mult):
+            self.note(operand, "scaled")
+        elif isinstance(op, (ast.Add, ast.Sub)):
+            self.note(operand, "added")
+
+    def visit_Subscript(self, node: ast.Subscript) -> None:
+        self.generic_visit(node)
+        if isinstance(node.slice, (ast.Name, ast.Attribute, ast.Call)):
+            self.note(node.value, "indexed")
+
+    def visit_Call(self, node: ast.Call) -> None:
+        self.generic_visit(node)
+        called = _called(node)
+        receiver = node.func.value if isinstance(node.func, ast.Attribute) else None
+        library = receiver is None or (isinstance(receiver, ast.Name) and receiver.id in _LIBRARIES)
+        if called in _POSITIONS and library:
+            use, weight, bias = _POSITIONS[called]
+            self.note(_argument(node, weight, "weight"), use)
+            self.note(_argument(node, bias, "bias"), "norm" if use == "norm" else "bias")
+        elif called in _MATMUL:
+            arguments = list(node.args)
+            if called in _BIAS_FIRST and library and arguments:
+                self.note(arguments.pop(0), "bias")
+            for argument in arguments:
+                self.note(argument, "matmul")
+            if not library:
+                self.note(receiver, "bias" if called in _BIAS_FIRST else "matmul")
+        elif called in _JOINING:
+            for argument in node.args[:1]:
+                for item in argument.elts if isinstance(argument, (ast.List, ast.Tuple)) else [argument]:
+                    self.note(item, "joined")
+        elif called in _EXPANDING:
+            self.note(receiver if not library else (node.args[0] if node.args else None), "expanded")
+        elif called in ("mul", "mul_", "multiply"):
+            for argument in (*node.args, *([receiver] if receiver is not None and not library else [])):
+                self.note(argument, "scaled")
+        elif called in ("add", "add_"):
+            for argument in (*node.args, *([receiver] if receiver is not None and not library else [])):
+                self.note(argument, "added")
+        elif called in ("index_select", "gather", "take"):
+            self.note(receiver if not library else (node.args[0] if node.args else None), "indexed")
+
+    def normalizes(self, node: ast.AST) -> bool:
+        """Whether the node divides by a norm or a deviation: rsqrt, var, x.pow(2).mean(...).pow(-0.5), …"""
+        if isinstance(node, ast.Call):
+            if _called(node) in _NORMALIZING:
+                return True
+            return _called(node) in ("pow", "power") and any(_number(argument) == -0.5 for argument in node.args)
+        return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow) and _number(node.right) == -0.5
+
+
+def _called(node: ast.Call) -> str:
+    """The last name of what is called: "linear" for F.linear(...)."""
+    if isinstance(node.func, ast.Attribute):
+        return node.func.attr
+    return node.func.id if isinstance(node.func, ast.Name) else ""
+
+
+def _argument(node: ast.Call, position: int, keyword: str) -> ast.expr | None:
+    for given in node.keywords:
+        if given.arg == keyword:
+            return given.value
+    return node.args[position] if 0 <= position < len(node.args) else None
+
+
+def _number(node: ast.expr) -> float | None:
+    try:
+        value = ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError):
+        return None
+    return float(value) if isinstance(value, (int, float)) else None
