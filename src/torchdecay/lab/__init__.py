@@ -1,0 +1,1 @@
+"""Trying it: tasks, one training loop, comparisons."""

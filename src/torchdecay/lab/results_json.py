@@ -1,0 +1,111 @@
+"""Results to JSON and back. Standard JSON has no NaN: it and the infinities travel as strings."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from torchdecay.errors import LoadError
+from torchdecay.lab.results import (
+    CURVES,
+    Comparison,
+    Failure,
+    LineScan,
+    PlannedRow,
+    PlanSummary,
+    TrainingRun,
+)
+
+FORMAT, VERSION = "torchdecay.comparison", 1
+T = TypeVar("T")
+
+
+def write(comparison: Comparison) -> str:
+    """`Comparison.to_json`, which documents it."""
+    head = {"format": FORMAT, "version": VERSION}
+    # Derived words travel along for readers of the file that do not run Python; reading ignores them.
+    derived = {"verdict": comparison.verdict} if comparison.runs else {}
+    return json.dumps(head | _plain(comparison) | derived, ensure_ascii=False, allow_nan=False, indent=1)
+
+
+def read(text: str) -> Comparison:
+    """`Comparison.from_json`, which documents it."""
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise LoadError(
+            f"not a results file: {error}.", fix="Give the results.json that compare wrote."
+        ) from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise LoadError(
+            f"not a results file: it does not say format {FORMAT}.",
+            fix="Give the results.json that compare wrote.",
+        )
+    if data.get("version") != VERSION:
+        raise LoadError(
+            f"the results file is of version {data.get('version')!r}; this torchdecay reads version {VERSION}.",
+            fix="Upgrade torchdecay, or run the comparison again.",
+        )
+    try:
+        return _build(
+            Comparison,
+            data,
+            labels=tuple(data["labels"]),
+            runs=tuple(_run(run) for run in data["runs"]),
+            plans={label: _plan(plan) for label, plan in data["plans"].items()},
+            seeds=tuple(data["seeds"]),
+            facts=tuple((str(what), str(value)) for what, value in data["facts"]),
+            notes=tuple(data["notes"]),
+            chance_loss=_number(data["chance_loss"]),
+            failures=tuple(_build(Failure, failure) for failure in data["failures"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise LoadError(
+            f"the results file is incomplete: {error!r}.", fix="Run the comparison again."
+        ) from error
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _curve(values: Any) -> tuple[float, ...] | None:
+    return None if values is None else tuple(float(value) for value in values)
+
+
+def _build(cls: type[T], data: Mapping[str, Any], **made: Any) -> T:
+    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    return cls(**({name: data[name] for name in names if name in data} | made))
+
+
+def _run(data: Mapping[str, Any]) -> TrainingRun:
+    curves = {name: _curve(data[name]) for name in CURVES}
+    line = None if data["line"] is None else _line(data["line"])
+    return _build(
+        TrainingRun, data, **curves, line=line, steps=tuple(data["steps"]), seconds=float(data["seconds"])
+    )
+
+
+def _line(data: Mapping[str, Any]) -> LineScan:
+    curves = {name: _curve(data[name]) for name in ("alphas", "train_loss", "test_loss", "penalty")}
+    return _build(LineScan, data, **curves, squared_norm=float(data["squared_norm"]))
+
+
+def _plan(data: Mapping[str, Any]) -> PlanSummary:
+    rows = tuple(_build(PlannedRow, row, shape=tuple(row["shape"])) for row in data["rows"])
+    return _build(PlanSummary, data, rows=rows)
