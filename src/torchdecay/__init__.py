@@ -1,0 +1,43 @@
+"""torchdecay: say, apply, see and tune weight decay in PyTorch.
+
+A plan is a table with one row per parameter: what pulls it, toward where, where the pull enters the step, how hard,
+and why. Everything here makes a plan, carries one out, or reads one back.
+"""
+
+from __future__ import annotations
+
+from torchdecay.apply.attach import Handle, attach
+from torchdecay.apply.lowering import Lowering, lower
+from torchdecay.apply.penalty import penalty
+from torchdecay.errors import (
+    ApplyError,
+    DecayError,
+    LoadError,
+    MissingExtra,
+    PlanError,
+    TaskError,
+    TorchdecayError,
+    UnitError,
+    UnknownRoleWarning,
+)
+from torchdecay.plan import forms, policies, schedules
+from torchdecay.plan.decay import Decay, Scale, Site
+from torchdecay.plan.forms import (
+    coupled,
+    decoupled,
+    elastic_net,
+    independent,
+    l1,
+    native,
+    penalized,
+    per_step,
+    toward,
+)
+from torchdecay.plan.groups import param_groups
+from torchdecay.plan.plan import Plan, plan
+from torchdecay.plan.policies import STANDARD
+from torchdecay.plan.references import spare_rows
+from torchdecay.plan.rules import DEFAULT, rule, times
+from torchdecay.plan.selectors import exempt, names, ndim, role, scale_invariant
+
+__version__ = "0.1.0"

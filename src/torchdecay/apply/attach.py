@@ -1,0 +1,375 @@
+"""`attach`: carry a plan out on an optimizer, through its hooks, and `Handle`, which owns that."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+import weakref
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from torchdecay.apply.bindings import Bindings, digest
+from torchdecay.apply.engine import Engine, GroupState, check_fraction
+from torchdecay.apply.lowering import Lowering, Via, lower
+from torchdecay.apply.native import SWITCH
+from torchdecay.apply.loss import penalty_of
+from torchdecay.errors import ApplyError, ForgottenPenaltyWarning, LoadError, OwnershipWarning, nearest
+from torchdecay.plan.census import parameters_by_name
+from torchdecay.plan.decay import Decay, Scale
+from torchdecay.plan.groups import MARK
+from torchdecay.plan.plan import Plan, plan as make_plan
+
+OnLoad = Literal["plan", "checkpoint", "equal"]
+_ATTACHED: weakref.WeakKeyDictionary[Optimizer, Handle] = weakref.WeakKeyDictionary()
+_STATE_VERSION = 1
+
+
+def attach(
+    optimizer: Optimizer,
+    plan: Plan | Decay | float,
+    *,
+    model: nn.Module | None = None,
+    via: Via = "auto",
+    on_load: OnLoad = "plan",
+    bind: Bindings | None = None,
+    scheduler: Any = None,
+) -> Handle:
+    """Carry a plan out on an optimizer from its next step on.
+
+    Rows that are the optimizer's own weight_decay are written into its groups and cost nothing; the rest runs in
+    hooks around `step`, also with closures, gradient scaling and gradient accumulation. From here on the handle owns
+    `weight_decay` in every group: what stood there is reported in `handle.lowering` and put back by
+    `handle.remove()`. A step at learning rate 0 changes no weight, and a skipped step does not count.
+
+    Args:
+        optimizer: any torch optimizer; LBFGS takes penalties only.
+        plan: a `Plan`; or a Decay or number, planned for `model` with the standard rules.
+        model: the model, needed when the optimizer's groups have no `param_names`.
+        via: "hook" never uses the optimizer's own weight_decay.
+        on_load: whose coefficients win when a checkpoint has others: "plan" (this one), "checkpoint", or "equal"
+            (differing is an error). Another who or form is an error always.
+        bind: tensors for the names that references and masks in the plan go by: {name: {parameter name: tensor}}.
+        scheduler: the learning rate scheduler, where the peak is known to it alone (CyclicLR).
+
+    Returns:
+        A `Handle`, also a context manager.
+
+    Raises:
+        ApplyError: a plan is attached already, the optimizer can't carry a row out, or lr·λ is 1 or more.
+        PlanError: the plan and the model do not fit.
+
+    Example:
+        >>> import torch, torchdecay as td
+        >>> model = torch.nn.Linear(2, 1)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        >>> handle = td.attach(optimizer, td.plan(model, td.decoupled(0.01)), model=model)
+        >>> model(torch.ones(2)).sum().backward()
+        >>> optimizer.step()
+        >>> handle.remove()
+    """
+    if optimizer in _ATTACHED:
+        raise ApplyError(
+            "a plan is attached to this optimizer already.",
+            "Two would decay the weights twice.",
+            "Use handle.update(plan) to change it, or handle.remove() first.",
+        )
+    if on_load not in ("plan", "checkpoint", "equal"):
+        raise ApplyError(f"on_load is {on_load!r}.", fix='Write "plan", "checkpoint" or "equal".')
+    if not isinstance(plan, Plan):
+        if model is None:
+            raise ApplyError(f"{plan!r} is not a plan.", fix="Give td.plan(model, ...), or pass model= as well.")
+        plan = make_plan(model, plan)
+    handle = Handle(optimizer, plan, model=model, via=via, on_load=on_load, bind=bind or {}, scheduler=scheduler)
+    _ATTACHED[optimizer] = handle
+    return handle
+
+
+def handle_of(optimizer: Optimizer) -> Handle | None:
+    """The handle of the plan that is attached to this optimizer, or None."""
+    return _ATTACHED.get(optimizer)
+
+
+class Handle:
+    """A plan at work on an optimizer. Made by `torchdecay.attach`.
+
+    Attributes:
+        optimizer: the optimizer.
+        plan: the plan that is carried out.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        plan: Plan,
+        *,
+        model: nn.Module | None,
+        via: Via,
+        on_load: OnLoad,
+        bind: Bindings,
+        scheduler: Any,
+    ) -> None:
+        self.optimizer, self.plan = optimizer, plan
+        self._model, self._via, self._on_load = model, via, on_load
+        self._bind, self._scheduler = bind, scheduler
+        self._engine = self._build(plan)
+        self._before = [{key: group[key] for key in (MARK, SWITCH, "weight_decay") if key in group}
+                        for group in optimizer.param_groups]  # fmt: skip
+        self._depth = 0
+        self._penalty_called = True
+        self._loaded: Mapping[str, Any] | None = None
+        self._hooks = [
+            optimizer.register_step_pre_hook(self._pre_step),
+            optimizer.register_step_post_hook(self._post_step),
+            optimizer.register_state_dict_post_hook(self._save),
+            optimizer.register_load_state_dict_pre_hook(self._check_load),
+            optimizer.register_load_state_dict_post_hook(self._finish_load),
+        ]
+        self._write()
+
+    @property
+    def lowering(self) -> Lowering:
+        """How each row is carried out."""
+        return self._engine.lowering
+
+    def penalty(self, model: nn.Module | None = None) -> Tensor:
+        """The penalty of the plan's LOSS rows, Σ λ_t·R(θ − ref): add it to the loss, at every evaluation.
+
+        Args:
+            model: where to look the parameters up by name; None takes those of the optimizer.
+
+        Returns:
+            A 0-d tensor; 0 when the plan has no LOSS rows.
+        """
+        self._penalty_called = True
+        terms = []
+        tensors = None if model is None else parameters_by_name(model)
+        for program in self._engine.programs:
+            for pull in program.penalties:
+                params = pull.params if tensors is None else [tensors[name] for name in pull.names]
+                coefficient = self._engine.coefficient(program, pull.decay)
+                terms.append(penalty_of(pull.decay.regularizer, coefficient, params, pull.references, pull.masks))
+        return sum(terms[1:], start=terms[0]) if terms else torch.zeros(())
+
+    def update(self, plan: Plan) -> None:
+        """Go on with another plan from the next step; counters and peaks are kept, references of new rows are made.
+
+        Also the way to tell the handle of parameters that were added or unfrozen since.
+
+        Raises:
+            ApplyError: as `torchdecay.attach`; the old plan is then still at work.
+        """
+        engine = self._build(plan)
+        engine.inherit(self._engine)
+        self._engine.give_back()
+        self._engine, self.plan = engine, plan
+        for group in self.optimizer.param_groups[len(self._before) :]:
+            self._before.append({key: group[key] for key in (MARK, SWITCH, "weight_decay") if key in group})
+        self._write()
+
+    def remove(self) -> None:
+        """Stop: hooks gone, and every group's `weight_decay` what it was before. Calling it twice is fine."""
+        if _ATTACHED.get(self.optimizer) is not self:
+            return
+        self._engine.give_back()
+        for hook in self._hooks:
+            hook.remove()
+        for group, before in zip(self.optimizer.param_groups, self._before, strict=False):
+            for key in (MARK, SWITCH, "weight_decay"):
+                group.pop(key, None)
+            group.update(before)
+        del _ATTACHED[self.optimizer]
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.remove()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The tensors of "initial" references by parameter name: to be saved beside the optimizer's state."""
+        return dict(self._engine.initial_references())
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take "initial" references from `state_dict()` of the run that is resumed.
+
+        Raises:
+            LoadError: a name is missing or unknown, or a shape differs; nothing is changed then.
+        """
+        mine = self._engine.initial_references()
+        for name in state:
+            if name not in mine:
+                raise LoadError(f'"{name}" has no "initial" reference here.', fix=nearest(name, mine))
+        for name, tensor in mine.items():
+            if name not in state or state[name].shape != tensor.shape:
+                found = f"of shape {tuple(state[name].shape)}" if name in state else "missing"
+                raise LoadError(f'the reference of "{name}", of shape {tuple(tensor.shape)}, is {found}.')
+        for name, tensor in mine.items():
+            tensor.copy_(state[name])
+
+    def __repr__(self) -> str:
+        routes = [row.route for row in self.lowering.rows]
+        counts = ", ".join(f"{routes.count(route)} by {route}" for route in dict.fromkeys(routes))
+        return f"<Handle on {type(self.optimizer).__name__}: {counts}>"
+
+    def _build(self, plan: Plan) -> Engine:
+        lowering = lower(plan, self.optimizer, model=self._model, via=self._via)
+        for group, lowered in zip(self.optimizer.param_groups, lowering.groups, strict=True):
+            decoupled = [decay for _, _, decay in lowered.hooked] + ([lowered.native] if lowered.native else [])
+            for decay in dict.fromkeys(one for one in decoupled if one.scale is Scale.LR):
+                check_fraction(decay, decay.coefficient * group["lr"], lowered.index, group["lr"])
+        return Engine(self.optimizer, lowering, self._bind, self._scheduler)
+
+    def _write(self) -> None:
+        """Take the groups over: what native rows need is written, everything else decays by hook or not at all."""
+        for program, group in zip(self._engine.programs, self.optimizer.param_groups, strict=True):
+            if program.lowering.switch is not None:
+                group[SWITCH] = program.lowering.switch
+            group[MARK] = f"attached: {self.plan.fingerprint}"
+            self._engine.write(program, group)
+
+    def _pre_step(
+        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        if self._depth and not self._is_nested():
+            # The step before this one raised, so its post hook never came.
+            self._depth = 0
+        self._depth += 1
+        if self._depth > 1:
+            return None
+        self._engine.reset()
+        try:
+            self._check()
+            closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+            if closure is None or not callable(closure):
+                self._engine.before()
+                return None
+        except Exception:
+            self._depth = 0
+            raise
+        wrapped = self._after_closure(closure)
+        if "closure" in kwargs:
+            return args, {**kwargs, "closure": wrapped}
+        return (args[0], wrapped, *args[2:]), kwargs
+
+    def _after_closure(self, closure: Callable[[], Any]) -> Callable[[], Any]:
+        called = False
+
+        def evaluate() -> Any:
+            nonlocal called
+            if called and self._engine.has_hooks:
+                raise ApplyError(
+                    f"{type(self.optimizer).__name__} evaluates its closure more than once a step.",
+                    "Each evaluation would have to see the same function, so decay by hook is not defined.",
+                    "Use td.penalized(wd) and add handle.penalty(model) to the loss inside the closure.",
+                )
+            loss = closure()
+            if not called:
+                self._engine.before()
+            called = True
+            return loss
+
+        return evaluate
+
+    def _post_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._depth = max(0, self._depth - 1)
+        if self._depth == 0:
+            self._engine.after()
+
+    def _is_nested(self) -> bool:
+        """Whether a step of this optimizer is really under way, by looking for its wrappers on the stack."""
+        frame, found = sys._getframe(1), 0
+        while frame is not None:
+            code = frame.f_code
+            if code.co_name == "wrapper" and code.co_filename == Optimizer.profile_hook_step.__code__.co_filename:
+                found += frame.f_locals.get("self") is self.optimizer
+            frame = frame.f_back  # type: ignore[assignment]
+        return found > 1
+
+    def _check(self) -> None:
+        """What may have changed behind the handle's back since the last step."""
+        if self._engine.num_params != [len(group["params"]) for group in self.optimizer.param_groups]:
+            # Raises with the names when the plan does not know the new parameters.
+            self.update(self.plan)
+        for program, group in zip(self._engine.programs, self.optimizer.param_groups, strict=True):
+            if group.get("weight_decay") is not program.written:
+                found = group.get("weight_decay")
+                if found != program.written:
+                    warnings.warn(
+                        f"group {program.lowering.index}: weight_decay was set to {found!r} after attach, which owns "
+                        f"it; it is {program.written!r} again. To change a running job, use handle.update(plan).",
+                        OwnershipWarning,
+                        stacklevel=4,
+                    )
+                group["weight_decay"] = program.written
+        if not self._penalty_called:
+            warnings.warn(
+                "the plan has rows that decay through a penalty in the loss, but handle.penalty() was not called "
+                "since the last step, so these weights do not decay. Write loss = loss + handle.penalty(model).",
+                ForgottenPenaltyWarning,
+                stacklevel=4,
+            )
+        self._penalty_called = not any(program.penalties for program in self._engine.programs)
+
+    def _save(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
+        references = self._engine.initial_references()
+        state[MARK] = {
+            "version": _STATE_VERSION,
+            "plan": self.plan.to_json(opaque=True),
+            "groups": [{"steps": p.state.steps, "max_lr": p.state.max_lr} for p in self._engine.programs],
+            "references": digest(list(references.values())) if references else "",
+        }
+
+    def _check_load(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
+        """Refuse a checkpoint that means something else, before torch has changed anything."""
+        self._loaded = saved = state.get(MARK)
+        if saved is None:
+            return
+        if saved.get("version") != _STATE_VERSION:
+            raise LoadError(
+                f"the checkpoint's decay state is of version {saved.get('version')!r}, this one reads "
+                f"{_STATE_VERSION}.",
+                fix="Upgrade torchdecay.",
+            )
+        theirs = Plan.from_json(saved["plan"], callables="describe")
+        mine = Plan.from_json(self.plan.to_json(opaque=True), callables="describe")
+        if theirs.fingerprint != mine.fingerprint:
+            raise LoadError(
+                "the checkpoint was written under another plan: other parameters decay, or in another form.\n"
+                f"{theirs.diff(mine)}",
+                "Going on would silently change what the weights are pulled toward.",
+                "Attach the plan that the checkpoint was written with, then handle.update(plan) to change it.",
+            )
+        different = theirs.diff(mine)
+        if different and self._on_load == "equal":
+            raise LoadError(
+                f"the checkpoint has other coefficients, and on_load is \"equal\".\n{different}",
+                fix='Write on_load="plan" or on_load="checkpoint" to say whose coefficients win.',
+            )
+        references = self._engine.initial_references()
+        if references and saved["references"] != digest(list(references.values())):
+            raise LoadError(
+                'the plan pulls toward "initial", and the initial weights of the run that is resumed are not those '
+                "that were there at attach.",
+                "The pull would lead somewhere else from here on.",
+                "Save handle.state_dict() with the checkpoint, and call handle.load_state_dict(...) before "
+                "optimizer.load_state_dict(...).",
+            )
+
+    def _finish_load(self, optimizer: Optimizer) -> None:
+        saved, self._loaded = self._loaded, None
+        if saved is not None:
+            for program, group in zip(self._engine.programs, saved["groups"], strict=True):
+                program.state = GroupState(steps=group["steps"], max_lr=group["max_lr"])
+            if self._on_load == "checkpoint":
+                self.update(self.plan.with_coefficients_of(Plan.from_json(saved["plan"], callables="describe")))
+        self._write()
+
+
+__all__ = ["Handle", "OnLoad", "attach", "handle_of"]

@@ -1,0 +1,169 @@
+"""From references and masks, which are values, to the tensors that a hook reads."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from torchdecay.errors import ApplyError, LoadError, need, repr_quoted
+from torchdecay.plan.references import (
+    Bound,
+    BoundMask,
+    File,
+    Initial,
+    Mask,
+    Reference,
+    SpareRows,
+    Tensors,
+    file_sha256,
+)
+
+Bindings = Mapping[str, Mapping[str, Tensor]]
+
+
+def reference_tensors(
+    reference: Reference | None, names: list[str], params: list[Tensor], bind: Bindings
+) -> list[Tensor | None]:
+    """The tensor that each parameter is pulled toward, on its device and in its dtype; None is 0.
+
+    Raises:
+        ApplyError: a name that was not bound, or a tensor of another shape.
+        LoadError: a file that changed since the plan was made, or that can't be read.
+    """
+    if reference is None:
+        return [None] * len(params)
+    if isinstance(reference, Initial):
+        return [param.detach().clone() for param in params]
+    source = _source(reference, bind)
+    found: list[Tensor | None] = []
+    for name, param in zip(names, params, strict=True):
+        tensor = source.get(name)
+        if tensor is not None and tensor.shape != param.shape:
+            raise ApplyError(
+                f"the reference {reference!r} has {repr_quoted(name)} of shape {tuple(tensor.shape)}, "
+                f"the parameter is of shape {tuple(param.shape)}.",
+                "A pull needs a reference of the same shape.",
+                "Leave it out of the reference (it is then pulled toward 0) or spare it with a rule.",
+            )
+        found.append(None if tensor is None else tensor.detach().to(device=param.device, dtype=param.dtype))
+    if all(tensor is None for tensor in found):
+        raise ApplyError(
+            f"the reference {reference!r} has none of the parameters that are pulled toward it.",
+            f"It has {', '.join(list(source)[:3]) or 'nothing'}; the plan has {', '.join(names[:3])}.",
+            "Name its tensors as the model names its parameters.",
+        )
+    return found
+
+
+def _source(reference: Reference, bind: Bindings) -> Mapping[str, Tensor]:
+    if isinstance(reference, Tensors):
+        return reference.tensors
+    if isinstance(reference, File):
+        return read_tensors(Path(reference.path), sha256=reference.sha256)
+    if isinstance(reference, Bound):
+        return _bound(reference.name, bind, "reference")
+    raise ApplyError(f"the reference {reference!r} was not saved with the plan, so it can't be read back.")
+
+
+def _bound(name: str, bind: Bindings, what: str) -> Mapping[str, Tensor]:
+    if name not in bind:
+        raise ApplyError(
+            f"the {what} {repr_quoted(name)} is not bound.",
+            fix=f"Pass bind={{{name!r}: model_state_dict}} to attach.",
+        )
+    return bind[name]
+
+
+def read_tensors(path: Path, *, sha256: str = "") -> Mapping[str, Tensor]:
+    """Named tensors of a safetensors file, or of a torch file read with weights_only=True.
+
+    Raises:
+        LoadError: no such file, not a file of named tensors, or not the file with this hash.
+        MissingExtra: safetensors is not installed.
+    """
+    if not path.is_file():
+        raise LoadError(f'the file "{path}" does not exist.')
+    if sha256 and file_sha256(path) != sha256:
+        raise LoadError(
+            f'the file "{path}" is not the one that the plan was made with: its SHA-256 differs.',
+            fix="Restore the file, or make the plan again.",
+        )
+    try:
+        if path.suffix == ".safetensors":
+            loaded = need("safetensors.torch", "transformers").load_file(path)
+        else:
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except ImportError:
+        raise
+    except Exception as error:
+        # torch and safetensors raise a dozen types here; all of them mean that the file can't be read.
+        raise LoadError(
+            f'the file "{path}" can\'t be read as named tensors: {type(error).__name__}: {str(error).splitlines()[0]}.',
+            "It is truncated, not a checkpoint, or asks to unpickle code, which is refused.",
+            "Save a state dict: torch.save(model.state_dict(), path), or use safetensors.",
+        ) from error
+    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
+        loaded = loaded["state_dict"]
+    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise LoadError(
+            f'the file "{path}" holds no mapping of names to tensors.', fix="Save model.state_dict()."
+        )
+    return loaded
+
+
+def mask_tensors(
+    mask: Mask | None, names: list[str], params: list[Tensor], bind: Bindings
+) -> list[Tensor | None]:
+    """For each parameter a bool tensor that broadcasts to its shape, True taking part; None is all.
+
+    Raises:
+        ApplyError: a name that was not bound, a row that a tensor lacks, or a mask of another shape or dtype.
+    """
+    if mask is None:
+        return [None] * len(params)
+    if isinstance(mask, SpareRows):
+        return [_row_mask(mask, name, param) for name, param in zip(names, params, strict=True)]
+    if not isinstance(mask, BoundMask):
+        raise ApplyError(f"the mask {mask!r} was not saved with the plan, so it can't be read back.")
+    source = _bound(mask.name, bind, "mask")
+    found: list[Tensor | None] = []
+    for name, param in zip(names, params, strict=True):
+        tensor = source.get(name)
+        if tensor is not None and (tensor.dtype is not torch.bool or tensor.shape != param.shape):
+            raise ApplyError(
+                f"the mask for {repr_quoted(name)} is of shape {tuple(tensor.shape)} and dtype {tensor.dtype}.",
+                fix=f"Give a bool tensor of shape {tuple(param.shape)}; True takes part.",
+            )
+        found.append(None if tensor is None else tensor.to(param.device))
+    return found
+
+
+def _row_mask(mask: SpareRows, name: str, param: Tensor) -> Tensor:
+    rows = param.shape[0] if param.dim() else 0
+    beyond = [row for row in mask.rows if row >= rows]
+    if beyond:
+        raise ApplyError(
+            f"{mask!r} spares row {beyond[0]} of {repr_quoted(name)}, which has {rows} rows.",
+            fix="Give the mask to a rule that matches only the tensor that has this row.",
+        )
+    keep = torch.ones(rows, dtype=torch.bool, device=param.device)
+    keep[list(mask.rows)] = False
+    return keep.reshape(rows, *(1,) * (param.dim() - 1))
+
+
+def digest(tensors: list[Tensor | None]) -> str:
+    """SHA-256 over the bytes of the tensors, so that a resumed run can tell whether its reference is the same."""
+    found = hashlib.sha256()
+    for tensor in tensors:
+        if tensor is not None:
+            local = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+            local = local.detach().cpu().contiguous()
+            found.update(
+                (ctypes.c_char * local.nbytes).from_address(local.data_ptr()) if local.nbytes else b""
+            )
+    return found.hexdigest()

@@ -1,0 +1,43 @@
+"""LOSS rows: any regularizer as a differentiable penalty."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from torchdecay.apply.penalty import sum_penalty
+from torchdecay.plan.regularizers import L1, L2, ElasticNet, Regularizer
+
+
+def penalty_of(
+    regularizer: Regularizer,
+    coefficient: float,
+    params: Sequence[Tensor],
+    references: Sequence[Tensor | None],
+    masks: Sequence[Tensor | None],
+) -> Tensor:
+    """coefficient·Σ R(M ⊙ (θ − ref)) over the tensors, differentiable; L1 and L2 as one autograd node."""
+    weights = _linear_terms(regularizer)
+    if weights is not None:
+        l1, l2 = weights
+        return sum_penalty(
+            params, l1=coefficient * l1, l2=coefficient * l2 / 2, references=references, masks=masks
+        )
+    total = torch.zeros(())
+    for param, reference, mask in zip(params, references, masks, strict=True):
+        offset = param if reference is None else param - reference
+        if mask is not None:
+            offset = torch.where(mask, offset, torch.zeros_like(offset))
+        total = total.to(param.device) + coefficient * regularizer.value(offset)
+    return total
+
+
+def _linear_terms(regularizer: Regularizer) -> tuple[float, float] | None:
+    """(l1, l2) where R = l1·Σ|θ| + l2·½‖θ‖²."""
+    if isinstance(regularizer, L2):
+        return 0.0, 1.0
+    if isinstance(regularizer, L1):
+        return 1.0, 0.0
+    return (regularizer.l1, regularizer.l2) if isinstance(regularizer, ElasticNet) else None

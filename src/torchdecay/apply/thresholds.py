@@ -1,0 +1,42 @@
+"""How large a proximal step must be so that training ends at the minimum of loss + λR, for each optimizer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, optim
+from torch.optim import Optimizer
+
+from torchdecay.apply.native import native_of
+
+_ADAM_FAMILY = (optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam)
+
+
+def is_matched(optimizer: Optimizer, group: Mapping[str, Any]) -> bool:
+    """Whether `step_size` makes the optimum of L + λR a fixed point of this optimizer with a proximal step."""
+    known = native_of(optimizer, group) is not None
+    return known and isinstance(optimizer, (optim.SGD, *_ADAM_FAMILY))
+
+
+def step_size(optimizer: Optimizer, group: Mapping[str, Any], param: Tensor) -> float | Tensor:
+    r"""s such that the optimizer's settled update is lr·s·g: what a gradient g that stays moves a weight by.
+
+    $$s = 1 \text{ (SGD)}, \quad \frac{1 - \text{dampening}}{1 - \text{momentum}} \text{ (momentum)}, \quad
+    \frac{1}{\sqrt{\hat v} + \epsilon} \text{ elementwise (Adam, AdamW, NAdam, RAdam)}$$
+
+    Elsewhere 1, and `is_matched` says no. To be called after the step, when the state is the step's own.
+    """
+    if not is_matched(optimizer, group):
+        return 1.0
+    if isinstance(optimizer, optim.SGD):
+        momentum, dampening = group["momentum"], group["dampening"]
+        settled = (1 - dampening) / (1 - momentum) if momentum else 1.0
+        # Nesterov adds the gradient itself to momentum times the buffer.
+        return 1 + momentum * settled if group["nesterov"] else settled
+    state = optimizer.state[param]
+    second = state["max_exp_avg_sq"] if group.get("amsgrad") else state["exp_avg_sq"]
+    correction = 1 - group["betas"][1] ** float(state["step"])
+    denominator: Tensor = second.sqrt().div_(math.sqrt(correction)).add_(group["eps"])
+    return denominator.reciprocal_()

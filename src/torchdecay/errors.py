@@ -1,0 +1,109 @@
+"""What can go wrong, drawn as a tree; every message says what and where, why, and what to write instead.
+
+TorchdecayError
+├── DecayError       a decay, schedule, mask or reference that means nothing (also a ValueError)
+├── PlanError        a rule, selector or plan that does not fit the model    (also a ValueError)
+├── ApplyError       a plan that this optimizer cannot carry out             (also a ValueError)
+├── LoadError        a checkpoint, plan file or history that cannot be read  (also a ValueError)
+├── UnitError        a conversion that lacks context or names no known unit  (also a ValueError)
+├── TaskError        data, a task or a result that cannot be used            (also a ValueError)
+└── MissingExtra     an optional library is not installed                    (also an ImportError)
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+
+
+class TorchdecayError(Exception):
+    """Base of every error that this package raises on purpose.
+
+    Args:
+        what: what is wrong and where, with names and values.
+        why: why that cannot stand.
+        fix: what to write instead.
+    """
+
+    def __init__(self, what: str, why: str = "", fix: str = "") -> None:
+        self.what, self.why, self.fix = what, why, fix
+        super().__init__("\n  ".join(part for part in (what, why, fix) if part))
+
+
+class DecayError(TorchdecayError, ValueError):
+    """A decay, schedule, mask or reference that means nothing."""
+
+
+class PlanError(TorchdecayError, ValueError):
+    """A rule, selector or plan that does not fit the model."""
+
+
+class ApplyError(TorchdecayError, ValueError):
+    """A plan that this optimizer cannot carry out."""
+
+
+class LoadError(TorchdecayError, ValueError):
+    """A checkpoint, plan file or history that cannot be read."""
+
+
+class UnitError(TorchdecayError, ValueError):
+    """A conversion that lacks context, contradicts itself, or names no known unit."""
+
+
+class TaskError(TorchdecayError, ValueError):
+    """Data, a task or a result that cannot be used."""
+
+
+class MissingExtra(TorchdecayError, ImportError):
+    """An optional library is not installed."""
+
+
+def nearest(word: str, known: Iterable[str], *, most: int = 3) -> str:
+    """`Nearest: "a", "b".` for the known words closest to `word`, or an empty string."""
+    names = list(dict.fromkeys(known))
+    close = difflib.get_close_matches(word, names, n=len(names) or 1, cutoff=0.6)
+    if not close:
+        return ""
+    more = f" (and {len(close) - most} more)" if len(close) > most else ""
+    return f"Nearest: {', '.join(repr_quoted(name) for name in close[:most])}{more}."
+
+
+def repr_quoted(text: str) -> str:
+    """`text` in double quotes, control characters escaped, so that a name can't garble a terminal."""
+    return '"' + text.encode("unicode_escape").decode("ascii").replace('"', '\\"') + '"'
+
+
+def listed(names: Iterable[str], *, most: int = 5) -> str:
+    """`"a", "b" (and 7 more)`: names for a message, cut where they would flood it."""
+    all_names = list(names)
+    more = f" (and {len(all_names) - most} more)" if len(all_names) > most else ""
+    return ", ".join(repr_quoted(name) for name in all_names[:most]) + more
+
+
+def need(module: str, extra: str) -> ModuleType:
+    """Import an optional library, or say which extra brings it.
+
+    Raises:
+        MissingExtra: when `module` is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtra(
+            f"This needs {module.split('.')[0]}, which could not be imported ({error}).",
+            fix=f"Install it with: pip install 'torchdecay[{extra}]'",
+        ) from error
+
+
+class UnknownRoleWarning(UserWarning):
+    """Parameters whose role is unknown were spared."""
+
+
+class OwnershipWarning(UserWarning):
+    """Another hand wrote the `weight_decay` that an attached plan owns."""
+
+
+class ForgottenPenaltyWarning(UserWarning):
+    """A step was taken without the penalty that the plan's LOSS rows need."""

@@ -1,0 +1,1 @@
+"""Small bridges to other libraries, each imported only when asked for."""

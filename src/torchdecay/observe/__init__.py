@@ -1,0 +1,1 @@
+"""Reading back: what an optimizer does to each parameter, before training and during it."""

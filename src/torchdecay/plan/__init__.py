@@ -1,0 +1,1 @@
+"""Values: what pulls which parameter, toward where, how hard, and why."""

@@ -1,0 +1,1 @@
+"""Showing it: charts and one self-contained page."""
