@@ -1,0 +1,92 @@
+"""What every test stands on: one thread, the same seed, and a browser where there is one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "agg")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+import torch
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+NO_BROWSER = "no headless Chromium here"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # One thread: sums keep their order, and two workers do not fight over two cores.
+    torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put browser tests last: Playwright keeps an event loop running, and `asyncio.run` refuses to share."""
+    for item in items:
+        if "chromium" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.browser)
+            item.add_marker(pytest.mark.xdist_group("browser"))
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+
+
+@pytest.fixture(autouse=True)
+def _same_start() -> Iterator[None]:
+    """Give each test the same random numbers and torch's own defaults, whatever ran before it."""
+    torch.manual_seed(0)
+    yield
+    torch.set_default_dtype(torch.float32)
+    torch.set_grad_enabled(True)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Headless Chromium, as a Playwright `Browser`; tests that ask for it are skipped where there is none."""
+    path = next((found for name in CHROMIUM_NAMES if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip(f"{NO_BROWSER}: none of {', '.join(CHROMIUM_NAMES)} is on the path")
+    sync_api = pytest.importorskip("playwright.sync_api", reason=f"{NO_BROWSER}: Playwright is not installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, headless=True, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def offline_page(chromium: Browser) -> Iterator[Page]:
+    """A fresh page that reads files and this machine only; the test fails at the end if it asked for more."""
+    context = chromium.new_context()
+    page = context.new_page()
+    fetched: list[str] = []
+
+    def admit(route: Any) -> None:
+        url = route.request.url
+        if url.startswith(("file:", "data:", "blob:", "http://127.0.0.1")):
+            route.continue_()
+        else:
+            fetched.append(url)
+            route.abort()
+
+    context.route("**/*", admit)
+    yield page
+    context.close()
+    assert not fetched, f"the page asked the network for {fetched}"
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say it where nobody overlooks it when the pages were not looked at."""
+    skipped = [
+        report for report in terminalreporter.stats.get("skipped", []) if NO_BROWSER in str(report.longrepr)
+    ]
+    if skipped:
+        terminalreporter.write_sep("!", "BROWSER TESTS WERE SKIPPED", red=True, bold=True)
+        terminalreporter.write_line(
+            f"{len(skipped)} tests open pages in a headless Chromium, and none was found: no page was seen.\n"
+            "To run them: apt-get install chromium (or your system's package), then make test."
+        )

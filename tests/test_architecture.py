@@ -1,0 +1,228 @@
+"""Data flows one way through the rooms of the package, and importing it stays light."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "torchdecay"
+
+# Left to right: a module imports from its own room or from a room with a smaller number.
+ROOMS = {
+    "errors": 0,
+    "plan": 1,
+    "apply": 2,
+    "observe": 3,
+    "lab": 4,
+    "report": 5,
+    "integrations": 6,
+    "cli": 7,
+    "__main__": 8,
+    "__init__": 9,
+}
+
+# Methods that draw may call into report, inside their own body: (file, function, room).
+DRAWS: set[tuple[str, str, str]] = {("lab/results.py", "report", "report")}
+
+# What a module may import while it is itself imported. Everything else is imported inside functions.
+AT_IMPORT = {"torch", "click", "rich"} | set(sys.stdlib_module_names)
+LIGHT_ROOMS = {"errors", "plan", "apply", "observe", "__init__"}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import statement: in which file, function ("" at the top) and line, of which dotted name."""
+
+    file: str
+    function: str
+    line: int
+    name: str
+
+    def __str__(self) -> str:
+        inside = f", in {self.function}()" if self.function else ""
+        return f"{self.file}:{self.line} imports {self.name}{inside}"
+
+
+def read_imports(path: Path, root: Path) -> Iterator[Import]:
+    """Yield every import of a file, relative ones spelled out; type-checking blocks count as well."""
+    file = path.relative_to(root).as_posix()
+    package = ("torchdecay", *path.relative_to(root).parts[:-1])
+
+    def names(node: ast.Import | ast.ImportFrom) -> list[str]:
+        if isinstance(node, ast.Import):
+            return [alias.name for alias in node.names]
+        base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+        start = ".".join(part for part in (base, node.module or "") if part)
+        # `from torchdecay import x` may mean a room or a name: only the longer spelling says which.
+        return [f"{start}.{alias.name}" for alias in node.names] if start == "torchdecay" else [start]
+
+    def walk(node: ast.AST, function: str) -> Iterator[Import]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import | ast.ImportFrom):
+                yield from (Import(file, function, child.lineno, name) for name in names(child))
+            inner = child.name if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) else function
+            yield from walk(child, inner)
+
+    yield from walk(ast.parse(path.read_text(encoding="utf-8")), "")
+
+
+def room_of(file: str) -> str:
+    return file.split("/")[0].removesuffix(".py")
+
+
+def wrong_turns(root: Path, draws: set[tuple[str, str, str]] = DRAWS) -> list[str]:
+    """Say which imports go from left to right, or ask the whole package for a name."""
+    found = []
+    for path in sorted(root.rglob("*.py")):
+        file = path.relative_to(root).as_posix()
+        here = room_of(file)
+        if here not in ROOMS:
+            found.append(f"{file} stands in no known room: give {here!r} a place in ROOMS")
+            continue
+        for item in read_imports(path, root):
+            parts = item.name.split(".")
+            if parts[0] != "torchdecay" or here == "__init__":
+                continue
+            there = parts[1] if len(parts) > 1 else ""
+            if there not in ROOMS and ROOMS[here] >= ROOMS["integrations"]:
+                continue
+            if there not in ROOMS:
+                found.append(f"{item}: import it from the room that defines it, not from the package")
+            elif ROOMS[there] > ROOMS[here] and (file, item.function, there) not in draws:
+                found.append(f"{item}: {there} stands to the right of {here}")
+    return found
+
+
+def heavy_imports(root: Path) -> list[str]:
+    """Say which libraries load together with a module instead of waiting for the call that needs them."""
+    found = []
+    for path in sorted(root.rglob("*.py")):
+        here = room_of(path.relative_to(root).as_posix())
+        if here == "integrations":
+            continue
+        allowed = AT_IMPORT - {"click", "rich"} if here in LIGHT_ROOMS else AT_IMPORT
+        guarded = _type_checking_lines(path)
+        for item in read_imports(path, root):
+            top = item.name.split(".")[0]
+            if not item.function and top not in allowed | {"torchdecay"} and item.line not in guarded:
+                found.append(f"{item}: import it inside the function that needs it")
+    return found
+
+
+def _type_checking_lines(path: Path) -> set[int]:
+    lines: set[int] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            for part in node.body:
+                lines.update(range(part.lineno, (part.end_lineno or part.lineno) + 1))
+    return lines
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Path:
+    """A small package in which everything points the right way."""
+    files = {
+        "errors.py": "",
+        "plan/plan.py": "from torchdecay.errors import PlanError\nimport torch\n",
+        "apply/attach.py": "from torchdecay.plan.plan import Plan\n",
+        "report/page.py": "from ..lab import results\n",
+        "lab/results.py": "def report():\n    from torchdecay.report import page\n",
+        "__init__.py": "from torchdecay.apply.attach import attach\n",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def test_data_flows_one_way() -> None:
+    """A module imports from its own room or its left, so that a room can be read without those after it."""
+    assert wrong_turns(SOURCE) == []
+
+
+def test_modules_load_nothing_but_torch_and_the_terminal() -> None:
+    """An optional library that is absent is missed by the call that needs it, not by the import."""
+    assert heavy_imports(SOURCE) == []
+
+
+def test_every_listed_drawing_method_still_draws() -> None:
+    """The list of exceptions does not outlive the methods that it excuses."""
+    late = {
+        (item.file, item.function, item.name.split(".")[1])
+        for path in SOURCE.rglob("*.py")
+        for item in read_imports(path, SOURCE)
+        if item.function and item.name.startswith("torchdecay.")
+    }
+    assert late >= DRAWS
+
+
+def test_a_late_import_is_wrong_unless_it_is_listed(house: Path) -> None:
+    """A method that draws has to be named here, or an import hidden in a function would bypass the rule."""
+    assert [turn.split(":")[0] for turn in wrong_turns(house, set())] == ["lab/results.py"]
+    assert wrong_turns(house, {("lab/results.py", "report", "report")}) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("plan/plan.py", "from torchdecay.apply.attach import attach"),
+        ("plan/plan.py", "from torchdecay.apply import attach"),
+        ("plan/plan.py", "from torchdecay import apply"),
+        ("plan/plan.py", "import torchdecay.apply.attach"),
+        ("plan/plan.py", "from ..apply import attach"),
+        ("plan/plan.py", "from .. import apply"),
+        ("plan/plan.py", "if TYPE_CHECKING:\n    from torchdecay.apply.attach import Handle"),
+        ("plan/plan.py", "class Plan:\n    def draw(self):\n        from torchdecay.report import page"),
+        ("apply/attach.py", "from torchdecay import attach"),
+        ("apply/attach.py", "import torchdecay"),
+        ("errors.py", "from torchdecay.plan.plan import Plan"),
+        ("kitchen/sink.py", "import torch"),
+    ],
+)
+def test_a_seeded_wrong_turn_is_caught(house: Path, file: str, line: str) -> None:
+    """However an import is spelled, the reader sees where it leads."""
+    (house / "lab" / "results.py").unlink()
+    (house / file).parent.mkdir(exist_ok=True)
+    (house / file).write_text(line)
+    assert [turn.split(":")[0].split(" ")[0] for turn in wrong_turns(house)] == [file]
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "caught"),
+    [
+        ("plan/plan.py", "import numpy as np", True),
+        ("plan/plan.py", "try:\n    import numpy\nexcept ImportError:\n    numpy = None", True),
+        ("apply/attach.py", "import rich", True),
+        ("report/page.py", "from matplotlib import pyplot", True),
+        ("plan/plan.py", "def table():\n    import rich", False),
+        ("plan/plan.py", "if TYPE_CHECKING:\n    import numpy as np", False),
+        ("cli.py", "import click", False),
+    ],
+)
+def test_a_seeded_heavy_import_is_caught(house: Path, file: str, line: str, caught: bool) -> None:
+    """A library at the top of a file is found, one inside a function is not."""
+    (house / file).write_text(line)
+    assert bool(heavy_imports(house)) is caught
+
+
+def test_importing_torchdecay_loads_torch_and_nothing_heavier() -> None:
+    """A training script that needs one function does not pay for plots, tables and the command line."""
+    code = (
+        "import sys, torch; before = set(sys.modules); import torchdecay;"
+        "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))"
+    )
+    path = os.pathsep.join([str(SOURCE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    env = os.environ | {"PYTHONPATH": path}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.split())
+    assert "torchdecay" in loaded
+    assert loaded - {"torchdecay", "torch"} - set(sys.stdlib_module_names) == set()

@@ -1,0 +1,368 @@
+"""The docs are true: every block of code runs, every public name is there, and no page fetches anything."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+ROOT = Path(__file__).parents[1]
+PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if path.exists()]
+LANGUAGES = {"python", "console", "text", "json", "toml", "csv", "bibtex"}
+RUN = "import sys; sys.argv[0] = 'torchdecay'; from torchdecay.cli import main; main()"
+ONE_BUILD = pytest.mark.xdist_group("site")
+
+
+# ── Reading and running the blocks of a page ──
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of code: its language, its text, and the line of the page on which the text starts."""
+
+    language: str
+    text: str
+    line: int
+
+
+@dataclass
+class Command:
+    """A `$ ...` line of a console block, the output that the page shows below it, the exit code it owes."""
+
+    line: str
+    shown: list[str] = field(default_factory=list)
+    code: int = 0
+
+
+def read_blocks(page: str) -> list[Block]:
+    """Return the fenced blocks of a page, without the indentation that a list or a tab gives them."""
+    found = []
+    fence = re.compile(r"^([ \t]*)(```+)[ \t]*([^\n`]*)\n(.*?)^\1\2[ \t]*$", re.MULTILINE | re.DOTALL)
+    for match in fence.finditer(page):
+        indent, _, language, text = match.groups()
+        lines = [line.removeprefix(indent) for line in text.splitlines()]
+        found.append(Block(language.strip(), "\n".join(lines), page[: match.start(4)].count("\n") + 1))
+    return found
+
+
+def read_commands(text: str) -> list[Command]:
+    """Return the commands of a console block; `$ echo $?` and its output tell the exit code before it."""
+    commands: list[Command] = []
+    asked = False
+    for line in text.splitlines():
+        if line.strip() == "$ echo $?":
+            asked = True
+        elif line.startswith("$ "):
+            commands.append(Command(line.removeprefix("$ ")))
+            asked = False
+        elif asked:
+            commands[-1].code = int(line)
+            asked = False
+        elif commands and commands[-1].line.endswith("\\"):
+            commands[-1].line = commands[-1].line.removesuffix("\\") + line.strip()
+        elif commands and line.strip():
+            commands[-1].shown.append(line.rstrip())
+    return commands
+
+
+def shows(shown: list[str], printed: str) -> str:
+    """Return the first shown line that is not printed, in order, or nothing; `...` stands for anything."""
+    rest = iter(" ".join(line.split()) for line in printed.splitlines())
+    for line in shown:
+        pattern = ".*".join(re.escape(" ".join(part.split())) for part in line.split("..."))
+        if not any(re.search(pattern, candidate) for candidate in rest):
+            return line
+    return ""
+
+
+def run_command(command: Command, folder: Path) -> None:
+    """Run one line as a user would, and compare exit code and shown output."""
+    words = shlex.split(command.line, comments=True)
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, *words[1:]],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    said = f"$ {command.line}\n{done.stdout}{done.stderr}"
+    assert done.returncode == command.code, f"exit code {done.returncode}, not {command.code}:\n{said}"
+    missing = shows(command.shown, done.stdout + done.stderr)
+    assert not missing, f"the page shows {missing!r}, which is not printed there:\n{said}"
+
+
+def run_page(page: Path, folder: Path) -> None:
+    """Run every block of a page from top to bottom, Python in one namespace, commands in one folder."""
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    for block in read_blocks(page.read_text(encoding="utf-8")):
+        assert block.language in LANGUAGES, (
+            f"{page.name}:{block.line} is {block.language!r}: say one of {LANGUAGES}"
+        )
+        if block.language == "python":
+            # Empty lines in front, so that an error names the line of the page.
+            source = "\n" * (block.line - 1) + block.text
+            exec(compile(source, str(page), "exec"), namespace)
+        elif block.language == "console":
+            for command in read_commands(block.text):
+                if command.line.split()[0] == "torchdecay":
+                    run_command(command, folder)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_block_of_the_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a reader copies from a page works, in the order of the page, and prints what the page shows."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
+    run_page(page, tmp_path)
+
+
+SOURCE = ROOT / "src"
+MODULES = [
+    ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+    for path in sorted(SOURCE.rglob("*.py"))
+]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_examples_in_docstrings_run(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `help()` shows as an example works, and gives what it shows."""
+    monkeypatch.chdir(tmp_path)
+    try:
+        loaded = importlib.import_module(module)
+    except ImportError as error:
+        pytest.skip(f"{module} needs an optional library: {error}")
+    assert doctest.testmod(loaded, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE).failed == 0
+
+
+def test_a_seeded_wrong_example_is_seen(capsys: pytest.CaptureFixture[str]) -> None:
+    """A docstring that promises another value fails."""
+    module = ModuleType("module", "Example:\n    >>> 1 + 1\n    3\n")
+    assert doctest.testmod(module).failed == 1
+    assert "Expected" in capsys.readouterr().out
+
+
+def test_a_seeded_error_in_a_block_is_reported_at_its_line(tmp_path: Path) -> None:
+    """A block that fails is found on its page without counting lines."""
+    page = tmp_path / "page.md"
+    page.write_text("# Page\n\n```python\nvalue = 1\n```\n\nand then\n\n```python\nassert value == 2\n```\n")
+    with pytest.raises(AssertionError) as caught:
+        run_page(page, tmp_path)
+    assert caught.traceback[-1].lineno + 1 == 10
+
+
+def test_a_seeded_unknown_language_is_refused(tmp_path: Path) -> None:
+    """No block escapes by calling itself `py` or `bash`."""
+    page = tmp_path / "page.md"
+    page.write_text("```bash\ntorchdecay --hlep\n```\n")
+    with pytest.raises(AssertionError, match=r"page\.md:2"):
+        run_page(page, tmp_path)
+
+
+def test_blocks_inside_lists_and_tabs_are_read() -> None:
+    """An indented block runs like any other."""
+    assert read_blocks('=== "tab"\n\n    ```python\n    if x:\n        y\n    ```\n') == [
+        Block("python", "if x:\n    y", 4)
+    ]
+
+
+def test_console_blocks_say_what_is_run_shown_and_owed() -> None:
+    """The exit code that a page promises is the one a reader sees with `echo $?`."""
+    one, two = read_commands("$ torchdecay a \\\n    --b\nout 1\n\n$ torchdecay c\nbad\n$ echo $?\n2\n")
+    assert (one.line, one.shown, one.code) == ("torchdecay a --b", ["out 1"], 0)
+    assert (two.line, two.shown, two.code) == ("torchdecay c", ["bad"], 2)
+
+
+@pytest.mark.parametrize(
+    ("shown", "missing"),
+    [(["a 1", "c"], ""), (["a ...", "c"], ""), (["c", "a 1"], "a 1"), (["a 2"], "a 2"), (["a.1"], "a.1")],
+)
+def test_shown_output_is_compared_line_by_line(shown: list[str], missing: str) -> None:
+    """A page that shows output which is no longer printed fails."""
+    assert shows(shown, "a  1\nb\nc\n") == missing
+
+
+# ── The built site ──
+
+
+def hook(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / "hooks" / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built strictly."""
+    pytest.importorskip("mkdocs")
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+class Resources(HTMLParser):
+    """Collects what a browser loads by itself when it opens a page; not the links."""
+
+    LOADS = ("script", "link", "img", "iframe", "source", "video", "audio", "embed", "object", "use", "image")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.urls: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if tag == "link" and values.get("rel") in ("canonical", "next", "prev", "alternate"):
+            return
+        if tag in self.LOADS:
+            self.urls += [
+                values[key] or "" for key in ("src", "href", "data", "srcset", "poster") if key in values
+            ]
+
+
+def external(text: str, *, css: bool = False) -> list[str]:
+    """Return the addresses outside the site that a page or a style sheet loads."""
+    if css:
+        urls = re.findall(r"""(?:url\(|@import)\s*["']?([^"')\s;]+)""", text)
+    else:
+        reader = Resources()
+        reader.feed(text)
+        urls = reader.urls + [
+            url
+            for style in re.findall(r"<style.*?</style>", text, re.DOTALL)
+            for url in external(style, css=True)
+        ]
+    return [url for url in urls if re.match(r"(\w+:)?//", url)]
+
+
+@ONE_BUILD
+def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
+    """Who opens a page offline sees all of it, and nobody else learns that it was opened."""
+    pages = sorted(site.rglob("*.html"))
+    assert len(pages) >= 5
+    found = {str(page.relative_to(site)): external(page.read_text(encoding="utf-8")) for page in pages}
+    found |= {
+        str(sheet.relative_to(site)): external(sheet.read_text(encoding="utf-8"), css=True)
+        for sheet in site.rglob("*.css")
+    }
+    assert {name: urls for name, urls in found.items() if urls} == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "css"),
+    [
+        ('<script src="https://example.org/a.js"></script>', False),
+        ('<link rel="stylesheet" href="//example.org/a.css">', False),
+        ('<img alt="" src="http://example.org/a.png">', False),
+        ("<style>@import 'https://example.org/a.css';</style>", False),
+        ("@font-face { src: url(https://example.org/a.woff2) }", True),
+    ],
+)
+def test_a_seeded_foreign_resource_is_seen(text: str, css: bool) -> None:
+    """Scripts, styles, pictures and fonts from elsewhere are noticed; a link to click on is none of them."""
+    assert len(external(text, css=css)) == 1
+    assert external('<a href="https://example.org">read on</a><img src="picture.svg">') == []
+
+
+@ONE_BUILD
+def test_formulas_are_mathml(site: Path) -> None:
+    """Formulas are drawn by the browser itself, and none is left in TeX."""
+    pages = {page.name: page.read_text(encoding="utf-8") for page in site.glob("*.html")}
+    assert "<math" in pages["index.html"]
+    assert [name for name, text in pages.items() if 'class="arithmatex"' in text] == []
+
+
+def test_a_seeded_bad_formula_stops_the_build() -> None:
+    """A misspelled TeX command is an error of the build, not red text on the page."""
+    from mkdocs.exceptions import PluginError
+
+    mathml = hook("mathml")
+    good = '<p><span class="arithmatex">\\(w_{t+1} &lt; \\lambda\\)</span></p>'
+    assert "<math" in mathml.render(good, "page.md")
+    with pytest.raises(PluginError, match=r"page\.md.*lamda"):
+        mathml.render(good.replace("lambda", "lamda"), "page.md")
+
+
+def test_every_public_name_is_documented() -> None:
+    """The build fails on a public name without a docstring or without a place in the API pages."""
+    assert hook("public_names").check(ROOT) == []
+
+
+def test_a_seeded_undocumented_name_is_seen(tmp_path: Path) -> None:
+    """Both ways to forget a name are noticed: for functions, for values, for a function named as its room."""
+    package = tmp_path / "src" / "torchdecay"
+    package.mkdir(parents=True)
+    (tmp_path / "docs").mkdir()
+    (package / "__init__.py").write_text(
+        '"""Doc."""\nfrom torchdecay.room import bare, told, room, VALUE, VALUE_TOLD\n'
+        '__all__ = ["VALUE", "VALUE_TOLD", "absent", "bare", "room", "told"]\n'
+    )
+    (package / "room.py").write_text(
+        '"""Doc."""\ndef bare(): ...\ndef room(): ...\ndef told():\n    """Tell."""\n'
+        'VALUE = 1\nVALUE_TOLD = 2\n"""Tell."""\n'
+    )
+    (tmp_path / "docs" / "api.md").write_text(
+        "::: torchdecay.bare\n\n::: torchdecay.room\n\n::: torchdecay.VALUE\n\n::: torchdecay.VALUE_TOLD\n"
+    )
+    assert hook("public_names").check(tmp_path) == [
+        "VALUE has no docstring",
+        "absent has no `::: torchdecay.absent` in docs/api*.md",
+        "absent has no docstring",
+        "bare has no docstring",
+        "room has no `::: torchdecay.room.room` in docs/api*.md",
+        "room has no docstring",
+        "told has no `::: torchdecay.told` in docs/api*.md",
+    ]
+
+
+@pytest.fixture
+def serve(site: Path) -> Iterator[str]:
+    """The address of the site on this machine."""
+    import functools
+    import http.server
+    import threading
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_pages_open_offline_on_a_phone_and_in_the_dark(
+    site: Path, serve: str, offline_page: Page, scheme: Any
+) -> None:
+    """Each page opens without a request elsewhere and without an error, and no wider than a phone."""
+    errors: list[str] = []
+    offline_page.on("pageerror", lambda error: errors.append(str(error)))
+    offline_page.emulate_media(color_scheme=scheme)
+    offline_page.set_viewport_size({"width": 390, "height": 800})
+    for page in sorted(site.glob("*.html")):
+        offline_page.goto(f"{serve}/{page.name}")
+        assert offline_page.evaluate("document.documentElement.scrollWidth") <= 390, page.name
+        dark = offline_page.evaluate("document.body.dataset.mdColorScheme") == "slate"
+        assert dark is (scheme == "dark")
+    assert errors == []

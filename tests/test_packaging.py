@@ -1,0 +1,80 @@
+"""The names that users write and the version that they see."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import re
+from pathlib import Path
+
+import torchdecay
+
+ROOT = Path(__file__).parents[1]
+
+# ── The public names, all of them. One that leaves this tuple breaks somebody's code: the changelog says so.
+# ── One that enters it is documented, or the build fails.
+PUBLIC_NAMES: tuple[str, ...] = ()
+
+
+def versions(root: Path) -> dict[str, str]:
+    """Read the version out of every file that states one."""
+    module = ast.parse((root / "src/torchdecay/__init__.py").read_text(encoding="utf-8"))
+    stated = {
+        "__init__.py": next(
+            str(ast.literal_eval(node.value))
+            for node in module.body
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__version__"
+        )
+    }
+    for file, pattern in {
+        "CITATION.cff": r"^version: *(\S+)$",
+        "CHANGELOG.md": r"^## (\d\S*)",
+    }.items():
+        match = re.search(pattern, (root / file).read_text(encoding="utf-8"), re.MULTILINE)
+        stated[file] = match.group(1) if match else "none"
+    return stated
+
+
+def test_the_public_names_are_these() -> None:
+    """No public name comes or goes by accident."""
+    assert tuple(sorted(torchdecay.__all__)) == tuple(sorted(PUBLIC_NAMES))
+    assert [name for name in torchdecay.__all__ if not hasattr(torchdecay, name)] == []
+
+
+def test_dir_shows_the_public_names() -> None:
+    """Completion in a notebook offers each public name, also one that is loaded late."""
+    assert set(torchdecay.__all__) <= set(dir(torchdecay))
+
+
+def test_one_version_everywhere() -> None:
+    """A release cannot name two versions: the package, the citation and the changelog say the same."""
+    assert set(versions(ROOT).values()) == {torchdecay.__version__}
+
+
+def test_a_seeded_second_version_is_seen(tmp_path: Path) -> None:
+    """The reader of versions does not overlook a file that was forgotten."""
+    (tmp_path / "src/torchdecay").mkdir(parents=True)
+    for file in ("src/torchdecay/__init__.py", "CITATION.cff", "CHANGELOG.md"):
+        (tmp_path / file).write_text((ROOT / file).read_text(encoding="utf-8"), encoding="utf-8")
+    citation = (tmp_path / "CITATION.cff").read_text(encoding="utf-8")
+    (tmp_path / "CITATION.cff").write_text(
+        re.sub(r"(?m)^version: .*$", "version: 9.9.9", citation), encoding="utf-8"
+    )
+    assert len(set(versions(tmp_path).values())) == 2
+
+
+def test_the_installed_metadata_say_what_the_files_say() -> None:
+    """What pip shows is this version, light to install: numpy and the lab's libraries are extras."""
+    metadata = importlib.metadata.metadata("torchdecay")
+    needs = importlib.metadata.requires("torchdecay") or []
+    core = {re.split(r"[^\w-]", need)[0] for need in needs if "extra ==" not in need}
+    assert metadata["Version"] == torchdecay.__version__
+    assert core == {"torch", "click", "rich"}
+
+
+def test_every_constraint_is_a_plain_pin() -> None:
+    """The constraints make both commands of the README repeatable: exact versions, and no addresses."""
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    pin = re.compile(r"[a-z0-9-]+==[\w.!]+( ; python_(full_)?version (<|>=) \"[\d.]+\")?")
+    assert [line for line in lines if not pin.fullmatch(line)] == []
+    assert "torch==2.13.0" in lines
