@@ -81,9 +81,7 @@ def offline_page(chromium: Browser) -> Iterator[Page]:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Say it where nobody overlooks it when the pages were not looked at."""
-    skipped = [
-        report for report in terminalreporter.stats.get("skipped", []) if NO_BROWSER in str(report.longrepr)
-    ]
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if NO_BROWSER in str(report.longrepr)]
     if skipped:
         terminalreporter.write_sep("!", "BROWSER TESTS WERE SKIPPED", red=True, bold=True)
         terminalreporter.write_line(

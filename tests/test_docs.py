@@ -111,9 +111,7 @@ def run_page(page: Path, folder: Path) -> None:
     """Run every block of a page from top to bottom, Python in one namespace, commands in one folder."""
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for block in read_blocks(page.read_text(encoding="utf-8")):
-        assert block.language in LANGUAGES, (
-            f"{page.name}:{block.line} is {block.language!r}: say one of {LANGUAGES}"
-        )
+        assert block.language in LANGUAGES, f"{page.name}:{block.line} is {block.language!r}: say one of {LANGUAGES}"
         if block.language == "python":
             # Empty lines in front, so that an error names the line of the page.
             source = "\n" * (block.line - 1) + block.text
@@ -233,9 +231,7 @@ class Resources(HTMLParser):
         if tag == "link" and values.get("rel") in ("canonical", "next", "prev", "alternate"):
             return
         if tag in self.LOADS:
-            self.urls += [
-                values[key] or "" for key in ("src", "href", "data", "srcset", "poster") if key in values
-            ]
+            self.urls += [values[key] or "" for key in ("src", "href", "data", "srcset", "poster") if key in values]
 
 
 def external(text: str, *, css: bool = False) -> list[str]:
@@ -246,9 +242,7 @@ def external(text: str, *, css: bool = False) -> list[str]:
         reader = Resources()
         reader.feed(text)
         urls = reader.urls + [
-            url
-            for style in re.findall(r"<style.*?</style>", text, re.DOTALL)
-            for url in external(style, css=True)
+            url for style in re.findall(r"<style.*?</style>", text, re.DOTALL) for url in external(style, css=True)
         ]
     return [url for url in urls if re.match(r"(\w+:)?//", url)]
 

@@ -57,9 +57,7 @@ def test_a_seeded_second_version_is_seen(tmp_path: Path) -> None:
     for file in ("src/torchdecay/__init__.py", "CITATION.cff", "CHANGELOG.md"):
         (tmp_path / file).write_text((ROOT / file).read_text(encoding="utf-8"), encoding="utf-8")
     citation = (tmp_path / "CITATION.cff").read_text(encoding="utf-8")
-    (tmp_path / "CITATION.cff").write_text(
-        re.sub(r"(?m)^version: .*$", "version: 9.9.9", citation), encoding="utf-8"
-    )
+    (tmp_path / "CITATION.cff").write_text(re.sub(r"(?m)^version: .*$", "version: 9.9.9", citation), encoding="utf-8")
     assert len(set(versions(tmp_path).values())) == 2
 
 
