@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torchdecay.errors import DecayError, nearest
+from torchdecay.plan.adaptive import Cautious, Controller
 from torchdecay.plan.codec import value_type
 from torchdecay.plan.ranges import check_number
 from torchdecay.plan.references import Mask, Reference
@@ -45,23 +46,14 @@ class Scale(enum.Enum):
         if lr == 0.0:
             return 0.0
         if max_lr is None:
-            raise DecayError(
-                f"the scale {self.value} needs max_lr, the peak learning rate, which is not known here."
-            )
+            raise DecayError(f"the scale {self.value} needs max_lr, the peak learning rate, which is not known here.")
         ratio = lr / max_lr
         return ratio if self is Scale.LR_RATIO else lr * ratio
 
     @property
     def needs_max_lr(self) -> bool:
+        """Whether c_t depends on η_max."""
         return self in (Scale.LR_RATIO, Scale.LR_SQUARED)
-
-
-class Gate:
-    """Which elements or tensors the pull acts on this step, decided from what the step does."""
-
-
-class Controller:
-    """What sets the coefficient at each step from gradients, optimizer state, norms or spectra."""
 
 
 @value_type
@@ -114,7 +106,7 @@ class Decay:
     schedule: Schedule = Constant()
     max_lr: float | None = None
     proximal: bool = False
-    gate: Gate | None = None
+    gate: Cautious | None = None
     controller: Controller | None = None
     mask: Mask | None = None
 
@@ -182,9 +174,7 @@ class Decay:
         known = [f.name for f in dataclasses.fields(self)]
         for name in changes:
             if name not in known:
-                raise DecayError(
-                    f'Decay has no axis "{name}".', fix=nearest(name, known) or f"Axes: {known}."
-                )
+                raise DecayError(f'Decay has no axis "{name}".', fix=nearest(name, known) or f"Axes: {known}.")
         return dataclasses.replace(self, **changes)
 
     def coefficient_at(self, step: int, lr_ratio: float = 1.0) -> float:
@@ -209,7 +199,8 @@ class Decay:
         simple = isinstance(self.regularizer, L2)
         gradient = inner if simple else f"∇{self.regularizer.symbol.replace('θ', inner)}"
         mask = "" if self.mask is None else "M⊙"
-        gate = "" if self.gate is None else "gate⊙"
+        gate = "" if self.gate is None else f"{self.gate.symbol}⊙"
+        gate += "" if self.controller is None else f"{self.controller.symbol}·"
         c = "" if self.scale is Scale.ONE else f"{self.scale.value}·"
         if self.site is Site.LOSS:
             return f"L + λ·{self.regularizer.symbol.replace('θ', inner)}"
@@ -227,6 +218,6 @@ class Decay:
 
     def __repr__(self) -> str:
         # Late, because the presets are made of this class.
-        from torchdecay.plan.forms import spell
+        from torchdecay.plan.spelling import spell
 
         return spell(self)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from torchdecay.errors import DecayError
 from torchdecay.plan.codec import value_type
-from torchdecay.plan.ranges import check_count
+from torchdecay.plan.ranges import check_count, check_number
 
 _FILE_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
@@ -29,6 +29,20 @@ class Initial(Reference):
 
     def __repr__(self) -> str:
         return '"initial"'
+
+
+@value_type
+@dataclass(frozen=True)
+class Average(Reference):
+    """The weights' own exponential moving average: ref ← beta·ref + (1 − beta)·θ after each step, from the start."""
+
+    beta: float
+
+    def __post_init__(self) -> None:
+        check_number(self.beta, "average beta", maximum=1.0)
+
+    def __repr__(self) -> str:
+        return f"average({self.beta:g})"
 
 
 @value_type

@@ -26,10 +26,11 @@ class Regularizer:
     * `gradient(x)`: ∇R(x), of x's shape;
     * `prox(z, tau)`: argmin over p of τ·R(p) + ½‖p − z‖², of z's shape; τ ≥ 0 is a float or elementwise.
 
-    `symbol` is how equations name R.
+    `symbol` is how equations name R; `smooth` says whether R has a gradient everywhere, at zeros too.
     """
 
     symbol: str = "R"
+    smooth: bool = True
 
     def value(self, x: Tensor) -> Tensor:
         raise NotImplementedError
@@ -64,6 +65,7 @@ class L1(Regularizer):
     """R(x) = Σ|x|, ∇R(x) = sign x, prox = sign(z)·max(|z| − τ, 0)."""
 
     symbol = "‖θ‖₁"
+    smooth = False
 
     def value(self, x: Tensor) -> Tensor:
         return x.abs().sum()
@@ -83,6 +85,7 @@ class ElasticNet(Regularizer):
     l1: float
     l2: float
     symbol = "(l₁‖θ‖₁ + ½l₂‖θ‖²)"
+    smooth = False
 
     def __post_init__(self) -> None:
         check_number(self.l1, "elastic_net l1")
@@ -126,3 +129,77 @@ class Huber(Regularizer):
         if isinstance(cap, Tensor):
             return z - torch.minimum(torch.maximum(step, -cap), cap)
         return z - step.clamp(-cap, cap)
+
+
+@value_type
+@dataclass(frozen=True)
+class SquaredNorm(Regularizer):
+    """R(x) = ‖x‖², without the ½ of `L2`; ∇R(x) = 2x, prox = z/(1 + 2τ)."""
+
+    symbol = "‖θ‖²"
+
+    def value(self, x: Tensor) -> Tensor:
+        return x.abs().square().sum()
+
+    def gradient(self, x: Tensor) -> Tensor:
+        return 2 * x
+
+    def prox(self, z: Tensor, tau: Threshold) -> Tensor:
+        return z / (1 + 2 * tau)
+
+
+@value_type
+@dataclass(frozen=True)
+class Deviation(Regularizer):
+    """R(x) = the standard deviation of x's n elements around their mean (population); it leaves the mean alone.
+
+    ∇R(x) = (x − mean)/(n·R); prox moves every element toward the mean by τ/(n·std), at most all the way.
+    """
+
+    symbol = "std(θ)"
+
+    def value(self, x: Tensor) -> Tensor:
+        return (x - x.mean()).square().mean().sqrt()
+
+    def gradient(self, x: Tensor) -> Tensor:
+        offset = x - x.mean()
+        deviation = offset.square().mean().sqrt()
+        return torch.where(deviation > 0, offset / (x.numel() * deviation), torch.zeros_like(x))
+
+    def prox(self, z: Tensor, tau: Threshold) -> Tensor:
+        offset = z - z.mean()
+        deviation = offset.square().mean().sqrt()
+        share = (1 - tau / (z.numel() * deviation).clamp(min=torch.finfo(z.dtype).tiny)).clamp(min=0)
+        return z.mean() + offset * share
+
+
+@value_type
+@dataclass(frozen=True)
+class Spectral(Regularizer):
+    """R(x) = ½σ₁², σ₁ being the largest singular value of x as a matrix of shape (first dimension, rest).
+
+    ∇R(x) = σ₁u₁v₁ᵀ; prox = x − σ₁·τ/(1 + τ)·u₁v₁ᵀ while σ₁/(1 + τ) stays the largest. Vectors and scalars count as
+    one column, so that R = ½‖x‖² there.
+    """
+
+    symbol = "½σ₁(θ)²"
+
+    def value(self, x: Tensor) -> Tensor:
+        return torch.linalg.matrix_norm(_matrix(x), 2).square() / 2
+
+    def gradient(self, x: Tensor) -> Tensor:
+        u, s, vh = torch.linalg.svd(_matrix(x), full_matrices=False)
+        return (s[0] * torch.outer(u[:, 0], vh[0])).reshape(x.shape)
+
+    def prox(self, z: Tensor, tau: Threshold) -> Tensor:
+        u, s, vh = torch.linalg.svd(_matrix(z), full_matrices=False)
+        # The largest values are lowered to one level t with Σ(s − t)₊ = τ·t; t lies between two neighbors.
+        sums = s.cumsum(0)
+        levels = sums / (torch.arange(1, len(s) + 1, device=s.device) + tau)
+        following = torch.cat([s[1:], s.new_zeros(1)])
+        level = levels[(levels >= following).nonzero()[0, 0]]
+        return ((u * s.clamp(max=level)) @ vh).reshape(z.shape)
+
+
+def _matrix(x: Tensor) -> Tensor:
+    return x.reshape(x.shape[0], -1) if x.dim() > 1 else x.reshape(-1, 1)

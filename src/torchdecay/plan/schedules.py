@@ -191,8 +191,9 @@ def linear(start: float, end: float, num_steps: int) -> Schedule:
     """s(t) = start + (end − start)·min(t/num_steps, 1).
 
     Args:
-        start, end: multipliers, at least 0.
-        num_steps: steps from start to end, at least 1; `end` holds after.
+        start: multiplier at step 0, at least 0.
+        end: multiplier from `num_steps` on, at least 0.
+        num_steps: steps from start to end, at least 1.
 
     Example:
         >>> import torchdecay as td
@@ -249,7 +250,7 @@ def piecewise(milestones: Mapping[int, float]) -> Schedule:
 
 
 def follow_lr() -> Schedule:
-    """s = η_t/η_max, the group's learning rate over its own peak.
+    """S = η_t/η_max, the group's learning rate over its own peak.
 
     With `decoupled` the fraction per step then falls with η², as in `corrected`; with `per_step` it equals
     `independent`.

@@ -1,13 +1,111 @@
-"""Decays as people type them on a command line: `decoupled:0.1`, `elastic_net:l1=1e-4,l2=0.1`, `none`."""
+"""Decays as people write them: `decoupled(0.1)` in Python, `decoupled:0.1` on a command line; both ways."""
 
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from dataclasses import fields
+from typing import Any, cast
 
 from torchdecay.errors import DecayError, nearest, repr_quoted
-from torchdecay.plan.decay import Decay
+from torchdecay.plan import adaptive
+from torchdecay.plan.decay import Decay, Scale, Site
 from torchdecay.plan.forms import PRESETS, as_decay
+from torchdecay.plan.references import Average
+from torchdecay.plan.regularizers import L1, L2, Deviation, ElasticNet, Huber, Spectral, SquaredNorm
+from torchdecay.plan.schedules import Constant
+
+# The axes that make each preset. A Decay has no name of its own: its name is what its axes add up to.
+_FORMS: dict[tuple[Any, ...], str] = {
+    # site, scale, regularizer, has a reference, proximal, what adapts
+    (Site.NATIVE, Scale.ONE, L2, False, False, None): "native",
+    (Site.GRADIENT, Scale.ONE, L2, False, False, None): "coupled",
+    (Site.BEFORE, Scale.LR, L2, False, False, None): "decoupled",
+    (Site.BEFORE, Scale.LR_RATIO, L2, False, False, None): "independent",
+    (Site.BEFORE, Scale.ONE, L2, False, False, None): "per_step",
+    (Site.BEFORE, Scale.LR_SQUARED, L2, False, False, None): "corrected",
+    (Site.BEFORE, Scale.LR, L2, False, False, adaptive.Cautious): "cautious",
+    (Site.AFTER, Scale.LR, L1, False, True, None): "l1",
+    (Site.AFTER, Scale.LR, ElasticNet, False, True, None): "elastic_net",
+    (Site.BEFORE, Scale.LR, L2, True, False, None): "toward",
+    (Site.LOSS, Scale.ONE, L2, False, False, None): "penalized",
+    (Site.AFTER, Scale.LR_RATIO, L2, False, True, None): "proximal",
+    (Site.AFTER, Scale.LR, Huber, False, True, None): "huber",
+    (Site.AFTER, Scale.ONE, L2, True, False, adaptive.Projection): "projected",
+    (Site.BEFORE, Scale.LR, L2, False, False, adaptive.Stable): "stable",
+    (Site.GRADIENT, Scale.ONE, L2, False, False, adaptive.GradientNormRatio): "adaptive",
+    (Site.GRADIENT, Scale.ONE, L2, False, False, adaptive.GradientSigmoid): "ada_decay",
+    (Site.AFTER, Scale.ONE, SquaredNorm, False, False, adaptive.Multiplier): "constrained",
+    (Site.AFTER, Scale.ONE, L1, False, False, adaptive.Multiplier): "constrained",
+    (Site.AFTER, Scale.ONE, Huber, False, False, adaptive.Multiplier): "constrained",
+    (Site.AFTER, Scale.ONE, Deviation, False, False, adaptive.Multiplier): "constrained",
+    (Site.AFTER, Scale.LR, L2, False, False, adaptive.NormRatio): "norm_control",
+    (Site.BEFORE, Scale.LR, Spectral, False, False, None): "spectral",
+    (Site.BEFORE, Scale.LR, L2, False, False, adaptive.BySpectrum): "by_spectrum",
+}
+
+
+def form_of(decay: Decay) -> str:
+    """The name of the preset that these axes add up to, or "custom"."""
+    adapts = [type(one) for one in (decay.gate, decay.controller) if one is not None]
+    if len(adapts) > 1:
+        return "custom"
+    signature = (
+        decay.site,
+        decay.scale,
+        type(decay.regularizer),
+        decay.reference is not None,
+        decay.proximal,
+        adapts[0] if adapts else None,
+    )
+    form = _FORMS.get(signature, "custom")
+    return "toward_average" if form == "toward" and isinstance(decay.reference, Average) else form
+
+
+def spell(decay: Decay) -> str:
+    """The call that makes this Decay, as people write it; defaults are left out."""
+    form = form_of(decay)
+    parts = _arguments(form, decay)
+    parts += [] if decay.max_lr is None else [f"max_lr={decay.max_lr:g}"]
+    parts += [] if decay.schedule == Constant() else [f"schedule={decay.schedule!r}"]
+    parts += [] if decay.mask is None else [f"mask={decay.mask!r}"]
+    return f"{'Decay' if form == 'custom' else form}({', '.join(parts)})"
+
+
+def _arguments(form: str, decay: Decay) -> list[str]:
+    if form == "custom":
+        axes = ("regularizer", "reference", "gate", "controller")
+        return [
+            f"coefficient={decay.coefficient:g}",
+            f"site={decay.site}",
+            f"scale={decay.scale}",
+            *(f"{axis}={getattr(decay, axis)!r}" for axis in axes if getattr(decay, axis) is not None),
+            *(["proximal=True"] if decay.proximal else []),
+        ]
+    if isinstance(decay.regularizer, ElasticNet):
+        net = decay.regularizer
+        return [f"l1={decay.coefficient * net.l1:g}", f"l2={decay.coefficient * net.l2:g}"]
+    if isinstance(decay.controller, adaptive.Multiplier):
+        return _constraint(decay, decay.controller)
+    parts = [f"{decay.coefficient:g}"]
+    if isinstance(decay.reference, Average):
+        parts.append(f"beta={decay.reference.beta:g}")
+    elif decay.reference is not None:
+        parts.insert(0, repr(decay.reference))
+    if isinstance(decay.regularizer, Huber):
+        parts.append(f"delta={decay.regularizer.delta:g}")
+    adapts = decay.gate or decay.controller
+    if adapts is not None:
+        parts += [f"{f.name}={getattr(adapts, f.name)!r}" for f in fields(cast(Any, adapts))
+                  if getattr(adapts, f.name) != f.default]  # fmt: skip
+    return parts
+
+
+def _constraint(decay: Decay, bound: adaptive.Multiplier) -> list[str]:
+    key = {"fixed": "kappa", "initial": "kappa_initial", "warmup": "warmup_steps"}[bound.kind]
+    parts = [f"{key}={bound.warmup_steps if bound.kind == 'warmup' else format(bound.bound, 'g')}"]
+    measure = {L1: "l1", Huber: "huber", Deviation: "std"}.get(type(decay.regularizer))
+    parts += [] if measure is None else [f"measure={measure!r}"]
+    return parts + ([] if bound.per_element else [f"rho={decay.coefficient:g}"])
 
 
 def parse_decay(text: str) -> Decay | None:
@@ -50,9 +148,7 @@ def parse_decay(text: str) -> Decay | None:
     try:
         inspect.signature(preset).bind(*positional, **named)
     except TypeError as error:
-        usage = ", ".join(
-            key for key in inspect.signature(preset).parameters if key not in ("schedule", "mask")
-        )
+        usage = ", ".join(key for key in inspect.signature(preset).parameters if key not in ("schedule", "mask"))
         raise DecayError(
             f"the decay {repr_quoted(text)} does not fit {name}({usage}): {error}.",
             fix=f"Write it as {name}:VALUE, or {name}:KEY=VALUE,KEY=VALUE.",
