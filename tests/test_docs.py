@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -298,6 +298,21 @@ def test_a_seeded_bad_formula_stops_the_build() -> None:
 def test_every_public_name_is_documented() -> None:
     """The build fails on a public name without a docstring or without a place in the API pages."""
     assert hook("public_names").check(ROOT) == []
+
+
+def test_every_form_and_schedule_is_documented() -> None:
+    """The rarer forms stand behind `td.forms` only, and have their place in the API pages as well."""
+    from torchdecay import forms, schedules
+
+    pages = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("api*.md"))
+    shown = set(re.findall(r"^::: torchdecay\.(?:forms\.|schedules\.)?(\w+)$", pages, re.MULTILINE))
+    made = {
+        name
+        for name, value in vars(schedules).items()
+        if isinstance(value, FunctionType) and value.__module__ == schedules.__name__
+    }
+    assert set(forms.PRESETS) <= shown
+    assert {name for name in made if not name.startswith(("as_", "_"))} <= shown
 
 
 def test_a_seeded_undocumented_name_is_seen(tmp_path: Path) -> None:

@@ -18,12 +18,19 @@ def render(page: str, where: str) -> str:
     def mathml(match: re.Match[str]) -> str:
         latex = html.unescape(match.group(3)).strip()
         display = "block" if match.group(2) == "[" else "inline"
+        # What TeX takes and the converter does not: an escaped underscore in text, a line that ends in a backslash.
+        plain = re.sub(r"\\text\{[^}]*\}", lambda text: text.group().replace(r"\_", "_"), latex)
+        plain = re.sub(r"(?<!\\)\\\n", r"\\ ", plain)
         try:
-            made = convert(latex, display=display)
+            made = convert(plain, display=display)
         except Exception as error:
             raise PluginError(f"{where}: the formula {latex!r} cannot be read ({error})") from error
-        # Bars as high as a letter; left alone, a browser makes them as high as the tallest thing in the line.
-        made = re.sub(r"<mo>(?=&#x02016;|&#x0007C;)", '<mo stretchy="false">', made)
+        # Bars as high as a letter, close to it; left alone, they grow with the line and stand apart.
+        made = re.sub(
+            r'<mo(?: fence="false")?(?: stretchy="false")?>(?=&#x02016;|&#x0007C;)',
+            '<mo stretchy="false" lspace="0" rspace="0">',
+            made,
+        )
         if "\\" in made:
             raise PluginError(f"{where}: the formula {latex!r} uses a command that is not known")
         return f'<div class="formula">{made}</div>' if display == "block" else made
