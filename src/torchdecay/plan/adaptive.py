@@ -83,8 +83,9 @@ class GradientSigmoid(Controller):
 class Multiplier(Controller):
     """Lagrange multiplier of the constraint R(θ) ≤ κ: μ ← max(0, μ + ρ·(R(θ) − κ)). Keeps μ and κ per tensor.
 
-    κ is `bound` ("fixed"), `bound`·R(θ₀) ("initial"), or R(θ) when `warmup_steps` steps are over ("warmup"). With `per_element`
-    ρ is the coefficient over the tensor's number of elements (but not for `Deviation`), else the coefficient itself.
+    κ is `bound` ("fixed"), `bound`·R(θ₀) ("initial"), or R(θ) when `warmup_steps` steps are over ("warmup"). With
+    `per_element` ρ is the coefficient over the tensor's number of elements (but not for `Deviation`), else the
+    coefficient itself.
     """
 
     kind: Literal["fixed", "initial", "warmup"]

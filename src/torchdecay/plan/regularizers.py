@@ -26,11 +26,13 @@ class Regularizer:
     * `gradient(x)`: ∇R(x), of x's shape;
     * `prox(z, tau)`: argmin over p of τ·R(p) + ½‖p − z‖², of z's shape; τ ≥ 0 is a float or elementwise.
 
-    `symbol` is how equations name R; `smooth` says whether R has a gradient everywhere, at zeros too.
+    `symbol` is how equations name R; `smooth` says whether R has a gradient everywhere, at zeros too;
+    `elementwise` whether gradient and prox of a part of x are the part of gradient and prox.
     """
 
     symbol: str = "R"
     smooth: bool = True
+    elementwise: bool = True
 
     def value(self, x: Tensor) -> Tensor:
         raise NotImplementedError
@@ -157,6 +159,7 @@ class Deviation(Regularizer):
     """
 
     symbol = "std(θ)"
+    elementwise = False
 
     def value(self, x: Tensor) -> Tensor:
         return (x - x.mean()).square().mean().sqrt()
@@ -183,6 +186,7 @@ class Spectral(Regularizer):
     """
 
     symbol = "½σ₁(θ)²"
+    elementwise = False
 
     def value(self, x: Tensor) -> Tensor:
         return torch.linalg.matrix_norm(_matrix(x), 2).square() / 2

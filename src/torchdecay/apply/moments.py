@@ -1,0 +1,159 @@
+"""What an optimizer's own state says about the step that it is about to take, read before the step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, optim
+from torch.optim import Optimizer
+
+from torchdecay.apply.native import native_of
+from torchdecay.apply.work import grad_of
+
+
+@dataclass(frozen=True)
+class Direction:
+    """How to get the signs of the update u in θ ← θ − u that comes next, zeros included.
+
+    Attributes:
+        of: takes `tensors`, or the same part of each, to a tensor with u's signs.
+        tensors: gradient and state, of the parameter's shape.
+    """
+
+    of: Callable[..., Tensor]
+    tensors: tuple[Tensor, ...]
+
+
+def reads_update_sign(optimizer: Optimizer, group: Mapping[str, Any]) -> bool:
+    """Whether `update_direction` knows this optimizer."""
+    return _is_lion(optimizer, group) or (native_of(optimizer, group) is not None and type_of(optimizer) in _DIRECTIONS)
+
+
+def update_direction(optimizer: Optimizer, group: Mapping[str, Any], param: Tensor) -> Direction:
+    """The direction of one parameter's next update; only for what `reads_update_sign` knows.
+
+    The decay must not go through the gradient in this group, since the gradient is read as it is.
+    """
+    state = optimizer.state.get(param, {})
+    grad = gradient_seen(optimizer, group, param)
+    rule = _lion if _is_lion(optimizer, group) else _DIRECTIONS[type_of(optimizer)]
+    return rule(group, state, grad)
+
+
+def type_of(optimizer: Optimizer) -> type[Optimizer]:
+    """The optimizer's class in `torch.optim`, which it is or derives from."""
+    return next((cls for cls in type(optimizer).__mro__ if cls in _DIRECTIONS), type(optimizer))
+
+
+def gradient_seen(optimizer: Optimizer, group: Mapping[str, Any], param: Tensor) -> Tensor:
+    """The gradient as the update rule sees it: unscaled, and negated where the group maximizes."""
+    grad = grad_of(param)
+    scale = getattr(optimizer, "grad_scale", None)
+    if scale is not None:
+        grad = grad / scale
+    return -grad if group.get("maximize", False) else grad
+
+
+def mean_second_moment(optimizer: Optimizer) -> Tensor:
+    """v̄: the mean over all elements of all groups of the bias-corrected second moment of the step that comes next."""
+    total: Tensor | None = None
+    count = 0
+    for group in optimizer.param_groups:
+        beta2: float = group["betas"][1]
+        for param in group["params"]:
+            if param.grad is None:
+                continue
+            state = optimizer.state.get(param, {})
+            squares = gradient_seen(optimizer, group, param).float().square().sum() * (1 - beta2)
+            before = state.get("exp_avg_sq")
+            if before is not None:
+                squares = squares + beta2 * before.float().sum()
+            corrected = squares / (1 - beta2 ** (float(state.get("step", 0)) + 1))
+            total = corrected if total is None else total + corrected.to(total.device)
+            count += param.numel()
+    assert total is not None
+    return total / count
+
+
+def _gradient(group: Mapping[str, Any], state: Mapping[str, Any], grad: Tensor) -> Direction:
+    return Direction(lambda g: g, (grad,))
+
+
+def _sgd(group: Mapping[str, Any], state: Mapping[str, Any], grad: Tensor) -> Direction:
+    momentum, fresh, nesterov = group["momentum"], 1 - group["dampening"], group["nesterov"]
+    buffer = state.get("momentum_buffer")
+    if not momentum or buffer is None:
+        # A first step, whose buffer is the gradient itself: with Nesterov the same signs again.
+        return _gradient(group, state, grad)
+
+    def direction(g: Tensor, b: Tensor) -> Tensor:
+        moved = b * momentum + g * fresh
+        return g + moved * momentum if nesterov else moved
+
+    return Direction(direction, (grad, buffer))
+
+
+def _first_moment(group: Mapping[str, Any], state: Mapping[str, Any], grad: Tensor) -> Direction:
+    moment, weight = state.get("exp_avg"), 1 - group["betas"][0]
+    if moment is None:
+        return Direction(lambda g: g * weight, (grad,))
+    return Direction(lambda g, m: torch.lerp(m, g.to(m.dtype), weight), (grad, moment))
+
+
+def _lion(group: Mapping[str, Any], state: Mapping[str, Any], grad: Tensor) -> Direction:
+    moment, weight = state.get("exp_avg"), 1 - group["betas"][0]
+    if moment is None:
+        return Direction(lambda g: g * weight, (grad,))
+    return Direction(lambda g, m: m * (1 - weight) + g * weight, (grad, moment))
+
+
+def _rmsprop(group: Mapping[str, Any], state: Mapping[str, Any], grad: Tensor) -> Direction:
+    momentum, buffer = group["momentum"], state.get("momentum_buffer")
+    if not momentum or buffer is None:
+        return _gradient(group, state, grad)
+    alpha, eps, centered = group["alpha"], group["eps"], group["centered"]
+    averages = (state["grad_avg"],) if centered else ()
+
+    def direction(g: Tensor, b: Tensor, square: Tensor, *average: Tensor) -> Tensor:
+        square = square * alpha + g * g * (1 - alpha)
+        if centered:
+            square = square - torch.lerp(average[0], g, 1 - alpha).square()
+        return b * momentum + g / (square.sqrt() + eps)
+
+    return Direction(direction, (grad, buffer, state["square_avg"], *averages))
+
+
+def _nadam(group: Mapping[str, Any], state: Mapping[str, Any], grad: Tensor) -> Direction:
+    beta1, decay = group["betas"][0], group["momentum_decay"]
+    step = float(state.get("step", 0)) + 1
+    now = beta1 * (1 - 0.5 * 0.96 ** (step * decay))
+    following = beta1 * (1 - 0.5 * 0.96 ** ((step + 1) * decay))
+    product = float(state.get("mu_product", 1.0)) * now
+    of_grad, of_moment = (1 - now) / (1 - product), following / (1 - product * following)
+    moment = state.get("exp_avg")
+    if moment is None:
+        return Direction(lambda g: g * (of_grad + of_moment * (1 - beta1)), (grad,))
+    return Direction(lambda g, m: g * of_grad + torch.lerp(m, g, 1 - beta1) * of_moment, (grad, moment))
+
+
+_DIRECTIONS: Mapping[type[Optimizer], Callable[..., Direction]] = {
+    optim.SGD: _sgd,
+    optim.Adam: _first_moment,
+    optim.AdamW: _first_moment,
+    optim.RAdam: _first_moment,
+    optim.Adamax: _first_moment,
+    optim.NAdam: _nadam,
+    optim.RMSprop: _rmsprop,
+    optim.Adagrad: _gradient,
+    optim.ASGD: _gradient,
+}
+
+
+def _is_lion(optimizer: Optimizer, group: Mapping[str, Any]) -> bool:
+    """Lion comes from many libraries, always as sign(β₁m + (1 − β₁)g) over one moment called exp_avg."""
+    named = type(optimizer).__name__.lower() in ("lion", "foreachlion")
+    states = [set(state) for state in optimizer.state.values()]
+    return named and "betas" in group and all("exp_avg" in keys and "exp_avg_sq" not in keys for keys in states)

@@ -1,0 +1,88 @@
+"""What one step has to do, as values that the engine, the controllers and the gate pass among themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from torchdecay.plan.decay import Decay
+
+Amount = float | Tensor
+
+
+@dataclass
+class Pull:
+    """One decay over some parameters of one group, with the tensors that it reads."""
+
+    decay: Decay
+    names: list[str]
+    params: list[Tensor]
+    references: list[Tensor | None]
+    masks: list[Tensor | None]
+
+    def live(self) -> list[int]:
+        """Indices of the parameters that this step moves: those with a gradient that still ask for one."""
+        return [i for i, param in enumerate(self.params) if param.grad is not None and param.requires_grad]
+
+
+@dataclass
+class Work:
+    """A pull with this step's numbers.
+
+    Attributes:
+        pull: whose parameters.
+        group: the live parameter group.
+        live: which of the pull's parameters take part in this step.
+        amount: c_t·λ_t, the same for all of them.
+        multipliers: what a controller multiplies the amount by, for each live parameter; None is 1.
+        steps: steps that the group really took before this one.
+    """
+
+    pull: Pull
+    group: dict[str, Any]
+    live: Sequence[int]
+    amount: Amount
+    steps: int = 0
+    multipliers: list[Amount] | None = field(default=None, repr=False)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the live parameters."""
+        return [self.pull.names[i] for i in self.live]
+
+    @property
+    def params(self) -> list[Tensor]:
+        """The live parameters."""
+        return [self.pull.params[i] for i in self.live]
+
+    @property
+    def references(self) -> list[Tensor | None]:
+        """Their references; None is 0."""
+        return [self.pull.references[i] for i in self.live]
+
+    @property
+    def masks(self) -> list[Tensor | None]:
+        """Their masks; None is all."""
+        return [self.pull.masks[i] for i in self.live]
+
+    @property
+    def grads(self) -> list[Tensor]:
+        """Their gradients, as the optimizer is given them."""
+        return [grad_of(param) for param in self.params]
+
+    @property
+    def amounts(self) -> list[Amount]:
+        """amount · multiplier for each live parameter."""
+        if self.multipliers is None:
+            return [self.amount] * len(self.live)
+        return [self.amount * multiplier for multiplier in self.multipliers]
+
+
+def grad_of(param: Tensor) -> Tensor:
+    """The gradient of a parameter that is known to have one."""
+    grad = param.grad
+    assert grad is not None
+    return grad
