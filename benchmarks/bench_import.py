@@ -1,0 +1,36 @@
+"""What `import torchdecay` costs beyond `import torch`, in fresh interpreters."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+from paired import Check, Options, Spread, interleave, main
+
+BEYOND = "import time, torch; start = time.perf_counter(); import torchdecay; print(time.perf_counter() - start)"
+
+
+def run(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+
+def measure(options: Options) -> Iterator[Check]:
+    run("import torchdecay")  # writes the bytecode, as an installation does
+    yield Check(
+        "import torchdecay where torch is imported already",
+        Spread.of([float(run(BEYOND)) for _ in range(options.repeats)]),
+        unit="ms",
+        target=0.060,
+    )
+    pairs = interleave(lambda: run("import torchdecay"), lambda: run("import torch"), repeats=options.repeats, warmup=1)
+    yield Check(
+        "a process that imports torchdecay, beyond one that imports torch",
+        Spread.of([ours - torchs for ours, torchs in pairs]),
+        unit="ms",
+        detail={"torchdecay": Spread.of([a for a, _ in pairs]), "torch": Spread.of([b for _, b in pairs])},
+    )
+
+
+if __name__ == "__main__":
+    main("import", measure, repeats=11)

@@ -1,0 +1,65 @@
+"""The benchmarks' own parts: shapes, pairing and verdicts. The figures themselves are measured by `make bench`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def _benchmarks_on_the_path(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    yield
+    for name in ("paired", "shapes", "table"):
+        sys.modules.pop(name, None)
+
+
+def test_shapes_are_those_of_the_real_models():
+    """Numbers of tensors and weights as published: GPT-2 with a tied head, and ResNet-50."""
+    from shapes import gpt2, num_elements, resnet50
+
+    assert (len(gpt2()), num_elements(gpt2())) == (148, 124_439_808)
+    assert (len(resnet50()), num_elements(resnet50())) == (161, 25_557_032)
+
+
+def test_pairs_alternate_and_reset_stays_outside_the_clock():
+    """A B, then B A: a drift of the machine favors neither; warm-up pairs are thrown away."""
+    from paired import interleave
+
+    calls = []
+    clock = {"a": 1.0, "b": 2.0}
+    pairs = interleave(
+        lambda: calls.append("a"),
+        lambda: calls.append("b"),
+        repeats=3,
+        warmup=1,
+        reset=lambda: calls.append("reset"),
+        clock=lambda work: (work(), clock[calls[-1]])[1],
+    )
+    assert pairs == [(1.0, 2.0)] * 3
+    assert [call for call in calls if call != "reset"] == ["a", "b", "b", "a", "a", "b", "b", "a"]
+    assert calls[::2] == ["reset"] * 8
+
+
+@pytest.mark.parametrize(
+    ("median", "sense", "verdict"),
+    [(1.7, "at least", "PASS"), (1.5, "at least", "FAIL"), (1.2, "at most", "PASS"), (1.3, "at most", "FAIL")],
+)
+def test_a_verdict_is_on_the_right_side_of_its_target(median, sense, verdict):
+    """A missed target says FAIL."""
+    from paired import Check, Spread
+
+    target = 1.6 if sense == "at least" else 1.25
+    assert Check("", Spread(0.0, median, 9.0), target=target, sense=sense).verdict == verdict
+
+
+def test_the_readme_shows_the_results_that_are_kept():
+    """The table in benchmarks/README.md is made from results/*.json; run benchmarks/table.py after measuring."""
+    from table import README, with_figures
+
+    text = README.read_text()
+    assert with_figures(text) == text
