@@ -42,10 +42,10 @@ def explicit_(params: Tensors, regularizer: Regularizer, amount: Amount, referen
             torch.zeros_like(p) if ref is None else ref.to(p)
             for p, ref in zip(params, references, strict=True)
         ]
-        torch._foreach_lerp_(list(params), filled, amount)
+        torch._foreach_lerp_(list(params), filled, float(amount))
         return
     for param, reference in zip(params, references, strict=True):
-        for part, ref in _chunks(param, reference):
+        for part, ref, _ in _chunks(param, reference):
             part.sub_(regularizer.gradient(part if ref is None else part - ref).mul(amount))
 
 
@@ -54,19 +54,17 @@ def proximal_(
 ) -> None:
     """θ ← ref + prox of tau·R at θ − ref, one tau for each parameter, elementwise where it is a tensor."""
     for param, reference, tau in zip(params, references, taus, strict=True):
-        elementwise = isinstance(tau, Tensor) and tau.dim() > 0
-        pieces = [tau.reshape(-1)] if elementwise and isinstance(tau, Tensor) else []
-        for part, ref, *sizes in _chunks(param, reference, *pieces):
-            threshold = sizes[0] if sizes else tau
-            origin = part if ref is None else part - ref
-            moved = regularizer.prox(origin, threshold)
+        sizes = tau if isinstance(tau, Tensor) and tau.dim() > 0 else None
+        for part, ref, size in _chunks(param, reference, sizes):
+            threshold = tau if size is None else size
+            moved = regularizer.prox(part if ref is None else part - ref, threshold)
             part.copy_(moved if ref is None else moved + ref)
 
 
 def coupled(
     grads: Tensors, params: Tensors, regularizer: Regularizer, amount: Amount, references: Optional
 ) -> list[Tensor]:
-    """g + amount·∇R(θ − ref) as new tensors; the gradients that were given are not touched."""
+    """The sums g + amount·∇R(θ − ref) as new tensors; the gradients that were given are not touched."""
     if all(reference is None for reference in references):
         sources = list(params)
     else:
@@ -86,11 +84,16 @@ def masked(params: Tensors, masks: Optional) -> Iterator[None]:
         param.copy_(torch.where(mask, param, before))
 
 
-def _chunks(param: Tensor, *others: Tensor | None) -> Iterator[tuple[Tensor | None, ...]]:
+def _chunks(
+    param: Tensor, reference: Tensor | None, sizes: Tensor | None = None
+) -> Iterator[tuple[Tensor, Tensor | None, Tensor | None]]:
     """Matching flat pieces of the tensors, small enough to stay in cache; whole where views are not possible."""
     if param.numel() <= _CHUNK or not param.is_contiguous() or type(param) not in (Tensor, Parameter):
-        yield (param, *(None if one is None else one.reshape(param.shape) for one in others))
+        yield param, reference, sizes
         return
-    flat = [None if one is None else one.reshape(-1) for one in (param, *others)]
-    for start in range(0, param.numel(), _CHUNK):
-        yield tuple(None if one is None else one[start : start + _CHUNK] for one in flat)
+    flat, *others = (None if one is None else one.reshape(-1) for one in (param, reference, sizes))
+    assert flat is not None
+    for start in range(0, flat.numel(), _CHUNK):
+        end = start + _CHUNK
+        ref, size = (None if one is None else one[start:end] for one in others)
+        yield flat[start:end], ref, size

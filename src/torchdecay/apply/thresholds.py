@@ -21,7 +21,7 @@ def is_matched(optimizer: Optimizer, group: Mapping[str, Any]) -> bool:
 
 
 def step_size(optimizer: Optimizer, group: Mapping[str, Any], param: Tensor) -> float | Tensor:
-    r"""s such that the optimizer's settled update is lr·s·g: what a gradient g that stays moves a weight by.
+    r"""The s for which the optimizer's settled update is lr·s·g: what a gradient g that stays moves a weight by.
 
     $$s = 1 \text{ (SGD)}, \quad \frac{1 - \text{dampening}}{1 - \text{momentum}} \text{ (momentum)}, \quad
     \frac{1}{\sqrt{\hat v} + \epsilon} \text{ elementwise (Adam, AdamW, NAdam, RAdam)}$$
