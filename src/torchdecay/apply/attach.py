@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
-from types import TracebackType
+from collections.abc import Callable, Mapping, Sequence
+from types import FrameType, TracebackType
 from typing import Any, Literal
 
 import torch
@@ -14,19 +14,24 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from torchdecay.apply.bindings import Bindings, digest
-from torchdecay.apply.engine import Engine, GroupState, check_fraction
+from torchdecay.apply.engine import Engine, GroupState
+from torchdecay.apply.loss import penalty_of
 from torchdecay.apply.lowering import Lowering, Via, lower
 from torchdecay.apply.native import SWITCH
-from torchdecay.apply.loss import penalty_of
 from torchdecay.errors import ApplyError, ForgottenPenaltyWarning, LoadError, OwnershipWarning, nearest
 from torchdecay.plan.census import parameters_by_name
-from torchdecay.plan.decay import Decay, Scale
+from torchdecay.plan.decay import Decay
 from torchdecay.plan.groups import MARK
-from torchdecay.plan.plan import Plan, plan as make_plan
+from torchdecay.plan.plan import Plan
+from torchdecay.plan.plan import plan as make_plan
 
 OnLoad = Literal["plan", "checkpoint", "equal"]
-_ATTACHED: weakref.WeakKeyDictionary[Optimizer, Handle] = weakref.WeakKeyDictionary()
+# The optimizer's hooks keep the handle alive; a strong reference here would keep the optimizer alive.
+_ATTACHED: weakref.WeakKeyDictionary[Optimizer, weakref.ref[Handle]] = weakref.WeakKeyDictionary()
+_OWNED = (MARK, SWITCH, "weight_decay")
 _STATE_VERSION = 1
+# What torch puts around every `step`, found on the stack while one is under way.
+_STEP_WRAPPER = Optimizer.profile_hook_step(lambda self: None).__code__
 
 
 def attach(
@@ -72,7 +77,12 @@ def attach(
         >>> optimizer.step()
         >>> handle.remove()
     """
-    if optimizer in _ATTACHED:
+    if not isinstance(optimizer, Optimizer):
+        raise ApplyError(
+            f"attach got a {type(optimizer).__name__} where a torch optimizer belongs.",
+            fix="Attach to each torch.optim.Optimizer on its own, before it is wrapped.",
+        )
+    if handle_of(optimizer) is not None:
         raise ApplyError(
             "a plan is attached to this optimizer already.",
             "Two would decay the weights twice.",
@@ -85,13 +95,14 @@ def attach(
             raise ApplyError(f"{plan!r} is not a plan.", fix="Give td.plan(model, ...), or pass model= as well.")
         plan = make_plan(model, plan)
     handle = Handle(optimizer, plan, model=model, via=via, on_load=on_load, bind=bind or {}, scheduler=scheduler)
-    _ATTACHED[optimizer] = handle
+    _ATTACHED[optimizer] = weakref.ref(handle)
     return handle
 
 
 def handle_of(optimizer: Optimizer) -> Handle | None:
     """The handle of the plan that is attached to this optimizer, or None."""
-    return _ATTACHED.get(optimizer)
+    found = _ATTACHED.get(optimizer)
+    return found() if found is not None else None
 
 
 class Handle:
@@ -117,10 +128,10 @@ class Handle:
         self._model, self._via, self._on_load = model, via, on_load
         self._bind, self._scheduler = bind, scheduler
         self._engine = self._build(plan)
-        self._before = [{key: group[key] for key in (MARK, SWITCH, "weight_decay") if key in group}
-                        for group in optimizer.param_groups]  # fmt: skip
+        values = self._engine.check()
+        self._before = [_owned(group) for group in optimizer.param_groups]
         self._depth = 0
-        self._penalty_called = True
+        self._penalty_called = False
         self._loaded: Mapping[str, Any] | None = None
         self._hooks = [
             optimizer.register_step_pre_hook(self._pre_step),
@@ -129,7 +140,7 @@ class Handle:
             optimizer.register_load_state_dict_pre_hook(self._check_load),
             optimizer.register_load_state_dict_post_hook(self._finish_load),
         ]
-        self._write()
+        self._take_over(values)
 
     @property
     def lowering(self) -> Lowering:
@@ -146,11 +157,12 @@ class Handle:
             A 0-d tensor; 0 when the plan has no LOSS rows.
         """
         self._penalty_called = True
+        self._follow_groups()
         terms = []
         tensors = None if model is None else parameters_by_name(model)
         for program in self._engine.programs:
             for pull in program.penalties:
-                params = pull.params if tensors is None else [tensors[name] for name in pull.names]
+                params = pull.params if tensors is None else [_found(tensors, name) for name in pull.names]
                 coefficient = self._engine.coefficient(program, pull.decay)
                 terms.append(penalty_of(pull.decay.regularizer, coefficient, params, pull.references, pull.masks))
         return sum(terms[1:], start=terms[0]) if terms else torch.zeros(())
@@ -165,23 +177,25 @@ class Handle:
         """
         engine = self._build(plan)
         engine.inherit(self._engine)
+        values = engine.check()
         self._engine.give_back()
         self._engine, self.plan = engine, plan
-        for group in self.optimizer.param_groups[len(self._before) :]:
-            self._before.append({key: group[key] for key in (MARK, SWITCH, "weight_decay") if key in group})
-        self._write()
+        self._before += [_owned(group) for group in self.optimizer.param_groups[len(self._before) :]]
+        self._take_over(values)
 
     def remove(self) -> None:
         """Stop: hooks gone, and every group's `weight_decay` what it was before. Calling it twice is fine."""
-        if _ATTACHED.get(self.optimizer) is not self:
+        if handle_of(self.optimizer) is not self:
             return
         self._engine.give_back()
         for hook in self._hooks:
             hook.remove()
         for group, before in zip(self.optimizer.param_groups, self._before, strict=False):
-            for key in (MARK, SWITCH, "weight_decay"):
-                group.pop(key, None)
-            group.update(before)
+            for key in _OWNED:
+                if key in before:
+                    group[key] = before[key]
+                else:
+                    group.pop(key, None)
         del _ATTACHED[self.optimizer]
 
     def __enter__(self) -> Handle:
@@ -220,19 +234,16 @@ class Handle:
 
     def _build(self, plan: Plan) -> Engine:
         lowering = lower(plan, self.optimizer, model=self._model, via=self._via)
-        for group, lowered in zip(self.optimizer.param_groups, lowering.groups, strict=True):
-            decoupled = [decay for _, _, decay in lowered.hooked] + ([lowered.native] if lowered.native else [])
-            for decay in dict.fromkeys(one for one in decoupled if one.scale is Scale.LR):
-                check_fraction(decay, decay.coefficient * group["lr"], lowered.index, group["lr"])
         return Engine(self.optimizer, lowering, self._bind, self._scheduler)
 
-    def _write(self) -> None:
-        """Take the groups over: what native rows need is written, everything else decays by hook or not at all."""
+    def _take_over(self, values: Sequence[float | None]) -> None:
+        """Write what native rows need into the groups; everything else decays by hook or not at all."""
+        mark = f"attached: {self.plan.fingerprint}"
         for program, group in zip(self._engine.programs, self.optimizer.param_groups, strict=True):
             if program.lowering.switch is not None:
                 group[SWITCH] = program.lowering.switch
-            group[MARK] = f"attached: {self.plan.fingerprint}"
-            self._engine.write(program, group)
+            group[MARK] = mark
+        self._engine.write(values)
 
     def _pre_step(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -245,10 +256,11 @@ class Handle:
             return None
         self._engine.reset()
         try:
-            self._check()
+            self._follow_groups()
+            self._reclaim()
             closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
             if closure is None or not callable(closure):
-                self._engine.before()
+                self._begin()
                 return None
         except Exception:
             self._depth = 0
@@ -258,12 +270,18 @@ class Handle:
             return args, {**kwargs, "closure": wrapped}
         return (args[0], wrapped, *args[2:]), kwargs
 
+    def _begin(self) -> None:
+        """What a step needs once its gradients are there."""
+        self._ask_for_penalty()
+        self._engine.before()
+
     def _after_closure(self, closure: Callable[[], Any]) -> Callable[[], Any]:
         called = False
 
         def evaluate() -> Any:
             nonlocal called
-            if called and self._engine.has_hooks:
+            if called and self._engine.has_pulls:
+                self._engine.give_back()
                 raise ApplyError(
                     f"{type(self.optimizer).__name__} evaluates its closure more than once a step.",
                     "Each evaluation would have to see the same function, so decay by hook is not defined.",
@@ -271,7 +289,7 @@ class Handle:
                 )
             loss = closure()
             if not called:
-                self._engine.before()
+                self._begin()
             called = True
             return loss
 
@@ -284,38 +302,47 @@ class Handle:
 
     def _is_nested(self) -> bool:
         """Whether a step of this optimizer is really under way, by looking for its wrappers on the stack."""
-        frame, found = sys._getframe(1), 0
+        frame: FrameType | None = sys._getframe(1)
+        found = 0
         while frame is not None:
-            code = frame.f_code
-            if code.co_name == "wrapper" and code.co_filename == Optimizer.profile_hook_step.__code__.co_filename:
-                found += frame.f_locals.get("self") is self.optimizer
-            frame = frame.f_back  # type: ignore[assignment]
+            if frame.f_code is _STEP_WRAPPER and frame.f_locals.get("self") is self.optimizer:
+                found += 1
+            frame = frame.f_back
         return found > 1
 
-    def _check(self) -> None:
-        """What may have changed behind the handle's back since the last step."""
-        if self._engine.num_params != [len(group["params"]) for group in self.optimizer.param_groups]:
-            # Raises with the names when the plan does not know the new parameters.
+    def _follow_groups(self) -> None:
+        """Take over parameters that were added or unfrozen since.
+
+        Raises:
+            ApplyError: the plan does not know one of them.
+        """
+        if self._engine.is_outdated():
             self.update(self.plan)
+
+    def _reclaim(self) -> None:
+        """Own `weight_decay` again where another hand wrote it."""
         for program, group in zip(self._engine.programs, self.optimizer.param_groups, strict=True):
-            if group.get("weight_decay") is not program.written:
-                found = group.get("weight_decay")
-                if found != program.written:
-                    warnings.warn(
-                        f"group {program.lowering.index}: weight_decay was set to {found!r} after attach, which owns "
-                        f"it; it is {program.written!r} again. To change a running job, use handle.update(plan).",
-                        OwnershipWarning,
-                        stacklevel=4,
-                    )
-                group["weight_decay"] = program.written
-        if not self._penalty_called:
+            found = group.get("weight_decay")
+            if found is program.written:
+                continue
+            if found != program.written:
+                warnings.warn(
+                    f"group {program.lowering.index}: weight_decay was set to {found!r} after attach, which owns "
+                    f"it; it is {program.written!r} again. To change a running job, use handle.update(plan).",
+                    OwnershipWarning,
+                    stacklevel=4,
+                )
+            group["weight_decay"] = program.written
+
+    def _ask_for_penalty(self) -> None:
+        if not self._penalty_called and self._engine.expects_penalty():
             warnings.warn(
                 "the plan has rows that decay through a penalty in the loss, but handle.penalty() was not called "
                 "since the last step, so these weights do not decay. Write loss = loss + handle.penalty(model).",
                 ForgottenPenaltyWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
-        self._penalty_called = not any(program.penalties for program in self._engine.programs)
+        self._penalty_called = False
 
     def _save(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
         references = self._engine.initial_references()
@@ -328,6 +355,7 @@ class Handle:
 
     def _check_load(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
         """Refuse a checkpoint that means something else, before torch has changed anything."""
+        self._follow_groups()
         self._loaded = saved = state.get(MARK)
         if saved is None:
             return
@@ -349,7 +377,7 @@ class Handle:
         different = theirs.diff(mine)
         if different and self._on_load == "equal":
             raise LoadError(
-                f"the checkpoint has other coefficients, and on_load is \"equal\".\n{different}",
+                f'the checkpoint has other coefficients, and on_load is "equal".\n{different}',
                 fix='Write on_load="plan" or on_load="checkpoint" to say whose coefficients win.',
             )
         references = self._engine.initial_references()
@@ -365,11 +393,26 @@ class Handle:
     def _finish_load(self, optimizer: Optimizer) -> None:
         saved, self._loaded = self._loaded, None
         if saved is not None:
-            for program, group in zip(self._engine.programs, saved["groups"], strict=True):
+            for program, group in zip(self._engine.programs, saved["groups"], strict=False):
                 program.state = GroupState(steps=group["steps"], max_lr=group["max_lr"])
             if self._on_load == "checkpoint":
                 self.update(self.plan.with_coefficients_of(Plan.from_json(saved["plan"], callables="describe")))
-        self._write()
+                return
+        self._take_over(self._engine.check())
+
+
+def _owned(group: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: group[key] for key in _OWNED if key in group}
+
+
+def _found(tensors: Mapping[str, nn.Parameter], name: str) -> nn.Parameter:
+    if name not in tensors:
+        raise ApplyError(
+            f'handle.penalty(model): the model has no parameter "{name}".',
+            "The plan has a row for it that decays through the loss.",
+            nearest(name, tensors) or "Pass the model that the plan was made for, or no model at all.",
+        )
+    return tensors[name]
 
 
 __all__ = ["Handle", "OnLoad", "attach", "handle_of"]

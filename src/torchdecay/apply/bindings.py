@@ -110,15 +110,11 @@ def read_tensors(path: Path, *, sha256: str = "") -> Mapping[str, Tensor]:
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
         loaded = loaded["state_dict"]
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise LoadError(
-            f'the file "{path}" holds no mapping of names to tensors.', fix="Save model.state_dict()."
-        )
+        raise LoadError(f'the file "{path}" holds no mapping of names to tensors.', fix="Save model.state_dict().")
     return loaded
 
 
-def mask_tensors(
-    mask: Mask | None, names: list[str], params: list[Tensor], bind: Bindings
-) -> list[Tensor | None]:
+def mask_tensors(mask: Mask | None, names: list[str], params: list[Tensor], bind: Bindings) -> list[Tensor | None]:
     """For each parameter a bool tensor that broadcasts to its shape, True taking part; None is all.
 
     Raises:
@@ -163,7 +159,5 @@ def digest(tensors: list[Tensor | None]) -> str:
         if tensor is not None:
             local = tensor.to_local() if hasattr(tensor, "to_local") else tensor
             local = local.detach().cpu().contiguous()
-            found.update(
-                (ctypes.c_char * local.nbytes).from_address(local.data_ptr()) if local.nbytes else b""
-            )
+            found.update((ctypes.c_char * local.nbytes).from_address(local.data_ptr()) if local.nbytes else b"")
     return found.hexdigest()

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from operator import is_
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 
 from torchdecay.apply import kernels
 from torchdecay.apply.bindings import Bindings, mask_tensors, reference_tensors
@@ -42,13 +44,13 @@ class Pull:
 
 @dataclass
 class GroupState:
-    """What one group remembers: steps really taken, and its peak learning rate once that is known."""
+    """What one group remembers: steps really taken, and its own peak learning rate once that is known."""
 
     steps: int = 0
     max_lr: float | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class GroupProgram:
     """One parameter group as the engine runs it.
 
@@ -64,7 +66,15 @@ class GroupProgram:
     pulls: list[Pull]
     penalties: list[Pull]
     state: GroupState = field(default_factory=GroupState)
-    written: Any = None
+    written: float | None = None
+
+    @cached_property
+    def needs_peak(self) -> Decay | None:
+        """A decay that needs the group's own peak learning rate, if there is one."""
+        decays = [pull.decay for pull in (*self.pulls, *self.penalties)]
+        decays += [] if self.lowering.native is None else [self.lowering.native]
+        needing = (d for d in decays if d.max_lr is None and (d.scale.needs_max_lr or d.schedule.needs_lr))
+        return next(needing, None)
 
 
 @dataclass
@@ -77,6 +87,16 @@ class _Work:
     buckets: list[list[int]]
 
 
+@dataclass
+class _Loan:
+    """A gradient that stands in for the user's while the optimizer steps."""
+
+    param: Tensor
+    users: Tensor
+    lent: Tensor
+    version: int
+
+
 class Engine:
     """Carries out a lowering step by step."""
 
@@ -85,15 +105,38 @@ class Engine:
         self.programs = [
             GroupProgram(group, _pulls(group.hooked, bind), _pulls(group.loss, bind)) for group in lowering.groups
         ]
-        self.num_params = [len(group["params"]) for group in optimizer.param_groups]
-        self.has_hooks = any(program.pulls or program.lowering.every_step for program in self.programs)
+        self.has_pulls = any(program.pulls for program in self.programs)
+        self._members = [list(group["params"]) for group in optimizer.param_groups]
+        self._frozen = [param for params in self._members for param in params if not param.requires_grad]
         self._after: list[_Work] = []
-        self._lent: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._loans: list[_Loan] = []
         self._stepping: list[GroupProgram] = []
+
+    def is_outdated(self) -> bool:
+        """Whether the optimizer has other parameters than it had, or one that was frozen asks for a gradient."""
+        groups = self.optimizer.param_groups
+        return (
+            len(groups) != len(self._members)
+            or any(param.requires_grad for param in self._frozen)
+            or not all(
+                len(group["params"]) == len(known) and all(map(is_, group["params"], known))
+                for group, known in zip(groups, self._members, strict=True)
+            )
+        )
+
+    def expects_penalty(self) -> bool:
+        """Whether the step that comes would have moved weights through a penalty in the loss."""
+        groups = self.optimizer.param_groups
+        return any(
+            program.penalties and group.get("lr") != 0 for program, group in zip(self.programs, groups, strict=True)
+        )
 
     @torch.no_grad()
     def before(self) -> None:
         """All that comes before the optimizer's update.
+
+        At learning rate 0 only what the optimizer itself would put into its momentum is done: no weight moves, and
+        the step does not count.
 
         Raises:
             ApplyError: a coefficient of 1 or more per step, or a gradient that the pull can't be added to.
@@ -103,23 +146,29 @@ class Engine:
         if _found_inf(self.optimizer):
             return
         works: list[_Work] = []
-        writes: list[tuple[GroupProgram, dict[str, Any], Any]] = []
+        writes: list[tuple[GroupProgram, dict[str, Any], float]] = []
+        stepping: list[GroupProgram] = []
         for program, group in zip(self.programs, self.optimizer.param_groups, strict=True):
-            lr = group["lr"]
-            if lr == 0 or not any(param.grad is not None for param in group["params"]):
+            if all(param.grad is None for param in group["params"]):
                 continue
-            self._stepping.append(program)
-            if program.lowering.native is not None and (program.lowering.every_step or program.state.steps == 0):
-                writes.append((program, group, self._native_value(program, group)))
+            moves = bool(group.get("lr") != 0)
+            if moves:
+                stepping.append(program)
+                self._keep_peak(program, group)
+            if program.lowering.native is not None:
+                value = program.written
+                if value is None or program.lowering.every_step or program.state.steps == 0:
+                    value = self.native_value(program, group)
+                    writes.append((program, group, value))
+                self._check_native(program, group, value)
             for pull in program.pulls:
-                live = pull.live()
-                if live:
-                    amount = self._amount(program, pull.decay, group, lr)
-                    works.append(_Work(pull, group, amount, _bucketed(pull, live)))
+                if (moves or pull.decay.site is Site.GRADIENT) and (live := pull.live()):
+                    works.append(_Work(pull, group, self.amount(program, pull.decay, group), _bucketed(pull, live)))
         for work in works:
             _refuse_sparse(work)
         for program, group, value in writes:
             group["weight_decay"] = program.written = value
+        self._stepping = stepping
         for work in works:
             if work.pull.decay.site is Site.GRADIENT:
                 self._lend(work)
@@ -143,29 +192,52 @@ class Engine:
 
     def reset(self) -> None:
         """Forget a step that was begun and never ended, because the optimizer raised."""
+        # A gradient that was written to since is what the user made of it, by zeroing and accumulating, say.
+        self._loans = [loan for loan in self._loans if loan.lent._version == loan.version]
         self.give_back()
         self._after, self._stepping = [], []
 
     def give_back(self) -> None:
         """Put the user's gradients back where the step was lent others."""
-        for param, users, lent in self._lent:
+        for loan in self._loans:
             # Whoever replaced the gradient since, zero_grad in a hook say, has the last word.
-            if param.grad is lent:
-                param.grad = users
-        self._lent = []
+            if loan.param.grad is loan.lent:
+                loan.param.grad = loan.users
+        self._loans = []
 
-    def write(self, program: GroupProgram, group: dict[str, Any]) -> None:
-        """Own the group's `weight_decay`: the native value where there is one, else 0."""
-        if program.lowering.native is not None:
-            group["weight_decay"] = self._native_value(program, group)
-        elif "weight_decay" in group:
-            group["weight_decay"] = 0.0
-        program.written = group.get("weight_decay")
+    def check(self) -> list[float | None]:
+        """What the groups need under `weight_decay`, None where there is nothing to own; changes nothing.
+
+        Raises:
+            ApplyError, DecayError: the next step would be refused.
+        """
+        values: list[float | None] = []
+        for program, group in zip(self.programs, self.optimizer.param_groups, strict=True):
+            value = 0.0 if "weight_decay" in group else None
+            if program.lowering.native is not None:
+                value = self.native_value(program, group)
+                self._check_native(program, group, value)
+            for pull in program.pulls:
+                if group.get("lr") != 0:
+                    self.amount(program, pull.decay, group)
+            values.append(value)
+        return values
+
+    def write(self, values: Sequence[float | None]) -> None:
+        """Own the groups' `weight_decay`: write what `check` returned."""
+        for program, group, value in zip(self.programs, self.optimizer.param_groups, values, strict=True):
+            if value is not None:
+                group["weight_decay"] = value
+            program.written = value
 
     def coefficient(self, program: GroupProgram, decay: Decay) -> float:
         """λ_t at the step that comes next."""
         group = self.optimizer.param_groups[program.lowering.index]
-        return decay.coefficient_at(program.state.steps, self._lr_ratio(program, decay, group, group["lr"]))
+        ratio = 1.0
+        if decay.schedule.needs_lr:
+            lr = float(_lr_of(group, program.lowering.index, decay))
+            ratio = lr / self._peak(program, decay, group) if lr else 0.0
+        return decay.coefficient_at(program.state.steps, ratio)
 
     def inherit(self, other: Engine) -> None:
         """Take over counters, peaks and "initial" references from the engine that ran before."""
@@ -187,43 +259,61 @@ class Engine:
             if tensor is not None
         }
 
-    def _native_value(self, program: GroupProgram, group: dict[str, Any]) -> Any:
+    def native_value(self, program: GroupProgram, group: dict[str, Any]) -> float:
         """What to write into the group's `weight_decay` now: c_t·λ_t/η_t."""
-        decay = program.lowering.native
+        decay, index = program.lowering.native, program.lowering.index
         assert decay is not None
-        lr = group["lr"]
-        coefficient = decay.coefficient_at(program.state.steps, self._lr_ratio(program, decay, group, lr))
+        coefficient = self.coefficient(program, decay)
         if decay.site is not Site.BEFORE or decay.scale is Scale.LR:
             return coefficient
+        lr = float(_lr_of(group, index, decay))
+        if lr == 0:
+            # Whatever stands there moves nothing, and a peak may not be known yet.
+            return 0.0
         if decay.scale is Scale.LR_RATIO:
             return coefficient / self._peak(program, decay, group)
         if decay.scale is Scale.LR_SQUARED:
             return coefficient * (lr / self._peak(program, decay, group))
-        return coefficient / lr if lr != 0 else 0.0
+        check_fraction(decay, coefficient, index, lr)
+        return coefficient / lr
 
-    def _peak(self, program: GroupProgram, decay: Decay, group: dict[str, Any]) -> float:
-        """η_max: looked up until the first step is taken, because a scheduler may be made after attach; then kept."""
-        if program.state.max_lr is not None:
-            return program.state.max_lr
-        peak = peak_of(decay, group, program.lowering.index, self.scheduler)
-        if program in self._stepping:
-            program.state.max_lr = peak
-        return peak
+    def amount(self, program: GroupProgram, decay: Decay, group: dict[str, Any]) -> kernels.Amount:
+        """c_t·λ_t of a pull at the step that comes next.
 
-    def _lr_ratio(self, program: GroupProgram, decay: Decay, group: dict[str, Any], lr: Any) -> float:
-        if not decay.schedule.needs_lr:
-            return 1.0
-        return float(lr) / self._peak(program, decay, group)
-
-    def _amount(self, program: GroupProgram, decay: Decay, group: dict[str, Any], lr: Any) -> kernels.Amount:
-        """c_t·λ_t, checked."""
-        coefficient = decay.coefficient_at(program.state.steps, self._lr_ratio(program, decay, group, lr))
+        Raises:
+            ApplyError: it is 1 or more.
+        """
+        index = program.lowering.index
+        coefficient = self.coefficient(program, decay)
         if decay.site is Site.GRADIENT:
+            if isinstance(self.optimizer, SGD) and isinstance(decay.regularizer, L2):
+                check_fraction(decay, coefficient * group["lr"], index, group["lr"])
             return coefficient
+        lr = _lr_of(group, index, decay) if decay.scale is not Scale.ONE else 1.0
         peak = self._peak(program, decay, group) if decay.scale.needs_max_lr else None
         amount: kernels.Amount = decay.scale.factor(lr, peak) * coefficient
-        check_fraction(decay, amount, program.lowering.index, lr)
+        if isinstance(decay.regularizer, L2) and not decay.proximal:
+            check_fraction(decay, amount, index, lr)
         return amount
+
+    def _check_native(self, program: GroupProgram, group: dict[str, Any], value: float) -> None:
+        decay = program.lowering.native
+        # A fraction per step was checked as such: divided and multiplied by the learning rate, 1 may come out above 1.
+        if program.lowering.is_fraction and decay is not None and not _is_plain_fraction(decay):
+            check_fraction(decay, value * group["lr"], program.lowering.index, group["lr"])
+
+    def _peak(self, program: GroupProgram, decay: Decay, group: dict[str, Any]) -> float:
+        """η_max: the decay's own, or the group's, which is kept from the first step on."""
+        if decay.max_lr is not None:
+            return decay.max_lr
+        if program.state.max_lr is not None:
+            return program.state.max_lr
+        return peak_of(decay, group, program.lowering.index, self.scheduler)
+
+    def _keep_peak(self, program: GroupProgram, group: dict[str, Any]) -> None:
+        # Not before the first step, because a scheduler may be made after attach.
+        if program.state.max_lr is None and (decay := program.needs_peak) is not None:
+            program.state.max_lr = peak_of(decay, group, program.lowering.index, self.scheduler)
 
     def _lend(self, work: _Work) -> None:
         pull, amount = work.pull, work.amount
@@ -236,10 +326,14 @@ class Engine:
         for bucket in work.buckets:
             params, references, masks = _picked(pull, bucket)
             users = [_grad(param) for param in params]
-            lent = kernels.coupled(users, params, pull.decay.regularizer, amount, references)
-            for param, old, new, mask in zip(params, users, lent, masks, strict=True):
-                param.grad = new if mask is None else torch.where(mask, new, old)
-                self._lent.append((param, old, _grad(param)))
+            sums = kernels.coupled(users, params, pull.decay.regularizer, amount, references)
+            for param, old, new, mask in zip(params, users, sums, masks, strict=True):
+                lent = new if mask is None else torch.where(mask, new, old)
+                if lent.stride() != param.stride():
+                    # Fused kernels on a CPU read a gradient as if it lay in memory like its weight.
+                    lent = torch.empty_like(param).copy_(lent)
+                param.grad = lent
+                self._loans.append(_Loan(param, old, lent, lent._version))
 
     def _proximal(self, work: _Work) -> None:
         for bucket in work.buckets:
@@ -250,20 +344,34 @@ class Engine:
 
 
 def check_fraction(decay: Decay, amount: Any, index: int, lr: Any) -> None:
-    """Refuse an explicit L2 step that would remove a whole weight or more.
+    """Refuse an L2 step that would remove a whole weight or more.
 
     Raises:
-        ApplyError: c·λ is at least 1 (above 1 for a plain fraction per step).
+        ApplyError: the amount is at least 1 (above 1 for a plain fraction per step).
     """
-    if decay.proximal or not isinstance(decay.regularizer, L2) or decay.site not in (Site.BEFORE, Site.AFTER):
-        return
-    if amount < 1 or (decay.scale is Scale.ONE and amount <= 1):
+    if amount < 1 or (_is_plain_fraction(decay) and amount <= 1):
         return
     raise ApplyError(
-        f"group {index}: {decay!r} at learning rate {float(lr):g} would remove {float(amount):g} of each weight per step.",
+        f"group {index}: {decay!r} at learning rate {float(lr):g} would remove {float(amount):g} of each weight "
+        "per step.",
         "At 1 every weight becomes 0, above 1 it changes its sign; the weights were left as they were.",
         "Lower the coefficient or the learning rate so that their product is well below 1.",
     )
+
+
+def _is_plain_fraction(decay: Decay) -> bool:
+    return decay.scale is Scale.ONE and decay.site in (Site.BEFORE, Site.AFTER)
+
+
+def _lr_of(group: dict[str, Any], index: int, decay: Decay) -> Any:
+    lr = group.get("lr")
+    if lr is None:
+        raise ApplyError(
+            f"group {index} has no learning rate, and {decay!r} is multiplied by it.",
+            "This optimizer finds its own step size.",
+            "Use td.per_step(fraction) or td.coupled(wd), or give the optimizer a learning rate.",
+        )
+    return lr
 
 
 def _pulls(rows: Sequence[tuple[Tensor, str, Decay]], bind: Bindings) -> list[Pull]:
@@ -299,9 +407,7 @@ def _bucketed(pull: Pull, live: Sequence[int]) -> list[list[int]]:
     return [[live[i] for i in bucket] for bucket in kernels.buckets(pull.params[i] for i in live)]
 
 
-def _picked(
-    pull: Pull, bucket: Sequence[int]
-) -> tuple[list[Tensor], list[Tensor | None], list[Tensor | None]]:
+def _picked(pull: Pull, bucket: Sequence[int]) -> tuple[list[Tensor], list[Tensor | None], list[Tensor | None]]:
     return (
         [pull.params[i] for i in bucket],
         [pull.references[i] for i in bucket],
@@ -318,9 +424,7 @@ def _grad(param: Tensor) -> Tensor:
 def _refuse_sparse(work: _Work) -> None:
     if work.pull.decay.site is not Site.GRADIENT:
         return
-    sparse = [
-        work.pull.names[i] for bucket in work.buckets for i in bucket if _grad(work.pull.params[i]).is_sparse
-    ]
+    sparse = [work.pull.names[i] for bucket in work.buckets for i in bucket if _grad(work.pull.params[i]).is_sparse]
     if sparse:
         raise ApplyError(
             f"{work.pull.decay!r} can't be added to the sparse gradient of {listed(sparse)}.",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import Tensor, nn
-from torch.optim import LBFGS, Optimizer
+from torch.optim import LBFGS, SGD, Optimizer
 
 from torchdecay.apply.native import SWITCH, Native, native_of
 from torchdecay.apply.thresholds import is_matched
@@ -51,8 +51,9 @@ class GroupLowering:
     Attributes:
         index: which group.
         native: the Decay that is written into the group, None when there is nothing to write but 0.
-        switch: the value to write under `decoupled_weight_decay`, None to leave it.
+        switch: the value that `decoupled_weight_decay` must have, None where the optimizer has no such key.
         every_step: whether what is written changes from step to step.
+        is_fraction: whether a step removes the fraction lr·weight_decay of each weight, for what is written.
         hooked: rows carried out by hook, as (parameter, name, Decay).
         loss: rows carried out by a penalty, as (parameter, name, Decay).
         replaces: the weight_decay that stood in the group.
@@ -62,6 +63,7 @@ class GroupLowering:
     native: Decay | None
     switch: bool | None
     every_step: bool
+    is_fraction: bool
     hooked: tuple[tuple[Tensor, str, Decay], ...] = field(repr=False)
     loss: tuple[tuple[Tensor, str, Decay], ...] = field(repr=False)
     replaces: Any = None
@@ -83,16 +85,15 @@ class Lowering:
         for row in self.rows:
             if row.name == name:
                 return row
-        raise ApplyError(
-            f'the lowering has no parameter "{name}".', fix=nearest(name, [row.name for row in self.rows])
-        )
+        raise ApplyError(f'the lowering has no parameter "{name}".', fix=nearest(name, [row.name for row in self.rows]))
 
     def __str__(self) -> str:
         alike: dict[tuple[Any, ...], list[str]] = {}
         for row in self.rows:
             alike.setdefault((row.group, row.decay, row.route, row.exact, row.why), []).append(row.name)
         return "\n".join(
-            f"group {group}: {decay!r} by {route}, {'exact' if exact else 'not exact'}: {why}  [{listed(names, most=3)}]"
+            f"group {group}: {decay!r} by {route}, {'exact' if exact else 'not exact'}: {why}"
+            f"  [{listed(names, most=3)}]"
             for (group, decay, route, exact, why), names in alike.items()
         )
 
@@ -167,9 +168,7 @@ def name_parameters(
                 )
         made.append(members)
     if not any(made):
-        raise ApplyError(
-            "the optimizer has none of the plan's parameters.", fix="Plan the model that it trains."
-        )
+        raise ApplyError("the optimizer has none of the plan's parameters.", fix="Plan the model that it trains.")
     return made
 
 
@@ -224,7 +223,7 @@ def _lower_group(
             obstacle = _obstacle(optimizer, group, known, decay, uniform, via)
             if obstacle is None:
                 route, written = "native", decay
-                exact, why, switch = _native_terms(known, decay)
+                exact, why, switch = _native_terms(group, known, decay)
             else:
                 route = "hook"
                 by_hook = _by_hook(optimizer, group, index, known, decay)
@@ -236,11 +235,15 @@ def _lower_group(
         or written.scale is Scale.LR_SQUARED
         or (written.scale is Scale.ONE and written.site is Site.BEFORE)
     )
+    site = written.site if written is not None else None
+    if site is Site.NATIVE and known is not None:
+        site = known.site
     made = GroupLowering(
         index=index,
         native=written,
         switch=switch,
         every_step=every_step,
+        is_fraction=site is Site.BEFORE or (site is Site.GRADIENT and isinstance(optimizer, SGD)),
         hooked=tuple(hooked),
         loss=tuple(loss),
         replaces=group.get("weight_decay"),
@@ -278,15 +281,16 @@ def _obstacle(
     return None
 
 
-def _native_terms(known: Native | None, decay: Decay) -> tuple[bool, str, bool | None]:
+def _native_terms(group: Mapping[str, Any], known: Native | None, decay: Decay) -> tuple[bool, str, bool | None]:
     if decay.site is Site.NATIVE:
         return True, "the optimizer's own weight_decay, by definition", None
     assert known is not None
-    switch = None if known.site is decay.site else decay.site is Site.BEFORE
+    # Written even where it stands there already: a checkpoint may bring another.
+    switch = decay.site is Site.BEFORE if SWITCH in group else None
     why = "the optimizer's own weight_decay is the same number"
     if decay.scale is not Scale.LR and decay.site is Site.BEFORE:
         why = f"weight_decay = {decay.scale.value}·λ/η, rounded once in float64"
-    if switch is not None:
+    if known.site is not decay.site:
         why += f", with {SWITCH}={switch}"
     if known.note:
         why += f"; {known.note}"
@@ -294,9 +298,7 @@ def _native_terms(known: Native | None, decay: Decay) -> tuple[bool, str, bool |
     return same and known.exact, why, switch
 
 
-def _by_hook(
-    optimizer: Optimizer, group: Mapping[str, Any], index: int, known: Native | None, decay: Decay
-) -> Decay:
+def _by_hook(optimizer: Optimizer, group: Mapping[str, Any], index: int, known: Native | None, decay: Decay) -> Decay:
     """The decay as a hook carries it out: NATIVE becomes what native means on this optimizer."""
     if decay.site is not Site.NATIVE:
         return decay
@@ -311,9 +313,7 @@ def _by_hook(
     return decay.replace(site=known.site, scale=scale)
 
 
-def _hook_terms(
-    optimizer: Optimizer, group: Mapping[str, Any], decay: Decay, obstacle: str
-) -> tuple[bool, str]:
+def _hook_terms(optimizer: Optimizer, group: Mapping[str, Any], decay: Decay, obstacle: str) -> tuple[bool, str]:
     if decay.proximal and not isinstance(decay.regularizer, L2) and not is_matched(optimizer, group):
         return False, (
             f"{obstacle}; the threshold is not matched to {type(optimizer).__name__}, "

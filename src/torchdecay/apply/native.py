@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 from torch import optim
 from torch.optim import Optimizer
@@ -26,7 +26,7 @@ class Native:
 
     Attributes:
         site: GRADIENT (coupled) or BEFORE (decoupled).
-        switchable: whether the group key `decoupled_weight_decay` chooses the site.
+        switchable: whether the group key `decoupled_weight_decay` chooses the site, where the groups have it.
         exact: whether the same decay by hook gives the same bits.
         note: what is particular, in words.
     """
@@ -56,6 +56,8 @@ TABLE: Mapping[type[Optimizer], Native] = {
     ),
 } | ({optim.Muon: _DECOUPLED} if hasattr(optim, "Muon") else {})
 
+_SWITCHED_BY_KEY = tuple(cls for cls, entry in TABLE.items() if entry.switchable)
+
 WITHOUT = (optim.Rprop, optim.LBFGS, optim.SparseAdam)
 """torch optimizers that have no `weight_decay` at all."""
 
@@ -68,11 +70,15 @@ def native_of(optimizer: Optimizer, group: Mapping[str, Any]) -> Native | None:
     if base is None or _step(cls) is not _step(base):
         return None
     entry = TABLE[base]
-    if entry.switchable and group.get(SWITCH, False):
-        return Native(Site.BEFORE, switchable=True)
+    if SWITCH not in group:
+        # Versions of torch whose Adam knows only coupled decay have no such key.
+        return replace(entry, switchable=False)
+    if issubclass(base, _SWITCHED_BY_KEY):
+        # AdamW's groups have the key too, and obey it until a checkpoint is loaded.
+        return replace(entry, site=Site.BEFORE if group[SWITCH] else Site.GRADIENT)
     return entry
 
 
 def _step(cls: type[Optimizer]) -> Callable[..., Any]:
     # torch wraps step once per class that is instantiated, so the wrappers differ where the functions don't.
-    return inspect.unwrap(cls.step)
+    return cast(Callable[..., Any], inspect.unwrap(cls.step))
