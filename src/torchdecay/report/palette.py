@@ -1,0 +1,96 @@
+"""Colors, dashes and markers of the charts: told apart without color vision, in light, in dark and on paper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+# Every pair of series stays apart under the three kinds of color blindness, and each is at least 3:1 on its page.
+SERIES_LIGHT = ("#4a515c", "#0b5cd6", "#d8350f", "#0a9d8a", "#8f3690", "#b3873f")
+SERIES_DARK = ("#8d939c", "#4593ff", "#f0803f", "#4fe3a3", "#f292cd", "#e4d23a")
+
+LIGHT: Mapping[str, str] = MappingProxyType(
+    {
+        "page": "#f5f6f8",
+        "card": "#ffffff",
+        "ink": "#14181d",
+        "muted": "#535d68",
+        "grid": "#e3e7ec",
+        "axis": "#9aa4af",
+        "accent": "#0b57b0",
+        "notice": "#fff3d6",
+        "notice-ink": "#563b00",
+        "loss": "#14181d",
+        "penalty": "#535d68",
+        "total": "#8f3690",
+        "held": "#0a9d8a",
+        **{f"s{i}": color for i, color in enumerate(SERIES_LIGHT)},
+    }
+)
+DARK: Mapping[str, str] = MappingProxyType(
+    {
+        "page": "#0e1216",
+        "card": "#161b21",
+        "ink": "#eef1f4",
+        "muted": "#a3adb8",
+        "grid": "#262d35",
+        "axis": "#65707c",
+        "accent": "#7cbcff",
+        "notice": "#33290f",
+        "notice-ink": "#ffe0a0",
+        "loss": "#eef1f4",
+        "penalty": "#a3adb8",
+        "total": "#f292cd",
+        "held": "#4fe3a3",
+        **{f"s{i}": color for i, color in enumerate(SERIES_DARK)},
+    }
+)
+
+# Drawn instead of a color and replaced by var(--name) afterwards; no chart uses these values for anything else.
+SENTINELS: Mapping[str, str] = MappingProxyType({name: f"#fe{i:02x}fd" for i, name in enumerate(LIGHT)})
+
+_DASHES: tuple[tuple[float, ...], ...] = (
+    (),
+    (7, 2.5),
+    (2, 2),
+    (8, 2, 2, 2),
+    (12, 3),
+    (4, 1.5, 1.5, 1.5, 1.5, 1.5),
+)
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one series looks: a color name of the palette, dashes in line widths, a matplotlib marker."""
+
+    color: str
+    dashes: tuple[float, ...]
+    marker: str
+
+    @property
+    def linestyle(self) -> tuple[float, tuple[float, ...] | None]:
+        """As matplotlib wants it."""
+        return (0, self.dashes or None)
+
+
+def styles(count: int, *, baseline: int | None = None) -> list[Style]:
+    """One style per series; no two of the first 48 are alike.
+
+    Args:
+        count: how many series.
+        baseline: which one is gray, the one that the others are compared with; None: none is.
+    """
+    colors = [f"s{i}" for i in range(1, len(SERIES_LIGHT))]
+    made, others = [], 0
+    for index in range(count):
+        if index == baseline:
+            made.append(Style("s0", (), _MARKERS[0]))
+            continue
+        turn = others // len(colors)
+        dashes = _DASHES[(others + turn + (baseline is not None)) % len(_DASHES)]
+        marker = _MARKERS[(others + turn + (baseline is not None)) % len(_MARKERS)]
+        made.append(Style(colors[others % len(colors)], dashes, marker))
+        others += 1
+    return made
