@@ -70,9 +70,14 @@ def nearest(word: str, known: Iterable[str], *, most: int = 3) -> str:
     return f"Nearest: {', '.join(repr_quoted(name) for name in close[:most])}{more}."
 
 
+def printable(text: str) -> str:
+    """`text` with control and invisible characters escaped, so that a name can't garble a terminal or a page."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def repr_quoted(text: str) -> str:
-    """`text` in double quotes, control characters escaped, so that a name can't garble a terminal."""
-    return '"' + text.encode("unicode_escape").decode("ascii").replace('"', '\\"') + '"'
+    """`text` in double quotes, and printable."""
+    return '"' + printable(text.replace("\\", "\\\\")).replace('"', '\\"') + '"'
 
 
 def listed(names: Iterable[str], *, most: int = 5) -> str:
