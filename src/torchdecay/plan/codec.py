@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import importlib
 import re
+import sys
+import types
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from torchdecay.errors import LoadError, nearest, repr_quoted
 
 T = TypeVar("T", bound=type)
+V = TypeVar("V")
 _KNOWN: dict[str, type] = {}
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+_EDITED = "The file was edited by hand, or written by a newer version of torchdecay."
 
 
 def value_type(cls: T) -> T:
@@ -50,20 +56,25 @@ def encode(value: Any, *, opaque: bool = False) -> Any:
     except LoadError:
         if not opaque:
             raise
-        return {"type": "Opaque", "description": repr(value)}
+        # Without addresses, so that the same plan is the same text in every process.
+        return {"type": "Opaque", "description": _ADDRESS.sub("", repr(value))}
 
 
 def _encode(value: Any, opaque: bool) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    if isinstance(value, enum.Enum) and type(value).__name__ in _KNOWN:
+    # By identity: a user's own class may be called Linear too.
+    known = _KNOWN.get(type(value).__name__) is type(value)
+    if isinstance(value, enum.Enum) and known:
         return {"type": type(value).__name__, "value": value.value}
-    if isinstance(value, (tuple, list)):
+    if isinstance(value, tuple):
         return [encode(item, opaque=opaque) for item in value]
-    if dataclasses.is_dataclass(value) and type(value).__name__ in _KNOWN:
+    if isinstance(value, list):
+        return {"type": "list", "items": [encode(item, opaque=opaque) for item in value]}
+    if dataclasses.is_dataclass(value) and known:
         pairs = ((f.name, getattr(value, f.name), f) for f in dataclasses.fields(value))
         return {"type": type(value).__name__} | {
-            name: encode(item)
+            name: encode(item, opaque=opaque)
             for name, item, f in pairs
             if f.default is dataclasses.MISSING or item != f.default
         }
@@ -88,7 +99,8 @@ def decode(data: Any, *, callables: Callables = "refuse") -> Any:
         callables: what to do with a `module:qualname`: "refuse" it, "import" it, or "describe" it as `Opaque`.
 
     Raises:
-        LoadError: an unknown tag, a missing or unknown field, or a callable that was refused.
+        LoadError: an unknown tag, a missing or unknown field, a value that its field can't hold, or a callable that
+            was refused.
     """
     if isinstance(data, list):
         return tuple(decode(item, callables=callables) for item in data)
@@ -97,40 +109,86 @@ def decode(data: Any, *, callables: Callables = "refuse") -> Any:
     tag = data.get("type")
     if tag == "callable":
         return _resolve(str(data.get("value")), callables)
+    fields = {key: decode(item, callables=callables) for key, item in data.items() if key != "type"}
+    if tag == "list" and isinstance(fields.get("items"), tuple):
+        return list(fields["items"])
     cls = _KNOWN.get(tag) if isinstance(tag, str) else None
     if cls is None:
-        raise LoadError(
-            f"unknown type {repr_quoted(str(tag))} in a plan file.",
-            "The file was edited by hand, or written by a newer version of torchdecay.",
-            nearest(str(tag), _KNOWN),
-        )
-    fields = {
-        key: decode(item, callables=callables) for key, item in data.items() if key != "type"
-    }
-    if issubclass(cls, enum.Enum):
-        return cls(fields.get("value"))
-    known = {f.name for f in dataclasses.fields(cls)}
-    unknown = sorted(set(fields) - known)
-    if unknown:
-        raise LoadError(
-            f"{tag} has no field {repr_quoted(unknown[0])} in a plan file.",
-            "The file was edited by hand, or written by a newer version of torchdecay.",
-            nearest(unknown[0], known),
-        )
+        raise LoadError(f"unknown type {repr_quoted(str(tag))} in a plan file.", _EDITED, nearest(str(tag), _KNOWN))
     try:
-        return cls(**fields)
-    except TypeError as error:
-        raise LoadError(f"{tag} in a plan file is incomplete: {error}.") from error
+        return cls(fields.get("value")) if issubclass(cls, enum.Enum) else cls(**_checked(cls, fields))
+    except LoadError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise LoadError(f"{tag} in a plan file means nothing: {getattr(error, 'what', error)}", _EDITED) from error
+
+
+def described(value: V) -> V:
+    """The value as it comes back from a file read with callables="describe", for comparing with such a file."""
+    found: V = decode(encode(value, opaque=True), callables="describe")
+    return found
+
+
+def is_opaque(value: Any) -> bool:
+    """Whether an `Opaque` stands anywhere in the value, so that nothing can run it."""
+    if isinstance(value, tuple):
+        return any(map(is_opaque, value))
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return False
+    return isinstance(value, Opaque) or any(is_opaque(getattr(value, f.name)) for f in dataclasses.fields(value))
+
+
+def _checked(cls: Any, fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields, each known to the class and of the type that it declares: what a typist could have got wrong."""
+    hints = _hints(cls)
+    for name, item in fields.items():
+        if name not in hints:
+            raise LoadError(
+                f"{cls.__name__} has no field {repr_quoted(name)} in a plan file.", _EDITED, nearest(name, hints)
+            )
+        if not _fits(item, hints[name]):
+            raise LoadError(f"{name} of {cls.__name__} in a plan file cannot be {item!r}.", _EDITED)
+    return fields
+
+
+@functools.cache
+def _hints(cls: Any) -> dict[str, Any]:
+    hints = get_type_hints(cls)
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if hint is Any or isinstance(value, Opaque):
+        return True
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, one) for one in arguments)
+    if origin is Literal:
+        return value in arguments
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        if arguments[-1] is Ellipsis:
+            return all(_fits(item, arguments[0]) for item in value)
+        return len(value) == len(arguments) and all(map(_fits, value, arguments))
+    if origin is not None:
+        return callable(value)
+    if hint in (int, float):
+        return isinstance(value, (int, hint)) and not isinstance(value, bool)
+    return isinstance(value, hint)
 
 
 def qualname(function: Callable[..., Any]) -> str:
     """`module:qualname` of a function that can be found again under that name.
 
     Raises:
-        LoadError: for lambdas, local functions and instances.
+        LoadError: for lambdas, local functions, instances and their methods.
     """
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
-    if module is None or "<" in name or not name:
+    found: Any = sys.modules.get(module) if isinstance(module, str) else None
+    for attribute in name.split("."):
+        found = getattr(found, attribute, None)
+    if found is None or found != function:
         raise LoadError(
             f"{function!r} cannot be written as JSON.",
             "A plan file names a callable as module:qualname, and this one has no such name.",
@@ -140,8 +198,8 @@ def qualname(function: Callable[..., Any]) -> str:
 
 
 def _resolve(name: str, callables: Callables) -> Any:
-    if not re.fullmatch(r"[\w.]+:[\w.]+", name):
-        raise LoadError(f"{repr_quoted(name)} is not of the form module:qualname.")
+    if not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", name):
+        raise LoadError(f"{repr_quoted(name)} is not of the form module:qualname.", _EDITED)
     if callables == "describe":
         return Opaque(name)
     if callables == "refuse":
@@ -155,9 +213,11 @@ def _resolve(name: str, callables: Callables) -> Any:
         found: Any = importlib.import_module(module)
         for attribute in attributes.split("."):
             found = getattr(found, attribute)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:
+        # A module that is imported runs, and may raise anything.
         raise LoadError(
-            f"the callable {repr_quoted(name)} in a plan file cannot be found: {error}."
+            f"the callable {repr_quoted(name)} in a plan file cannot be found: {type(error).__name__}: {error}.",
+            fix="Make its module importable here, or define the function there again.",
         ) from error
     if not callable(found):
         raise LoadError(f"{repr_quoted(name)} in a plan file is not callable.")
