@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from torchdecay.errors import PlanError, listed, nearest
 from torchdecay.plan.census import parameters_by_name
 from torchdecay.plan.decay import Decay, Site
-from torchdecay.plan.plan import Plan, Row, plan
+from torchdecay.plan.plan import Plan, Row, decide
 from torchdecay.plan.policies import STANDARD
-from torchdecay.plan.rules import as_rules, rule
+from torchdecay.plan.rules import as_rules, check_options, rule
 from torchdecay.plan.schedules import Constant
 
 MARK = "torchdecay"
@@ -25,30 +26,62 @@ def needs_attach(decay: Decay | None) -> bool:
 
 def build(made: Plan, model: nn.Module, options: dict[str, Any]) -> list[dict[str, Any]]:
     """`Plan.param_groups`, which documents it."""
-    if "weight_decay" in options or "params" in options:
+    check_options(options, "param_groups()")
+    if not isinstance(model, nn.Module):
         raise PlanError(
-            "param_groups() takes no weight_decay or params: the plan decides them.",
-            fix="Give the decay to td.plan(model, decay) and a rule to what differs.",
+            f"param_groups() got a {type(model).__name__} where a model belongs.", fix="Give a torch.nn.Module."
         )
     tensors = parameters_by_name(model)
     _require_same_model(made, tensors)
-    groups: list[tuple[Decay | None, tuple[tuple[str, Any], ...], list[Row]]] = []
+    groups: list[tuple[_Settings, list[Row]]] = []
     for row in made.rows:
-        # Compared by value, not hashed: an option may be a tensor or a list.
-        for decay, extra, rows in groups:
-            if decay == row.decay and _same_options(extra, row.options):
+        settings = _settings(row, options)
+        # Compared, not hashed: an option may be a tensor or a list.
+        for known, rows in groups:
+            if _equal(known, settings):
                 rows.append(row)
                 break
         else:
-            groups.append((row.decay, row.options, [row]))
+            groups.append((settings, [row]))
     return [
         {"params": [tensors[row.name] for row in rows], "param_names": [row.name for row in rows]}
-        | options
-        | dict(extra)
-        | {"weight_decay": 0.0 if decay is None or needs_attach(decay) else decay.coefficient}
-        | ({MARK: f"not attached: {decay!r}"} if needs_attach(decay) else {})
-        for decay, extra, rows in groups
+        | dict(settings.options)
+        | {"weight_decay": settings.weight_decay}
+        | ({MARK: f"not attached: {settings.unattached!r}"} if settings.unattached is not None else {})
+        for settings, rows in groups
     ]
+
+
+@dataclass(frozen=True, eq=False)
+class _Settings:
+    """What one group says to the optimizer, and the decay that it leaves to `attach`."""
+
+    options: dict[str, Any]
+    weight_decay: float
+    unattached: Decay | None
+
+
+def _settings(row: Row, options: dict[str, Any]) -> _Settings:
+    merged = options | dict(row.options)
+    if needs_attach(row.decay):
+        return _Settings(merged, 0.0, row.decay)
+    return _Settings(merged, 0.0 if row.decay is None else row.decay.coefficient, None)
+
+
+def _equal(left: _Settings, right: _Settings) -> bool:
+    return (
+        left.weight_decay == right.weight_decay
+        and left.unattached == right.unattached
+        and left.options.keys() == right.options.keys()
+        and all(item is right.options[key] or _same(item, right.options[key]) for key, item in left.options.items())
+    )
+
+
+def _same(left: Any, right: Any) -> bool:
+    if isinstance(left, Tensor) or isinstance(right, Tensor):
+        # Each group may fill its own tensor later, so that equal numbers don't make equal tensors.
+        return False
+    return bool(left == right)
 
 
 def param_groups(
@@ -80,35 +113,49 @@ def param_groups(
     """
     skipped = (skip,) if isinstance(skip, (str, type)) or not hasattr(skip, "__iter__") else skip
     spared = tuple(rule(selector, None) for selector in skipped)
-    return plan(model, wd, rules=(*spared, *as_rules(rules))).param_groups(model, **options)
-
-
-def _same_options(left: tuple[tuple[str, Any], ...], right: tuple[tuple[str, Any], ...]) -> bool:
-    return len(left) == len(right) and all(
-        a[0] == b[0] and (a[1] is b[1] or bool(a[1] == b[1])) for a, b in zip(left, right, strict=True)
-    )
+    return decide(model, wd, (*spared, *as_rules(rules)), "spare").param_groups(model, **options)
 
 
 def _require_same_model(made: Plan, tensors: dict[str, nn.Parameter]) -> None:
-    lacking = [row.name for row in made.rows if row.name not in tensors]
+    again = "Make the plan from this model as it is now: td.plan(model, ...)."
+    another = "the plan was made for another model"
+    planned = {name: row for row in made.rows for name in row.names}
+    lacking = [name for name in planned if name not in tensors]
     if lacking:
         raise PlanError(
-            f"the plan was made for another model: this one has no {listed(lacking)}.",
-            fix=nearest(lacking[0], tensors) or "Make the plan from this model: td.plan(model, ...).",
+            f"{another}: this one has no {listed(lacking)}.",
+            nearest(lacking[0], [name for name in tensors if name not in planned]),
+            again,
         )
-    reshaped = [row.name for row in made.rows if tuple(tensors[row.name].shape) != row.shape]
+    reshaped = [name for name, row in planned.items() if tuple(tensors[name].shape) != row.shape]
     if reshaped:
         name = reshaped[0]
         raise PlanError(
-            f"the plan was made for another model: {listed(reshaped)} has another shape "
-            f"({tuple(tensors[name].shape)} here, {made[name].shape} in the plan).",
-            fix="Make the plan from this model: td.plan(model, ...).",
+            f"{another}: {listed(reshaped)} has another shape ({tuple(tensors[name].shape)} here, "
+            f"{planned[name].shape} in the plan).",
+            fix=again,
         )
-    planned = {name for row in made.rows for name in row.names}
     extra = [name for name, tensor in tensors.items() if tensor.requires_grad and name not in planned]
     if extra:
         raise PlanError(
-            f"the plan was made for another model: it has no row for {listed(extra)}.",
+            f"{another}: it has no row for {listed(extra)}.",
             "Every trainable parameter must be in exactly one row; was it frozen when the plan was made?",
-            "Make the plan from this model as it is now: td.plan(model, ...).",
+            again,
         )
+    untied = [name for name, row in planned.items() if tensors[name] is not tensors[row.name]]
+    if untied:
+        raise PlanError(
+            f"{another}: {listed(untied)} was tied to {listed([planned[untied[0]].name])} there, and is a tensor of "
+            "its own here.",
+            "It would be in no group, and never be trained.",
+            again,
+        )
+    first: dict[int, str] = {}
+    for row in made.rows:
+        other = first.setdefault(id(tensors[row.name]), row.name)
+        if other != row.name:
+            raise PlanError(
+                f"{another}: {listed([other, row.name])} are one tied tensor here, and two rows there.",
+                "It would be in two groups, and decay twice.",
+                again,
+            )

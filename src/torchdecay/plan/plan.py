@@ -5,21 +5,23 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
-from torchdecay.errors import LoadError, PlanError, UnknownRoleWarning, listed, nearest, repr_quoted
+from torchdecay.errors import LoadError, PlanError, UnknownRoleWarning, listed, nearest, printable, repr_quoted
 from torchdecay.plan.census import census
-from torchdecay.plan.codec import Callables, Opaque, decode, encode, value_type
+from torchdecay.plan.codec import Callables, decode, described, encode, is_opaque, value_type
 from torchdecay.plan.decay import Decay
 from torchdecay.plan.forms import as_decay
 from torchdecay.plan.parameters import Parameter
-from torchdecay.plan.policies import STANDARD, name_of
+from torchdecay.plan.policies import STANDARD, UNSURE, name_of
 from torchdecay.plan.rules import Rule, as_rules
 
 if TYPE_CHECKING:
@@ -59,16 +61,16 @@ class Row:
 
     @property
     def name(self) -> str:
+        """The name that the plan uses: the first one."""
         return self.names[0]
 
     @property
     def num_elements(self) -> int:
-        count = 1
-        for size in self.shape:
-            count *= size
-        return count
+        """How many numbers the parameter holds."""
+        return math.prod(self.shape)
 
 
+@value_type
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """A table with one row per trainable parameter: who decays, how, toward what, how hard, and why.
@@ -112,10 +114,13 @@ class Plan:
     def __len__(self) -> int:
         return len(self.rows)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Twelve hex digits that change when any row's who or form changes, but not with how hard it pulls."""
-        rows = [(row.name, encode(row.decay.form, opaque=True)) for row in self.rows if row.decay is not None]
+        pulled = [(row.name, row.decay) for row in self.rows if row.decay is not None]
+        # Most rows share one Decay, and its form is asked for once.
+        forms = {id(decay): encode(decay.form, opaque=True) for decay in {id(d): d for _, d in pulled}.values()}
+        rows = [(name, forms[id(decay)]) for name, decay in pulled]
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:12]
 
     def table(self, *, group: bool | None = None) -> PlanTable:
@@ -135,7 +140,8 @@ class Plan:
             PlanError: the plan has no such parameter.
         """
         if name in self.frozen:
-            return f"{name}\n  frozen: requires_grad is False, so nothing pulls it and the plan has no row for it."
+            said = "frozen: requires_grad is False, so nothing pulls it and the plan has no row for it."
+            return f"{printable(name)}\n  {said}"
         row = self[name]
         shape = " x ".join(map(str, row.shape)) or "scalar"
         lines = [f"{row.name}  ({shape}, {row.dtype}, {row.num_elements:,} elements)"]
@@ -149,7 +155,7 @@ class Plan:
         lines.append(f"  because       {row.reason}")
         if row.options:
             lines.append(f"  group options {', '.join(f'{key}={value!r}' for key, value in row.options)}")
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))
 
     def diff(self, other: Plan) -> PlanDiff:
         """What is different in `other`: parameters added and removed, decays, options and roles changed."""
@@ -167,9 +173,13 @@ class Plan:
         Raises:
             LoadError: a reference made of tensors in memory, or a callable without a name of its own.
         """
-        rows = [{key: item for key, item in encode(row, opaque=opaque).items() if key != "type"} for row in self.rows]
-        head = {"format": FORMAT, "version": VERSION, "policy": self.policy, "decay": encode(self.decay, opaque=opaque)}
-        return json.dumps(head | {"frozen": list(self.frozen), "rows": rows}, indent=1, ensure_ascii=False)
+        body = encode(self, opaque=opaque)
+        del body["type"]
+        rows = [{key: item for key, item in row.items() if key != "type"} for row in body.pop("rows")]
+        head = json.dumps({"format": FORMAT, "version": VERSION} | body, indent=1, ensure_ascii=False)
+        # A line for each row, so that a plan kept in a repository shows its changes line by line.
+        lines = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in rows)
+        return f'{head.removesuffix("}").rstrip()},\n "rows": [\n  {lines}\n ]\n}}'
 
     @classmethod
     def from_json(cls, text: str, *, callables: Callables = "refuse") -> Plan:
@@ -183,31 +193,32 @@ class Plan:
         Raises:
             LoadError: not a plan, a newer version, or edited so that it means nothing.
         """
+        again = "Make the plan again and write it with plan.to_json()."
         try:
             data = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise LoadError(f"not a plan file: {error}.", fix="Write one with plan.to_json().") from error
+        except (ValueError, TypeError, RecursionError) as error:
+            raise LoadError(f"not a plan file: {error}.", fix=again) from error
         if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise LoadError(f"not a plan file: it does not say format {FORMAT}.", fix=again)
+        version = data.get("version")
+        if version != VERSION:
+            newer = isinstance(version, int) and version > VERSION
             raise LoadError(
-                "not a plan file: it does not say format torchdecay.plan.", fix="Use plan.to_json()."
+                f"the plan file is of version {version!r}; this torchdecay reads version {VERSION}.",
+                fix="Upgrade torchdecay." if newer else again,
             )
-        if data.get("version") != VERSION:
-            raise LoadError(
-                f"the plan file is of version {data.get('version')!r}; this torchdecay reads version {VERSION}.",
-                fix="Upgrade torchdecay, or make the plan again.",
-            )
-        try:
-            rows = tuple(
-                decode({"type": "Row", **row}, callables=callables) for row in data["rows"]
-            )
-            head = decode(data["decay"], callables=callables)
-            made = cls(rows=rows, decay=head, policy=str(data["policy"]), frozen=tuple(data["frozen"]))
-        except (KeyError, TypeError) as error:
-            raise LoadError(f"the plan file is incomplete: {error!r}.", fix="Make the plan again.") from error
-        names = [name for row in rows for name in row.names]
-        if len(names) != len(set(names)):
-            twice = sorted(name for name in set(names) if names.count(name) > 1)
-            raise LoadError(f"the plan file has {listed(twice)} in two rows.", fix="Make the plan again.")
+        rows = data.get("rows")
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise LoadError("the plan file has no list of rows.", fix=again)
+        body = {key: item for key, item in data.items() if key not in ("format", "version")}
+        body |= {"type": "Plan", "rows": [{"type": "Row"} | row for row in rows]}
+        made: Plan = decode(body, callables=callables)
+        if not all(row.names for row in made.rows):
+            raise LoadError("the plan file has a row without a name.", fix=again)
+        seen = Counter(name for row in made.rows for name in row.names)
+        seen.update(made.frozen)
+        if twice := [name for name, count in seen.items() if count > 1]:
+            raise LoadError(f"the plan file has {listed(twice)} twice.", fix=again)
         return made
 
     def param_groups(self, model: nn.Module, **options: Any) -> list[dict[str, Any]]:
@@ -236,26 +247,29 @@ class Plan:
         return build(self, model, options)
 
     def with_coefficients_of(self, other: Plan) -> Plan:
-        """This plan with the coefficients, schedules and peaks of another plan of the same form."""
+        """This plan with the coefficients, schedules and peaks of another plan, where the form is the same.
 
-        def taken(row: Row) -> Row:
-            if row.decay is None or row.name not in other or other[row.name].decay is None:
-                return row
-            theirs = cast(Decay, other[row.name].decay)
-            schedule = row.decay.schedule if isinstance(theirs.schedule, Opaque) else theirs.schedule
-            changes = {"coefficient": theirs.coefficient, "schedule": schedule, "max_lr": theirs.max_lr}
-            return dataclasses.replace(row, decay=row.decay.replace(**changes))
+        A schedule that the other plan can only describe stays as it is here.
+        """
 
-        return dataclasses.replace(self, rows=tuple(map(taken, self.rows)))
+        def taken(mine: Decay | None, theirs: Decay | None) -> Decay | None:
+            if mine is None or theirs is None or described(mine.form) != described(theirs.form):
+                return mine
+            schedule = mine.schedule if is_opaque(theirs.schedule) else theirs.schedule
+            return mine.replace(coefficient=theirs.coefficient, schedule=schedule, max_lr=theirs.max_lr)
+
+        rows = (
+            dataclasses.replace(row, decay=taken(row.decay, other[row.name].decay)) if row.name in other else row
+            for row in self.rows
+        )
+        return dataclasses.replace(self, rows=tuple(rows), decay=taken(self.decay, other.decay))
 
     def _repr_html_(self) -> str:
         return self.table().to_html()
 
     def __repr__(self) -> str:
         decayed = sum(row.decay is not None for row in self.rows)
-        return (
-            f"<Plan: {decayed} of {len(self.rows)} parameters decay by {self.decay!r}, rules {self.policy}>"
-        )
+        return f"<Plan: {decayed} of {len(self.rows)} parameters decay by {self.decay!r}, rules {self.policy}>"
 
 
 def plan(
@@ -294,12 +308,14 @@ def plan(
         >>> plan["weight"].decay, plan["bias"].decay
         (decoupled(0.1), None)
     """
+    return decide(model, decay, rules, tied)
+
+
+def decide(model: Any, decay: Any, rules: Any, tied: Tied) -> Plan:
+    """`plan`, which documents it, for the public functions; warnings point at the line that called those."""
     if tied not in ("spare", "first", "error"):
         raise PlanError(f"tied is {tied!r}.", fix='Write "spare", "first" or "error".')
-    default, ordered = (
-        as_decay(decay),
-        as_rules(tuple(rules) if not isinstance(rules, (str, Rule)) else rules),
-    )
+    default, ordered = as_decay(decay), as_rules(rules)
     if isinstance(model, (nn.Module, Mapping)):
         everyone: Sequence[Parameter] = census(model)
     elif isinstance(model, Sequence) and all(isinstance(item, Parameter) for item in model):
@@ -318,19 +334,21 @@ def plan(
             "Unfreeze some with requires_grad_(True), or check that this is the model you meant.",
         )
     for one in ordered:
-        one.selector.check(everyone)
-    wins = [0] * len(ordered)
-    rows = tuple(_row(parameter, ordered, default, tied, wins) for parameter in trainable)
+        one.selector.check(everyone, optional=one.optional)
+    wins: list[list[str]] = [[] for _ in ordered]
+    made = tuple(_row(parameter, ordered, default, tied, wins) for parameter in trainable)
     _refuse_idle_rules(ordered, wins, everyone)
-    unsure = [row.name for row in rows if row.role == "unknown" and row.decay is None]
-    if unsure:
+    done = Plan(rows=made, decay=default, policy=name_of(ordered), frozen=frozen)
+    unsure = [name for one, names in zip(ordered, wins, strict=True) if one == UNSURE for name in names]
+    unsure = [name for name in unsure if done[name].decay is None]
+    if unsure and default is not None:
         warnings.warn(
             f"{len(unsure)} parameters of unknown role are spared: {listed(unsure)}. "
             'Say what they are: rules=[td.rule("pattern", td.DEFAULT), *td.STANDARD].',
             UnknownRoleWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    return Plan(rows=rows, decay=default, policy=name_of(ordered), frozen=frozen)
+    return done
 
 
 @dataclass(frozen=True)
@@ -340,19 +358,17 @@ class _Verdict:
     reason: str = field(compare=False)
 
 
-def _judge(parameter: Parameter, rules: Sequence[Rule], default: Decay | None, wins: list[int]) -> _Verdict:
+def _judge(parameter: Parameter, rules: Sequence[Rule], default: Decay | None, wins: list[list[str]]) -> _Verdict:
     for index, one in enumerate(rules):
         if one.selector.picks(parameter):
-            wins[index] += 1
+            wins[index].append(parameter.name)
             why = one.selector.why(parameter)
             reason = f"{one.label}: {why}" if one.label else f"rule {index + 1}, {why}"
-            return _Verdict(one.resolve(default), tuple(sorted(one.options.items())), reason)
+            return _Verdict(one.resolve(default), one.options, reason)
     return _Verdict(default, (), f"no rule spares role {parameter.role}" if rules else "everything decays")
 
 
-def _row(
-    parameter: Parameter, rules: Sequence[Rule], default: Decay | None, tied: Tied, wins: list[int]
-) -> Row:
+def _row(parameter: Parameter, rules: Sequence[Rule], default: Decay | None, tied: Tied, wins: list[list[str]]) -> Row:
     uses = [parameter]
     if len(parameter.names) > 1:
         roles = parameter.roles or (parameter.role,) * len(parameter.names)
@@ -363,9 +379,7 @@ def _row(
     verdicts = [_judge(use, rules, default, wins) for use in uses]
     verdict = verdicts[0]
     if any(other != verdict for other in verdicts[1:]):
-        said = "; ".join(
-            f"{use.name} ({use.role}): {one.decay!r}" for use, one in zip(uses, verdicts, strict=True)
-        )
+        said = "; ".join(f"{use.name} ({use.role}): {one.decay!r}" for use, one in zip(uses, verdicts, strict=True))
         if tied == "error":
             raise PlanError(
                 f"the uses of the tied weight {repr_quoted(parameter.name)} fall under rules that disagree: {said}.",
@@ -388,9 +402,9 @@ def _row(
     )
 
 
-def _refuse_idle_rules(rules: Sequence[Rule], wins: Sequence[int], everyone: Sequence[Parameter]) -> None:
-    for index, (one, count) in enumerate(zip(rules, wins, strict=True)):
-        if count or one.optional:
+def _refuse_idle_rules(rules: Sequence[Rule], wins: Sequence[list[str]], everyone: Sequence[Parameter]) -> None:
+    for index, (one, won) in enumerate(zip(rules, wins, strict=True)):
+        if won or one.optional:
             continue
         picked = [parameter for parameter in everyone if one.selector.picks(parameter)]
         trainable = [parameter for parameter in picked if parameter.trainable]
@@ -409,10 +423,8 @@ def _refuse_idle_rules(rules: Sequence[Rule], wins: Sequence[int], everyone: Seq
                 "Frozen parameters are left out of the plan.",
                 "Unfreeze them before planning, or say optional=True.",
             )
-        pattern = getattr(one.selector, "pattern", "")
-        names = [name for parameter in everyone for name in parameter.names]
         raise PlanError(
             f"{where} matches no parameter.",
-            f"A rule that selects nothing is almost always a typo. {nearest(pattern.replace('*', ''), names)}".strip(),
+            f"A rule that selects nothing is almost always a typo. {one.selector.hint(everyone)}".strip(),
             "Correct the pattern, or say optional=True.",
         )

@@ -10,6 +10,9 @@ def _spare(selector: Selector, label: str) -> Rule:
     return Rule(selector, None, optional=True, label=label)
 
 
+UNSURE = _spare(OfRole(("unknown",)), "what is unsure is spared")
+"""The rule of STANDARD that spares what is of unknown role; a plan warns about whatever it decides."""
+
 STANDARD: tuple[Rule, ...] = (
     _spare(Exempt(), "the model's own wish"),
     _spare(OfRole(("bias",)), "biases are spared"),
@@ -18,7 +21,7 @@ STANDARD: tuple[Rule, ...] = (
     _spare(OfRole(("embedding",)), "embeddings are spared"),
     _spare(OfRole(("state_space",)), "state-space specials are spared"),
     _spare(OfRole(("scalar",)), "scalars are spared"),
-    _spare(OfRole(("unknown",)), "what is unsure is spared"),
+    UNSURE,
 )
 """Decay matrices and kernels; spare biases, norms, scales, embeddings, position and token parameters, state-space
 specials, scalars, what the model itself wants spared, and, with a warning, what is of unknown role."""
@@ -37,17 +40,17 @@ _HUGGINGFACE_NAMES = (
     "*[bB]ias*",
     "*[lL]ayer[nN]orm*",
     "*[rR][mM][sS][nN]orm*",
+    "norm",
     "norm.*",
+    "*.norm",
     "*.norm.*",
+    "*_norm",
     "*_norm.*",
 )
 
 huggingface: tuple[Rule, ...] = (
     _spare(OfClass("torch.nn.modules.normalization.LayerNorm"), "torch's LayerNorm is spared"),
-    *(
-        _spare(Glob(pattern), "names with bias or a norm in them are spared")
-        for pattern in _HUGGINGFACE_NAMES
-    ),
+    *(_spare(Glob(pattern), "names with bias or a norm in them are spared") for pattern in _HUGGINGFACE_NAMES),
 )
 """As the transformers Trainer: spare torch's LayerNorm and what has bias, layernorm, rmsnorm or norm in its name;
 decay the rest, batch norms, class tokens, position tables and embeddings included."""
@@ -77,6 +80,7 @@ __all__ = [
     "BY_NAME",
     "DEFAULT",
     "STANDARD",
+    "UNSURE",
     "detectron2",
     "huggingface",
     "name_of",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torchdecay.errors import PlanError
@@ -32,6 +32,8 @@ class Times:
 
 
 DEFAULT = Default()
+RESERVED = ("params", "param_names", "weight_decay")
+"""Keys of a parameter group that the plan decides, and that no option may set."""
 Choice = Decay | Default | Times | None
 
 
@@ -56,7 +58,7 @@ class Rule:
     selector: Selector
     decay: Choice
     optional: bool = False
-    options: dict[str, Any] = field(default_factory=dict)
+    options: tuple[tuple[str, Any], ...] = ()
     label: str = ""
 
     def resolve(self, default: Decay | None) -> Decay | None:
@@ -72,7 +74,7 @@ class Rule:
     def __repr__(self) -> str:
         parts = [repr(self.selector), repr(self.decay)]
         parts += ["optional=True"] if self.optional else []
-        parts += [f"{key}={value!r}" for key, value in self.options.items()]
+        parts += [f"{key}={value!r}" for key, value in self.options]
         return f"rule({', '.join(parts)})"
 
 
@@ -94,27 +96,33 @@ def rule(selector: Any, decay: Any = DEFAULT, *, optional: bool = False, **optio
         >>> td.rule("backbone.*", td.decoupled(0.01), lr=1e-4)
         rule("backbone.*", decoupled(0.01), lr=0.0001)
     """
-    if "weight_decay" in options or "params" in options:
-        raise PlanError(
-            "a rule cannot set weight_decay or params as options.",
-            fix="Give the decay as the second argument: td.rule(selector, 0.1).",
-        )
+    check_options(options, "a rule")
     chosen = decay if isinstance(decay, (Default, Times)) else as_decay(decay)
-    return Rule(as_selector(selector), chosen, optional, options)
+    return Rule(as_selector(selector), chosen, optional, tuple(sorted(options.items())))
+
+
+def check_options(options: Mapping[str, Any], who: str) -> None:
+    """Raise PlanError for an option that the plan decides itself."""
+    taken = [key for key in RESERVED if key in options]
+    if taken:
+        raise PlanError(
+            f"{who} cannot set {taken[0]} as an option: the plan decides it.",
+            fix="Give the decay to td.plan(model, decay), and what differs as a rule: td.rule(selector, 0.1).",
+        )
 
 
 def as_rules(rules: Any) -> tuple[Rule, ...]:
-    """Rules from a sequence of rules and `(selector, decay)` pairs.
+    """Rules from an iterable of rules and `(selector, decay)` pairs.
 
     Raises:
         PlanError: for anything else.
     """
     if isinstance(rules, Rule):
         return (rules,)
-    if isinstance(rules, str) or not isinstance(rules, Sequence):
+    if isinstance(rules, str) or not isinstance(rules, Iterable):
         raise PlanError(
             f"rules is {rules!r}, of type {type(rules).__name__}.",
-            fix='Give a list: rules=[td.rule("head.*", 0.1), *td.STANDARD].',
+            fix='Give a list, rules=[td.rule("head.*", 0.1), *td.STANDARD], or a policy, rules=td.policies.timm.',
         )
     made = []
     for number, item in enumerate(rules, 1):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import re
-from collections.abc import Iterable
+import types
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, reduce
+from typing import Any, NoReturn
 
 from torchdecay.errors import PlanError, listed, nearest, repr_quoted
 from torchdecay.plan.parameters import KINDS, ROLES, Parameter
+from torchdecay.plan.ranges import check_number
 
 
 class Selector:
@@ -29,17 +32,37 @@ class Selector:
         """Why a parameter that was picked was picked, for `plan.explain`."""
         return repr(self)
 
-    def check(self, parameters: Iterable[Parameter]) -> None:
-        """Raise PlanError for what can't be right for this model, whatever the other rules are."""
+    def check(self, parameters: Sequence[Parameter], *, optional: bool) -> None:
+        """Raise PlanError for what can't be right for this model, whatever the other rules are.
+
+        `optional` says that the rule may match nothing.
+        """
+
+    def hint(self, parameters: Sequence[Parameter]) -> str:
+        """What may have been meant, when nothing was picked."""
+        return ""
 
     def __and__(self, other: object) -> Selector:
         return Both(self, as_selector(other))
 
+    def __rand__(self, other: object) -> Selector:
+        return Both(as_selector(other), self)
+
     def __or__(self, other: object) -> Selector:
         return Either(self, as_selector(other))
 
+    def __ror__(self, other: object) -> Selector:
+        return Either(as_selector(other), self)
+
     def __invert__(self) -> Selector:
         return Not(self)
+
+    def __bool__(self) -> NoReturn:
+        raise PlanError(
+            f"{self!r} is neither true nor false by itself.",
+            "Python's and, or and not ask for that, and would drop half of what was meant.",
+            "Write &, | and ~.",
+        )
 
 
 @dataclass(frozen=True)
@@ -53,9 +76,13 @@ class Both(Selector):
     def why(self, parameter: Parameter) -> str:
         return f"{self.left.why(parameter)} and {self.right.why(parameter)}"
 
-    def check(self, parameters: Iterable[Parameter]) -> None:
-        self.left.check(parameters)
-        self.right.check(parameters)
+    def check(self, parameters: Sequence[Parameter], *, optional: bool) -> None:
+        self.left.check(parameters, optional=optional)
+        self.right.check(parameters, optional=optional)
+
+    def hint(self, parameters: Sequence[Parameter]) -> str:
+        idle = (side for side in (self.left, self.right) if not any(map(side.picks, parameters)))
+        return " ".join(dict.fromkeys(filter(None, (side.hint(parameters) for side in idle))))
 
     def __repr__(self) -> str:
         return f"({self.left!r} & {self.right!r})"
@@ -72,9 +99,13 @@ class Either(Selector):
     def why(self, parameter: Parameter) -> str:
         return (self.left if self.left.picks(parameter) else self.right).why(parameter)
 
-    def check(self, parameters: Iterable[Parameter]) -> None:
-        self.left.check(parameters)
-        self.right.check(parameters)
+    def check(self, parameters: Sequence[Parameter], *, optional: bool) -> None:
+        self.left.check(parameters, optional=optional)
+        self.right.check(parameters, optional=optional)
+
+    def hint(self, parameters: Sequence[Parameter]) -> str:
+        idle = (side for side in (self.left, self.right) if not any(map(side.picks, parameters)))
+        return " ".join(dict.fromkeys(filter(None, (side.hint(parameters) for side in idle))))
 
     def __repr__(self) -> str:
         return f"({self.left!r} | {self.right!r})"
@@ -87,8 +118,8 @@ class Not(Selector):
     def picks(self, parameter: Parameter) -> bool:
         return not self.inner.picks(parameter)
 
-    def check(self, parameters: Iterable[Parameter]) -> None:
-        self.inner.check(parameters)
+    def check(self, parameters: Sequence[Parameter], *, optional: bool) -> None:
+        self.inner.check(parameters, optional=optional)
 
     def __repr__(self) -> str:
         return f"~{self.inner!r}"
@@ -107,6 +138,21 @@ class Glob(Selector):
     def picks(self, parameter: Parameter) -> bool:
         return any(self._matches.match(name) for name in parameter.names)
 
+    def hint(self, parameters: Sequence[Parameter]) -> str:
+        """The names that look most like the pattern, part by part: a `*` stands for whatever is there."""
+        said = _without_indices(self.pattern.strip("*").strip("."))
+        span = len(said)
+        end = (
+            slice(-span, None) if self.pattern.startswith("*") else slice(span if self.pattern.endswith("*") else None)
+        )
+        alike: dict[str, list[str]] = {}
+        for parameter in parameters:
+            for name in parameter.names:
+                alike.setdefault(".".join(_without_indices(name)[end]), []).append(name)
+        close = difflib.get_close_matches(".".join(said), alike, n=len(alike) or 1)
+        found = [name for one in close for name in alike[one]]
+        return f"Nearest: {listed(found, most=1)}." if found else ""
+
     def __repr__(self) -> str:
         return repr_quoted(self.pattern)
 
@@ -119,6 +165,10 @@ class OfClass(Selector):
 
     def picks(self, parameter: Parameter) -> bool:
         return self.qualname in parameter.classes
+
+    def hint(self, parameters: Sequence[Parameter]) -> str:
+        owners = dict.fromkeys(one.classes[0].rpartition(".")[2] for one in parameters if one.classes)
+        return f"Modules with parameters here: {', '.join(owners)}." if owners else ""
 
     def __repr__(self) -> str:
         return self.qualname.rpartition(".")[2]
@@ -135,6 +185,9 @@ class OfRole(Selector):
         evidence = f" ({parameter.evidence[0]})" if parameter.evidence else ""
         return f"role {parameter.role}{evidence}"
 
+    def hint(self, parameters: Sequence[Parameter]) -> str:
+        return f"Roles here: {', '.join(dict.fromkeys(one.role for one in parameters))}."
+
     def __repr__(self) -> str:
         return f"role({', '.join(map(repr_quoted, self.roles))})"
 
@@ -146,14 +199,14 @@ class Named(Selector):
     def picks(self, parameter: Parameter) -> bool:
         return any(name in self.exact for name in parameter.names)
 
-    def check(self, parameters: Iterable[Parameter]) -> None:
+    def check(self, parameters: Sequence[Parameter], *, optional: bool) -> None:
         known = {name for parameter in parameters for name in parameter.names}
         missing = [name for name in self.exact if name not in known]
-        if missing:
+        if missing and not optional:
             raise PlanError(
                 f"names() lists {listed(missing)}, which the model does not have.",
-                "A name that selects nothing is almost always a typo.",
-                nearest(missing[0], known),
+                f"A name that selects nothing is almost always a typo. {nearest(missing[0], known)}".strip(),
+                "Correct the name, or give optional=True to the rule.",
             )
 
     def __repr__(self) -> str:
@@ -179,14 +232,12 @@ class ScaleInvariant(Selector):
     tolerance: float
 
     def picks(self, parameter: Parameter) -> bool:
-        return (
-            parameter.role == "weight" and parameter.radial is not None and parameter.radial < self.tolerance
-        )
+        return parameter.role == "weight" and parameter.radial is not None and parameter.radial < self.tolerance
 
     def why(self, parameter: Parameter) -> str:
         return f"scale-invariant: |⟨w, g⟩|/(‖w‖‖g‖) = {parameter.radial:.1e} < {self.tolerance:g}"
 
-    def check(self, parameters: Iterable[Parameter]) -> None:
+    def check(self, parameters: Sequence[Parameter], *, optional: bool) -> None:
         if all(parameter.radial is None for parameter in parameters):
             raise PlanError(
                 "scale_invariant() found no gradient on any parameter.",
@@ -240,7 +291,7 @@ def role(*roles: str) -> Selector:
 
 
 def names(*exact: str) -> Selector:
-    """Picks parameters by exact name, any of a tied weight's names; a name that the model lacks is an error.
+    """Picks parameters by exact name, any of a tied weight's names; each must be there, unless the rule is optional.
 
     Example:
         >>> import torchdecay as td
@@ -260,7 +311,7 @@ def ndim(*counts: int) -> Selector:
         >>> td.ndim(0, 1)
         ndim(0, 1)
     """
-    if not counts or not all(isinstance(count, int) and count >= 0 for count in counts):
+    if not counts or not all(type(count) is int and count >= 0 for count in counts):
         raise PlanError(f"ndim() got {counts!r}.", fix="Give whole numbers, at least 0: td.ndim(0, 1).")
     return OfNdim(counts)
 
@@ -277,11 +328,12 @@ def scale_invariant(*, tolerance: float = 1e-4) -> Selector:
         tolerance: above 0.
 
     Raises:
+        DecayError: a tolerance that is not a number above 0.
         PlanError: (when the plan is made) no parameter has a gradient.
 
     Reference: Rotational Equilibrium: How Weight Decay Balances Learning Across Neural Networks, arXiv 2305.17212.
     """
-    return ScaleInvariant(tolerance)
+    return ScaleInvariant(check_number(tolerance, "scale_invariant tolerance", open_minimum=True))
 
 
 def exempt() -> Selector:
@@ -290,7 +342,7 @@ def exempt() -> Selector:
 
 
 def as_selector(value: Any) -> Selector:
-    """A Selector as it is, a string as a glob, a module class as `OfClass`.
+    """A Selector as it is, a string as a glob, a module class (or a union of some) as `OfClass`.
 
     Raises:
         PlanError: for anything else.
@@ -301,8 +353,14 @@ def as_selector(value: Any) -> Selector:
         return Glob(value)
     if isinstance(value, type):
         return OfClass(f"{value.__module__}.{value.__qualname__}")
+    if isinstance(value, types.UnionType):
+        return reduce(Either, map(as_selector, value.__args__))
     raise PlanError(
         f"{value!r} of type {type(value).__name__} is not a selector.",
         'A selector is a pattern such as "head.*", a module class, or one of td.role, td.names, td.ndim, '
         "td.scale_invariant, combined with &, | and ~.",
     )
+
+
+def _without_indices(name: str) -> list[str]:
+    return ["*" if part.isdigit() else part for part in name.split(".")]
