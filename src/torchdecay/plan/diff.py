@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from torchdecay.errors import printable
+from torchdecay.plan.codec import described, is_opaque
+
 if TYPE_CHECKING:
     from torchdecay.plan.plan import Plan, Row
 
@@ -29,7 +32,7 @@ class Change:
             )
             if old != new
         ]
-        return f"~ {self.name}: {', '.join(parts)}"
+        return printable(f"~ {self.name}: {', '.join(parts)}")
 
 
 @dataclass(frozen=True)
@@ -50,17 +53,11 @@ class PlanDiff:
     def between(cls, before: Plan, after: Plan) -> PlanDiff:
         """Compare row by row, by first name."""
         old, new = ({row.name: row for row in plan.rows} for plan in (before, after))
-
-        def content(row: Row) -> tuple[object, ...]:
-            return row.decay, row.options, row.role, row.shape, row.names
-
         return cls(
             added=tuple(row for name, row in new.items() if name not in old),
             removed=tuple(row for name, row in old.items() if name not in new),
             changed=tuple(
-                Change(name, old[name], row)
-                for name, row in new.items()
-                if name in old and content(old[name]) != content(row)
+                Change(name, old[name], row) for name, row in new.items() if name in old and not _alike(old[name], row)
             ),
         )
 
@@ -68,7 +65,15 @@ class PlanDiff:
         return bool(self.added or self.removed or self.changed)
 
     def __str__(self) -> str:
-        lines = [f"- {row.name}: {row.decay!r}" for row in self.removed]
-        lines += [f"+ {row.name}: {row.decay!r}" for row in self.added]
+        lines = [printable(f"- {row.name}: {row.decay!r}") for row in self.removed]
+        lines += [printable(f"+ {row.name}: {row.decay!r}") for row in self.added]
         lines += [str(change) for change in self.changed]
         return "\n".join(lines) or "no difference"
+
+
+def _alike(old: Row, new: Row) -> bool:
+    was, is_now = (old.decay, old.options), (new.decay, new.options)
+    if is_opaque(was) or is_opaque(is_now):
+        # A plan that was read from a file may only describe what the other one holds.
+        was, is_now = described(was), described(is_now)
+    return (was, old.role, old.shape, old.names) == (is_now, new.role, new.shape, new.names)

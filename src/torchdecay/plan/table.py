@@ -9,13 +9,15 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from torchdecay.errors import printable
+
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table
 
     from torchdecay.plan.plan import Plan, Row
 
-_INDEX = re.compile(r"(?<=\.)\d+(?=\.)|^\d+(?=\.)")
+_INDEX = re.compile(r"(?<![^.])\d+(?![^.])")
 _HEADS = ("parameter", "shape", "role", "decay", "why")
 
 
@@ -28,15 +30,13 @@ class Line:
 
     @property
     def cells(self) -> tuple[str, ...]:
+        """What stands in the columns, in the order of the heads."""
         row = self.rows[0]
         shape = "x".join(map(str, row.shape)) or "scalar"
-        return (
-            self.label,
-            shape,
-            row.role + (f" ({row.kind})" if row.kind not in ("", "matrix", "kernel") else ""),
-            repr(row.decay) if row.decay else "-",
-            row.reason + "".join(f", {key}={value!r}" for key, value in row.options),
-        )
+        role = row.role + (f" ({row.kind})" if row.kind not in ("", "matrix", "kernel") else "")
+        decay = "-" if row.decay is None else repr(row.decay)
+        why = row.reason + "".join(f", {key}={value!r}" for key, value in row.options)
+        return tuple(map(printable, (self.label, shape, role, decay, why)))
 
 
 def fold(rows: tuple[Row, ...]) -> list[Line]:
@@ -62,6 +62,7 @@ class PlanTable:
 
     @property
     def lines(self) -> list[Line]:
+        """What the table shows, from top to bottom."""
         if self.group:
             return fold(self.plan.rows)
         return [Line(row.name, (row,)) for row in self.plan.rows]
@@ -95,17 +96,14 @@ class PlanTable:
         """The table as HTML, every cell escaped."""
         head = "".join(f"<th>{name}</th>" for name in _HEADS)
         body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line.cells) + "</tr>"
-            for line in self.lines
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line.cells) + "</tr>" for line in self.lines
         )
         caption = html.escape(self.summary)
-        return (
-            f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        )
+        return f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
     def _rich_table(self) -> Table:
-        from rich.markup import escape
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(box=None, header_style="bold", pad_edge=False)
         table.add_column(_HEADS[0], overflow="fold", ratio=4)
@@ -114,11 +112,12 @@ class PlanTable:
         table.add_column(_HEADS[3], overflow="fold")
         table.add_column(_HEADS[4], style="dim", overflow="fold", ratio=5)
         for line in self.lines:
-            cells = [escape(cell) for cell in line.cells]
             row = line.rows[0]
             tone = "green" if row.decay is not None else ("yellow" if row.role == "unknown" else "cyan")
-            cells[3] = f"[{tone}]{cells[3]}[/{tone}]"
-            table.add_row(*cells)
+            # Text, not strings, which rich would search for markup and emoji.
+            name, shape, role, decay, why = map(Text, line.cells)
+            decay.stylize(tone)
+            table.add_row(name, shape, role, decay, why)
         return table
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
