@@ -26,8 +26,8 @@ class LineScan:
         train_loss: loss on the training rows, one number per point.
         test_loss: loss on the test rows.
         squared_norm: ‖θ*‖², so that λ/2·α²·‖θ*‖² is the L2 penalty for any λ.
-        penalty: the decay's own penalty λ·R(α·θ*); None where there is none: without decay, and where the decay is
-            the gradient of no penalty (see `note`).
+        penalty: the decay's own penalty λ·R(α·θ*); None where there is none: without decay, and where the
+            decay is the gradient of no penalty (see `note`).
         note: why there is no penalty, or what it is.
     """
 
@@ -62,9 +62,7 @@ class LineScan:
 
     def _lowest(self, curve: Curve) -> float:
         # NaN compares false with everything, so it is kept out of the race by hand.
-        return min(zip(curve, self.alphas, strict=True), key=lambda point: (point[0] != point[0], point[0]))[
-            1
-        ]
+        return min(zip(curve, self.alphas, strict=True), key=lambda point: (point[0] != point[0], point[0]))[1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +73,7 @@ class TrainingRun:
 
     Attributes:
         label: which decay, as the comparison calls it.
-        decay: the decay as typed on a command line; "none" without.
+        decay: the decay as it prints, "decoupled(0.1)"; "none" without.
         seed: seed of data, initial weights and the order of rows.
         steps: number of updates done, ascending; the first is 0, before any.
         train_loss, test_loss, validation_loss: mean loss over all rows of that part, without any penalty.
@@ -151,7 +149,7 @@ class PlanSummary:
 
     Attributes:
         label: which decay, as the comparison calls it.
-        decay: as typed on a command line; "none" without.
+        decay: as it prints; "none" without.
         equation: the pull as one line of mathematics; "" without decay.
         summary: one sentence of counts.
         rows: one per trainable parameter.
@@ -231,6 +229,7 @@ class Comparison:
 
     @property
     def higher_is_better(self) -> bool:
+        """Whether more of the deciding measure is better: so for scores, not for losses."""
         return bool(self.score_name)
 
     @property
@@ -279,8 +278,8 @@ class Comparison:
     def best(self) -> Best | None:
         """The decay with the best mean, its t interval, and which others can't be told from it.
 
-        Chosen on validation rows where the task has them. Chosen on test rows, the winner's own number flatters it.
-        None when no run was finished.
+        Chosen on validation rows where the task has them. Chosen on test rows, the winner's own number
+        flatters it. None when no run was finished.
         """
         from torchdecay.lab.verdict import best
 

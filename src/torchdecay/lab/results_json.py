@@ -36,9 +36,7 @@ def read(text: str) -> Comparison:
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
-        raise LoadError(
-            f"not a results file: {error}.", fix="Give the results.json that compare wrote."
-        ) from error
+        raise LoadError(f"not a results file: {error}.", fix="Give the results.json that compare wrote.") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise LoadError(
             f"not a results file: it does not say format {FORMAT}.",
@@ -63,9 +61,7 @@ def read(text: str) -> Comparison:
             failures=tuple(_build(Failure, failure) for failure in data["failures"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise LoadError(
-            f"the results file is incomplete: {error!r}.", fix="Run the comparison again."
-        ) from error
+        raise LoadError(f"the results file is incomplete: {error!r}.", fix="Run the comparison again.") from error
 
 
 def _plain(value: Any) -> Any:
@@ -96,9 +92,7 @@ def _build(cls: type[T], data: Mapping[str, Any], **made: Any) -> T:
 def _run(data: Mapping[str, Any]) -> TrainingRun:
     curves = {name: _curve(data[name]) for name in CURVES}
     line = None if data["line"] is None else _line(data["line"])
-    return _build(
-        TrainingRun, data, **curves, line=line, steps=tuple(data["steps"]), seconds=float(data["seconds"])
-    )
+    return _build(TrainingRun, data, **curves, line=line, steps=tuple(data["steps"]), seconds=float(data["seconds"]))
 
 
 def _line(data: Mapping[str, Any]) -> LineScan:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -16,6 +15,12 @@ from torchdecay.errors import TaskError
 from torchdecay.plan.policies import STANDARD
 
 Rows: TypeAlias = tuple[Tensor, Tensor]
+ROWS_AT_ONCE = 4096
+
+
+def adamw(groups: list[dict[str, Any]]) -> Optimizer:
+    """AdamW at learning rate 1e-3: a task's optimizer unless it names another."""
+    return AdamW(groups, lr=1e-3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +48,7 @@ class Data:
 
     def __post_init__(self) -> None:
         for part, rows in self.parts.items():
-            if not (
-                isinstance(rows, (tuple, list))
-                and len(rows) == 2
-                and all(isinstance(t, Tensor) for t in rows)
-            ):
+            if not (isinstance(rows, (tuple, list)) and len(rows) == 2 and all(isinstance(t, Tensor) for t in rows)):
                 raise TaskError(
                     f"Data's {part} is of type {type(rows).__name__}.",
                     fix=f"Give {part}=(x, y), two tensors.",
@@ -78,8 +79,8 @@ class Data:
 class Task:
     """Everything that a comparison of decays trains, except the decay.
 
-    `torchdecay compare module:function` runs the Task that your function returns. `model`, `loss` and `score` are
-    functions of tensors only: they keep no state between calls.
+    `torchdecay compare module:function` runs the Task that your function returns. `model`, `loss` and
+    `score` are functions of tensors only: they keep no state between calls.
 
     Args:
         name: a short word, for files and tables.
@@ -88,13 +89,14 @@ class Task:
         loss: (outputs, targets) to a 0-d tensor, the mean over rows.
         num_steps: optimizer steps, at least 1.
         title: one line for the page; the name where empty.
-        optimizer: takes parameter groups, returns an optimizer. The decays under comparison own `weight_decay`.
+        optimizer: takes parameter groups, returns an optimizer; AdamW at lr 1e-3 by default. The decays
+            under comparison own `weight_decay`.
         scheduler: takes the optimizer, returns a learning-rate scheduler that is stepped after every step.
-        batch_size: rows per step, in an order drawn anew each epoch; None is all of them.
+        batch_size: rows per step, in an order drawn anew each epoch, whole batches only; None is all rows.
         eval_every: steps from one point of the curves to the next.
         score: (outputs, targets) to a float, more is better; None leaves the loss as the only measure.
         score_name: what the score is called.
-        rules: who decays; see `torchdecay.plan`.
+        rules: who decays; see `torchdecay.plan`. A rule with a decay of its own keeps it in every run.
         seeds: seeds of a comparison when none are named.
         decays: decays of a comparison when none are named, as typed on the command line.
         chance_loss: the loss on new rows below which no model can be expected to get, where known.
@@ -128,7 +130,7 @@ class Task:
     loss: Callable[[Tensor, Tensor], Tensor]
     num_steps: int
     title: str = ""
-    optimizer: Callable[[list[dict[str, Any]]], Optimizer] = functools.partial(AdamW, lr=1e-3)
+    optimizer: Callable[[list[dict[str, Any]]], Optimizer] = adamw
     scheduler: Callable[[Optimizer], LRScheduler] | None = None
     batch_size: int | None = None
     eval_every: int = 10
@@ -158,9 +160,7 @@ class Task:
                     f"the task {self.name!r} has {field}={value!r}.", fix="Give a whole number, at least 1."
                 )
         if not self.seeds or not self.decays:
-            raise TaskError(
-                f"the task {self.name!r} has no default seeds or decays.", fix="Name at least one of each."
-            )
+            raise TaskError(f"the task {self.name!r} has no default seeds or decays.", fix="Name at least one of each.")
 
     @property
     def measure(self) -> str:
@@ -173,6 +173,12 @@ class Task:
         return "epoch" if self.batch_size is None else "step"
 
 
+def measures(task: Task, outputs: Tensor, targets: Tensor) -> tuple[float, float | None]:
+    """Loss and score of some outputs; the score is None where the task has none."""
+    score = None if task.score is None else float(task.score(outputs, targets))
+    return float(task.loss(outputs, targets)), score
+
+
 def evaluate(task: Task, model: nn.Module, rows: Rows) -> tuple[float, float | None]:
     """Loss and score of the model on some rows, in eval mode; the model's mode is put back."""
     x, y = rows
@@ -180,8 +186,7 @@ def evaluate(task: Task, model: nn.Module, rows: Rows) -> tuple[float, float | N
     model.eval()
     try:
         with torch.no_grad():
-            outputs = model(x)
-            loss = float(task.loss(outputs, y))
-            return loss, None if task.score is None else float(task.score(outputs, y))
+            # In pieces for the sake of memory; joined before the loss, because a score need not be a mean over rows.
+            return measures(task, torch.cat([model(piece) for piece in x.split(ROWS_AT_ONCE)]), y)
     finally:
         model.train(was_training)

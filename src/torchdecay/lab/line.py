@@ -1,0 +1,125 @@
+"""The loss along a straight line through a solution, with the decay's penalty where it has one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
+
+from torchdecay.apply.native import native_of
+from torchdecay.apply.thresholds import is_matched
+from torchdecay.lab.results import LineScan
+from torchdecay.lab.task import Data, Task, evaluate
+from torchdecay.plan.census import parameters_by_name
+from torchdecay.plan.decay import Decay, Scale, Site
+from torchdecay.plan.plan import Plan
+from torchdecay.plan.schedules import Constant
+
+ALPHAS = tuple(round(0.05 * i, 2) for i in range(31))
+"""From all decaying weights at zero to half as long again as the solution; 1 is the solution."""
+
+MOST_ROWS = 5000
+"""A scan looks at no more rows than the first so many of each part: thirty-one points must not outlast the training."""
+
+
+def scan(
+    task: Task,
+    model: nn.Module,
+    data: Data,
+    watched: Mapping[str, Tensor],
+    plan: Plan,
+    optimizer: Optimizer,
+) -> LineScan:
+    """Measure the loss at θ(α) = α·θ*, the decaying weights only; the model is put back bit for bit.
+
+    Args:
+        task: gives the loss.
+        model: at the solution θ*.
+        data: rows to measure on.
+        watched: the weights that move along the line, by name.
+        plan: gives the penalty.
+        optimizer: decides whether the plan's decay is the gradient of a penalty.
+    """
+    solution = {name: weight.detach().clone() for name, weight in watched.items()}
+    train, test = ((x[:MOST_ROWS], y[:MOST_ROWS]) for x, y in (data.train, data.test))
+    train_loss, test_loss = [], []
+    try:
+        for alpha in ALPHAS:
+            _place(watched, solution, alpha)
+            train_loss.append(evaluate(task, model, train)[0])
+            test_loss.append(evaluate(task, model, test)[0])
+    finally:
+        _place(watched, solution, 1.0)
+    penalty, note = _penalty(model, watched, plan, optimizer)
+    return LineScan(
+        alphas=ALPHAS,
+        train_loss=tuple(train_loss),
+        test_loss=tuple(test_loss),
+        squared_norm=sum(float(weight.double().square().sum()) for weight in solution.values()),
+        penalty=penalty,
+        note=note,
+    )
+
+
+@torch.no_grad()
+def _place(watched: Mapping[str, Tensor], solution: Mapping[str, Tensor], alpha: float) -> None:
+    for name, weight in watched.items():
+        weight.copy_(solution[name] if alpha == 1.0 else alpha * solution[name])
+
+
+@torch.no_grad()
+def _penalty(
+    model: nn.Module, watched: Mapping[str, Tensor], plan: Plan, optimizer: Optimizer
+) -> tuple[tuple[float, ...] | None, str]:
+    """λ·R along the line, or None and why there is none."""
+    decayed = [row for row in plan.rows if row.decay is not None]
+    if not decayed:
+        return None, "No decay, so no penalty."
+    tensors, groups = parameters_by_name(model), {}
+    for group in optimizer.param_groups:
+        groups |= {id(param): group for param in group["params"]}
+    total = [0.0] * len(ALPHAS)
+    for row in decayed:
+        weight, decay = tensors[row.name], row.decay
+        assert decay is not None
+        factor = penalty_factor(decay, optimizer, groups[id(weight)])
+        if factor is None:
+            return None, (
+                f"{decay!r} under {type(optimizer).__name__} is the gradient of no penalty, "
+                "so there is no sum to draw: it shrinks weights whatever the loss says."
+            )
+        exact = weight.double()
+        for i, alpha in enumerate(ALPHAS):
+            moved = alpha * exact if row.name in watched else exact
+            total[i] += factor * decay.coefficient * float(decay.regularizer.value(moved))
+    return tuple(total), f"λ·R of {decayed[0].decay!r}, summed over {len(decayed)} parameters."
+
+
+def penalty_factor(decay: Decay, optimizer: Optimizer, group: Mapping[str, object]) -> float | None:
+    """What to multiply λ·R by, so that training with this decay settles where loss + penalty is least.
+
+    1 for a penalty and for coupled decay on any optimizer; c_t/η_t for decoupled decay on plain SGD, where one step is
+    the same; 1 for a proximal step whose threshold follows the optimizer. None where no such penalty exists (decoupled
+    decay under an adaptive optimizer) or it is not known here (references, masks, gates, controllers, schedules).
+    """
+    if decay.reference is not None or decay.mask is not None or decay.gate is not None:
+        return None
+    if decay.controller is not None or decay.schedule != Constant():
+        return None
+    site, scale = decay.site, decay.scale
+    if site is Site.NATIVE:
+        known = native_of(optimizer, group)
+        if known is None:
+            return None
+        site, scale = known.site, Scale.LR if known.site is Site.BEFORE else Scale.ONE
+    if site in (Site.LOSS, Site.GRADIENT):
+        return 1.0
+    plain = type(optimizer) is SGD and not group["momentum"]
+    if decay.proximal and scale is Scale.LR and is_matched(optimizer, group):
+        return 1.0
+    lr = float(group["lr"])  # type: ignore[arg-type]
+    if not plain or lr == 0.0 or scale.needs_max_lr:
+        return None
+    return scale.factor(lr, None) / lr

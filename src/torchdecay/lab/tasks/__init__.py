@@ -1,0 +1,1 @@
+"""Tasks that ship, one file each, and the way to bring your own."""

@@ -1,0 +1,251 @@
+"""The one training loop of the lab."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from torchdecay.apply.attach import Handle, attach
+from torchdecay.errors import TaskError, UnknownRoleWarning
+from torchdecay.lab.choices import ByHand, Choice, Contender, as_choice
+from torchdecay.lab.line import scan
+from torchdecay.lab.results import Curve, TrainingRun
+from torchdecay.lab.task import Data, Task, evaluate, measures
+from torchdecay.plan.census import parameters_by_name
+from torchdecay.plan.decay import Site
+from torchdecay.plan.forms import coupled
+from torchdecay.plan.plan import Plan
+from torchdecay.plan.plan import plan as make_plan
+
+OnStep = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A model and an optimizer that are ready to train, with the decay attached.
+
+    Attributes:
+        model: fresh, initialized from the seed.
+        optimizer: built by the task from the plan's groups.
+        plan: who decays.
+        handle: carries the plan out; None where the loop does it by hand.
+        by_hand: the weights that the loop itself decays, and how hard.
+    """
+
+    model: nn.Module
+    optimizer: Optimizer
+    plan: Plan
+    handle: Handle | None
+    by_hand: tuple[tuple[Tensor, float], ...] = ()
+
+    @classmethod
+    def make(cls, task: Task, choice: Choice, seed: int) -> Setup:
+        """Build it; the global random state is left seeded.
+
+        Raises:
+            TaskError: the task's model or optimizer is none.
+            PlanError, ApplyError, DecayError: the decay does not fit this task.
+        """
+        torch.manual_seed(seed)
+        model = task.model()
+        if not isinstance(model, nn.Module):
+            raise TaskError(
+                f"the task {task.name!r} made a model of type {type(model).__name__}.",
+                fix="Let model() return a torch.nn.Module.",
+            )
+        what = choice.what
+        with _unknown_roles_are_told_elsewhere():
+            plan = what if isinstance(what, Plan) else make_plan(model, choice.decay, rules=task.rules)
+        bare = replace(plan, rows=tuple(replace(row, decay=None) for row in plan.rows))
+        by_hand = isinstance(what, ByHand)
+        optimizer = task.optimizer((bare if by_hand else plan).param_groups(model))
+        if not isinstance(optimizer, Optimizer):
+            raise TaskError(
+                f"the task {task.name!r} made an optimizer of type {type(optimizer).__name__}.",
+                fix="Let optimizer(groups) return a torch optimizer, torch.optim.AdamW(groups, lr=1e-3) say.",
+            )
+        if by_hand:
+            return cls(model, optimizer, plan, None, tuple(_pulls_by_hand(task, plan, model)))
+        return cls(model, optimizer, plan, attach(optimizer, plan, model=model))
+
+
+def _pulls_by_hand(task: Task, plan: Plan, model: nn.Module) -> Iterator[tuple[Tensor, float]]:
+    tensors = parameters_by_name(model)
+    for row in plan.rows:
+        if row.decay is None:
+            continue
+        if row.decay.site is not Site.GRADIENT or not row.decay.is_plain_l2:
+            raise TaskError(
+                f"the task {task.name!r} has a rule that gives {row.name} {row.decay!r}.",
+                "By hand there is only grad += wd·w.",
+                "Compare with coupled:VALUE in place of by_hand:VALUE.",
+            )
+        yield tensors[row.name], row.decay.coefficient
+
+
+def train(
+    task: Task,
+    contender: Contender | Choice,
+    *,
+    seed: int = 0,
+    on_step: OnStep | None = None,
+) -> TrainingRun:
+    """Train the task once with one decay, and measure.
+
+    The seed decides data, initial weights, row order and dropout: two runs that differ only in their decay start from
+    the same weights and see the same rows. Curves are measured before the step of the same number, so point 0 is the
+    untrained model. The caller's random state is left as it was.
+
+    Args:
+        task: what to train.
+        contender: a spelling such as "decoupled:0.1", a number, a Decay, a Plan, `ByHand`, or None.
+        seed: for data, weights and order.
+        on_step: called with the number of steps done, at every point of the curves.
+
+    Raises:
+        TaskError: data, model or optimizer are not what a task gives.
+        PlanError, ApplyError, DecayError: the decay does not fit the task.
+
+    Example:
+        >>> from torchdecay.lab import task_named, train
+        >>> run = train(task_named("digits"), "decoupled:10")  # doctest: +SKIP
+    """
+    choice = contender if isinstance(contender, Choice) else as_choice(contender)
+    with torch.random.fork_rng(devices=[]):
+        data = task.data(seed)
+        if not isinstance(data, Data):
+            raise TaskError(
+                f"the task {task.name!r} made data of type {type(data).__name__}.",
+                fix="Let data(seed) return torchdecay.lab.Data(train=(x, y), test=(x, y)).",
+            )
+        setup = Setup.make(task, choice, seed)
+        watched = watched_weights(task, setup.model)
+        started = time.perf_counter()
+        record = _loop(task, setup, data, seed, watched, on_step or (lambda step: None))
+        seconds = time.perf_counter() - started
+        line = scan(task, setup.model, data, watched, setup.plan, setup.optimizer)
+        if setup.handle is not None:
+            setup.handle.remove()
+    return TrainingRun(
+        label=choice.label,
+        decay=choice.printed,
+        seed=seed,
+        steps=tuple(record.steps),
+        seconds=seconds,
+        line=line,
+        **record.curves(),
+    )
+
+
+def watched_weights(task: Task, model: nn.Module) -> dict[str, Tensor]:
+    """The weights that the task's rules let decay, by name: what norms and line scans are about."""
+    with _unknown_roles_are_told_elsewhere():
+        rows = make_plan(model, coupled(1.0), rules=task.rules).rows
+    tensors = parameters_by_name(model)
+    picked = [row.name for row in rows if row.decay is not None] or [row.name for row in rows]
+    return {name: tensors[name] for name in picked}
+
+
+@dataclass
+class _Record:
+    """Curves while they grow."""
+
+    steps: list[int] = field(default_factory=list)
+    columns: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, step: int, **values: float | None) -> None:
+        self.steps.append(step)
+        for name, value in values.items():
+            if value is not None:
+                self.columns.setdefault(name, []).append(value)
+
+    def curves(self) -> dict[str, Curve]:
+        return {name: tuple(values) for name, values in self.columns.items()}
+
+
+def _loop(task: Task, setup: Setup, data: Data, seed: int, watched: dict[str, Tensor], on_step: OnStep) -> _Record:
+    model, optimizer = setup.model, setup.optimizer
+    scheduler = None if task.scheduler is None else task.scheduler(optimizer)
+    params = [param for param in model.parameters() if param.requires_grad]
+    batches = _batches(data.train, task.batch_size, torch.Generator().manual_seed(seed))
+    has_penalty = setup.handle is not None and any(group.loss for group in setup.handle.lowering.groups)
+    record = _Record()
+    modes_agree = False
+    model.train()
+    for step in range(task.num_steps + 1):
+        x, y = next(batches)
+        optimizer.zero_grad()
+        outputs = model(x)
+        loss = task.loss(outputs, y)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if step % task.eval_every == 0 or step == task.num_steps:
+            own = measures(task, outputs.detach(), y)
+            values = _measure(task, model, data, own if modes_agree else None)
+            # A full batch's own loss is the training loss, unless the model differs in eval mode, as dropout does.
+            modes_agree = modes_agree or (step == 0 and task.batch_size is None and own[0] == values["train_loss"])
+            record.add(
+                step,
+                **values,
+                weight_norm=norm(watched.values()),
+                gradient_norm=norm(param.grad for param in params if param.grad is not None),
+            )
+            on_step(step)
+        if step == task.num_steps:
+            break
+        if setup.handle is not None and has_penalty:
+            setup.handle.penalty(model).backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            for weight, wd in setup.by_hand:
+                if weight.grad is not None:
+                    weight.grad += wd * weight
+        optimizer.step()
+        if scheduler is not None:
+            scheduler.step()
+    return record
+
+
+def _measure(
+    task: Task, model: nn.Module, data: Data, train: tuple[float, float | None] | None
+) -> dict[str, float | None]:
+    values: dict[str, float | None] = {}
+    for part, rows in data.parts.items():
+        known = train if part == "train" else None
+        loss, score = known or evaluate(task, model, rows)
+        values |= {f"{part}_loss": loss, f"{part}_score": score}
+    return values
+
+
+def _batches(
+    rows: tuple[Tensor, Tensor], batch_size: int | None, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches without end, rows in a new order each epoch; what does not fill a batch waits for the next epoch."""
+    x, y = rows
+    if batch_size is None or batch_size >= len(x):
+        while True:
+            yield x, y
+    while True:
+        order = torch.randperm(len(x), generator=generator)
+        for start in range(0, len(x) - batch_size + 1, batch_size):
+            picked = order[start : start + batch_size]
+            yield x[picked], y[picked]
+
+
+def norm(tensors: Iterable[Tensor]) -> float:
+    """‖·‖ over all elements of all tensors, summed in float64."""
+    parts = [torch.linalg.vector_norm(tensor.detach(), dtype=torch.float64) for tensor in tensors]
+    return float(torch.linalg.vector_norm(torch.stack(parts))) if parts else 0.0
+
+
+@contextmanager
+def _unknown_roles_are_told_elsewhere() -> Iterator[None]:
+    """A comparison tells about unknown roles once, in its notes, not once a run."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnknownRoleWarning)
+        yield
