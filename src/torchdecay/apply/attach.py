@@ -6,6 +6,7 @@ import sys
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import FrameType, TracebackType
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from torchdecay.apply.bindings import Bindings, digest
+from torchdecay.apply.bindings import Bindings
 from torchdecay.apply.engine import Engine, GroupState
 from torchdecay.apply.loss import penalty_of
 from torchdecay.apply.lowering import Lowering, Via, lower
@@ -127,9 +128,9 @@ class Handle:
         self.optimizer, self.plan = optimizer, plan
         self._model, self._via, self._on_load = model, via, on_load
         self._bind, self._scheduler = bind, scheduler
+        self._before = [_owned(group) for group in optimizer.param_groups]
         self._engine = self._build(plan)
         values = self._engine.check()
-        self._before = [_owned(group) for group in optimizer.param_groups]
         self._depth = 0
         self._penalty_called = False
         self._loaded: Mapping[str, Any] | None = None
@@ -224,8 +225,7 @@ class Handle:
             if name not in state or state[name].shape != tensor.shape:
                 found = f"of shape {tuple(state[name].shape)}" if name in state else "missing"
                 raise LoadError(f'the reference of "{name}", of shape {tuple(tensor.shape)}, is {found}.')
-        for name, tensor in mine.items():
-            tensor.copy_(state[name])
+        self._engine.load_references(state)
 
     def __repr__(self) -> str:
         routes = [row.route for row in self.lowering.rows]
@@ -234,6 +234,10 @@ class Handle:
 
     def _build(self, plan: Plan) -> Engine:
         lowering = lower(plan, self.optimizer, model=self._model, via=self._via)
+        stood = [before.get("weight_decay") for before in self._before]
+        stood += [group.replaces for group in lowering.groups[len(stood) :]]
+        groups = tuple(replace(group, replaces=wd) for group, wd in zip(lowering.groups, stood, strict=True))
+        lowering = replace(lowering, groups=groups)
         return Engine(self.optimizer, lowering, self._bind, self._scheduler)
 
     def _take_over(self, values: Sequence[float | None]) -> None:
@@ -345,12 +349,11 @@ class Handle:
         self._penalty_called = False
 
     def _save(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
-        references = self._engine.initial_references()
         state[MARK] = {
             "version": _STATE_VERSION,
             "plan": self.plan.to_json(opaque=True),
             "groups": [{"steps": p.state.steps, "max_lr": p.state.max_lr} for p in self._engine.programs],
-            "references": digest(list(references.values())) if references else "",
+            "references": self._engine.digest(),
         }
 
     def _check_load(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
@@ -380,14 +383,12 @@ class Handle:
                 f'the checkpoint has other coefficients, and on_load is "equal".\n{different}',
                 fix='Write on_load="plan" or on_load="checkpoint" to say whose coefficients win.',
             )
-        references = self._engine.initial_references()
-        if references and saved["references"] != digest(list(references.values())):
+        if saved["references"] != self._engine.digest():
             raise LoadError(
-                'the plan pulls toward "initial", and the initial weights of the run that is resumed are not those '
-                "that were there at attach.",
+                "the weights that the plan pulls toward are not those of the run that is resumed.",
                 "The pull would lead somewhere else from here on.",
-                "Save handle.state_dict() with the checkpoint, and call handle.load_state_dict(...) before "
-                "optimizer.load_state_dict(...).",
+                'For "initial", save handle.state_dict() with the checkpoint, and call handle.load_state_dict(...) '
+                "before optimizer.load_state_dict(...); else bind the same tensors as then.",
             )
 
     def _finish_load(self, optimizer: Optimizer) -> None:

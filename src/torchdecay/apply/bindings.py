@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from torchdecay.errors import ApplyError, LoadError, need, repr_quoted
+from torchdecay.plan.names import canonical_keys
 from torchdecay.plan.references import (
     Bound,
     BoundMask,
@@ -50,7 +51,7 @@ def reference_tensors(
                 "A pull needs a reference of the same shape.",
                 "Leave it out of the reference (it is then pulled toward 0) or spare it with a rule.",
             )
-        found.append(None if tensor is None else tensor.detach().to(device=param.device, dtype=param.dtype))
+        found.append(None if tensor is None else _held(tensor, param))
     if all(tensor is None for tensor in found):
         raise ApplyError(
             f"the reference {reference!r} has none of the parameters that are pulled toward it.",
@@ -60,7 +61,19 @@ def reference_tensors(
     return found
 
 
+def _held(tensor: Tensor, param: Tensor) -> Tensor:
+    held = tensor.detach().to(device=param.device, dtype=param.dtype)
+    # model.state_dict() holds the weights themselves: such a reference would move along with what it pulls.
+    aliased = held.numel() and held.untyped_storage().data_ptr() == param.untyped_storage().data_ptr()
+    return held.clone() if aliased else held
+
+
 def _source(reference: Reference, bind: Bindings) -> Mapping[str, Tensor]:
+    source = _as_given(reference, bind)
+    return {short: source[name] for name, short in canonical_keys(source).items()}
+
+
+def _as_given(reference: Reference, bind: Bindings) -> Mapping[str, Tensor]:
     if isinstance(reference, Tensors):
         return reference.tensors
     if isinstance(reference, File):

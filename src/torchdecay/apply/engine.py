@@ -6,8 +6,8 @@ before it changes the first tensor, so that a step that is refused leaves the we
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import is_
 from typing import Any
@@ -17,13 +17,13 @@ from torch import Tensor
 from torch.optim import SGD, Optimizer
 
 from torchdecay.apply import kernels
-from torchdecay.apply.bindings import Bindings, mask_tensors, reference_tensors
+from torchdecay.apply.bindings import Bindings, digest, mask_tensors, reference_tensors
 from torchdecay.apply.lowering import GroupLowering, Lowering
 from torchdecay.apply.peaks import peak_of
 from torchdecay.apply.thresholds import step_size
 from torchdecay.errors import ApplyError, listed
 from torchdecay.plan.decay import Decay, Scale, Site
-from torchdecay.plan.references import Initial
+from torchdecay.plan.references import Bound, Initial, Reference, Tensors
 from torchdecay.plan.regularizers import L2
 
 
@@ -101,13 +101,15 @@ class Engine:
     """Carries out a lowering step by step."""
 
     def __init__(self, optimizer: Optimizer, lowering: Lowering, bind: Bindings, scheduler: Any) -> None:
-        self.optimizer, self.lowering, self.scheduler = optimizer, lowering, scheduler
+        self.optimizer, self.scheduler = optimizer, scheduler
         self.programs = [
             GroupProgram(group, _pulls(group.hooked, bind), _pulls(group.loss, bind)) for group in lowering.groups
         ]
+        self.lowering = _with_lacking(lowering, self.programs)
         self.has_pulls = any(program.pulls for program in self.programs)
         self._members = [list(group["params"]) for group in optimizer.param_groups]
         self._frozen = [param for params in self._members for param in params if not param.requires_grad]
+        self._digest: str | None = None
         self._after: list[_Work] = []
         self._loans: list[_Loan] = []
         self._stepping: list[GroupProgram] = []
@@ -131,7 +133,6 @@ class Engine:
             program.penalties and group.get("lr") != 0 for program, group in zip(self.programs, groups, strict=True)
         )
 
-    @torch.no_grad()
     def before(self) -> None:
         """All that comes before the optimizer's update.
 
@@ -169,32 +170,25 @@ class Engine:
         for program, group, value in writes:
             group["weight_decay"] = program.written = value
         self._stepping = stepping
-        for work in works:
-            if work.pull.decay.site is Site.GRADIENT:
-                self._lend(work)
-            elif work.pull.decay.site is Site.BEFORE:
-                _explicit(work)
-            else:
-                self._after.append(work)
+        if works:
+            # Entering no_grad costs as much as all the rest of a step that is native throughout.
+            self._pull_before(works)
 
-    @torch.no_grad()
     def after(self) -> None:
         """All that comes after the optimizer's update; `.grad` is the user's again."""
         self.give_back()
-        for work in self._after:
-            if work.pull.decay.proximal:
-                self._proximal(work)
-            else:
-                _explicit(work)
+        if self._after:
+            self._pull_after(self._after)
         for program in self._stepping:
             program.state.steps += 1
         self._after, self._stepping = [], []
 
     def reset(self) -> None:
         """Forget a step that was begun and never ended, because the optimizer raised."""
-        # A gradient that was written to since is what the user made of it, by zeroing and accumulating, say.
-        self._loans = [loan for loan in self._loans if loan.lent._version == loan.version]
-        self.give_back()
+        if self._loans:
+            # A gradient that was written to since is what the user made of it, by zeroing and accumulating, say.
+            self._loans = [loan for loan in self._loans if loan.lent._version == loan.version]
+            self.give_back()
         self._after, self._stepping = [], []
 
     def give_back(self) -> None:
@@ -243,18 +237,32 @@ class Engine:
         """Take over counters, peaks and "initial" references from the engine that ran before."""
         for mine, theirs in zip(self.programs, other.programs, strict=False):
             mine.state = theirs.state
-        known = other.initial_references()
-        for name, tensor in self.initial_references().items():
-            if name in known and known[name].shape == tensor.shape:
-                tensor.copy_(known[name])
+        self.load_references(other.initial_references())
 
     def initial_references(self) -> dict[str, Tensor]:
         """The "initial" references by parameter name; the tensors themselves, not copies."""
+        return self._references(Initial)
+
+    def digest(self) -> str:
+        """SHA-256 of the references that only memory holds, or "": a file has a hash in the plan."""
+        if self._digest is None:
+            held = self._references(Initial, Tensors, Bound)
+            self._digest = digest([held[name] for name in sorted(held)]) if held else ""
+        return self._digest
+
+    def load_references(self, state: Mapping[str, Tensor]) -> None:
+        """Overwrite "initial" references, by parameter name."""
+        for name, tensor in self.initial_references().items():
+            if name in state and state[name].shape == tensor.shape:
+                tensor.copy_(state[name])
+        self._digest = None
+
+    def _references(self, *kinds: type[Reference]) -> dict[str, Tensor]:
         return {
             name: tensor
             for program in self.programs
             for pull in (*program.pulls, *program.penalties)
-            if isinstance(pull.decay.reference, Initial)
+            if isinstance(pull.decay.reference, kinds)
             for name, tensor in zip(pull.names, pull.references, strict=True)
             if tensor is not None
         }
@@ -314,6 +322,24 @@ class Engine:
         # Not before the first step, because a scheduler may be made after attach.
         if program.state.max_lr is None and (decay := program.needs_peak) is not None:
             program.state.max_lr = peak_of(decay, group, program.lowering.index, self.scheduler)
+
+    @torch.no_grad()
+    def _pull_before(self, works: Sequence[_Work]) -> None:
+        for work in works:
+            if work.pull.decay.site is Site.GRADIENT:
+                self._lend(work)
+            elif work.pull.decay.site is Site.BEFORE:
+                _explicit(work)
+            else:
+                self._after.append(work)
+
+    @torch.no_grad()
+    def _pull_after(self, works: Sequence[_Work]) -> None:
+        for work in works:
+            if work.pull.decay.proximal:
+                self._proximal(work)
+            else:
+                _explicit(work)
 
     def _lend(self, work: _Work) -> None:
         pull, amount = work.pull, work.amount
@@ -394,6 +420,21 @@ def _pulls(rows: Sequence[tuple[Tensor, str, Decay]], bind: Bindings) -> list[Pu
         )
         for decay, names, params in by_decay
     ]
+
+
+def _with_lacking(lowering: Lowering, programs: Sequence[GroupProgram]) -> Lowering:
+    """The lowering, saying of which parameters the reference has nothing."""
+    lacking = {
+        name
+        for program in programs
+        for pull in (*program.pulls, *program.penalties)
+        if pull.decay.reference is not None
+        for name, reference in zip(pull.names, pull.references, strict=True)
+        if reference is None
+    }
+    said = "; the reference lacks it, so it is pulled toward 0"
+    rows = tuple(replace(row, why=row.why + said) if row.name in lacking else row for row in lowering.rows)
+    return replace(lowering, rows=rows)
 
 
 def _explicit(work: _Work) -> None:
