@@ -1,10 +1,9 @@
-"""Every parameter of a model, read once: names, shape, role with evidence, and what the model itself asks for."""
+"""Every parameter of a model, read once: names, shape, role with evidence, and what the model asks for."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,9 @@ from torch.nn.parameter import is_lazy
 from torchdecay.errors import PlanError, repr_quoted
 from torchdecay.plan import roles
 from torchdecay.plan.names import Place, canonical_keys, places
-from torchdecay.plan.parameters import KINDS, Parameter
+from torchdecay.plan.parameters import Parameter
+from torchdecay.plan.per_class import per_class
+from torchdecay.plan.sharding import whole_shapes
 
 BUFFERS = frozenset({"running_mean", "running_var", "num_batches_tracked", "inv_freq", "n_averaged"})
 """Names in a checkpoint that torch and its users keep for buffers."""
@@ -24,13 +25,13 @@ NO_DECAY_TAGS = ("_no_weight_decay", "no_weight_decay", "_no_reinit")
 def census(model: nn.Module | Mapping[str, Tensor]) -> tuple[Parameter, ...]:
     """Read a model's parameters, trainable and frozen, each distinct tensor once.
 
-    Wrappers are seen through (torch.compile, DDP, FSDP, checkpoint wrappers, AveragedModel, PEFT); a tied tensor has
-    all its names, the first one as in `named_parameters`. No code of the model runs but its `no_weight_decay()` and
-    `no_weight_decay_keywords()`.
+    Wrappers are seen through (torch.compile, DDP, FSDP, checkpoint wrappers, AveragedModel, PEFT); a tied
+    tensor has all its names, the first one as in `named_parameters`. No code of the model runs but its
+    `no_weight_decay()` and `no_weight_decay_keywords()`.
 
     Args:
-        model: a module, on any device, meta included; or name → tensor, a checkpoint: then roles come from names and
-            shapes only, and more of them are "unknown".
+        model: a module, on any device, meta included; or name → tensor, a checkpoint: then roles come from
+            names and shapes only, and more of them are "unknown".
 
     Returns:
         One `Parameter` per tensor, in the order of `named_parameters`.
@@ -72,21 +73,25 @@ def names_of(model: nn.Module) -> dict[int, str]:
 
 
 def _occurrences(model: nn.Module) -> Iterator[tuple[str, Place, str, nn.Parameter]]:
-    """(canonical name, place, attribute, parameter) for every name of every parameter."""
+    """(canonical name, place, attribute, parameter), once for every name that a parameter has."""
     taken: dict[str, nn.Parameter] = {}
     for place in places(model):
         for attribute, tensor in place.module._parameters.items():
             if tensor is None:
                 continue
             name = f"{place.path}.{attribute}" if place.path else attribute
-            if taken.setdefault(name, tensor) is not tensor:
+            if name in taken:
+                if taken[name] is tensor:
+                    continue
+                # Two tensors that differ by a wrapper's segment only keep the names that torch gives them.
                 name = f"{place.raw}.{attribute}"
-                taken[name] = tensor
+            taken[name] = tensor
             yield name, place, attribute, tensor
 
 
 def _census_of_module(model: nn.Module) -> tuple[Parameter, ...]:
-    uses: dict[int, dict[str, roles.Site]] = {}
+    whole = whole_shapes(model)
+    uses: dict[int, list[roles.Site]] = {}
     for name, place, attribute, tensor in _occurrences(model):
         if is_lazy(tensor):
             raise PlanError(
@@ -94,9 +99,8 @@ def _census_of_module(model: nn.Module) -> tuple[Parameter, ...]:
                 "Its role depends on its shape, and an optimizer could not hold it either.",
                 "Run one batch through the model first, then make the plan.",
             )
-        sites = uses.setdefault(id(tensor), {})
-        if name not in sites:
-            sites[name] = roles.site_at(place, attribute, tensor)
+        shape = whole.get(id(tensor)) or tuple(tensor.shape)
+        uses.setdefault(id(tensor), []).append(roles.site_at(name, place, attribute, tensor, shape))
     return tuple(_parameters(uses.values(), exemptions(model)))
 
 
@@ -105,63 +109,66 @@ def _census_of_tensors(tensors: Mapping[str, Tensor]) -> tuple[Parameter, ...]:
     for name, tensor in tensors.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise PlanError(
-                f"Entry {repr_quoted(str(name))} of the checkpoint is a {type(tensor).__qualname__}, not a tensor.",
+                f"{repr_quoted(str(name))} of the checkpoint is a {type(tensor).__qualname__}, not a tensor.",
                 "A plan reads names and tensors and nothing else.",
                 'Pass the part that holds the weights: checkpoint["model"] or checkpoint["state_dict"], say.',
             )
         if tensor.is_floating_point() and name.rpartition(".")[2] not in BUFFERS:
             kept[name] = tensor
-    short = canonical_keys(kept)
+    short = canonical_keys(tensors)
     named = {short[name]: tensor for name, tensor in kept.items()}
-    beside = {canonical: tensor for name, canonical in canonical_keys(tensors).items() for tensor in [tensors[name]]}
-    uses: dict[object, dict[str, roles.Site]] = {}
+    beside = {short[name]: tensor for name, tensor in tensors.items()}
+    uses: dict[object, list[roles.Site]] = {}
     for site in roles.sites_of(named, beside):
-        uses.setdefault(_storage(site.tensor), {})[site.name] = site
+        uses.setdefault(_storage(site.tensor), []).append(site)
     return tuple(_parameters(uses.values(), {}))
 
 
 def _storage(tensor: Tensor) -> object:
-    """What two names of one tied weight have in common in a state dict, where each gets a tensor of its own."""
+    """What the names of a tied weight share in a state dict, where each has a tensor object of its own."""
     if tensor.is_meta or tensor.numel() == 0:
         return id(tensor)
     return tensor.data_ptr(), tuple(tensor.shape), tensor.stride()
 
 
-def _parameters(uses: Iterable[dict[str, roles.Site]], exempt: Mapping[str, str]) -> Iterator[Parameter]:
+def _parameters(uses: Iterable[list[roles.Site]], exempt: Mapping[str, str]) -> Iterator[Parameter]:
     every = list(uses)
-    radial = _radial([next(iter(sites.values())).tensor for sites in every])
+    radial = _radial([sites[0].tensor for sites in every])
     for sites, angle in zip(every, radial, strict=True):
-        verdicts = {name: roles.decide(site) for name, site in sites.items()}
-        tensor = next(iter(sites.values())).tensor
-        found = tuple(role for role, _, _ in verdicts.values())
-        role = found[0] if len(found) == 1 else next(role for role in roles.MOST_SPARED if role in found)
-        evidence = dict.fromkeys(line for one, _, lines in verdicts.values() if one == role for line in lines)
-        if len(set(found)) > 1:
-            uses_said = ", ".join(f"{name} ({one})" for name, (one, _, _) in verdicts.items())
-            evidence[f"tied: {uses_said}"] = None
-        kinds = {kind for one, kind, _ in verdicts.values() if one == role == "weight"}
+        tensor = sites[0].tensor
+        names = tuple(site.name for site in sites)
+        decisions = [roles.decide(site) for site in sites]
+        role, kind, evidence = roles.combine(names, decisions)
         yield Parameter(
-            names=tuple(sites),
-            shape=tuple(tensor.shape),
+            names=names,
+            shape=sites[0].shape,
             dtype=str(tensor.dtype).removeprefix("torch."),
             role=role,
-            roles=found,
-            kind=max(kinds, key=KINDS.index) if kinds else "",
-            evidence=tuple(evidence),
-            classes=tuple(dict.fromkeys(name for site in sites.values() for name in _classes(site))),
+            roles=tuple(decision[0] for decision in decisions),
+            kind=kind,
+            evidence=evidence,
+            classes=_classes(sites),
             trainable=tensor.requires_grad if isinstance(tensor, nn.Parameter) else True,
-            exempt=next((exempt[name] for name in sites if name in exempt), "") or _tag(tensor),
+            exempt=_said_of(names, exempt) or _tag(tensor),
             radial=angle,
         )
 
 
-def _classes(site: roles.Site) -> tuple[str, ...]:
-    return _bases(type(site.owner)) if site.owner is not None else ()
+def _classes(sites: list[roles.Site]) -> tuple[str, ...]:
+    """The classes of all owners; one owner, the usual case, needs no merging."""
+    found = [_bases(type(site.owner)) for site in sites if site.owner is not None]
+    if len(found) == 1:
+        return found[0]
+    return tuple(dict.fromkeys(name for classes in found for name in classes))
 
 
-@lru_cache(maxsize=None)
+@per_class
 def _bases(kind: type) -> tuple[str, ...]:
     return tuple(f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__ if base is not object)
+
+
+def _said_of(names: tuple[str, ...], exempt: Mapping[str, str]) -> str:
+    return next((exempt[name] for name in names if name in exempt), "") if exempt else ""
 
 
 def _tag(tensor: Tensor) -> str:
@@ -177,13 +184,13 @@ def _tag(tensor: Tensor) -> str:
 def exemptions(model: nn.Module) -> dict[str, str]:
     """Canonical name → how a module asks for no decay: `no_weight_decay()` or `no_weight_decay_keywords()`.
 
-    Both are read on every module of the tree, so wrappers don't hide them; names are relative to the module that says
-    them, and a keyword counts wherever it occurs in a name, as in the training scripts that these methods come from.
+    Both are read on every module of the tree, so wrappers don't hide them; names are relative to the module
+    that says them, and a keyword counts wherever it occurs in a name, as where these methods come from.
     """
     speaking = [
         (place, method, words)
         for place in places(model)
-        for method in ("no_weight_decay", "no_weight_decay_keywords")
+        for method in _asking(type(place.module))
         if (words := _said(place, method))
     ]
     found: dict[str, str] = {}
@@ -204,14 +211,18 @@ def exemptions(model: nn.Module) -> dict[str, str]:
     return found
 
 
+@per_class
+def _asking(kind: type) -> tuple[str, ...]:
+    """Which of the two methods a module class has itself; a wrapper only forwards them."""
+    return tuple(method for method in ("no_weight_decay", "no_weight_decay_keywords") if hasattr(kind, method))
+
+
 def _said(place: Place, method: str) -> frozenset[str]:
-    """The words that a module's own `method` returns; not what a wrapper forwards."""
-    asked = vars(place.module).get(method) or getattr(type(place.module), method, None)
-    if asked is None:
-        return frozenset()
+    """The words that a module's own `method` returns."""
+    asked = getattr(place.module, method)
     if callable(asked):
         try:
-            asked = getattr(place.module, method)()
+            asked = asked()
         except Exception as error:
             raise PlanError(
                 f"{type(place.module).__name__}.{method}() raised {type(error).__name__}: {error}",

@@ -1,12 +1,13 @@
-"""What a parameter is called once wrappers are seen through: torch.compile, DDP, FSDP, checkpointing, EMA, PEFT."""
+"""What a parameter is called once wrappers are seen through: compile, DDP, FSDP, checkpointing, EMA, PEFT."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from functools import lru_cache
+from typing import NamedTuple
 
 from torch import nn
+
+from torchdecay.plan.per_class import per_class
 
 WRAPPERS: dict[tuple[str, str], tuple[str, ...]] = {
     ("torch", "OptimizedModule"): ("_orig_mod",),
@@ -27,8 +28,8 @@ WRAPPERS: dict[tuple[str, str], tuple[str, ...]] = {
     ("peft", "BaseTunerLayer"): ("base_layer",),
     ("peft", "AuxiliaryTrainingWrapper"): ("original_module",),
 }
-"""(package, class name) of each wrapper → the children that stand for what it wraps. Libraries move classes between
-files, so only the package and the class name count; no library is imported for it."""
+"""(package, class name) of each wrapper → the children that stand for what it wraps. Libraries move classes
+between files, so only the package and the class name count; no library is imported for it."""
 
 UNMISTAKABLE = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 """Segments that nobody but a wrapper uses, so that they can be dropped from a name alone."""
@@ -37,8 +38,7 @@ CHECKPOINT_PREFIXES = ("base_model.model.", "module.")
 """Prefixes of whole checkpoints: dropped where every name has them."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Place:
+class Place(NamedTuple):
     """A module where it stands in the tree: one shared between two parents has two places.
 
     Attributes:
@@ -47,6 +47,7 @@ class Place:
         parent: the place above, None at the root.
         raw: the dotted path as torch gives it.
         path: the dotted path without the segments of wrappers.
+        segments: that path's segments.
     """
 
     module: nn.Module
@@ -54,11 +55,12 @@ class Place:
     parent: Place | None
     raw: str
     path: str
+    segments: tuple[str, ...]
 
 
-@lru_cache(maxsize=None)
+@per_class
 def transparent_children(kind: type) -> frozenset[str]:
-    """The children of a module class that only stand for what it wraps; empty unless it is a known wrapper."""
+    """The children of a module class that only stand for what it wraps; none unless it is a known wrapper."""
     return frozenset(
         child
         for base in kind.__mro__
@@ -67,29 +69,31 @@ def transparent_children(kind: type) -> frozenset[str]:
 
 
 def places(model: nn.Module) -> Iterator[Place]:
-    """Every place in the tree, in the order of `named_modules`; a shared module comes once for each parent."""
-    stack = [Place(model, "", None, "", "")]
+    """Every place in the tree, in the order of `named_modules`; a shared module once for each parent."""
+    stack = [Place(model, "", None, "", "", ())]
     while stack:
         place = stack.pop()
         yield place
-        hidden = transparent_children(type(place.module))
-        for segment, child in reversed(place.module._modules.items()):
+        children = place.module._modules
+        hidden = transparent_children(type(place.module)) if children else frozenset()
+        for segment, child in reversed(children.items()):
             if child is None or _above(place, child):
                 continue
             raw = f"{place.raw}.{segment}" if place.raw else segment
             if segment in hidden:
-                path = place.path
+                stack.append(Place(child, segment, place, raw, place.path, place.segments))
             else:
                 path = f"{place.path}.{segment}" if place.path else segment
-            stack.append(Place(child, segment, place, raw, path))
+                stack.append(Place(child, segment, place, raw, path, (*place.segments, segment)))
 
 
 def canonical(name: str, model: nn.Module | None = None) -> str:
     """The name of a parameter or module without the segments that wrappers put in.
 
-    With the model in hand its structure decides: `module.` goes where a real DDP, DataParallel or AveragedModel has
-    put it and stays where the user called a child "module". From the name alone only unmistakable segments go.
-    A parametrized weight keeps torch's own name (`fc.parametrizations.weight.original`): its tensors are other ones
+    With the model in hand its structure decides: `module.` goes where a real DDP, DataParallel or
+    AveragedModel has put it and stays where the user called a child "module". From the name alone only
+    unmistakable segments go. A parametrized weight keeps the name that torch gives it
+    (`fc.parametrizations.weight.original`): its tensors are other ones
     than the weight that the layer uses, and there may be several.
 
     Args:

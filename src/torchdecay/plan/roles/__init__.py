@@ -1,7 +1,7 @@
-"""What each parameter is for, from the module that owns it, how it is used there, its shape, value, class and name.
+"""What each parameter is for: from the module that owns it, its use there, shape, value, class and name.
 
-Witnesses are asked in order; the first that knows decides, and what it saw is kept as evidence. Where none knows the
-role is `unknown`: spared, with a warning, never guessed.
+Witnesses are asked in order; the first that knows decides, and what it saw is kept as evidence. Where none
+knows, the role is `unknown`: spared, with a warning, never guessed.
 
     parametrization   a weight norm's length; a tensor made from several others
     torch_module      the owner is a torch.nn module: known exactly
@@ -14,8 +14,9 @@ role is `unknown`: spared, with a warning, never guessed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from torchdecay.plan.parameters import KINDS
 from torchdecay.plan.roles import named
 from torchdecay.plan.roles.site import Site, Verdict, site_at, sites_of
 from torchdecay.plan.roles.torch_modules import parametrization, torch_module
@@ -51,7 +52,10 @@ MOST_SPARED = (
 """Which role a tied parameter gets when its uses disagree: the first of these that any use has."""
 
 
-def decide(site: Site) -> tuple[str, str, tuple[str, ...]]:
+Decision = tuple[str, str, tuple[str, ...]]
+
+
+def decide(site: Site) -> Decision:
     """(role, kind, evidence) of a parameter at one place."""
     for witness in WITNESSES:
         verdict = witness(site)
@@ -70,4 +74,18 @@ def decide(site: Site) -> tuple[str, str, tuple[str, ...]]:
     return "weight", kind, tuple(evidence)
 
 
-__all__ = ["MOST_SPARED", "WITNESSES", "Site", "Verdict", "decide", "site_at", "sites_of"]
+def combine(names: Sequence[str], decisions: Sequence[Decision]) -> Decision:
+    """One decision from those at each name: the most spared role wins, whatever the order of the names."""
+    if len(decisions) == 1:
+        return decisions[0]
+    found = {role for role, _, _ in decisions}
+    role = next(role for role in MOST_SPARED if role in found)
+    kinds = {kind for one, kind, _ in decisions if one == role}
+    evidence = dict.fromkeys(line for one, _, lines in decisions if one == role for line in lines)
+    if len(found) > 1:
+        uses = (f"{name} ({one})" for name, (one, _, _) in zip(names, decisions, strict=True))
+        evidence["tied: " + ", ".join(uses)] = None
+    return role, max(kinds, key=KINDS.index) if role == "weight" else "", tuple(evidence)
+
+
+__all__ = ["MOST_SPARED", "WITNESSES", "Site", "Verdict", "combine", "decide", "site_at", "sites_of"]

@@ -1,53 +1,51 @@
-"""Witnesses for parameters of classes that are not torch's: use in the source, class, name and shape taken together.
+"""Witnesses for parameters of classes that are not torch's, from use in the source, class, name and shape.
 
-Each takes a site and returns a verdict or None. A name alone decides only for what is spared anyway; a weight needs a
-use in the source, a class, or a sibling that speaks for it.
+Each takes a site and returns a verdict or None. A name alone decides only for what is spared anyway; a weight
+needs a use in the source, a class, or a sibling that speaks for it.
 """
 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
-from torch import nn
+from torch import Tensor
 
+from torchdecay.plan.per_class import per_class
 from torchdecay.plan.roles.site import Site, Verdict
 from torchdecay.plan.roles.torch_modules import POSITION_WORDS
-from torchdecay.plan.roles.words import among, last, words
+from torchdecay.plan.roles.words import among, last, word_set, words
 
-
-def _set(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-NORM_WORDS = _set("norm norms layernorm layernorms rmsnorm batchnorm groupnorm ln bn gn rms")
-WEIGHT_CLASS_WORDS = _set(
-    "linear linears dense conv convolution mlp ffn attention attn proj projection router expert experts feedforward"
+NORM_WORDS = word_set("norm norms layernorm layernorms rmsnorm batchnorm groupnorm grn ln bn gn rms")
+GAIN_NAMES = word_set("weight scale gamma g gain alpha beta bias")
+WEIGHT_CLASS_WORDS = word_set(
+    "linear linears dense conv convolution mlp ffn feedforward attention attn proj projection router expert experts"
 )
-WEIGHT_NOUNS = _set(
-    "weight weights kernel matrix w proj projection linear lin dense fc head classifier router gate up down in out "
-    "query key value q k v o qkv kv wq wk wv wo mlp attn conv ih hh"
+WEIGHT_NOUNS = word_set(
+    "weight weights kernel matrix w proj projection linear lin dense fc head classifier router gate up down "
+    "in out query key value q k v o qkv kv wq wk wv wo mlp attn conv ih hh"
 )
-EMBEDDING_WORDS = _set("embed embeds embedding embeddings emb embs wte codebook codebooks codevectors vocab")
-EMBEDDING_NOUNS = EMBEDDING_WORDS | _set("token tokens in words")
-TOKEN_WORDS = _set("token tokens prompt prompts latent latents")
-TOKEN_KINDS = _set("cls class mask masked reg register registers distillation dist sep pad query queries")
-POSITION_NOUNS = EMBEDDING_WORDS | _set(
-    "encoding encodings table tables bias biases pos position positions positional wpe pe h w q k u v x y t"
+EMBEDDING_WORDS = word_set("embed embeds embedding embeddings emb embs wte codebook codebooks codevectors vocab")
+EMBEDDING_NOUNS = EMBEDDING_WORDS | word_set("token tokens in words")
+TOKEN_WORDS = word_set("token tokens prompt prompts latent latents newline separator")
+TOKEN_KINDS = word_set("cls class mask masked reg register registers distillation dist sep pad query queries probe")
+TABLE_NAMES = word_set("weight weights embedding embeddings embed table")
+POSITION_HOLDERS = EMBEDDING_WORDS | word_set("encoding encodings position positions table bias wpe")
+MAP_NOUNS = word_set("weight weights proj projection kernel matrix linear lin dense mlp fc net head")
+BIAS_WORDS = word_set("bias biases shift offset sinks")
+SCALE_WORDS = word_set(
+    "scale scales gain gains gamma gammas lambda lambdas alpha alphas temperature temp multiplier "
+    "factor scaling const gate gates gating slope slopes layerscale ls g"
 )
-BIAS_WORDS = _set("bias biases shift offset")
-SCALE_WORDS = _set(
-    "scale scales gain gains gamma gammas lambda lambdas alpha alphas temperature temp multiplier gate gates gating "
-    "slope slopes layerscale ls g"
+STATE_SPACE_NAMES = word_set(
+    "A_log A_logs A_b_log Ds dt_bias log_dt inv_dt log_A_real A_imag time_decay time_first time_faaaa recurrent_param"
 )
-STATE_SPACE_NAMES = _set(
-    "A_log A_logs A_b_log Ds dt_bias log_dt inv_dt log_A_real A_imag time_decay time_first time_faaaa"
-)
-STATE_SPACE_BESIDE_A = _set("D B C dt dt_projs_bias")
+STATE_SPACE_BESIDE_A = word_set("D B C dt dt_projs_bias")
 LORA = re.compile(r"lora(_embedding)?_[aAbBE]|lora_(up|down)")
 
 
 def state_space(site: Site) -> Verdict | None:
-    """A_log, D, dt_bias and their like: they set a recurrence's time scale, so pulling them to zero means nothing."""
+    """A_log, D, dt_bias and their like: time scales of a recurrence, which zero means nothing to."""
     if site.attribute in STATE_SPACE_NAMES:
         return Verdict("state_space", "", f"{site} is named as in a state-space layer")
     if site.attribute in STATE_SPACE_BESIDE_A and any(a in site.siblings for a in ("A_log", "A_logs", "A")):
@@ -56,7 +54,7 @@ def state_space(site: Site) -> Verdict | None:
 
 
 def norm(site: Site) -> Verdict | None:
-    """A gain or bias of a normalization: multiplied where the source divides by a deviation, or in a norm's class."""
+    """A gain or bias of a normalization: multiplied after dividing by a deviation, or in a norm's class."""
     uses = site.uses
     if "norm" in uses:
         return Verdict("norm", "", f"{site} goes into a norm function")
@@ -64,7 +62,8 @@ def norm(site: Site) -> Verdict | None:
         return None
     named = words(site.owner_class) or words(site.segment)
     classed = bool(NORM_WORDS & set(named)) and not WEIGHT_CLASS_WORDS & set(named)
-    if {"scaled", "normed"} <= uses and (site.vector or classed):
+    small = site.owner is not None and not site.owner._modules and site.attribute in GAIN_NAMES
+    if {"scaled", "normed"} <= uses and (classed or (small and not site.single)):
         return Verdict("norm", "", f"{site} multiplies what the source divides by its deviation")
     if classed and (site.vector or "scaled" in uses):
         return Verdict("norm", "", f"{site}, a normalization by name, and of shape {site.shape}")
@@ -79,28 +78,32 @@ def norm(site: Site) -> Verdict | None:
 
 def position(site: Site) -> Verdict | None:
     """Position embeddings and relative tables that are plain parameters."""
-    if not site.attribute or ("matmul" in site.uses and last(site.attribute) in ("weight", "proj", "projection")):
+    noun = last(site.attribute)
+    if noun in MAP_NOUNS | SCALE_WORDS or site.single:
         return None
-    word = among(POSITION_WORDS, site.attribute)
-    if (word and last(site.attribute) in POSITION_NOUNS) or site.attribute == "pe":
-        return Verdict("position", "", f"{site} is named for positions (“{word or 'pe'}”)")
-    if site.attribute in ("weight", "weights", "embedding", "embeddings", "table"):
-        held = among(POSITION_WORDS, site.segment) if last(site.segment) in POSITION_NOUNS else ""
-        classed = among(POSITION_WORDS, site.owner_class) if last(site.owner_class) in POSITION_NOUNS else ""
-        if (held or classed) and len(site.shape) > 1:
-            return Verdict("position", "", f"{site} in a module named for positions (“{held or classed}”)")
+    if among(POSITION_WORDS, site.attribute) or site.attribute in ("pe", "attention_biases"):
+        return Verdict("position", "", f"{site} is named for positions")
+    if site.attribute in TABLE_NAMES and len(site.shape) > 1 and "matmul" not in site.uses:
+        for holder in (site.owner_class, site.segment):
+            if among(POSITION_WORDS, holder) and last(holder) in POSITION_HOLDERS:
+                return Verdict("position", "", f"{site} in “{holder}”, named for positions")
     return None
 
 
 def token(site: Site) -> Verdict | None:
     """Class, mask, register and other learned tokens that are plain parameters."""
-    found = words(site.attribute)
-    if not found:
+    found, noun = set(words(site.attribute)), last(site.attribute)
+    if noun in MAP_NOUNS | BIAS_WORDS | SCALE_WORDS or site.single:
         return None
-    if found[-1] in TOKEN_WORDS or (TOKEN_KINDS & set(found) and found[-1] in EMBEDDING_WORDS):
+    if found & TOKEN_WORDS or (found & TOKEN_KINDS and noun in EMBEDDING_WORDS):
         return Verdict("token", "", f"{site} is named for a learned token")
-    if TOKEN_KINDS & set(found) and {"expanded", "joined"} & site.uses:
-        return Verdict("token", "", f"{site} is repeated along the batch as a learned token")
+    repeated = bool({"expanded", "joined"} & site.uses)
+    if found & TOKEN_KINDS and (repeated or (len(site.shape) == 3 and site.shape[0] == 1)):
+        return Verdict("token", "", f"{site} is named for learned tokens and shaped or repeated as such")
+    if repeated and site.vector and not {"scaled", "added", "matmul"} & site.uses:
+        return Verdict("token", "", f"{site} is a vector put beside the inputs")
+    if site.vector and noun in EMBEDDING_WORDS:
+        return Verdict("token", "", f"{site} is a single learned vector, named for an embedding")
     return None
 
 
@@ -139,7 +142,7 @@ def weight(site: Site) -> Verdict | None:
     uses = site.uses
     if "conv" in uses:
         return Verdict("weight", "kernel", f"{site} is the weight of a convolution")
-    if "matmul" in uses and not (site.vector and {"scaled", "added"} & uses) and site.tensor.numel() != 1:
+    if "matmul" in uses and not (site.vector and {"scaled", "added"} & uses) and not site.single:
         return Verdict("weight", "matrix", f"{site} is an operand of a matrix product")
     if site.vector and len(site.shape) < 2:
         return None
@@ -176,32 +179,44 @@ def lone_gain(site: Site) -> Verdict | None:
 
 def scalar(site: Site) -> Verdict | None:
     """One number."""
-    if site.tensor.numel() == 1:
+    if site.single:
         return Verdict("scalar", "", f"{site} is a single number")
     return None
 
 
 def refined_kind(site: Site, kind: str) -> str:
     """The kind of a weight in the light of what stands above it: adapter and expert say more than matrix."""
-    if any(LORA.fullmatch(name) for name in (*site.segments, site.attribute)) or in_peft_layer(site):
+    above = {_kind_of_name(name) for name in (*site.segments, site.owner_class) if not name.isdigit()}
+    if "adapter" in above or _kind_of_name(site.attribute) == "adapter" or in_peft_layer(site):
         return "adapter"
-    for name in (*site.segments, site.owner_class):
-        found = words(name)
-        if found and found[-1] in ("expert", "experts") and "shared" not in found:
-            return "expert"
-    if {"hh", "recurrent"} & set(words(site.attribute)):
-        return "recurrent"
-    return kind
+    if "expert" in above:
+        return "expert"
+    return "recurrent" if {"hh", "recurrent"} & set(words(site.attribute)) else kind
+
+
+@lru_cache(maxsize=1 << 16)
+def _kind_of_name(name: str) -> str:
+    if LORA.fullmatch(name):
+        return "adapter"
+    found = words(name)
+    return "expert" if found and found[-1] in ("expert", "experts") and "shared" not in found else ""
 
 
 def in_peft_layer(site: Site) -> str:
     """The name under which a PEFT layer holds this parameter as its adapter, or an empty string."""
     place, below = site.place, site.attribute
     while place is not None:
-        if below in getattr(type(place.module), "adapter_layer_names", ()) and _of_peft(place.module):
+        if below in _adapter_names(type(place.module)):
             return below
         below, place = place.segment, place.parent
     return ""
+
+
+@per_class
+def _adapter_names(kind: type) -> tuple[str, ...]:
+    """The attributes in which a layer class of PEFT holds its adapters; none for other classes."""
+    of_peft = any(base.__module__.partition(".")[0] == "peft" for base in kind.__mro__)
+    return tuple(getattr(kind, "adapter_layer_names", ())) if of_peft else ()
 
 
 def adapter(site: Site) -> Verdict | None:
@@ -212,13 +227,9 @@ def adapter(site: Site) -> Verdict | None:
         return Verdict("scale", "", f"a vector that the adapter multiplies by ({magnitude or held})")
     if held and not site.vector:
         return Verdict("weight", "adapter", f"{site} belongs to a PEFT adapter ({held})")
-    if len(site.shape) > 1 and any(LORA.fullmatch(name) for name in (*site.segments, site.attribute)):
+    if len(site.shape) > 1 and "adapter" in map(_kind_of_name, (*site.segments, site.attribute)):
         return Verdict("weight", "adapter", f"{site} is named as a LoRA matrix")
     return None
-
-
-def _of_peft(module: nn.Module) -> bool:
-    return any(base.__module__.partition(".")[0] == "peft" for base in type(module).__mro__)
 
 
 def _weight_in_checkpoint(site: Site) -> Verdict | None:
@@ -244,11 +255,9 @@ def _beside(site: Site, *names: str) -> bool:
     return all(name in site.siblings for name in names)
 
 
-def _constant(tensor: object) -> float | None:
+def _constant(tensor: Tensor) -> float | None:
     """The value that every element has, or None; None too where the values can't be read."""
-    from torch import Tensor
-
-    if not isinstance(tensor, Tensor) or tensor.is_meta or tensor.numel() == 0 or not tensor.is_floating_point():
+    if tensor.is_meta or tensor.numel() == 0 or not tensor.is_floating_point():
         return None
     flat = tensor.detach().flatten()
     return float(flat[0]) if bool((flat == flat[0]).all()) else None

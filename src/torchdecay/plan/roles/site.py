@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -22,18 +21,17 @@ class Verdict(NamedTuple):
     evidence: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Site:
+class Site(NamedTuple):
     """One parameter at one place.
 
     Attributes:
         name: canonical name.
         tensor: the parameter, or a checkpoint's tensor.
-        shape: sizes.
+        shape: sizes, those of the whole where the tensor is a shard.
         attribute: what its owner calls it: "weight"; for an entry of a ParameterList the name of the list; for a
             parametrized tensor the name of that tensor.
-        part: which tensor of a parametrization it is: "length" and "direction" of a weight norm, else torch's name
-            ("original", "original0"); "" for a plain parameter.
+        part: which tensor of a parametrization it is: "length" and "direction" of a weight norm, else
+            torch's name ("original", "original0"); "" for a plain parameter.
         through: class names of the parametrizations between it and the tensor that the layer uses.
         place: where the owner stands; None for a checkpoint of tensors.
         segments: the names of the modules above, outermost first.
@@ -71,18 +69,25 @@ class Site:
         return sum(size > 1 for size in self.shape) <= 1
 
     @property
+    def single(self) -> bool:
+        """Whether it holds one number."""
+        return all(size == 1 for size in self.shape)
+
+    @property
     def uses(self) -> frozenset[str]:
         """How the owner's source uses it: words of `usage`; empty where no source can be read."""
-        return usage.of(type(self.place.module)).get(self.attribute, frozenset()) if self.place else frozenset()
+        if self.place is None:
+            return frozenset()
+        return usage.of(type(self.place.module)).get(self.attribute, frozenset())
 
     def __str__(self) -> str:
         return f"`{self.attribute}` of {self.owner_class}" if self.owner_class else f"`{self.name}`"
 
 
-def site_at(place: Place, attribute: str, tensor: Tensor) -> Site:
-    """The site of a parameter that `place.module` holds under `attribute`."""
-    name = f"{place.path}.{attribute}" if place.path else attribute
-    part, through = "", ()
+def site_at(name: str, place: Place, attribute: str, tensor: Tensor, shape: tuple[int, ...]) -> Site:
+    """The site of a parameter that `place.module` holds under `attribute`; `shape` outside any shard."""
+    part = ""
+    through: tuple[str, ...] = ()
     if isinstance(place.module, ParametrizationList) and place.parent and place.parent.parent:
         through = tuple(type(step).__name__ for step in place.module)
         part = _WEIGHT_NORM_PARTS.get(attribute, attribute) if "_WeightNorm" in through else attribute
@@ -93,16 +98,15 @@ def site_at(place: Place, attribute: str, tensor: Tensor) -> Site:
     while isinstance(place.module, (nn.ParameterList, nn.ParameterDict)) and place.parent:
         attribute = place.segment
         place = place.parent
-    segments = tuple(place.path.split(".")) if place.path else ()
     beside = place.module._parameters
-    return Site(name, tensor, tuple(tensor.shape), attribute, part, through, place, segments, beside)
+    return Site(name, tensor, shape, attribute, part, through, place, place.segments, beside)
 
 
 _WEIGHT_NORM_PARTS = {"original0": "length", "original1": "direction"}
 
 
 def _behind_hooks(module: nn.Module, attribute: str) -> tuple[str, str, tuple[str, ...]]:
-    """(attribute, part, through) where an old-style weight norm, spectral norm or pruning hook holds the tensor."""
+    """(attribute, part, through) behind the hook of an old-style weight norm, spectral norm or pruning."""
     for hook in module._forward_pre_hooks.values():
         kind = type(hook).__name__
         name = getattr(hook, "name", None) or getattr(hook, "_tensor_name", None)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
+from torchdecay.plan.per_class import per_class
 from torchdecay.plan.roles.site import Site, Verdict
-from torchdecay.plan.roles.words import among
+from torchdecay.plan.roles.words import among, word_set
 
 _CONV = {"weight": ("weight", "kernel"), "bias": ("bias", "")}
 _NORM = {"weight": ("norm", ""), "bias": ("norm", "")}
@@ -40,9 +40,10 @@ KNOWN: dict[str, dict[str, tuple[str, str]]] = {
         "bias_v": ("bias", ""),
     },
 }
-"""Qualified class name → attribute → (role, kind). The bias of a norm layer is of role norm: it belongs to the norm."""
+"""Qualified class name → attribute → (role, kind). A norm's bias is of role norm too: it belongs to the norm."""
 
-POSITION_WORDS = frozenset("position positions positional pos relative rel wpe".split())
+POSITION_WORDS = word_set("position positions positional pos relative rel distance wpe")
+INPUT_WORDS = word_set("token tokens word words input inputs type segment vocab")
 VIRTUAL_TOKEN_CLASSES = frozenset({"PromptEmbedding", "PrefixEncoder"})
 _LAYER_SUFFIX = re.compile(r"_l\d+(_reverse)?$")
 
@@ -51,13 +52,8 @@ def torch_module(site: Site) -> Verdict | None:
     """The owner is a module of torch.nn, or a subclass of one that keeps its parameters."""
     if site.place is None:
         return None
-    known = _known(type(site.place.module), site.attribute)
-    if known is None:
-        return None
-    role, kind, owner = known
-    if role == "embedding":
-        return _embedding(site, owner)
-    return Verdict(role, kind, f"{site.attribute} of {owner}")
+    verdict = _known_of(type(site.place.module)).get(_LAYER_SUFFIX.sub("", site.attribute))
+    return _embedding(site, verdict) if verdict is not None and verdict.role == "embedding" else verdict
 
 
 def parametrization(site: Site) -> Verdict | None:
@@ -70,36 +66,30 @@ def parametrization(site: Site) -> Verdict | None:
     return Verdict("unknown", "", f"one of several tensors that {several} makes `{site.attribute}` from")
 
 
-def _known(kind: type, attribute: str) -> tuple[str, str, str] | None:
-    return _known_of(kind).get(_LAYER_SUFFIX.sub("", attribute))
-
-
-@lru_cache(maxsize=None)
-def _known_of(kind: type) -> dict[str, tuple[str, str, str]]:
-    """Attribute → (role, kind, class name for people) for a module class; the nearest base that knows it wins."""
-    found: dict[str, tuple[str, str, str]] = {}
+@per_class
+def _known_of(kind: type) -> dict[str, Verdict]:
+    """Attribute → verdict for a module class; the nearest base that knows the attribute wins."""
+    found: dict[str, Verdict] = {}
     for base in kind.__mro__:
         for attribute, (role, sort) in KNOWN.get(f"{base.__module__}.{base.__qualname__}", {}).items():
-            found.setdefault(attribute, (role, sort, _shown(kind, base)))
+            found.setdefault(attribute, Verdict(role, sort, f"{attribute} of {_shown(kind, base)}"))
     return found
 
 
 def _shown(kind: type, base: type) -> str:
-    """ "nn.Linear" for torch's own, "MyLinear, an nn.Linear" for a subclass from elsewhere."""
+    """The class for people: "nn.Linear", or "MyLinear, a kind of nn.Linear" for a subclass."""
     own = next(step for step in kind.__mro__ if step.__module__.startswith("torch.nn.modules."))
     name = f"nn.{own.__name__}" if not own.__name__.startswith("_") else f"nn.{base.__name__}"
     return name if own is kind else f"{kind.__name__}, a kind of {name}"
 
 
-def _embedding(site: Site, owner: str) -> Verdict:
-    if site.owner_class in VIRTUAL_TOKEN_CLASSES or site.segments and _owned_by(site, VIRTUAL_TOKEN_CLASSES):
-        return Verdict("token", "", f"{site.attribute} of {owner} inside a PEFT prompt: virtual tokens")
+def _embedding(site: Site, verdict: Verdict) -> Verdict:
+    """An embedding, or what an nn.Embedding is used for besides: positions, virtual tokens."""
+    above = site.place.parent if site.place else None
+    holder = type(above.module).__name__ if above is not None else ""
+    if holder in VIRTUAL_TOKEN_CLASSES:
+        return Verdict("token", "", f"{verdict.evidence} inside PEFT's {holder}: virtual tokens")
     word = among(POSITION_WORDS, site.segment, site.owner_class)
-    if word:
-        return Verdict("position", "", f"{site.attribute} of {owner} named for positions (“{word}”)")
-    return Verdict("embedding", "", f"{site.attribute} of {owner}")
-
-
-def _owned_by(site: Site, names: frozenset[str]) -> bool:
-    return bool(site.place and site.place.parent and type(site.place.parent.module).__name__ in names)
-
+    if not word and not among(INPUT_WORDS, site.segment, holder):
+        word = among(POSITION_WORDS, holder)
+    return Verdict("position", "", f"{verdict.evidence} named for positions (“{word}”)") if word else verdict

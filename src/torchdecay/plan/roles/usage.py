@@ -1,14 +1,18 @@
 """How a class uses its own parameters, read from its source without running it.
 
-The reading is shallow on purpose: it follows `self.name` through views, casts, indexing and local variables inside one
-method, and notes what it is fed to. What it cannot read it says nothing about.
+The reading is shallow on purpose: it follows `self.name` through views, casts, indexing and local variables
+inside one method, and notes what it is fed to. What it cannot read it says nothing about.
 
-    matmul   an operand of @, matmul, einsum, F.linear and their like      conv      the weight of a convolution
-    bias     the bias argument of one of them                              lookup    the table of F.embedding
-    norm     the weight or bias of F.layer_norm and its like               scaled    a factor of a product
-    joined   an item of cat or stack                                       added     a term of a sum
-    expanded repeated along the batch                                      indexed   looked up with [...]
-    normed   (with scaled) in a method that divides by a norm or a deviation
+    matmul    an operand of @, matmul, einsum, F.linear and their like
+    conv      the weight of a convolution
+    bias      the bias argument of one of these
+    lookup    the table of F.embedding
+    norm      the weight or bias of F.layer_norm and its like
+    scaled    a factor of a product
+    normed    scaled, in a method that divides by a norm or a deviation
+    added     a term of a sum
+    joined    an item of cat or stack
+    expanded  repeated along the batch
 """
 
 from __future__ import annotations
@@ -16,15 +20,17 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from functools import lru_cache
 
 from torch import nn
 
+from torchdecay.plan.per_class import per_class
+from torchdecay.plan.roles.words import word_set
+
 Uses = dict[str, frozenset[str]]
 
-_MATMUL = frozenset(
-    "matmul mm bmm mv einsum tensordot baddbmm addmm addmv addbmm dot vdot outer ger chain_matmul multi_dot kron "
-    "grouped_mm _grouped_mm scaled_dot_product_attention".split()
+_MATMUL = word_set(
+    "matmul mm bmm mv einsum tensordot baddbmm addmm addmv addbmm dot vdot outer ger chain_matmul multi_dot "
+    "kron grouped_mm _grouped_mm"
 )
 _BIAS_FIRST = frozenset(("addmm", "addmv", "baddbmm", "addbmm"))
 _POSITIONS: dict[str, tuple[str, int, int]] = {
@@ -38,23 +44,17 @@ _POSITIONS: dict[str, tuple[str, int, int]] = {
     "batch_norm": ("norm", 3, 4),
     "instance_norm": ("norm", 3, 4),
     "prelu": ("scaled", 1, -1),
-    **{
-        f"conv{transpose}{n}d": ("conv", 1, 2)
-        for transpose in ("", "_transpose")
-        for n in (1, 2, 3)
-    },
+    **{f"conv{transpose}{n}d": ("conv", 1, 2) for transpose in ("", "_transpose") for n in (1, 2, 3)},
 }
-_NORMALIZING = frozenset("rsqrt std var var_mean std_mean norm vector_norm rms normalize".split())
-_JOINING = frozenset("cat concat concatenate stack hstack vstack".split())
-_EXPANDING = frozenset("expand expand_as repeat broadcast_to tile repeat_interleave".split())
-_VIEWS = frozenset(
-    "transpose permute reshape unsqueeze squeeze flatten movedim swapaxes t softmax normalize clamp expand "
-    "broadcast_to".split()
+_NORMALIZING = word_set("rsqrt std var var_mean std_mean norm vector_norm rms normalize")
+_JOINING = word_set("cat concat concatenate stack hstack vstack")
+_EXPANDING = word_set("expand expand_as repeat broadcast_to tile repeat_interleave")
+_VIEWS = word_set(
+    "transpose permute reshape unsqueeze squeeze flatten movedim swapaxes t softmax normalize clamp expand broadcast_to"
 )
-_LIBRARIES = frozenset("torch F nn math np functional".split())
 
 
-@lru_cache(maxsize=None)
+@per_class
 def of(kind: type) -> Uses:
     """Attribute → the uses of it in the methods of a module class and its bases, torch's own left out."""
     found: dict[str, set[str]] = {}
@@ -79,7 +79,11 @@ def _read(method: object) -> dict[str, set[str]]:
     parameters = function.args.posonlyargs + function.args.args
     if not parameters:
         return {}
-    reader = _Reader(parameters[0].arg)
+    variables = {node.arg for node in ast.walk(function) if isinstance(node, ast.arg)}
+    variables |= {
+        node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+    reader = _Reader(parameters[0].arg, frozenset(variables))
     reader.visit_body(function.body)
     if any(reader.normalizes(node) for node in ast.walk(function)):
         for uses in reader.found.values():
@@ -89,10 +93,11 @@ def _read(method: object) -> dict[str, set[str]]:
 
 
 class _Reader(ast.NodeVisitor):
-    """Notes the uses of `self.<name>` in one method, statement by statement, so that local names can stand for it."""
+    """Notes the uses of `self.<name>` in one method, statement by statement."""
 
-    def __init__(self, self_name: str) -> None:
+    def __init__(self, self_name: str, variables: frozenset[str]) -> None:
         self.self_name = self_name
+        self.variables = variables
         self.found: dict[str, set[str]] = {}
         self.local: dict[str, frozenset[str]] = {}
 
@@ -106,7 +111,7 @@ class _Reader(ast.NodeVisitor):
                 self.found.setdefault(attribute, set()).add(use)
 
     def behind(self, node: ast.expr) -> frozenset[str]:
-        """The attributes of self that an expression is a function of, provided that it is one of nothing else."""
+        """The attributes of self that an expression is a function of, if it is one of nothing else."""
         if isinstance(node, ast.Attribute):
             if isinstance(node.value, ast.Name) and node.value.id == self.self_name:
                 return frozenset((node.attr,))
@@ -124,17 +129,25 @@ class _Reader(ast.NodeVisitor):
             behind = [self.behind(side) for side in sides]
             return frozenset().union(*behind) if behind and all(behind) else frozenset()
         if isinstance(node, ast.Call):
-            if isinstance(node.func, ast.Attribute):
-                owner = node.func.value
-                if isinstance(owner, ast.Name) and owner.id == self.self_name:
-                    return frozenset()
-                if not (isinstance(owner, ast.Name) and owner.id in _LIBRARIES):
-                    return self.behind(owner)
+            receiver = self.receiver(node)
+            if receiver is not None:
+                own = isinstance(receiver, ast.Name) and receiver.id == self.self_name
+                return frozenset() if own else self.behind(receiver)
             called = _called(node)
             if called in _MATMUL or called in _POSITIONS or not node.args or isinstance(node.func, ast.Name):
                 return frozenset()
             return self.behind(node.args[0]) if len(node.args) == 1 or called in _VIEWS else frozenset()
         return frozenset()
+
+    def receiver(self, call: ast.Call) -> ast.expr | None:
+        """The tensor whose method is called; None for a function, of a library say: F.linear, torch.cat."""
+        if not isinstance(call.func, ast.Attribute):
+            return None
+        start = call.func.value
+        while isinstance(start, ast.Attribute):
+            start = start.value
+        foreign = isinstance(start, ast.Name) and start.id not in self.variables
+        return None if foreign else call.func.value
 
     def visit_Assign(self, node: ast.Assign) -> None:
         self.visit(node.value)
@@ -160,10 +173,10 @@ class _Reader(ast.NodeVisitor):
 
     def iterate(self, target: ast.expr, source: ast.expr) -> None:
         """Bind what a loop takes from `self.list`, `enumerate(self.list)` or `zip(self.list, …)`."""
-        if isinstance(source, ast.Call) and isinstance(source.func, ast.Name) and isinstance(target, ast.Tuple):
-            if source.func.id == "enumerate" and len(target.elts) == 2 and source.args:
+        if isinstance(source, ast.Call) and isinstance(target, ast.Tuple):
+            if _called(source) == "enumerate" and len(target.elts) == 2 and source.args:
                 self.iterate(target.elts[1], source.args[0])
-            elif source.func.id == "zip" and len(target.elts) == len(source.args):
+            elif _called(source) == "zip" and len(target.elts) == len(source.args):
                 for one, origin in zip(target.elts, source.args, strict=True):
                     self.iterate(one, origin)
             return
@@ -196,49 +209,34 @@ class _Reader(ast.NodeVisitor):
         elif isinstance(op, (ast.Add, ast.Sub)):
             self.note(operand, "added")
 
-    def visit_Subscript(self, node: ast.Subscript) -> None:
-        self.generic_visit(node)
-        if isinstance(node.slice, (ast.Name, ast.Attribute, ast.Call)):
-            self.note(node.value, "indexed")
-
     def visit_Call(self, node: ast.Call) -> None:
         self.generic_visit(node)
         called = _called(node)
-        receiver = node.func.value if isinstance(node.func, ast.Attribute) else None
-        library = receiver is None or (isinstance(receiver, ast.Name) and receiver.id in _LIBRARIES)
-        if called in _POSITIONS and library:
+        receiver = self.receiver(node)
+        operands = [*node.args] if receiver is None else [receiver, *node.args]
+        if called in _POSITIONS and receiver is None:
             use, weight, bias = _POSITIONS[called]
             self.note(_argument(node, weight, "weight"), use)
             self.note(_argument(node, bias, "bias"), "norm" if use == "norm" else "bias")
         elif called in _MATMUL:
-            arguments = list(node.args)
-            if called in _BIAS_FIRST and library and arguments:
-                self.note(arguments.pop(0), "bias")
-            for argument in arguments:
-                self.note(argument, "matmul")
-            if not library:
-                self.note(receiver, "bias" if called in _BIAS_FIRST else "matmul")
+            for position, operand in enumerate(operands):
+                self.note(operand, "bias" if called in _BIAS_FIRST and position == 0 else "matmul")
         elif called in _JOINING:
-            for argument in node.args[:1]:
-                for item in argument.elts if isinstance(argument, (ast.List, ast.Tuple)) else [argument]:
+            for operand in operands[:1]:
+                for item in operand.elts if isinstance(operand, (ast.List, ast.Tuple)) else [operand]:
                     self.note(item, "joined")
         elif called in _EXPANDING:
-            self.note(receiver if not library else (node.args[0] if node.args else None), "expanded")
-        elif called in ("mul", "mul_", "multiply"):
-            for argument in (*node.args, *([receiver] if receiver is not None and not library else [])):
-                self.note(argument, "scaled")
-        elif called in ("add", "add_"):
-            for argument in (*node.args, *([receiver] if receiver is not None and not library else [])):
-                self.note(argument, "added")
-        elif called in ("index_select", "gather", "take"):
-            self.note(receiver if not library else (node.args[0] if node.args else None), "indexed")
+            self.note(next(iter(operands), None), "expanded")
+        elif called in ("mul", "mul_", "multiply", "add", "add_"):
+            for operand in operands:
+                self.note(operand, "scaled" if called.startswith("mul") else "added")
 
     def normalizes(self, node: ast.AST) -> bool:
-        """Whether the node divides by a norm or a deviation: rsqrt, var, x.pow(2).mean(...).pow(-0.5), …"""
+        """Whether the node belongs to dividing by a norm or a deviation: rsqrt, var, pow(-0.5)."""
         if isinstance(node, ast.Call):
             if _called(node) in _NORMALIZING:
                 return True
-            return _called(node) in ("pow", "power") and any(_number(argument) == -0.5 for argument in node.args)
+            return _called(node) in ("pow", "power") and any(_number(given) == -0.5 for given in node.args)
         return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow) and _number(node.right) == -0.5
 
 

@@ -19,6 +19,11 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(word.lower() for word in _WORD.findall(text) if not word[0].isdigit())
 
 
+def word_set(text: str) -> frozenset[str]:
+    """The words of a text with spaces, as a set."""
+    return frozenset(text.split())
+
+
 def among(known: frozenset[str], *texts: str) -> str:
     """The first word of the texts that is one of `known`, or an empty string."""
     for text in texts:
@@ -29,6 +34,6 @@ def among(known: frozenset[str], *texts: str) -> str:
 
 
 def last(text: str) -> str:
-    """The last word: the noun of an English name ("norm_mlp" is an MLP)."""
-    found = words(text)
+    """The last word, the noun of an English name ("norm_mlp" is an MLP); "parameter" is none."""
+    found = [word for word in words(text) if word not in ("parameter", "parameters", "param", "params")]
     return found[-1] if found else ""
