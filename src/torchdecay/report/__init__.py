@@ -1,5 +1,6 @@
 """Showing it: charts and one self-contained page."""
 
-from torchdecay.report.page import write
+from torchdecay.report.page import write, write_demo
+from torchdecay.report.picture import picture
 
-__all__ = ["write"]
+__all__ = ["picture", "write", "write_demo"]

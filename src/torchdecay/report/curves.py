@@ -60,12 +60,12 @@ def curve_chart(comparison: Comparison, curve: str) -> Chart | None:
     family = next((names for names in (_LOSSES, _SCORES) if curve in names), (curve,))
     relatives = [one for name in family for one in (drawn if name == curve else series_of(comparison, name))]
     values = [value for one in relatives for value in (*one.low, *one.high)]
-    log = curve in ("weight_norm", "gradient_norm") and spans_decades(values)
-    top = None if log else cut_at(values)
+    top = cut_at(values)
+    usual = [value for value in values if top is None or value <= top]
+    log = curve in ("weight_norm", "gradient_norm") and spans_decades(usual)
     floor = 0.0 if curve in _LOSSES or family is _SCORES else None
     chance = comparison.chance_loss if curve in _LOSSES else None
-    known = [value for value in values if top is None or value <= top] + ([chance] if chance is not None else [])
-    y_range = limits(known, floor=floor)
+    y_range = limits([*usual, *([chance] if chance is not None else [])], floor=floor)
     look = label_styles(comparison)
     same = coincident(drawn)
     title = title_of(comparison, curve)
@@ -74,7 +74,9 @@ def curve_chart(comparison: Comparison, curve: str) -> Chart | None:
         frame(axes, colors, x_label=comparison.step_name, log=log)
         last = max(one.steps[-1] for one in drawn)
         axes.set_xlim(-0.02 * last, 1.02 * last or 1)
-        if not log:
+        if log:
+            axes.set_ylim(0.8 * min(filter(math.isfinite, usual)), 1.25 * max(filter(math.isfinite, usual)))
+        else:
             axes.set_ylim(*y_range)
         if chance is not None:
             axes.axhline(chance, color=colors["muted"], linewidth=1, linestyle=(0, (2, 3)), zorder=2)
@@ -102,7 +104,18 @@ def curve_chart(comparison: Comparison, curve: str) -> Chart | None:
                 dot(axes, one.steps[-1], one.mean[-1], look[one.index], colors, gid=f"series-{one.index}-end")
             elif one.finite:
                 x, y = one.finite[-1]
-                plain_text(axes, x, y, "✕ diverged", colors["ink"], va="center", gid="halo")
+                # Far outside the axes a glyph would overflow the rasterizer.
+                y = min(max(y, axes.get_ylim()[0]), axes.get_ylim()[1])
+                plain_text(
+                    axes,
+                    x,
+                    y,
+                    "✕ diverged",
+                    colors["ink"],
+                    va="center",
+                    gid="halo",
+                    ha="right" if x > 0.7 * last else "left",
+                )
 
     return Chart(
         name=curve.replace("_", "-"),
@@ -183,7 +196,7 @@ def _caption(
     if curve.startswith(("test", "validation")):
         sentences += _turning(comparison, curve, drawn)
     for group in same:
-        sentences.append(f"{listing([one.label for one in group])} lie on each other.")
+        sentences.append(f"{listing([one.label for one in group], most=6)} lie on each other.")
     for one in drawn:
         if one.diverged:
             sentences.append(f"{one.label} diverged in {len(one.diverged)} of {counted(one.num_seeds, 'seed')}.")
@@ -210,8 +223,8 @@ def _turning(comparison: Comparison, curve: str, drawn: Sequence[Series]) -> lis
                     never.append(one.label)
                 else:
                     turned.append(f"{one.label} ({number(best)} at {comparison.step_name} {step:,.0f})")
-    sentences = [f"Best before the end: {listing(turned)}."] if turned else []
-    return [*sentences, *([f"Never better than at the start: {listing(never)}."] if never else [])]
+    sentences = [f"Best before the end: {listing(turned, most=6)}."] if turned else []
+    return [*sentences, *([f"Never better than at the start: {listing(never, most=6)}."] if never else [])]
 
 
 def _numbers(drawn: Sequence[Series], *, most: int = 11) -> tuple[tuple[str, ...], ...]:

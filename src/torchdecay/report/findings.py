@@ -34,10 +34,10 @@ def headline(comparison: Comparison) -> tuple[str, str]:
         top = max(better, key=lambda one: sign * (one.mean or 0.0))
         rest = [shown(one.label) for one in better if one is not top]
         sure = f"A larger difference than {seeds} explain by luck."
-        return _pair(comparison, top, what), f"{sure} Better too: {listing(rest)}." if rest else sure
+        return _pair(comparison, top, what), f"{sure} Better too: {listing(rest, most=4)}." if rest else sure
     if worse:
         return (
-            f"Decay did harm here: {what} ended worse with {listing(worse)}.",
+            f"Decay did harm here: {what} ended worse with {listing(worse, most=4)}.",
             f"By more than {seeds} explain by luck.",
         )
     if all(one.low is None for one in contrasts):

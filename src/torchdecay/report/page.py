@@ -7,15 +7,17 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from torchdecay.errors import need
+from torchdecay.errors import TaskError, listed, need
+from torchdecay.report.example import ExampleView, example_view
 from torchdecay.report.files import place
 from torchdecay.report.palette import DARK, LIGHT
 from torchdecay.report.svg import inline_svg, png_file, svg_file
 from torchdecay.report.view import View, view
 
 if TYPE_CHECKING:
+    from torchdecay.lab.example import WorkedExample
     from torchdecay.lab.results import Comparison
 
 _MARKERS = {
@@ -58,7 +60,46 @@ def write(comparison: Comparison, path: str | Path) -> Path:
     return place(path, {**made, "results.json": numbers, "index.html": page}, last="index.html")
 
 
-def render(views: Sequence[View], *, title: str, description: str, example: Any = None) -> str:
+def write_demo(example: WorkedExample, comparisons: Sequence[Comparison], folder: str | Path) -> Path:
+    """Write one page of the worked example and several comparisons, with figures and numbers beside it.
+
+    Args:
+        example: what `torchdecay.lab.worked_example()` made.
+        comparisons: at least one, of tasks with different names.
+        folder: gets index.html, figures/, example.json and a JSON per comparison, named after its task.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        TaskError: the folder can not be written, or two comparisons of one name.
+        MissingExtra: matplotlib or jinja2 is not installed.
+    """
+    views = [view(comparison) for comparison in comparisons]
+    names = [one.id for one in views]
+    if len(set(names)) != len(names) or "example" in names:
+        raise TaskError(
+            f"the page was given comparisons called {listed(names)}.",
+            "Their names become the names of files.",
+            "Give each task a name of its own.",
+        )
+    page = render(
+        views,
+        title="Weight decay, seen at work",
+        description="One step by hand, number by number; then real trainings, with decay and without.",
+        example=example_view(example),
+    )
+    numbers = {f"{one.id}.json": comparison.to_json() for one, comparison in zip(views, comparisons, strict=True)}
+    made = {
+        **_figures(views, "figures", prefixed=True),
+        **numbers,
+        "example.json": example.to_json(),
+        "index.html": page,
+    }
+    return place(Path(folder), made, last="index.html")
+
+
+def render(views: Sequence[View], *, title: str, description: str, example: ExampleView | None = None) -> str:
     """The HTML of a page: one comparison by itself, or the worked example and several."""
     jinja2, markupsafe = need("jinja2", "lab"), need("markupsafe", "lab")
     templates = files("torchdecay.report") / "templates"
@@ -93,9 +134,12 @@ def render(views: Sequence[View], *, title: str, description: str, example: Any 
     )
 
 
-def _links(views: Sequence[View], example: Any) -> list[dict[str, str]]:
+def _links(views: Sequence[View], example: ExampleView | None) -> list[dict[str, str]]:
     if example is not None:
-        return [{"id": "example", "text": "One step by hand"}, *({"id": one.id, "text": one.title} for one in views)]
+        return [
+            {"id": "example", "text": "One step by hand"},
+            *({"id": one.id, "text": one.name.capitalize()} for one in views),
+        ]
     (one,) = views
     tail = [("finals", "Final numbers")] if one.rows else []
     tail += [("plans", "Who decayed")] if one.plans else []

@@ -59,6 +59,7 @@ class View:
     """Everything of one comparison that a page says."""
 
     id: str
+    name: str
     title: str
     headline: str
     sure: str
@@ -90,6 +91,7 @@ def view(comparison: Comparison) -> View:
     said, sure = headline(comparison)
     return View(
         id=slug(comparison.task),
+        name=shown(comparison.task, most=30),
         title=shown(comparison.title or comparison.task),
         headline=said,
         sure=sure,

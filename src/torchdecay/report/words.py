@@ -69,6 +69,8 @@ def mean_and_spread(mean: float, spread: float | None) -> str:
     """
     if spread is None or not math.isfinite(spread) or not math.isfinite(mean):
         return number(mean)
+    if spread <= 1e-9 * abs(mean):
+        spread = 0.0
     if spread == 0 or max(abs(mean), spread) >= 1e5 or spread < 1e-6:
         return f"{number(mean)} ± {number(spread)}"
     digits = min(6, max(0, 1 - math.floor(math.log10(spread))))
@@ -76,8 +78,10 @@ def mean_and_spread(mean: float, spread: float | None) -> str:
     return "−" + text[1:] if text.startswith("-") else text
 
 
-def listing(parts: Sequence[str]) -> str:
-    """`a, b and c`."""
+def listing(parts: Sequence[str], *, most: int = 0) -> str:
+    """`a, b and c`; with `most`, the rest is only counted."""
+    if most and len(parts) > most:
+        return f"{', '.join(parts[:most])} and {len(parts) - most} more"
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1] if parts else ""
 
 

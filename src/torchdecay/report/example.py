@@ -1,0 +1,97 @@
+"""The worked example arranged for a page: each matrix with its name, its cells tinted by their value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torchdecay.lab.example import Update, WorkedExample
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number: as text, whether it is negative, and how strong its tint is, in percent."""
+
+    text: str
+    negative: bool
+    tint: int
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A matrix under its name, and the sign that joins it to the one before."""
+
+    name: str
+    rows: tuple[tuple[Cell, ...], ...]
+    sign: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One weight decay: two gradients side by side, then the sum that gives the new weights."""
+
+    id: str
+    heading: str
+    words: str
+    gradients: tuple[Matrix, ...]
+    sum: tuple[Matrix, ...]
+
+
+@dataclass(frozen=True)
+class ExampleView:
+    """The worked example as a page shows it."""
+
+    intro: str
+    start: tuple[Matrix, ...]
+    steps: tuple[Step, ...]
+
+
+def example_view(example: WorkedExample) -> ExampleView:
+    """Arrange the worked example for a page."""
+    loss = example.updates[0].loss if example.updates else 0.0
+    return ExampleView(
+        intro=f"Twenty weights w and three inputs x; the loss is sum(x @ w) = {loss:.4f}. One step of SGD with "
+        f"learning rate {example.lr:g} moves every weight by the learning rate times two gradients: that of the loss, "
+        "and that of the penalty. Both are taken with respect to the weights.",
+        start=_matrices(("", "w before the step", example.weights), ("", "x", example.inputs)),
+        steps=tuple(_step(example, update) for update in example.updates),
+    )
+
+
+def _step(example: WorkedExample, update: Update) -> Step:
+    wd, lr = update.weight_decay, f"{example.lr:g}"
+    start, end = ("", "w", example.weights), ("=", "w after the step", update.weights)
+    loss, loss_step = ("", "d(loss)/dw", update.loss_gradient), ("−", f"{lr} · d(loss)/dw", update.loss_step)
+    if wd == 0:
+        return Step(
+            id="example-0",
+            heading="Without decay",
+            words="Only the gradient of the loss moves the weights: each by the sum of a column of x, whatever its size.",
+            gradients=_matrices(loss),
+            sum=_matrices(start, loss_step, end),
+        )
+    return Step(
+        id=f"example-{wd:g}".replace(".", "-"),
+        heading=f"Weight decay {wd:g}",
+        words=f"The penalty is {wd:g}/2 · Σw² = {update.penalty:.4f}. Its gradient is {wd:g} · w: a pull toward zero "
+        "that grows with the weight.",
+        gradients=_matrices(loss, ("", f"d(penalty)/dw = {wd:g} · w", update.decay_term)),
+        sum=_matrices(start, loss_step, ("−", f"{lr} · d(penalty)/dw", update.decay_step), end),
+    )
+
+
+def _matrices(*named: tuple[str, str, Sequence[Sequence[float]]]) -> tuple[Matrix, ...]:
+    """Matrices whose cells are tinted on one common scale."""
+    largest = max(abs(value) for _, _, values in named for row in values for value in row) or 1.0
+    return tuple(
+        Matrix(name=name, rows=tuple(tuple(_cell(value, largest) for value in row) for row in values), sign=sign)
+        for sign, name, values in named
+    )
+
+
+def _cell(value: float, largest: float) -> Cell:
+    text = f"{value:.4f}"
+    text = text[1:] if text == "-0.0000" else text
+    return Cell(text=text.replace("-", "−"), negative=value < 0, tint=round(30 * abs(value) / largest))
