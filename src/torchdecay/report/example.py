@@ -68,7 +68,7 @@ def _step(example: WorkedExample, update: Update) -> Step:
         return Step(
             id="example-0",
             heading="Without decay",
-            words="Only the gradient of the loss moves the weights: each by the sum of a column of x, whatever its size.",
+            words="Only the gradient of the loss moves the weights: all of one row alike, large ones and small ones.",
             gradients=_matrices(loss),
             sum=_matrices(start, loss_step, end),
         )
