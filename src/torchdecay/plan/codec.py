@@ -13,6 +13,7 @@ import re
 import sys
 import types
 from collections.abc import Callable
+from numbers import Integral, Real
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from torchdecay.errors import LoadError, nearest, repr_quoted
@@ -63,6 +64,9 @@ def encode(value: Any, *, opaque: bool = False) -> Any:
 def _encode(value: Any, opaque: bool) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
+    if isinstance(value, Real):
+        # A number of numpy's: it equals the plain one that is read back.
+        return int(value) if isinstance(value, Integral) else float(value)
     # By identity: a user's own class may be called Linear too.
     known = _KNOWN.get(type(value).__name__) is type(value)
     if isinstance(value, enum.Enum) and known:

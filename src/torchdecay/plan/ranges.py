@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Any
 
 from torchdecay.errors import DecayError
@@ -19,21 +20,20 @@ def check_number(
     span = f"{'above' if open_minimum else 'at least'} {minimum:g}"
     span += f" and at most {maximum:g}" if maximum < math.inf else ""
     fix = f"Give a finite number, {span}."
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, Real):
         hint = ""
         if isinstance(value, str):
             try:
                 hint = f" Did you mean {float(value):g}, without quotes?"
             except ValueError:
                 hint = ""
-        raise DecayError(
-            f"{name} is {value!r}, of type {type(value).__name__}.", "It must be a number.", fix + hint
-        )
-    number = float(value)
+        raise DecayError(f"{name} is {value!r}, of type {type(value).__name__}.", "It must be a number.", fix + hint)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     if math.isnan(number) or math.isinf(number):
-        raise DecayError(
-            f"{name} is {number}.", "Weights would become NaN or infinite at the first step.", fix
-        )
+        raise DecayError(f"{name} is {number}.", "Weights would become NaN or infinite at the first step.", fix)
     below = number <= minimum if open_minimum else number < minimum
     if below or number > maximum:
         raise DecayError(f"{name} is {number:g}, outside its range.", fix=fix)
