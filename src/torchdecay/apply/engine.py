@@ -12,34 +12,18 @@ from functools import cached_property
 from operator import is_
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
-from torchdecay.apply import kernels
 from torchdecay.apply.bindings import Bindings, digest, mask_tensors, reference_tensors
 from torchdecay.apply.lowering import GroupLowering, Lowering
+from torchdecay.apply.passes import Passes
 from torchdecay.apply.peaks import peak_of
-from torchdecay.apply.thresholds import step_size
+from torchdecay.apply.work import Amount, Pull, Work
 from torchdecay.errors import ApplyError, listed
 from torchdecay.plan.decay import Decay, Scale, Site
-from torchdecay.plan.references import Bound, Initial, Reference, Tensors
+from torchdecay.plan.references import Average, Bound, Initial, Reference, Tensors
 from torchdecay.plan.regularizers import L2
-
-
-@dataclass
-class Pull:
-    """One decay over some parameters of one group, with the tensors that it reads."""
-
-    decay: Decay
-    names: list[str]
-    params: list[Tensor]
-    references: list[Tensor | None]
-    masks: list[Tensor | None]
-
-    def live(self) -> list[int]:
-        """Indices of the parameters that this step moves: those with a gradient that still ask for one."""
-        return [i for i, param in enumerate(self.params) if param.grad is not None and param.requires_grad]
 
 
 @dataclass
@@ -77,26 +61,6 @@ class GroupProgram:
         return next(needing, None)
 
 
-@dataclass
-class _Work:
-    """A pull with this step's numbers."""
-
-    pull: Pull
-    group: dict[str, Any]
-    amount: kernels.Amount
-    buckets: list[list[int]]
-
-
-@dataclass
-class _Loan:
-    """A gradient that stands in for the user's while the optimizer steps."""
-
-    param: Tensor
-    users: Tensor
-    lent: Tensor
-    version: int
-
-
 class Engine:
     """Carries out a lowering step by step."""
 
@@ -110,8 +74,7 @@ class Engine:
         self._members = [list(group["params"]) for group in optimizer.param_groups]
         self._frozen = [param for params in self._members for param in params if not param.requires_grad]
         self._digest: str | None = None
-        self._after: list[_Work] = []
-        self._loans: list[_Loan] = []
+        self._passes = Passes(optimizer, [pull for program in self.programs for pull in program.pulls])
         self._stepping: list[GroupProgram] = []
 
     def is_outdated(self) -> bool:
@@ -146,7 +109,7 @@ class Engine:
         self.reset()
         if _found_inf(self.optimizer):
             return
-        works: list[_Work] = []
+        works: list[Work] = []
         writes: list[tuple[GroupProgram, dict[str, Any], float]] = []
         stepping: list[GroupProgram] = []
         for program, group in zip(self.programs, self.optimizer.param_groups, strict=True):
@@ -164,40 +127,31 @@ class Engine:
                 self._check_native(program, group, value)
             for pull in program.pulls:
                 if (moves or pull.decay.site is Site.GRADIENT) and (live := pull.live()):
-                    works.append(_Work(pull, group, self.amount(program, pull.decay, group), _bucketed(pull, live)))
+                    amount = self.amount(program, pull.decay, group)
+                    works.append(Work(pull, group, live, amount, program.state.steps))
         for work in works:
             _refuse_sparse(work)
         for program, group, value in writes:
             group["weight_decay"] = program.written = value
         self._stepping = stepping
         if works:
-            # Entering no_grad costs as much as all the rest of a step that is native throughout.
-            self._pull_before(works)
+            self._passes.before(works)
 
     def after(self) -> None:
         """All that comes after the optimizer's update; `.grad` is the user's again."""
-        self.give_back()
-        if self._after:
-            self._pull_after(self._after)
+        self._passes.after()
         for program in self._stepping:
             program.state.steps += 1
-        self._after, self._stepping = [], []
+        self._stepping = []
 
     def reset(self) -> None:
         """Forget a step that was begun and never ended, because the optimizer raised."""
-        if self._loans:
-            # A gradient that was written to since is what the user made of it, by zeroing and accumulating, say.
-            self._loans = [loan for loan in self._loans if loan.lent._version == loan.version]
-            self.give_back()
-        self._after, self._stepping = [], []
+        self._passes.reset()
+        self._stepping = []
 
     def give_back(self) -> None:
         """Put the user's gradients back where the step was lent others."""
-        for loan in self._loans:
-            # Whoever replaced the gradient since, zero_grad in a hook say, has the last word.
-            if loan.param.grad is loan.lent:
-                loan.param.grad = loan.users
-        self._loans = []
+        self._passes.give_back()
 
     def check(self) -> list[float | None]:
         """What the groups need under `weight_decay`, None where there is nothing to own; changes nothing.
@@ -234,19 +188,28 @@ class Engine:
         return decay.coefficient_at(program.state.steps, ratio)
 
     def inherit(self, other: Engine) -> None:
-        """Take over counters, peaks and "initial" references from the engine that ran before."""
+        """Take over counters, peaks, controllers and kept references from the engine that ran before."""
         for mine, theirs in zip(self.programs, other.programs, strict=False):
             mine.state = theirs.state
+        self._passes.inherit(other._passes)
         self.load_references(other.initial_references())
+
+    def scalars(self) -> dict[str, Any]:
+        """What controllers and low-precision weights carry from step to step, as plain numbers."""
+        return self._passes.scalars()
+
+    def load_scalars(self, scalars: Mapping[str, Any]) -> None:
+        """Take over what `scalars` gave."""
+        self._passes.load(scalars)
 
     def initial_references(self) -> dict[str, Tensor]:
         """The "initial" references by parameter name; the tensors themselves, not copies."""
-        return self._references(Initial)
+        return self._references(Initial, Average)
 
     def digest(self) -> str:
         """SHA-256 of the references that only memory holds, or "": a file has a hash in the plan."""
         if self._digest is None:
-            held = self._references(Initial, Tensors, Bound)
+            held = self._references(Initial, Average, Tensors, Bound)
             self._digest = digest([held[name] for name in sorted(held)]) if held else ""
         return self._digest
 
@@ -285,7 +248,7 @@ class Engine:
         check_fraction(decay, coefficient, index, lr)
         return coefficient / lr
 
-    def amount(self, program: GroupProgram, decay: Decay, group: dict[str, Any]) -> kernels.Amount:
+    def amount(self, program: GroupProgram, decay: Decay, group: dict[str, Any]) -> Amount:
         """c_t·λ_t of a pull at the step that comes next.
 
         Raises:
@@ -299,8 +262,8 @@ class Engine:
             return coefficient
         lr = _lr_of(group, index, decay) if decay.scale is not Scale.ONE else 1.0
         peak = self._peak(program, decay, group) if decay.scale.needs_max_lr else None
-        amount: kernels.Amount = decay.scale.factor(lr, peak) * coefficient
-        if isinstance(decay.regularizer, L2) and not decay.proximal:
+        amount: Amount = decay.scale.factor(lr, peak) * coefficient
+        if isinstance(decay.regularizer, L2) and not decay.proximal and decay.controller is None:
             check_fraction(decay, amount, index, lr)
         return amount
 
@@ -322,51 +285,6 @@ class Engine:
         # Not before the first step, because a scheduler may be made after attach.
         if program.state.max_lr is None and (decay := program.needs_peak) is not None:
             program.state.max_lr = peak_of(decay, group, program.lowering.index, self.scheduler)
-
-    @torch.no_grad()
-    def _pull_before(self, works: Sequence[_Work]) -> None:
-        for work in works:
-            if work.pull.decay.site is Site.GRADIENT:
-                self._lend(work)
-            elif work.pull.decay.site is Site.BEFORE:
-                _explicit(work)
-            else:
-                self._after.append(work)
-
-    @torch.no_grad()
-    def _pull_after(self, works: Sequence[_Work]) -> None:
-        for work in works:
-            if work.pull.decay.proximal:
-                self._proximal(work)
-            else:
-                _explicit(work)
-
-    def _lend(self, work: _Work) -> None:
-        pull, amount = work.pull, work.amount
-        if work.group.get("maximize", False):
-            amount = -amount
-        scale = getattr(self.optimizer, "grad_scale", None)
-        if scale is not None:
-            # A fused kernel divides by the scale after this, so the pull must be scaled like the gradient.
-            amount = amount * scale
-        for bucket in work.buckets:
-            params, references, masks = _picked(pull, bucket)
-            users = [_grad(param) for param in params]
-            sums = kernels.coupled(users, params, pull.decay.regularizer, amount, references)
-            for param, old, new, mask in zip(params, users, sums, masks, strict=True):
-                lent = new if mask is None else torch.where(mask, new, old)
-                if lent.stride() != param.stride():
-                    # Fused kernels on a CPU read a gradient as if it lay in memory like its weight.
-                    lent = torch.empty_like(param).copy_(lent)
-                param.grad = lent
-                self._loans.append(_Loan(param, old, lent, lent._version))
-
-    def _proximal(self, work: _Work) -> None:
-        for bucket in work.buckets:
-            params, references, masks = _picked(work.pull, bucket)
-            taus = [work.amount * step_size(self.optimizer, work.group, param) for param in params]
-            with kernels.masked(params, masks):
-                kernels.proximal_(params, work.pull.decay.regularizer, taus, references)
 
 
 def check_fraction(decay: Decay, amount: Any, index: int, lr: Any) -> None:
@@ -397,6 +315,9 @@ def _lr_of(group: dict[str, Any], index: int, decay: Decay) -> Any:
             "This optimizer finds its own step size.",
             "Use td.per_step(fraction) or td.coupled(wd), or give the optimizer a learning rate.",
         )
+    if group.get("fused") and isinstance(lr, Tensor) and lr.device.type == "cpu":
+        # Fused kernels on a CPU read it in double precision, the others keep its own.
+        return lr.item()
     return lr
 
 
@@ -437,35 +358,10 @@ def _with_lacking(lowering: Lowering, programs: Sequence[GroupProgram]) -> Lower
     return replace(lowering, rows=rows)
 
 
-def _explicit(work: _Work) -> None:
-    for bucket in work.buckets:
-        params, references, masks = _picked(work.pull, bucket)
-        with kernels.masked(params, masks):
-            kernels.explicit_(params, work.pull.decay.regularizer, work.amount, references)
-
-
-def _bucketed(pull: Pull, live: Sequence[int]) -> list[list[int]]:
-    return [[live[i] for i in bucket] for bucket in kernels.buckets(pull.params[i] for i in live)]
-
-
-def _picked(pull: Pull, bucket: Sequence[int]) -> tuple[list[Tensor], list[Tensor | None], list[Tensor | None]]:
-    return (
-        [pull.params[i] for i in bucket],
-        [pull.references[i] for i in bucket],
-        [pull.masks[i] for i in bucket],
-    )
-
-
-def _grad(param: Tensor) -> Tensor:
-    grad = param.grad
-    assert grad is not None
-    return grad
-
-
-def _refuse_sparse(work: _Work) -> None:
+def _refuse_sparse(work: Work) -> None:
     if work.pull.decay.site is not Site.GRADIENT:
         return
-    sparse = [work.pull.names[i] for bucket in work.buckets for i in bucket if _grad(work.pull.params[i]).is_sparse]
+    sparse = [name for name, grad in zip(work.names, work.grads, strict=True) if grad.is_sparse]
     if sparse:
         raise ApplyError(
             f"{work.pull.decay!r} can't be added to the sparse gradient of {listed(sparse)}.",

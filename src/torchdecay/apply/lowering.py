@@ -228,7 +228,7 @@ def _lower_group(
                 route = "hook"
                 by_hook = _by_hook(optimizer, group, index, known, decay)
                 hooked.append((param, name, by_hook))
-                exact, why = _hook_terms(optimizer, group, by_hook, obstacle)
+                exact, why = _hook_terms(optimizer, group, param, by_hook, obstacle)
         rows.append(LoweringRow(name=name, group=index, decay=decay, route=route, exact=exact, why=why))
     every_step = written is not None and (
         written.schedule != Constant()
@@ -313,8 +313,10 @@ def _by_hook(optimizer: Optimizer, group: Mapping[str, Any], index: int, known: 
     return decay.replace(site=known.site, scale=scale)
 
 
-def _hook_terms(optimizer: Optimizer, group: Mapping[str, Any], decay: Decay, obstacle: str) -> tuple[bool, str]:
-    if decay.proximal and not isinstance(decay.regularizer, L2) and not is_matched(optimizer, group):
+def _hook_terms(
+    optimizer: Optimizer, group: Mapping[str, Any], param: Tensor, decay: Decay, obstacle: str
+) -> tuple[bool, str]:
+    if decay.proximal and not isinstance(decay.regularizer, L2) and not is_matched(optimizer, group, param):
         return False, (
             f"{obstacle}; the threshold is not matched to {type(optimizer).__name__}, "
             "so training ends at another optimum than that of loss + penalty"

@@ -14,10 +14,12 @@ from torchdecay.apply.native import native_of
 _ADAM_FAMILY = (optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam)
 
 
-def is_matched(optimizer: Optimizer, group: Mapping[str, Any]) -> bool:
+def is_matched(optimizer: Optimizer, group: Mapping[str, Any], param: Tensor) -> bool:
     """Whether `step_size` makes the optimum of L + λR a fixed point of this optimizer with a proximal step."""
-    known = native_of(optimizer, group) is not None
-    return known and isinstance(optimizer, (optim.SGD, *_ADAM_FAMILY))
+    if native_of(optimizer, group) is None:
+        return False
+    # Adam scales the two parts of a complex weight apart, so that no step size is that of its modulus.
+    return isinstance(optimizer, optim.SGD) or (isinstance(optimizer, _ADAM_FAMILY) and not param.is_complex())
 
 
 def step_size(optimizer: Optimizer, group: Mapping[str, Any], param: Tensor) -> float | Tensor:
@@ -28,7 +30,7 @@ def step_size(optimizer: Optimizer, group: Mapping[str, Any], param: Tensor) -> 
 
     Elsewhere 1, and `is_matched` says no. To be called after the step, when the state is the step's own.
     """
-    if not is_matched(optimizer, group):
+    if not is_matched(optimizer, group, param):
         return 1.0
     if isinstance(optimizer, optim.SGD):
         momentum, dampening = group["momentum"], group["dampening"]

@@ -1,0 +1,569 @@
+"""Traps of optimizer hooks. Each check passes with `td.attach` and fails with the hook that people first write."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn, optim
+
+import torchdecay as td
+
+WD = 0.3
+
+
+def ours(optimizer, model, decay):
+    return td.attach(optimizer, td.plan(model, decay, rules=td.policies.torch), model=model, via="hook")
+
+
+def naive(optimizer, model, decay):
+    """Decay in a pre-step hook, as it is first written."""
+
+    def hook(optimizer, args, kwargs):
+        for group in optimizer.param_groups:
+            for param in group["params"]:
+                if param.grad is None:
+                    continue
+                with torch.no_grad():
+                    if decay.site is td.Site.GRADIENT:
+                        param.grad.add_(param, alpha=decay.coefficient)
+                    elif decay.scale is td.Scale.LR:
+                        param.mul_(1 - group["lr"] * decay.coefficient)
+                    else:
+                        param.mul_(1 - decay.coefficient)
+
+    return optimizer.register_step_pre_hook(hook)
+
+
+def model_and_data():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2)).double()
+    return model, torch.randn(8, 4, dtype=torch.float64)
+
+
+def weights(model):
+    return [param.detach().clone() for param in model.parameters()]
+
+
+def same(left, right):
+    return all(torch.equal(a, b) for a, b in zip(left, right, strict=True))
+
+
+def backward(model, x):
+    loss = model(x).square().mean()
+    loss.backward()
+    return loss
+
+
+def train_with_closure(model, optimizer, x, *, keyword):
+    def closure():
+        optimizer.zero_grad()
+        return backward(model, x)
+
+    for _ in range(3):
+        optimizer.step(closure=closure) if keyword else optimizer.step(closure)
+    return weights(model)
+
+
+def a_positional_closure_is_evaluated_before_the_decay(carry_out):
+    model, x = model_and_data()
+    expected = train_with_closure(model, optim.SGD(model.parameters(), lr=0.1, weight_decay=WD), x, keyword=False)
+    model, x = model_and_data()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    carry_out(optimizer, model, td.coupled(WD))
+    assert same(train_with_closure(model, optimizer, x, keyword=False), expected)
+
+
+def a_keyword_closure_is_evaluated_before_the_decay(carry_out):
+    model, x = model_and_data()
+    expected = train_with_closure(model, optim.AdamW(model.parameters(), lr=0.1, weight_decay=WD), x, keyword=True)
+    model, x = model_and_data()
+    optimizer = optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.0)
+    carry_out(optimizer, model, td.decoupled(WD))
+    assert same(train_with_closure(model, optimizer, x, keyword=True), expected)
+
+
+def the_gradient_is_the_users_again_after_the_step(carry_out):
+    model, x = model_and_data()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    carry_out(optimizer, model, td.coupled(WD))
+    backward(model, x)
+    objects = [param.grad for param in model.parameters()]
+    bits = [grad.clone() for grad in objects]
+    optimizer.step()
+    assert all(param.grad is grad for param, grad in zip(model.parameters(), objects, strict=True))
+    assert same(objects, bits)
+
+
+def gradients_that_accumulate_over_steps_do_not_gather_decay(carry_out):
+    def run(model, x, optimizer):
+        for _ in range(3):
+            backward(model, x)  # no zero_grad: each step sees the sum so far
+            optimizer.step()
+        return weights(model)
+
+    model, x = model_and_data()
+    expected = run(model, x, optim.SGD(model.parameters(), lr=0.1, weight_decay=WD))
+    model, x = model_and_data()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    carry_out(optimizer, model, td.coupled(WD))
+    assert same(run(model, x, optimizer), expected)
+
+
+def scaled(cls, options, carry_out, decay, *, spoil=False, steps=3):
+    """Train in float32 under a GradScaler; `spoil` makes the last step's gradient infinite."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2))
+    x = torch.randn(8, 4)
+    optimizer = cls(model.parameters(), lr=0.1, fused=True, **options)
+    carried = carry_out(optimizer, model, decay) if decay is not None else None
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    before = weights(model)
+    for step in range(steps):
+        optimizer.zero_grad()
+        scaler.scale(model(x).square().mean()).backward()
+        if spoil and step == steps - 1:
+            model[0].weight.grad[0, 0] = torch.inf
+        before = weights(model)
+        scaler.step(optimizer)
+        scaler.update()
+    return before, weights(model), carried
+
+
+def a_step_that_a_fused_optimizer_skips_does_not_decay(carry_out):
+    for cls in (optim.AdamW, optim.SGD):
+        off = {"weight_decay": 0.0}
+        before, after, _ = scaled(cls, off, carry_out, td.decoupled(WD), spoil=True)
+        assert same(before, after)
+
+
+def scaled_gradients_get_the_scaled_coupled_term(carry_out):
+    # Powers of two scale without rounding, so a kernel that unscales gives native's bits.
+    for cls in (optim.SGD, optim.Adam):
+        _, expected, _ = scaled(cls, {"weight_decay": WD}, None, None)
+        _, found, _ = scaled(cls, {}, carry_out, td.coupled(WD))
+        assert same(expected, found)
+
+
+class Doubled(optim.SGD):
+    """A step that calls its parent's: the hooks of both fire."""
+
+    def step(self, closure=None):
+        return super().step(closure)
+
+
+def a_step_that_calls_its_parents_step_decays_once(carry_out):
+    model, _ = model_and_data()
+    optimizer = Doubled(model.parameters(), lr=0.1)
+    carry_out(optimizer, model, td.decoupled(WD))
+    before = weights(model)
+    for param in model.parameters():
+        param.grad = torch.zeros_like(param)
+    optimizer.step()
+    assert same(weights(model), [w * (1 - 0.1 * WD) for w in before])
+
+
+def maximize_keeps_the_coupled_term_shrinking(carry_out):
+    def run(model, x, optimizer):
+        for _ in range(3):
+            optimizer.zero_grad()
+            backward(model, x)
+            optimizer.step()
+        return weights(model)
+
+    model, x = model_and_data()
+    expected = run(model, x, optim.Adam(model.parameters(), lr=0.1, weight_decay=WD, maximize=True))
+    model, x = model_and_data()
+    optimizer = optim.Adam(model.parameters(), lr=0.1, maximize=True)
+    carry_out(optimizer, model, td.coupled(WD))
+    assert same(run(model, x, optimizer), expected)
+
+
+def a_parameter_that_is_frozen_later_stays(carry_out):
+    model, x = model_and_data()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    carry_out(optimizer, model, td.decoupled(WD))
+    backward(model, x)
+    model[0].weight.requires_grad_(False)
+    model[0].weight.grad.zero_()  # the stale gradient that freezing leaves behind
+    before = model[0].weight.clone()
+    optimizer.step()
+    assert torch.equal(model[0].weight, before)
+
+
+def a_step_at_learning_rate_0_moves_nothing(carry_out):
+    model, x = model_and_data()
+    optimizer = optim.SGD(model.parameters(), lr=0.0)
+    carry_out(optimizer, model, td.per_step(WD))
+    before = weights(model)
+    backward(model, x)
+    optimizer.step()
+    assert same(weights(model), before)
+
+
+TRAPS = [
+    a_positional_closure_is_evaluated_before_the_decay,
+    a_keyword_closure_is_evaluated_before_the_decay,
+    the_gradient_is_the_users_again_after_the_step,
+    gradients_that_accumulate_over_steps_do_not_gather_decay,
+    a_step_that_a_fused_optimizer_skips_does_not_decay,
+    scaled_gradients_get_the_scaled_coupled_term,
+    a_step_that_calls_its_parents_step_decays_once,
+    maximize_keeps_the_coupled_term_shrinking,
+    a_parameter_that_is_frozen_later_stays,
+    a_step_at_learning_rate_0_moves_nothing,
+]
+
+
+@pytest.mark.parametrize("trap", TRAPS, ids=lambda trap: trap.__name__)
+def test_attach_avoids_the_trap(trap):
+    trap(ours)
+
+
+@pytest.mark.parametrize("trap", TRAPS, ids=lambda trap: trap.__name__)
+def test_the_naive_hook_falls_into_the_trap(trap):
+    """The seeded fault: were a check blind, the naive hook would pass it."""
+    with pytest.raises(AssertionError):
+        trap(naive)
+
+
+def test_a_skipped_step_does_not_count():
+    """Schedules follow steps really taken."""
+    for cls in (optim.AdamW, optim.SGD):
+        decay = td.decoupled(WD, schedule=td.schedules.linear(0.0, 1.0, 10))
+        _, _, handle = scaled(cls, {"weight_decay": 0.0}, ours, decay, spoil=True, steps=3)
+        assert handle.optimizer.state_dict()["torchdecay"]["groups"][0]["steps"] == 2
+
+
+def test_unscaled_gradients_are_not_scaled_again():
+    """After scaler.unscale_, fused optimizers get no grad_scale, and the coupled term is added as it is."""
+
+    def run(decay, **options):
+        torch.manual_seed(0)
+        model = nn.Linear(4, 2)
+        x = torch.randn(8, 4)
+        optimizer = optim.SGD(model.parameters(), lr=0.1, fused=True, **options)
+        if decay:
+            ours(optimizer, model, decay)
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+        for _ in range(2):
+            optimizer.zero_grad()
+            scaler.scale(model(x).square().mean()).backward()
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+            scaler.step(optimizer)
+            scaler.update()
+        return weights(model)
+
+    assert same(run(None, weight_decay=WD), run(td.coupled(WD)))
+
+
+def test_fused_kernels_get_gradients_that_lie_like_their_weights():
+    """A fused CPU kernel misreads a transposed gradient; what attach lends it is laid out right."""
+    torch.manual_seed(0)
+    start, gradient = torch.randn(3, 5), torch.randn(5, 3).t()
+
+    def run(grad, **options):
+        weight = nn.Parameter(start.clone())
+        model = nn.ParameterDict({"weight": weight})
+        optimizer = optim.Adam([weight], lr=0.1, **options)
+        ours(optimizer, model, td.coupled(WD))
+        weight.grad = grad
+        optimizer.step()
+        assert weight.grad is grad
+        return weight.detach()
+
+    right = run(gradient.contiguous(), fused=True)
+    assert torch.equal(run(gradient, fused=True), right)
+    # The seeded fault: torch alone, given the transposed gradient.
+    weight = nn.Parameter(start.clone())
+    weight.grad = gradient + WD * start
+    weight.grad = weight.grad.t().contiguous().t()
+    assert not weight.grad.is_contiguous()
+    optim.Adam([weight], lr=0.1, fused=True).step()
+    assert not torch.allclose(weight.detach(), right, atol=1e-3)
+
+
+def test_a_step_that_raises_gives_the_gradients_back_and_the_next_one_is_right():
+    """An optimizer that fails in the middle leaves no decay in `.grad`, and the guard against re-entry opens."""
+
+    class Failing(optim.SGD):
+        fail = False
+
+        def step(self, closure=None):
+            if self.fail:
+                raise RuntimeError("out of memory")
+            return super().step(closure)
+
+    model, x = model_and_data()
+    twin = copy.deepcopy(model)
+    optimizer = Failing(model.parameters(), lr=0.1)
+    ours(optimizer, model, td.coupled(WD))
+    backward(model, x)
+    mine = [param.grad for param in model.parameters()]
+    optimizer.fail = True
+    with pytest.raises(RuntimeError, match="out of memory"):
+        optimizer.step()
+    optimizer.fail = False
+    optimizer.step()
+    assert all(param.grad is grad for param, grad in zip(model.parameters(), mine, strict=True))
+    other = optim.SGD(twin.parameters(), lr=0.1, weight_decay=WD)
+    backward(twin, x)
+    other.step()
+    assert same(weights(model), weights(twin))
+
+
+@pytest.mark.parametrize("set_to_none", [True, False])
+def test_after_a_step_that_raised_new_gradients_are_not_replaced_by_old_ones(set_to_none):
+    """zero_grad(set_to_none=False) accumulates into the gradient that was lent: it is the user's from then on."""
+
+    class FailsOnce(optim.SGD):
+        failed = False
+
+        def step(self, closure=None):
+            if not self.failed:
+                self.failed = True
+                raise RuntimeError
+            return super().step(closure)
+
+    model, x = model_and_data()
+    twin = copy.deepcopy(model)
+    optimizer = FailsOnce(model.parameters(), lr=0.1)
+    ours(optimizer, model, td.coupled(WD))
+    backward(model, x)
+    with pytest.raises(RuntimeError):
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=set_to_none)
+    backward(model, x * 2)
+    optimizer.step()
+    other = optim.SGD(twin.parameters(), lr=0.1, weight_decay=WD)
+    backward(twin, x * 2)
+    other.step()
+    assert same(weights(model), weights(twin))
+
+
+def test_a_closure_that_raises_changes_nothing_and_the_next_step_is_right():
+    """The decay waits for the closure, so a closure that fails leaves weights and counters alone."""
+    model, _ = model_and_data()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    handle = ours(optimizer, model, td.decoupled(WD))
+    before = weights(model)
+
+    def failing():
+        raise ValueError("bad batch")
+
+    with pytest.raises(ValueError, match="bad batch"):
+        optimizer.step(failing)
+    assert same(weights(model), before)
+    for param in model.parameters():
+        param.grad = torch.zeros_like(param)
+    optimizer.step()
+    assert same(weights(model), [w * (1 - 0.1 * WD) for w in before])
+    assert optimizer.state_dict()["torchdecay"]["groups"][0]["steps"] == 1
+    assert handle.plan["0.weight"].decay == td.decoupled(WD)
+
+
+class Twice(optim.SGD):
+    """Evaluates the closure, climbs, and evaluates it again, as sharpness-aware optimizers do."""
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        with torch.enable_grad():
+            closure()
+        with torch.enable_grad():
+            loss = closure()
+        for group in self.param_groups:
+            for param in group["params"]:
+                param.sub_(param.grad, alpha=group["lr"])
+        return loss
+
+
+def test_a_second_evaluation_of_the_closure_is_refused_by_hook():
+    """Each evaluation would have to see the same function; the gradient is given back before the error."""
+    model, x = model_and_data()
+    optimizer = Twice(model.parameters(), lr=0.1)
+    ours(optimizer, model, td.coupled(WD))
+    seen = []
+
+    def closure():
+        if not seen:
+            optimizer.zero_grad()
+            backward(model, x)
+            seen.append([param.grad for param in model.parameters()])
+        return None
+
+    with pytest.raises(td.ApplyError, match=r"more than once a step[\s\S]*penalized"):
+        optimizer.step(closure)
+    assert all(param.grad is grad for param, grad in zip(model.parameters(), seen[0], strict=True))
+
+
+def test_a_second_evaluation_of_the_closure_is_fine_for_penalties():
+    """A penalty is part of the function, so every evaluation sees it."""
+    model, x = model_and_data()
+    twin = copy.deepcopy(model)
+
+    def run(model, penalty, optimizer):
+        def closure():
+            optimizer.zero_grad()
+            loss = model(x).square().mean() + penalty()
+            loss.backward()
+            return loss
+
+        for _ in range(3):
+            optimizer.step(closure)
+        return weights(model)
+
+    optimizer = Twice(model.parameters(), lr=0.1)
+    handle = ours(optimizer, model, td.penalized(WD))
+    found = run(model, handle.penalty, optimizer)
+    expected = run(twin, lambda: td.penalty(twin, l2=WD / 2), Twice(twin.parameters(), lr=0.1))
+    assert same(found, expected)
+
+
+def test_lbfgs_takes_penalties_only():
+    """LBFGS evaluates its closure many times a step: hooks are refused with the way out, and that way works."""
+    model, x = model_and_data()
+    optimizer = optim.LBFGS(model.parameters(), lr=0.5)
+    with pytest.raises(td.ApplyError, match=r"LBFGS[\s\S]*td\.penalized"):
+        ours(optimizer, model, td.coupled(WD))
+    assert not optimizer._optimizer_step_pre_hooks
+    handle = ours(optimizer, model, td.penalized(WD))
+
+    def closure():
+        optimizer.zero_grad()
+        loss = model(x).square().mean() + handle.penalty(model)
+        loss.backward()
+        return loss
+
+    first = optimizer.step(closure)
+    for _ in range(5):
+        last = optimizer.step(closure)
+    assert last < first
+
+
+def test_parameters_without_a_gradient_are_left_alone():
+    """What the optimizer does not step, the decay does not touch."""
+    model, x = model_and_data()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    ours(optimizer, model, td.decoupled(WD))
+    model[0](x).sum().backward()
+    before = model[2].weight.clone()
+    optimizer.step()
+    assert torch.equal(model[2].weight, before)
+
+
+def test_a_stale_gradient_decays_as_the_optimizer_itself_would():
+    """A gradient that was not zeroed is stepped by torch, decay included; so it is by hook."""
+
+    def run(model, x, optimizer):
+        backward(model, x)
+        optimizer.step()
+        optimizer.step()
+        return weights(model)
+
+    model, x = model_and_data()
+    expected = run(model, x, optim.SGD(model.parameters(), lr=0.1, weight_decay=WD))
+    model, x = model_and_data()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    ours(optimizer, model, td.coupled(WD))
+    assert same(run(model, x, optimizer), expected)
+
+
+@pytest.mark.parametrize("decay", [td.coupled(WD), td.decoupled(WD), td.l1(WD)], ids=repr)
+def test_empty_tensors_and_groups_are_carried_along(decay):
+    """A parameter of no elements is legal in torch; an empty group too."""
+    model = nn.ParameterDict({"empty": nn.Parameter(torch.empty(0, 3)), "full": nn.Parameter(torch.ones(2, 3))})
+    optimizer = optim.Adam([{"params": list(model.values())}, {"params": []}], lr=0.1)
+    ours(optimizer, model, decay)
+    for param in model.values():
+        param.grad = torch.zeros_like(param)
+    optimizer.step()
+    assert model["full"].max() < 1
+
+
+@pytest.mark.parametrize("cls", [optim.SGD, optim.Adam, optim.AdamW], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("implementation", [{"foreach": False}, {"foreach": True}, {"fused": True}], ids=str)
+def test_a_learning_rate_that_is_a_tensor_gives_the_optimizers_own_bits(cls, implementation):
+    """SGD, Adam and AdamW take a 0-d tensor as learning rate."""
+    if cls is not optim.SGD and implementation == {"foreach": True}:
+        pytest.skip("torch refuses a tensor lr with foreach unless capturable")
+
+    def run(optimizer, model, x):
+        for _ in range(3):
+            optimizer.zero_grad()
+            backward(model, x)
+            optimizer.step()
+        return weights(model)
+
+    model, x = model_and_data()
+    expected = run(cls(model.parameters(), lr=torch.tensor(0.1), weight_decay=WD, **implementation), model, x)
+    model, x = model_and_data()
+    optimizer = cls(model.parameters(), lr=torch.tensor(0.1), weight_decay=0.0, **implementation)
+    ours(optimizer, model, td.native(WD))
+    assert same(run(optimizer, model, x), expected)
+
+
+@pytest.mark.parametrize(
+    "decay",
+    [td.independent(WD), td.per_step(WD), td.toward("initial", WD), td.l1(WD), td.elastic_net(l1=WD, l2=WD)],
+    ids=repr,
+)
+def test_every_form_runs_with_a_learning_rate_that_is_a_tensor(decay):
+    """A 0-d learning rate gives what a float gives."""
+
+    def run(lr):
+        model, x = model_and_data()
+        optimizer = optim.SGD(model.parameters(), lr=lr)
+        ours(optimizer, model, decay)
+        for _ in range(3):
+            optimizer.zero_grad()
+            backward(model, x)
+            optimizer.step()
+        return weights(model)
+
+    # float64, because a float32 0.1 is another number than Python's.
+    for one, other in zip(run(0.1), run(torch.tensor(0.1, dtype=torch.float64)), strict=True):
+        # A tensor amount goes through another kernel, which may round once more.
+        assert torch.allclose(one, other, rtol=1e-15, atol=1e-17)
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128], ids=str)
+@pytest.mark.parametrize("cls", [optim.SGD, optim.AdamW, optim.Adam], ids=lambda cls: cls.__name__)
+def test_complex_parameters_decay_as_natively(cls, dtype):
+    """Torch treats a complex weight as a pair of reals; the hook gives the same bits."""
+
+    def run(optimizer, param):
+        for step in range(3):
+            param.grad = torch.full_like(param, complex(step, -1))
+            optimizer.step()
+        return param.detach()
+
+    start = torch.randn(3, 4, dtype=dtype)
+    param = nn.Parameter(start.clone())
+    expected = run(cls([param], lr=0.1, weight_decay=WD), param)
+    param = nn.Parameter(start.clone())
+    optimizer = cls([param], lr=0.1, weight_decay=0.0)
+    ours(optimizer, nn.ParameterDict({"weight": param}), td.native(WD))
+    assert torch.equal(run(optimizer, param), expected)
+
+
+@pytest.mark.parametrize(
+    "decay", [td.decoupled(WD), td.coupled(WD), td.toward("initial", WD), td.l1(WD), td.penalized(WD)], ids=repr
+)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.complex64], ids=str)
+def test_every_site_runs_in_low_precision_and_in_complex(decay, dtype):
+    """Shrinks that are large enough to survive rounding shrink; nothing becomes NaN."""
+    param = nn.Parameter(torch.full((3, 4), 2.0).to(dtype))
+    model = nn.ParameterDict({"weight": param})
+    plan = td.plan(model, decay, rules=td.policies.torch)
+    # At the default eps, AdamW itself divides 0 by 0 in float16.
+    for cls, options in ((optim.SGD, {}), (optim.AdamW, {"eps": 1e-3})):
+        optimizer = cls([param], lr=0.1, weight_decay=0.0, **options)
+        with td.attach(optimizer, plan, model=model, via="hook") as handle:
+            for _ in range(3):
+                optimizer.zero_grad()
+                (param.abs().sum() * 0 + handle.penalty(model)).backward()
+                optimizer.step()
+    assert param.isfinite().all()
+    assert (param.abs().max() < 2.0) is not (decay.reference is not None)
