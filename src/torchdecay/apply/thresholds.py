@@ -26,9 +26,10 @@ def step_size(optimizer: Optimizer, group: Mapping[str, Any], param: Tensor) -> 
     r"""The s for which the optimizer's settled update is lr·s·g: what a gradient g that stays moves a weight by.
 
     $$s = 1 \text{ (SGD)}, \quad \frac{1 - \text{dampening}}{1 - \text{momentum}} \text{ (momentum)}, \quad
-    \frac{1}{\sqrt{\hat v} + \epsilon} \text{ elementwise (Adam, AdamW, NAdam, RAdam)}$$
+    \frac{1}{\sqrt{\hat v} + \epsilon} \text{ elementwise (Adam, AdamW)}$$
 
-    Elsewhere 1, and `is_matched` says no. To be called after the step, when the state is the step's own.
+    NAdam and RAdam as Adam, times what their momentum schedule and their rectification are at this step. Elsewhere
+    1, and `is_matched` says no. To be called after the step, when the state is the step's own.
     """
     if not is_matched(optimizer, group, param):
         return 1.0
@@ -39,6 +40,32 @@ def step_size(optimizer: Optimizer, group: Mapping[str, Any], param: Tensor) -> 
         return 1 + momentum * settled if group["nesterov"] else settled
     state = optimizer.state[param]
     second = state["max_exp_avg_sq"] if group.get("amsgrad") else state["exp_avg_sq"]
-    correction = 1 - group["betas"][1] ** float(state["step"])
-    denominator: Tensor = second.sqrt().div_(math.sqrt(correction)).add_(group["eps"])
-    return denominator.reciprocal_()
+    step, eps = float(state["step"]), group["eps"]
+    correction = 1 - group["betas"][1] ** step
+    root: Tensor = second.sqrt()
+    if isinstance(optimizer, optim.RAdam):
+        rectification = _rectification(group["betas"][1], step, correction)
+        if rectification is None:
+            return 1.0
+        # RAdam adds eps before it corrects the bias, the others after.
+        return root.add_(eps).reciprocal_().mul_(math.sqrt(correction) * rectification)
+    size = root.div_(math.sqrt(correction)).add_(eps).reciprocal_()
+    return size.mul_(_nesterov(group, float(state["mu_product"]), step)) if isinstance(optimizer, optim.NAdam) else size
+
+
+def _rectification(beta2: float, step: float, correction: float) -> float | None:
+    """RAdam's factor at this step; None while it steps without a denominator."""
+    limit = 2 / (1 - beta2) - 1
+    rho = limit - 2 * step * beta2**step / correction
+    if rho <= 5:
+        return None
+    return math.sqrt((rho - 4) * (rho - 2) * limit / ((limit - 4) * (limit - 2) * rho))
+
+
+def _nesterov(group: Mapping[str, Any], product: float, step: float) -> float:
+    """NAdam's weight of a gradient that stays: its own part and its part through momentum."""
+    beta1, decay = group["betas"][0], group["momentum_decay"]
+    mu, following = (beta1 * (1 - 0.5 * 0.96 ** (t * decay)) for t in (step, step + 1))
+    own: float = (1 - mu) / (1 - product)
+    through: float = following * (1 - beta1**step) / (1 - product * following)
+    return own + through
