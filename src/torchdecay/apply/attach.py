@@ -354,6 +354,7 @@ class Handle:
             "plan": self.plan.to_json(opaque=True),
             "groups": [{"steps": p.state.steps, "max_lr": p.state.max_lr} for p in self._engine.programs],
             "references": self._engine.digest(),
+            "scalars": self._engine.scalars(),
         }
 
     def _check_load(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
@@ -396,6 +397,7 @@ class Handle:
         if saved is not None:
             for program, group in zip(self._engine.programs, saved["groups"], strict=False):
                 program.state = GroupState(steps=group["steps"], max_lr=group["max_lr"])
+            self._engine.load_scalars(saved["scalars"])
             if self._on_load == "checkpoint":
                 self.update(self.plan.with_coefficients_of(Plan.from_json(saved["plan"], callables="describe")))
                 return

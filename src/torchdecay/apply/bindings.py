@@ -13,6 +13,7 @@ from torch import Tensor
 from torchdecay.errors import ApplyError, LoadError, need, repr_quoted
 from torchdecay.plan.names import canonical_keys
 from torchdecay.plan.references import (
+    Average,
     Bound,
     BoundMask,
     File,
@@ -38,7 +39,7 @@ def reference_tensors(
     """
     if reference is None:
         return [None] * len(params)
-    if isinstance(reference, Initial):
+    if isinstance(reference, (Initial, Average)):
         return [param.detach().clone() for param in params]
     source = _source(reference, bind)
     found: list[Tensor | None] = []

@@ -20,6 +20,7 @@ from torchdecay.apply.native import native_of
 from torchdecay.apply.work import Amount, Pull, Work
 from torchdecay.errors import ApplyError
 from torchdecay.plan import adaptive
+from torchdecay.plan.decay import Decay
 from torchdecay.plan.regularizers import Deviation, Huber, Regularizer, SquaredNorm
 
 Scalars = dict[str, dict[str, float]]
@@ -250,13 +251,8 @@ def constrained_step_(param: Tensor, regularizer: Regularizer, mu: Tensor) -> No
 
 
 def runtime_of(controller: adaptive.Controller, optimizer: Optimizer, pulls: Sequence[Pull]) -> Runtime:
-    """The runtime of a controller for the pulls that have it.
-
-    Raises:
-        ApplyError: this optimizer does not have what the controller reads.
-    """
+    """The runtime of a controller for the pulls that have it."""
     if isinstance(controller, adaptive.Stable):
-        _require_stable(optimizer, pulls)
         return _Stable(optimizer, pulls)
     if isinstance(controller, adaptive.GradientNormRatio):
         return _GradientNormRatio(optimizer, pulls, controller.beta)
@@ -270,15 +266,19 @@ def runtime_of(controller: adaptive.Controller, optimizer: Optimizer, pulls: Seq
         return _Projection(optimizer, pulls)
     if isinstance(controller, adaptive.BySpectrum):
         return _BySpectrum(optimizer, pulls, controller)
-    raise ApplyError(f"{controller!r} has no runtime.", fix="Use one of td.forms.")
+    raise TypeError(f"{controller!r} is no controller")
 
 
-def _require_stable(optimizer: Optimizer, pulls: Sequence[Pull]) -> None:
-    group: Any = optimizer.param_groups[0]
+def check_controller(optimizer: Optimizer, group: Mapping[str, Any], decay: Decay) -> None:
+    """Refuse an optimizer that does not have what the decay's controller reads.
+
+    Raises:
+        ApplyError: naming the decay, the optimizer and what would do.
+    """
     fits = isinstance(optimizer, (optim.SGD, optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam))
-    if not fits or native_of(optimizer, group) is None:
+    if isinstance(decay.controller, adaptive.Stable) and not (fits and native_of(optimizer, group)):
         raise ApplyError(
-            f"{pulls[0].decay!r} can't run on {type(optimizer).__name__}.",
+            f"{decay!r} can't run on {type(optimizer).__name__}.",
             "It needs the second moments of the Adam family, or SGD's momentum.",
             "Use td.decoupled(wd), or one of these optimizers.",
         )

@@ -22,9 +22,7 @@ def penalty_of(
     weights = _linear_terms(regularizer)
     if weights is not None:
         l1, l2 = weights
-        return sum_penalty(
-            params, l1=coefficient * l1, l2=coefficient * l2 / 2, references=references, masks=masks
-        )
+        return sum_penalty(params, l1=coefficient * l1, l2=coefficient * l2 / 2, references=references, masks=masks)
     total = torch.zeros(())
     for param, reference, mask in zip(params, references, masks, strict=True):
         offset = param if reference is None else param - reference

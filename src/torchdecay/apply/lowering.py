@@ -9,13 +9,15 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.optim import LBFGS, SGD, Optimizer
 
+from torchdecay.apply.controllers import check_controller
+from torchdecay.apply.moments import reads_update_sign
 from torchdecay.apply.native import SWITCH, Native, native_of
+from torchdecay.apply.rounding import is_low
 from torchdecay.apply.thresholds import is_matched
 from torchdecay.errors import ApplyError, listed, nearest
 from torchdecay.plan.census import parameters_by_name
 from torchdecay.plan.decay import Decay, Scale, Site
 from torchdecay.plan.plan import Plan
-from torchdecay.plan.regularizers import L2
 from torchdecay.plan.schedules import Constant
 
 Via = Literal["auto", "hook"]
@@ -220,6 +222,7 @@ def _lower_group(
                 "Use td.penalized(wd) and add handle.penalty(model) to the loss inside the closure.",
             )
         else:
+            check_controller(optimizer, group, decay)
             obstacle = _obstacle(optimizer, group, known, decay, uniform, via)
             if obstacle is None:
                 route, written = "native", decay
@@ -275,6 +278,8 @@ def _obstacle(
         return None
     if known is None:
         return f"what weight_decay means in {type(optimizer).__name__} is not known"
+    if decay.site is Site.BEFORE and any(is_low(param) for param in group["params"]):
+        return "low-precision weights: the optimizer's own decay would be rounded away"
     if decay.site is not known.site and not known.switchable:
         means = "coupled" if known.site is Site.GRADIENT else "decoupled"
         return f"{type(optimizer).__name__}'s own weight_decay is {means}"
@@ -316,9 +321,15 @@ def _by_hook(optimizer: Optimizer, group: Mapping[str, Any], index: int, known: 
 def _hook_terms(
     optimizer: Optimizer, group: Mapping[str, Any], param: Tensor, decay: Decay, obstacle: str
 ) -> tuple[bool, str]:
-    if decay.proximal and not isinstance(decay.regularizer, L2) and not is_matched(optimizer, group, param):
+    why = obstacle
+    if decay.site is not Site.GRADIENT and is_low(param):
+        why += "; what is too small for the dtype is owed, then applied with stochastic rounding"
+    if decay.gate is not None:
+        read = reads_update_sign(optimizer, group)
+        why += "; u's sign is read from state and gradient" if read else "; u is measured against a copy of the weights"
+    if not decay.regularizer.smooth and decay.proximal and not is_matched(optimizer, group, param):
         return False, (
-            f"{obstacle}; the threshold is not matched to {type(optimizer).__name__}, "
+            f"{why}; the threshold is not matched to {type(optimizer).__name__}, "
             "so training ends at another optimum than that of loss + penalty"
         )
-    return True, obstacle
+    return not (decay.site is not Site.GRADIENT and is_low(param)), why

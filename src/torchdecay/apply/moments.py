@@ -39,7 +39,7 @@ def update_direction(optimizer: Optimizer, group: Mapping[str, Any], param: Tens
     """
     state = optimizer.state.get(param, {})
     grad = gradient_seen(optimizer, group, param)
-    rule = _lion if _is_lion(optimizer, group) else _DIRECTIONS[type_of(optimizer)]
+    rule: Callable[..., Direction] = _lion if _is_lion(optimizer, group) else _DIRECTIONS[type_of(optimizer)]
     return rule(group, state, grad)
 
 
@@ -67,10 +67,10 @@ def mean_second_moment(optimizer: Optimizer) -> Tensor:
             if param.grad is None:
                 continue
             state = optimizer.state.get(param, {})
-            squares = gradient_seen(optimizer, group, param).float().square().sum() * (1 - beta2)
+            squares = _wide(gradient_seen(optimizer, group, param)).square().sum() * (1 - beta2)
             before = state.get("exp_avg_sq")
             if before is not None:
-                squares = squares + beta2 * before.float().sum()
+                squares = squares + beta2 * _wide(before).sum()
             corrected = squares / (1 - beta2 ** (float(state.get("step", 0)) + 1))
             total = corrected if total is None else total + corrected.to(total.device)
             count += param.numel()
@@ -78,12 +78,18 @@ def mean_second_moment(optimizer: Optimizer) -> Tensor:
     return total / count
 
 
+def _wide(tensor: Tensor) -> Tensor:
+    """At least float32, in which sums of half-precision numbers are taken."""
+    return tensor.float() if tensor.dtype.itemsize < 4 else tensor
+
+
 def _gradient(group: Mapping[str, Any], state: Mapping[str, Any], grad: Tensor) -> Direction:
     return Direction(lambda g: g, (grad,))
 
 
 def _sgd(group: Mapping[str, Any], state: Mapping[str, Any], grad: Tensor) -> Direction:
-    momentum, fresh, nesterov = group["momentum"], 1 - group["dampening"], group["nesterov"]
+    momentum: float = group["momentum"]
+    fresh, nesterov = 1 - float(group["dampening"]), bool(group["nesterov"])
     buffer = state.get("momentum_buffer")
     if not momentum or buffer is None:
         # A first step, whose buffer is the gradient itself: with Nesterov the same signs again.
@@ -111,10 +117,11 @@ def _lion(group: Mapping[str, Any], state: Mapping[str, Any], grad: Tensor) -> D
 
 
 def _rmsprop(group: Mapping[str, Any], state: Mapping[str, Any], grad: Tensor) -> Direction:
-    momentum, buffer = group["momentum"], state.get("momentum_buffer")
+    momentum: float = group["momentum"]
+    buffer = state.get("momentum_buffer")
     if not momentum or buffer is None:
         return _gradient(group, state, grad)
-    alpha, eps, centered = group["alpha"], group["eps"], group["centered"]
+    alpha, eps, centered = float(group["alpha"]), float(group["eps"]), bool(group["centered"])
     averages = (state["grad_avg"],) if centered else ()
 
     def direction(g: Tensor, b: Tensor, square: Tensor, *average: Tensor) -> Tensor:

@@ -235,7 +235,7 @@ def _tensors_of(source: Any) -> list[Tensor]:
                 "It takes a module, tensors, (name, tensor) pairs, or a mapping of names to tensors.",
                 "Write td.penalty(model, l2=0.001) or td.penalty(model.parameters(), l2=0.001).",
             )
-        if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+        if isinstance(tensor, nn.UninitializedParameter):
             raise PlanError(
                 f"the parameter {label} is not initialized yet.",
                 "A lazy module has no weights before its first batch.",

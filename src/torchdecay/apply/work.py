@@ -75,7 +75,7 @@ class Work:
 
     @property
     def amounts(self) -> list[Amount]:
-        """amount · multiplier for each live parameter."""
+        """Amount · multiplier for each live parameter."""
         if self.multipliers is None:
             return [self.amount] * len(self.live)
         return [self.amount * multiplier for multiplier in self.multipliers]

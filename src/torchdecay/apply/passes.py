@@ -1,0 +1,289 @@
+"""Works carried out on tensors: before the update, and after it.
+
+Everything that changes a weight or lends a gradient is here; what has to be done, and how hard, the engine has
+decided and checked by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from torchdecay.apply import kernels
+from torchdecay.apply.controllers import Runtime, constrained_step_, runtime_of
+from torchdecay.apply.moments import reads_update_sign, update_direction
+from torchdecay.apply.rounding import Debts, is_low, pay_
+from torchdecay.apply.thresholds import step_size
+from torchdecay.apply.work import Amount, Pull, Work, grad_of
+from torchdecay.plan.adaptive import Cautious, Controller, Multiplier
+from torchdecay.plan.decay import Site
+from torchdecay.plan.references import Average
+from torchdecay.plan.regularizers import L2
+
+
+@dataclass
+class _Loan:
+    """A gradient that stands in for the user's while the optimizer steps."""
+
+    param: Tensor
+    users: Tensor
+    lent: Tensor
+    version: int
+
+
+@dataclass(frozen=True)
+class _One:
+    """One parameter of a work, with what its pull reads."""
+
+    name: str
+    param: Tensor
+    reference: Tensor | None
+    mask: Tensor | None
+    amount: Amount
+
+
+class Passes:
+    """Carries out the works of one step, and keeps what controllers and low-precision weights need between steps."""
+
+    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull]) -> None:
+        self.optimizer = optimizer
+        self.debts = Debts()
+        by_controller: dict[Controller, list[Pull]] = {}
+        for pull in pulls:
+            if pull.decay.controller is not None:
+                by_controller.setdefault(pull.decay.controller, []).append(pull)
+        self.runtimes: dict[Controller, Runtime] = {
+            controller: runtime_of(controller, optimizer, served) for controller, served in by_controller.items()
+        }
+        self._later: list[Work] = []
+        self._followed: list[Work] = []
+        self._snapshots: dict[int, Tensor] = {}
+        self._loans: list[_Loan] = []
+
+    @torch.no_grad()
+    def before(self, works: Sequence[Work]) -> None:
+        """All that comes before the optimizer's update."""
+        for controller, runtime in self.runtimes.items():
+            runtime.before([work for work in works if work.pull.decay.controller == controller])
+        for work in works:
+            decay = work.pull.decay
+            if isinstance(decay.reference, Average):
+                self._followed.append(work)
+            if decay.site is Site.GRADIENT:
+                self._lend(work)
+            elif decay.site is Site.AFTER:
+                self._later.append(work)
+            elif decay.gate is None:
+                self._pull(work)
+            elif reads_update_sign(self.optimizer, work.group):
+                self._pull_cautiously(work, decay.gate)
+            else:
+                self._snapshots |= {id(param): param.detach().clone() for param in work.params}
+                self._later.append(work)
+
+    def after(self) -> None:
+        """All that comes after the optimizer's update; `.grad` is the user's again."""
+        self.give_back()
+        if self._later or self._followed:
+            # Entering no_grad costs as much as all the rest of a step that is native throughout.
+            self._finish()
+        self._later, self._followed = [], []
+
+    def reset(self) -> None:
+        """Forget a step that was begun and never ended, because the optimizer raised."""
+        if self._loans:
+            # A gradient that was written to since is what the user made of it, by zeroing and accumulating, say.
+            self._loans = [loan for loan in self._loans if loan.lent._version == loan.version]
+            self.give_back()
+        self._later, self._followed, self._snapshots = [], [], {}
+
+    def give_back(self) -> None:
+        """Put the user's gradients back where the step was lent others."""
+        for loan in self._loans:
+            # Whoever replaced the gradient since, zero_grad in a hook say, has the last word.
+            if loan.param.grad is loan.lent:
+                loan.param.grad = loan.users
+        self._loans = []
+
+    def scalars(self) -> dict[str, Any]:
+        """What has to survive a checkpoint, as plain numbers by parameter name."""
+        controllers = [runtime.scalars() for runtime in self.runtimes.values()]
+        return {"controllers": controllers, "owed": dict(self.debts.owed), "units": dict(self.debts.units)}
+
+    def load(self, scalars: Mapping[str, Any]) -> None:
+        """Take over what `scalars` gave."""
+        for runtime, saved in zip(self.runtimes.values(), scalars["controllers"], strict=True):
+            if saved:
+                runtime.load(saved)
+        self.debts.owed, self.debts.units = dict(scalars["owed"]), dict(scalars["units"])
+
+    def inherit(self, other: Passes) -> None:
+        """Take over what the same controllers, and the same weights, carried before."""
+        for controller, runtime in self.runtimes.items():
+            if controller in other.runtimes and (kept := other.runtimes[controller].scalars()):
+                runtime.load(kept)
+        self.debts = other.debts
+
+    @torch.no_grad()
+    def _finish(self) -> None:
+        for controller, runtime in self.runtimes.items():
+            runtime.after([work for work in self._later if work.pull.decay.controller == controller])
+        for work in self._later:
+            decay = work.pull.decay
+            if decay.gate is not None:
+                self._pull_cautiously(work, decay.gate)
+            elif isinstance(decay.controller, Multiplier):
+                self._constrain(work)
+            elif decay.proximal:
+                self._step_proximally(work)
+            else:
+                self._pull(work)
+        for work in self._followed:
+            reference = work.pull.decay.reference
+            assert isinstance(reference, Average)
+            for param, average in zip(work.params, work.references, strict=True):
+                if average is not None:
+                    average.lerp_(param.detach().to(average.dtype), 1 - reference.beta)
+
+    def _lend(self, work: Work) -> None:
+        scale = getattr(self.optimizer, "grad_scale", None)
+        # A fused kernel divides by the scale after this, so the pull must be scaled like the gradient.
+        sign = (-1.0 if work.group.get("maximize", False) else 1.0) * (1.0 if scale is None else float(scale))
+        for ones in _buckets(work):
+            amounts = [one.amount * sign for one in ones]
+            users = [grad_of(one.param) for one in ones]
+            params, references = [one.param for one in ones], [one.reference for one in ones]
+            sums = kernels.coupled(users, params, work.pull.decay.regularizer, amounts, references)
+            for one, old, new in zip(ones, users, sums, strict=True):
+                lent = new if one.mask is None else torch.where(one.mask, new, old)
+                if lent.stride() != one.param.stride():
+                    # Fused kernels on a CPU read a gradient as if it lay in memory like its weight.
+                    lent = torch.empty_like(one.param).copy_(lent)
+                one.param.grad = lent
+                self._loans.append(_Loan(one.param, old, lent, lent._version))
+
+    def _pull(self, work: Work) -> None:
+        """θ ← θ − c·λ·∇R(θ − ref)."""
+        regularizer = work.pull.decay.regularizer
+        for ones in _buckets(work):
+            if is_low(ones[0].param):
+                for one in ones:
+                    exact = isinstance(regularizer, L2)
+                    amount = self.debts.shrink(one.name, float(one.amount)) if exact else one.amount
+
+                    def pull_(p: Tensor, ref: Tensor | None, amount: Amount = amount) -> None:
+                        kernels.explicit_([p], regularizer, [amount], [ref])
+
+                    _pay(one, work.steps, amount, pull_)
+            else:
+                with kernels.masked([one.param for one in ones], [one.mask for one in ones]):
+                    kernels.explicit_(
+                        [one.param for one in ones],
+                        regularizer,
+                        [one.amount for one in ones],
+                        [one.reference for one in ones],
+                    )
+
+    def _pull_cautiously(self, work: Work, gate: Cautious) -> None:
+        """θ ← θ − c·λ·1[u⊙θ ≥ 0]⊙θ, with u's signs from state, or from a snapshot when the update is over."""
+        spare = gate.zero_update == "spare"
+        for ones in _buckets(work):
+            for one in ones:
+                amount = self.debts.shrink(one.name, float(one.amount)) if is_low(one.param) else one.amount
+                old = self._snapshots.pop(id(one.param), None)
+                if old is not None:
+                    _pull_back_(one, old, amount, spare=spare, step=work.steps)
+                    continue
+                direction = update_direction(self.optimizer, work.group, one.param)
+
+                def pull_(p: Tensor, ref: Tensor | None, amount: Amount = amount, direction: Any = direction) -> None:
+                    kernels.cautious_(p, amount, direction.of, direction.tensors, spare_zeros=spare)
+
+                if is_low(one.param):
+                    _pay(one, work.steps, amount, pull_)
+                else:
+                    with kernels.masked([one.param], [one.mask]):
+                        pull_(one.param, None)
+
+    def _step_proximally(self, work: Work) -> None:
+        """θ ← prox of c·λ·s·R, s being 1 where R is smooth."""
+        regularizer = work.pull.decay.regularizer
+        for ones in _buckets(work):
+            sizes = [1.0 if regularizer.smooth else step_size(self.optimizer, work.group, one.param) for one in ones]
+            if is_low(ones[0].param):
+                for one, size in zip(ones, sizes, strict=True):
+                    unit = 1.0 if regularizer.smooth else self.debts.unit(one.name, one.param, size)
+                    tau = self.debts.add(one.name, float(one.amount), unit) * size
+
+                    def step_(p: Tensor, ref: Tensor | None, tau: Amount = tau) -> None:
+                        kernels.proximal_([p], regularizer, [tau], [ref])
+
+                    _pay(one, work.steps, tau, step_)
+            else:
+                taus = [one.amount * size for one, size in zip(ones, sizes, strict=True)]
+                params = [one.param for one in ones]
+                with kernels.masked(params, [one.mask for one in ones]):
+                    kernels.proximal_(params, regularizer, taus, [one.reference for one in ones])
+
+    def _constrain(self, work: Work) -> None:
+        assert work.multipliers is not None
+        regularizer = work.pull.decay.regularizer
+        for ones, multipliers in zip(_buckets(work), _split(work, work.multipliers), strict=True):
+            for one, mu in zip(ones, multipliers, strict=True):
+                assert isinstance(mu, Tensor)
+
+                def step_(p: Tensor, ref: Tensor | None, mu: Tensor = mu) -> None:
+                    constrained_step_(p, regularizer, mu)
+
+                if is_low(one.param):
+                    _pay(one, work.steps, mu, step_)
+                else:
+                    step_(one.param, None)
+
+
+def _buckets(work: Work) -> list[list[_One]]:
+    """The work's parameters, by device, dtype and tensor type."""
+    ones = [
+        _One(*parts) for parts in zip(work.names, work.params, work.references, work.masks, work.amounts, strict=True)
+    ]
+    return [[ones[i] for i in bucket] for bucket in kernels.buckets(work.params)]
+
+
+def _split(work: Work, values: Sequence[Amount]) -> list[list[Amount]]:
+    return [[values[i] for i in bucket] for bucket in kernels.buckets(work.params)]
+
+
+def _pay(one: _One, step: int, amount: Amount, kernel: Callable[[Tensor, Tensor | None], None]) -> None:
+    """Pay a low-precision parameter's debt, if any is due."""
+    if not isinstance(amount, Tensor) and amount == 0:
+        return
+    reference = None if one.reference is None else one.reference.float()
+
+    def masked_(p: Tensor) -> None:
+        with kernels.masked([p], [one.mask]):
+            kernel(p, reference)
+
+    pay_(one.param, one.name, step, masked_)
+
+
+def _pull_back_(one: _One, old: Tensor, amount: Amount, *, spare: bool, step: int) -> None:
+    """θ ← θ − amount·1[u⊙old ≥ 0]⊙old, the update u = old − θ being over."""
+    if not isinstance(amount, Tensor) and amount == 0:
+        return
+    update = old - one.param
+
+    def pull_(p: Tensor, ref: Tensor | None) -> None:
+        agreement = update * old
+        mask = (agreement > 0) if spare else (agreement >= 0)
+        p.sub_(mask * old * amount)
+
+    if is_low(one.param):
+        _pay(one, step, amount, pull_)
+    else:
+        with kernels.masked([one.param], [one.mask]):
+            pull_(one.param, None)

@@ -1,0 +1,88 @@
+"""Low precision: a shrink that bf16 or fp16 would round away is owed, and paid with stochastic rounding.
+
+A bf16 weight times 1 − 1e-3 rounds back to itself, at every step, forever. So the shrink is kept as one number per
+tensor until it is large enough to be seen, and then applied to a float32 copy that is rounded up or down at random,
+in proportion to the distance: right on average, and never lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+LOW_PRECISION = (torch.bfloat16, torch.float16)
+DUE = 2.0**-8
+"""A relative displacement of this size is applied: half a unit in bf16's last place."""
+
+
+def is_low(tensor: Tensor) -> bool:
+    """Whether weights of this dtype lose small displacements."""
+    return tensor.dtype in LOW_PRECISION
+
+
+def generator_for(name: str, step: int, device: torch.device) -> torch.Generator:
+    """A generator seeded by parameter and step, so that a resumed run and a replica round alike."""
+    seed = int.from_bytes(hashlib.sha256(f"{name}:{step}".encode()).digest()[:8], "big") >> 1
+    return torch.Generator(device=device).manual_seed(seed)
+
+
+def stochastic_round(exact: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+    """Round float32 to bf16 or fp16, up with the probability that makes it right on average."""
+    size = exact.abs()
+    bits = exact.to(dtype).view(torch.int16)
+    # Neighbors in size are neighbors as integers, the sign bit apart; begin at the one that is not larger.
+    bits = bits - (bits.view(dtype).float().abs() > size).to(torch.int16)
+    low, high = bits.view(dtype).float().abs(), (bits + 1).view(dtype).float().abs()
+    chance = (size - low) / (high - low)
+    drawn = torch.rand(exact.shape, generator=generator, device=exact.device)
+    rounded = (bits + (drawn < chance).to(torch.int16)).view(dtype)
+    return torch.where(torch.isfinite(exact), rounded, exact.to(dtype))
+
+
+class Debts:
+    """What each low-precision tensor still owes: one number by parameter name.
+
+    `units` holds what a displacement is measured against where it is not a fraction of each weight: the typical size
+    of the tensor's weights, as it was when it last paid.
+    """
+
+    def __init__(self) -> None:
+        self.owed: dict[str, float] = {}
+        self.units: dict[str, float] = {}
+
+    def shrink(self, name: str, fraction: float) -> float:
+        """Add a fraction to the debt as a log-shrink; the fraction that is due now, 0 while it is too small."""
+        if fraction >= 1:
+            self.owed[name] = 0.0
+            return fraction
+        owed = self.owed.get(name, 0.0) + math.log1p(-fraction)
+        due = abs(owed) >= DUE
+        self.owed[name] = 0.0 if due else owed
+        return -math.expm1(owed) if due else 0.0
+
+    def add(self, name: str, amount: float, unit: float) -> float:
+        """Add an amount to the debt; all of it once it reaches `DUE` units, 0 before."""
+        owed = self.owed.get(name, 0.0) + amount
+        due = owed >= DUE * unit
+        self.owed[name] = 0.0 if due else owed
+        if due:
+            self.units.pop(name, None)
+        return owed if due else 0.0
+
+    def unit(self, name: str, param: Tensor, size: float | Tensor) -> float:
+        """The weights' root mean square, over the mean size of a step."""
+        if name not in self.units:
+            typical = float(param.detach().float().square().mean().sqrt())
+            self.units[name] = typical / float(torch.as_tensor(size).float().mean())
+        return self.units[name]
+
+
+def pay_(param: Tensor, name: str, step: int, kernel: Callable[[Tensor], None]) -> None:
+    """Run an in-place kernel on a float32 copy of a low-precision tensor and round the result at random."""
+    exact = param.detach().float()
+    kernel(exact)
+    param.copy_(stochastic_round(exact, param.dtype, generator_for(name, step, param.device)))
