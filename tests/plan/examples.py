@@ -211,7 +211,7 @@ schedules = st.recursive(
         st.builds(InverseTime, positive),
         st.just(FollowLr()),
         st.dictionaries(st.integers(0, 10_000), numbers, min_size=1, max_size=4).map(td.schedules.piecewise),
-        st.just(Custom(math.cosh)),
+        st.just(Custom(math.atan)),
     ),
     lambda inner: st.builds(Warmup, counts, inner),
     max_leaves=3,

@@ -10,6 +10,7 @@ import enum
 import functools
 import importlib
 import re
+import reprlib
 import sys
 import types
 from collections.abc import Callable
@@ -151,7 +152,7 @@ def _checked(cls: Any, fields: dict[str, Any]) -> dict[str, Any]:
                 f"{cls.__name__} has no field {repr_quoted(name)} in a plan file.", _EDITED, nearest(name, hints)
             )
         if not _fits(item, hints[name]):
-            raise LoadError(f"{name} of {cls.__name__} in a plan file cannot be {item!r}.", _EDITED)
+            raise LoadError(f"{name} of {cls.__name__} in a plan file cannot be {reprlib.repr(item)}.", _EDITED)
     return fields
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 ROLES = (
@@ -56,11 +57,10 @@ class Parameter:
 
     @property
     def name(self) -> str:
+        """The name that the plan uses: the first one."""
         return self.names[0]
 
     @property
     def num_elements(self) -> int:
-        count = 1
-        for size in self.shape:
-            count *= size
-        return count
+        """How many numbers the parameter holds."""
+        return math.prod(self.shape)

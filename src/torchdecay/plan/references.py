@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from torchdecay.errors import DecayError
 from torchdecay.plan.codec import value_type
-from torchdecay.plan.ranges import check_count, check_number
+from torchdecay.plan.ranges import check_count, check_number, shown
 
 _FILE_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
@@ -42,7 +43,7 @@ class Average(Reference):
         check_number(self.beta, "average beta", maximum=1.0)
 
     def __repr__(self) -> str:
-        return f"average({self.beta:g})"
+        return f"average({shown(self.beta)})"
 
 
 @value_type
@@ -96,7 +97,7 @@ def as_reference(value: Any) -> Reference:
         path = Path(value)
         if not path.is_file():
             raise DecayError(
-                f'the reference file "{path}" does not exist.',
+                f'the reference file "{path}" {"is a folder" if path.is_dir() else "does not exist"}.',
                 fix='Give the path of a safetensors or torch file of tensors, "initial", or a name to bind.',
             )
         return File(str(path), file_sha256(path))
@@ -104,10 +105,10 @@ def as_reference(value: Any) -> Reference:
         return Initial()
     if isinstance(value, str) and value:
         return Bound(value)
-    if isinstance(value, Mapping) and all(isinstance(item, Tensor) for item in value.values()):
+    if isinstance(value, Mapping) and value and all(isinstance(item, Tensor) for item in value.values()):
         return Tensors(value)
     raise DecayError(
-        f"the reference is {value!r}, of type {type(value).__name__}.",
+        f"the reference is {reprlib.repr(value)}, of type {type(value).__name__}.",
         "A pull needs to know where it leads.",
         'Give "initial", the path of a file of tensors, a state dict, or a name to bind at attach.',
     )
@@ -134,7 +135,6 @@ class SpareRows(Mask):
     rows: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rows", tuple(self.rows))
         if not self.rows:
             raise DecayError("spare_rows got no row.", fix="Write td.spare_rows(0).")
         for row in self.rows:
@@ -180,6 +180,6 @@ def as_mask(value: Any) -> Mask | None:
     if isinstance(value, str) and value:
         return BoundMask(value)
     raise DecayError(
-        f"the mask is {value!r}, of type {type(value).__name__}.",
+        f"the mask is {reprlib.repr(value)}, of type {type(value).__name__}.",
         fix='Give td.spare_rows(0, ...), or a name such as "keep" and attach(..., bind={"keep": tensors}).',
     )

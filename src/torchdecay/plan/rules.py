@@ -9,7 +9,7 @@ from typing import Any
 from torchdecay.errors import PlanError
 from torchdecay.plan.decay import Decay
 from torchdecay.plan.forms import as_decay
-from torchdecay.plan.ranges import check_number
+from torchdecay.plan.ranges import check_number, shown
 from torchdecay.plan.selectors import Selector, as_selector
 
 
@@ -28,7 +28,7 @@ class Times:
     multiplier: float
 
     def __repr__(self) -> str:
-        return f"times({self.multiplier:g})"
+        return f"times({shown(self.multiplier)})"
 
 
 DEFAULT = Default()

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from torchdecay.errors import PlanError, listed, nearest, repr_quoted
 from torchdecay.plan.parameters import KINDS, ROLES, Parameter
-from torchdecay.plan.ranges import check_number
+from torchdecay.plan.ranges import check_number, shown
 
 
 class Selector:
@@ -235,7 +235,7 @@ class ScaleInvariant(Selector):
         return parameter.role == "weight" and parameter.radial is not None and parameter.radial < self.tolerance
 
     def why(self, parameter: Parameter) -> str:
-        return f"scale-invariant: |⟨w, g⟩|/(‖w‖‖g‖) = {parameter.radial:.1e} < {self.tolerance:g}"
+        return f"scale-invariant: |⟨w, g⟩|/(‖w‖‖g‖) = {parameter.radial:.1e} < {shown(self.tolerance)}"
 
     def check(self, parameters: Sequence[Parameter], *, optional: bool) -> None:
         if all(parameter.radial is None for parameter in parameters):
@@ -246,7 +246,7 @@ class ScaleInvariant(Selector):
             )
 
     def __repr__(self) -> str:
-        return f"scale_invariant(tolerance={self.tolerance:g})"
+        return f"scale_invariant(tolerance={shown(self.tolerance)})"
 
 
 @dataclass(frozen=True)

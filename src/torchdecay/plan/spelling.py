@@ -10,6 +10,7 @@ from torchdecay.errors import DecayError, nearest, repr_quoted
 from torchdecay.plan import adaptive
 from torchdecay.plan.decay import Decay, Scale, Site
 from torchdecay.plan.forms import PRESETS, as_decay
+from torchdecay.plan.ranges import shown
 from torchdecay.plan.references import Average
 from torchdecay.plan.regularizers import L1, L2, Deviation, ElasticNet, Huber, Spectral, SquaredNorm
 from torchdecay.plan.schedules import Constant
@@ -65,7 +66,7 @@ def spell(decay: Decay) -> str:
     """The call that makes this Decay, as people write it; defaults are left out."""
     form = form_of(decay)
     parts = _arguments(form, decay)
-    parts += [] if decay.max_lr is None else [f"max_lr={decay.max_lr:g}"]
+    parts += [] if decay.max_lr is None else [f"max_lr={shown(decay.max_lr)}"]
     parts += [] if decay.schedule == Constant() else [f"schedule={decay.schedule!r}"]
     parts += [] if decay.mask is None else [f"mask={decay.mask!r}"]
     return f"{'Decay' if form == 'custom' else form}({', '.join(parts)})"
@@ -75,7 +76,7 @@ def _arguments(form: str, decay: Decay) -> list[str]:
     if form == "custom":
         axes = ("regularizer", "reference", "gate", "controller")
         return [
-            f"coefficient={decay.coefficient:g}",
+            f"coefficient={shown(decay.coefficient)}",
             f"site={decay.site}",
             f"scale={decay.scale}",
             *(f"{axis}={getattr(decay, axis)!r}" for axis in axes if getattr(decay, axis) is not None),
@@ -83,16 +84,16 @@ def _arguments(form: str, decay: Decay) -> list[str]:
         ]
     if isinstance(decay.regularizer, ElasticNet):
         net = decay.regularizer
-        return [f"l1={decay.coefficient * net.l1:g}", f"l2={decay.coefficient * net.l2:g}"]
+        return [f"l1={shown(decay.coefficient * net.l1)}", f"l2={shown(decay.coefficient * net.l2)}"]
     if isinstance(decay.controller, adaptive.Multiplier):
         return _constraint(decay, decay.controller)
-    parts = [f"{decay.coefficient:g}"]
+    parts = [shown(decay.coefficient)]
     if isinstance(decay.reference, Average):
-        parts.append(f"beta={decay.reference.beta:g}")
+        parts.append(f"beta={shown(decay.reference.beta)}")
     elif decay.reference is not None:
         parts.insert(0, repr(decay.reference))
     if isinstance(decay.regularizer, Huber):
-        parts.append(f"delta={decay.regularizer.delta:g}")
+        parts.append(f"delta={shown(decay.regularizer.delta)}")
     adapts = decay.gate or decay.controller
     if adapts is not None:
         parts += [f"{f.name}={getattr(adapts, f.name)!r}" for f in fields(cast(Any, adapts))
@@ -102,10 +103,10 @@ def _arguments(form: str, decay: Decay) -> list[str]:
 
 def _constraint(decay: Decay, bound: adaptive.Multiplier) -> list[str]:
     key = {"fixed": "kappa", "initial": "kappa_initial", "warmup": "warmup_steps"}[bound.kind]
-    parts = [f"{key}={bound.warmup_steps if bound.kind == 'warmup' else format(bound.bound, 'g')}"]
+    parts = [f"{key}={bound.warmup_steps if bound.kind == 'warmup' else shown(bound.bound)}"]
     measure = {L1: "l1", Huber: "huber", Deviation: "std"}.get(type(decay.regularizer))
     parts += [] if measure is None else [f"measure={measure!r}"]
-    return parts + ([] if bound.per_element else [f"rho={decay.coefficient:g}"])
+    return parts + ([] if bound.per_element else [f"rho={shown(decay.coefficient)}"])
 
 
 def parse_decay(text: str) -> Decay | None:
@@ -126,6 +127,7 @@ def parse_decay(text: str) -> Decay | None:
     if text.lower() in ("none", ""):
         return None
     name, colon, rest = text.partition(":")
+    name = name.strip()
     if not colon:
         number = _number(name)
         if isinstance(number, float):
@@ -140,8 +142,11 @@ def parse_decay(text: str) -> Decay | None:
     named: dict[str, Any] = {}
     for part in filter(None, rest.split(",")):
         key, equals, value = part.partition("=")
+        key = key.strip()
+        if equals and key in named:
+            raise DecayError(f"the decay {repr_quoted(text)} says {key} twice.", fix="Say it once.")
         if equals:
-            named[key.strip()] = _number(value)
+            named[key] = _number(value)
         else:
             positional.append(_number(part))
     preset = PRESETS[name]
