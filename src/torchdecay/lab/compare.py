@@ -28,6 +28,7 @@ class Progress:
         step: steps done in this run.
         steps_done: steps done in all runs.
         steps_planned: steps of the whole comparison.
+        run_is_done: whether this run has taken its last step.
     """
 
     label: str
@@ -35,6 +36,7 @@ class Progress:
     step: int
     steps_done: int
     steps_planned: int
+    run_is_done: bool
 
 
 def compare(
@@ -85,11 +87,15 @@ def compare(
 
             def tell(step: int, index: int = index, choice: Choice = choice, seed: int = seed) -> None:
                 if on_progress is not None:
-                    done = index * task.num_steps + step
-                    total = len(planned) * task.num_steps
-                    on_progress(
-                        Progress(label=choice.label, seed=seed, step=step, steps_done=done, steps_planned=total)
+                    progress = Progress(
+                        label=choice.label,
+                        seed=seed,
+                        step=step,
+                        steps_done=index * task.num_steps + step,
+                        steps_planned=len(planned) * task.num_steps,
+                        run_is_done=step == task.num_steps,
                     )
+                    on_progress(progress)
 
             try:
                 runs.append(train(task, choice, seed=seed, on_step=tell))
@@ -209,7 +215,7 @@ def versions() -> dict[str, str]:
     """What this ran with."""
     return {
         # The package itself stands to the right of this room; it is loaded all the same.
-        "torchdecay": str(sys.modules["torchdecay"].__version__),  # type: ignore[attr-defined]
+        "torchdecay": str(sys.modules["torchdecay"].__version__),
         "torch": torch.__version__,
         "Python": platform.python_version(),
         "platform": platform.platform(),

@@ -175,11 +175,16 @@ def _matrix(tensor: Tensor) -> Matrix:
     return tuple(tuple(row) for row in tensor.detach().tolist())
 
 
+def _number(value: float) -> str:
+    """Four decimals, no zero before the point, so that two matrices fit side by side."""
+    return f"{value:.4f}".replace("0.", ".", 1).rjust(7) if abs(value) < 1 else f"{value:7.4f}"
+
+
 def _beside(**matrices: Matrix) -> list[str]:
     """Matrices side by side, each under its name."""
     blocks = []
     for name, matrix in matrices.items():
-        rows = [" ".join(f"{value:8.4f}" for value in row) for row in matrix]
+        rows = ["".join(_number(value) for value in row) for row in matrix]
         width = max(len(name) + 2, *map(len, rows))
         blocks.append([f"  {name}".ljust(width), *(row.ljust(width) for row in rows)])
     height = max(map(len, blocks))

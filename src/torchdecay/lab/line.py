@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -77,14 +78,15 @@ def _penalty(
     decayed = [row for row in plan.rows if row.decay is not None]
     if not decayed:
         return None, "No decay, so no penalty."
-    tensors, groups = parameters_by_name(model), {}
+    tensors = parameters_by_name(model)
+    groups: dict[int, dict[str, Any]] = {}
     for group in optimizer.param_groups:
         groups |= {id(param): group for param in group["params"]}
     total = [0.0] * len(ALPHAS)
     for row in decayed:
         weight, decay = tensors[row.name], row.decay
         assert decay is not None
-        factor = penalty_factor(decay, optimizer, groups[id(weight)])
+        factor = penalty_factor(decay, optimizer, groups[id(weight)], weight)
         if factor is None:
             return None, (
                 f"{decay!r} under {type(optimizer).__name__} is the gradient of no penalty, "
@@ -97,7 +99,7 @@ def _penalty(
     return tuple(total), f"λ·R of {decayed[0].decay!r}, summed over {len(decayed)} parameters."
 
 
-def penalty_factor(decay: Decay, optimizer: Optimizer, group: Mapping[str, object]) -> float | None:
+def penalty_factor(decay: Decay, optimizer: Optimizer, group: Mapping[str, Any], weight: Tensor) -> float | None:
     """What to multiply λ·R by, so that training with this decay settles where loss + penalty is least.
 
     1 for a penalty and for coupled decay on any optimizer; c_t/η_t for decoupled decay on plain SGD, where one step is
@@ -117,9 +119,9 @@ def penalty_factor(decay: Decay, optimizer: Optimizer, group: Mapping[str, objec
     if site in (Site.LOSS, Site.GRADIENT):
         return 1.0
     plain = type(optimizer) is SGD and not group["momentum"]
-    if decay.proximal and scale is Scale.LR and is_matched(optimizer, group):
+    if decay.proximal and scale is Scale.LR and is_matched(optimizer, group, weight):
         return 1.0
-    lr = float(group["lr"])  # type: ignore[arg-type]
+    lr = float(group["lr"])
     if not plain or lr == 0.0 or scale.needs_max_lr:
         return None
     return scale.factor(lr, None) / lr

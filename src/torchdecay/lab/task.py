@@ -187,6 +187,6 @@ def evaluate(task: Task, model: nn.Module, rows: Rows) -> tuple[float, float | N
     try:
         with torch.no_grad():
             # In pieces for the sake of memory; joined before the loss, because a score need not be a mean over rows.
-            return measures(task, torch.cat([model(piece) for piece in x.split(ROWS_AT_ONCE)]), y)
+            return measures(task, torch.cat([model(piece) for piece in torch.split(x, ROWS_AT_ONCE)]), y)
     finally:
         model.train(was_training)

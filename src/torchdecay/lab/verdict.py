@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torchdecay.errors import need
@@ -163,9 +163,16 @@ def verdict(comparison: Comparison) -> str:
     """`Comparison.verdict`, which documents it."""
     if not comparison.runs:
         return "No run was finished, so there is nothing to say."
+    alike = _alike(comparison)
+    names = {cluster[0]: _listed(cluster) for cluster in alike}
     lines = [*_unfinished(comparison)]
-    lines += [_words(comparison, one) for one in comparison.contrasts]
-    lines += [*_gap(comparison), *_alike(comparison), *_noise(comparison), *_limits(comparison)]
+    lines += [_words(comparison, one, names) for one in comparison.contrasts if one.label in names]
+    lines += [
+        f"{names[cluster[0]]} gave the same curves to within {SAME:g}: in this training they are the same thing."
+        for cluster in alike
+        if len(cluster) > 1
+    ]
+    lines += [*_gap(comparison, names), *_noise(comparison, names), *_limits(comparison)]
     return "\n".join(lines)
 
 
@@ -180,15 +187,16 @@ def _unfinished(comparison: Comparison) -> list[str]:
     return lines
 
 
-def _words(comparison: Comparison, one: Contrast) -> str:
+def _words(comparison: Comparison, one: Contrast, names: Mapping[str, str]) -> str:
+    name = names[one.label]
     what = measure_name(comparison)
     lost = f" ({one.diverged} pairs left out: a run diverged)" if one.diverged else ""
     if one.mean is None:
-        return f"{one.label} against {one.baseline}: no pair of runs with finite numbers to compare{lost}."
+        return f"{name} against {one.baseline}: no pair of runs with finite numbers to compare{lost}."
     base, own = (
         number(mean([run.final(one.measure) for run in comparison.of(label)])) for label in (one.baseline, one.label)
     )
-    head = f"{one.label}: {what} {own}, against {base} for {one.baseline}{lost}"
+    head = f"{name}: {what} {own}, against {base} for {one.baseline}{lost}"
     if one.low is None or one.high is None:
         return f"{head}; one seed, so this is what happened once, not a measured difference."
     count = len(one.differences)
@@ -199,31 +207,28 @@ def _words(comparison: Comparison, one: Contrast) -> str:
     return f"{head}: {'better' if one.better else 'worse'}, and by more than the seeds explain {tail}."
 
 
-def _gap(comparison: Comparison) -> list[str]:
-    gaps = {label: mean(comparison.final(label, "gap")) for label in comparison.labels if comparison.of(label)}
-    said = ", ".join(f"{number(gap, signed=True)} for {label}" for label, gap in gaps.items())
+def _gap(comparison: Comparison, names: Mapping[str, str]) -> list[str]:
+    gaps = {name: mean(comparison.final(label, "gap")) for label, name in names.items()}
+    said = ", ".join(f"{number(gap, signed=True)} for {name}" for name, gap in gaps.items())
     return [f"Final gap, test loss minus training loss: {said}."]
 
 
-def _alike(comparison: Comparison) -> list[str]:
-    """Decays whose curves coincide, said once: a reader should not look for a difference between them."""
+def _listed(labels: Sequence[str]) -> str:
+    return " and ".join([", ".join(labels[:-1]), labels[-1]] if len(labels) > 1 else labels)
+
+
+def _alike(comparison: Comparison) -> list[list[str]]:
+    """Labels, those whose curves coincide together: a reader should not look for a difference between them."""
     clusters: list[list[str]] = []
     for label in comparison.labels:
         runs = comparison.of(label)
-        if not runs:
-            continue
         for cluster in clusters:
-            if _same_curves(comparison.of(cluster[0]), runs):
+            if runs and _same_curves(comparison.of(cluster[0]), runs):
                 cluster.append(label)
                 break
         else:
-            clusters.append([label])
-    return [
-        f"{' and '.join([', '.join(cluster[:-1]), cluster[-1]])} gave the same curves to within {SAME:g}: "
-        "they are the same thing here, written differently."
-        for cluster in clusters
-        if len(cluster) > 1
-    ]
+            clusters += [[label]] if runs else []
+    return clusters
 
 
 SAME = 1e-3
@@ -244,7 +249,7 @@ def _same_curves(left: Sequence[TrainingRun], right: Sequence[TrainingRun]) -> b
     )
 
 
-def _noise(comparison: Comparison) -> list[str]:
+def _noise(comparison: Comparison, names: Mapping[str, str]) -> list[str]:
     if not comparison.noise:
         return []
     chance = comparison.chance_loss
@@ -254,13 +259,13 @@ def _noise(comparison: Comparison) -> list[str]:
         f"The labels are noise: no model can be expected to get below {number(chance)} on the test rows, so a lower "
         "test loss here means less confident mistakes, not something learned."
     ]
-    for label in comparison.labels:
+    for label, name in names.items():
         decays = [run for run in comparison.of(label) if run.decay != "none"]
         late = [value for run in decays for value in run.train_loss[len(run.train_loss) // 2 :]]
         if late and mean(late) > chance:
             swing = f", swinging between {number(min(late))} and {number(max(late))}"
             lines.append(
-                f"With {label} even the training loss stays above {number(chance)} on average in the second half"
+                f"With {name} even the training loss stays above {number(chance)} on average in the second half"
                 f"{swing if any(map(_oscillates, decays)) else ''}: the decay is too strong for anything to be fitted."
             )
     return lines

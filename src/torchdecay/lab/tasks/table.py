@@ -74,7 +74,7 @@ def table(path: str | Path, target: str, *, kind: Kind | None = None, categorica
 def hidden_width(num_rows: int, num_inputs: int) -> int:
     """A power of two from 16 to 256: at least √rows, and no less than the inputs."""
     wanted = max(math.sqrt(num_rows), num_inputs, 16)
-    return min(256, 2 ** math.ceil(math.log2(wanted)))
+    return min(256, 1 << math.ceil(math.log2(wanted)))
 
 
 def mlp(num_inputs: int, width: int, num_outputs: int) -> nn.Module:

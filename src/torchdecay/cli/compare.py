@@ -1,0 +1,128 @@
+"""`torchdecay compare`."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from torchdecay.cli.group import as_typed
+from torchdecay.cli.output import json_option, print_comparison, require_writable, with_page
+
+if TYPE_CHECKING:
+    from torchdecay.lab.results import Comparison
+
+
+class Seeds(click.ParamType):  # type: ignore[type-arg]
+    """How many seeds, or which: `3`, or `0,7,42`."""
+
+    name = "N or A,B,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A count, or the seeds."""
+        try:
+            return [int(part) for part in value.split(",")] if "," in value else int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor numbers with commas between.", param, ctx)
+
+
+def _list_tasks(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        from torchdecay.lab.tasks.registry import ABOUT
+
+        width = max(map(len, ABOUT))
+        click.echo("\n".join(f"{name:{width}}  {about}" for name, about in ABOUT.items()))
+        ctx.exit()
+
+
+@click.command()
+@click.argument("task")
+@click.option(
+    "--decay", "decays", multiple=True, metavar="SPELLING", help="A decay to compare; repeat it.  [default: the task's]"
+)
+@click.option("--seeds", type=Seeds(), help="How many seeds, or which.  [default: the task's]")
+@click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps of each run.  [default: the task's]")
+@click.option("--data", type=click.Path(path_type=Path), help="The file, for csv.")
+@click.option("--target", metavar="COLUMN", help="The column to predict, for csv.")
+@click.option(
+    "--kind", type=click.Choice(["classification", "regression"]), help="For csv, where the column does not tell."
+)
+@click.option(
+    "--categorical", multiple=True, metavar="COLUMN", help="For csv: numbers that are names in truth; repeat it."
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for the page, its figures and results.json.  [default: torchdecay-TASK]",
+)
+@click.option("--list", is_flag=True, is_eager=True, expose_value=False, callback=_list_tasks, help="List the tasks.")
+@json_option
+@click.pass_context
+def compare(
+    ctx: click.Context,
+    task: str,
+    decays: tuple[str, ...],
+    seeds: Any,
+    steps: int | None,
+    data: Path | None,
+    target: str | None,
+    kind: Any,
+    categorical: tuple[str, ...],
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Train a task with several decays; get a page that compares them.
+
+    The same seeds for each decay, so that what differs is the decay.
+
+    TASK is overfit, digits, csv, or module:function for your own (a function without arguments that returns a
+    torchdecay.lab.Task). Ctrl-C keeps the finished runs and writes their page.
+
+    \b
+    A decay is spelled NAME:VALUE:
+      none             no decay
+      0.1, native:0.1  the optimizer's own weight_decay
+      coupled:0.1      added to the gradient
+      decoupled:0.1    w - lr * 0.1 * w, the gradient left alone
+      per_step:1e-4    that fraction of each weight per step
+      penalized:0.1    0.1 / 2 * sum(w * w) in the loss
+      by_hand:0.1      grad += 0.1 * w in the training loop, as people write it
+      also independent:1e-4, l1:1e-3, elastic_net:l1=1e-4,l2=0.1, toward:initial,0.1
+
+    \b
+    Examples:
+      torchdecay compare digits
+      torchdecay compare digits --decay none --decay decoupled:10 --seeds 5
+      torchdecay compare overfit --decay none --decay coupled:0.1 --decay penalized:0.1
+      torchdecay compare csv --data houses.csv --target price
+      torchdecay compare my_project:my_task --decay none --decay decoupled:0.1
+    """  # noqa: D301
+    from torchdecay.cli.progress import Bar
+    from torchdecay.lab.compare import compare as run
+    from torchdecay.lab.tasks.registry import task_named
+
+    made = task_named(task, data=data, target=target, kind=kind, categorical=categorical)
+    if steps is not None:
+        made = dataclasses.replace(made, num_steps=steps)
+    folder = out or Path(f"torchdecay-{made.name}")
+    require_writable(folder)
+    with Bar(made.name) as bar:
+        result = run(made, list(decays) or None, seeds=seeds, on_progress=bar)
+    result = result.with_command(shlex.join(["torchdecay", *as_typed(ctx)]))
+    page = _page(result, folder)
+    if as_json:
+        click.echo(with_page(result, page))
+    else:
+        print_comparison(result)
+        click.echo(f"\nPage: {page}" if page else "\nNo run was finished, so no page was written.")
+    ctx.exit(1 if result.interrupted or result.failures else 0)
+
+
+def _page(result: Comparison, folder: Path) -> Path | None:
+    """Write the page, unless there is nothing to show: earlier results are worth more than an empty page."""
+    from torchdecay.report.page import write
+
+    return write(result, folder) if result.runs else None

@@ -1,0 +1,30 @@
+"""`torchdecay explain`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from torchdecay.cli.output import json_option
+from torchdecay.cli.plan import make_plan, plan_options
+
+
+@click.command()
+@click.argument("target")
+@click.argument("names", nargs=-1, required=True)
+@plan_options
+@json_option
+def explain(target: str, names: tuple[str, ...], decay: str, rules: str, as_json: bool) -> None:
+    """Why single parameters decay or are spared, with the evidence.
+
+    TARGET is as for plan; NAMES are parameters, as model.named_parameters() calls them.
+
+    \b
+    Examples:
+      torchdecay explain transformers:LlamaConfig model.norm.weight
+      torchdecay explain my_project:make_model head.weight head.bias --rules timm
+    """  # noqa: D301
+    made = make_plan(target, decay, rules)
+    texts = {name: made.explain(name) for name in names}
+    click.echo(json.dumps(texts, indent=1, ensure_ascii=False) if as_json else "\n\n".join(texts.values()))

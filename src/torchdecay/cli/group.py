@@ -1,0 +1,105 @@
+"""The `torchdecay` command: its help, its errors, its exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from torchdecay import __version__
+from torchdecay.errors import MissingExtra, TorchdecayError, nearest
+
+COMMANDS = ("demo", "example", "plan", "explain", "compare", "report")
+"""In the order of the help; each is a module of this folder with a function of that name."""
+
+
+class Told(click.ClickException):
+    """A message on stderr without a traceback, and exit code 2: wrong use."""
+
+    exit_code = 2
+
+    def __init__(self, error: TorchdecayError) -> None:
+        super().__init__(str(error))
+        self.kind = type(error).__name__
+
+    def show(self, file: Any = None) -> None:
+        """Print the error as Python would, less the traceback."""
+        click.echo(f"{click.style(self.kind, fg='red', bold=True)}: {self.message}", err=True, file=file)
+
+
+class Lacking(Told):
+    """A library is missing: nobody's mistake, exit code 1."""
+
+    exit_code = 1
+
+
+class Commands(click.Group):
+    """Commands that are imported when they are called, and errors that are told, not thrown."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands, in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import one command."""
+        if name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"torchdecay.cli.{name}"), name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or say which it may have been."""
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            hint = nearest(args[0], COMMANDS) or f"Commands: {', '.join(COMMANDS)}."
+            ctx.fail(f"there is no command {args[0]!r}. {hint}")
+        return super().resolve_command(ctx, args)
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Keep the words as typed: results say which command made them."""
+        return super().make_context(info_name, args, parent, obj=tuple(args), **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; mistakes and warnings become lines on stderr."""
+        with warnings.catch_warnings():
+            warnings.showwarning = _show
+            try:
+                return super().invoke(ctx)
+            except TorchdecayError as error:
+                raise (Lacking if isinstance(error, MissingExtra) else Told)(error) from error
+
+
+def _show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    click.echo(f"{click.style(category.__name__, fg='yellow')}: {message}", err=True)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(version=__version__, message="%(version)s")
+def main() -> None:
+    """See, plan and compare weight decay in PyTorch.
+
+    \b
+    Start here:
+      torchdecay demo                         watch decay act on two trainings, and get a page
+      torchdecay example                      one step of SGD with decay, number by number
+    Your model:
+      torchdecay plan my_project:make_model   who decays, who is spared, and why
+      torchdecay explain my_project:make_model head.weight
+    Your data:
+      torchdecay compare csv --data houses.csv --target price
+      torchdecay compare digits --decay none --decay decoupled:10 --seeds 3
+
+    Every command takes --json. Exit codes: 0 fine, 1 something failed or was found, 2 wrong use.
+    """  # noqa: D301
+
+
+def as_typed(ctx: click.Context) -> Sequence[str]:
+    """The words of the command line after `torchdecay`."""
+    words: tuple[str, ...] = ctx.find_root().obj
+    return words
