@@ -164,9 +164,9 @@ def name_parameters(
             elif param.requires_grad:
                 raise ApplyError(
                     f'group {index}: the plan has no row for "{name}".',
-                    "It was frozen when the plan was made, or belongs to another model.",
-                    nearest(name, (row.name for row in plan.rows))
-                    or "Make the plan again from the model as it is now; on a running job: handle.update(plan).",
+                    "It was added since, was frozen when the plan was made, or belongs to another model.",
+                    "Make the plan again from the model as it is now; on a running job: handle.update(plan). "
+                    + nearest(name, (row.name for row in plan.rows)),
                 )
         made.append(members)
     if not any(made):
