@@ -126,7 +126,8 @@ class Engine:
                     writes.append((program, group, value))
                 self._check_native(program, group, value)
             for pull in program.pulls:
-                if (moves or pull.decay.site is Site.GRADIENT) and (live := pull.live()):
+                plainly_coupled = pull.decay.site is Site.GRADIENT and pull.decay.controller is None
+                if (moves or plainly_coupled) and (live := pull.live()):
                     amount = self.amount(program, pull.decay, group)
                     works.append(Work(pull, group, live, amount, program.state.steps))
         for work in works:
@@ -208,7 +209,7 @@ class Engine:
 
     def digest(self) -> str:
         """SHA-256 of the references that only memory holds, or "": a file has a hash in the plan."""
-        if self._digest is None:
+        if self._digest is None or self._references(Average):
             held = self._references(Initial, Average, Tensors, Bound)
             self._digest = digest([held[name] for name in sorted(held)]) if held else ""
         return self._digest

@@ -89,7 +89,7 @@ def cautious_(
 def coupled(
     grads: Tensors, params: Tensors, regularizer: Regularizer, amounts: Amounts, references: Optional
 ) -> list[Tensor]:
-    """G + amount·∇R(θ − ref) as new tensors; the gradients that were given are not touched."""
+    """The sums g + amount·∇R(θ − ref) as new tensors; the gradients that were given are not touched."""
     if all(reference is None for reference in references):
         sources = list(params)
     else:
