@@ -49,6 +49,31 @@ def place(folder: Path, contents: Mapping[str, str | bytes], *, last: str) -> Pa
     return folder / last
 
 
+def check_writable(path: Path) -> None:
+    """Find out before a long training whether its results can be written; leaves nothing behind.
+
+    Args:
+        path: the folder, or the page that is to be written into a folder.
+
+    Raises:
+        TaskError: it can not be written.
+    """
+    folder = path.parent if is_page(path) else path
+    made: list[Path] = []
+    try:
+        _make(folder, made)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    finally:
+        _remove_empty(made)
+
+
+def is_page(path: Path) -> bool:
+    """Whether a path names a page and not a folder for one."""
+    return path.suffix.lower() in (".html", ".htm")
+
+
 def _swap(folder: Path, staging: Path, names: list[str], made: list[Path]) -> None:
     moved: list[tuple[Path, Path | None]] = []
     try:

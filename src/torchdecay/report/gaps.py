@@ -61,7 +61,7 @@ def gap_chart(comparison: Comparison, what: str) -> Chart | None:
                 axes,
                 0.0,
                 y + 16,
-                shown(label, most=30),
+                shown(label, most=22),
                 colors["ink"],
                 transform=axes.get_yaxis_transform(),
                 va="baseline",

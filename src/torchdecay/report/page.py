@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from torchdecay.errors import TaskError, listed, need
 from torchdecay.report.example import ExampleView, example_view
-from torchdecay.report.files import place
+from torchdecay.report.files import is_page, place
 from torchdecay.report.palette import DARK, LIGHT
 from torchdecay.report.svg import inline_svg, png_file, svg_file
 from torchdecay.report.view import View, view
@@ -53,7 +53,7 @@ def write(comparison: Comparison, path: str | Path) -> Path:
     arranged = view(comparison)
     page = render([arranged], title=arranged.title, description=arranged.headline)
     numbers = comparison.to_json()
-    if path.suffix.lower() in (".html", ".htm"):
+    if is_page(path):
         made = _figures([arranged], f"{path.stem}-figures")
         return place(path.parent, {**made, f"{path.stem}.json": numbers, path.name: page}, last=path.name)
     made = _figures([arranged], "figures")

@@ -76,7 +76,7 @@ class Style:
 
 
 def styles(count: int, *, baseline: int | None = None) -> list[Style]:
-    """One style per series; no two of the first 48 are alike.
+    """One style per series; no two of the first hundred are alike.
 
     Args:
         count: how many series.
@@ -88,9 +88,9 @@ def styles(count: int, *, baseline: int | None = None) -> list[Style]:
         if index == baseline:
             made.append(Style("s0", (), _MARKERS[0]))
             continue
-        turn = others // len(colors)
-        dashes = _DASHES[(others + turn + (baseline is not None)) % len(_DASHES)]
-        marker = _MARKERS[(others + turn + (baseline is not None)) % len(_MARKERS)]
+        # Counts without a common divisor, so that a color comes back with other dashes and another marker.
+        place = others + (baseline is not None)
+        dashes, marker = _DASHES[place % len(_DASHES)], _MARKERS[place % len(_MARKERS)]
         made.append(Style(colors[others % len(colors)], dashes, marker))
         others += 1
     return made

@@ -187,7 +187,7 @@ def _clean(root: ElementTree.Element, *, prefix: str, colors: Mapping[str, str])
 def _restyle(style: str, colors: Mapping[str, str]) -> str:
     # matplotlib writes the font that it measured with; the page's own font is to be used.
     style = re.sub(r"font: (?:(\w+) )?([\d.]+)px [^;]*", r"font-size: \2px; font-weight: \1", style)
-    style = re.sub(r"font-weight: (?=;|$)", "", style)
+    style = re.sub(r"font-family: [^;]*|font-weight: (?=;|$)", "", style)
     for color, variable in colors.items():
         style = style.replace(color, variable)
     return "; ".join(part.strip() for part in style.split(";") if part.strip())
