@@ -37,9 +37,9 @@ timm: tuple[Rule, ...] = (
 """Spare what is at most 1-D, is called bias, or is named by the model's `no_weight_decay()`; decay the rest."""
 
 _HUGGINGFACE_NAMES = (
-    "*[bB]ias*",
-    "*[lL]ayer[nN]orm*",
-    "*[rR][mM][sS][nN]orm*",
+    "*bias*",
+    "*layernorm*",
+    "*rmsnorm*",
     "norm",
     "norm.*",
     "*.norm",
@@ -50,7 +50,10 @@ _HUGGINGFACE_NAMES = (
 
 huggingface: tuple[Rule, ...] = (
     _spare(OfClass("torch.nn.modules.normalization.LayerNorm"), "torch's LayerNorm is spared"),
-    *(_spare(Glob(pattern), "names with bias or a norm in them are spared") for pattern in _HUGGINGFACE_NAMES),
+    *(
+        _spare(Glob(pattern, any_case=True), "names with bias or a norm in them are spared")
+        for pattern in _HUGGINGFACE_NAMES
+    ),
 )
 """As the transformers Trainer: spare torch's LayerNorm and what has bias, layernorm, rmsnorm or norm in its name;
 decay the rest, batch norms, class tokens, position tables and embeddings included."""

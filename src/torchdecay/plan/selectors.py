@@ -127,13 +127,14 @@ class Not(Selector):
 
 @dataclass(frozen=True)
 class Glob(Selector):
-    """Any of a parameter's canonical names matches a shell pattern: `*`, `?`, `[ab]`; case counts."""
+    """Any of a parameter's canonical names matches a shell pattern: `*`, `?`, `[ab]`; case counts unless told."""
 
     pattern: str
+    any_case: bool = False
 
     @cached_property
     def _matches(self) -> re.Pattern[str]:
-        return re.compile(fnmatch.translate(self.pattern))
+        return re.compile(fnmatch.translate(self.pattern), re.IGNORECASE if self.any_case else 0)
 
     def picks(self, parameter: Parameter) -> bool:
         return any(self._matches.match(name) for name in parameter.names)
@@ -154,7 +155,7 @@ class Glob(Selector):
         return f"Nearest: {listed(found, most=1)}." if found else ""
 
     def __repr__(self) -> str:
-        return repr_quoted(self.pattern)
+        return repr_quoted(self.pattern) + (" in any case" if self.any_case else "")
 
 
 @dataclass(frozen=True)
