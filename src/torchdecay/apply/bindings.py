@@ -116,8 +116,9 @@ def read_tensors(path: Path, *, sha256: str = "") -> Mapping[str, Tensor]:
         raise
     except Exception as error:
         # torch and safetensors raise a dozen types here; all of them mean that the file can't be read.
+        reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
         raise LoadError(
-            f'the file "{path}" can\'t be read as named tensors: {type(error).__name__}: {str(error).splitlines()[0]}.',
+            f'the file "{path}" can\'t be read as named tensors: {reason}.',
             "It is truncated, not a checkpoint, or asks to unpickle code, which is refused.",
             "Save a state dict: torch.save(model.state_dict(), path), or use safetensors.",
         ) from error

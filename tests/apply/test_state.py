@@ -1,0 +1,334 @@
+"""What travels in a checkpoint, who wins when it is loaded, and what is refused."""
+
+from __future__ import annotations
+
+import copy
+import io
+
+import pytest
+import torch
+from torch import nn, optim
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
+
+import torchdecay as td
+
+RAMP = td.schedules.linear(0.0, 1.0, 10)
+
+
+def make_model(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)).double()
+
+
+def zero_gradients(model):
+    for param in model.parameters():
+        param.grad = torch.zeros_like(param)
+
+
+def weights(model):
+    return [param.detach().clone() for param in model.parameters()]
+
+
+def same(left, right):
+    return all(torch.equal(a, b) for a, b in zip(left, right, strict=True))
+
+
+def attached(decay, cls=optim.AdamW, *, model=None, steps=0, **options):
+    model = model or make_model()
+    optimizer = cls(model.parameters(), lr=0.1, weight_decay=0.02)
+    handle = td.attach(optimizer, td.plan(model, decay, rules=()), model=model, **options)
+    for _ in range(steps):
+        zero_gradients(model)
+        optimizer.step()
+    return model, optimizer, handle
+
+
+def through_a_file(state):
+    """Saved and read back as torch does by default: nothing but plain values and tensors."""
+    stream = io.BytesIO()
+    torch.save(state, stream)
+    stream.seek(0)
+    return torch.load(stream, weights_only=True)
+
+
+@pytest.mark.parametrize(
+    "decay", [td.decoupled(0.1, schedule=RAMP), td.l1(0.1, schedule=RAMP), td.independent(0.1)], ids=repr
+)
+def test_a_checkpoint_is_plain_values(decay):
+    """`torch.load` with weights_only reads it; the counters and the peak are there."""
+    _, optimizer, _ = attached(decay, steps=3)
+    saved = through_a_file(optimizer.state_dict())["torchdecay"]
+    assert saved["groups"][0]["steps"] == 3
+    assert saved["groups"][0]["max_lr"] == (0.1 if decay.scale.needs_max_lr else None)
+
+
+def test_nothing_foreign_stands_in_the_parameters_state():
+    """Adam breaks on foreign keys there."""
+    model, optimizer, _ = attached(td.l1(0.1), optim.Adam, steps=2)
+    assert set(optimizer.state[model[0].weight]) == {"step", "exp_avg", "exp_avg_sq"}
+
+
+@pytest.mark.parametrize("form", [td.decoupled, td.l1])
+def test_load_rewrites_weight_decay_and_takes_the_counters(form):
+    """The saved weight_decay does not replace the configured one; the schedule goes on where the checkpoint was."""
+    _, old, _ = attached(form(0.4, schedule=RAMP), steps=3)
+    state = through_a_file(old.state_dict())
+    state["param_groups"][0]["weight_decay"] = 0.77
+    model, optimizer, _ = attached(form(0.1, schedule=RAMP), steps=1)
+    optimizer.load_state_dict(state)
+    now = optimizer.param_groups[0]
+    assert now["weight_decay"] == (0.1 * 0.3 if form is td.decoupled else 0.0)
+    assert now["torchdecay"].startswith("attached: ")
+    zero_gradients(model)
+    optimizer.step()
+    assert optimizer.state_dict()["torchdecay"]["groups"][0]["steps"] == 4
+    # The seeded fault: torch alone lets the checkpoint win.
+    plain = optim.AdamW(make_model().parameters(), lr=0.1, weight_decay=0.1)
+    plain.load_state_dict(state)
+    assert plain.param_groups[0]["weight_decay"] == 0.77
+
+
+def test_a_checkpoint_from_before_torchdecay_is_loaded_and_weight_decay_is_ours():
+    """It says nothing about a plan, so the plan goes on; counters stay as they are."""
+    plain = optim.AdamW(make_model().parameters(), lr=0.3, weight_decay=0.77)
+    _, optimizer, _ = attached(td.decoupled(0.1), steps=2)
+    optimizer.load_state_dict(plain.state_dict())
+    assert optimizer.param_groups[0]["weight_decay"] == 0.1
+    assert optimizer.state_dict()["torchdecay"]["groups"][0]["steps"] == 2
+
+
+def test_a_checkpoint_can_not_switch_adam_back_to_coupled():
+    """The key in the saved group would turn decoupled decay into coupled, silently."""
+    coupled = optim.Adam(make_model().parameters(), lr=0.1, weight_decay=0.5)
+    model = make_model()
+    optimizer = optim.Adam(model.parameters(), lr=0.1, decoupled_weight_decay=True)
+    td.attach(optimizer, td.plan(model, td.decoupled(0.3), rules=()), model=model)
+    optimizer.load_state_dict(coupled.state_dict())
+    assert optimizer.param_groups[0]["decoupled_weight_decay"] is True
+    before = weights(model)
+    zero_gradients(model)
+    optimizer.step()
+    assert same(weights(model), [w * (1 - 0.1 * 0.3) for w in before])
+
+
+@pytest.mark.parametrize(
+    ("on_load", "coefficient", "steps"), [("plan", 0.1, 3), ("checkpoint", 0.4, 3), ("equal", None, None)]
+)
+def test_on_load_says_whose_coefficients_win(on_load, coefficient, steps):
+    """Ours, the checkpoint's, or an error that shows the difference and changes nothing."""
+    _, old, _ = attached(td.decoupled(0.4), steps=3)
+    _, optimizer, handle = attached(td.decoupled(0.1), on_load=on_load)
+    before = copy.deepcopy(optimizer.state_dict())
+    if coefficient is None:
+        with pytest.raises(td.LoadError, match=r"decoupled\(0\.4\) -> decoupled\(0\.1\)[\s\S]*on_load="):
+            optimizer.load_state_dict(old.state_dict())
+        assert optimizer.state_dict() == before
+        return
+    optimizer.load_state_dict(old.state_dict())
+    assert handle.plan["0.weight"].decay == td.decoupled(coefficient)
+    assert optimizer.param_groups[0]["weight_decay"] == coefficient
+    assert optimizer.state_dict()["torchdecay"]["groups"][0]["steps"] == steps
+
+
+def test_on_load_equal_takes_an_equal_checkpoint():
+    """The guard is not in the way of a run that goes on as it was."""
+    _, old, _ = attached(td.decoupled(0.4, schedule=RAMP), steps=3)
+    _, optimizer, _ = attached(td.decoupled(0.4, schedule=RAMP), on_load="equal")
+    optimizer.load_state_dict(through_a_file(old.state_dict()))
+    assert optimizer.param_groups[0]["weight_decay"] == pytest.approx(0.4 * 0.3)
+
+
+def test_on_load_checkpoint_takes_the_schedule_too():
+    """How hard it pulls is coefficient, schedule and peak together."""
+    _, old, _ = attached(td.decoupled(0.4, schedule=RAMP), steps=5)
+    _, optimizer, handle = attached(td.decoupled(0.1), on_load="checkpoint")
+    optimizer.load_state_dict(old.state_dict())
+    assert handle.plan["0.weight"].decay == td.decoupled(0.4, schedule=RAMP)
+    assert optimizer.param_groups[0]["weight_decay"] == 0.4 * 0.5
+
+
+def test_a_schedule_that_json_can_only_describe_still_loads():
+    """A lambda is compared by its description; the plan's own runs."""
+    halves = lambda step: 0.5  # noqa: E731
+    _, old, _ = attached(td.decoupled(0.4, schedule=halves), steps=2)
+    for on_load in ("plan", "checkpoint", "equal"):
+        _, optimizer, _ = attached(td.decoupled(0.4, schedule=halves), on_load=on_load)
+        optimizer.load_state_dict(through_a_file(old.state_dict()))
+        assert optimizer.param_groups[0]["weight_decay"] == 0.2
+
+
+@pytest.mark.parametrize("on_load", ["plan", "checkpoint", "equal"])
+@pytest.mark.parametrize("name", ["form", "who"])
+def test_another_who_or_form_is_an_error_with_the_diff_and_changes_nothing(on_load, name):
+    """Whatever on_load says: the weights would silently be pulled elsewhere."""
+    _, old, _ = attached(td.decoupled(0.1), steps=3)
+    state = old.state_dict()
+    model = make_model()
+    optimizer = optim.AdamW(model.parameters(), lr=0.1)
+    plan = td.plan(model, td.coupled(0.1), rules=()) if name == "form" else td.plan(model, td.decoupled(0.1))
+    handle = td.attach(optimizer, plan, model=model, on_load=on_load)
+    before = copy.deepcopy(optimizer.state_dict())
+    shown = r"decoupled\(0\.1\) -> coupled" if name == "form" else r"~ 0\.bias: decay decoupled\(0\.1\) -> None"
+    with pytest.raises(td.LoadError, match=shown):
+        optimizer.load_state_dict(state)
+    assert optimizer.state_dict() == before
+    assert handle.plan is plan
+    zero_gradients(model)
+    optimizer.step()
+
+
+def test_a_checkpoint_of_a_newer_version_is_refused():
+    """It may mean something that this version does not know."""
+    _, optimizer, _ = attached(td.decoupled(0.1))
+    state = optimizer.state_dict()
+    state["torchdecay"] = {**state["torchdecay"], "version": 99}
+    with pytest.raises(td.LoadError, match=r"version 99[\s\S]*Upgrade"):
+        optimizer.load_state_dict(state)
+
+
+def test_a_load_that_torch_refuses_leaves_the_next_load_clean():
+    """torch checks the group sizes after our check: what was read must not leak into the load after."""
+    _, optimizer, _ = attached(td.decoupled(0.1), steps=1)
+    _, old, _ = attached(td.decoupled(0.1), steps=7)
+    bad = old.state_dict()
+    bad["param_groups"] = []
+    with pytest.raises(ValueError, match="different number of parameter groups"):
+        optimizer.load_state_dict(bad)
+    optimizer.load_state_dict(optim.AdamW(make_model().parameters()).state_dict())
+    assert optimizer.state_dict()["torchdecay"]["groups"][0]["steps"] == 1
+
+
+def test_the_peak_is_kept_over_a_resume():
+    """It was looked up at the first step; later the learning rate no longer shows it."""
+    model, old, _ = attached(td.independent(0.5), steps=1)
+    old.param_groups[0]["lr"] = 0.025
+    state = through_a_file(old.state_dict())
+    model, optimizer, _ = attached(td.independent(0.5))
+    optimizer.load_state_dict(state)
+    before = weights(model)
+    zero_gradients(model)
+    optimizer.step()
+    for new, weight in zip(weights(model), before, strict=True):
+        assert torch.allclose(new, weight * (1 - 0.025 / 0.1 * 0.5), rtol=1e-15)
+
+
+@pytest.mark.parametrize("loss", [False, True])
+def test_toward_initial_asks_for_the_reference_of_the_run_that_is_resumed(loss):
+    """A fresh process starts from other weights: pulling there would go unnoticed."""
+    form = (
+        td.penalized(0.1).replace(reference=td.toward("initial", 0.1).reference) if loss else td.toward("initial", 0.1)
+    )
+    model, old, handle = attached(form, optim.SGD)
+    for param in model.parameters():
+        param.grad = torch.ones_like(param)
+    handle.penalty(model)
+    old.step()
+    references = {name: tensor.clone() for name, tensor in handle.state_dict().items()}
+    state = through_a_file(old.state_dict())
+    for seed, fine in ((0, True), (1, False)):
+        _, optimizer, fresh = attached(form, optim.SGD, model=make_model(seed))
+        if not fine:
+            with pytest.raises(td.LoadError, match=r"not those of the run[\s\S]*handle\.load_state_dict"):
+                optimizer.load_state_dict(state)
+            fresh.load_state_dict(through_a_file(references))
+        optimizer.load_state_dict(state)
+        assert all(torch.equal(fresh.state_dict()[name], tensor) for name, tensor in references.items())
+
+
+def test_toward_bound_tensors_asks_for_the_same_tensors():
+    """Tensors that only memory holds are known by their hash."""
+    pretrained = {name: torch.ones_like(p) for name, p in make_model().named_parameters()}
+    bound = {"bind": {"pretrained": pretrained}}
+    _, old, _ = attached(td.toward("pretrained", 0.1), optim.SGD, **bound)
+    _, optimizer, _ = attached(td.toward("pretrained", 0.1), optim.SGD, **bound)
+    optimizer.load_state_dict(old.state_dict())
+    others = {"bind": {"pretrained": {name: tensor * 2 for name, tensor in pretrained.items()}}}
+    _, optimizer, _ = attached(td.toward("pretrained", 0.1), optim.SGD, **others)
+    with pytest.raises(td.LoadError, match="bind the same tensors"):
+        optimizer.load_state_dict(old.state_dict())
+
+
+def test_a_moving_average_is_hashed_as_it_is_when_saved():
+    """It moves at every step, so that a hash from before would refuse its own checkpoint."""
+    form = td.forms.toward_average(0.1, beta=0.5)
+    model, optimizer, handle = attached(form, optim.SGD)
+    saves = []
+    for _ in range(3):
+        for param in model.parameters():
+            param.grad = torch.ones_like(param)
+        optimizer.step()
+        saves.append((through_a_file(optimizer.state_dict()), copy.deepcopy(handle.state_dict())))
+    for state, averages in saves:
+        _, other, fresh = attached(form, optim.SGD)
+        fresh.load_state_dict(averages)
+        other.load_state_dict(state)
+
+
+def test_references_of_other_names_or_shapes_are_refused_whole():
+    """handle.load_state_dict changes all or nothing."""
+    _, _, handle = attached(td.toward("initial", 0.1), optim.SGD)
+    before = {name: tensor.clone() for name, tensor in handle.state_dict().items()}
+    good = {name: tensor + 1 for name, tensor in before.items()}
+    for bad in (
+        {**good, "0.wieght": torch.ones(1)},
+        {name: tensor for name, tensor in good.items() if name != "2.bias"},
+        {**good, "2.bias": torch.ones(9)},
+    ):
+        with pytest.raises(td.LoadError):
+            handle.load_state_dict(bad)
+        assert all(torch.equal(handle.state_dict()[name], tensor) for name, tensor in before.items())
+    handle.load_state_dict(good)
+    assert all(torch.equal(handle.state_dict()[name], tensor) for name, tensor in good.items())
+
+
+def test_update_keeps_the_first_initial_reference():
+    """Where the run began does not change because its coefficient does."""
+    model, optimizer, handle = attached(td.toward("initial", 0.1), optim.SGD)
+    start = weights(model)
+    for param in model.parameters():
+        param.grad = torch.ones_like(param)
+    optimizer.step()
+    handle.update(td.plan(model, td.toward("initial", 0.2), rules=()))
+    assert same(list(handle.state_dict().values()), start)
+
+
+FORMS = [
+    td.native(0.1),
+    td.coupled(0.1),
+    td.decoupled(0.1),
+    td.independent(0.1),
+    td.per_step(0.1),
+    td.penalized(0.1),
+    td.l1(0.1),
+    td.elastic_net(l1=0.1, l2=0.1),
+    td.toward("initial", 0.1),
+]
+
+
+@pytest.mark.parametrize("decay", FORMS, ids=repr)
+@pytest.mark.parametrize("cls", [optim.SGD, optim.Adam, optim.AdamW], ids=lambda cls: cls.__name__)
+@pytest.mark.filterwarnings("error")
+def test_the_step_that_distributed_checkpoint_takes_leaves_weights_and_counters(decay, cls):
+    """torch.distributed.checkpoint steps an unstepped optimizer once, at learning rate 0, to make its state."""
+    model, optimizer, _ = attached(decay, cls)
+    before = weights(model)
+    get_optimizer_state_dict(model, optimizer)
+    assert same(weights(model), before)
+    assert optimizer.param_groups[0]["lr"] == 0.1
+    assert optimizer.state_dict()["torchdecay"]["groups"][0]["steps"] == 0
+
+
+def test_a_naive_per_step_hook_moves_weights_in_distributed_checkpoints_step():
+    """The seeded fault of the test above."""
+    model = make_model()
+    optimizer = optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.0)
+
+    def hook(optimizer, args, kwargs):
+        with torch.no_grad():
+            for param in model.parameters():
+                param.mul_(0.9)
+
+    optimizer.register_step_pre_hook(hook)
+    before = weights(model)
+    get_optimizer_state_dict(model, optimizer)
+    assert not same(weights(model), before)
