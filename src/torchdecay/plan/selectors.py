@@ -150,9 +150,8 @@ class Glob(Selector):
         for parameter in parameters:
             for name in parameter.names:
                 alike.setdefault(".".join(_without_indices(name)[end]), []).append(name)
-        close = difflib.get_close_matches(".".join(said), alike, n=len(alike) or 1)
-        found = [name for one in close for name in alike[one]]
-        return f"Nearest: {listed(found, most=1)}." if found else ""
+        closest = difflib.get_close_matches(".".join(said), alike, n=1)
+        return f"Nearest: {listed(alike[closest[0]], most=1)}." if closest else ""
 
     def __repr__(self) -> str:
         return repr_quoted(self.pattern) + (" in any case" if self.any_case else "")
