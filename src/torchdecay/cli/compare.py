@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Seeds(click.ParamType):  # type: ignore[type-arg]
     """How many seeds, or which: `3`, or `0,7,42`."""
 
-    name = "N or A,B,..."
+    name = "seeds"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """A count, or the seeds."""
@@ -43,7 +43,7 @@ def _list_tasks(ctx: click.Context, param: click.Parameter, value: bool) -> None
 @click.option(
     "--decay", "decays", multiple=True, metavar="SPELLING", help="A decay to compare; repeat it.  [default: the task's]"
 )
-@click.option("--seeds", type=Seeds(), help="How many seeds, or which.  [default: the task's]")
+@click.option("--seeds", type=Seeds(), metavar="N|A,B,...", help="How many seeds, or which.  [default: the task's]")
 @click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps of each run.  [default: the task's]")
 @click.option("--data", type=click.Path(path_type=Path), help="The file, for csv.")
 @click.option("--target", metavar="COLUMN", help="The column to predict, for csv.")

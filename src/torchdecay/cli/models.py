@@ -56,7 +56,7 @@ def _is_of_transformers(found: Any) -> bool:
     return issubclass(found, (transformers.PretrainedConfig, transformers.PreTrainedModel))
 
 
-def _from_transformers(found: type) -> Any:
+def _from_transformers(found: Any) -> Any:
     import torch
     import transformers
 

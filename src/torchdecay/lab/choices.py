@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from torchdecay.errors import DecayError, TaskError, repr_quoted
+from torchdecay.errors import DecayError, TaskError, nearest, repr_quoted
 from torchdecay.plan.decay import Decay
 from torchdecay.plan.forms import as_decay, coupled
 from torchdecay.plan.plan import Plan
@@ -118,6 +118,8 @@ def as_choices(contenders: Mapping[str, Contender] | Sequence[Contender]) -> tup
 def _parse(text: str) -> Decay | ByHand | None:
     name, _, value = text.strip().partition(":")
     if name != "by_hand":
+        if hint := nearest(name, ["by_hand"]):
+            raise DecayError(f"unknown decay {repr_quoted(text)}.", fix=hint)
         return parse_decay(text)
     try:
         return ByHand(float(value))

@@ -204,7 +204,7 @@ def _loop(task: Task, setup: Setup, data: Data, seed: int, watched: dict[str, Te
         with torch.no_grad():
             for weight, wd in setup.by_hand:
                 if weight.grad is not None:
-                    weight.grad += wd * weight
+                    weight.grad.add_(weight, alpha=wd)
         optimizer.step()
         if scheduler is not None:
             scheduler.step()
