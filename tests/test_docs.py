@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import importlib.util
+import os
 import re
 import shlex
 import subprocess
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src"
 PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if path.exists()]
 LANGUAGES = {"python", "console", "text", "json", "toml", "csv", "bibtex"}
 RUN = "import sys; sys.argv[0] = 'torchdecay'; from torchdecay.cli import main; main()"
@@ -33,11 +35,12 @@ ONE_BUILD = pytest.mark.xdist_group("site")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block of code: its language, its text, and the line of the page on which the text starts."""
+    """A fenced block of code: its language, its text, the line where the text starts, and the file that it is."""
 
     language: str
     text: str
     line: int
+    title: str = ""
 
 
 @dataclass
@@ -54,9 +57,12 @@ def read_blocks(page: str) -> list[Block]:
     found = []
     fence = re.compile(r"^([ \t]*)(```+)[ \t]*([^\n`]*)\n(.*?)^\1\2[ \t]*$", re.MULTILINE | re.DOTALL)
     for match in fence.finditer(page):
-        indent, _, language, text = match.groups()
+        indent, _, info, text = match.groups()
         lines = [line.removeprefix(indent) for line in text.splitlines()]
-        found.append(Block(language.strip(), "\n".join(lines), page[: match.start(4)].count("\n") + 1))
+        title = re.search(r' title="([^"]+)"$', info := info.strip())
+        language = info[: title.start()] if title else info
+        line = page[: match.start(4)].count("\n") + 1
+        found.append(Block(language, "\n".join(lines), line, title[1] if title else ""))
     return found
 
 
@@ -92,15 +98,9 @@ def shows(shown: list[str], printed: str) -> str:
 
 def run_command(command: Command, folder: Path) -> None:
     """Run one line as a user would, and compare exit code and shown output."""
-    words = shlex.split(command.line, comments=True)
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, *words[1:]],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
+    run = [sys.executable, "-c", RUN, *shlex.split(command.line, comments=True)[1:]]
+    env = os.environ | {"PYTHONPATH": str(SOURCE), "COLUMNS": "120"}
+    done = subprocess.run(run, cwd=folder, env=env, capture_output=True, text=True, timeout=280, check=False)
     said = f"$ {command.line}\n{done.stdout}{done.stderr}"
     assert done.returncode == command.code, f"exit code {done.returncode}, not {command.code}:\n{said}"
     missing = shows(command.shown, done.stdout + done.stderr)
@@ -108,11 +108,13 @@ def run_command(command: Command, folder: Path) -> None:
 
 
 def run_page(page: Path, folder: Path) -> None:
-    """Run every block of a page from top to bottom, Python in one namespace, commands in one folder."""
+    """Run a page from top to bottom: Python in one namespace, commands in one folder; a titled block is a file."""
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for block in read_blocks(page.read_text(encoding="utf-8")):
         assert block.language in LANGUAGES, f"{page.name}:{block.line} is {block.language!r}: say one of {LANGUAGES}"
-        if block.language == "python":
+        if block.title:
+            (folder / block.title).write_text(block.text + "\n", encoding="utf-8")
+        elif block.language == "python":
             # Empty lines in front, so that an error names the line of the page.
             source = "\n" * (block.line - 1) + block.text
             exec(compile(source, str(page), "exec"), namespace)
@@ -122,6 +124,7 @@ def run_page(page: Path, folder: Path) -> None:
                     run_command(command, folder)
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_block_of_the_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a reader copies from a page works, in the order of the page, and prints what the page shows."""
@@ -130,10 +133,10 @@ def test_every_block_of_the_page_runs(page: Path, tmp_path: Path, monkeypatch: p
     run_page(page, tmp_path)
 
 
-SOURCE = ROOT / "src"
 MODULES = [
     ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
     for path in sorted(SOURCE.rglob("*.py"))
+    if path.name != "__main__.py"
 ]
 
 
@@ -177,6 +180,14 @@ def test_blocks_inside_lists_and_tabs_are_read() -> None:
     assert read_blocks('=== "tab"\n\n    ```python\n    if x:\n        y\n    ```\n') == [
         Block("python", "if x:\n    y", 4)
     ]
+
+
+def test_a_titled_block_is_a_file_for_the_commands_after_it(tmp_path: Path) -> None:
+    """A page that shows a file and then a command that reads it is run as a reader would."""
+    page = tmp_path / "page.md"
+    page.write_text('```python title="a.py"\nraise SystemExit\n```\n')
+    run_page(page, tmp_path)
+    assert (tmp_path / "a.py").read_text() == "raise SystemExit\n"
 
 
 def test_console_blocks_say_what_is_run_shown_and_owed() -> None:
@@ -324,21 +335,22 @@ def test_a_seeded_undocumented_name_is_seen(tmp_path: Path) -> None:
         '"""Doc."""\nfrom torchdecay.room import bare, told, room, VALUE, VALUE_TOLD\n'
         '__all__ = ["VALUE", "VALUE_TOLD", "absent", "bare", "room", "told"]\n'
     )
+    (package / "lab.py").write_text('"""Doc."""\n__all__ = ["inner"]\ndef inner(): ...\n')
     (package / "room.py").write_text(
         '"""Doc."""\ndef bare(): ...\ndef room(): ...\ndef told():\n    """Tell."""\n'
         'VALUE = 1\nVALUE_TOLD = 2\n"""Tell."""\n'
     )
-    (tmp_path / "docs" / "api.md").write_text(
-        "::: torchdecay.bare\n\n::: torchdecay.room\n\n::: torchdecay.VALUE\n\n::: torchdecay.VALUE_TOLD\n"
-    )
+    shown = ("lab.inner", "bare", "room", "VALUE", "VALUE_TOLD")
+    (tmp_path / "docs" / "api.md").write_text("\n\n".join(f"::: torchdecay.{name}" for name in shown))
     assert hook("public_names").check(tmp_path) == [
-        "VALUE has no docstring",
-        "absent has no `::: torchdecay.absent` in docs/api*.md",
-        "absent has no docstring",
-        "bare has no docstring",
-        "room has no `::: torchdecay.room.room` in docs/api*.md",
-        "room has no docstring",
-        "told has no `::: torchdecay.told` in docs/api*.md",
+        "torchdecay.VALUE has no docstring",
+        "docs/api*.md has no `::: torchdecay.absent`",
+        "torchdecay.absent has no docstring",
+        "torchdecay.bare has no docstring",
+        "docs/api*.md has no `::: torchdecay.room.room`",
+        "torchdecay.room.room has no docstring",
+        "docs/api*.md has no `::: torchdecay.told`",
+        "torchdecay.lab.inner has no docstring",
     ]
 
 
