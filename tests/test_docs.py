@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
 import importlib.util
 import os
 import re
@@ -131,31 +129,6 @@ def test_every_block_of_the_page_runs(page: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
     run_page(page, tmp_path)
-
-
-MODULES = [
-    ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
-    for path in sorted(SOURCE.rglob("*.py"))
-    if path.name != "__main__.py"
-]
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_the_examples_in_docstrings_run(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `help()` shows as an example works, and gives what it shows."""
-    monkeypatch.chdir(tmp_path)
-    try:
-        loaded = importlib.import_module(module)
-    except ImportError as error:
-        pytest.skip(f"{module} needs an optional library: {error}")
-    assert doctest.testmod(loaded, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE).failed == 0
-
-
-def test_a_seeded_wrong_example_is_seen(capsys: pytest.CaptureFixture[str]) -> None:
-    """A docstring that promises another value fails."""
-    module = ModuleType("module", "Example:\n    >>> 1 + 1\n    3\n")
-    assert doctest.testmod(module).failed == 1
-    assert "Expected" in capsys.readouterr().out
 
 
 def test_a_seeded_error_in_a_block_is_reported_at_its_line(tmp_path: Path) -> None:
