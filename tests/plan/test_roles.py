@@ -36,6 +36,14 @@ def unread(source: str) -> type[nn.Module]:
     return next(value for value in space.values() if isinstance(value, type) and issubclass(value, nn.Module))
 
 
+THING = """
+class Thing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(4))
+"""
+
+
 # --- torch.nn ---------------------------------------------------------------------------------------------------------
 
 
@@ -242,19 +250,10 @@ def test_a_norm_under_names_that_say_nothing_is_spared_at_least() -> None:
 
 
 def test_a_norm_whose_source_cannot_be_read_is_known_by_its_class_or_its_values() -> None:
-    named = unread(
-        "class CustomRMSNorm(nn.Module):\n def __init__(s):\n  super().__init__(); s.weight = nn.Parameter(torch.rand(4))"
-    )
-    assert roles(named()) == {"weight": "norm"}
+    assert roles(unread(THING.replace("Thing", "CustomRMSNorm"))()) == {"weight": "norm"}
     for value in ("ones", "zeros"):
-        plain = unread(
-            f"class Thing(nn.Module):\n def __init__(s):\n  super().__init__(); s.weight = nn.Parameter(torch.{value}(4))"
-        )
-        assert roles(plain()) == {"weight": "norm"}
-    plain = unread(
-        "class Thing(nn.Module):\n def __init__(s):\n  super().__init__(); s.weight = nn.Parameter(torch.rand(4))"
-    )
-    assert roles(plain()) == {"weight": "unknown"}
+        assert roles(unread(THING.replace("rand", value))()) == {"weight": "norm"}
+    assert roles(unread(THING)()) == {"weight": "unknown"}
 
 
 # --- name traps -------------------------------------------------------------------------------------------------------
@@ -684,10 +683,7 @@ def test_roles_and_kinds_are_words_that_selectors_know() -> None:
 
 def test_values_decide_only_between_roles_that_are_spared() -> None:
     """The same plan before and after training: a trained gain may lose its name, but never begins to decay."""
-    kind = unread(
-        "class Thing(nn.Module):\n def __init__(s):\n  super().__init__(); s.weight = nn.Parameter(torch.ones(4))"
-    )
-    module = kind()
+    module = unread(THING.replace("rand", "ones"))()
     before = census(module)[0].role
     module.weight.data.normal_()
     assert "weight" not in (before, census(module)[0].role)

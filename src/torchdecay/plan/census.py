@@ -203,7 +203,7 @@ def exemptions(model: nn.Module) -> dict[str, str]:
             inside = name[len(place.path) + 1 :] if place.path else name
             raw = f"{at.raw}.{attribute}"[len(place.raw) + 1 if place.raw else 0 :]
             if method == "no_weight_decay":
-                hit = inside in words or raw in words
+                hit = not words.isdisjoint((inside, raw, name))
             else:
                 hit = any(word in inside for word in words)
             if hit:

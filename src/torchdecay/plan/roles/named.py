@@ -25,22 +25,25 @@ WEIGHT_NOUNS = word_set(
     "weight weights kernel matrix w proj projection linear lin dense fc head classifier router gate up down "
     "in out query key value q k v o qkv kv wq wk wv wo mlp attn conv ih hh"
 )
+BLOCK_WORDS = word_set("free block net network model stage encoder decoder head")
 EMBEDDING_WORDS = word_set("embed embeds embedding embeddings emb embs wte codebook codebooks codevectors vocab")
 EMBEDDING_NOUNS = EMBEDDING_WORDS | word_set("token tokens in words")
 TOKEN_WORDS = word_set("token tokens prompt prompts latent latents newline separator")
 TOKEN_KINDS = word_set("cls class mask masked reg register registers distillation dist sep pad query queries probe")
 TABLE_NAMES = word_set("weight weights embedding embeddings embed table")
 POSITION_HOLDERS = EMBEDDING_WORDS | word_set("encoding encodings position positions table bias wpe")
+POSITION_NOUNS = POSITION_WORDS | POSITION_HOLDERS | word_set("enc tables biases h w u v k q x y")
 MAP_NOUNS = word_set("weight weights proj projection kernel matrix linear lin dense mlp fc net head")
 BIAS_WORDS = word_set("bias biases shift offset sinks")
 SCALE_WORDS = word_set(
     "scale scales gain gains gamma gammas lambda lambdas alpha alphas temperature temp multiplier "
     "factor scaling const gate gates gating slope slopes layerscale ls g"
 )
+ADAPTER_SCALES = SCALE_WORDS | word_set("l s e sigma magnitude")
 STATE_SPACE_NAMES = word_set(
     "A_log A_logs A_b_log Ds dt_bias log_dt inv_dt log_A_real A_imag time_decay time_first time_faaaa recurrent_param"
 )
-STATE_SPACE_BESIDE_A = word_set("D B C dt dt_projs_bias")
+STATE_SPACE_PARTS = word_set("A B C D dt dt_projs_bias")
 LORA = re.compile(r"lora(_embedding)?_[aAbBE]|lora_(up|down)")
 
 
@@ -48,7 +51,9 @@ def state_space(site: Site) -> Verdict | None:
     """A_log, D, dt_bias and their like: time scales of a recurrence, which zero means nothing to."""
     if site.attribute in STATE_SPACE_NAMES:
         return Verdict("state_space", "", f"{site} is named as in a state-space layer")
-    if site.attribute in STATE_SPACE_BESIDE_A and any(a in site.siblings for a in ("A_log", "A_logs", "A")):
+    logs = site.siblings.keys() & {"A_log", "A_logs"}
+    # A and B alone are more often the two factors of a low-rank product.
+    if site.attribute in STATE_SPACE_PARTS and (logs or {"A", "D"} <= site.siblings.keys()):
         return Verdict("state_space", "", f"{site} stands beside the A of a state-space layer")
     return None
 
@@ -60,11 +65,14 @@ def norm(site: Site) -> Verdict | None:
         return Verdict("norm", "", f"{site} goes into a norm function")
     if "matmul" in uses or "lookup" in uses or last(site.attribute) in TOKEN_WORDS:
         return None
-    named = words(site.owner_class) or words(site.segment)
-    classed = bool(NORM_WORDS & set(named)) and not WEIGHT_CLASS_WORDS & set(named)
+    classed = _named_for_norm(site.owner_class or site.segment)
     small = site.owner is not None and not site.owner._modules and site.attribute in GAIN_NAMES
     if {"scaled", "normed"} <= uses and (classed or (small and not site.single)):
         return Verdict("norm", "", f"{site} multiplies what the source divides by its deviation")
+    if small and site.attribute in ("bias", "beta") and any("normed" in site.uses_of(name) for name in GAIN_NAMES):
+        return Verdict("norm", "", f"{site} is added to what the source divides by its deviation")
+    if site.vector and not site.single and NORM_WORDS & set(words(site.attribute)):
+        return Verdict("norm", "", f"{site} is a vector named for a norm")
     if classed and (site.vector or "scaled" in uses):
         return Verdict("norm", "", f"{site}, a normalization by name, and of shape {site.shape}")
     if site.place is None and site.vector and _beside(site, "running_mean", "running_var"):
@@ -76,17 +84,25 @@ def norm(site: Site) -> Verdict | None:
     return None
 
 
+def _named_for_norm(name: str) -> bool:
+    """Whether a class or module name is a norm's: "LlamaRMSNorm", "ln_1", not "NormMLP"."""
+    found = words(name)
+    if not NORM_WORDS & set(found):
+        return False
+    return found[-1] in NORM_WORDS or not (WEIGHT_CLASS_WORDS | BLOCK_WORDS) & set(found)
+
+
 def position(site: Site) -> Verdict | None:
     """Position embeddings and relative tables that are plain parameters."""
-    noun = last(site.attribute)
-    if noun in MAP_NOUNS | SCALE_WORDS or site.single:
-        return None
-    if among(POSITION_WORDS, site.attribute) or site.attribute in ("pe", "attention_biases"):
-        return Verdict("position", "", f"{site} is named for positions")
     if site.attribute in TABLE_NAMES and len(site.shape) > 1 and "matmul" not in site.uses:
         for holder in (site.owner_class, site.segment):
             if among(POSITION_WORDS, holder) and last(holder) in POSITION_HOLDERS:
                 return Verdict("position", "", f"{site} in “{holder}”, named for positions")
+    noun = last(site.attribute)
+    if noun in MAP_NOUNS | SCALE_WORDS or site.single or ("matmul" in site.uses and noun not in POSITION_NOUNS):
+        return None
+    if among(POSITION_WORDS, site.attribute) or site.attribute in ("pe", "attention_biases"):
+        return Verdict("position", "", f"{site} is named for positions")
     return None
 
 
@@ -94,6 +110,8 @@ def token(site: Site) -> Verdict | None:
     """Class, mask, register and other learned tokens that are plain parameters."""
     found, noun = set(words(site.attribute)), last(site.attribute)
     if noun in MAP_NOUNS | BIAS_WORDS | SCALE_WORDS or site.single:
+        return None
+    if "matmul" in site.uses and noun not in TOKEN_WORDS | EMBEDDING_WORDS | TOKEN_KINDS:
         return None
     if found & TOKEN_WORDS or (found & TOKEN_KINDS and noun in EMBEDDING_WORDS):
         return Verdict("token", "", f"{site} is named for a learned token")
@@ -189,6 +207,8 @@ def refined_kind(site: Site, kind: str) -> str:
     above = {_kind_of_name(name) for name in (*site.segments, site.owner_class) if not name.isdigit()}
     if "adapter" in above or _kind_of_name(site.attribute) == "adapter" or in_peft_layer(site):
         return "adapter"
+    if "named adapter" in above and len(site.shape) == 2:
+        return "adapter"
     if "expert" in above:
         return "expert"
     return "recurrent" if {"hh", "recurrent"} & set(words(site.attribute)) else kind
@@ -199,7 +219,9 @@ def _kind_of_name(name: str) -> str:
     if LORA.fullmatch(name):
         return "adapter"
     found = words(name)
-    return "expert" if found and found[-1] in ("expert", "experts") and "shared" not in found else ""
+    if found and found[-1] in ("expert", "experts") and "shared" not in found:
+        return "expert"
+    return "named adapter" if {"adapter", "adapters"} & set(found) else ""
 
 
 def in_peft_layer(site: Site) -> str:
@@ -215,21 +237,26 @@ def in_peft_layer(site: Site) -> str:
 @per_class
 def _adapter_names(kind: type) -> tuple[str, ...]:
     """The attributes in which a layer class of PEFT holds its adapters; none for other classes."""
-    of_peft = any(base.__module__.partition(".")[0] == "peft" for base in kind.__mro__)
-    return tuple(getattr(kind, "adapter_layer_names", ())) if of_peft else ()
+    layer = any(base.__name__ == "BaseTunerLayer" for base in kind.__mro__)
+    return tuple(getattr(kind, "adapter_layer_names", ())) if layer else ()
 
 
 def adapter(site: Site) -> Verdict | None:
-    """A plain parameter of a low-rank adapter: matrices are weights, vectors (DoRA's magnitude, IA3) are scales."""
-    held = in_peft_layer(site)
-    magnitude = next((name for name in site.segments if name == "lora_magnitude_vector"), "")
-    if magnitude or (held and site.vector and last(held) != "bias"):
-        return Verdict("scale", "", f"a vector that the adapter multiplies by ({magnitude or held})")
-    if held and not site.vector:
-        return Verdict("weight", "adapter", f"{site} belongs to a PEFT adapter ({held})")
+    """A plain parameter of a low-rank adapter: its matrices are weights, DoRA's and IA3's vectors scales."""
     if len(site.shape) > 1 and "adapter" in map(_kind_of_name, (*site.segments, site.attribute)):
         return Verdict("weight", "adapter", f"{site} is named as a LoRA matrix")
-    return None
+    held = in_peft_layer(site)
+    if "lora_magnitude_vector" in site.segments:
+        return Verdict("scale", "", "the length of each row in DoRA")
+    if not held or last(held) in BIAS_WORDS:
+        return None
+    if "tokens" in words(held):
+        return Verdict("embedding", "", f"rows that PEFT trains beside an embedding ({held})")
+    if not site.vector or (len(site.shape) > 1 and last(held) in ("a", "b")):
+        return Verdict("weight", "adapter", f"{site} belongs to a PEFT adapter ({held})")
+    if among(ADAPTER_SCALES, held):
+        return Verdict("scale", "", f"a vector that a PEFT adapter multiplies by ({held})")
+    return Verdict("unknown", "", f"a vector of a PEFT adapter ({held}) of which nothing more is known")
 
 
 def _weight_in_checkpoint(site: Site) -> Verdict | None:
@@ -241,7 +268,7 @@ def _weight_in_checkpoint(site: Site) -> Verdict | None:
     if site.attribute == "weight" and _has_bias(site):
         return Verdict("weight", "matrix", f"{site}: 2-D with a 1-D bias beside it")
     noun = last(site.segment) if site.attribute == "weight" else last(site.attribute)
-    if noun in WEIGHT_NOUNS:
+    if noun in WEIGHT_NOUNS or "weight" in words(site.attribute)[:-1]:
         return Verdict("weight", "matrix", f"{site}: 2-D and named for a map, from its name and shape only")
     return None
 

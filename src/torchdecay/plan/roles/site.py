@@ -76,9 +76,13 @@ class Site(NamedTuple):
     @property
     def uses(self) -> frozenset[str]:
         """How the owner's source uses it: words of `usage`; empty where no source can be read."""
+        return self.uses_of(self.attribute)
+
+    def uses_of(self, attribute: str) -> frozenset[str]:
+        """How the owner's source uses another of its attributes."""
         if self.place is None:
             return frozenset()
-        return usage.of(type(self.place.module)).get(self.attribute, frozenset())
+        return usage.of(type(self.place.module)).get(attribute, frozenset())
 
     def __str__(self) -> str:
         return f"`{self.attribute}` of {self.owner_class}" if self.owner_class else f"`{self.name}`"

@@ -44,7 +44,7 @@ KNOWN: dict[str, dict[str, tuple[str, str]]] = {
 
 POSITION_WORDS = word_set("position positions positional pos relative rel distance wpe")
 INPUT_WORDS = word_set("token tokens word words input inputs type segment vocab")
-VIRTUAL_TOKEN_CLASSES = frozenset({"PromptEmbedding", "PrefixEncoder"})
+VIRTUAL_TOKEN_CLASSES = word_set("PromptEmbedding PromptEncoder PrefixEncoder MultitaskPromptEmbedding CPTEmbedding")
 _LAYER_SUFFIX = re.compile(r"_l\d+(_reverse)?$")
 
 
@@ -57,7 +57,9 @@ def torch_module(site: Site) -> Verdict | None:
 
 
 def parametrization(site: Site) -> Verdict | None:
-    """A part of a parametrized tensor that is not that tensor's stand-in: a weight norm's length, say."""
+    """What does not stand for one tensor: a weight norm's length, a part of a sum, FSDP1's flat parameter."""
+    if site.attribute == "_flat_param":
+        return Verdict("unknown", "", "several parameters flattened by FSDP1: give it use_orig_params=True")
     if site.part == "length":
         return Verdict("scale", "", f"the length g in a weight norm of `{site.attribute}`")
     if site.part in ("", "direction", "original"):

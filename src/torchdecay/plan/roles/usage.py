@@ -227,6 +227,9 @@ class _Reader(ast.NodeVisitor):
                     self.note(item, "joined")
         elif called in _EXPANDING:
             self.note(next(iter(operands), None), "expanded")
+        elif called in ("addcmul", "addcmul_"):
+            for position, operand in enumerate(operands):
+                self.note(operand, "scaled" if position else "added")
         elif called in ("mul", "mul_", "multiply", "add", "add_"):
             for operand in operands:
                 self.note(operand, "scaled" if called.startswith("mul") else "added")
