@@ -41,7 +41,7 @@ def hook(on: str, params: dict[str, Tensor], options: Options, *, target: float 
             f"decoupled L2 by hook over one _foreach_mul_, {on}",
             ("hook", optimizer.step),
             ("_foreach_mul_", lambda: torch._foreach_mul_(weights, 1 - LR * WD)),
-            repeats=options.repeats,
+            options,
             target=target,
         )
 
@@ -55,7 +55,7 @@ def lowered(on: str, params: dict[str, Tensor], options: Options, *, target: flo
             f"AdamW({', '.join(how)}) with a lowered plan over its own weight_decay, {on}",
             ("lowered", attached.step),
             ("own", plain.step),
-            repeats=options.repeats,
+            options,
             target=target,
         )
         assert attached.param_groups[0]["weight_decay"] == WD

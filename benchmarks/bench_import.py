@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from paired import Check, Options, Spread, interleave, main
+from paired import Check, Options, Spread, interleave, main, undisturbed
 
 BEYOND = "import time, torch; start = time.perf_counter(); import torchdecay; print(time.perf_counter() - start)"
 
@@ -19,11 +19,11 @@ def measure(options: Options) -> Iterator[Check]:
     run("import torchdecay")  # writes the bytecode, as an installation does
     yield Check(
         "import torchdecay where torch is imported already",
-        Spread.of([float(run(BEYOND)) for _ in range(options.repeats)]),
+        Spread.of([float(undisturbed(lambda: run(BEYOND), options)) for _ in range(options.repeats)]),
         unit="ms",
         target=0.060,
     )
-    pairs = interleave(lambda: run("import torchdecay"), lambda: run("import torch"), repeats=options.repeats, warmup=1)
+    pairs = interleave(lambda: run("import torchdecay"), lambda: run("import torch"), options, warmup=1)
     yield Check(
         "a process that imports torchdecay, beyond one that imports torch",
         Spread.of([ours - torchs for ours, torchs in pairs]),

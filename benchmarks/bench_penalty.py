@@ -50,7 +50,7 @@ def against_hand(
         f"{name}, how many times as fast as the sum by hand, {on}",
         ("by hand", lambda: sum(term(p) for p in params).backward()),
         ("penalty", lambda: td.penalty(params, **coefficients).backward()),
-        repeats=options.repeats,
+        options,
         reset=lambda: forget_gradients(params),
         target=target,
         sense="at least",
@@ -64,7 +64,7 @@ def against_coupled(params: list[Tensor], options: Options, *, on: str) -> Check
         f"L2, how many times the cost of adding wd·w to gradients that are there, {on}",
         ("penalty", lambda: td.penalty(params, l2=5e-5).backward()),
         ("coupled", lambda: torch._foreach_add_(gradients, weights, alpha=1e-4)),
-        repeats=options.repeats,
+        options,
         reset=lambda: forget_gradients(params),
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from torch import nn
 
 import torchdecay as td
-from paired import Check, Options, Spread, main, timed
+from paired import Check, Options, Spread, main, timed, undisturbed
 
 PER_LAYER = 12
 SIZES = (1_000, 10_000, 100_000)
@@ -27,7 +27,7 @@ def measure(options: Options) -> Iterator[Check]:
     for _ in range(options.repeats):
         for size, model in models.items():
             gc.collect()
-            times[size].append(timed(lambda model=model: td.plan(model, 0.1)))
+            times[size].append(undisturbed(lambda model=model: timed(lambda: td.plan(model, 0.1)), options))
     for size in sizes:
         target = 2.0 if size == SIZES[-1] else None
         yield Check(f"td.plan of {size:,} parameters", Spread.of(times[size]), unit="s", target=target)

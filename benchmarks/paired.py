@@ -1,7 +1,8 @@
 """Paired, interleaved timing: what is compared runs turn by turn, so that a busy machine slows both alike.
 
 Each pair runs A and B back to back, in alternating order, and gives one ratio; the median of the ratios is the figure,
-the quartiles say how much to trust it. A benchmark is a function from `Options` to `Check`s, run by `main`.
+the quartiles say how much to trust it. With `--alone`, pairs during which other processes computed are measured again.
+A benchmark is a function from `Options` to `Check`s, run by `main`.
 """
 
 from __future__ import annotations
@@ -18,9 +19,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 RESULTS = Path(__file__).parent / "results"
+STAT = Path("/proc/stat")
+PATIENCE = 120.0
+"""Seconds that one pair waits for a calm machine, before it is taken as it is."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,7 @@ class Options:
 
     repeats: int
     quick: bool = False
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,22 +101,57 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def undisturbed(work: Callable[[], T], options: Options) -> T:
+    """The result of `work`; with `alone`, of the first call during which the rest of the machine was idle."""
+    give_up = time.monotonic() + PATIENCE
+    while True:
+        calm = not options.alone or _others(lambda: time.sleep(0.05))[1] < 0.1
+        if calm or time.monotonic() > give_up:
+            result, share = _others(work)
+            if not options.alone or share < 0.1 or time.monotonic() > give_up:
+                return result
+
+
+def _others(work: Callable[[], T]) -> tuple[T, float]:
+    """The result of `work`, and how many cores other processes kept busy meanwhile (0 where Linux does not say)."""
+
+    def used() -> tuple[float, float]:
+        own = sum(os.times()[:4])
+        if not STAT.exists():
+            return own, own
+        user, nice, system, _, _, *interrupts = map(int, STAT.read_text().split("\n", 1)[0].split()[1:8])
+        return own, (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+
+    own, everyone, start = *used(), time.perf_counter()
+    result = work()
+    seconds = time.perf_counter() - start
+    own_after, everyone_after = used()
+    # The kernel counts in hundredths of a second, so two of them are forgiven.
+    return result, max(0.0, everyone_after - everyone - (own_after - own) - 0.02) / max(seconds, 1e-9)
+
+
 def interleave(
     a: Callable[[], object],
     b: Callable[[], object],
+    options: Options,
     *,
-    repeats: int,
     warmup: int = 2,
     reset: Callable[[], object] = lambda: None,
     clock: Callable[[Callable[[], object]], float] = timed,
 ) -> list[tuple[float, float]]:
     """Times of (a, b) for each pair; `reset` runs untimed before every call, the order changes at every pair."""
-    pairs = []
-    for turn in range(-warmup, repeats):
+
+    def pair(order: tuple[Callable[[], object], ...]) -> dict[Callable[[], object], float]:
         times = {}
-        for work in (a, b) if turn % 2 else (b, a):
+        for work in order:
             reset()
             times[work] = clock(work)
+        return times
+
+    pairs = []
+    for turn in range(-warmup, options.repeats):
+        order = (a, b) if turn % 2 else (b, a)
+        times = undisturbed(lambda order=order: pair(order), options)
         if turn >= 0:
             pairs.append((times[a], times[b]))
     return pairs
@@ -119,14 +161,14 @@ def ratio(
     what: str,
     over: tuple[str, Callable[[], object]],
     under: tuple[str, Callable[[], object]],
+    options: Options,
     *,
-    repeats: int,
     reset: Callable[[], object] = lambda: None,
     target: float | None = None,
     sense: Literal["at least", "at most"] = "at most",
 ) -> Check:
     """Time of `over` divided by time of `under`, each a label and what to run."""
-    pairs = interleave(over[1], under[1], repeats=repeats, reset=reset)
+    pairs = interleave(over[1], under[1], options, reset=reset)
     return Check(
         what,
         Spread.of([a / b for a, b in pairs]),
@@ -170,8 +212,9 @@ def main(name: str, measure: Callable[[Options], Iterable[Check]], *, repeats: i
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     parser.add_argument("--repeats", type=int, default=None, help=f"pairs per figure (default {repeats})")
     parser.add_argument("--quick", action="store_true", help="few pairs on small inputs, nothing written")
+    parser.add_argument("--alone", action="store_true", help="measure again while other processes compute")
     given = parser.parse_args()
-    options = Options(given.repeats or (3 if given.quick else repeats), given.quick)
+    options = Options(given.repeats or (3 if given.quick else repeats), given.quick, given.alone)
     if options.repeats < 1:
         parser.error("--repeats must be at least 1")
 
@@ -187,7 +230,12 @@ def main(name: str, measure: Callable[[Options], Iterable[Check]], *, repeats: i
             print(f"      {times}", flush=True)
     if not options.quick:
         RESULTS.mkdir(exist_ok=True)
-        record = {**where, "repeats": options.repeats, "checks": [_as_json(check) for check in checks]}
+        record = {
+            **where,
+            "repeats": options.repeats,
+            "alone": options.alone,
+            "checks": [_as_json(check) for check in checks],
+        }
         (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     sys.exit(any(check.verdict == "FAIL" for check in checks))
 

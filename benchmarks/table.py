@@ -20,7 +20,8 @@ def figures() -> str:
             f"### {path.stem}",
             "",
             f"{record['date']}, {record['device']}, {record['threads']} threads, Python {record['python']}, "
-            f"torch {record['torch']}, load {record['load']}, {record['repeats']} repeats",
+            f"torch {record['torch']}, {record['repeats']} repeats"
+            + (", while nothing else computed" if record["alone"] else f", beside a load of {record['load']}"),
             "",
             "| figure | median (quartiles) | target | |",
             "|---|---|---|---|",

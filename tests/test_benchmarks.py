@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -28,14 +30,14 @@ def test_shapes_are_those_of_the_real_models():
 
 def test_pairs_alternate_and_reset_stays_outside_the_clock():
     """A B, then B A: a drift of the machine favors neither; warm-up pairs are thrown away."""
-    from paired import interleave
+    from paired import Options, interleave
 
     calls = []
     clock = {"a": 1.0, "b": 2.0}
     pairs = interleave(
         lambda: calls.append("a"),
         lambda: calls.append("b"),
-        repeats=3,
+        Options(3),
         warmup=1,
         reset=lambda: calls.append("reset"),
         clock=lambda work: (work(), clock[calls[-1]])[1],
@@ -43,6 +45,30 @@ def test_pairs_alternate_and_reset_stays_outside_the_clock():
     assert pairs == [(1.0, 2.0)] * 3
     assert [call for call in calls if call != "reset"] == ["a", "b", "b", "a", "a", "b", "b", "a"]
     assert calls[::2] == ["reset"] * 8
+
+
+def test_alone_measures_again_what_others_disturbed(monkeypatch):
+    """A pair during which another process computed is not a measurement of ours."""
+    import paired
+
+    # (result, cores that others kept busy): busy before, calm but disturbed during, calm throughout.
+    seen = iter([(None, 0.9), (None, 0.0), ("disturbed", 0.5), (None, 0.0), ("calm", 0.0)])
+    monkeypatch.setattr(paired, "_others", lambda work: next(seen))
+    assert paired.undisturbed(lambda: None, paired.Options(1, alone=True)) == "calm"
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="only Linux tells what other processes do")
+def test_what_others_compute_is_seen():
+    """A busy loop in another process is noticed."""
+    from paired import _others
+
+    stranger = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        _, busy = _others(lambda: time.sleep(1.0))
+    finally:
+        stranger.kill()
+        stranger.wait()
+    assert busy > 0.2
 
 
 @pytest.mark.parametrize(

@@ -146,30 +146,34 @@ class _Penalty(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        factors: dict[Any, Tensor] = {}
+        for device in {w.device for w in ctx.saved_tensors[: len(ctx.l1)]}:
+            for coefficient in {*ctx.l1, *(2 * l2 for l2 in ctx.l2)}:
+                factors[coefficient, device] = (grad_output * coefficient).to(device)
         rows = zip(ctx.l1, ctx.l2, *_thirds(ctx.saved_tensors), ctx.needs_input_grad[2:], strict=False)
-        gradients = [_gradient(grad_output, *row) if wanted else None for *row, wanted in rows]
+        gradients = [_gradient(factors, *row) if wanted else None for *row, wanted in rows]
         return None, None, *gradients, *[None] * (2 * len(gradients))
 
 
 def _gradient(
-    factor: Tensor, l1: float, l2: float, w: Tensor, reference: Tensor | None, mask: Tensor | None
+    factors: dict[Any, Tensor], l1: float, l2: float, w: Tensor, reference: Tensor | None, mask: Tensor | None
 ) -> Tensor | None:
-    """The factor times M ⊙ (l₁ sign δ + 2 l₂ δ), with δ = w − r; differentiable while gradients are on."""
+    """M ⊙ (l₁ sign δ + 2 l₂ δ) times the incoming gradient, δ = w − r; differentiable while gradients are on."""
     if l1 == l2 == 0.0:
         return None
-    factor = factor.to(w.device)
+    device = w.device
     delta = _distance(w, reference, mask)
-    if delta.dtype in _LOW_PRECISION and w.device.type not in _KEEPS_PRECISION_OF_FACTOR:
+    if delta.dtype in _LOW_PRECISION and device.type not in _KEEPS_PRECISION_OF_FACTOR:
         delta = delta.float()
     if l1 == 0.0:
-        gradient = delta * (factor * (2 * l2))
+        gradient = delta * factors[2 * l2, device]
     elif torch.is_grad_enabled() or delta.is_sparse:
-        gradient = delta.sgn() * (factor * l1) + delta * (factor * (2 * l2))
+        gradient = delta.sgn() * factors[l1, device] + delta * factors[2 * l2, device]
     else:  # In place: each further allocation would cost more than all the arithmetic.
-        gradient = delta.sgn().mul_(factor * l1)
+        gradient = delta.sgn().mul_(factors[l1, device])
         if l2:
-            gradient.addcmul_(delta, factor * (2 * l2))
-    return gradient.to(w.dtype)
+            gradient.addcmul_(delta, factors[2 * l2, device])
+    return gradient if gradient.dtype is w.dtype else gradient.to(w.dtype)
 
 
 def _distance(w: Tensor, reference: Tensor | None, mask: Tensor | None) -> Tensor:
@@ -181,12 +185,14 @@ def _distance(w: Tensor, reference: Tensor | None, mask: Tensor | None) -> Tenso
 def _block_norms(delta: Tensor, order: int, dtype: torch.dtype) -> list[Tensor]:
     """Norms of the flattened tensor's blocks, as one 1-D tensor, or two where the last block is shorter."""
     count = delta.numel()
-    if count <= _BLOCK:
-        return [torch.linalg.vector_norm(delta.reshape(1, count), order, dim=1, dtype=dtype)]
-    by_stride = sorted(range(delta.ndim), key=delta.stride, reverse=True)
-    flat = delta.permute(by_stride).reshape(-1)  # a view of any dense tensor, channels last too
-    cut = count - count % _BLOCK
-    blocks = [flat[:cut].view(-1, _BLOCK), flat[cut:].view(1, -1)][: 1 if cut == count else 2]
+    if not delta.is_contiguous():  # a view of any dense tensor, channels last or transposed, is enough
+        delta = delta.permute(sorted(range(delta.ndim), key=delta.stride, reverse=True))
+    tail = count % _BLOCK
+    if tail in (0, count):
+        blocks = [delta.reshape(-1, _BLOCK) if count > tail else delta.reshape(1, count)]
+    else:
+        flat = delta.reshape(-1)
+        blocks = [flat[:-tail].view(-1, _BLOCK), flat[-tail:].view(1, tail)]
     return [torch.linalg.vector_norm(block, order, dim=1, dtype=dtype) for block in blocks]
 
 
@@ -200,6 +206,8 @@ def _stored(delta: Tensor) -> Tensor:
 
 def _sharding(w: Tensor) -> tuple[Any, Any] | None:
     """Device mesh and placements of a DTensor; None of any other tensor."""
+    if type(w) in (Tensor, nn.Parameter):  # asking a tensor for an attribute that it lacks is slow
+        return None
     placements = getattr(w, "placements", None)
     return None if placements is None else (w.device_mesh, placements)  # type: ignore[attr-defined]
 
