@@ -6,14 +6,19 @@ and why. Everything here makes a plan, carries one out, or reads one back.
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 from torchdecay.apply.attach import Handle, attach
 from torchdecay.apply.lowering import Lowering, lower
 from torchdecay.apply.penalty import penalty
 from torchdecay.errors import (
     ApplyError,
     DecayError,
+    ForgottenPenaltyWarning,
     LoadError,
     MissingExtra,
+    OwnershipWarning,
     PlanError,
     TaskError,
     TorchdecayError,
@@ -44,16 +49,32 @@ from torchdecay.plan.selectors import exempt, names, ndim, role, scale_invariant
 
 __version__ = "0.1.0"
 
+_LATE = ("lab", "report")
+"""Rooms that are imported when they are used, because they load numpy, matplotlib and the like."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATE:
+        return importlib.import_module(f"torchdecay.{name}")
+    raise AttributeError(f"module 'torchdecay' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE})
+
+
 __all__ = [
     "DEFAULT",
     "STANDARD",
     "ApplyError",
     "Decay",
     "DecayError",
+    "ForgottenPenaltyWarning",
     "Handle",
     "LoadError",
     "Lowering",
     "MissingExtra",
+    "OwnershipWarning",
     "Plan",
     "PlanError",
     "Scale",
