@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from report import samples
-from torchdecay.report import write, write_demo
+from torchdecay.report.example import example_view
+from torchdecay.report.page import render
+from torchdecay.report.view import view
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -59,13 +61,16 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     from torchdecay.lab import worked_example
 
     folder = tmp_path_factory.mktemp("pages")
-    demo = [replace(samples.noise(), task="overfit"), samples.comparison()]
-    return {
-        "comparison": write(samples.comparison(), folder / "comparison"),
-        "hostile": write(samples.nasty(), folder / "hostile"),
-        "stopped": write(samples.stopped(), folder / "stopped"),
-        "demo": write_demo(worked_example(), demo, folder / "demo"),
+    demo = [view(replace(samples.noise(), task="overfit")), view(samples.comparison())]
+    made = {
+        "comparison": render([view(samples.comparison())], title="Toy", description="A toy"),
+        "hostile": render([view(samples.nasty())], title=samples.NASTY[0], description=samples.NASTY[1]),
+        "stopped": render([view(samples.stopped())], title="Toy", description="A toy"),
+        "demo": render(demo, title="Demo", description="Two", example=example_view(worked_example())),
     }
+    for name, text in made.items():
+        (folder / f"{name}.html").write_text(text, encoding="utf-8")
+    return {name: folder / f"{name}.html" for name in made}
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from fnmatch import fnmatch
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from report import samples
 from torchdecay.errors import TaskError
 from torchdecay.lab.results import Comparison
 from torchdecay.report import picture, write, write_demo
-from torchdecay.report.view import slug, view
+from torchdecay.report.view import FIGURES, slug, view
 
 
 class Reader(HTMLParser):
@@ -218,6 +219,24 @@ def test_failure_leaves_the_earlier_page(tmp_path: Path, monkeypatch: pytest.Mon
         write(replace(made, title="Another"), tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert "Another" not in page.read_text(encoding="utf-8")
+
+
+def test_figures_of_an_earlier_page_do_not_stay(tmp_path: Path) -> None:
+    """A page of two decays without a score is not mixed with the figures of three with one; other files stay."""
+    write(samples.comparison(), tmp_path)
+    (tmp_path / "figures" / "mine.svg").write_text("mine")
+    write(samples.comparison(("none", "decoupled:1"), seeds=1, score=False), tmp_path)
+    names = {path.name for path in (tmp_path / "figures").glob("*.svg")}
+    assert names == {
+        "mine.svg", "gap-loss.svg", "train-loss.svg", "test-loss.svg", "weight-norm.svg", "gradient-norm.svg",
+        "line-0.svg", "line-1.svg",
+    }  # fmt: skip
+
+
+def test_every_figure_has_a_known_name(page: Path) -> None:
+    """A figure under a name that is not listed would never be cleared away."""
+    stems = {path.stem for path in (page.parent / "figures").iterdir()}
+    assert {stem for stem in stems if not any(fnmatch(stem, known) for known in FIGURES)} == set()
 
 
 def test_the_same_comparison_gives_the_same_page(tmp_path: Path) -> None:

@@ -6,19 +6,20 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from torchdecay.errors import TaskError, repr_quoted
 
 
-def place(folder: Path, contents: Mapping[str, str | bytes], *, last: str) -> Path:
+def place(folder: Path, contents: Mapping[str, str | bytes], *, last: str, replaces: Iterable[str] = ()) -> Path:
     """Write files into a folder: all are made before the first is moved into place; a failure puts the old ones back.
 
     Args:
         folder: where; made when it is not there.
         contents: relative path to text or bytes.
         last: the one of them that appears only when all else is in place.
+        replaces: glob patterns of files that an earlier page may have left here; those not in `contents` go.
 
     Returns:
         The path of `last`.
@@ -40,7 +41,8 @@ def place(folder: Path, contents: Mapping[str, str | bytes], *, last: str) -> Pa
             target = staging / "new" / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content.encode("utf-8", "replace") if isinstance(content, str) else content)
-        _swap(folder, staging, names, made)
+        stale = {str(path.relative_to(folder)) for pattern in replaces for path in folder.glob(pattern)}
+        _swap(folder, staging, [*sorted(stale - set(names)), *names], made)
     except OSError as error:
         raise _unwritable(folder, error) from error
     finally:
@@ -88,7 +90,8 @@ def _swap(folder: Path, staging: Path, names: list[str], made: list[Path]) -> No
                 os.replace(target, old)
                 kept = old
             moved.append((target, kept))
-            os.replace(staging / "new" / name, target)
+            if (staging / "new" / name).exists():
+                os.replace(staging / "new" / name, target)
     except BaseException:
         for target, kept in reversed(moved):
             with contextlib.suppress(OSError):

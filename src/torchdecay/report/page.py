@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
+from glob import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from torchdecay.report.example import ExampleView, example_view
 from torchdecay.report.files import is_page, place
 from torchdecay.report.palette import DARK, LIGHT
 from torchdecay.report.svg import inline_svg, png_file, svg_file
-from torchdecay.report.view import View, view
+from torchdecay.report.view import FIGURES, View, view
 
 if TYPE_CHECKING:
     from torchdecay.lab.example import WorkedExample
@@ -55,9 +56,11 @@ def write(comparison: Comparison, path: str | Path) -> Path:
     numbers = comparison.to_json()
     if is_page(path):
         made = _figures([arranged], f"{path.stem}-figures")
-        return place(path.parent, {**made, f"{path.stem}.json": numbers, path.name: page}, last=path.name)
+        contents = {**made, f"{path.stem}.json": numbers, path.name: page}
+        return place(path.parent, contents, last=path.name, replaces=_earlier(f"{path.stem}-figures"))
     made = _figures([arranged], "figures")
-    return place(path, {**made, "results.json": numbers, "index.html": page}, last="index.html")
+    contents = {**made, "results.json": numbers, "index.html": page}
+    return place(path, contents, last="index.html", replaces=_earlier("figures"))
 
 
 def write_demo(example: WorkedExample, comparisons: Sequence[Comparison], folder: str | Path) -> Path:
@@ -143,7 +146,7 @@ def _links(views: Sequence[View], example: ExampleView | None) -> list[dict[str,
     (one,) = views
     tail = [("finals", "Final numbers")] if one.rows else []
     tail += [("plans", "Who decayed")] if one.plans else []
-    short = {"score": "Score", "loss": "Loss", "gap": "Gap", "norms": "Norms", "line": "Why it works"}
+    short = {"score": "Score", "loss": "Loss", "norms": "Norms", "line": "Why it works"}
     named = [(section.id, short.get(section.id, section.heading)) for section in one.sections]
     return [{"id": f"{one.id}-{part}", "text": text} for part, text in [*named, *tail, ("about", "Repeat it")]]
 
@@ -153,6 +156,12 @@ def _css() -> str:
     return (
         f":root{{color-scheme:light dark;{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
     )
+
+
+def _earlier(folder: str) -> list[str]:
+    """Patterns of the figures that an earlier page may have had and this one has not."""
+    folder = escape(folder)
+    return [f"{folder}/{name}.{end}" for name in FIGURES for end in ("svg", "png")]
 
 
 def _figures(views: Sequence[View], folder: str, *, prefixed: bool = False) -> Mapping[str, str | bytes]:

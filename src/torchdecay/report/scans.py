@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from torchdecay.report.draw import SMALL, Chart, Colors, Key, dot, frame, limits, line, plain_text
@@ -34,7 +35,6 @@ def _scan_chart(comparison: Comparison, index: int, run: TrainingRun, scan: Line
     label = shown(run.label, most=40)
     top = _top(scan)
     total = scan.total
-    minima = _minima(scan)
 
     def draw(axes: Axes, colors: Colors) -> None:
         frame(axes, colors, x_label="α: weights times this")
@@ -58,21 +58,19 @@ def _scan_chart(comparison: Comparison, index: int, run: TrainingRun, scan: Line
         line(axes, scan.alphas, scan.train_loss, LOSS, colors, width=2.2, gid="scan-loss")
         if total is not None:
             line(axes, scan.alphas, total, TOTAL, colors, width=2.2, gid="scan-total")
-        for style, alpha, value, below in minima:
-            if not math.isfinite(value) or value > top:
+        for mark in _labeled(scan, top):
+            if not math.isfinite(mark.value) or mark.value > top:
                 continue
-            axes.plot(
-                [alpha, alpha], [0, value], color=colors[style.color], linewidth=1, linestyle=(0, (1, 2)), zorder=2
-            )
-            dot(axes, alpha, value, style, colors, gid="scan-minimum", size=8)
-            right, under = alpha > 0.8 * scan.alphas[-1], below and value > 0.15 * top
+            color = colors[mark.style.color]
+            axes.plot([mark.alpha] * 2, [0, mark.value], color=color, linewidth=1, linestyle=(0, (1, 2)), zorder=2)
+            dot(axes, mark.alpha, mark.value, mark.style, colors, gid="scan-minimum", size=8)
             axes.annotate(
-                f"{alpha:.3g}",
-                (alpha, value),
-                xytext=(-7 if right else 7, -5 if under else 6),
+                mark.text,
+                (mark.alpha, mark.value),
+                xytext=(-7 if mark.left else 7, -5 if mark.below else 6),
                 textcoords="offset points",
-                ha="right" if right else "left",
-                va="top" if under else "bottom",
+                ha="right" if mark.left else "left",
+                va="top" if mark.below else "bottom",
                 color=colors["ink"],
                 fontsize=SMALL,
                 gid="halo",
@@ -94,14 +92,44 @@ def _scan_chart(comparison: Comparison, index: int, run: TrainingRun, scan: Line
     )
 
 
-def _minima(scan: LineScan) -> list[tuple[Style, float, float, bool]]:
+@dataclass(frozen=True)
+class Minimum:
+    """Where one curve is least, and on which side of the point its α is written."""
+
+    style: Style
+    alpha: float
+    value: float
+    below: bool
+    left: bool = False
+    text: str = ""
+
+
+def _minima(scan: LineScan) -> list[Minimum]:
     found = [
-        (TEST, scan.test_minimum, _value(scan, scan.test_loss, scan.test_minimum), False),
-        (LOSS, scan.loss_minimum, _value(scan, scan.train_loss, scan.loss_minimum), True),
+        Minimum(TEST, scan.test_minimum, _value(scan, scan.test_loss, scan.test_minimum), below=False),
+        Minimum(LOSS, scan.loss_minimum, _value(scan, scan.train_loss, scan.loss_minimum), below=True),
     ]
     if scan.total is not None and scan.total_minimum is not None:
-        found.append((TOTAL, scan.total_minimum, _value(scan, scan.total, scan.total_minimum), False))
+        value = _value(scan, scan.total, scan.total_minimum)
+        found.append(Minimum(TOTAL, scan.total_minimum, value, below=False))
     return found
+
+
+def _labeled(scan: LineScan, top: float) -> list[Minimum]:
+    """The minima with their α written where no other is: a pair side by side points apart, one point has one label."""
+    reach, tall = 0.22 * (scan.alphas[-1] - scan.alphas[0]), 0.16 * top
+    made: list[Minimum] = []
+    for one in sorted(_minima(scan), key=lambda one: one.alpha):
+        text = f"{one.alpha:.3g}"
+        left = one.alpha > scan.alphas[-1] - 0.6 * reach
+        before = made[-1] if made else None
+        if before is not None and one.alpha - before.alpha < reach and abs(one.value - before.value) < tall:
+            if one.alpha == before.alpha and abs(one.value - before.value) < 0.02 * top:
+                text = ""
+            else:
+                made[-1] = replace(before, left=before.alpha > scan.alphas[0] + 0.6 * reach)
+        made.append(replace(one, text=text, left=left, below=one.below and one.value > 0.15 * top))
+    return made
 
 
 def _value(scan: LineScan, curve: tuple[float, ...], alpha: float) -> float:
@@ -116,7 +144,7 @@ def _top(scan: LineScan) -> float:
         for alpha, value in zip(scan.alphas, curve, strict=True)
         if 0 <= alpha <= 1.3
     ]
-    low = [value for _, _, value, _ in _minima(scan)]
+    low = [one.value for one in _minima(scan)]
     if scan.total is not None:
         low.append(min(zip(scan.alphas, scan.total, strict=True), key=lambda point: abs(point[0] - 1))[1])
     return max(limits([*near, *low], floor=0.0, margin=0.1)[1], 1e-12)
@@ -140,8 +168,8 @@ def _alt(label: str, run: TrainingRun, scan: LineScan) -> str:
 
 def _caption(scan: LineScan, top: float) -> str:
     least = scan.loss_minimum
-    edge = "at the end of the scan" if least in (scan.alphas[0], scan.alphas[-1]) else f"at α = {least:.3g}"
-    sentences = [f"Training loss alone is least {edge}"]
+    edge = ", the edge of the scan" if least in (scan.alphas[0], scan.alphas[-1]) else ""
+    sentences = [f"Training loss alone is least at α = {least:.3g}{edge}"]
     if scan.total_minimum is not None:
         sentences[0] += f", with the penalty at α = {scan.total_minimum:.3g}"
     sentences[0] += f"; test loss at α = {scan.test_minimum:.3g}."

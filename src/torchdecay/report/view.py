@@ -23,6 +23,17 @@ if TYPE_CHECKING:
 
 MOST_PLAN_ROWS = 200
 
+# Every name that a chart of a comparison may have, as file name patterns.
+FIGURES = (
+    *(f"{part}-{what}" for part in ("train", "test", "validation") for what in ("loss", "score")),
+    "gap-loss",
+    "gap-score",
+    "weight-norm",
+    "gradient-norm",
+    "line-[0-9]",
+    "line-[0-9][0-9]",
+)
+
 
 @dataclass(frozen=True)
 class Section:
@@ -138,6 +149,8 @@ def _sections(comparison: Comparison) -> Iterable[Section]:
 
     several = any(len(comparison.of(label)) > 1 for label in comparison.labels)
     band = "Lines are means over seeds, bands reach from the lowest to the highest seed." if several else ""
+    # With a score, that is what the page opens with, and how the loss ended stands beside its curves.
+    ended = tuple(filter(None, [gap_chart(comparison, "loss")])) if comparison.score_name else ()
     if comparison.score_name:
         yield Section(
             "score",
@@ -149,15 +162,8 @@ def _sections(comparison: Comparison) -> Iterable[Section]:
         "loss",
         "Loss while training",
         f"The loss of the task alone, without any penalty. {'' if comparison.score_name else band}".strip(),
-        curves("train_loss", "validation_loss", "test_loss"),
+        (*curves("train_loss", "validation_loss", "test_loss"), *ended),
     )
-    if comparison.score_name:
-        yield Section(
-            "gap",
-            "Where the loss ended",
-            "The same runs as at the top of the page, by their loss.",
-            tuple(filter(None, [gap_chart(comparison, "loss")])),
-        )
     yield Section(
         "norms",
         "How large the weights and the gradients were",
@@ -169,7 +175,7 @@ def _sections(comparison: Comparison) -> Iterable[Section]:
         "line",
         "Why shrinking weights changes the loss",
         "All weights that may decay are multiplied by α, from 0 (gone) past 1 (the solution that was found) "
-        "and beyond. A penalty grows with α², so its sum with the loss is least at smaller weights than the loss. "
+        "and beyond. A penalty grows with α, so its sum with the loss is least at smaller weights than the loss. "
         "Marks show where each curve is least. Of each decay, the first seed.",
         scans,
         tuple({key.label: key for chart in scans for key in chart.keys}.values()),
