@@ -68,6 +68,7 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; mistakes and warnings become lines on stderr."""
         with warnings.catch_warnings():
+            warnings.simplefilter("default", UserWarning)
             warnings.showwarning = _show
             try:
                 return super().invoke(ctx)

@@ -1,0 +1,38 @@
+"""Tasks by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from torchdecay.errors import TaskError
+from torchdecay.lab.choices import as_choices
+from torchdecay.lab.tasks.registry import ABOUT, BUILT_IN, task_named
+
+
+@pytest.mark.parametrize("name", sorted(BUILT_IN))
+def test_a_built_in_task_is_found_and_its_own_decays_can_be_parsed(name: str) -> None:
+    """What ships can be run without naming decays or seeds."""
+    task = task_named(name)
+    assert task.name == name and name in ABOUT and task.title
+    assert as_choices(task.decays)[0].what is None
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("overfitt", {}, 'Nearest: "overfit"'),
+        ("houses.csv", {}, "csv --data FILE --target COLUMN"),
+        ("csv", {}, "needs --data FILE and --target COLUMN"),
+        ("csv", {"data": Path("x.csv")}, "needs --target COLUMN"),
+        ("digits", {"target": "y"}, "belong to the task csv"),
+        ("digits", {"categorical": ("y",)}, "belong to the task csv"),
+        ("no_such_module_here:task", {}, "there is no module"),
+    ],
+)
+def test_a_task_that_is_not_there_is_told(name: str, options: dict[str, Any], said: str) -> None:
+    """Unknown names, and options that belong elsewhere."""
+    with pytest.raises(TaskError, match=said):
+        task_named(name, **options)
