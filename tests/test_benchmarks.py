@@ -56,6 +56,11 @@ def test_alone_measures_again_what_others_disturbed(monkeypatch):
     monkeypatch.setattr(paired, "_others", lambda work: next(seen))
     assert paired.undisturbed(lambda: None, paired.Options(1, alone=True)) == "calm"
 
+    monkeypatch.setattr(paired, "_others", lambda work: (None, 0.9))
+    monkeypatch.setattr(paired, "PATIENCE", 0.01)
+    with pytest.raises(SystemExit, match="never calm"):
+        paired.undisturbed(lambda: None, paired.Options(1, alone=True))
+
 
 @pytest.mark.skipif(not Path("/proc/stat").exists(), reason="only Linux tells what other processes do")
 def test_what_others_compute_is_seen():
