@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, 
 
 from torchdecay.plan.census import census
 from torchdecay.plan.parameters import KINDS, ROLES
-from torchdecay.plan.roles import usage
+from torchdecay.plan.roles import WITNESSES, usage
 
 
 def roles(model: nn.Module | dict[str, Tensor]) -> dict[str, str]:
@@ -310,6 +311,33 @@ def test_a_word_inside_the_name_of_a_plain_parameter_decides_nothing(name: str) 
     assert roles(Own())[name] == "weight"
 
 
+def test_a_matrix_is_a_weight_although_its_name_begins_with_a_token_or_a_position() -> None:
+    class Mixer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.token_mixing, self.pos_mixing, self.norm_mixing = randn(4, 4), randn(4, 4), randn(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.einsum("ij,jk->ik", self.token_mixing @ self.pos_mixing, x) @ self.norm_mixing
+
+    assert set(roles(Mixer()).values()) == {"weight"}
+
+
+def test_a_fused_layer_keeps_its_norm_and_its_map_apart() -> None:
+    class LayerNormLinear(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer_norm_weight, self.layer_norm_bias = randn(4), randn(4)
+            self.weight, self.bias = randn(3, 4), randn(3)
+
+    assert roles(LayerNormLinear()) == {
+        "layer_norm_weight": "norm",
+        "layer_norm_bias": "norm",
+        "weight": "weight",
+        "bias": "bias",
+    }
+
+
 def test_a_bias_at_the_root_is_a_bias_and_the_index_of_a_layer_is_a_whole_word() -> None:
     class Root(nn.Module):
         def __init__(self) -> None:
@@ -378,6 +406,29 @@ def test_an_input_that_a_parameter_was_mixed_into_is_not_that_parameter() -> Non
             return x @ self.w
 
     assert roles(Mixed()) == {"where": "unknown", "w": "weight"}
+
+
+def test_what_a_parameter_is_multiplied_with_is_not_that_parameter_afterwards() -> None:
+    """latents.matmul(x) is no longer the latents: a sum with it adds no bias."""
+
+    class Flows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.layers = randn(4, 4), nn.ModuleList([nn.Linear(4, 4)])
+            self.start = randn(1, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            state = self.start.expand(len(x), -1)
+            state = self.layers[0](state)
+            state = state @ x.mT
+            return state + self.first.matmul(x)
+
+    assert roles(Flows()) == {
+        "first": "weight",
+        "start": "token",
+        "layers.0.weight": "weight",
+        "layers.0.bias": "bias",
+    }
 
 
 def test_a_table_that_is_looked_up_is_an_embedding() -> None:
@@ -589,6 +640,19 @@ def test_peft_adapters_are_weights_and_their_vectors_scales() -> None:
     assert not found["0.weight"].trainable and found["0.weight"].kind == "matrix"
 
 
+def test_a_rank_of_one_makes_no_scale_of_a_lora_matrix() -> None:
+    peft = pytest.importorskip("peft")
+    base = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 4))
+    found = kinds(peft.get_peft_model(base, peft.LoraConfig(target_modules=["0", "1"], r=1)))
+    assert {kind for name, kind in found.items() if "lora" in name} == {"adapter"}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+def test_a_scripted_model_is_read_by_the_names_of_its_classes() -> None:
+    scripted = torch.jit.script(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)))
+    assert roles(scripted) == {"0.weight": "weight", "0.bias": "bias", "1.weight": "norm", "1.bias": "norm"}
+
+
 # --- tied -------------------------------------------------------------------------------------------------------------
 
 
@@ -687,6 +751,40 @@ def test_values_decide_only_between_roles_that_are_spared() -> None:
     before = census(module)[0].role
     module.weight.data.normal_()
     assert "weight" not in (before, census(module)[0].role)
+
+
+SAMPLES: dict[str, Callable[[], nn.Module]] = {
+    "parametrization": lambda: parametrizations.weight_norm(nn.Linear(3, 3)),
+    "torch_module": lambda: nn.Bilinear(2, 2, 2),
+    "adapter": lambda: nn.ParameterDict({"lora_A": randn(2, 4)}),
+    "state_space": lambda: holding("State", A_log=randn(8, 4)),
+    "norm": lambda: RMSNorm(4),
+    "position": lambda: holding("Vision", pos_embed=randn(1, 5, 4)),
+    "token": lambda: holding("Vision", cls_token=randn(1, 1, 4)),
+    "embedding": lambda: holding("VocabParallelEmbedding", weight=randn(9, 4)),
+    "bias": lambda: holding("Stacked", proj_bias=randn(4, 8)),
+    "weight": Matrix,
+    "scale": lambda: holding("Block", layer_scale=randn(4, 1, 1)),
+    "lone_gain": lambda: unread(THING.replace("rand", "ones"))(),
+    "scalar": lambda: holding("Single", thing=randn(1)),
+}
+
+
+def holding(class_name: str, **parameters: nn.Parameter) -> nn.Module:
+    """A module of a class without source that holds these parameters."""
+    module: nn.Module = type(class_name, (nn.Module,), {})()
+    for name, parameter in parameters.items():
+        setattr(module, name, parameter)
+    return module
+
+
+@pytest.mark.parametrize("witness", WITNESSES, ids=lambda witness: witness.__name__)
+def test_each_witness_is_needed(witness: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A seeded fault for each: without it, something that only it knows gets another role."""
+    model = SAMPLES[witness.__name__]()
+    before = roles(model)
+    monkeypatch.setattr("torchdecay.plan.roles.WITNESSES", [one for one in WITNESSES if one is not witness])
+    assert roles(model) != before
 
 
 def test_a_scalar_that_nothing_speaks_for_is_a_scalar() -> None:

@@ -133,7 +133,7 @@ def _storage(tensor: Tensor) -> object:
 
 def _parameters(uses: Iterable[list[roles.Site]], exempt: Mapping[str, str]) -> Iterator[Parameter]:
     every = list(uses)
-    radial = _radial([sites[0].tensor for sites in every])
+    radial = _radial([sites[0] for sites in every])
     for sites, angle in zip(every, radial, strict=True):
         tensor = sites[0].tensor
         names = tuple(site.name for site in sites)
@@ -234,26 +234,33 @@ def _said(place: Place, method: str) -> frozenset[str]:
     return frozenset(str(word) for word in asked or ())
 
 
-def _radial(tensors: list[Tensor]) -> list[float | None]:
-    """|⟨w, g⟩| / (‖w‖ ‖g‖) per tensor, None where there is no usable gradient; one transfer per device."""
-    found: list[float | None] = [None] * len(tensors)
+def _radial(sites: list[roles.Site]) -> list[float | None]:
+    """|⟨w, g⟩| / (‖w‖ ‖g‖) of each tensor; None where no gradient is there or only a shard of one.
+
+    A shard says nothing about the whole, and gathering it would need every process to ask at the same time. One
+    transfer per device.
+    """
+    found: list[float | None] = [None] * len(sites)
     pending: dict[torch.device, list[tuple[int, Tensor]]] = {}
     with torch.no_grad():
-        for index, tensor in enumerate(tensors):
+        for index, site in enumerate(sites):
+            tensor = site.tensor
             gradient = tensor.grad if tensor.is_leaf else None
-            if gradient is None or gradient.is_sparse or tensor.is_meta or tensor.numel() == 0:
+            if gradient is None or gradient.layout is not torch.strided or tensor.is_meta or not tensor.numel():
                 continue
-            w, g = (_whole(t).flatten() for t in (tensor.detach(), gradient))
+            if hasattr(tensor, "full_tensor") or tuple(tensor.shape) != site.shape:
+                continue
+            w, g = _flat(tensor.detach()), _flat(gradient)
             cosine = torch.dot(w, g).abs() / (torch.linalg.vector_norm(w) * torch.linalg.vector_norm(g))
             pending.setdefault(cosine.device, []).append((index, cosine))
     for entries in pending.values():
-        values = torch.stack([cosine for _, cosine in entries]).tolist()
+        values = torch.stack([cosine.double() for _, cosine in entries]).tolist()
         for (index, _), value in zip(entries, values, strict=True):
             found[index] = value if math.isfinite(value) else None
     return found
 
 
-def _whole(tensor: Tensor) -> Tensor:
-    """The tensor in a precision that a sum over it survives, gathered if it is a DTensor."""
-    gathered = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-    return gathered if gathered.dtype in (torch.float32, torch.float64) else gathered.float()
+def _flat(tensor: Tensor) -> Tensor:
+    """The elements as a vector of real numbers, in a precision that a sum over them survives."""
+    real = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+    return (real if real.dtype in (torch.float32, torch.float64) else real.float()).flatten()

@@ -51,9 +51,9 @@ def state_space(site: Site) -> Verdict | None:
     """A_log, D, dt_bias and their like: time scales of a recurrence, which zero means nothing to."""
     if site.attribute in STATE_SPACE_NAMES:
         return Verdict("state_space", "", f"{site} is named as in a state-space layer")
-    logs = site.siblings.keys() & {"A_log", "A_logs"}
     # A and B alone are more often the two factors of a low-rank product.
-    if site.attribute in STATE_SPACE_PARTS and (logs or {"A", "D"} <= site.siblings.keys()):
+    marked = _beside(site, "A_log") or _beside(site, "A_logs") or _beside(site, "A", "D")
+    if site.attribute in STATE_SPACE_PARTS and marked:
         return Verdict("state_space", "", f"{site} stands beside the A of a state-space layer")
     return None
 
@@ -283,8 +283,11 @@ def _beside(site: Site, *names: str) -> bool:
 
 
 def _constant(tensor: Tensor) -> float | None:
-    """The value that every element has, or None; None too where the values can't be read."""
-    if tensor.is_meta or tensor.numel() == 0 or not tensor.is_floating_point():
+    """The value that every element has; None where they differ or can't be read: on meta, in a shard, traced."""
+    if tensor.is_meta or tensor.numel() == 0 or not tensor.is_floating_point() or hasattr(tensor, "full_tensor"):
         return None
     flat = tensor.detach().flatten()
-    return float(flat[0]) if bool((flat == flat[0]).all()) else None
+    try:
+        return float(flat[0]) if bool((flat == flat[0]).all()) else None
+    except RuntimeError:
+        return None

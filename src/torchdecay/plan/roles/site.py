@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
@@ -55,8 +56,12 @@ class Site(NamedTuple):
 
     @property
     def owner_class(self) -> str:
-        """The bare class name of the owner, or an empty string."""
-        return type(self.place.module).__name__ if self.place is not None else ""
+        """The bare class name of the owner, that before scripting for a scripted one; "" without an owner."""
+        if self.place is None:
+            return ""
+        if isinstance(self.place.module, torch.jit.ScriptModule):
+            return str(self.place.module.original_name)
+        return type(self.place.module).__name__
 
     @property
     def segment(self) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from torch import nn
+
 from torchdecay.plan.per_class import per_class
 from torchdecay.plan.roles.site import Site, Verdict
 from torchdecay.plan.roles.words import among, word_set
@@ -79,10 +81,11 @@ def _known_of(kind: type) -> dict[str, Verdict]:
 
 
 def _shown(kind: type, base: type) -> str:
-    """The class for people: "nn.Linear", or "MyLinear, a kind of nn.Linear" for a subclass."""
-    own = next(step for step in kind.__mro__ if step.__module__.startswith("torch.nn.modules."))
-    name = f"nn.{own.__name__}" if not own.__name__.startswith("_") else f"nn.{base.__name__}"
-    return name if own is kind else f"{kind.__name__}, a kind of {name}"
+    """The class for people: "nn.Linear", or "MyLinear, an nn.Linear" for a subclass."""
+    public = next((step for step in kind.__mro__ if getattr(nn, step.__name__, None) is step), base)
+    return (
+        f"nn.{public.__name__}" if public.__module__ == kind.__module__ else f"{kind.__name__}, an nn.{public.__name__}"
+    )
 
 
 def _embedding(site: Site, verdict: Verdict) -> Verdict:

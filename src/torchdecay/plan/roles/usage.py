@@ -30,7 +30,7 @@ Uses = dict[str, frozenset[str]]
 
 _MATMUL = word_set(
     "matmul mm bmm mv einsum tensordot baddbmm addmm addmv addbmm dot vdot outer ger chain_matmul multi_dot "
-    "kron grouped_mm _grouped_mm"
+    "kron contract grouped_mm _grouped_mm"
 )
 _BIAS_FIRST = frozenset(("addmm", "addmv", "baddbmm", "addbmm"))
 _POSITIONS: dict[str, tuple[str, int, int]] = {
@@ -50,7 +50,9 @@ _NORMALIZING = word_set("rsqrt std var var_mean std_mean norm vector_norm rms no
 _JOINING = word_set("cat concat concatenate stack hstack vstack")
 _EXPANDING = word_set("expand expand_as repeat broadcast_to tile repeat_interleave")
 _VIEWS = word_set(
-    "transpose permute reshape unsqueeze squeeze flatten movedim swapaxes t softmax normalize clamp expand broadcast_to"
+    "transpose permute reshape view view_as unsqueeze squeeze flatten movedim swapaxes t rearrange repeat expand "
+    "expand_as broadcast_to tile to type_as cast float half bfloat16 double contiguous clone detach narrow select "
+    "chunk split unbind index_select gather take_along_dim"
 )
 
 
@@ -128,16 +130,20 @@ class _Reader(ast.NodeVisitor):
             sides = [side for side in (node.left, node.right) if not isinstance(side, ast.Constant)]
             behind = [self.behind(side) for side in sides]
             return frozenset().union(*behind) if behind and all(behind) else frozenset()
-        if isinstance(node, ast.Call):
-            receiver = self.receiver(node)
-            if receiver is not None:
-                own = isinstance(receiver, ast.Name) and receiver.id == self.self_name
-                return frozenset() if own else self.behind(receiver)
-            called = _called(node)
-            if called in _MATMUL or called in _POSITIONS or not node.args or isinstance(node.func, ast.Name):
-                return frozenset()
-            return self.behind(node.args[0]) if len(node.args) == 1 or called in _VIEWS else frozenset()
-        return frozenset()
+        return self.behind_call(node) if isinstance(node, ast.Call) else frozenset()
+
+    def behind_call(self, call: ast.Call) -> frozenset[str]:
+        """The same for a call: a view of an attribute, or a function of attributes and constants only."""
+        called, receiver = _called(call), self.receiver(call)
+        own = isinstance(receiver, ast.Name) and receiver.id == self.self_name
+        if not called or own or called in _MATMUL or called in _POSITIONS:
+            return frozenset()
+        operands = call.args if receiver is None else [receiver, *call.args]
+        if called in _VIEWS and operands:
+            return self.behind(operands[0])
+        given = [*operands, *(keyword.value for keyword in call.keywords)]
+        behind = [self.behind(operand) for operand in given if not isinstance(operand, ast.Constant)]
+        return frozenset().union(*behind) if behind and all(behind) else frozenset()
 
     def receiver(self, call: ast.Call) -> ast.expr | None:
         """The tensor whose method is called; None for a function, of a library say: F.linear, torch.cat."""
