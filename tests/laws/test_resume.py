@@ -31,6 +31,15 @@ FORMS = {
     "elastic_net": td.elastic_net(l1=0.1, l2=0.1),
     "toward": td.toward("initial", 0.1),
     "average": td.forms.toward_average(0.1, beta=0.7),
+    "cautious": td.cautious(0.1),
+    "stable": td.forms.stable(0.1),
+    "adaptive": td.forms.adaptive(0.1),
+    "ada_decay": td.forms.ada_decay(0.1),
+    "constrained": td.forms.constrained(kappa_initial=0.8),
+    "constrained after a warm-up": td.forms.constrained(warmup_steps=6),
+    "norm_control": td.forms.norm_control(0.1, ratio=0.5),
+    "by_spectrum": td.forms.by_spectrum(0.1, min_values=2, every_steps=3),
+    "projected": td.forms.projected("initial", 0.1),
 }
 OPTIMIZERS = {
     "SGD": (optim.SGD, {"momentum": 0.9}),

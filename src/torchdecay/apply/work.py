@@ -27,6 +27,13 @@ class Pull:
         """Indices of the parameters that this step moves: those with a gradient that still ask for one."""
         return [i for i, param in enumerate(self.params) if param.grad is not None and param.requires_grad]
 
+    def reference(self, index: int) -> Tensor | None:
+        """The reference of one parameter, moved along where the model was moved or cast after attach."""
+        param, reference = self.params[index], self.references[index]
+        if reference is not None and (reference.dtype != param.dtype or reference.device != param.device):
+            reference = self.references[index] = reference.to(device=param.device, dtype=param.dtype)
+        return reference
+
 
 @dataclass
 class Work:
@@ -60,8 +67,8 @@ class Work:
 
     @property
     def references(self) -> list[Tensor | None]:
-        """Their references; None is 0."""
-        return [self.pull.references[i] for i in self.live]
+        """Their references, beside them; None is 0."""
+        return [self.pull.reference(i) for i in self.live]
 
     @property
     def masks(self) -> list[Tensor | None]:
