@@ -1,0 +1,374 @@
+"""`inspect`: what each parameter group says about weight decay, read and not measured."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from torch import Tensor, nn, optim
+from torch.nn.parameter import is_lazy
+
+from torchdecay.apply.attach import Handle
+from torchdecay.apply.native import WITHOUT, native_of
+from torchdecay.errors import ApplyError
+from torchdecay.observe.expectation import attached, bad_number, expectations
+from torchdecay.observe.printing import as_text
+from torchdecay.plan.census import names_of
+from torchdecay.plan.decay import Site
+from torchdecay.plan.groups import MARK
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.table import Table
+
+Meaning = Literal["coupled", "decoupled", "none", "unknown"]
+Wiring = Literal["", "attached", "not attached", "hooks lost"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectedGroup:
+    """What one parameter group says.
+
+    Attributes:
+        optimizer: the optimizer's class.
+        optimizer_index: which of the optimizers that were given.
+        index: which of its groups.
+        names: of its parameters: by the model, else `param_names`, else "group 0, #3".
+        lr: its learning rate as it stands; None without one, or when it is no number.
+        weight_decay: as it stands, as a number; None without one, or when it is no number.
+        problem: why lr or weight_decay is no usable number, or "".
+        meaning: what `weight_decay` means here: "coupled", "decoupled", "none" (the optimizer has none), or
+            "unknown" (`torchdecay.verify` measures it).
+        wiring: whether a plan is at work: "attached"; "not attached" (the group was built from a plan that needs
+            it); "hooks lost" (one was attached, and a copy or a pickle dropped its hooks); "" without a plan.
+        decays: what an attached plan does here, as (decay or "spared", route, number of parameters).
+        pull: the fraction of each weight that decay takes per step, at the learning rate as it stands, lowest and
+            highest of its parameters; for plain SGD with coupled decay, the fraction once momentum has settled;
+            None where it depends on gradients, or is not known.
+        num_params: how many parameters.
+        num_elements: how many elements.
+        num_frozen: how many of the parameters ask for no gradient.
+        dtypes: of the parameters, torch's spelling without the prefix.
+        devices: where they lie.
+    """
+
+    optimizer: str
+    optimizer_index: int
+    index: int
+    names: tuple[str, ...]
+    lr: float | None
+    weight_decay: float | None
+    problem: str
+    meaning: Meaning
+    wiring: Wiring
+    decays: tuple[tuple[str, str, int], ...]
+    pull: tuple[float, float] | None
+    num_params: int
+    num_elements: int
+    num_frozen: int
+    dtypes: tuple[str, ...]
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Inspection(Sequence[InspectedGroup]):
+    """`torchdecay.inspect`: one entry per group; prints as a table.
+
+    Attributes:
+        groups: the entries.
+    """
+
+    groups: tuple[InspectedGroup, ...]
+
+    @overload
+    def __getitem__(self, index: int) -> InspectedGroup: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[InspectedGroup, ...]: ...
+    def __getitem__(self, index: int | slice) -> InspectedGroup | tuple[InspectedGroup, ...]:
+        return self.groups[index]
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __iter__(self) -> Iterator[InspectedGroup]:
+        return iter(self.groups)
+
+    @property
+    def summary(self) -> str:
+        """How many groups, parameters and elements, and how many elements some decay pulls."""
+        total = sum(group.num_elements for group in self.groups)
+        params = sum(group.num_params for group in self.groups)
+        pulled = sum(group.num_elements for group in self.groups if _may_decay(group))
+        return (
+            f"{len(self.groups)} groups, {params} parameters, {total:,} elements; "
+            f"{pulled:,} elements in groups with decay"
+        )
+
+    def to_json(self) -> str:
+        """Everything that was read, as JSON."""
+        groups = [_finite(asdict(group)) for group in self.groups]
+        body = {"format": "torchdecay.inspection", "version": 1, "groups": groups}
+        return json.dumps(body, indent=1, ensure_ascii=False)
+
+    def to_text(self, *, width: int | None = None, color: bool = False) -> str:
+        """The table as text, `width` columns wide; None takes the terminal's width, or 120."""
+        return as_text(self, width=width, color=color)
+
+    def _rich_table(self) -> Table:
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for head in ("group", "parameters", "elements", "dtype", "lr", "weight_decay", "per step"):
+            table.add_column(head, overflow="fold")
+        table.add_column("what it means", style="dim", overflow="fold", ratio=1)
+        for group in self.groups:
+            more = f" +{group.num_params - 1}" if group.num_params > 1 else ""
+            tone = "red" if group.problem or group.wiring in ("not attached", "hooks lost") else "default"
+            table.add_row(
+                escape(f"{group.optimizer} {group.index}"),
+                escape(group.names[0] + more) if group.names else "-",
+                f"{group.num_elements:,}",
+                ", ".join(group.dtypes),
+                _short(group.lr),
+                _short(group.weight_decay),
+                _pull_text(group.pull),
+                f"[{tone}]{escape(_told(group))}[/{tone}]",
+            )
+        return table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self._rich_table()
+        yield ""
+        yield self.summary
+
+    def __str__(self) -> str:
+        return self.to_text(color=sys.stdout.isatty())
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def inspect(optimizer: Any, *, model: nn.Module | None = None) -> Inspection:
+    r"""Read what each parameter group of an optimizer says about weight decay; takes no step, changes nothing.
+
+    The pull per step is
+
+    $$f = \eta\lambda \text{ (decoupled)}, \qquad
+    f = \eta\lambda\,\frac{1 - \text{dampening}}{1 - \text{momentum}} \text{ (coupled, SGD)}$$
+
+    with the group's learning rate η and weight_decay λ; an attached plan's pulls are c·λ as each `Decay` says. In
+    adaptive optimizers a coupled decay takes off what the gradients leave it to, so no number is given there.
+    What groups say may not be what happens: `torchdecay.verify` measures.
+
+    Args:
+        optimizer: an optimizer, or several.
+        model: for names, where the groups have no `param_names`.
+
+    Returns:
+        An `Inspection`, one `InspectedGroup` per group.
+
+    Raises:
+        ApplyError: something that is no optimizer.
+
+    Example:
+        >>> import torch, torchdecay as td
+        >>> model = torch.nn.Linear(2, 1)
+        >>> optimizer = torch.optim.AdamW(td.param_groups(model, 0.1), lr=0.01)
+        >>> group = td.inspect(optimizer)[0]
+        >>> group.names, group.meaning, f"{group.pull[1]:g}"
+        (('weight',), 'decoupled', '0.001')
+    """
+    groups = []
+    for number, one in enumerate(optimizers_of(optimizer)):
+        handle = attached(one)
+        for index, (group, names) in enumerate(zip(one.param_groups, name_all(one, model), strict=True)):
+            groups.append(_inspected(one, number, group, index, names, handle))
+    return Inspection(tuple(groups))
+
+
+def optimizers_of(given: Any) -> list[Any]:
+    """The optimizers in what a user gave: one, or several.
+
+    Raises:
+        ApplyError: something else.
+    """
+    several = list(given) if isinstance(given, Iterable) and not hasattr(given, "param_groups") else [given]
+    if isinstance(given, Mapping):
+        several = list(given.values())
+    for one in several:
+        groups = getattr(one, "param_groups", None)
+        if not (
+            isinstance(groups, list)
+            and callable(getattr(one, "step", None))
+            and all(isinstance(group, dict) and "params" in group for group in groups)
+        ):
+            raise ApplyError(
+                f"{type(one).__name__} is not an optimizer.",
+                "An optimizer has a step and a list of param_groups.",
+                "Give a torch.optim.Optimizer, or a list of them.",
+            )
+    if not several:
+        raise ApplyError("there is no optimizer in an empty list.", fix="Give at least one.")
+    return several
+
+
+def name_all(optimizer: Any, model: nn.Module | None) -> list[list[str]]:
+    """For each group the names of its parameters: by the model, else `param_names`, else by their place."""
+    known = {} if model is None else names_of(model)
+    named = []
+    for index, group in enumerate(optimizer.param_groups):
+        own = group.get("param_names", ())
+        params = group["params"]
+        fallback = list(own) if len(own) == len(params) else [f"group {index}, #{i}" for i in range(len(params))]
+        named.append([known.get(id(p), name) for p, name in zip(params, fallback, strict=True)])
+    return named
+
+
+def _inspected(
+    optimizer: Any,
+    number: int,
+    group: Mapping[str, Any],
+    index: int,
+    names: Sequence[str],
+    handle: Handle | None,
+) -> InspectedGroup:
+    params: list[Tensor] = group["params"]
+    problems = [_lr_problem(group.get("lr"))]
+    if "weight_decay" in group:
+        problems.append(bad_number(group["weight_decay"], "weight_decay"))
+    problem = "; ".join(one for one in problems if one)
+    return InspectedGroup(
+        optimizer=type(optimizer).__name__,
+        optimizer_index=number,
+        index=index,
+        names=tuple(names),
+        lr=_number(group.get("lr")),
+        weight_decay=_number(group.get("weight_decay")),
+        problem=problem,
+        meaning=_meaning(optimizer, group),
+        wiring=_wiring(group, handle),
+        decays=_decays(handle, index),
+        pull=None if problem else _pull(optimizer, group, handle),
+        num_params=len(params),
+        num_elements=sum(param.numel() for param in params if not is_lazy(param)),
+        num_frozen=sum(not param.requires_grad for param in params),
+        dtypes=tuple(dict.fromkeys(str(param.dtype).removeprefix("torch.") for param in params)),
+        devices=tuple(dict.fromkeys(str(param.device) for param in params)),
+    )
+
+
+def _meaning(optimizer: Any, group: Mapping[str, Any]) -> Meaning:
+    known = native_of(optimizer, group)
+    if known is not None:
+        return "coupled" if known.site is Site.GRADIENT else "decoupled"
+    return "none" if type(optimizer) in WITHOUT or "weight_decay" not in group else "unknown"
+
+
+def _wiring(group: Mapping[str, Any], handle: Handle | None) -> Wiring:
+    mark = str(group.get(MARK, ""))
+    if handle is not None:
+        return "attached"
+    if mark.startswith("not attached"):
+        return "not attached"
+    return "hooks lost" if mark else ""
+
+
+def _decays(handle: Handle | None, index: int) -> tuple[tuple[str, str, int], ...]:
+    if handle is None:
+        return ()
+    counts: dict[tuple[str, str], int] = {}
+    for row in handle.lowering.rows:
+        if row.group == index:
+            key = (repr(row.decay) if row.decay is not None else "spared", row.route)
+            counts[key] = counts.get(key, 0) + 1
+    return tuple((decay, route, count) for (decay, route), count in counts.items())
+
+
+def _pull(optimizer: Any, group: Mapping[str, Any], handle: Handle | None) -> tuple[float, float] | None:
+    """Lowest and highest fraction of a weight that its decay takes per step."""
+    lr = _number(group.get("lr"))
+    expected = expectations(optimizer, None, None) if handle is None else expectations(optimizer, handle.plan, None)
+    fractions = []
+    for param in group["params"]:
+        one = expected[id(param)]
+        if one.wrong or one.unsayable or (one.source in ("group", "base") and one.decay is not None):
+            return None
+        if one.decay is None:
+            fractions.append(0.0)
+        elif not one.is_plain or one.decay.site is Site.LOSS or lr is None:
+            return None
+        elif one.decay.site is not Site.GRADIENT:
+            fractions.append(one.amount(lr))
+        elif type(optimizer) is optim.SGD:
+            momentum, dampening = float(group["momentum"]), float(group["dampening"])
+            settled = (1 - dampening) / (1 - momentum) if momentum else 1.0
+            settled = 1 + momentum * settled if group["nesterov"] else settled
+            fractions.append(lr * one.amount(lr) * settled)
+        else:
+            return None
+    return (min(fractions), max(fractions)) if fractions else None
+
+
+def _may_decay(group: InspectedGroup) -> bool:
+    if group.decays:
+        return any(decay != "spared" for decay, _, _ in group.decays)
+    return bool(group.weight_decay) and group.meaning != "none"
+
+
+def _lr_problem(lr: Any) -> str:
+    if lr is None:
+        return ""
+    number = _number(lr)
+    return "" if number is not None and math.isfinite(number) and number >= 0 else f"lr is {lr!r}"
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _told(group: InspectedGroup) -> str:
+    """What the last column says."""
+    parts = [group.problem] if group.problem else []
+    if group.wiring == "attached":
+        parts += [f"{decay} ({route}) x{count}" if decay != "spared" else f"spared x{count}"
+                  for decay, route, count in group.decays]  # fmt: skip
+    elif group.wiring:
+        parts.append(f"{group.wiring}: the plan is not at work")
+    elif group.meaning == "unknown":
+        parts.append("not known: td.verify measures it")
+    else:
+        parts.append("has no weight_decay" if group.meaning == "none" else group.meaning)
+    if group.num_frozen:
+        parts.append(f"{group.num_frozen} frozen")
+    return "; ".join(parts)
+
+
+def _pull_text(pull: tuple[float, float] | None) -> str:
+    if pull is None:
+        return "?"
+    low, high = pull
+    return f"{high:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+
+
+def _short(value: float | None) -> str:
+    return "-" if value is None else f"{value:g}"
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinities, so they are written as text."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return repr(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+__all__ = ["InspectedGroup", "Inspection", "inspect"]
