@@ -8,7 +8,11 @@ import io
 import pytest
 import torch
 from torch import nn, optim
-from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 
 import torchdecay as td
 
@@ -332,3 +336,39 @@ def test_a_naive_per_step_hook_moves_weights_in_distributed_checkpoints_step():
     before = weights(model)
     get_optimizer_state_dict(model, optimizer)
     assert not same(weights(model), before)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_counters_and_peak_survive_distributed_checkpoint(flat):
+    """It keeps "state" and "param_groups" and drops every other key, so the groups' marks carry them."""
+    options = StateDictOptions(flatten_optimizer_state_dict=flat)
+    for decay in (td.decoupled(0.4, schedule=RAMP), td.independent(0.5)):
+        model, old, _ = attached(decay, steps=3)
+        old.param_groups[0]["lr"] = 0.02
+        saved = get_optimizer_state_dict(model, old, options=options)
+        assert "torchdecay" not in saved
+        model, optimizer, _ = attached(decay)
+        set_optimizer_state_dict(model, optimizer, saved, options=options)
+        ours, theirs = (one.state_dict()["torchdecay"]["groups"] for one in (optimizer, old))
+        assert ours == theirs == [{"steps": 3, "max_lr": 0.1 if decay.scale.needs_max_lr else None}]
+        assert optimizer.param_groups[0]["torchdecay"] == old.param_groups[0]["torchdecay"]
+
+
+def test_another_form_is_refused_by_the_mark_alone():
+    """A checkpoint without the plan can't show the difference, but does not hide it."""
+    _, old, _ = attached(td.decoupled(0.1), steps=3)
+    state = old.state_dict()
+    del state["torchdecay"]
+    _, optimizer, _ = attached(td.coupled(0.1))
+    with pytest.raises(td.LoadError, match="written under another plan"):
+        optimizer.load_state_dict(state)
+
+
+def test_a_mark_that_says_not_attached_or_no_counters_is_no_state():
+    """Groups that were built from a plan and never attached carry a mark too."""
+    model = make_model()
+    plan = td.plan(model, td.l1(0.1), rules=())
+    never = optim.AdamW(plan.param_groups(model), lr=0.1)
+    _, optimizer, _ = attached(td.l1(0.1), steps=2)
+    optimizer.load_state_dict(never.state_dict())
+    assert optimizer.state_dict()["torchdecay"]["groups"][0]["steps"] == 2

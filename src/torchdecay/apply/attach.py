@@ -8,17 +8,18 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import FrameType, TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from torchdecay.apply.bindings import Bindings
-from torchdecay.apply.engine import Engine, GroupState
+from torchdecay.apply.engine import Engine
 from torchdecay.apply.loss import penalty_of
 from torchdecay.apply.lowering import Lowering, Via, lower
 from torchdecay.apply.native import SWITCH
+from torchdecay.apply.state import Loaded, OnLoad, mark_of, pack, unpack
 from torchdecay.errors import ApplyError, ForgottenPenaltyWarning, LoadError, OwnershipWarning, nearest
 from torchdecay.plan.census import parameters_by_name
 from torchdecay.plan.decay import Decay
@@ -26,11 +27,9 @@ from torchdecay.plan.groups import MARK
 from torchdecay.plan.plan import Plan
 from torchdecay.plan.plan import plan as make_plan
 
-OnLoad = Literal["plan", "checkpoint", "equal"]
 # The optimizer's hooks keep the handle alive; a strong reference here would keep the optimizer alive.
 _ATTACHED: weakref.WeakKeyDictionary[Optimizer, weakref.ref[Handle]] = weakref.WeakKeyDictionary()
 _OWNED = (MARK, SWITCH, "weight_decay")
-_STATE_VERSION = 1
 # What torch puts around every `step`, found on the stack while one is under way.
 _STEP_WRAPPER = Optimizer.profile_hook_step(lambda self: None).__code__
 
@@ -133,7 +132,7 @@ class Handle:
         values = self._engine.check()
         self._depth = 0
         self._penalty_called = False
-        self._loaded: Mapping[str, Any] | None = None
+        self._loaded: Loaded | None = None
         self._hooks = [
             optimizer.register_step_pre_hook(self._pre_step),
             optimizer.register_step_post_hook(self._post_step),
@@ -242,7 +241,7 @@ class Handle:
 
     def _take_over(self, values: Sequence[float | None]) -> None:
         """Write what native rows need into the groups; everything else decays by hook or not at all."""
-        mark = f"attached: {self.plan.fingerprint}"
+        mark = mark_of(self.plan)
         for program, group in zip(self._engine.programs, self.optimizer.param_groups, strict=True):
             if program.lowering.switch is not None:
                 group[SWITCH] = program.lowering.switch
@@ -349,57 +348,22 @@ class Handle:
         self._penalty_called = False
 
     def _save(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
-        state[MARK] = {
-            "version": _STATE_VERSION,
-            "plan": self.plan.to_json(opaque=True),
-            "groups": [{"steps": p.state.steps, "max_lr": p.state.max_lr} for p in self._engine.programs],
-            "references": self._engine.digest(),
-            "scalars": self._engine.scalars(),
-        }
+        pack(state, self.plan, self._engine)
 
     def _check_load(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
         """Refuse a checkpoint that means something else, before torch has changed anything."""
         self._follow_groups()
-        self._loaded = saved = state.get(MARK)
-        if saved is None:
-            return
-        if saved.get("version") != _STATE_VERSION:
-            raise LoadError(
-                f"the checkpoint's decay state is of version {saved.get('version')!r}, this one reads "
-                f"{_STATE_VERSION}.",
-                fix="Upgrade torchdecay.",
-            )
-        theirs = Plan.from_json(saved["plan"], callables="describe")
-        mine = Plan.from_json(self.plan.to_json(opaque=True), callables="describe")
-        if theirs.fingerprint != mine.fingerprint:
-            raise LoadError(
-                "the checkpoint was written under another plan: other parameters decay, or in another form.\n"
-                f"{theirs.diff(mine)}",
-                "Going on would silently change what the weights are pulled toward.",
-                "Attach the plan that the checkpoint was written with, then handle.update(plan) to change it.",
-            )
-        different = theirs.diff(mine)
-        if different and self._on_load == "equal":
-            raise LoadError(
-                f'the checkpoint has other coefficients, and on_load is "equal".\n{different}',
-                fix='Write on_load="plan" or on_load="checkpoint" to say whose coefficients win.',
-            )
-        if saved["references"] != self._engine.digest():
-            raise LoadError(
-                "the weights that the plan pulls toward are not those of the run that is resumed.",
-                "The pull would lead somewhere else from here on.",
-                'For "initial", save handle.state_dict() with the checkpoint, and call handle.load_state_dict(...) '
-                "before optimizer.load_state_dict(...); else bind the same tensors as then.",
-            )
+        self._loaded = unpack(state, self.plan, self._engine, self._on_load)
 
     def _finish_load(self, optimizer: Optimizer) -> None:
-        saved, self._loaded = self._loaded, None
-        if saved is not None:
-            for program, group in zip(self._engine.programs, saved["groups"], strict=False):
-                program.state = GroupState(steps=group["steps"], max_lr=group["max_lr"])
-            self._engine.load_scalars(saved["scalars"])
-            if self._on_load == "checkpoint":
-                self.update(self.plan.with_coefficients_of(Plan.from_json(saved["plan"], callables="describe")))
+        loaded, self._loaded = self._loaded, None
+        if loaded is not None:
+            for program, state in zip(self._engine.programs, loaded.groups, strict=False):
+                program.state = state
+            if loaded.scalars is not None:
+                self._engine.load_scalars(loaded.scalars)
+            if loaded.plan is not None and self._on_load == "checkpoint":
+                self.update(self.plan.with_coefficients_of(loaded.plan))
                 return
         self._take_over(self._engine.check())
 
