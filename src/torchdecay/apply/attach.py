@@ -147,6 +147,10 @@ class Handle:
         """How each row is carried out."""
         return self._engine.lowering
 
+    def max_lr(self, index: int) -> float | None:
+        """The peak learning rate that a group's decay is scaled by; None before the first step, or when none is."""
+        return self._engine.programs[index].state.max_lr
+
     def penalty(self, model: nn.Module | None = None) -> Tensor:
         """The penalty of the plan's LOSS rows, Σ λ_t·R(θ − ref): add it to the loss, at every evaluation.
 

@@ -1,0 +1,66 @@
+"""`audit`: everything that is wrong, or worth knowing, about the decay of a model under its optimizers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor, nn
+
+from torchdecay.observe.checks import interplay, magnitude, selection, wiring
+from torchdecay.observe.checks.base import CHECKS, finding, gathered
+from torchdecay.observe.findings import CATALOG, Audit, by_severity
+from torchdecay.observe.inspect import optimizers_of
+from torchdecay.observe.run import Run
+from torchdecay.observe.scene import Scene
+from torchdecay.plan.plan import Plan
+
+# Importing the modules is what fills CHECKS.
+assert {check.code for check in CHECKS} == set(CATALOG), (interplay, magnitude, selection, wiring)
+
+
+def audit(
+    optimizer: Any,
+    *,
+    model: nn.Module | None = None,
+    plan: Plan | None = None,
+    run: Run | None = None,
+    loss: Tensor | None = None,
+    select: Iterable[str] = (),
+    ignore: Iterable[str] = (),
+) -> Audit:
+    """Look for everything that can be wrong with weight decay, without taking a step or changing anything.
+
+    Args:
+        optimizer: an optimizer or a list of them; with Muon and AdamW side by side, give both.
+        model: the model; half of the checks need it. Run a backward pass before, and idle rows, missing gradients
+            and scale-invariant weights are found too.
+        plan: what should happen, where it is not attached.
+        run: how long the training is, for time scales and the peak of the schedule.
+        loss: a loss with its graph, to find a penalty in it.
+        select: codes, or prefixes such as "TD3"; all by default.
+        ignore: codes or prefixes to leave out.
+
+    Returns:
+        An `Audit`: findings with stable codes, worst first; `.ok` when there is neither error nor warning; prints;
+        `.to_json()`, `.to_github()`.
+
+    Raises:
+        ApplyError: something that is no optimizer.
+        PlanError: an unknown code.
+
+    Example:
+        >>> import torch, torchdecay as td
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.LayerNorm(4))
+        >>> found = td.audit(torch.optim.AdamW(model.parameters(), weight_decay=0.1), model=model)
+        >>> found.codes, found.ok
+        (('TD101',), False)
+    """
+    scene = Scene(tuple(optimizers_of(optimizer)), model, plan, run, loss)
+    findings, skipped = [], []
+    for check in CHECKS:
+        if check.needs and getattr(scene, check.needs) is None:
+            skipped.append((check.code, f"{check.needs}="))
+            continue
+        findings += [finding(check.code, sighting) for sighting in gathered(check.look(scene))]
+    return Audit(by_severity(findings), tuple(skipped)).filter(select=select, ignore=ignore)

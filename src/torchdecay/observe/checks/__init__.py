@@ -1,0 +1,1 @@
+"""One function per finding: each reads the scene and yields what it sees."""

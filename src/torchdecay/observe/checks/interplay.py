@@ -1,0 +1,78 @@
+"""TD4xx: what decay does together with everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn, optim
+from torch.nn.utils import parametrizations
+
+from torchdecay.observe.checks.base import Sighting, check
+from torchdecay.observe.scene import Group, Scene
+from torchdecay.plan.decay import Decay, Site
+from torchdecay.plan.selectors import scale_invariant
+
+_ADAPTIVE = (
+    optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam, optim.Adamax, optim.Adagrad, optim.Adadelta, optim.RMSprop,
+)  # fmt: skip
+
+
+@check("TD401")
+def coupled_adaptive(scene: Scene) -> Iterator[Sighting]:
+    """Coupled decay that goes through a preconditioner."""
+    for group, member, decay in scene.pulled():
+        if _is_coupled(group, decay):
+            yield Sighting(group.where, f"{decay!r} under {type(group.optimizer).__name__}", (member.name,))
+
+
+@check("TD402", needs="model")
+def orthogonal(scene: Scene) -> Iterator[Sighting]:
+    """Weights whose length their parametrization takes away."""
+    assert scene.model is not None
+    held = {
+        id(tensor)
+        for module in scene.model.modules()
+        for chain in getattr(module, "parametrizations", {}).values()
+        if any(isinstance(one, parametrizations._Orthogonal) for one in chain)
+        for tensor in chain.parameters(recurse=False)
+    }
+    for group, member, decay in scene.pulled():
+        if id(member.param) in held:
+            yield Sighting(group.where, f"orthogonal, and decays by {decay!r}", (member.name,))
+
+
+@check("TD403")
+def pulled_without_gradient(scene: Scene) -> Iterator[Sighting]:
+    """Coupled decay that an adaptive optimizer turns into steps of full size, because there is no gradient."""
+    for group, member, decay in scene.pulled():
+        grad = member.param.grad
+        if grad is not None and _is_coupled(group, decay) and not grad.is_sparse and not bool(grad.any()):
+            yield Sighting(group.where, f"its gradient is zero, and it decays by {decay!r}", (member.name,))
+
+
+@check("TD404", needs="model")
+def invariant(scene: Scene) -> Iterator[Sighting]:
+    """Weights that a norm follows, measured by the last gradient."""
+    selector = scale_invariant()
+    for group, member, decay in scene.pulled():
+        if member.about is not None and selector.picks(member.about):
+            yield Sighting(group.where, f"scale-invariant, and decays by {decay!r}", (member.name,))
+
+
+@check("TD405")
+def sparse(scene: Scene) -> Iterator[Sighting]:
+    """Sparse gradients under a decay that no kernel can add."""
+    sparse_tables = {
+        id(module.weight)
+        for module in (scene.model.modules() if scene.model is not None else ())
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.sparse
+    }
+    for group, member, decay in scene.pulled():
+        grad = member.param.grad
+        is_sparse = id(member.param) in sparse_tables or (grad is not None and grad.is_sparse)
+        if is_sparse and (group.handle is None or decay.site is Site.GRADIENT):
+            yield Sighting(group.where, f"sparse gradient, and {decay!r}", (member.name,))
+
+
+def _is_coupled(group: Group, decay: Decay) -> bool:
+    return decay.site is Site.GRADIENT and isinstance(group.optimizer, _ADAPTIVE)

@@ -1,0 +1,406 @@
+"""Findings: what `audit` reports, as values, and the catalog of everything that it can find."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal, overload
+
+from torchdecay.errors import PlanError, listed, nearest
+
+Severity = Literal["error", "warning", "info"]
+_ORDER: dict[str, int] = {"error": 0, "warning": 1, "info": 2}
+_GITHUB = {"error": "error", "warning": "warning", "info": "notice"}
+
+
+@dataclass(frozen=True)
+class Code:
+    """An entry of the catalog.
+
+    Attributes:
+        code: stable: TD1xx selection, TD2xx wiring, TD3xx magnitude, TD4xx interplay.
+        title: a few words.
+        severity: "error" is certainly not what was meant, "warning" probably not, "info" worth knowing.
+        why: why it matters.
+        fix: what to do about it.
+    """
+
+    code: str
+    title: str
+    severity: Severity
+    why: str
+    fix: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that `audit` found.
+
+    Attributes:
+        code: of the catalog.
+        severity: "error", "warning" or "info".
+        where: the optimizer and group, or the model.
+        names: the parameters.
+        what: what was found, with values.
+        why: why it matters.
+        fix: what to do.
+    """
+
+    code: str
+    severity: Severity
+    where: str
+    names: tuple[str, ...]
+    what: str
+    why: str
+    fix: str
+
+    def __str__(self) -> str:
+        names = f"\n    {listed(self.names)}" if self.names else ""
+        return f"{self.code} {self.severity}: {self.where}: {self.what}{names}\n    {self.why}\n    {self.fix}"
+
+
+@dataclass(frozen=True)
+class Audit(Sequence[Finding]):
+    """`torchdecay.audit`: the findings, worst first; prints as text.
+
+    Attributes:
+        findings: what was found.
+        skipped: codes that could not be looked into, with what they would need.
+    """
+
+    findings: tuple[Finding, ...]
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is neither an error nor a warning."""
+        return all(finding.severity == "info" for finding in self.findings)
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """The codes found, each once."""
+        return tuple(dict.fromkeys(finding.code for finding in self.findings))
+
+    def filter(self, *, select: Iterable[str] = (), ignore: Iterable[str] = ()) -> Audit:
+        """Only the codes selected (all when none is), without those ignored; a prefix such as "TD3" selects many.
+
+        Raises:
+            PlanError: a prefix that no code of the catalog has.
+        """
+        chosen, left_out = tuple(select), tuple(ignore)
+        for prefix in (*chosen, *left_out):
+            if not any(code.startswith(prefix) for code in CATALOG):
+                raise PlanError(f'no finding has the code "{prefix}".', fix=nearest(prefix, CATALOG) or "See the list.")
+        return Audit(
+            tuple(
+                finding
+                for finding in self.findings
+                if (not chosen or finding.code.startswith(chosen)) and not finding.code.startswith(left_out or ("-",))
+            ),
+            self.skipped,
+        )
+
+    def to_json(self) -> str:
+        """The findings as JSON."""
+        body = {
+            "format": "torchdecay.audit",
+            "version": 1,
+            "ok": self.ok,
+            "findings": [asdict(finding) for finding in self.findings],
+            "skipped": [{"code": code, "needs": needs} for code, needs in self.skipped],
+        }
+        return json.dumps(body, indent=1, ensure_ascii=False)
+
+    def to_github(self) -> str:
+        """The findings as GitHub workflow commands, one line each, which become annotations."""
+        return "\n".join(
+            f"::{_GITHUB[one.severity]} title={_escape(f'{one.code} {CATALOG[one.code].title}', more=',:')}::"
+            + _escape(f"{one.where}: {one.what} {listed(one.names)} {one.fix}")
+            for one in self.findings
+        )
+
+    @overload
+    def __getitem__(self, index: int) -> Finding: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Finding, ...]: ...
+    def __getitem__(self, index: int | slice) -> Finding | tuple[Finding, ...]:
+        return self.findings[index]
+
+    def __len__(self) -> int:
+        return len(self.findings)
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self.findings)
+
+    def __str__(self) -> str:
+        counts = [
+            f"{sum(f.severity == severity for f in self.findings)} {severity}s" for severity in ("error", "warning")
+        ]
+        lines = [str(finding) for finding in self.findings]
+        lines.append(f"{', '.join(counts)}, {sum(f.severity == 'info' for f in self.findings)} notes")
+        lines += [f"not looked into: {code} (needs {needs})" for code, needs in self.skipped]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def by_severity(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Worst first, then by code."""
+    return tuple(sorted(findings, key=lambda finding: (_ORDER[finding.severity], finding.code)))
+
+
+def _escape(text: str, *, more: str = "") -> str:
+    for character in "%\r\n" + more:
+        text = text.replace(character, f"%{ord(character):02X}")
+    return text
+
+
+CATALOG: dict[str, Code] = {
+    code.code: code
+    for code in (
+        # ── selection: who decays ──
+        Code(
+            "TD101",
+            "bias, norm or scale decays",
+            "warning",
+            "Pulling these toward 0 weakens the layer and shrinks nothing that overfits.",
+            "Build the groups with td.param_groups(model, wd), which spares them.",
+        ),
+        Code(
+            "TD102",
+            "embedding, position, token or state-space parameter decays",
+            "info",
+            "Rows that a batch does not use shrink all the same, and A_log and D have a meaning at their own values.",
+            "Spare them: td.param_groups(model, wd), or a rule of your own if you mean it.",
+        ),
+        Code(
+            "TD103",
+            "weight does not decay",
+            "info",
+            "Others in this model do, and this one is a weight like them.",
+            "If that is not meant, look at the rule or skip list that spares it.",
+        ),
+        Code(
+            "TD104",
+            "trainable parameter in no group",
+            "error",
+            "It requires a gradient but no optimizer moves it.",
+            "Give it to an optimizer, or freeze it with requires_grad_(False).",
+        ),
+        Code(
+            "TD105",
+            "parameter of the optimizer is not in the model",
+            "error",
+            "The model was re-created, or FSDP2 replaced its parameters: this optimizer trains nothing.",
+            "Build the optimizer after the model is complete and wrapped.",
+        ),
+        Code(
+            "TD106",
+            "parameter twice in the optimizers",
+            "error",
+            "torch only warns; it is updated and decays twice per step.",
+            "Give each parameter to one group of one optimizer.",
+        ),
+        Code(
+            "TD107",
+            "tied weight decays though one of its uses is spared",
+            "warning",
+            "It is one tensor: an output layer tied to an embedding shrinks the embedding.",
+            "Spare it, or accept it for both uses with an explicit rule.",
+        ),
+        Code(
+            "TD108",
+            "frozen, but still moving",
+            "warning",
+            "It requires no gradient, yet a stale one is there, and the optimizer steps and decays it.",
+            "Set p.grad = None when you freeze it, or take it out of the optimizer.",
+        ),
+        Code(
+            "TD109",
+            "role unknown",
+            "info",
+            "What the parameter is for could not be read from the model, so whether it should decay is open.",
+            'Say it: rules=[td.rule("pattern", td.DEFAULT), *td.STANDARD].',
+        ),
+        Code(
+            "TD110",
+            "idle embedding rows decay",
+            "warning",
+            "Rows that this batch did not touch have no gradient and shrink at every step; rare words fade.",
+            "Spare the embedding, or mask rows with td.spare_rows.",
+        ),
+        # ── wiring: does it happen ──
+        Code(
+            "TD201",
+            "misspelled group key",
+            "error",
+            "torch ignores keys that it does not know, so the default applies.",
+            "Correct the spelling.",
+        ),
+        Code(
+            "TD202",
+            "empty group",
+            "warning",
+            "Some libraries drop it, and schedulers then set the wrong groups' rates.",
+            "Leave it out; td.param_groups never makes one.",
+        ),
+        Code(
+            "TD203",
+            "more groups than settings",
+            "info",
+            "Groups with equal options could be one; each costs kernel launches at every step.",
+            "Merge them; td.param_groups does.",
+        ),
+        Code(
+            "TD204",
+            "lr_scale that nobody applies",
+            "warning",
+            "The key is there, but torch does not read it and the group's lr does not contain it.",
+            "Multiply it into lr, or use the scheduler that reads it.",
+        ),
+        Code(
+            "TD205",
+            "hooks lost",
+            "error",
+            "A plan was attached, then the optimizer was copied or pickled, which drops its hooks: nothing decays.",
+            "Call td.attach(optimizer, plan) on the copy.",
+        ),
+        Code(
+            "TD206",
+            "planned, but never attached",
+            "error",
+            "The groups come from a plan whose decay the constructor can't carry out.",
+            "Call td.attach(optimizer, plan) once, before training.",
+        ),
+        Code(
+            "TD207",
+            "decays twice: by hook and natively",
+            "error",
+            "A plan decays this group by hook, and its own weight_decay is not 0.",
+            "Leave weight_decay to the handle; change it with handle.update(plan).",
+        ),
+        Code(
+            "TD208",
+            "not what the plan says",
+            "error",
+            "The group's weight_decay is not the plan's: a checkpoint, or another hand, has replaced it.",
+            "Load with td.load_optimizer, or attach the plan.",
+        ),
+        Code(
+            "TD209",
+            "non-contiguous tensor under a fused CPU optimizer",
+            "error",
+            "The fused kernel reads memory as if it were contiguous: updates are silently wrong.",
+            "Make weight and gradient contiguous, or build the optimizer with fused=False.",
+        ),
+        Code(
+            "TD210",
+            "penalty in the loss and weight_decay together",
+            "warning",
+            "The weight is pulled twice.",
+            "Keep one of them.",
+        ),
+        Code(
+            "TD211",
+            "ASGD's hidden decay",
+            "info",
+            "ASGD shrinks weights by lambd (1e-4) in every step, whatever weight_decay is.",
+            "Set lambd=0 if you do not want it.",
+        ),
+        Code(
+            "TD212",
+            "planned penalty is not in the loss",
+            "error",
+            "The plan decays rows through the loss, but this loss does not depend on them that way.",
+            "Write loss = loss + handle.penalty(model).",
+        ),
+        # ── magnitude: how hard ──
+        Code(
+            "TD301",
+            "weight_decay is not a usable number",
+            "error",
+            "torch checks the constructor's default only, not each group's.",
+            "Give a finite number, at least 0.",
+        ),
+        Code(
+            "TD302",
+            "huge weight_decay",
+            "warning",
+            "Weights lose more than a hundredth of their size per step, whatever the gradient says.",
+            "Check the units: td.forecast says what it means in half-lives.",
+        ),
+        Code(
+            "TD303",
+            "lr x weight_decay reaches 1",
+            "error",
+            "At 1 every weight becomes 0 in a step, above 1 it changes its sign.",
+            "Lower one of them, also at the peak of the schedule.",
+        ),
+        Code(
+            "TD304",
+            "decay rounded away",
+            "error",
+            "The dtype can't show so small a shrink: each step rounds back to where it was.",
+            "Attach td.decoupled(wd), which pays it with stochastic rounding, or keep float32 weights.",
+        ),
+        Code(
+            "TD305",
+            "time scale shorter than an epoch",
+            "warning",
+            "The weights forget faster than the data comes round.",
+            "Lower the coefficient until 1/(lr x wd) is at least an epoch (arXiv 2405.13698).",
+        ),
+        Code(
+            "TD306",
+            "time scale longer than the run",
+            "warning",
+            "Decay this weak does nothing within the run.",
+            "Raise the coefficient until 1/(lr x wd) is within the run, or leave it out.",
+        ),
+        Code(
+            "TD307",
+            "learning rate above its peak",
+            "warning",
+            "The decay is scaled by lr/max_lr, which is above 1 here.",
+            "Give the decay its max_lr, or attach it after the scheduler is made.",
+        ),
+        # ── interplay ──
+        Code(
+            "TD401",
+            "coupled L2 under an adaptive optimizer",
+            "warning",
+            "The pull is divided by the size of the gradient: weights with large gradients hardly decay.",
+            "Use AdamW, or td.attach(optimizer, td.plan(model, td.decoupled(wd))).",
+        ),
+        Code(
+            "TD402",
+            "decay that can't act: orthogonal parametrization",
+            "warning",
+            "The parametrization removes any change of length, so decay is a silent no-op.",
+            "Spare it.",
+        ),
+        Code(
+            "TD403",
+            "coupled decay on a weight without gradient",
+            "warning",
+            "Under an adaptive optimizer its step is about the learning rate, however small the coefficient is.",
+            "Spare or freeze it, or use decoupled decay.",
+        ),
+        Code(
+            "TD404",
+            "scale-invariant weight decays",
+            "info",
+            "A norm follows, so decay sets the effective learning rate and not the function.",
+            "Nothing to mend; td.corrected keeps its norm steady under a schedule.",
+        ),
+        Code(
+            "TD405",
+            "sparse gradient can't decay",
+            "error",
+            "torch's optimizers refuse weight_decay on sparse gradients, or have none.",
+            "Attach td.decoupled(wd), or spare the embedding.",
+        ),
+    )
+}

@@ -1,0 +1,103 @@
+"""The learning rate of every step of a run, by running a copy of the real scheduler."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from torchdecay.errors import UnitError
+from torchdecay.observe.run import Run
+
+
+def lr_curve(run: Run, groups: Sequence[Mapping[str, Any]]) -> list[list[float]] | None:
+    """For each parameter group the learning rate at each step of the run, from the first.
+
+    Args:
+        run: the run, with its schedule.
+        groups: parameter groups; their `lr` is where the schedule starts, or `run.lr` where they have none.
+
+    Returns:
+        One list per group, each with `run.num_steps` numbers; None when nobody can know: ReduceLROnPlateau follows
+        a metric.
+
+    Raises:
+        UnitError: no learning rate anywhere, or a scheduler that ends before the run does.
+    """
+    schedule = run.lr_schedule
+    starts = [_start(run, group, index) for index, group in enumerate(groups)]
+    if schedule is None:
+        return [[lr] * run.num_steps for lr in starts]
+    if isinstance(schedule, ReduceLROnPlateau):
+        return None
+    if isinstance(schedule, LRScheduler):
+        return _simulated(schedule, run)
+    return [[lr * _multiplier(schedule, step) for step in range(run.num_steps)] for lr in starts]
+
+
+def light_copy(scheduler: LRScheduler) -> tuple[LRScheduler, Optimizer]:
+    """A scheduler like this one, on an optimizer with the same groups but parameters of one element.
+
+    Copying a scheduler as it is copies its optimizer, state and model along.
+    """
+    real = scheduler.optimizer
+    groups = [
+        {key: value for key, value in group.items() if key not in ("params", "param_names")}
+        | {"params": [nn.Parameter(torch.zeros(1))]}
+        for group in real.param_groups
+    ]
+    light = torch.optim.SGD([{"params": group["params"]} for group in groups], lr=1.0)
+    for mine, theirs in zip(light.param_groups, groups, strict=True):
+        mine.clear()
+        mine.update(theirs)
+    # A scheduler holds the optimizer's step, which it wraps, so that too must lead to the light one.
+    copied = copy.deepcopy(scheduler, {id(real): light, id(getattr(real, "step", None)): light.step})
+    return copied, light
+
+
+def _simulated(scheduler: LRScheduler, run: Run) -> list[list[float]]:
+    copied, light = light_copy(scheduler)
+    every = 1 if run.scheduler_interval == "step" else run.steps_per_epoch
+    if every is None:
+        raise UnitError(
+            'scheduler_interval is "epoch", but the run does not say how many steps an epoch has.',
+            fix="Give batch_size and num_samples, or steps and epochs.",
+        )
+    curves: list[list[float]] = [[] for _ in light.param_groups]
+    with warnings.catch_warnings():
+        # The light optimizer takes no step, and torch warns of schedulers that run ahead.
+        warnings.simplefilter("ignore")
+        for step in range(run.num_steps):
+            for curve, group in zip(curves, light.param_groups, strict=True):
+                curve.append(float(group["lr"]))
+            if (step + 1) % every == 0 and step + 1 < run.num_steps:
+                try:
+                    copied.step()
+                except ValueError as error:
+                    raise UnitError(
+                        f"the scheduler {type(scheduler).__name__} ends at step {step + 1}, the run has "
+                        f"{run.num_steps}: {error}",
+                        "A schedule shorter than the run says nothing about the rest of it.",
+                        "Give the scheduler the run's number of steps, or correct the run.",
+                    ) from error
+    return curves
+
+
+def _start(run: Run, group: Mapping[str, Any], index: int) -> float:
+    lr = group.get("lr", run.lr)
+    if lr is None:
+        raise UnitError(f"group {index} has no learning rate, and neither has the run.", fix="Write td.Run(lr=...).")
+    return float(lr)
+
+
+def _multiplier(schedule: Any, step: int) -> float:
+    value = float(schedule(step))
+    if not value >= 0 or value == float("inf"):
+        raise UnitError(f"lr_schedule returned {value} at step {step}.", fix="Return a finite number, at least 0.")
+    return value

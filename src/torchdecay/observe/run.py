@@ -1,0 +1,124 @@
+"""`Run`: what a training run is, in the numbers that decay depends on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torchdecay.errors import DecayError, UnitError
+from torchdecay.plan.ranges import check_count, check_number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    r"""How long a training run is, in steps, epochs and samples, and how its learning rate moves.
+
+    $$\text{steps} = \text{epochs} \cdot n, \qquad
+    n = \left\lceil\frac{\text{num\_samples}}{\text{batch\_size}\cdot\text{accumulate}}\right\rceil$$
+
+    A step is one of the optimizer's. Give what you know; what follows is worked out, and what contradicts is refused.
+
+    Args:
+        steps: optimizer steps in all, at least 1.
+        epochs: passes over the data, above 0.
+        batch_size: samples per forward pass.
+        num_samples: samples in the data.
+        lr: learning rate, where there is no optimizer to read it from.
+        lr_schedule: a torch scheduler (a copy of it is run), or a function from the step to a multiplier; None is
+            constant.
+        scheduler_interval: whether the scheduler steps once per "step" or per "epoch".
+        tokens_per_sample: for language models.
+        accumulate: forward passes per optimizer step.
+
+    Raises:
+        UnitError: numbers that contradict each other, or none that says how long the run is.
+        DecayError: a number outside its range.
+
+    Example:
+        >>> import torchdecay as td
+        >>> td.Run(epochs=10, batch_size=128, num_samples=50_000).num_steps
+        3910
+    """
+
+    steps: int | None = None
+    epochs: float | None = None
+    batch_size: int | None = None
+    num_samples: int | None = None
+    lr: float | None = None
+    lr_schedule: Any = None
+    scheduler_interval: Literal["step", "epoch"] = "step"
+    tokens_per_sample: int | None = None
+    accumulate: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "num_samples", "tokens_per_sample", "accumulate"):
+            if getattr(self, name) is not None:
+                check_count(getattr(self, name), name)
+        for name in ("epochs", "lr"):
+            if getattr(self, name) is not None:
+                check_number(getattr(self, name), name, open_minimum=True)
+        if self.scheduler_interval not in ("step", "epoch"):
+            raise DecayError(f"scheduler_interval is {self.scheduler_interval!r}.", fix='Write "step" or "epoch".')
+        if self.lr_schedule is not None and not (
+            callable(self.lr_schedule) or hasattr(self.lr_schedule, "get_last_lr") or hasattr(self.lr_schedule, "best")
+        ):
+            raise DecayError(
+                f"lr_schedule is {self.lr_schedule!r}, of type {type(self.lr_schedule).__name__}.",
+                fix="Give a torch scheduler, or a function from the step to a multiplier.",
+            )
+        if self.steps is None and self.epochs is None:
+            raise UnitError(
+                "the run has neither steps nor epochs.", fix="Write td.Run(steps=10_000), or epochs= with the data."
+            )
+        if self.steps is None and self.steps_per_epoch is None:
+            raise UnitError(
+                f"a run of {self.epochs:g} epochs can't be counted in steps.",
+                "It lacks batch_size or num_samples.",
+                "Give both, or steps= as well.",
+            )
+        self._refuse_contradiction()
+
+    def _refuse_contradiction(self) -> None:
+        if self.steps is None or self.epochs is None or self.num_samples is None or self.batch_size is None:
+            return
+        counted = self.epochs * math.ceil(self.num_samples / (self.batch_size * self.accumulate))
+        # Dropping the last incomplete batch of each epoch is as common as keeping it.
+        least = self.epochs * max(1, self.num_samples // (self.batch_size * self.accumulate))
+        if not math.floor(least) <= self.steps <= math.ceil(counted):
+            raise UnitError(
+                f"steps={self.steps} contradicts epochs={self.epochs:g}, num_samples={self.num_samples}, "
+                f"batch_size={self.batch_size}, accumulate={self.accumulate}, which make {math.ceil(counted)} steps.",
+                fix="Leave one of them out, or correct it.",
+            )
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """Optimizer steps per pass over the data, or None when that is not known."""
+        if self.num_samples is not None and self.batch_size is not None:
+            return math.ceil(self.num_samples / (self.batch_size * self.accumulate))
+        if self.steps is not None and self.epochs is not None:
+            return max(1, round(self.steps / self.epochs))
+        return None
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps in all."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None and self.steps_per_epoch is not None
+        return max(1, round(self.epochs * self.steps_per_epoch))
+
+    @property
+    def num_epochs(self) -> float | None:
+        """Passes over the data, or None when that is not known."""
+        if self.epochs is not None:
+            return self.epochs
+        return None if self.steps_per_epoch is None else self.num_steps / self.steps_per_epoch
+
+    @property
+    def tokens_per_step(self) -> int | None:
+        """Tokens per optimizer step, or None when that is not known."""
+        if self.tokens_per_sample is None or self.batch_size is None:
+            return None
+        return self.tokens_per_sample * self.batch_size * self.accumulate
