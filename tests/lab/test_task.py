@@ -49,6 +49,7 @@ def test_data_knows_its_sizes() -> None:
         ({"num_steps": 1.5}, "num_steps=1.5"),
         ({"eval_every": True}, "eval_every=True"),
         ({"batch_size": -1}, "batch_size=-1"),
+        ({"num_threads": 0}, "num_threads=0"),
         ({"seeds": ()}, "no default seeds"),
     ],
 )

@@ -78,6 +78,28 @@ def test_the_callers_random_state_is_left_alone(small: Task) -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
+def test_the_number_of_threads_is_the_tasks_and_put_back(small: Task) -> None:
+    """A small network trains with one thread; the caller's setting comes back, also after an error."""
+    seen: list[int] = []
+
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.get_num_threads())
+        if len(seen) > 20:
+            raise RuntimeError("enough")
+        return small.loss(outputs, targets)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        train(dataclasses.replace(small, loss=loss, num_threads=1, num_steps=2), None)
+        assert set(seen) == {1} and torch.get_num_threads() == 2
+        with pytest.raises(RuntimeError, match="enough"):
+            train(dataclasses.replace(small, loss=loss, num_threads=1), None)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("spelling", ["native:0.1", "coupled:0.1", "decoupled:0.1", "penalized:0.1"])
 def test_m1_8_by_hand_and_every_other_road_train_alike_under_sgd(small: Task, spelling: str) -> None:
     """For plain SGD by hand = built in = coupled = decoupled = penalty; 1e-6 is rounding over twelve steps."""

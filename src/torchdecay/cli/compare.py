@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchdecay.cli.group import as_typed
-from torchdecay.cli.output import json_option, print_comparison, require_writable, with_page
+from torchdecay.cli.output import json_option, print_comparison, require_writable, where, with_page
 
 if TYPE_CHECKING:
     from torchdecay.lab.results import Comparison
@@ -117,7 +117,7 @@ def compare(
         click.echo(with_page(result, page))
     else:
         print_comparison(result)
-        click.echo(f"\nPage: {page}" if page else "\nNo run was finished, so no page was written.")
+        click.echo(where(page))
     ctx.exit(1 if result.interrupted or result.failures else 0)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from torchdecay.cli.output import json_option, print_comparison, require_writable
+from torchdecay.cli.output import json_option, print_comparison, require_writable, where
 
 TASKS = ("overfit", "digits")
 
@@ -49,10 +49,12 @@ def demo(ctx: click.Context, out: Path, as_json: bool) -> None:
             print_comparison(result)
         if result.interrupted:
             break
-    page = write_demo(example, [one for one in comparisons if one.runs], out)
+    finished = [one for one in comparisons if one.runs]
+    page = write_demo(example, finished, out) if finished else None
     if as_json:
         verdicts = {one.task: one.verdict for one in comparisons}
-        click.echo(json.dumps({"page": str(page), "verdicts": verdicts}, indent=1, ensure_ascii=False))
+        found = {"page": None if page is None else str(page), "verdicts": verdicts}
+        click.echo(json.dumps(found, indent=1, ensure_ascii=False))
     else:
-        click.echo(f"\nPage: {page}")
+        click.echo(where(page))
     ctx.exit(1 if any(one.interrupted or one.failures for one in comparisons) else 0)

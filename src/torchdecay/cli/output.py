@@ -122,6 +122,11 @@ def _number(value: float) -> str:
     return f"{value:.3f}" if not math.isfinite(value) or abs(value) < 1e4 else f"{value:.3g}"
 
 
+def where(page: Path | None) -> str:
+    """The last line: where the page is."""
+    return f"\nPage: {page}" if page else "\nNo run was finished, so no page was written."
+
+
 def with_page(comparison: Comparison, page: Path | None) -> str:
     """The results as JSON, with where the page is."""
     return json.dumps({"page": None if page is None else str(page)} | json.loads(comparison.to_json()), indent=1)

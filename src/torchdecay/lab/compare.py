@@ -124,7 +124,7 @@ def compare(
         noise=task.noise,
         failures=tuple(failures),
         interrupted=interrupted,
-        versions=versions(),
+        versions=versions(task),
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     )
 
@@ -211,7 +211,7 @@ def describe(task: Task, seed: int) -> tuple[tuple[tuple[str, str], ...], tuple[
     return tuple(facts.items()), tuple(notes)
 
 
-def versions() -> dict[str, str]:
+def versions(task: Task) -> dict[str, str]:
     """What this ran with."""
     return {
         # The package itself stands to the right of this room; it is loaded all the same.
@@ -219,5 +219,5 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "Python": platform.python_version(),
         "platform": platform.platform(),
-        "threads": str(torch.get_num_threads()),
+        "threads": str(task.num_threads or torch.get_num_threads()),
     }

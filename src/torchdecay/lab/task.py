@@ -96,6 +96,8 @@ class Task:
         eval_every: steps from one point of the curves to the next.
         score: (outputs, targets) to a float, more is better; None leaves the loss as the only measure.
         score_name: what the score is called.
+        num_threads: CPU threads to train with; None leaves torch's. A small network is fastest with one,
+            and two on a busy machine wait for each other.
         rules: who decays; see `torchdecay.plan`. A rule with a decay of its own keeps it in every run.
         seeds: seeds of a comparison when none are named.
         decays: decays of a comparison when none are named, as typed on the command line.
@@ -136,6 +138,7 @@ class Task:
     eval_every: int = 10
     score: Callable[[Tensor, Tensor], float] | None = None
     score_name: str = "score"
+    num_threads: int | None = None
     rules: Iterable[Any] = STANDARD
     seeds: Sequence[int] = (0, 1, 2)
     decays: Sequence[str] = ("none", "decoupled:0.1")
@@ -151,9 +154,9 @@ class Task:
                     f"the task {self.name!r} has a {field} of type {type(value).__name__}.",
                     fix=f"Give a function, {field}=lambda ...: ...",
                 )
-        for field in ("num_steps", "eval_every", "batch_size"):
+        for field in ("num_steps", "eval_every", "batch_size", "num_threads"):
             value = getattr(self, field)
-            if value is None and field == "batch_size":
+            if value is None and field in ("batch_size", "num_threads"):
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise TaskError(

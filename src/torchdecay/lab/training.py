@@ -118,7 +118,7 @@ def train(
         >>> run = train(task_named("digits"), "decoupled:10")  # doctest: +SKIP
     """
     choice = contender if isinstance(contender, Choice) else as_choice(contender)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _threads(task.num_threads):
         data = task.data(seed)
         if not isinstance(data, Data):
             raise TaskError(
@@ -241,6 +241,16 @@ def norm(tensors: Iterable[Tensor]) -> float:
     """‖·‖ over all elements of all tensors, summed in float64."""
     parts = [torch.linalg.vector_norm(tensor.detach(), dtype=torch.float64) for tensor in tensors]
     return float(torch.linalg.vector_norm(torch.stack(parts))) if parts else 0.0
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ def digits() -> Task:
         loss=nn.functional.cross_entropy,
         num_steps=1000,
         batch_size=128,
+        num_threads=1,
         eval_every=20,
         score=accuracy,
         score_name="accuracy",

@@ -63,6 +63,7 @@ def table(path: str | Path, target: str, *, kind: Kind | None = None, categorica
         loss=nn.functional.cross_entropy if classes else mse,
         num_steps=min(3000, max(1000, 20 * (num_rows // batch_size))),
         batch_size=batch_size,
+        num_threads=1,
         eval_every=20,
         score=accuracy if classes else r_squared,
         score_name="accuracy" if classes else "R²",
