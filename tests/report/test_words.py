@@ -52,7 +52,7 @@ def test_a_mean_has_the_digits_its_spread_supports(mean: float, spread: float | 
 
 @pytest.mark.parametrize("name", NASTY)
 def test_shown_leaves_nothing_that_steers_a_reader(name: str) -> None:
-    """No control or direction character survives, so that a name can not garble the page or break the XML."""
+    """No control or direction character survives, so that a name can't garble the page or break the XML."""
     assert not [char for char in shown(name) if unicodedata.category(char) in ("Cc", "Cf", "Cs")]
 
 

@@ -25,7 +25,7 @@ def place(folder: Path, contents: Mapping[str, str | bytes], *, last: str, repla
         The path of `last`.
 
     Raises:
-        TaskError: the folder can not be written.
+        TaskError: the folder can't be written.
     """
     names = sorted(contents, key=last.__eq__)
     made: list[Path] = []
@@ -49,31 +49,6 @@ def place(folder: Path, contents: Mapping[str, str | bytes], *, last: str, repla
         shutil.rmtree(staging, ignore_errors=True)
         _remove_empty(made)
     return folder / last
-
-
-def check_writable(path: Path) -> None:
-    """Find out before a long training whether its results can be written; leaves nothing behind.
-
-    Args:
-        path: the folder, or the page that is to be written into a folder.
-
-    Raises:
-        TaskError: it can not be written.
-    """
-    folder = path.parent if is_page(path) else path
-    made: list[Path] = []
-    try:
-        _make(folder, made)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    finally:
-        _remove_empty(made)
-
-
-def is_page(path: Path) -> bool:
-    """Whether a path names a page and not a folder for one."""
-    return path.suffix.lower() in (".html", ".htm")
 
 
 def _swap(folder: Path, staging: Path, names: list[str], made: list[Path]) -> None:
@@ -120,7 +95,7 @@ def _remove_empty(made: list[Path]) -> None:
 
 def _unwritable(folder: Path, error: OSError) -> TaskError:
     return TaskError(
-        f"the results can not be written to {repr_quoted(str(folder))}: {error.strerror or error}"
+        f"the results can't be written to {repr_quoted(str(folder))}: {error.strerror or error}"
         + (f" ({error.filename})." if error.filename and str(error.filename) != str(folder) else "."),
         "Nothing there was changed.",
         "Name a folder that you may write to, or make room on the disk.",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from torchdecay.errors import TaskError, listed, need
 from torchdecay.report.example import ExampleView, example_view
-from torchdecay.report.files import is_page, place
+from torchdecay.report.files import place
 from torchdecay.report.palette import DARK, LIGHT
 from torchdecay.report.svg import inline_svg, png_file, svg_file
 from torchdecay.report.view import FIGURES, View, view
@@ -47,14 +47,14 @@ def write(comparison: Comparison, path: str | Path) -> Path:
         The path of the page.
 
     Raises:
-        TaskError: the folder can not be written.
+        TaskError: the folder can't be written.
         MissingExtra: matplotlib or jinja2 is not installed.
     """
     path = Path(path)
     arranged = view(comparison)
     page = render([arranged], title=arranged.title, description=arranged.headline)
     numbers = comparison.to_json()
-    if is_page(path):
+    if path.suffix.lower() in (".html", ".htm"):
         made = _figures([arranged], f"{path.stem}-figures")
         contents = {**made, f"{path.stem}.json": numbers, path.name: page}
         return place(path.parent, contents, last=path.name, replaces=_earlier(f"{path.stem}-figures"))
@@ -75,7 +75,7 @@ def write_demo(example: WorkedExample, comparisons: Sequence[Comparison], folder
         The path of the page.
 
     Raises:
-        TaskError: the folder can not be written, or two comparisons of one name.
+        TaskError: the folder can't be written, or two comparisons of one name.
         MissingExtra: matplotlib or jinja2 is not installed.
     """
     views = [view(comparison) for comparison in comparisons]

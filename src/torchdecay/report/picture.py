@@ -40,13 +40,13 @@ def picture(comparison: Comparison, path: str | Path, *, dark: bool = False) -> 
         The path.
 
     Raises:
-        TaskError: no finished run, another ending, or a folder that can not be written.
+        TaskError: no finished run, another ending, or a folder that can't be written.
         MissingExtra: matplotlib is not installed.
     """
     path = Path(path)
     form = path.suffix.lower().lstrip(".")
     if form not in ("svg", "png"):
-        raise TaskError(f"a picture can not be written as {path.name!r}.", fix="Let its name end in .svg or .png.")
+        raise TaskError(f"a picture can't be written as {path.name!r}.", fix="Let its name end in .svg or .png.")
     if not comparison.runs:
         raise TaskError("the comparison has no finished run, so there is nothing to draw.", fix="Let one finish.")
     colors = DARK if dark else LIGHT
