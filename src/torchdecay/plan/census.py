@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -91,7 +91,8 @@ def _occurrences(model: nn.Module) -> Iterator[tuple[str, Place, str, nn.Paramet
 
 def _census_of_module(model: nn.Module) -> tuple[Parameter, ...]:
     whole = whole_shapes(model)
-    uses: dict[int, list[roles.Site]] = {}
+    first: dict[object, roles.Site] = {}
+    tied: dict[object, list[roles.Site]] = {}
     for name, place, attribute, tensor in _occurrences(model):
         if is_lazy(tensor):
             raise PlanError(
@@ -99,9 +100,12 @@ def _census_of_module(model: nn.Module) -> tuple[Parameter, ...]:
                 "Its role depends on its shape, and an optimizer could not hold it either.",
                 "Run one batch through the model first, then make the plan.",
             )
-        shape = whole.get(id(tensor)) or tuple(tensor.shape)
-        uses.setdefault(id(tensor), []).append(roles.site_at(name, place, attribute, tensor, shape))
-    return tuple(_parameters(uses.values(), exemptions(model)))
+        key = id(tensor)
+        shape = whole.get(key) or tuple(tensor.shape)
+        site = roles.site_at(name, place, attribute, tensor, shape)
+        if first.setdefault(key, site) is not site:
+            tied.setdefault(key, []).append(site)
+    return tuple(_parameters(first, tied, exemptions(model)))
 
 
 def _census_of_tensors(tensors: Mapping[str, Tensor]) -> tuple[Parameter, ...]:
@@ -118,10 +122,13 @@ def _census_of_tensors(tensors: Mapping[str, Tensor]) -> tuple[Parameter, ...]:
     short = canonical_keys(tensors)
     named = {short[name]: tensor for name, tensor in kept.items()}
     beside = {short[name]: tensor for name, tensor in tensors.items()}
-    uses: dict[object, list[roles.Site]] = {}
+    first: dict[object, roles.Site] = {}
+    tied: dict[object, list[roles.Site]] = {}
     for site in roles.sites_of(named, beside):
-        uses.setdefault(_storage(site.tensor), []).append(site)
-    return tuple(_parameters(uses.values(), {}))
+        key = _storage(site.tensor)
+        if first.setdefault(key, site) is not site:
+            tied.setdefault(key, []).append(site)
+    return tuple(_parameters(first, tied, {}))
 
 
 def _storage(tensor: Tensor) -> object:
@@ -131,23 +138,33 @@ def _storage(tensor: Tensor) -> object:
     return tensor.data_ptr(), tuple(tensor.shape), tensor.stride()
 
 
-def _parameters(uses: Iterable[list[roles.Site]], exempt: Mapping[str, str]) -> Iterator[Parameter]:
-    every = list(uses)
-    radial = _radial([sites[0] for sites in every])
-    for sites, angle in zip(every, radial, strict=True):
-        tensor = sites[0].tensor
-        names = tuple(site.name for site in sites)
-        decisions = [roles.decide(site) for site in sites]
-        role, kind, evidence = roles.combine(names, decisions)
+def _parameters(
+    first: Mapping[object, roles.Site], tied: Mapping[object, list[roles.Site]], exempt: Mapping[str, str]
+) -> Iterator[Parameter]:
+    """A parameter for each tensor: its first site, and the further ones of a tensor that has several."""
+    radial = _radial(list(first.values()))
+    for (key, site), angle in zip(first.items(), radial, strict=True):
+        role, kind, evidence = roles.decide(site)
+        names: tuple[str, ...] = (site.name,)
+        found: tuple[str, ...] = (role,)
+        classes = _bases(type(site.owner)) if site.owner is not None else ()
+        if key in tied:
+            sites = [site, *tied[key]]
+            decisions = [(role, kind, evidence), *map(roles.decide, tied[key])]
+            names = tuple(one.name for one in sites)
+            found = tuple(decision[0] for decision in decisions)
+            classes = _classes(sites)
+            role, kind, evidence = roles.combine(names, decisions)
+        tensor = site.tensor
         yield Parameter(
             names=names,
-            shape=sites[0].shape,
+            shape=site.shape,
             dtype=str(tensor.dtype).removeprefix("torch."),
             role=role,
-            roles=tuple(decision[0] for decision in decisions),
+            roles=found,
             kind=kind,
             evidence=evidence,
-            classes=_classes(sites),
+            classes=classes,
             trainable=tensor.requires_grad if isinstance(tensor, nn.Parameter) else True,
             exempt=_said_of(names, exempt) or _tag(tensor),
             radial=angle,
@@ -155,11 +172,8 @@ def _parameters(uses: Iterable[list[roles.Site]], exempt: Mapping[str, str]) -> 
 
 
 def _classes(sites: list[roles.Site]) -> tuple[str, ...]:
-    """The classes of all owners; one owner, the usual case, needs no merging."""
-    found = [_bases(type(site.owner)) for site in sites if site.owner is not None]
-    if len(found) == 1:
-        return found[0]
-    return tuple(dict.fromkeys(name for classes in found for name in classes))
+    owners = dict.fromkeys(type(site.owner) for site in sites if site.owner is not None)
+    return tuple(dict.fromkeys(name for kind in owners for name in _bases(kind)))
 
 
 @per_class
@@ -172,13 +186,15 @@ def _said_of(names: tuple[str, ...], exempt: Mapping[str, str]) -> str:
 
 
 def _tag(tensor: Tensor) -> str:
-    for tag in NO_DECAY_TAGS:
-        if getattr(tensor, tag, False) is True:
-            return f"tag {tag}"
-    options = getattr(tensor, "_optim", None)
-    if isinstance(options, Mapping) and options.get("weight_decay") == 0:
-        return "tag _optim"
-    return ""
+    """The tag by which a model's author asks for no decay; tags are attributes of the tensor object itself."""
+    tags = vars(tensor)
+    if not tags:
+        return ""
+    named = next((tag for tag in NO_DECAY_TAGS if tags.get(tag) is True), "")
+    options = tags.get("_optim")
+    if not named and isinstance(options, Mapping) and options.get("weight_decay") == 0:
+        named = "_optim"
+    return named and f"tag {named}"
 
 
 def exemptions(model: nn.Module) -> dict[str, str]:

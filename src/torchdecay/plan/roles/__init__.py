@@ -76,8 +76,6 @@ def decide(site: Site) -> Decision:
 
 def combine(names: Sequence[str], decisions: Sequence[Decision]) -> Decision:
     """One decision from those at each name: the most spared role wins, whatever the order of the names."""
-    if len(decisions) == 1:
-        return decisions[0]
     found = {role for role, _, _ in decisions}
     role = next(role for role in MOST_SPARED if role in found)
     kinds = {kind for one, kind, _ in decisions if one == role}

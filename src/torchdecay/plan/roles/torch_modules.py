@@ -54,7 +54,8 @@ def torch_module(site: Site) -> Verdict | None:
     """The owner is a module of torch.nn, or a subclass of one that keeps its parameters."""
     if site.place is None:
         return None
-    verdict = _known_of(type(site.place.module)).get(_LAYER_SUFFIX.sub("", site.attribute))
+    known = _known_of(type(site.place.module))
+    verdict = known.get(site.attribute) or known.get(_LAYER_SUFFIX.sub("", site.attribute))
     return _embedding(site, verdict) if verdict is not None and verdict.role == "embedding" else verdict
 
 

@@ -127,9 +127,7 @@ class _Reader(ast.NodeVisitor):
         if isinstance(node, ast.UnaryOp):
             return self.behind(node.operand)
         if isinstance(node, ast.BinOp):
-            sides = [side for side in (node.left, node.right) if not isinstance(side, ast.Constant)]
-            behind = [self.behind(side) for side in sides]
-            return frozenset().union(*behind) if behind and all(behind) else frozenset()
+            return self.behind_all([node.left, node.right])
         return self.behind_call(node) if isinstance(node, ast.Call) else frozenset()
 
     def behind_call(self, call: ast.Call) -> frozenset[str]:
@@ -141,9 +139,18 @@ class _Reader(ast.NodeVisitor):
         operands = call.args if receiver is None else [receiver, *call.args]
         if called in _VIEWS and operands:
             return self.behind(operands[0])
-        given = [*operands, *(keyword.value for keyword in call.keywords)]
-        behind = [self.behind(operand) for operand in given if not isinstance(operand, ast.Constant)]
+        return self.behind_all([*operands, *(keyword.value for keyword in call.keywords)])
+
+    def behind_all(self, nodes: list[ast.expr]) -> frozenset[str]:
+        """The attributes behind several expressions together; none if another value enters in one of them."""
+        behind = [self.behind(node) for node in nodes if not self.fixed(node)]
         return frozenset().union(*behind) if behind and all(behind) else frozenset()
+
+    def fixed(self, node: ast.expr) -> bool:
+        """Whether it is a constant: 2, -1, torch.float32."""
+        while isinstance(node, (ast.UnaryOp, ast.Attribute)):
+            node = node.operand if isinstance(node, ast.UnaryOp) else node.value
+        return isinstance(node, ast.Constant) or (isinstance(node, ast.Name) and node.id not in self.variables)
 
     def receiver(self, call: ast.Call) -> ast.expr | None:
         """The tensor whose method is called; None for a function, of a library say: F.linear, torch.cat."""
