@@ -40,6 +40,7 @@ def test_number_keeps_about_three_digits(value: float, text: str) -> None:
         (-0.5946, 0.0203, "−0.595 ± 0.020"),
         (1234.6, 56.7, "1,235 ± 57"),
         (2.2434, None, "2.243"),
+        (0.29505, 1.3e-5, "0.2951 ± <0.0001"),
         (1.0, 0.0, "1.000 ± 0"),
         (2.8, 2.6e-16, "2.800 ± 0"),
         (math.nan, math.nan, "not a number"),

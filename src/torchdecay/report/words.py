@@ -73,8 +73,8 @@ def mean_and_spread(mean: float, spread: float | None) -> str:
         spread = 0.0
     if spread == 0 or max(abs(mean), spread) >= 1e5 or spread < 1e-6:
         return f"{number(mean)} ± {number(spread)}"
-    digits = min(6, max(0, 1 - math.floor(math.log10(spread))))
-    text = f"{mean:,.{digits}f} ± {spread:,.{digits}f}"
+    digits = min(4, max(0, 1 - math.floor(math.log10(spread))))
+    text = f"{mean:,.{digits}f} ± " + (f"{spread:,.{digits}f}" if spread >= 5e-5 else "<0.0001")
     return "−" + text[1:] if text.startswith("-") else text
 
 
