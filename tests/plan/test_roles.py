@@ -91,6 +91,22 @@ def test_recurrent_matrices_are_weights_of_their_own_kind() -> None:
     assert roles(lstm)["bias_hh_l1_reverse"] == "bias"
 
 
+def test_only_what_maps_a_state_to_the_next_is_recurrent() -> None:
+    class Cell(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.recurrent_kernel, self.W_hh, self.recurrent_gate_weight = randn(4, 4), randn(4, 4), randn(4, 4)
+
+        def forward(self, x: Tensor, h: Tensor) -> Tensor:
+            return h @ self.recurrent_kernel + h @ self.W_hh + torch.sigmoid(x @ self.recurrent_gate_weight)
+
+    assert kinds(Cell()) == {
+        "recurrent_kernel": "recurrent",
+        "W_hh": "recurrent",
+        "recurrent_gate_weight": "matrix",
+    }
+
+
 def test_attention_in_one_piece_and_in_three() -> None:
     joint = nn.MultiheadAttention(4, 2, add_bias_kv=True)
     apart = nn.MultiheadAttention(4, 2, kdim=3, vdim=3)

@@ -10,6 +10,9 @@ knows, the role is `unknown`: spared, with a warning, never guessed.
     norm … scale      custom modules: use in the source first, then class and name with the shape
     lone_gain         the only vector of a module, still all ones or zeros
     scalar            one number
+
+The bias of a norm is of role norm. A parametrized tensor has the role of the tensor that it stands for. Values are
+read last, and only to tell spared roles apart, so that training never changes who decays.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ TABLE_NAMES = word_set("weight weights embedding embeddings embed table")
 POSITION_HOLDERS = EMBEDDING_WORDS | word_set("encoding encodings position positions table bias wpe")
 POSITION_NOUNS = POSITION_WORDS | POSITION_HOLDERS | word_set("enc tables biases h w u v k q x y")
 MAP_NOUNS = word_set("weight weights proj projection kernel matrix linear lin dense mlp fc net head")
-BIAS_WORDS = word_set("bias biases shift offset sinks")
+BIAS_WORDS = word_set("bias biases shift offset")
 SCALE_WORDS = word_set(
     "scale scales gain gains gamma gammas lambda lambdas alpha alphas temperature temp multiplier "
     "factor scaling const gate gates gating slope slopes layerscale ls g"
@@ -147,6 +147,8 @@ def bias(site: Site) -> Verdict | None:
     """Called bias, or handed over as one."""
     if "bias" in site.uses:
         return Verdict("bias", "", f"{site} is the bias argument of a linear map")
+    if site.attribute == "sinks" and site.vector:
+        return Verdict("bias", "", f"{site}: attention sinks, a learned logit for each head")
     found = words(site.attribute)
     if found and (found[-1] in BIAS_WORDS or (found[0] == "bias" and all(len(word) <= 2 for word in found[1:]))):
         return Verdict("bias", "", f"{site} is called a bias")
@@ -211,7 +213,9 @@ def refined_kind(site: Site, kind: str) -> str:
         return "adapter"
     if "expert" in above:
         return "expert"
-    return "recurrent" if {"hh", "recurrent"} & set(words(site.attribute)) else kind
+    found = words(site.attribute)
+    hidden_to_hidden = "hh" in found or (found[:1] == ("recurrent",) and found[1:] in (("kernel",), ("weight",)))
+    return "recurrent" if hidden_to_hidden else kind
 
 
 @lru_cache(maxsize=1 << 16)
