@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from torchdecay.apply.sharded import beside, share_memory
 from torchdecay.errors import ApplyError, LoadError, need, repr_quoted
 from torchdecay.plan.names import canonical_keys
 from torchdecay.plan.references import (
@@ -65,8 +66,7 @@ def reference_tensors(
 def _held(tensor: Tensor, param: Tensor) -> Tensor:
     held = tensor.detach().to(device=param.device, dtype=param.dtype)
     # model.state_dict() holds the weights themselves: such a reference would move along with what it pulls.
-    aliased = held.numel() and held.untyped_storage().data_ptr() == param.untyped_storage().data_ptr()
-    return held.clone() if aliased else held
+    return beside(held.clone() if share_memory(held, param) else held, param)
 
 
 def _source(reference: Reference, bind: Bindings) -> Mapping[str, Tensor]:
@@ -150,7 +150,7 @@ def mask_tensors(mask: Mask | None, names: list[str], params: list[Tensor], bind
                 f"the mask for {repr_quoted(name)} is of shape {tuple(tensor.shape)} and dtype {tensor.dtype}.",
                 fix=f"Give a bool tensor of shape {tuple(param.shape)}; True takes part.",
             )
-        found.append(None if tensor is None else tensor.to(param.device))
+        found.append(None if tensor is None else beside(tensor.to(param.device), param))
     return found
 
 
@@ -164,7 +164,8 @@ def _row_mask(mask: SpareRows, name: str, param: Tensor) -> Tensor:
         )
     keep = torch.ones(rows, dtype=torch.bool, device=param.device)
     keep[list(mask.rows)] = False
-    return keep.reshape(rows, *(1,) * (param.dim() - 1))
+    keep = keep.reshape(rows, *(1,) * (param.dim() - 1))
+    return beside(keep.expand(param.shape), param) if hasattr(param, "device_mesh") else keep
 
 
 def digest(tensors: list[Tensor | None]) -> str:

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from torchdecay.apply.moments import mean_second_moment
 from torchdecay.apply.native import native_of
+from torchdecay.apply.sharded import number, whole
 from torchdecay.apply.work import Amount, Pull, Work
 from torchdecay.errors import ApplyError
 from torchdecay.plan import adaptive
@@ -107,7 +108,7 @@ class _Multiplier(Runtime):
         self.kappa: dict[str, Tensor] = {}
         for pull in pulls:
             for name, param in zip(pull.names, pull.params, strict=True):
-                measured = pull.decay.regularizer.value(param.detach())
+                measured = whole(pull.decay.regularizer.value(param.detach()))
                 kappa = {"fixed": torch.full_like(measured, bound.bound), "initial": bound.bound * measured}
                 self.mu[name] = torch.zeros_like(measured)
                 self.kappa[name] = kappa.get(bound.kind, torch.full_like(measured, math.nan))
@@ -117,7 +118,7 @@ class _Multiplier(Runtime):
             regularizer = work.pull.decay.regularizer
             work.multipliers = []
             for name, param in zip(work.names, work.params, strict=True):
-                measured = regularizer.value(param)
+                measured = whole(regularizer.value(param))
                 if self.bound.kind == "warmup" and work.steps + 1 == self.bound.warmup_steps:
                     self.kappa[name] = measured.clone()
                 shared = self.bound.per_element and not isinstance(regularizer, Deviation)
@@ -142,7 +143,7 @@ class _NormRatio(Runtime):
         super().__init__(optimizer, pulls)
         self.ratio = ratio
         self.start = {
-            name: torch.linalg.vector_norm(param.detach())
+            name: whole(torch.linalg.vector_norm(param.detach()))
             for pull in pulls
             for name, param in zip(pull.names, pull.params, strict=True)
         }
@@ -151,7 +152,7 @@ class _NormRatio(Runtime):
         for work in works:
             work.multipliers = []
             for name, param in zip(work.names, work.params, strict=True):
-                norm = torch.linalg.vector_norm(param)
+                norm = whole(torch.linalg.vector_norm(param))
                 work.multipliers.append(torch.where(norm > 0, 1 - self.ratio * self.start[name] / norm, norm))
 
     def scalars(self) -> Scalars:
@@ -173,7 +174,7 @@ class _Projection(Runtime):
             sign = -1.0 if work.group.get("maximize", False) else 1.0
             for name, param, grad, reference in zip(work.names, work.params, work.grads, work.references, strict=True):
                 offset = param.detach() if reference is None else param.detach() - reference
-                self._seen[name] = torch.linalg.vector_norm(offset), (grad * offset).sum() * sign
+                self._seen[name] = whole(torch.linalg.vector_norm(offset)), whole((grad * offset).sum()) * sign
 
     def after(self, works: Sequence[Work]) -> None:
         for work in works:
@@ -181,7 +182,7 @@ class _Projection(Runtime):
             for name, param, reference in zip(work.names, work.params, work.references, strict=True):
                 before, agreement = self._seen.pop(name)
                 offset = param.detach() if reference is None else param.detach() - reference
-                distance = torch.linalg.vector_norm(offset)
+                distance = whole(torch.linalg.vector_norm(offset))
                 share = ((distance - before) / distance.clamp(min=_TINY)).clamp(0, 1)
                 work.multipliers.append(torch.where(agreement > 0, share, torch.zeros_like(share)))
 
@@ -225,7 +226,7 @@ _TINY = 1e-30
 
 def _norm(tensors: Sequence[Tensor]) -> float:
     """‖·‖ of all the tensors together."""
-    return math.sqrt(sum(float(torch.linalg.vector_norm(one)) ** 2 for one in tensors))
+    return math.sqrt(sum(number(torch.linalg.vector_norm(one)) ** 2 for one in tensors))
 
 
 def tail_exponent(param: Tensor) -> float:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from torchdecay.apply.penalty import sum_penalty
+from torchdecay.apply.sharded import beside
 from torchdecay.plan.regularizers import L1, L2, ElasticNet, Regularizer
 
 
@@ -19,6 +20,9 @@ def penalty_of(
     masks: Sequence[Tensor | None],
 ) -> Tensor:
     """coefficient·Σ R(M ⊙ (θ − ref)) over the tensors, differentiable; L1 and L2 as one autograd node."""
+    # FSDP2 shows whole weights between forward and backward, and its shards at other times.
+    references = [None if r is None else beside(r, p) for r, p in zip(references, params, strict=True)]
+    masks = [None if m is None else beside(m, p) for m, p in zip(masks, params, strict=True)]
     weights = _linear_terms(regularizer)
     if weights is not None:
         l1, l2 = weights

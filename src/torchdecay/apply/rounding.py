@@ -14,6 +14,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from torchdecay.apply.sharded import number
+
 LOW_PRECISION = (torch.bfloat16, torch.float16)
 DUE = 2.0**-8
 """A shrink of this size is applied: half a unit in bf16's last place."""
@@ -79,8 +81,8 @@ class Debts:
     def unit(self, name: str, param: Tensor, size: float | Tensor) -> float:
         """The weights' root mean square, over the mean size of a step."""
         if name not in self.units:
-            typical = float(param.detach().float().square().mean().sqrt())
-            self.units[name] = typical / float(torch.as_tensor(size).float().mean())
+            typical = number(param.detach().float().square().mean().sqrt())
+            self.units[name] = typical / number(torch.as_tensor(size).float().mean())
         return self.units[name]
 
 
