@@ -10,6 +10,7 @@ import importlib
 from typing import Any
 
 from torchdecay.apply.attach import Handle, attach
+from torchdecay.apply.checkpoint import LoadReport, load_optimizer
 from torchdecay.apply.lowering import Lowering, lower
 from torchdecay.apply.penalty import penalty
 from torchdecay.errors import (
@@ -25,8 +26,14 @@ from torchdecay.errors import (
     UnitError,
     UnknownRoleWarning,
 )
+from torchdecay.observe.audit import audit
+from torchdecay.observe.findings import Audit, Finding
+from torchdecay.observe.inspect import inspect
+from torchdecay.observe.run import Run
+from torchdecay.observe.verify import verify
 from torchdecay.plan import forms, policies, schedules
 from torchdecay.plan.decay import Decay, Scale, Site
+from torchdecay.plan.diff import PlanDiff
 from torchdecay.plan.forms import (
     cautious,
     corrected,
@@ -67,16 +74,21 @@ __all__ = [
     "DEFAULT",
     "STANDARD",
     "ApplyError",
+    "Audit",
     "Decay",
     "DecayError",
+    "Finding",
     "ForgottenPenaltyWarning",
     "Handle",
     "LoadError",
+    "LoadReport",
     "Lowering",
     "MissingExtra",
     "OwnershipWarning",
     "Plan",
+    "PlanDiff",
     "PlanError",
+    "Run",
     "Scale",
     "Site",
     "TaskError",
@@ -84,6 +96,7 @@ __all__ = [
     "UnitError",
     "UnknownRoleWarning",
     "attach",
+    "audit",
     "cautious",
     "corrected",
     "coupled",
@@ -92,7 +105,9 @@ __all__ = [
     "exempt",
     "forms",
     "independent",
+    "inspect",
     "l1",
+    "load_optimizer",
     "lower",
     "names",
     "native",
@@ -110,4 +125,5 @@ __all__ = [
     "spare_rows",
     "times",
     "toward",
+    "verify",
 ]
