@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
 
+from torchdecay.plan import roles as roles_package
 from torchdecay.plan.census import census
 from torchdecay.plan.parameters import KINDS, ROLES
 from torchdecay.plan.roles import WITNESSES, usage
@@ -799,7 +800,7 @@ def test_each_witness_is_needed(witness: Callable[..., Any], monkeypatch: pytest
     """A seeded fault for each: without it, something that only it knows gets another role."""
     model = SAMPLES[witness.__name__]()
     before = roles(model)
-    monkeypatch.setattr("torchdecay.plan.roles.WITNESSES", [one for one in WITNESSES if one is not witness])
+    monkeypatch.setattr(roles_package, "WITNESSES", [one for one in WITNESSES if one is not witness])
     assert roles(model) != before
 
 
