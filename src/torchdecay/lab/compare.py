@@ -68,10 +68,13 @@ def compare(
         PlanError, ApplyError, DecayError: a decay that means nothing or does not fit this task.
 
     Example:
+        >>> import dataclasses
         >>> import torchdecay as td
         >>> from torchdecay.lab import compare, task_named
-        >>> result = compare(task_named("digits"), [None, td.decoupled(10)], seeds=3)  # doctest: +SKIP
-        >>> print(result.verdict)  # doctest: +SKIP
+        >>> short = dataclasses.replace(task_named("digits"), num_steps=40)
+        >>> result = compare(short, [None, td.decoupled(10)], seeds=2)
+        >>> [(run.label, run.seed) for run in result.runs]
+        [('none', 0), ('decoupled(10)', 0), ('none', 1), ('decoupled(10)', 1)]
     """
     choices = as_choices(task.decays if contenders is None else contenders)
     chosen_seeds = as_seeds(task.seeds if seeds is None else seeds)

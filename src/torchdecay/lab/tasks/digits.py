@@ -32,7 +32,8 @@ def digits() -> Task:
         decays=("none", "decoupled:1", "decoupled:3", "decoupled:10"),
         notes=(
             "400 of the 1,000 training labels were redrawn at random, so a network that fits them all has learned "
-            "mistakes by heart. The test labels are the right ones.",
+            "mistakes by heart. The test labels are the right ones. The training loss counts the wrong ones too, "
+            "so a network that rightly ignores them has a higher loss in training than in testing.",
             "In a run as short as this one, decay must be strong to act at all: with AdamW at learning rate 0.001, "
             "weight decay 10 forgets over 100 steps, 0.1 over 10,000, which is ten times the run.",
         ),
