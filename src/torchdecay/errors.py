@@ -112,3 +112,7 @@ class OwnershipWarning(UserWarning):
 
 class ForgottenPenaltyWarning(UserWarning):
     """A step was taken without the penalty that the plan's LOSS rows need."""
+
+
+class NotCompiledWarning(UserWarning):
+    """`attach(..., compile=True)` found nothing to compile with, and runs uncompiled."""

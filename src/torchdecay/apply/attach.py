@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from torchdecay.apply.bindings import Bindings
+from torchdecay.apply.compiled import runner
 from torchdecay.apply.engine import Engine
+from torchdecay.apply.kernels import in_parts
 from torchdecay.apply.loss import penalty_of
 from torchdecay.apply.lowering import Lowering, Via, lower
 from torchdecay.apply.native import SWITCH
@@ -43,6 +45,7 @@ def attach(
     on_load: OnLoad = "plan",
     bind: Bindings | None = None,
     scheduler: Any = None,
+    compile: bool = False,
 ) -> Handle:
     """Carry a plan out on an optimizer from its next step on.
 
@@ -60,6 +63,9 @@ def attach(
             (differing is an error). Another who or form is an error always.
         bind: tensors for the names that references and masks in the plan go by: {name: {parameter name: tensor}}.
         scheduler: the learning rate scheduler, where the peak is known to it alone (CyclicLR).
+        compile: run the passes that are more than one multiplication (cautious, L1, Huber, ...) through
+            torch.compile: one read and one write of each tensor. The first step takes seconds; worth it for models
+            of tens of millions of weights. Where nothing can be compiled they run as they are, with a warning.
 
     Returns:
         A `Handle`, also a context manager.
@@ -94,7 +100,9 @@ def attach(
         if model is None:
             raise ApplyError(f"{plan!r} is not a plan.", fix="Give td.plan(model, ...), or pass model= as well.")
         plan = make_plan(model, plan)
-    handle = Handle(optimizer, plan, model=model, via=via, on_load=on_load, bind=bind or {}, scheduler=scheduler)
+    handle = Handle(
+        optimizer, plan, model=model, via=via, on_load=on_load, bind=bind or {}, scheduler=scheduler, compile=compile
+    )
     _ATTACHED[optimizer] = weakref.ref(handle)
     return handle
 
@@ -123,10 +131,12 @@ class Handle:
         on_load: OnLoad,
         bind: Bindings,
         scheduler: Any,
+        compile: bool,
     ) -> None:
         self.optimizer, self.plan = optimizer, plan
         self._model, self._via, self._on_load = model, via, on_load
         self._bind, self._scheduler = bind, scheduler
+        self._run = runner() if compile else in_parts
         self._before = [_owned(group) for group in optimizer.param_groups]
         self._engine = self._build(plan)
         values = self._engine.check()
@@ -241,7 +251,7 @@ class Handle:
         stood += [group.replaces for group in lowering.groups[len(stood) :]]
         groups = tuple(replace(group, replaces=wd) for group, wd in zip(lowering.groups, stood, strict=True))
         lowering = replace(lowering, groups=groups)
-        return Engine(self.optimizer, lowering, self._bind, self._scheduler)
+        return Engine(self.optimizer, lowering, self._bind, self._scheduler, self._run)
 
     def _take_over(self, values: Sequence[float | None]) -> None:
         """Write what native rows need into the groups; everything else decays by hook or not at all."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.optim import SGD, Optimizer
 
 from torchdecay.apply.bindings import Bindings, digest, mask_tensors, reference_tensors
+from torchdecay.apply.kernels import Run
 from torchdecay.apply.lowering import GroupLowering, Lowering
 from torchdecay.apply.passes import Passes
 from torchdecay.apply.peaks import peak_of
@@ -64,7 +65,7 @@ class GroupProgram:
 class Engine:
     """Carries out a lowering step by step."""
 
-    def __init__(self, optimizer: Optimizer, lowering: Lowering, bind: Bindings, scheduler: Any) -> None:
+    def __init__(self, optimizer: Optimizer, lowering: Lowering, bind: Bindings, scheduler: Any, run: Run) -> None:
         self.optimizer, self.scheduler = optimizer, scheduler
         self.programs = [
             GroupProgram(group, _pulls(group.hooked, bind), _pulls(group.loss, bind)) for group in lowering.groups
@@ -74,7 +75,7 @@ class Engine:
         self._members = [list(group["params"]) for group in optimizer.param_groups]
         self._frozen = [param for params in self._members for param in params if not param.requires_grad]
         self._digest: str | None = None
-        self._passes = Passes(optimizer, [pull for program in self.programs for pull in program.pulls])
+        self._passes = Passes(optimizer, [pull for program in self.programs for pull in program.pulls], run)
         self._stepping: list[GroupProgram] = []
 
     def is_outdated(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ from torchdecay.plan.regularizers import L1, L2, Regularizer
 Tensors = Sequence[Tensor]
 Optional = Sequence[Tensor | None]
 Amounts = Sequence[Amount]
+Run = Callable[..., None]
+"""How a kernel for one tensor is run: `in_parts`, or compiled (see `torchdecay.apply.compiled`)."""
 
 _CHUNK = 1 << 16
 """Elements per chunk of a kernel of several passes, so that all but the first find their input in cache."""
@@ -33,57 +36,65 @@ def buckets(params: Iterable[Tensor]) -> list[list[int]]:
     return list(found.values())
 
 
-def explicit_(params: Tensors, regularizer: Regularizer, amounts: Amounts, references: Optional) -> None:
+def explicit_(
+    params: Tensors, regularizer: Regularizer, amounts: Amounts, references: Optional, run: Run | None = None
+) -> None:
     """θ ← θ − amount·∇R(θ − ref), ref None being 0."""
     if isinstance(regularizer, L2):
         _shrink_(params, amounts, references)
         return
     for param, amount, reference in zip(params, amounts, references, strict=True):
-
-        def pull_(p: Tensor, *ref: Tensor, amount: Amount = amount) -> None:
-            p.sub_(regularizer.gradient(p - ref[0] if ref else p).mul(amount))
-
-        _in_parts(pull_, regularizer, param, () if reference is None else (reference,))
+        others = () if reference is None else (reference,)
+        (run or in_parts)(_explicit_one_, param, amount, others, regularizer)
 
 
-def proximal_(params: Tensors, regularizer: Regularizer, taus: Amounts, references: Optional) -> None:
+def proximal_(
+    params: Tensors, regularizer: Regularizer, taus: Amounts, references: Optional, run: Run | None = None
+) -> None:
     """θ ← ref + prox of tau·R at θ − ref."""
-    plain = all(reference is None for reference in references)
-    if plain and isinstance(regularizer, L2) and _is_one_number(taus):
+    if isinstance(regularizer, L2) and all(one is None for one in references) and _is_one_number(taus):
         torch._foreach_div_(list(params), 1 + taus[0])
         return
     for param, tau, reference in zip(params, taus, references, strict=True):
-        elementwise = isinstance(tau, Tensor) and tau.dim() > 0
-        others = tuple(one for one in (reference, tau if elementwise else None) if isinstance(one, Tensor))
-
-        def step_(
-            p: Tensor, *rest: Tensor, tau: Amount = tau, pulled: bool = reference is not None, own: bool = elementwise
-        ) -> None:
-            threshold = rest[-1] if own else tau
-            if isinstance(regularizer, L1) and not pulled and isinstance(threshold, float) and not p.is_complex():
-                torch.ops.aten.softshrink.out(p, threshold, out=p)
-            elif pulled:
-                p.copy_(regularizer.prox(p - rest[0], threshold) + rest[0])
-            else:
-                p.copy_(regularizer.prox(p, threshold))
-
-        _in_parts(step_, regularizer, param, others)
+        others = () if reference is None else (reference,)
+        (run or in_parts)(_proximal_one_, param, tau, others, regularizer)
 
 
 def cautious_(
-    param: Tensor, amount: Amount, direction: Callable[..., Tensor], sources: Tensors, *, spare_zeros: bool
+    param: Tensor,
+    amount: Amount,
+    direction: Callable[..., Tensor],
+    sources: Tensors,
+    *,
+    spare_zeros: bool,
+    run: Run | None = None,
 ) -> None:
     """θ ← θ − amount·1[u⊙θ ≥ 0]⊙θ, u being `direction` of the sources; > in place of ≥ when zeros are spared."""
+    (run or in_parts)(_cautious_one_, param, amount, tuple(sources), direction, spare_zeros)
 
-    def pull_(p: Tensor, *parts: Tensor) -> None:
-        agreement = direction(*parts) * p
-        mask = (agreement > 0) if spare_zeros else (agreement >= 0)
-        if isinstance(amount, Tensor):
-            p.sub_(mask * p * amount)
-        else:
-            p.addcmul_(p, mask.to(p.dtype), value=-amount)
 
-    _in_parts(pull_, L2(), param, tuple(sources))
+def _explicit_one_(p: Tensor, amount: Amount, parts: Tensors, regularizer: Regularizer) -> None:
+    p.sub_(regularizer.gradient(p - parts[0] if parts else p).mul(amount))
+
+
+def _proximal_one_(p: Tensor, tau: Amount, parts: Tensors, regularizer: Regularizer) -> None:
+    if isinstance(regularizer, L1) and not parts and isinstance(tau, float) and not p.is_complex():
+        torch.ops.aten.softshrink.out(p, tau, out=p)
+    elif parts:
+        p.copy_(regularizer.prox(p - parts[0], tau) + parts[0])
+    else:
+        p.copy_(regularizer.prox(p, tau))
+
+
+def _cautious_one_(
+    p: Tensor, amount: Amount, parts: Tensors, direction: Callable[..., Tensor], spare_zeros: bool
+) -> None:
+    agreement = direction(*parts) * p
+    mask = (agreement > 0) if spare_zeros else (agreement >= 0)
+    if isinstance(amount, Tensor):
+        p.sub_(mask * p * amount)
+    else:
+        p.addcmul_(p, mask.to(p.dtype), value=-amount)
 
 
 def coupled(
@@ -140,12 +151,16 @@ def _is_one_number(amounts: Amounts) -> bool:
     return all(not isinstance(amount, Tensor) and amount == first for amount in amounts)
 
 
-def _in_parts(kernel: Callable[..., None], regularizer: Regularizer, param: Tensor, others: Tensors) -> None:
+def in_parts(kernel: Callable[..., None], param: Tensor, amount: Amount, parts: Tensors, *setting: Any) -> None:
     """Run an in-place kernel over matching flat parts that stay in cache; over the whole where that can't be."""
-    plain = type(param) in (Tensor, Parameter) and param.numel() > _CHUNK and regularizer.elementwise
-    if not plain or not all(one.is_contiguous() and one.shape == param.shape for one in (param, *others)):
-        kernel(param, *others)
+    own = isinstance(amount, Tensor) and amount.dim() > 0
+    tensors = (param, *parts, amount) if own and isinstance(amount, Tensor) else (param, *parts)
+    elementwise = all(one.elementwise for one in setting if isinstance(one, Regularizer))
+    plain = type(param) in (Tensor, Parameter) and param.numel() > _CHUNK and elementwise
+    if not plain or not all(one.is_contiguous() and one.shape == param.shape for one in tensors):
+        kernel(param, amount, parts, *setting)
         return
-    flat = [one.detach().view(-1) for one in (param, *others)]
+    flat = [one.detach().view(-1) for one in tensors]
     for start in range(0, param.numel(), _CHUNK):
-        kernel(*(one[start : start + _CHUNK] for one in flat))
+        p, *rest = (one[start : start + _CHUNK] for one in flat)
+        kernel(p, rest.pop() if own else amount, tuple(rest), *setting)

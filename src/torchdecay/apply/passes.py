@@ -50,8 +50,8 @@ class _One:
 class Passes:
     """Carries out the works of one step, and keeps what controllers and low-precision weights need between steps."""
 
-    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull]) -> None:
-        self.optimizer = optimizer
+    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], run: kernels.Run) -> None:
+        self.optimizer, self.run = optimizer, run
         self.debts = Debts()
         by_controller: dict[Controller, list[Pull]] = {}
         for pull in pulls:
@@ -187,6 +187,7 @@ class Passes:
                         regularizer,
                         [one.amount for one in ones],
                         [one.reference for one in ones],
+                        self.run,
                     )
 
     def _pull_cautiously(self, work: Work, gate: Cautious) -> None:
@@ -202,7 +203,7 @@ class Passes:
                 direction = update_direction(self.optimizer, work.group, one.param)
 
                 def pull_(p: Tensor, ref: Tensor | None, amount: Amount = amount, direction: Any = direction) -> None:
-                    kernels.cautious_(p, amount, direction.of, direction.tensors, spare_zeros=spare)
+                    kernels.cautious_(p, amount, direction.of, direction.tensors, spare_zeros=spare, run=self.run)
 
                 if is_low(one.param):
                     _pay(one, work.steps, amount, pull_)
@@ -228,7 +229,7 @@ class Passes:
                 taus = [one.amount * size for one, size in zip(ones, sizes, strict=True)]
                 params = [one.param for one in ones]
                 with kernels.masked(params, [one.mask for one in ones]):
-                    kernels.proximal_(params, regularizer, taus, [one.reference for one in ones])
+                    kernels.proximal_(params, regularizer, taus, [one.reference for one in ones], self.run)
 
     def _constrain(self, work: Work) -> None:
         assert work.multipliers is not None

@@ -1,0 +1,55 @@
+"""Decay passes through torch.compile: one read and one write of each tensor, whatever the form."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchdecay.apply.kernels import Run, Tensors, in_parts
+from torchdecay.apply.work import Amount
+from torchdecay.errors import NotCompiledWarning
+
+
+def runner() -> Run:
+    """A runner that compiles, or `in_parts` with a warning that gives the reason where nothing can be compiled.
+
+    Warns:
+        NotCompiledWarning: no working compiler was found.
+    """
+    try:
+        _compiled(_probe_)(torch.zeros(3), torch.zeros((), dtype=torch.float64), (), 1.0)
+    except Exception as error:
+        # Backends raise whatever their toolchain does; all of it means that this machine can't compile.
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        warnings.warn(
+            f"compile=True, but nothing can be compiled here: {reason}. The passes run uncompiled, with the same "
+            "numbers. On a CPU torch.compile needs a C++ compiler: install one, or point CXX at it.",
+            NotCompiledWarning,
+            stacklevel=4,
+        )
+        return in_parts
+    return _run_compiled
+
+
+def _run_compiled(kernel: Callable[..., None], param: Tensor, amount: Amount, parts: Tensors, *setting: Any) -> None:
+    if type(param.data) is not Tensor:
+        in_parts(kernel, param, amount, parts, *setting)
+        return
+    # A number in a tensor, because a float that changes would be compiled anew.
+    held = amount if isinstance(amount, Tensor) else torch.tensor(amount, dtype=torch.float64)
+    _compiled(kernel)(param.detach(), held, parts, *setting)
+
+
+@cache
+def _compiled(kernel: Callable[..., None]) -> Callable[..., None]:
+    made: Callable[..., None] = torch.compile(kernel, dynamic=True)
+    return made
+
+
+def _probe_(p: Tensor, amount: Tensor, parts: Tensors, setting: float) -> None:
+    p.sub_(p * amount)
