@@ -59,6 +59,8 @@ def test_rows_that_came_and_went_are_told() -> None:
     there, back = small.diff(large), large.diff(small)
     assert names(there.added) == names(back.removed) == ["2.weight", "2.bias"]
     assert there.removed == back.added == there.changed == ()
+    assert there
+    assert back
     assert str(there) == "+ 2.weight: native(0.1)\n+ 2.bias: None"
     assert str(back) == "- 2.weight: native(0.1)\n- 2.bias: None"
 
@@ -119,6 +121,7 @@ def test_functions_that_differ_differ_and_their_descriptions_are_compared_with_d
     assert one.diff(two)
     saved = td.Plan.from_json(named.to_json(), callables="describe")
     assert not named.diff(saved)
+    assert not saved.diff(named)
     assert one.diff(saved)
     assert td.plan(mlp(), td.decoupled(0.2, schedule=double)).diff(saved)
 

@@ -84,6 +84,12 @@ def test_what_is_no_list_of_rules_is_refused(bad: Any) -> None:
             use()
 
 
+def test_the_message_counts_rules_from_one() -> None:
+    """It names the rule that is wrong, as a reader counts."""
+    with pytest.raises(PlanError, match=r"^rule 2 is"):
+        as_rules([("*.bias", None), "*.weight"])
+
+
 def test_rules_are_values() -> None:
     """Equal by content and hashable; the order in which options were typed does not count."""
     one, two = td.rule("a", 0.1, lr=1.0, momentum=0.9), td.rule("a", 0.1, momentum=0.9, lr=1.0)

@@ -149,6 +149,12 @@ def test_the_summary_counts_parameters_and_elements() -> None:
     assert table.to_text().splitlines()[-1] == table.summary
 
 
+def test_a_plan_without_elements_has_a_summary() -> None:
+    """Empty shards are parameters too, and no share of nothing is computed."""
+    model = nn.ParameterDict({"weight": torch.empty(0, 3)})
+    assert td.plan(model, 0.1, rules=[]).table().summary == "1 of 1 parameters decay: 0 of 0 elements (0 %)"
+
+
 def test_folding_does_not_change_the_summary() -> None:
     """It counts parameters, not lines."""
     plan = td.plan(Deep(10), 0.1)
