@@ -14,6 +14,7 @@ from torchdecay.plan.plan import Plan, Row, decide
 from torchdecay.plan.policies import STANDARD
 from torchdecay.plan.rules import as_rules, check_options, rule
 from torchdecay.plan.schedules import Constant
+from torchdecay.plan.sharding import whole_shapes
 
 MARK = "torchdecay"
 """The key that says, in a parameter group, who carries out its decay."""
@@ -32,7 +33,7 @@ def build(made: Plan, model: nn.Module, options: dict[str, Any]) -> list[dict[st
             f"param_groups() got a {type(model).__name__} where a model belongs.", fix="Give a torch.nn.Module."
         )
     tensors = parameters_by_name(model)
-    _require_same_model(made, tensors)
+    _require_same_model(made, tensors, whole_shapes(model))
     groups: list[tuple[_Settings, list[Row]]] = []
     for row in made.rows:
         settings = _settings(row, options)
@@ -116,7 +117,7 @@ def param_groups(
     return decide(model, wd, (*spared, *as_rules(rules)), "spare").param_groups(model, **options)
 
 
-def _require_same_model(made: Plan, tensors: dict[str, nn.Parameter]) -> None:
+def _require_same_model(made: Plan, tensors: dict[str, nn.Parameter], whole: dict[int, tuple[int, ...]]) -> None:
     again = "Make the plan from this model as it is now: td.plan(model, ...)."
     another = "the plan was made for another model"
     planned = {name: row for row in made.rows for name in row.names}
@@ -127,11 +128,12 @@ def _require_same_model(made: Plan, tensors: dict[str, nn.Parameter]) -> None:
             nearest(lacking[0], [name for name in tensors if name not in planned]),
             again,
         )
-    reshaped = [name for name, row in planned.items() if tuple(tensors[name].shape) != row.shape]
+    shapes = {name: whole.get(id(tensors[name])) or tuple(tensors[name].shape) for name in planned}
+    reshaped = [name for name, row in planned.items() if shapes[name] != row.shape]
     if reshaped:
         name = reshaped[0]
         raise PlanError(
-            f"{another}: {listed(reshaped)} has another shape ({tuple(tensors[name].shape)} here, "
+            f"{another}: {listed(reshaped)} has another shape ({shapes[name]} here, "
             f"{planned[name].shape} in the plan).",
             fix=again,
         )
