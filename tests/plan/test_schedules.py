@@ -157,7 +157,7 @@ def test_a_function_that_returns_nonsense_is_caught_at_that_step(bad: float) -> 
         decay.coefficient_at(3)
 
 
-@pytest.mark.parametrize("value", [0.5, "cosine", object(), [1, 2]], ids=repr)
+@pytest.mark.parametrize("value", [0.5, "cosine", object(), [1, 2]], ids=["number", "name", "object", "list"])
 def test_what_is_no_function_is_no_schedule(value: Any) -> None:
     """A number in place of a schedule is a slip that must not pass."""
     with pytest.raises(DecayError, match="schedule"):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from reference import scalar
 from torch import nn, optim
 
 import torchdecay as td
+from reference import scalar
 
 STEPS, SIZE, PEAK = 25, 12, 0.05
 # Both sides do the same few dozen float64 operations per element in another order.

@@ -189,11 +189,13 @@ class Spectral(Regularizer):
     elementwise = False
 
     def value(self, x: Tensor) -> Tensor:
-        return torch.linalg.matrix_norm(_matrix(x), 2).square() / 2
+        norm: Tensor = torch.linalg.matrix_norm(_matrix(x), 2)
+        return norm.square() / 2
 
     def gradient(self, x: Tensor) -> Tensor:
         u, s, vh = torch.linalg.svd(_matrix(x), full_matrices=False)
-        return (s[0] * torch.outer(u[:, 0], vh[0])).reshape(x.shape)
+        first: Tensor = s[0] * torch.outer(u[:, 0], vh[0])
+        return first.reshape(x.shape)
 
     def prox(self, z: Tensor, tau: Threshold) -> Tensor:
         u, s, vh = torch.linalg.svd(_matrix(z), full_matrices=False)
@@ -202,7 +204,8 @@ class Spectral(Regularizer):
         levels = sums / (torch.arange(1, len(s) + 1, device=s.device) + tau)
         following = torch.cat([s[1:], s.new_zeros(1)])
         level = levels[(levels >= following).nonzero()[0, 0]]
-        return ((u * s.clamp(max=level)) @ vh).reshape(z.shape)
+        lowered: Tensor = (u * s.clamp(max=level)) @ vh
+        return lowered.reshape(z.shape)
 
 
 def _matrix(x: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ class Times:
 
 
 DEFAULT = Default()
+"""In a rule, the plan's own decay: `td.rule("head.*", td.DEFAULT)` decays what a later rule would spare."""
 RESERVED = ("params", "param_names", "weight_decay")
 """Keys of a parameter group that the plan decides, and that no option may set."""
 Choice = Decay | Default | Times | None

@@ -210,8 +210,8 @@ def cosine(start: float, end: float, num_steps: int) -> Schedule:
 
     Example:
         >>> import torchdecay as td
-        >>> td.decoupled(0.4, schedule=td.schedules.cosine(0.1, 1, 10_000)).coefficient_at(0)
-        0.04000000000000001
+        >>> td.decoupled(0.4, schedule=td.schedules.cosine(0.1, 1, 10_000)).coefficient_at(10_000)
+        0.4
     """
     return Cosine(start, end, num_steps)
 
