@@ -751,3 +751,11 @@ def test_rows_count_their_elements() -> None:
     """Scalars hold one number, empty tensors none."""
     for shape, count in (((), 1), ((0, 3), 0), ((2, 3), 6)):
         assert Row(names=("a",), shape=shape, role="weight", reason="").num_elements == count
+
+
+def test_how_hard_an_elastic_net_pulls_is_not_its_form() -> None:
+    """A resumed run may raise l1: that is another coefficient, not another plan."""
+    model = nn.Linear(4, 2)
+    before, after = (td.plan(model, td.elastic_net(l1=l1, l2=0.2)) for l1 in (0.1, 0.3))
+    assert before.fingerprint == after.fingerprint
+    assert before.with_coefficients_of(after)["weight"].decay == td.elastic_net(l1=0.3, l2=0.2)

@@ -163,7 +163,9 @@ class Decay:
     @property
     def form(self) -> Decay:
         """The same pull without how hard it is: coefficient, schedule and max_lr taken out."""
-        return dataclasses.replace(self, coefficient=0.0, schedule=Constant(), max_lr=None)
+        return dataclasses.replace(
+            self, coefficient=0.0, schedule=Constant(), max_lr=None, regularizer=self.regularizer.form
+        )
 
     def replace(self, **changes: Any) -> Decay:
         """A copy with some axes changed.

@@ -256,7 +256,9 @@ class Plan:
             if mine is None or theirs is None or described(mine.form) != described(theirs.form):
                 return mine
             schedule = mine.schedule if is_opaque(theirs.schedule) else theirs.schedule
-            return mine.replace(coefficient=theirs.coefficient, schedule=schedule, max_lr=theirs.max_lr)
+            return mine.replace(
+                coefficient=theirs.coefficient, schedule=schedule, max_lr=theirs.max_lr, regularizer=theirs.regularizer
+            )
 
         rows = (
             dataclasses.replace(row, decay=taken(row.decay, other[row.name].decay)) if row.name in other else row

@@ -109,7 +109,7 @@ def proximal(
 
     Example:
         >>> import torchdecay as td
-        >>> td.proximal(0.01)
+        >>> td.forms.proximal(0.01)
         proximal(0.01)
 
     Reference: Understanding AdamW through Proximal Methods and Scale-Freeness, arXiv 2202.00089.
