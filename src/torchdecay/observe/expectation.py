@@ -103,14 +103,14 @@ def expectations(optimizer: Any, plan: Plan | None, model: nn.Module | None) -> 
     if model is None and handle is not None:
         model = handle._model
     members = name_parameters(chosen, optimizer, model)
-    held = _held(handle) if handle is not None else {}
+    tensors = held(handle) if handle is not None else {}
     for index, (group, named) in enumerate(zip(optimizer.param_groups, members, strict=True)):
         # Alike rows share one expectation; a Decay is compared once here and not for each parameter.
         shared: dict[int, Expectation] = {}
         for param, _, decay in named:
             if id(decay) not in shared:
                 shared[id(decay)] = _of_row(optimizer, group, index, decay, handle)
-            found[id(param)] = _with_tensors(shared[id(decay)], held.get(id(param)))
+            found[id(param)] = _with_tensors(shared[id(decay)], tensors.get(id(param)))
         for param in group["params"]:
             found.setdefault(id(param), Expectation(source="plan"))
     return found
@@ -224,7 +224,7 @@ def _plain(value: float, site: Site) -> Decay:
     return Decay(coefficient=value, site=site, scale=Scale.LR if site is Site.BEFORE else Scale.ONE)
 
 
-def _held(handle: Handle) -> dict[int, tuple[Tensor | None, Tensor | None]]:
+def held(handle: Handle) -> dict[int, tuple[Tensor | None, Tensor | None]]:
     """`id(parameter)` → the reference and the mask that the attached plan reads for it."""
     return {
         id(param): (reference, mask)
@@ -234,10 +234,20 @@ def _held(handle: Handle) -> dict[int, tuple[Tensor | None, Tensor | None]]:
     }
 
 
-def _with_tensors(expected: Expectation, held: tuple[Tensor | None, Tensor | None] | None) -> Expectation:
-    if held is None or (held[0] is None and held[1] is None):
+def _with_tensors(expected: Expectation, tensors: tuple[Tensor | None, Tensor | None] | None) -> Expectation:
+    if tensors is None or (tensors[0] is None and tensors[1] is None):
         return expected
-    return replace(expected, reference=held[0], mask=held[1])
+    return replace(expected, reference=tensors[0], mask=tensors[1])
 
 
-__all__ = ["DECAY_NAMES", "Expectation", "Source", "attached", "bad_number", "base_name", "decay_of", "expectations"]
+__all__ = [
+    "DECAY_NAMES",
+    "Expectation",
+    "Source",
+    "attached",
+    "bad_number",
+    "base_name",
+    "decay_of",
+    "expectations",
+    "held",
+]

@@ -15,8 +15,8 @@ from torch.nn.parameter import is_lazy
 from torchdecay.apply.attach import Handle
 from torchdecay.apply.native import WITHOUT, native_of
 from torchdecay.errors import ApplyError
-from torchdecay.observe.expectation import attached, bad_number, expectations
-from torchdecay.observe.printing import as_text
+from torchdecay.observe.expectation import Expectation, attached, bad_number, expectations
+from torchdecay.observe.printing import as_text, finite
 from torchdecay.plan.census import names_of
 from torchdecay.plan.decay import Site
 from torchdecay.plan.groups import MARK
@@ -110,7 +110,7 @@ class Inspection(Sequence[InspectedGroup]):
 
     def to_json(self) -> str:
         """Everything that was read, as JSON."""
-        groups = [_finite(asdict(group)) for group in self.groups]
+        groups = [finite(asdict(group)) for group in self.groups]
         body = {"format": "torchdecay.inspection", "version": 1, "groups": groups}
         return json.dumps(body, indent=1, ensure_ascii=False)
 
@@ -186,8 +186,9 @@ def inspect(optimizer: Any, *, model: nn.Module | None = None) -> Inspection:
     groups = []
     for number, one in enumerate(optimizers_of(optimizer)):
         handle = attached(one)
+        expected = _expected(one, handle)
         for index, (group, names) in enumerate(zip(one.param_groups, name_all(one, model), strict=True)):
-            groups.append(_inspected(one, number, group, index, names, handle))
+            groups.append(_inspected(one, number, group, index, names, handle, expected))
     return Inspection(tuple(groups))
 
 
@@ -236,6 +237,7 @@ def _inspected(
     index: int,
     names: Sequence[str],
     handle: Handle | None,
+    expected: Mapping[int, Expectation],
 ) -> InspectedGroup:
     params: list[Tensor] = group["params"]
     problems = [_lr_problem(group.get("lr"))]
@@ -253,7 +255,7 @@ def _inspected(
         meaning=_meaning(optimizer, group),
         wiring=_wiring(group, handle),
         decays=_decays(handle, index),
-        pull=None if problem else _pull(optimizer, group, handle),
+        pull=None if problem else _pull(optimizer, group, expected),
         num_params=len(params),
         num_elements=sum(param.numel() for param in params if not is_lazy(param)),
         num_frozen=sum(not param.requires_grad for param in params),
@@ -289,14 +291,21 @@ def _decays(handle: Handle | None, index: int) -> tuple[tuple[str, str, int], ..
     return tuple((decay, route, count) for (decay, route), count in counts.items())
 
 
-def _pull(optimizer: Any, group: Mapping[str, Any], handle: Handle | None) -> tuple[float, float] | None:
+def _expected(optimizer: Any, handle: Handle | None) -> Mapping[int, Expectation]:
+    """What each parameter should undergo; nothing where the plan at work no longer fits the optimizer."""
+    try:
+        return expectations(optimizer, handle.plan if handle is not None else None, None)
+    except ApplyError:
+        return {}
+
+
+def _pull(optimizer: Any, group: Mapping[str, Any], expected: Mapping[int, Expectation]) -> tuple[float, float] | None:
     """Lowest and highest fraction of a weight that its decay takes per step."""
     lr = _number(group.get("lr"))
-    expected = expectations(optimizer, None, None) if handle is None else expectations(optimizer, handle.plan, None)
     fractions = []
     for param in group["params"]:
-        one = expected[id(param)]
-        if one.wrong or one.unsayable or (one.source in ("group", "base") and one.decay is not None):
+        one = expected.get(id(param))
+        if one is None or one.wrong or one.unsayable or (one.source in ("group", "base") and one.decay is not None):
             return None
         if one.decay is None:
             fractions.append(0.0)
@@ -360,15 +369,6 @@ def _pull_text(pull: tuple[float, float] | None) -> str:
 
 def _short(value: float | None) -> str:
     return "-" if value is None else f"{value:g}"
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinities, so they are written as text."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return repr(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 __all__ = ["InspectedGroup", "Inspection", "inspect"]

@@ -112,7 +112,7 @@ def wish(seen: Seen) -> str:
 
 def percent(share: float) -> str:
     """A fraction for people."""
-    return f"{100 * share:.4g} %"
+    return f"{100 * share:.3g} %"
 
 
 def _as_expected(seen: Seen) -> Finding:

@@ -104,10 +104,10 @@ class Loan:
         _assign(self.tensor, self._own, self._own_parts)
 
 
-def sample_of(tensor: Tensor, shapes: set[tuple[int, ...]]) -> Tensor:
-    """A small copy of a tensor that is no parameter: its corner where it is of a parameter's shape or large."""
+def sample_of(tensor: Tensor, *, corner: bool) -> Tensor:
+    """A small copy of a tensor that is no parameter: its corner, also where it is large, else the whole."""
     part = local(tensor).detach()
-    if part.numel() > _WHOLE or tuple(part.shape) in shapes:
+    if corner or part.numel() > _WHOLE:
         for dim, size in enumerate(small_shape(part.shape)):
             part = part.narrow(dim, 0, size)
     return part.clone(memory_format=torch.contiguous_format)

@@ -42,13 +42,12 @@ class Pool:
     """The small tensors of one device and dtype: views into one tensor, so that all are read and written at once."""
 
     def __init__(self, device: torch.device, dtype: torch.dtype, start: int) -> None:
-        self.device, self.dtype, self.start = device, dtype, start
+        self.device, self.dtype, self.start, self.stop = device, dtype, start, start
         self.num_reals = 2 if dtype.is_complex else 1
         self.slots: list[Slot] = []
 
     def allocate(self) -> None:
         """Make the tensors, now that all slots are known."""
-        self.stop = self.slots[-1].stop
         count = (self.stop - self.start) // self.num_reals
         self.weight = torch.zeros(count, dtype=self.dtype, device=self.device)
         self.gradient = torch.zeros_like(self.weight)
@@ -86,7 +85,7 @@ def pools_for(params: Iterable[tuple[Tensor, int]]) -> list[Pool]:
             numbers = pool.num_reals * math.prod(shape)
             pool.slots.append(Slot(param, group, shape, at, at + numbers))
             at += -(-numbers // _ALIGNMENT) * _ALIGNMENT
-        pool.allocate()
+        pool.stop = pool.slots[-1].stop
         pools.append(pool)
     return pools
 

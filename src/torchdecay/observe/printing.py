@@ -1,8 +1,9 @@
-"""Tables as text."""
+"""Tables as text, and numbers that JSON can hold."""
 
 from __future__ import annotations
 
 import io
+import math
 import sys
 from typing import Any
 
@@ -20,3 +21,12 @@ def as_text(table: Any, *, width: int | None, color: bool) -> str:
     console.print(table)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().rstrip("\n")
+
+
+def finite(value: Any) -> Any:
+    """The same with NaN and infinities as text, because JSON has none."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return repr(value) if isinstance(value, float) and not math.isfinite(value) else value

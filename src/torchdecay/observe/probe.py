@@ -16,7 +16,7 @@ from torch import Tensor, optim
 from torch.autograd import grad_mode
 
 from torchdecay.errors import ApplyError, TorchdecayError, listed
-from torchdecay.observe.expectation import DECAY_NAMES
+from torchdecay.observe.expectation import DECAY_NAMES, held
 from torchdecay.observe.hooks import ATTRIBUTES, around, global_hooks, owner_of
 from torchdecay.observe.lending import Loan, local, obstacle, refuse_unknown, sample_of, small_shape, wrapped
 from torchdecay.observe.pools import Slot, pools_for, reals
@@ -194,6 +194,7 @@ class Probe:
     def _lend(self, stack: contextlib.ExitStack) -> None:
         params = {id(slot.param) for slot in self.slots}
         shapes = {tuple(local(slot.param).shape) for slot in self.slots}
+        companions = {id(one) for handle in self._snapshot.handles for pair in held(handle).values() for one in pair}
         others = [one for one in self._snapshot.tensors if id(one) not in params and _is_real(one)]
         for other in others:
             refuse_unknown(other, "a tensor that the optimizer holds")
@@ -206,6 +207,7 @@ class Probe:
                 tensor.grad = None
         self._loans: list[Loan] = []
         for pool in self._pools:
+            pool.allocate()
             for slot, part in zip(pool.slots, pool.views, strict=True):
                 loan = Loan(slot.param, part)
                 stack.callback(loan.give_back)
@@ -214,7 +216,7 @@ class Probe:
                 self._loans.append(loan)
         self._samples: list[tuple[Loan, Tensor, Tensor]] = []
         for other in others:
-            sample = sample_of(other, shapes)
+            sample = sample_of(other, corner=id(other) in companions or tuple(local(other).shape) in shapes)
             loan = Loan(other, sample)
             stack.callback(loan.give_back)
             loan.hand_out()

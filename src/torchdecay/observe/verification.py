@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from torchdecay.observe.printing import as_text
+from torchdecay.observe.printing import as_text, finite
 from torchdecay.plan.decay import Site
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ class Verification(Sequence[GroupVerification]):
             "ok": self.ok,
             "groups": [_group_as_dict(group) for group in self.groups],
         }
-        return json.dumps(body, indent=1, ensure_ascii=False)
+        return json.dumps(finite(body), indent=1, ensure_ascii=False)
 
     def to_text(self, *, width: int | None = None, color: bool = False) -> str:
         """The table as text, `width` columns wide; None takes the terminal's width, or 120."""
