@@ -188,16 +188,20 @@ def test_a_batch_larger_than_the_data_is_all_of_it(small: Task) -> None:
     assert train(huge, 0.1).train_loss == train(full, 0.1).train_loss
 
 
-def test_dropout_leaves_the_training_curve_in_eval_mode(small: Task) -> None:
-    """The training loss is that of the whole network, comparable with the test loss, not the noisy one of a step."""
+@pytest.mark.parametrize("batch_size", [None, 16])
+def test_the_training_loss_is_that_of_all_rows_in_eval_mode(small: Task, batch_size: int | None) -> None:
+    """Comparable with the test loss: not the noisy loss of a step with dropout, nor that of a single batch."""
     task = dataclasses.replace(
-        small, model=lambda: nn.Sequential(nn.Linear(8, 6), nn.Dropout(0.5), nn.Linear(6, 1), nn.Sigmoid())
+        small,
+        model=lambda: nn.Sequential(nn.Linear(8, 6), nn.Dropout(0.5), nn.Linear(6, 1), nn.Sigmoid()),
+        optimizer=lambda groups: torch.optim.SGD(groups, lr=0.0),
+        batch_size=batch_size,
     )
     run = train(task, None)
     torch.manual_seed(0)
     model = task.model().eval()
     x, y = task.data(0).train
-    assert run.train_loss[0] == task.loss(model(x), y).item()
+    assert set(run.train_loss) == {task.loss(model(x), y).item()}
 
 
 def test_a_scheduler_is_stepped_after_every_step(small: Task) -> None:
