@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, optim
 from torch.optim import Optimizer
 
-from torchdecay.apply.moments import mean_second_moment
+from torchdecay.apply.moments import maximizes, mean_second_moment
 from torchdecay.apply.native import native_of
 from torchdecay.apply.sharded import number, whole
 from torchdecay.apply.work import Amount, Pull, Work
@@ -171,7 +171,7 @@ class _Projection(Runtime):
 
     def before(self, works: Sequence[Work]) -> None:
         for work in works:
-            sign = -1.0 if work.group.get("maximize", False) else 1.0
+            sign = -1.0 if maximizes(self.optimizer, work.group) else 1.0
             for name, param, grad, reference in zip(work.names, work.params, work.grads, work.references, strict=True):
                 offset = param.detach() if reference is None else param.detach() - reference
                 self._seen[name] = whole(torch.linalg.vector_norm(offset)), whole((grad * offset).sum()) * sign

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.optim import LBFGS, SGD, Optimizer
 
+from torchdecay.apply.averaging import check_averaging
 from torchdecay.apply.controllers import check_controller
 from torchdecay.apply.moments import reads_update_sign
 from torchdecay.apply.native import SWITCH, Native, native_of
@@ -230,6 +231,7 @@ def _lower_group(
             else:
                 route = "hook"
                 by_hook = _by_hook(optimizer, group, index, known, decay)
+                check_averaging(optimizer, group, by_hook)
                 hooked.append((param, name, by_hook))
                 exact, why = _hook_terms(optimizer, group, param, by_hook, obstacle)
         rows.append(LoweringRow(name=name, group=index, decay=decay, route=route, exact=exact, why=why))

@@ -54,7 +54,12 @@ def gradient_seen(optimizer: Optimizer, group: Mapping[str, Any], param: Tensor)
     scale = getattr(optimizer, "grad_scale", None)
     if scale is not None:
         grad = grad / scale
-    return -grad if group.get("maximize", False) else grad
+    return -grad if maximizes(optimizer, group) else grad
+
+
+def maximizes(optimizer: Optimizer, group: Mapping[str, Any]) -> bool:
+    """Whether the optimizer negates gradients: by a key of the group, or, outside torch, for all groups at once."""
+    return bool(group.get("maximize", getattr(optimizer, "maximize", False)))
 
 
 def mean_second_moment(optimizer: Optimizer) -> Tensor:
@@ -159,8 +164,14 @@ _DIRECTIONS: Mapping[type[Optimizer], Callable[..., Direction]] = {
 }
 
 
+_LION_VARIANTS = ("cautious", "cautious_factor", "use_gc")
+"""Keys of Lions that mask or center what they take the sign of, where they are set."""
+
+
 def _is_lion(optimizer: Optimizer, group: Mapping[str, Any]) -> bool:
-    """Lion comes from many libraries, always as sign(β₁m + (1 − β₁)g) over one moment called exp_avg."""
+    """Lion comes from many libraries, mostly as sign(β₁m + (1 − β₁)g) over one moment called exp_avg."""
     named = type(optimizer).__name__.lower() in ("lion", "foreachlion")
+    plain = all(group.get(key, False) is False for key in _LION_VARIANTS)
     states = [set(state) for state in optimizer.state.values()]
-    return named and "betas" in group and all("exp_avg" in keys and "exp_avg_sq" not in keys for keys in states)
+    known = all("exp_avg" in keys and "exp_avg_sq" not in keys for keys in states)
+    return named and plain and "betas" in group and known

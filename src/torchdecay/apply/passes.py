@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from torchdecay.apply import kernels
 from torchdecay.apply.controllers import Runtime, constrained_step_, runtime_of
-from torchdecay.apply.moments import reads_update_sign, update_direction
+from torchdecay.apply.moments import maximizes, reads_update_sign, update_direction
 from torchdecay.apply.rounding import Debts, is_low, pay_
 from torchdecay.apply.thresholds import step_size
 from torchdecay.apply.work import Amount, Pull, Work, grad_of
@@ -153,7 +153,7 @@ class Passes:
     def _lend(self, work: Work) -> None:
         scale = getattr(self.optimizer, "grad_scale", None)
         # A fused kernel divides by the scale after this, so the pull must be scaled like the gradient.
-        sign = (-1.0 if work.group.get("maximize", False) else 1.0) * (1.0 if scale is None else float(scale))
+        sign = (-1.0 if maximizes(self.optimizer, work.group) else 1.0) * (1.0 if scale is None else float(scale))
         for ones in _buckets(work):
             amounts = [one.amount * sign for one in ones]
             users = [grad_of(one.param) for one in ones]
