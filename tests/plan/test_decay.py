@@ -111,7 +111,7 @@ def test_different_decays_are_different() -> None:
 @pytest.mark.parametrize("axis", [f.name for f in dataclasses.fields(Decay)])
 def test_replace_changes_one_axis_only(axis: str) -> None:
     """`.replace` leaves every other axis as it was."""
-    base = Decay(coefficient=0.1, site=Site.AFTER)
+    base = Decay(coefficient=0.1, site=Site.AFTER, scale=Scale.LR_RATIO)
     new: Any = {
         "coefficient": 0.2,
         "site": Site.BEFORE,
@@ -139,10 +139,11 @@ def test_replace_names_the_nearest_axis() -> None:
 @given(decay=decays)
 def test_the_form_forgets_how_hard_and_nothing_else(decay: Decay) -> None:
     """Two pulls of one form differ in coefficient, schedule and peak only; a plan's fingerprint stands on it."""
-    other = decay.replace(coefficient=decay.coefficient / 2, schedule=td.schedules.warmup(7))
+    other = decay.replace(coefficient=decay.coefficient / 2, schedule=td.schedules.warmup(7), max_lr=None)
     assert other.form == decay.form
     assert decay.form.form == decay.form
-    assert decay.form.replace(coefficient=decay.coefficient, schedule=decay.schedule, max_lr=decay.max_lr) == decay
+    hard = {axis: getattr(decay, axis) for axis in ("coefficient", "schedule", "max_lr", "regularizer")}
+    assert decay.form.replace(**hard) == decay
 
 
 # ── Scale ──
@@ -205,3 +206,23 @@ def test_coefficient_at_multiplies_the_schedule() -> None:
     decay = td.decoupled(0.2, schedule=td.schedules.linear(1, 0, 4))
     assert [decay.coefficient_at(step) for step in range(5)] == [0.2, 0.2 * 0.75, 0.1, 0.05, 0.0]
     assert td.coupled(0.2, schedule=td.schedules.follow_lr()).coefficient_at(0, 0.5) == 0.1
+
+
+def test_a_peak_that_nothing_divides_by_is_refused() -> None:
+    """max_lr on a scale without a peak would be dropped in silence."""
+    with pytest.raises(DecayError, match="max_lr"):
+        td.decoupled(0.1).replace(max_lr=0.5)
+
+
+@pytest.mark.parametrize("axis", ["site", "scale", "regularizer", "gate", "controller"])
+def test_an_axis_of_another_type_is_refused(axis: str) -> None:
+    """A string where a value belongs fails at once and not at the first step."""
+    with pytest.raises(DecayError, match=axis):
+        td.decoupled(0.1).replace(**{axis: "l1"})
+
+
+@pytest.mark.parametrize("schedule", [0, False, td.schedules.follow_lr, td.schedules.Constant])
+def test_what_is_no_schedule_is_not_taken_for_a_constant(schedule: Any) -> None:
+    """0 and a function without its parentheses are slips."""
+    with pytest.raises(DecayError, match="schedule"):
+        td.decoupled(0.1, schedule=schedule)

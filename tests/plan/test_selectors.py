@@ -251,7 +251,9 @@ def test_a_tolerance_is_a_number_above_zero(bad: Any) -> None:
         td.scale_invariant(tolerance=bad)
 
 
-@pytest.mark.parametrize("bad", ["", None, 3, [nn.Linear], nn.Linear(1, 1), lambda p: True, b"*"], ids=lambda bad: type(bad).__name__)
+@pytest.mark.parametrize(
+    "bad", ["", None, 3, [nn.Linear], nn.Linear(1, 1), lambda p: True, b"*"], ids=lambda bad: type(bad).__name__
+)
 def test_what_is_no_selector_is_refused(bad: Any) -> None:
     """A module in place of its class, or a function, is answered with what a selector is."""
     with pytest.raises(PlanError, match="is not a selector"):

@@ -39,6 +39,11 @@ class Opaque:
 
     description: str
 
+    @property
+    def needs_lr(self) -> bool:
+        """As a schedule asks: unknown, so that nothing is refused for it."""
+        return True
+
     def __repr__(self) -> str:
         return self.description
 

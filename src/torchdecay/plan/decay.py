@@ -10,10 +10,10 @@ from typing import Any
 
 from torchdecay.errors import DecayError, nearest
 from torchdecay.plan.adaptive import Cautious, Controller
-from torchdecay.plan.codec import value_type
+from torchdecay.plan.codec import Opaque, value_type
 from torchdecay.plan.ranges import check_number
-from torchdecay.plan.references import Mask, Reference
-from torchdecay.plan.regularizers import L2, Regularizer
+from torchdecay.plan.references import Mask, Reference, as_mask, as_reference
+from torchdecay.plan.regularizers import L2, ElasticNet, Regularizer
 from torchdecay.plan.schedules import Constant, Schedule, as_schedule
 
 
@@ -113,6 +113,10 @@ class Decay:
     def __post_init__(self) -> None:
         object.__setattr__(self, "coefficient", check_number(self.coefficient, "coefficient"))
         object.__setattr__(self, "schedule", as_schedule(self.schedule))
+        object.__setattr__(self, "mask", as_mask(self.mask))
+        if self.reference is not None:
+            object.__setattr__(self, "reference", as_reference(self.reference))
+        self._check_types()
         if self.max_lr is not None:
             object.__setattr__(self, "max_lr", check_number(self.max_lr, "max_lr", open_minimum=True))
         for wrong, what, fix in (
@@ -127,6 +131,11 @@ class Decay:
                 "A proximal step comes AFTER the update.",
             ),
             (
+                self.max_lr is not None and not (self.scale.needs_max_lr or self.schedule.needs_lr),
+                f"max_lr with the scale {self.scale.value}",
+                "It is for the scales that divide by it: td.independent, td.corrected, and follow_lr().",
+            ),
+            (
                 self.site is Site.NATIVE and not self.is_plain_l2,
                 "site NATIVE with a regularizer, reference, mask, gate or controller",
                 "An optimizer's own weight_decay is L2 toward zero; choose coupled or decoupled for more.",
@@ -139,7 +148,8 @@ class Decay:
             (
                 self.scale is Scale.ONE
                 and self.site in (Site.BEFORE, Site.AFTER)
-                and self.is_plain_l2
+                and type(self.regularizer) is L2
+                and self.controller is None
                 and not self.proximal
                 and self.coefficient > 1,
                 f"a fraction of {self.coefficient:g} per step",
@@ -149,11 +159,19 @@ class Decay:
             if wrong:
                 raise DecayError(f"{what} means nothing.", fix=fix)
 
+    def _check_types(self) -> None:
+        for axis, wanted in _AXES.items():
+            value = getattr(self, axis)
+            if value is not None and not isinstance(value, (wanted, Opaque)):
+                raise DecayError(
+                    f"{axis} is {value!r}, of type {type(value).__name__}.", fix=f"Give a {wanted.__name__}."
+                )
+
     @property
     def is_plain_l2(self) -> bool:
         """Whether the pull is λ·θ and nothing else: L2 toward zero, no mask, gate or controller."""
         return (
-            isinstance(self.regularizer, L2)
+            type(self.regularizer) is L2
             and self.reference is None
             and self.mask is None
             and self.gate is None
@@ -178,6 +196,13 @@ class Decay:
             if name not in known:
                 raise DecayError(f'Decay has no axis "{name}".', fix=nearest(name, known) or f"Axes: {known}.")
         return dataclasses.replace(self, **changes)
+
+    def times(self, multiplier: float) -> Decay:
+        """The same pull, `multiplier` times as hard."""
+        if isinstance(self.regularizer, ElasticNet):
+            net = ElasticNet(self.regularizer.l1 * multiplier, self.regularizer.l2 * multiplier)
+            return self.replace(regularizer=net)
+        return self.replace(coefficient=self.coefficient * multiplier)
 
     def coefficient_at(self, step: int, lr_ratio: float = 1.0) -> float:
         """λ_t = coefficient · schedule(step).
@@ -223,3 +248,14 @@ class Decay:
         from torchdecay.plan.spelling import spell
 
         return spell(self)
+
+
+_AXES: dict[str, type] = {
+    "site": Site,
+    "scale": Scale,
+    "regularizer": Regularizer,
+    "reference": Reference,
+    "gate": Cautious,
+    "controller": Controller,
+    "mask": Mask,
+}

@@ -8,12 +8,12 @@ import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
 from torchdecay.errors import DecayError
-from torchdecay.plan.codec import value_type
+from torchdecay.plan.codec import Opaque, value_type
 from torchdecay.plan.ranges import check_count, check_number, shown
 
 _FILE_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
@@ -91,8 +91,8 @@ def as_reference(value: Any) -> Reference:
     Raises:
         DecayError: for a file that does not exist, or a value of another type.
     """
-    if isinstance(value, Reference):
-        return value
+    if isinstance(value, (Reference, Opaque)):
+        return cast(Reference, value)
     if isinstance(value, os.PathLike) or (isinstance(value, str) and value.endswith(_FILE_SUFFIXES)):
         path = Path(value)
         if not path.is_file():
@@ -175,8 +175,8 @@ def as_mask(value: Any) -> Mask | None:
     Raises:
         DecayError: for a value of another type.
     """
-    if value is None or isinstance(value, Mask):
-        return value
+    if value is None or isinstance(value, (Mask, Opaque)):
+        return cast("Mask | None", value)
     if isinstance(value, str) and value:
         return BoundMask(value)
     raise DecayError(

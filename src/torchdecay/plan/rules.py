@@ -69,7 +69,7 @@ class Rule:
         if isinstance(self.decay, Times):
             if default is None or self.decay.multiplier == 0:
                 return None
-            return default.replace(coefficient=default.coefficient * self.decay.multiplier)
+            return default.times(self.decay.multiplier)
         return self.decay
 
     def __repr__(self) -> str:

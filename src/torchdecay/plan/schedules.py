@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from torchdecay.errors import DecayError
 from torchdecay.plan.codec import Opaque, value_type
-from torchdecay.plan.ranges import check_count, check_number
+from torchdecay.plan.ranges import check_count, check_number, shown
 
 
 class Schedule:
@@ -57,10 +57,11 @@ class Linear(Schedule):
         check_count(self.num_steps, "linear num_steps")
 
     def __call__(self, step: int, lr_ratio: float = 1.0) -> float:
-        return self.start + (self.end - self.start) * min(step / self.num_steps, 1.0)
+        done = min(step / self.num_steps, 1.0)
+        return self.start * (1.0 - done) + self.end * done
 
     def __repr__(self) -> str:
-        return f"linear({self.start:g}, {self.end:g}, {self.num_steps})"
+        return f"linear({shown(self.start)}, {shown(self.end)}, {self.num_steps})"
 
 
 @value_type
@@ -80,10 +81,11 @@ class Cosine(Schedule):
     def __call__(self, step: int, lr_ratio: float = 1.0) -> float:
         if step >= self.num_steps:
             return self.end
-        return self.end + (self.start - self.end) * (1 + math.cos(math.pi * step / self.num_steps)) / 2
+        left = (1 + math.cos(math.pi * step / self.num_steps)) / 2
+        return self.start * left + self.end * (1.0 - left)
 
     def __repr__(self) -> str:
-        return f"cosine({self.start:g}, {self.end:g}, {self.num_steps})"
+        return f"cosine({shown(self.start)}, {shown(self.end)}, {self.num_steps})"
 
 
 @value_type
@@ -96,6 +98,7 @@ class Warmup(Schedule):
 
     def __post_init__(self) -> None:
         check_count(self.num_steps, "warmup num_steps")
+        object.__setattr__(self, "then", as_schedule(self.then))
 
     def __call__(self, step: int, lr_ratio: float = 1.0) -> float:
         if step < self.num_steps:
@@ -124,7 +127,7 @@ class InverseTime(Schedule):
         return 1.0 / (1.0 + step / self.t0)
 
     def __repr__(self) -> str:
-        return f"inverse_time({self.t0:g})"
+        return f"inverse_time({shown(self.t0)})"
 
 
 @value_type
@@ -140,6 +143,7 @@ class Piecewise(Schedule):
         for step, multiplier in self.milestones:
             check_count(step, "piecewise milestone", minimum=0)
             check_number(multiplier, f"piecewise multiplier at step {step}")
+        object.__setattr__(self, "milestones", tuple(sorted(self.milestones)))
 
     def __call__(self, step: int, lr_ratio: float = 1.0) -> float:
         multiplier = 1.0
@@ -155,7 +159,7 @@ class Piecewise(Schedule):
 @value_type
 @dataclass(frozen=True)
 class FollowLr(Schedule):
-    """s = η_t/η_max: the coefficient rises and falls with the learning rate, on top of what the scale does."""
+    """The multiplier s = η_t/η_max: the coefficient follows the learning rate, on top of what the scale does."""
 
     @property
     def needs_lr(self) -> bool:
@@ -176,7 +180,13 @@ class Custom(Schedule):
     function: Callable[[int], float]
 
     def __call__(self, step: int, lr_ratio: float = 1.0) -> float:
-        return float(self.function(step))
+        value: Any = self.function(step)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise DecayError(
+                f"the schedule {self!r} returned {value!r} at step {step}.",
+                "A multiplier is a number; the weights were left as they were.",
+            )
+        return float(value)
 
     def __repr__(self) -> str:
         return getattr(self.function, "__qualname__", repr(self.function))
@@ -224,7 +234,7 @@ def warmup(num_steps: int, *, then: Schedule | None = None) -> Schedule:
         >>> td.schedules.warmup(10)(5)
         0.5
     """
-    return Warmup(num_steps, then or Constant())
+    return Warmup(num_steps, as_schedule(then))
 
 
 def inverse_time(t0: float) -> Schedule:
@@ -246,11 +256,15 @@ def piecewise(milestones: Mapping[int, float]) -> Schedule:
         >>> td.schedules.piecewise({1000: 0.1})(999), td.schedules.piecewise({1000: 0.1})(1000)
         (1.0, 0.1)
     """
-    return Piecewise(tuple(sorted((step, value) for step, value in milestones.items())))
+    if not isinstance(milestones, Mapping):
+        raise DecayError(
+            f"piecewise got {milestones!r}, of type {type(milestones).__name__}.", fix="Write piecewise({1000: 0.1})."
+        )
+    return Piecewise(tuple(milestones.items()))
 
 
 def follow_lr() -> Schedule:
-    """S = η_t/η_max, the group's learning rate over its own peak.
+    """The multiplier s = η_t/η_max, the group's learning rate over its own peak.
 
     With `decoupled` the fraction per step then falls with η², as in `corrected`; with `per_step` it equals
     `independent`.
@@ -273,10 +287,14 @@ def as_schedule(value: Any) -> Schedule:
         return Constant()
     if isinstance(value, (Schedule, Opaque)):
         return cast(Schedule, value)
-    if callable(value):
+    if callable(value) and not (isinstance(value, type) or value in _MAKERS):
         return Custom(value)
     raise DecayError(
         f"schedule is {value!r}, of type {type(value).__name__}.",
         "A schedule turns a step into a multiplier.",
         "Give one of td.schedules, or a function of the step.",
     )
+
+
+_MAKERS = (constant, linear, cosine, warmup, inverse_time, piecewise, follow_lr)
+"""They return schedules and are none: `follow_lr` without its parentheses is a slip."""

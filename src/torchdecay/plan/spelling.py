@@ -66,10 +66,13 @@ def spell(decay: Decay) -> str:
     """The call that makes this Decay, as people write it; defaults are left out."""
     form = form_of(decay)
     parts = _arguments(form, decay)
-    parts += [] if decay.max_lr is None else [f"max_lr={shown(decay.max_lr)}"]
+    takes_peak = form in ("independent", "corrected", "proximal", "custom")
+    peak = "" if decay.max_lr is None else f"max_lr={shown(decay.max_lr)}"
+    parts += [peak] if peak and takes_peak else []
     parts += [] if decay.schedule == Constant() else [f"schedule={decay.schedule!r}"]
     parts += [] if decay.mask is None else [f"mask={decay.mask!r}"]
-    return f"{'Decay' if form == 'custom' else form}({', '.join(parts)})"
+    call = f"{'Decay' if form == 'custom' else form}({', '.join(parts)})"
+    return f"{call}.replace({peak})" if peak and not takes_peak else call
 
 
 def _arguments(form: str, decay: Decay) -> list[str]:

@@ -19,7 +19,7 @@ from torchdecay.plan.decay import Decay, Scale, Site
 from torchdecay.plan.ranges import check_number
 from torchdecay.plan.references import Mask, as_mask
 from torchdecay.plan.regularizers import L1, Deviation, Huber, Regularizer, Spectral, SquaredNorm
-from torchdecay.plan.schedules import Constant, Schedule
+from torchdecay.plan.schedules import Schedule, as_schedule
 
 
 def cautious(
@@ -58,7 +58,7 @@ def cautious(
         site=Site.BEFORE,
         scale=Scale.LR,
         gate=Cautious(zero_update),
-        schedule=schedule or Constant(),
+        schedule=as_schedule(schedule),
         mask=as_mask(mask),
     )
 
@@ -92,7 +92,7 @@ def stable(wd: float, *, schedule: Schedule | None = None, mask: Mask | str | No
         site=Site.BEFORE,
         scale=Scale.LR,
         controller=Stable(),
-        schedule=schedule or Constant(),
+        schedule=as_schedule(schedule),
         mask=as_mask(mask),
     )
 
@@ -127,7 +127,7 @@ def adaptive(
         coefficient=wd,
         site=Site.GRADIENT,
         controller=GradientNormRatio(beta),
-        schedule=schedule or Constant(),
+        schedule=as_schedule(schedule),
         mask=as_mask(mask),
     )
 
@@ -162,7 +162,7 @@ def ada_decay(
         coefficient=wd,
         site=Site.GRADIENT,
         controller=GradientSigmoid(alpha),
-        schedule=schedule or Constant(),
+        schedule=as_schedule(schedule),
         mask=as_mask(mask),
     )
 
@@ -223,7 +223,7 @@ def constrained(
         site=Site.AFTER,
         regularizer=_MEASURES[measure],
         controller=bound if rho is None else dataclasses.replace(bound, per_element=False),
-        schedule=schedule or Constant(),
+        schedule=as_schedule(schedule),
     )
 
 
@@ -260,7 +260,7 @@ def norm_control(
         site=Site.AFTER,
         scale=Scale.LR,
         controller=NormRatio(ratio),
-        schedule=schedule or Constant(),
+        schedule=as_schedule(schedule),
         mask=as_mask(mask),
     )
 
@@ -289,7 +289,7 @@ def spectral(wd: float, *, schedule: Schedule | None = None) -> Decay:
     arXiv 2507.13338.
     """
     return Decay(
-        coefficient=wd, site=Site.BEFORE, scale=Scale.LR, regularizer=Spectral(), schedule=schedule or Constant()
+        coefficient=wd, site=Site.BEFORE, scale=Scale.LR, regularizer=Spectral(), schedule=as_schedule(schedule)
     )
 
 
@@ -334,6 +334,6 @@ def by_spectrum(
         site=Site.BEFORE,
         scale=Scale.LR,
         controller=BySpectrum(low, high, every_steps, min_values),
-        schedule=schedule or Constant(),
+        schedule=as_schedule(schedule),
         mask=as_mask(mask),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torchdecay.plan.decay import Decay, Scale, Site
 from torchdecay.plan.ranges import check_number
 from torchdecay.plan.references import Mask, as_mask
-from torchdecay.plan.schedules import Constant, Schedule
+from torchdecay.plan.schedules import Schedule, as_schedule
 
 
 def native(wd: float, *, schedule: Schedule | None = None) -> Decay:
@@ -26,7 +26,7 @@ def native(wd: float, *, schedule: Schedule | None = None) -> Decay:
         >>> td.native(0.1)
         native(0.1)
     """
-    return Decay(coefficient=wd, site=Site.NATIVE, schedule=schedule or Constant())
+    return Decay(coefficient=wd, site=Site.NATIVE, schedule=as_schedule(schedule))
 
 
 def coupled(wd: float, *, schedule: Schedule | None = None, mask: Mask | str | None = None) -> Decay:
@@ -53,7 +53,7 @@ def coupled(wd: float, *, schedule: Schedule | None = None, mask: Mask | str | N
 
     Reference: Decoupled Weight Decay Regularization, arXiv 1711.05101, tells it from decoupled decay.
     """
-    return Decay(coefficient=wd, site=Site.GRADIENT, schedule=schedule or Constant(), mask=as_mask(mask))
+    return Decay(coefficient=wd, site=Site.GRADIENT, schedule=as_schedule(schedule), mask=as_mask(mask))
 
 
 def decoupled(wd: float, *, schedule: Schedule | None = None, mask: Mask | str | None = None) -> Decay:
@@ -79,7 +79,7 @@ def decoupled(wd: float, *, schedule: Schedule | None = None, mask: Mask | str |
 
     Reference: Decoupled Weight Decay Regularization, arXiv 1711.05101.
     """
-    return Decay(coefficient=wd, site=Site.BEFORE, scale=Scale.LR, schedule=schedule or Constant(), mask=as_mask(mask))
+    return Decay(coefficient=wd, site=Site.BEFORE, scale=Scale.LR, schedule=as_schedule(schedule), mask=as_mask(mask))
 
 
 def independent(
@@ -119,7 +119,7 @@ def independent(
         site=Site.BEFORE,
         scale=Scale.LR_RATIO,
         max_lr=max_lr,
-        schedule=schedule or Constant(),
+        schedule=as_schedule(schedule),
         mask=as_mask(mask),
     )
 
@@ -147,7 +147,7 @@ def per_step(fraction: float, *, schedule: Schedule | None = None, mask: Mask | 
     return Decay(
         coefficient=check_number(fraction, "per_step fraction", maximum=1.0),
         site=Site.BEFORE,
-        schedule=schedule or Constant(),
+        schedule=as_schedule(schedule),
         mask=as_mask(mask),
     )
 
@@ -189,7 +189,7 @@ def corrected(
         site=Site.BEFORE,
         scale=Scale.LR_SQUARED,
         max_lr=max_lr,
-        schedule=schedule or Constant(),
+        schedule=as_schedule(schedule),
         mask=as_mask(mask),
     )
 
@@ -215,4 +215,4 @@ def penalized(wd: float, *, schedule: Schedule | None = None, mask: Mask | str |
         >>> td.penalized(0.1).equation
         'L + λ·½‖θ‖²'
     """
-    return Decay(coefficient=wd, site=Site.LOSS, schedule=schedule or Constant(), mask=as_mask(mask))
+    return Decay(coefficient=wd, site=Site.LOSS, schedule=as_schedule(schedule), mask=as_mask(mask))

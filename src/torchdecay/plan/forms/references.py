@@ -13,7 +13,7 @@ from torchdecay.plan.adaptive import (
 )
 from torchdecay.plan.decay import Decay, Scale, Site
 from torchdecay.plan.references import Average, Mask, as_mask, as_reference
-from torchdecay.plan.schedules import Constant, Schedule
+from torchdecay.plan.schedules import Schedule, as_schedule
 
 
 def toward(
@@ -52,7 +52,7 @@ def toward(
         site=Site.BEFORE,
         scale=Scale.LR,
         reference=as_reference(reference),
-        schedule=schedule or Constant(),
+        schedule=as_schedule(schedule),
         mask=as_mask(mask),
     )
 
@@ -89,7 +89,7 @@ def toward_average(
         site=Site.BEFORE,
         scale=Scale.LR,
         reference=Average(beta),
-        schedule=schedule or Constant(),
+        schedule=as_schedule(schedule),
         mask=as_mask(mask),
     )
 
@@ -129,5 +129,5 @@ def projected(
         site=Site.AFTER,
         reference=as_reference(reference),
         controller=Projection(),
-        schedule=schedule or Constant(),
+        schedule=as_schedule(schedule),
     )

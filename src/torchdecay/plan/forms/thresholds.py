@@ -5,7 +5,7 @@ from __future__ import annotations
 from torchdecay.plan.decay import Decay, Scale, Site
 from torchdecay.plan.references import Mask, as_mask
 from torchdecay.plan.regularizers import L1, ElasticNet, Huber
-from torchdecay.plan.schedules import Constant, Schedule
+from torchdecay.plan.schedules import Schedule, as_schedule
 
 
 def l1(wd: float, *, schedule: Schedule | None = None, mask: Mask | str | None = None) -> Decay:
@@ -38,7 +38,7 @@ def l1(wd: float, *, schedule: Schedule | None = None, mask: Mask | str | None =
         scale=Scale.LR,
         regularizer=L1(),
         proximal=True,
-        schedule=schedule or Constant(),
+        schedule=as_schedule(schedule),
         mask=as_mask(mask),
     )
 
@@ -80,7 +80,7 @@ def elastic_net(
         scale=Scale.LR,
         regularizer=ElasticNet(l1, l2),
         proximal=True,
-        schedule=schedule or Constant(),
+        schedule=as_schedule(schedule),
         mask=as_mask(mask),
     )
 
@@ -120,7 +120,7 @@ def proximal(
         scale=Scale.LR_RATIO,
         max_lr=max_lr,
         proximal=True,
-        schedule=schedule or Constant(),
+        schedule=as_schedule(schedule),
         mask=as_mask(mask),
     )
 
@@ -156,6 +156,6 @@ def huber(wd: float, *, delta: float = 1.0, schedule: Schedule | None = None, ma
         scale=Scale.LR,
         regularizer=Huber(delta),
         proximal=True,
-        schedule=schedule or Constant(),
+        schedule=as_schedule(schedule),
         mask=as_mask(mask),
     )
