@@ -109,8 +109,8 @@ def _finals(comparison: Comparison) -> Any:
         cells = []
         for curve, _ in curves:
             middle, spread = comparison.mean_and_spread(label, curve)
-            # Norms come without their spread: the line must fit a terminal.
-            told = spread is not None and not curve.endswith("norm")
+            # Not every spread: the line must fit a terminal.
+            told = spread is not None and curve.endswith(("loss", "score"))
             cells.append(_number(middle) + (f" ±{_number(spread or 0.0).lstrip('0')}" if told else ""))
         table.add_row(label, str(len(runs)), *cells)
     return table

@@ -260,13 +260,18 @@ def _noise(comparison: Comparison, names: Mapping[str, str]) -> list[str]:
         "test loss here means less confident mistakes, not something learned."
     ]
     for label, name in names.items():
-        decays = [run for run in comparison.of(label) if run.decay != "none"]
-        late = [value for run in decays for value in run.train_loss[len(run.train_loss) // 2 :]]
-        if late and mean(late) > chance:
-            swing = f", swinging between {number(min(late))} and {number(max(late))}"
+        runs = [run for run in comparison.of(label) if run.decay != "none"]
+        late = [value for run in runs for value in run.train_loss[len(run.train_loss) // 2 :]]
+        if late and min(late) > chance:
+            end = number(mean([run.train_loss[-1] for run in runs]))
+            swing = (
+                f", going up and down from {comparison.step_name} to {comparison.step_name}"
+                if any(map(_oscillates, runs))
+                else ""
+            )
             lines.append(
-                f"With {name} even the training loss stays above {number(chance)} on average in the second half"
-                f"{swing if any(map(_oscillates, decays)) else ''}: the decay is too strong for anything to be fitted."
+                f"With {name} even the training loss stays above {number(chance)} (at the end {end}){swing}: "
+                "the decay is too strong for anything to be fitted."
             )
     return lines
 
