@@ -54,6 +54,7 @@ from torchdecay.plan.policies import STANDARD
 from torchdecay.plan.references import spare_rows
 from torchdecay.plan.rules import DEFAULT, rule, times
 from torchdecay.plan.selectors import exempt, names, ndim, role, scale_invariant
+from torchdecay.plan.split import Split, split
 
 __version__ = "0.1.0"
 
@@ -93,6 +94,7 @@ __all__ = [
     "Run",
     "Scale",
     "Site",
+    "Split",
     "TaskError",
     "TorchdecayError",
     "UnitError",
@@ -125,6 +127,7 @@ __all__ = [
     "scale_invariant",
     "schedules",
     "spare_rows",
+    "split",
     "times",
     "toward",
     "verify",
