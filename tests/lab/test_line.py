@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from torchdecay.lab.choices import as_choice
-from torchdecay.lab.line import ALPHAS, penalty_factor
+from torchdecay.lab.line import ALPHAS, _illustration, penalty_factor
 from torchdecay.lab.results import LineScan
 from torchdecay.lab.task import Data, Task, evaluate
 from torchdecay.lab.training import Setup, train
@@ -57,11 +57,21 @@ def test_m5_2_loss_penalty_sum_and_their_minima(quadratic: Task, decay: str) -> 
 
 
 def test_m5_2_without_decay_the_loss_is_least_at_the_solution(quadratic: Task) -> None:
-    """No decay, no penalty: α = 1 is the loss's own minimum, and any λ can be drawn from the squared norm."""
+    """α = 1 is the loss's own minimum; a penalty, drawn for the sake of the picture, moves that of the sum inward."""
     line = line_of(quadratic, None)
-    assert line.penalty is None and line.total is None and line.total_minimum is None
     assert line.loss_minimum == 1.0
     assert line.squared_norm == pytest.approx(4.0, rel=1e-5)
+    # λ = 1: the largest power of ten with λ/2·‖w‖² at most twice the loss at 0. ½(2α − 2)² + ½(2α)² is least at ½.
+    assert line.note.startswith("No decay here; the penalty is the one that weight decay 1 would add")
+    assert line.penalty is not None
+    assert line.penalty == pytest.approx([2 * alpha**2 for alpha in line.alphas], rel=1e-4)
+    assert line.total_minimum == 0.5
+
+
+def test_a_line_without_numbers_draws_no_penalty() -> None:
+    """A diverged network, or one whose weights are all zero, gives no illustration and no exception."""
+    for loss, squared_norm in ((float("nan"), 1.0), (float("inf"), 1.0), (1.0, 0.0), (0.0, 1.0), (1.0, float("nan"))):
+        assert _illustration(loss, squared_norm)[0] is None
 
 
 def test_per_step_decay_has_the_penalty_of_its_fraction_over_the_learning_rate(quadratic: Task) -> None:

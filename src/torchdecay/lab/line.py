@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,12 +54,16 @@ def scan(
             test_loss.append(evaluate(task, model, test)[0])
     finally:
         _place(watched, solution, 1.0)
-    penalty, note = _penalty(model, watched, plan, optimizer)
+    squared_norm = sum(float(weight.double().square().sum()) for weight in solution.values())
+    if any(row.decay is not None for row in plan.rows):
+        penalty, note = _penalty(model, watched, plan, optimizer)
+    else:
+        penalty, note = _illustration(max(train_loss[0], train_loss[ALPHAS.index(1.0)]), squared_norm)
     return LineScan(
         alphas=ALPHAS,
         train_loss=tuple(train_loss),
         test_loss=tuple(test_loss),
-        squared_norm=sum(float(weight.double().square().sum()) for weight in solution.values()),
+        squared_norm=squared_norm,
         penalty=penalty,
         note=note,
     )
@@ -70,14 +75,21 @@ def _place(watched: Mapping[str, Tensor], solution: Mapping[str, Tensor], alpha:
         weight.copy_(solution[name] if alpha == 1.0 else alpha * solution[name])
 
 
+def _illustration(loss: float, squared_norm: float) -> tuple[tuple[float, ...] | None, str]:
+    """For a run without decay: the L2 penalty of the largest power of ten that stays near the loss in size."""
+    if not (0 < loss < math.inf and 0 < squared_norm < math.inf):
+        return None, "No decay, so no penalty."
+    wd = 10.0 ** math.floor(math.log10(4 * loss / squared_norm))
+    penalty = tuple(wd / 2 * squared_norm * alpha**2 for alpha in ALPHAS)
+    return penalty, f"No decay here; the penalty is the one that weight decay {wd:g} would add, {wd:g}/2·‖w‖²."
+
+
 @torch.no_grad()
 def _penalty(
     model: nn.Module, watched: Mapping[str, Tensor], plan: Plan, optimizer: Optimizer
 ) -> tuple[tuple[float, ...] | None, str]:
-    """λ·R along the line, or None and why there is none."""
+    """λ·R along the line for a plan that decays something, or None and why there is none."""
     decayed = [row for row in plan.rows if row.decay is not None]
-    if not decayed:
-        return None, "No decay, so no penalty."
     tensors = parameters_by_name(model)
     groups: dict[int, dict[str, Any]] = {}
     for group in optimizer.param_groups:

@@ -26,9 +26,9 @@ class LineScan:
         train_loss: loss on the training rows, one number per point.
         test_loss: loss on the test rows.
         squared_norm: ‖θ*‖², so that λ/2·α²·‖θ*‖² is the L2 penalty for any λ.
-        penalty: the decay's own penalty λ·R(α·θ*); None where there is none: without decay, and where the
-            decay is the gradient of no penalty (see `note`).
-        note: why there is no penalty, or what it is.
+        penalty: the decay's own penalty λ·R(α·θ*); for a run without decay that of an L2 decay of a size that
+            can be seen; None where the decay is the gradient of no penalty.
+        note: what the penalty is, or why there is none.
     """
 
     alphas: Curve
