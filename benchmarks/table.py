@@ -19,7 +19,7 @@ def figures() -> str:
         lines = [
             f"### {path.stem}",
             "",
-            f"{record['date']}, {record['device']}, {record['threads']} threads, Python {record['python']}, "
+            f"{record['date']}, {record['device']}, threads: {record['threads']}, Python {record['python']}, "
             f"torch {record['torch']}, {record['repeats']} repeats"
             + (", while nothing else computed" if record["alone"] else f", beside a load of {record['load']}"),
             "",

@@ -37,7 +37,7 @@ def penalty(
     There is no ½: `penalty(l2=a)` pulls like `weight_decay=2 * a`. A penalty goes through autograd, so that
     gradient clipping, accumulation, loss scaling and an adaptive optimizer's preconditioner all see it, and
     the printed loss contains it. `td.coupled(2 * a)` gives the optimizer the same gradient without the value.
-    Where it is added to the gradients in place it saves allocating a second gradient and costs about a third
+    Where it is added to the gradients in place it allocates no second gradient and costs a third to a fifth
     of this penalty, a tenth of the sum by hand; in a fused optimizer it costs nothing. `td.decoupled` is
     another method: alike for plain SGD, not for Adam. An L1 penalty leaves weights small and never exactly
     zero; `td.l1` gives exact zeros.
