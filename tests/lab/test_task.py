@@ -45,6 +45,8 @@ def test_data_knows_its_sizes() -> None:
         ({"model": nn.Linear(1, 1).weight}, "model of type Parameter"),
         ({"data": (X, Y)}, "data of type tuple"),
         ({"loss": None}, "loss of type NoneType"),
+        ({"name": "../elsewhere"}, "Its name becomes that of files"),
+        ({"name": ""}, "Its name becomes that of files"),
         ({"num_steps": 0}, "num_steps=0"),
         ({"num_steps": 1.5}, "num_steps=1.5"),
         ({"eval_every": True}, "eval_every=True"),

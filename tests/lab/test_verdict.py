@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Sequence
@@ -194,6 +195,18 @@ def test_choosing_on_test_rows_is_admitted() -> None:
     """With several decays the winner's own test number is a little too good, and the verdict says so."""
     finals = {"none": [2.0, 2.1], "a": [1.0, 1.1], "b": [1.2, 1.3]}
     assert "its own number is a little too good" in comparison(finals).verdict
+
+
+def test_stopping_early_is_named_where_it_does_as_well() -> None:
+    """Decay is not credited with what the baseline had before it overfitted; picked afterwards, and told so."""
+    peaked = run("none", 0, 0.9)
+    peaked = dataclasses.replace(peaked, steps=(0, 1, 2), test_loss=(1.0, 0.4, 0.9), train_loss=(1.0, 0.5, 0.1))
+    decayed = dataclasses.replace(peaked, label="d", decay="d", test_loss=(1.0, 0.8, 0.5))
+    made = Comparison(task="t", title="T", step_name="step", labels=("none", "d"), runs=(peaked, decayed), seeds=(0,))
+    assert "Stopped at step 1, none would have had test loss 0.400, no worse than the best decay" in made.verdict
+    better = dataclasses.replace(made, runs=(peaked, dataclasses.replace(decayed, test_loss=(1.0, 0.8, 0.3))))
+    assert "Stopped at" not in better.verdict
+    assert "Stopped at" not in dataclasses.replace(made, noise=True).verdict
 
 
 def test_nothing_finished_is_nothing_to_say() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -83,7 +84,7 @@ class Task:
     `score` are functions of tensors only: they keep no state between calls.
 
     Args:
-        name: a short word, for files and tables.
+        name: a short word, for files and tables: letters, digits, _, - and .
         data: takes a seed, returns `Data`; the same seed gives the same data.
         model: takes nothing, returns a fresh model; called after `torch.manual_seed(seed)`.
         loss: (outputs, targets) to a 0-d tensor, the mean over rows.
@@ -147,6 +148,12 @@ class Task:
     notes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not re.fullmatch(r"\w[\w.-]*", self.name):
+            raise TaskError(
+                f"a task is called {self.name!r}.",
+                "Its name becomes that of files.",
+                "Use letters, digits, _, - and . only; the title may say anything.",
+            )
         for field in ("data", "model", "loss", "optimizer", "scheduler", "score"):
             value = getattr(self, field)
             if not callable(value) and not (value is None and field in ("scheduler", "score")):

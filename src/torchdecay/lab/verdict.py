@@ -172,7 +172,7 @@ def verdict(comparison: Comparison) -> str:
         for cluster in alike
         if len(cluster) > 1
     ]
-    lines += [*_gap(comparison, names), *_noise(comparison, names), *_limits(comparison)]
+    lines += [*_gap(comparison, names), *_noise(comparison, names), *_stopping(comparison), *_limits(comparison)]
     return "\n".join(lines)
 
 
@@ -284,18 +284,36 @@ def _oscillates(run: TrainingRun) -> bool:
     return len(moves) > 2 and turns > len(moves) / 2
 
 
+def _stopping(comparison: Comparison) -> list[str]:
+    """Whether stopping the baseline early would have done as well as the best decay: the cheaper remedy."""
+    baseline, winner = comparison.baseline, comparison.best
+    if baseline is None or winner is None or winner.label == baseline or comparison.noise:
+        return []
+    runs, sign = comparison.of(baseline), 1 if comparison.higher_is_better else -1
+    means = [mean(values) for values in zip(*(getattr(run, winner.measure) for run in runs), strict=True)]
+    peak = max(range(len(means)), key=lambda i: sign * means[i] if math.isfinite(means[i]) else -math.inf)
+    if sign * (means[peak] - winner.value) < 0:
+        return []
+    return [
+        f"Stopped at {comparison.step_name} {runs[0].steps[peak]:,}, {baseline} would have had "
+        f"{measure_name(comparison)} {number(means[peak])}, no worse than the best decay at the end (though that "
+        "point is picked on the rows that measure it)."
+    ]
+
+
 def _limits(comparison: Comparison) -> list[str]:
     counts = {len(comparison.of(label)) for label in comparison.labels if comparison.of(label)}
+    contrasts = comparison.contrasts
     lines = []
     if max(counts) == 1:
         lines.append(
             "One seed can't tell luck from effect: repeat with --seeds 3 or more before believing a difference."
         )
-    elif len(comparison.contrasts) > 1:
-        level = comparison.contrasts[0].level
+    elif contrasts:
+        together = f", so that all {len(contrasts)} hold together at {LEVEL:.0%}" if len(contrasts) > 1 else ""
         lines.append(
-            f"Intervals are t intervals of level {level:.1%}, so that all {len(comparison.contrasts)} hold together at "
-            f"{LEVEL:.0%}; they cover the seeds' randomness on this task, nothing beyond it."
+            f"Intervals are t intervals of level {contrasts[0].level:.3g}{together}; they cover the seeds' randomness "
+            "on this task, nothing beyond it."
         )
     if comparison.measure.startswith("test") and len(comparison.labels) > 2 and not comparison.noise:
         lines.append(
