@@ -267,7 +267,7 @@ CASES: dict[str, Case] = {
     "per_step": Case(
         Run("per_step(0.02)", td.per_step(0.02)),
         Run("decoupled(0.2)", td.decoupled(0.2)),
-        "The learning rate falls to 0 along a cosine. The per-step pull stays, and at the end it carries the weight away.",
+        "The learning rate falls to 0 along a cosine. The per-step pull stays, and carries the weight away in the end.",
         **COSINE,
     ),
     "corrected": Case(
@@ -300,10 +300,10 @@ CASES: dict[str, Case] = {
         "Beyond δ = 0.3 the pull grows no more, so that the large weight keeps most of its size.",
     ),
     "proximal": Case(
-        Run("proximal(0.5)", td.forms.proximal(0.5)),
-        Run("independent(0.5)", td.independent(0.5)),
-        "Half of the weight per step would be much: dividing by 1.5 takes a third, and never passes zero.",
-        steps=30,
+        Run("proximal(0.9)", td.forms.proximal(0.9)),
+        Run("independent(0.9)", td.independent(0.9)),
+        "So large a λ that independent takes 90 % in one step. Dividing by 1.9 comes down in several, to the same end.",
+        steps=24,
         every=1,
     ),
     "toward": Case(
@@ -327,11 +327,11 @@ CASES: dict[str, Case] = {
         Run("toward(reference, 0.5)", td.toward("anchor", 0.5)),
         "Paths: SGD with momentum 0.9. What overshoots, away from the reference (diamond), is taken back; the minimum "
         "is reached. Arrows: the first step of Adam.",
-        options=(("momentum", 0.9),),
+        options=(("momentum", 0.9), ("lr", 0.01)),
         field_optimizer=adam,
         anchor=ANCHOR,
-        steps=60,
-        every=1,
+        steps=100,
+        every=3,
     ),
     "cautious": Case(
         Run("cautious(1)", td.cautious(1.0)),
@@ -339,10 +339,12 @@ CASES: dict[str, Case] = {
         "Where the loss wants a coordinate to grow, it is left alone: the minimum of the loss is reached all the same.",
     ),
     "stable": Case(
-        Run("stable(0.1)", td.forms.stable(0.1)),
-        Run("decoupled(0.1)", td.decoupled(0.1)),
-        "Adam, whose steps have one size everywhere: the pull is longer where gradients are small, near the minimum.",
+        Run("stable(0.3)", td.forms.stable(0.3)),
+        Run("decoupled(0.3)", td.decoupled(0.3)),
+        "Under Adam with noisy gradients: far out, where gradients are large, the pull is weak; near the minimum it is "
+        "strong.",
         optimizer=adam,
+        noise=(0.6, 0.6),
         steps=120,
         every=5,
     ),
@@ -393,7 +395,7 @@ WIDE, TALL = 760, 446
 PANEL, TOP = 336, 40
 LEFTS = (30, 410)
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-CELL = 0.56
+CELL = 0.52
 
 
 def at(x: float, y: float) -> str:
@@ -466,8 +468,10 @@ def tracks(case: Case, data: dict[str, Any], looks: list[tuple[str, str, str]]) 
             yield f'<path d="{line(track)}" stroke="{color}" stroke-width="1.9" stroke-dasharray="{dashes}"/>'
         places = [place for track in found[index] for place in track[1:-1]]
         yield f'<path d="{dots(places)}" stroke="{color}" stroke-width="3.6" stroke-linecap="round"/>'
-        ends = [track[-1] for track in found[index]]
-        yield f'<path d="{dots(ends)}" stroke="{color}" stroke-width="9" stroke-linecap="round"/>'
+    # Ends above all lines: a path may run over the end of another.
+    for index in order:
+        ends = dots([track[-1] for track in found[index]])
+        yield f'<path d="{ends}" stroke="{looks[index][1]}" stroke-width="9" stroke-linecap="round"/>'
 
 
 def draw(data: dict[str, Any], case: Case, colors: Mapping[str, str], name: str) -> str:
