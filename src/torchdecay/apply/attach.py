@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from torchdecay.apply.bindings import Bindings
 from torchdecay.apply.compiled import runner
@@ -143,6 +144,7 @@ class Handle:
         self._depth = 0
         self._penalty_called = False
         self._loaded: Loaded | None = None
+        self._watches = self._watch()
         self._hooks = [
             optimizer.register_step_pre_hook(self._pre_step),
             optimizer.register_step_post_hook(self._post_step),
@@ -181,6 +183,16 @@ class Handle:
                 terms.append(penalty_of(pull.decay.regularizer, coefficient, params, pull.references, pull.masks))
         return sum(terms[1:], start=terms[0]) if terms else torch.zeros(())
 
+    def flush(self) -> None:
+        """Let every row of tables with `rows="lazy"` pay what it owes: the weights are then those of `rows="all"`.
+
+        Needed before the weights are read other than by the steps and by the embeddings of `attach(..., model=)`,
+        whose rows catch up as they are read: before exporting the weights, say. `update` and `remove` do it. A
+        checkpoint needs no flush: what is owed is saved in the optimizer's state dict, and paid by the run that
+        resumes; but save the model's state and the optimizer's without a step or a forward pass in between.
+        """
+        self._engine.flush()
+
     def update(self, plan: Plan) -> None:
         """Go on with another plan from the next step; counters and peaks are kept, references of new rows are made.
 
@@ -194,6 +206,9 @@ class Handle:
         values = engine.check()
         self._engine.give_back()
         self._engine, self.plan = engine, plan
+        for watch in self._watches:
+            watch.remove()
+        self._watches = self._watch()
         self._before += [_owned(group) for group in self.optimizer.param_groups[len(self._before) :]]
         self._take_over(values)
 
@@ -202,7 +217,8 @@ class Handle:
         if handle_of(self.optimizer) is not self:
             return
         self._engine.give_back()
-        for hook in self._hooks:
+        self._engine.flush()
+        for hook in (*self._hooks, *self._watches):
             hook.remove()
         for group, before in zip(self.optimizer.param_groups, self._before, strict=False):
             for key in _OWNED:
@@ -252,6 +268,22 @@ class Handle:
         groups = tuple(replace(group, replaces=wd) for group, wd in zip(lowering.groups, stood, strict=True))
         lowering = replace(lowering, groups=groups)
         return Engine(self.optimizer, lowering, self._bind, self._scheduler, self._run)
+
+    def _watch(self) -> list[RemovableHandle]:
+        """Hooks by which rows that pay late catch up before an embedding reads them."""
+        late = {id(param) for param in self._engine.lazy_params()}
+        tables = (nn.Embedding, nn.EmbeddingBag)
+        found = [] if self._model is None or not late else self._model.modules()
+        return [
+            module.register_forward_pre_hook(self._catch_up, with_kwargs=True)
+            for module in found
+            if isinstance(module, tables) and id(module.weight) in late
+        ]
+
+    def _catch_up(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        rows, weight = args[0] if args else kwargs.get("input"), module.weight
+        if isinstance(rows, Tensor) and isinstance(weight, Tensor):
+            self._engine.catch_up(weight, rows)
 
     def _take_over(self, values: Sequence[float | None]) -> None:
         """Write what native rows need into the groups; everything else decays by hook or not at all."""

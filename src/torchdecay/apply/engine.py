@@ -204,6 +204,26 @@ class Engine:
         """Take over what `scalars` gave."""
         self._passes.load(scalars)
 
+    def flush(self) -> None:
+        """Let rows that pay late pay what they owe."""
+        self._passes.rows.flush()
+
+    def forget_rows(self) -> None:
+        """Forgive what rows owe, for a measurement that begins with weights that owe nothing."""
+        self._passes.rows.forget()
+
+    def catch_up(self, param: Tensor, rows: Tensor) -> None:
+        """Let rows that are about to be read pay what they owe."""
+        self._passes.rows.catch_up(param, rows)
+
+    def lazy_params(self) -> list[Tensor]:
+        """Tables whose rows pay late."""
+        return self._passes.rows.lazy_params()
+
+    def owes_rows(self) -> bool:
+        """Whether any row may owe something."""
+        return self._passes.rows.owes()
+
     def initial_references(self) -> dict[str, Tensor]:
         """The "initial" references by parameter name; the tensors themselves, not copies."""
         return self._references(Initial, Average)

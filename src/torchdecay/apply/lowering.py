@@ -14,8 +14,10 @@ from torchdecay.apply.controllers import check_controller
 from torchdecay.apply.moments import reads_update_sign
 from torchdecay.apply.native import SWITCH, Native, native_of
 from torchdecay.apply.rounding import is_low
+from torchdecay.apply.rows import check_rows
 from torchdecay.apply.thresholds import is_matched
 from torchdecay.errors import ApplyError, listed, nearest
+from torchdecay.plan.adaptive import Cautious, LazyRows
 from torchdecay.plan.census import parameters_by_name
 from torchdecay.plan.decay import Decay, Scale, Site
 from torchdecay.plan.plan import Plan
@@ -232,6 +234,7 @@ def _lower_group(
                 route = "hook"
                 by_hook = _by_hook(optimizer, group, index, known, decay)
                 check_averaging(optimizer, group, by_hook)
+                check_rows(param, name, by_hook)
                 hooked.append((param, name, by_hook))
                 exact, why = _hook_terms(optimizer, group, param, by_hook, obstacle)
         rows.append(LoweringRow(name=name, group=index, decay=decay, route=route, exact=exact, why=why))
@@ -326,7 +329,9 @@ def _hook_terms(
     why = obstacle
     if decay.site is not Site.GRADIENT and is_low(param):
         why += "; what is too small for the dtype is owed, then applied with stochastic rounding"
-    if decay.gate is not None:
+    if isinstance(decay.gate, LazyRows):
+        why += "; rows pay when they are touched, all of them at handle.flush()"
+    if isinstance(decay.gate, Cautious):
         read = reads_update_sign(optimizer, group)
         why += "; u's sign is read from state and gradient" if read else "; u is measured against a copy of the weights"
     if not decay.regularizer.smooth and decay.proximal and not is_matched(optimizer, group, param):

@@ -18,9 +18,10 @@ from torchdecay.apply import kernels
 from torchdecay.apply.controllers import Runtime, constrained_step_, runtime_of
 from torchdecay.apply.moments import maximizes, reads_update_sign, update_direction
 from torchdecay.apply.rounding import Debts, is_low, pay_
+from torchdecay.apply.rows import RowPulls
 from torchdecay.apply.thresholds import step_size
 from torchdecay.apply.work import Amount, Pull, Work, grad_of
-from torchdecay.plan.adaptive import Cautious, Controller, Multiplier
+from torchdecay.plan.adaptive import Cautious, Controller, Multiplier, RowGate
 from torchdecay.plan.decay import Site
 from torchdecay.plan.references import Average
 from torchdecay.plan.regularizers import L2
@@ -53,6 +54,7 @@ class Passes:
     def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], run: kernels.Run) -> None:
         self.optimizer, self.run = optimizer, run
         self.debts = Debts()
+        self.rows = RowPulls(optimizer, pulls)
         by_controller: dict[Controller, list[Pull]] = {}
         for pull in pulls:
             if pull.decay.controller is not None:
@@ -78,7 +80,9 @@ class Passes:
                 self._lend(work)
             elif decay.site is Site.AFTER:
                 self._later.append(work)
-            elif decay.gate is None:
+            elif isinstance(decay.gate, RowGate):
+                self.rows.pull(work)
+            elif not isinstance(decay.gate, Cautious):
                 self._pull(work)
             elif reads_update_sign(self.optimizer, work.group):
                 self._pull_cautiously(work, decay.gate)
@@ -113,7 +117,9 @@ class Passes:
     def scalars(self) -> dict[str, Any]:
         """What has to survive a checkpoint, as plain numbers by parameter name."""
         controllers = [runtime.scalars() for runtime in self.runtimes.values()]
-        return {"controllers": controllers, "owed": dict(self.debts.owed), "units": dict(self.debts.units)}
+        return {"controllers": controllers, "owed": dict(self.debts.owed), "units": dict(self.debts.units)} | (
+            {"rows": self.rows.scalars()} if self.rows.owes() else {}
+        )
 
     def load(self, scalars: Mapping[str, Any]) -> None:
         """Take over what `scalars` gave."""
@@ -121,6 +127,7 @@ class Passes:
             if saved:
                 runtime.load(saved)
         self.debts.owed, self.debts.units = dict(scalars["owed"]), dict(scalars["units"])
+        self.rows.load(scalars.get("rows", {}))
 
     def inherit(self, other: Passes) -> None:
         """Take over what the same controllers, and the same weights, carried before."""
@@ -128,6 +135,7 @@ class Passes:
             if controller in other.runtimes and (kept := other.runtimes[controller].scalars()):
                 runtime.load(kept)
         self.debts = other.debts
+        self.rows.inherit(other.rows)
 
     @torch.no_grad()
     def _finish(self) -> None:
@@ -135,7 +143,7 @@ class Passes:
             runtime.after([work for work in self._later if work.pull.decay.controller == controller])
         for work in self._later:
             decay = work.pull.decay
-            if decay.gate is not None:
+            if isinstance(decay.gate, Cautious):
                 self._pull_cautiously(work, decay.gate)
             elif isinstance(decay.controller, Multiplier):
                 self._constrain(work)

@@ -18,7 +18,9 @@ from torchdecay.plan.plan import Plan
 
 OnLoad = Literal["plan", "checkpoint", "equal"]
 _VERSION = 1
-_MARK = re.compile(r"attached: (?P<fingerprint>\w+)(; steps (?P<steps>\d+))?(; max_lr (?P<max_lr>\S+))?")
+_MARK = re.compile(
+    r"attached: (?P<fingerprint>\w+)(; steps (?P<steps>\d+))?(; max_lr (?P<max_lr>\S+))?(?P<rows>; rows owe)?"
+)
 _OTHER_PLAN = "the checkpoint was written under another plan: other parameters decay, or in another form."
 _WHY = "Going on would silently change what the weights are pulled toward."
 _FIX = "Attach the plan that the checkpoint was written with, then handle.update(plan) to change it."
@@ -48,9 +50,10 @@ def pack(state: dict[str, Any], plan: Plan, engine: Engine) -> None:
     """Write what has to survive into the state dict of an optimizer."""
     groups = [program.state for program in engine.programs]
     mark = mark_of(plan)
+    rows = "; rows owe" if engine.owes_rows() else ""
     for packed, group in zip(state["param_groups"], groups, strict=False):
         peak = "" if group.max_lr is None else f"; max_lr {group.max_lr!r}"
-        packed[MARK] = f"{mark}; steps {group.steps}{peak}"
+        packed[MARK] = f"{mark}; steps {group.steps}{peak}{rows}"
     state[MARK] = {
         "version": _VERSION,
         "plan": plan.to_json(opaque=True),
@@ -103,5 +106,11 @@ def _from_marks(state: Mapping[str, Any], plan: Plan) -> Loaded | None:
         return None
     if any(mark["fingerprint"] != plan.fingerprint for mark in marks):
         raise LoadError(_OTHER_PLAN, _WHY, _FIX)
+    if any(mark["rows"] for mark in marks):
+        raise LoadError(
+            "the checkpoint has lost what rows of lazy tables owe.",
+            "Its format keeps only the state and the groups of an optimizer.",
+            "Call handle.flush() before saving in this format.",
+        )
     peaks = [None if mark["max_lr"] is None else float(mark["max_lr"]) for mark in marks]
     return Loaded([GroupState(int(mark["steps"]), peak) for mark, peak in zip(marks, peaks, strict=True)], None, None)

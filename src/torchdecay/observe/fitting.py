@@ -13,6 +13,7 @@ from torchdecay.apply.thresholds import step_size
 from torchdecay.observe.expectation import Expectation
 from torchdecay.observe.lending import local
 from torchdecay.observe.pools import Slot
+from torchdecay.plan.adaptive import Cautious
 from torchdecay.plan.decay import Site
 
 STEPS = 3
@@ -122,7 +123,7 @@ class Carried:
         gradients = gradients + self._gradient[step] * weights
         weights = weights * (1 - self._before[step])
         for slot, one, multiple in self._special:
-            if one.form is None or one.form.decay is None or one.form.decay.gate is not None:
+            if one.form is None or one.form.decay is None or isinstance(one.form.decay.gate, Cautious):
                 continue
             amount = multiple * one.amounts[step]
             if one.site is Site.GRADIENT:
@@ -141,7 +142,7 @@ class Carried:
                 continue
             amount = multiple * one.amounts[step]
             part = weights[slot.span]
-            if decay.gate is not None:
+            if isinstance(decay.gate, Cautious):
                 begun = self._start[slot.span]
                 agreement = (begun - part) * begun
                 open_ = agreement >= 0 if decay.gate.zero_update == "decay" else agreement > 0

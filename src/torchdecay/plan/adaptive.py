@@ -1,4 +1,4 @@
-"""What decides at each step how hard, and which elements: controllers and the cautious gate, as values.
+"""What decides at each step how hard, and which elements: controllers and gates, as values.
 
 The state that they keep and the arithmetic are in `torchdecay.apply.controllers`.
 """
@@ -13,9 +13,18 @@ from torchdecay.plan.codec import value_type
 from torchdecay.plan.ranges import check_count, check_number
 
 
+class Gate:
+    """Decides at each step which elements the pull acts on. `symbol` is how equations name that."""
+
+    @property
+    def symbol(self) -> str:
+        """How equations name it."""
+        raise NotImplementedError
+
+
 @value_type
 @dataclass(frozen=True)
-class Cautious:
+class Cautious(Gate):
     """Let the pull act only where it agrees with the update: 1[u⊙θ ≥ 0], u being the optimizer's own update.
 
     `zero_update` says what happens where the update is exactly 0: "decay" (≥, as the paper) or "spare" (>).
@@ -31,6 +40,59 @@ class Cautious:
     def symbol(self) -> str:
         """How equations name it."""
         return "1[u⊙θ ≥ 0]" if self.zero_update == "decay" else "1[u⊙θ > 0]"
+
+
+class RowGate(Gate):
+    """Decides by rows, the slices of a tensor along its first dimension: for tables with sparse gradients.
+
+    `spelling` is what presets call it.
+    """
+
+    spelling: str
+
+
+@value_type
+@dataclass(frozen=True)
+class TouchedRows(RowGate):
+    """Let the pull act only on rows that the step's gradient touches: its indices, or where a dense one is not 0."""
+
+    spelling = "touched"
+
+    @property
+    def symbol(self) -> str:
+        """How equations name it."""
+        return "1[row in g]"
+
+
+@value_type
+@dataclass(frozen=True)
+class LazyRows(RowGate):
+    """Pull every row at every step, but do the work when a row is touched: all that it owes then, at once.
+
+    What rows owe is kept as one number per row, and paid by `handle.flush()`.
+    """
+
+    spelling = "lazy"
+
+    @property
+    def symbol(self) -> str:
+        """How equations name it: not at all, since in the end it is the pull without a gate."""
+        return ""
+
+
+Rows = Literal["all", "touched", "lazy"]
+
+
+def as_gate(rows: Rows) -> RowGate | None:
+    """The gate that a preset's `rows=` means.
+
+    Raises:
+        DecayError: anything but "all", "touched" and "lazy".
+    """
+    gates: dict[str, RowGate | None] = {"all": None, "touched": TouchedRows(), "lazy": LazyRows()}
+    if rows not in gates:
+        raise DecayError(f"rows is {rows!r}.", fix='Write "all", "touched" or "lazy".')
+    return gates[rows]
 
 
 class Controller:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from torchdecay.errors import DecayError, nearest
-from torchdecay.plan.adaptive import Cautious, Controller
+from torchdecay.plan.adaptive import Controller, Gate, LazyRows, RowGate
 from torchdecay.plan.codec import Opaque, value_type
 from torchdecay.plan.ranges import check_number
-from torchdecay.plan.references import Mask, Reference, as_mask, as_reference
+from torchdecay.plan.references import Average, Mask, Reference, as_mask, as_reference
 from torchdecay.plan.regularizers import L2, ElasticNet, Regularizer
 from torchdecay.plan.schedules import Constant, Schedule, as_schedule
 
@@ -106,7 +106,7 @@ class Decay:
     schedule: Schedule = Constant()
     max_lr: float | None = None
     proximal: bool = False
-    gate: Cautious | None = None
+    gate: Gate | None = None
     controller: Controller | None = None
     mask: Mask | None = None
 
@@ -144,6 +144,18 @@ class Decay:
                 self.site is Site.LOSS and (self.gate is not None or self.controller is not None),
                 "site LOSS with a gate or controller",
                 "A penalty sees no step; choose coupled or decoupled.",
+            ),
+            (
+                isinstance(self.gate, RowGate)
+                and (self.site is not Site.BEFORE or self.controller is not None or not self.regularizer.elementwise),
+                f"a gate by rows at site {self.site.value} with {self.controller or self.regularizer!r}",
+                "It goes with elementwise pulls BEFORE the update, such as td.decoupled, without a controller.",
+            ),
+            (
+                isinstance(self.gate, LazyRows)
+                and (type(self.regularizer) is not L2 or isinstance(self.reference, Average)),
+                f"LazyRows with {self.regularizer!r} toward {self.reference!r}",
+                "Only L2 steps toward what stays where it is add up to one that can be taken later; use TouchedRows().",
             ),
             (
                 self.scale is Scale.ONE
@@ -226,7 +238,7 @@ class Decay:
         simple = isinstance(self.regularizer, L2)
         gradient = inner if simple else f"∇{self.regularizer.symbol.replace('θ', inner)}"
         mask = "" if self.mask is None else "M⊙"
-        gate = "" if self.gate is None else f"{self.gate.symbol}⊙"
+        gate = "" if self.gate is None or not self.gate.symbol else f"{self.gate.symbol}⊙"
         gate += "" if self.controller is None else f"{self.controller.symbol}·"
         c = "" if self.scale is Scale.ONE else f"{self.scale.value}·"
         if self.site is Site.LOSS:
@@ -255,7 +267,7 @@ _AXES: dict[str, type] = {
     "scale": Scale,
     "regularizer": Regularizer,
     "reference": Reference,
-    "gate": Cautious,
+    "gate": Gate,
     "controller": Controller,
     "mask": Mask,
 }

@@ -45,9 +45,14 @@ _FORMS: dict[tuple[Any, ...], str] = {
 }
 
 
+_WITH_ROWS = ("decoupled", "independent", "per_step", "corrected")
+"""Presets that take `rows=`."""
+
+
 def form_of(decay: Decay) -> str:
     """The name of the preset that these axes add up to, or "custom"."""
-    adapts = [type(one) for one in (decay.gate, decay.controller) if one is not None]
+    by_rows = isinstance(decay.gate, adaptive.RowGate)
+    adapts = [type(one) for one in (None if by_rows else decay.gate, decay.controller) if one is not None]
     if len(adapts) > 1:
         return "custom"
     signature = (
@@ -59,6 +64,8 @@ def form_of(decay: Decay) -> str:
         adapts[0] if adapts else None,
     )
     form = _FORMS.get(signature, "custom")
+    if by_rows and form not in _WITH_ROWS:
+        return "custom"
     return "toward_average" if form == "toward" and isinstance(decay.reference, Average) else form
 
 
@@ -97,6 +104,8 @@ def _arguments(form: str, decay: Decay) -> list[str]:
         parts.insert(0, repr(decay.reference))
     if isinstance(decay.regularizer, Huber):
         parts.append(f"delta={shown(decay.regularizer.delta)}")
+    if isinstance(decay.gate, adaptive.RowGate):
+        return [*parts, f"rows={decay.gate.spelling!r}"]
     adapts = decay.gate or decay.controller
     if adapts is not None:
         parts += [f"{f.name}={getattr(adapts, f.name)!r}" for f in fields(cast(Any, adapts))
@@ -156,7 +165,7 @@ def parse_decay(text: str) -> Decay | None:
     try:
         inspect.signature(preset).bind(*positional, **named)
     except TypeError as error:
-        usage = ", ".join(key for key in inspect.signature(preset).parameters if key not in ("schedule", "mask"))
+        usage = ", ".join(key for key in inspect.signature(preset).parameters if key not in ("schedule", "mask", "rows"))
         raise DecayError(
             f"the decay {repr_quoted(text)} does not fit {name}({usage}): {error}.",
             fix=f"Write it as {name}:VALUE, or {name}:KEY=VALUE,KEY=VALUE.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from torchdecay.plan.adaptive import Rows, as_gate
 from torchdecay.plan.decay import Decay, Scale, Site
 from torchdecay.plan.ranges import check_number
 from torchdecay.plan.references import Mask, as_mask
@@ -56,7 +57,13 @@ def coupled(wd: float, *, schedule: Schedule | None = None, mask: Mask | str | N
     return Decay(coefficient=wd, site=Site.GRADIENT, schedule=as_schedule(schedule), mask=as_mask(mask))
 
 
-def decoupled(wd: float, *, schedule: Schedule | None = None, mask: Mask | str | None = None) -> Decay:
+def decoupled(
+    wd: float,
+    *,
+    schedule: Schedule | None = None,
+    mask: Mask | str | None = None,
+    rows: Rows = "all",
+) -> Decay:
     r"""Decay that leaves the gradient alone, as torch's AdamW does it, on any optimizer.
 
     $$\theta \leftarrow \theta - \eta_t\lambda\theta, \qquad \text{then } \theta \leftarrow \theta - u$$
@@ -68,6 +75,10 @@ def decoupled(wd: float, *, schedule: Schedule | None = None, mask: Mask | str |
         wd: λ, at least 0; η·λ must stay below 1.
         schedule: multiplier over the steps really taken.
         mask: entries that take part.
+        rows: which rows of a table decay at a step: "all"; "touched" ones, which the gradient has, so that idle rows
+            stay as they are; or "lazy", all of them, but each pays when it is touched, what it owes, and every row
+            at `handle.flush()`. Both make the cost of sparse gradients (`nn.Embedding(sparse=True)`) that of the
+            touched rows.
 
     Raises:
         DecayError: wd is negative, NaN, infinite or not a number.
@@ -79,7 +90,14 @@ def decoupled(wd: float, *, schedule: Schedule | None = None, mask: Mask | str |
 
     Reference: Decoupled Weight Decay Regularization, arXiv 1711.05101.
     """
-    return Decay(coefficient=wd, site=Site.BEFORE, scale=Scale.LR, schedule=as_schedule(schedule), mask=as_mask(mask))
+    return Decay(
+        coefficient=wd,
+        site=Site.BEFORE,
+        scale=Scale.LR,
+        schedule=as_schedule(schedule),
+        mask=as_mask(mask),
+        gate=as_gate(rows),
+    )
 
 
 def independent(
@@ -88,6 +106,7 @@ def independent(
     max_lr: float | None = None,
     schedule: Schedule | None = None,
     mask: Mask | str | None = None,
+    rows: Rows = "all",
 ) -> Decay:
     r"""Decoupled decay whose strength does not depend on the peak learning rate.
 
@@ -102,6 +121,7 @@ def independent(
             `initial_lr`, resolved at the first step and saved.
         schedule: multiplier over the steps really taken.
         mask: entries that take part.
+        rows: "all", "touched" or "lazy", as in `decoupled`.
 
     Raises:
         DecayError: a number outside its range.
@@ -121,10 +141,17 @@ def independent(
         max_lr=max_lr,
         schedule=as_schedule(schedule),
         mask=as_mask(mask),
+        gate=as_gate(rows),
     )
 
 
-def per_step(fraction: float, *, schedule: Schedule | None = None, mask: Mask | str | None = None) -> Decay:
+def per_step(
+    fraction: float,
+    *,
+    schedule: Schedule | None = None,
+    mask: Mask | str | None = None,
+    rows: Rows = "all",
+) -> Decay:
     r"""Remove a fixed fraction of each weight at every step, whatever the learning rate.
 
     $$\theta \leftarrow \theta - \lambda\theta, \qquad \text{then } \theta \leftarrow \theta - u$$
@@ -135,6 +162,7 @@ def per_step(fraction: float, *, schedule: Schedule | None = None, mask: Mask | 
         fraction: λ, from 0 to 1.
         schedule: multiplier over the steps really taken.
         mask: entries that take part.
+        rows: "all", "touched" or "lazy", as in `decoupled`.
 
     Raises:
         DecayError: a fraction outside 0 to 1.
@@ -149,6 +177,7 @@ def per_step(fraction: float, *, schedule: Schedule | None = None, mask: Mask | 
         site=Site.BEFORE,
         schedule=as_schedule(schedule),
         mask=as_mask(mask),
+        gate=as_gate(rows),
     )
 
 
@@ -158,6 +187,7 @@ def corrected(
     max_lr: float | None = None,
     schedule: Schedule | None = None,
     mask: Mask | str | None = None,
+    rows: Rows = "all",
 ) -> Decay:
     r"""Decoupled decay that keeps the norm of scale-invariant weights steady while the learning rate falls.
 
@@ -173,6 +203,7 @@ def corrected(
         max_lr: η_max, above 0; None takes each group's own peak.
         schedule: multiplier over the steps really taken.
         mask: entries that take part.
+        rows: "all", "touched" or "lazy", as in `decoupled`.
 
     Raises:
         DecayError: a number outside its range.
@@ -191,6 +222,7 @@ def corrected(
         max_lr=max_lr,
         schedule=as_schedule(schedule),
         mask=as_mask(mask),
+        gate=as_gate(rows),
     )
 
 
