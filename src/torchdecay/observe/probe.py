@@ -226,6 +226,8 @@ class Probe:
     def _rewind(self, lrs: Sequence[float | None], native: bool) -> None:
         """All that a step may have changed is as on entering, with fresh state and the given learning rates."""
         self._snapshot.restore()
+        for handle in self._snapshot.handles:
+            handle._engine.forget_rows()
         self._random.rewind()
         for hooks, before in self._globals:
             _refill(hooks, before)
