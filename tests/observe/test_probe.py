@@ -477,6 +477,43 @@ def test_an_unknown_kind_of_tensor_is_refused():
         verify(optim.SGD([weight], lr=0.1))
 
 
+@pytest.fixture
+def one_process(tmp_path):
+    """A process group of this process alone."""
+    dist = pytest.importorskip("torch.distributed")
+    if not dist.is_available():
+        pytest.skip("torch was built without distributed")
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("cls", [optim.AdamW, optim.SGD], ids=lambda cls: cls.__name__)
+def test_sharded_parameters_are_measured_and_left_as_they_were(one_process, cls):
+    """DTensors, as FSDP2 makes them, with a plan that reads references which are DTensors too."""
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor import DTensor, init_device_mesh
+
+    model = nn.Sequential(nn.Linear(20, 30), nn.Tanh(), nn.Linear(30, 5))
+    fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+    assert isinstance(model[0].weight, DTensor)
+    optimizer = cls(model.parameters(), lr=0.1)
+    td.attach(optimizer, td.plan(model, td.toward("initial", 0.1)), model=model)
+    model(torch.randn(3, 20)).sum().backward()
+    optimizer.step()
+    held = [(param._local_tensor, param._spec, param.grad) for param in model.parameters()]
+    values = [param.to_local().detach().clone() for param in model.parameters()]
+    checked = verify(optimizer)
+    assert checked.ok, checked[0].why
+    assert checked[0].measured == pytest.approx(0.01, rel=1e-3)
+    for param, (part, spec, grad), value in zip(model.parameters(), held, values, strict=True):
+        assert param._local_tensor is part and param._spec is spec and param.grad is grad
+        assert torch.equal(part.detach(), value)
+    model(torch.randn(3, 20)).sum().backward()
+    optimizer.step()
+
+
 def test_a_copy_of_an_optimizer_with_a_plan_says_that_its_hooks_are_gone():
     """deepcopy drops hooks, and the mark in the groups tells."""
     model = nn.Linear(9, 7)

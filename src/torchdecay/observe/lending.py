@@ -90,6 +90,7 @@ class Loan:
         self._pointer = part.data_ptr()
         self._own = tensor.data
         self._own_parts = _parts(tensor)
+        self._has_parts = bool(self._own_parts)
 
     def hand_out(self) -> None:
         """Lend, or lend again after the optimizer put other data in its place."""
@@ -97,7 +98,9 @@ class Loan:
 
     def is_out(self) -> bool:
         """Whether the tensor still holds what was lent."""
-        return local(self.tensor).data_ptr() == self._pointer
+        # Asked of every parameter after every step, so the common case comes first.
+        part = local(self.tensor) if self._has_parts else self.tensor
+        return part.data_ptr() == self._pointer
 
     def give_back(self) -> None:
         """The tensor holds its own data again."""

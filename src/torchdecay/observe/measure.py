@@ -106,17 +106,19 @@ class _Round:
                 for one, pushed, size in zip(self.wanted, self.pushes, self.sizes, strict=True)
             ]
             explained = explain(self._fit, open_, sites, shrink.tolist(), added)
+        dtypes: dict[int, set[torch.dtype]] = {}
+        for slot in self.probe.slots:
+            dtypes.setdefault(slot.group, set()).add(local(slot.param).dtype)
         found = {}
         for i, state in enumerate(states):
             if state:
                 slot = self.probe.slots[i]
-                dtypes = {local(other.param).dtype for other in self.probe.slots if other.group == slot.group}
                 found[i] = Seen(
                     one=self.wanted[i],
                     optimizer=self.probe.optimizer,
                     group=self.groups[slot.group],
                     dtype=str(local(slot.param).dtype).removeprefix("torch."),
-                    num_dtypes=len(dtypes),
+                    num_dtypes=len(dtypes[slot.group]),
                     lr=self.lrs_now[slot.group],
                     telling_lr=self.lrs[slot.group],
                     amounts=(_first(asked[i]), _first(asked_half[i])),

@@ -7,7 +7,7 @@ import copy
 import inspect
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -51,10 +51,11 @@ class Probe:
 
     Args:
         optimizer: a torch optimizer, or any object with `param_groups` and `step`.
+        only: `id(parameter)` of those to measure, None for all; the others are lent something too, and stand still.
         allow_hooks: whether hooks that are not torchdecay's may run.
 
     Attributes:
-        slots: the parameters that can be measured, by place in the vectors.
+        slots: the parameters that are measured, by place in the vectors.
         obstacles: `id(parameter)` → why it can't be measured, for the others.
         size: length of the vectors.
 
@@ -62,7 +63,7 @@ class Probe:
         ApplyError: a foreign hook, LBFGS, or a tensor type that can't be lent.
     """
 
-    def __init__(self, optimizer: Any, *, allow_hooks: bool = False) -> None:
+    def __init__(self, optimizer: Any, *, only: Collection[int] | None = None, allow_hooks: bool = False) -> None:
         _refuse(optimizer)
         self.optimizer = optimizer
         self._snapshot = Snapshot(optimizer)
@@ -70,7 +71,7 @@ class Probe:
             _refuse_lbfgs()
         _refuse_foreign(self._snapshot, allow_hooks)
         self.obstacles: dict[int, str] = {}
-        self._lay_out()
+        self._lay_out(only)
         self.size = self.slots[-1].stop if self.slots else 0
         self._sparse = any(isinstance(one, optim.SparseAdam) for one in self._snapshot.optimizers)
         self._states = [
@@ -177,8 +178,9 @@ class Probe:
                 rows.append(weights)
         return torch.stack(rows)
 
-    def _lay_out(self) -> None:
-        """Give every parameter that can be measured a place."""
+    def _lay_out(self, only: Collection[int] | None) -> None:
+        """Give every parameter that can and shall be measured a place."""
+        self._idle: list[Tensor] = []
         params: dict[int, tuple[Tensor, int]] = {}
         for index, group in enumerate(self.optimizer.param_groups):
             for number, param in enumerate(group["params"]):
@@ -187,18 +189,22 @@ class Probe:
                     self.obstacles[id(param)] = why
                 else:
                     refuse_unknown(param, f"group {index}, #{number}: the parameter")
-                    params.setdefault(id(param), (param, index))
+                    if only is None or id(param) in only:
+                        params.setdefault(id(param), (param, index))
+                    else:
+                        self._idle.append(param)
         self._pools = pools_for(params.values())
         self.slots = [slot for pool in self._pools for slot in pool.slots]
 
     def _lend(self, stack: contextlib.ExitStack) -> None:
-        params = {id(slot.param) for slot in self.slots}
+        params = {id(param) for param in (*(slot.param for slot in self.slots), *self._idle)}
         shapes = {tuple(local(slot.param).shape) for slot in self.slots}
         companions = {id(one) for handle in self._snapshot.handles for pair in held(handle).values() for one in pair}
         others = [one for one in self._snapshot.tensors if id(one) not in params and _is_real(one)]
         for other in others:
             refuse_unknown(other, "a tensor that the optimizer holds")
-        kept = [one for one in (*(slot.param for slot in self.slots), *others) if not one.is_inference()]
+        all_lent = (*(slot.param for slot in self.slots), *self._idle, *others)
+        kept = [one for one in all_lent if not one.is_inference()]
         # Last to be left: only then does nothing write to the parameters any more.
         stack.enter_context(grad_mode._unsafe_preserve_version_counter(tuple(kept)))
         for tensor in self._snapshot.tensors:
@@ -214,6 +220,11 @@ class Probe:
                 stack.callback(_drop_gradient, slot.param)
                 loan.hand_out()
                 self._loans.append(loan)
+        for param in {id(param): param for param in self._idle}.values():
+            # What becomes of it does not matter, so nobody rewinds it.
+            loan = Loan(param, sample_of(param, corner=True))
+            stack.callback(loan.give_back)
+            loan.hand_out()
         self._samples: list[tuple[Loan, Tensor, Tensor]] = []
         for other in others:
             sample = sample_of(other, corner=id(other) in companions or tuple(local(other).shape) in shapes)
@@ -272,8 +283,9 @@ class Probe:
                 else:
                     self.optimizer.step()
         except Exception as error:
+            said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             raise StepFailed(
-                f"{type(self.optimizer).__name__}.step() on small tensors raised {type(error).__name__}: {error}"
+                f"{type(self.optimizer).__name__}.step() on small tensors raised {said.rstrip('.')}"
             ) from error
         for slot in self.slots:
             _drop_gradient(slot.param)

@@ -80,11 +80,14 @@ def verify(
 def _verify(
     optimizer: Any, number: int, plan: Plan | None, model: nn.Module | None, allow_hooks: bool
 ) -> list[GroupVerification]:
-    probe = Probe(optimizer, allow_hooks=allow_hooks)
+    lrs, broken = _learning_rates(optimizer)
     expected = expectations(optimizer, plan, model)
     names = name_all(optimizer, model)
-    lrs, broken = _learning_rates(optimizer)
-    active = _chosen(probe, expected, broken)
+    probe = Probe(optimizer, only=_chosen(optimizer, expected), allow_hooks=allow_hooks)
+    active = [
+        slot.param.requires_grad and not expected[id(slot.param)].wrong and slot.group not in broken
+        for slot in probe.slots
+    ]
     findings: list[Finding | None] = [None] * len(probe.slots)
     moves = [False] * len(probe.slots)
     failed = ""
@@ -96,28 +99,25 @@ def _verify(
             failed = f"{error}."
     made = []
     for index, group in enumerate(optimizer.param_groups):
-        slots = {id(slot.param): i for i, slot in enumerate(probe.slots) if slot.group == index}
+        places = [i for i, slot in enumerate(probe.slots) if slot.group == index]
+        own = {id(probe.slots[i].param): i for i in places}
+        # Those that were not measured are spoken for by the first that should undergo the same.
+        alike = {_alike(probe.slots[i].param, expected[id(probe.slots[i].param)]): i for i in reversed(places)}
         entries: list[tuple[Tensor, str, Finding]] = []
-        alike: dict[Any, Finding] = {}
-        for i in (i for i in slots.values() if findings[i] is not None):
-            finding = findings[i]
-            assert finding is not None
-            alike.setdefault(_alike(probe.slots[i].param, expected[id(probe.slots[i].param)]), finding)
         for param, name in zip(group["params"], names[index], strict=True):
-            place = slots.get(id(param))
             one = expected[id(param)]
-            found = findings[place] if place is not None else None
+            place = own.get(id(param), alike.get(_alike(param, one)))
             if one.wrong or index in broken:
                 kind = "number" if index in broken else one.wrong_kind
                 found = Finding(fault=kind, why=f"{broken.get(index) or one.wrong}.")
             elif failed:
                 found = Finding(fault="failed", why=failed)
-            elif place is None:
-                found = _unmeasurable(param, probe.obstacles[id(param)])
+            elif id(param) in probe.obstacles or place is None:
+                found = _unmeasurable(param, probe.obstacles.get(id(param), "in another group too"))
             elif not param.requires_grad:
                 found = _frozen(moves[place])
-            elif found is None:
-                found = alike.get(_alike(param, one), Finding(fault="unmeasured", why="It was not measured."))
+            else:
+                found = findings[place] or Finding(fault="unmeasured", why="It was not measured.")
             entries.append((param, name, found))
         made.append(
             GroupVerification(
@@ -126,7 +126,7 @@ def _verify(
                 index=index,
                 lr=lrs[index],
                 weight_decay=_number_or_none(group.get("weight_decay")),
-                moves_without_gradient=any(moves[i] for i in slots.values()),
+                moves_without_gradient=any(moves[i] for i in places),
                 parts=_parts(entries),
             )
         )
@@ -146,24 +146,24 @@ def _learning_rates(optimizer: Any) -> tuple[list[float | None], dict[int, str]]
     return lrs, broken
 
 
-def _chosen(probe: Probe, expected: Mapping[int, Expectation], broken: Mapping[int, str]) -> list[bool]:
-    """Which slots are measured: all, but of very many that should undergo the same an even choice."""
+def _chosen(optimizer: Any, expected: Mapping[int, Expectation]) -> set[int]:
+    """Which parameters are measured: all, but of very many that should undergo the same an even choice."""
     alike: dict[Any, list[int]] = {}
-    for i, slot in enumerate(probe.slots):
-        one = expected[id(slot.param)]
-        if slot.param.requires_grad and not one.wrong and slot.group not in broken:
-            alike.setdefault((slot.group, *_alike(slot.param, one)), []).append(i)
+    for index, group in enumerate(optimizer.param_groups):
+        for param in group["params"]:
+            alike.setdefault((index, *_alike(param, expected[id(param)])), []).append(id(param))
     chosen = set()
     for members in alike.values():
         last = len(members) - 1
         count = min(len(members), _MOST_ALIKE)
         chosen |= {members[round(k * last / max(count - 1, 1))] for k in range(count)}
-    return [i in chosen for i in range(len(probe.slots))]
+    return chosen
 
 
 def _alike(param: Tensor, one: Expectation) -> tuple[Any, ...]:
     part = local(param)
-    return (part.device, part.dtype, type(param), param.dim(), one.key)
+    dims = -1 if is_lazy(param) else param.dim()
+    return (part.device, part.dtype, type(param), dims, param.requires_grad, one.key)
 
 
 def _unmeasurable(param: Tensor, obstacle: str) -> Finding:
