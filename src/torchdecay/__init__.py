@@ -7,7 +7,7 @@ and why. Everything here makes a plan, carries one out, or reads one back.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torchdecay.apply.attach import Handle, attach
 from torchdecay.apply.checkpoint import LoadReport, load_optimizer
@@ -27,11 +27,6 @@ from torchdecay.errors import (
     UnitError,
     UnknownRoleWarning,
 )
-from torchdecay.observe.audit import audit
-from torchdecay.observe.findings import Audit, Finding
-from torchdecay.observe.inspect import inspect
-from torchdecay.observe.run import Run
-from torchdecay.observe.verify import verify
 from torchdecay.plan import forms, policies, schedules
 from torchdecay.plan.decay import Decay, Scale, Site
 from torchdecay.plan.diff import PlanDiff
@@ -56,16 +51,35 @@ from torchdecay.plan.rules import DEFAULT, rule, times
 from torchdecay.plan.selectors import exempt, names, ndim, role, scale_invariant
 from torchdecay.plan.split import Split, split
 
+if TYPE_CHECKING:
+    from torchdecay.observe.audit import audit
+    from torchdecay.observe.findings import Audit, Finding
+    from torchdecay.observe.inspect import inspect
+    from torchdecay.observe.run import Run
+    from torchdecay.observe.verify import verify
+
 __version__ = "0.1.0"
 
-_LATE = ("lab", "report")
-"""Rooms that are imported when they are used, because they load numpy, matplotlib and the like."""
+_LATE = {
+    "Audit": "torchdecay.observe.findings",
+    "Finding": "torchdecay.observe.findings",
+    "Run": "torchdecay.observe.run",
+    "audit": "torchdecay.observe.audit",
+    "inspect": "torchdecay.observe.inspect",
+    "verify": "torchdecay.observe.verify",
+    "lab": "torchdecay.lab",
+    "report": "torchdecay.report",
+}
+"""Names that are imported when they are used: rooms that load numpy and matplotlib, and what only some scripts need."""
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LATE:
-        return importlib.import_module(f"torchdecay.{name}")
-    raise AttributeError(f"module 'torchdecay' has no attribute {name!r}")
+    if name not in _LATE:
+        raise AttributeError(f"module 'torchdecay' has no attribute {name!r}")
+    module = importlib.import_module(_LATE[name])
+    found = module if name in ("lab", "report") else getattr(module, name)
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:
