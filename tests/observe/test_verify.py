@@ -404,6 +404,40 @@ def test_an_attached_plan_does_what_it_says(form, name, via):
     assert checked[0].site in (FORMS[form].site, native_of(optimizer, optimizer.param_groups[0]).site)
 
 
+SCHEDULERS = {
+    "one cycle": lambda optimizer: optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=20),
+    "cyclic": lambda optimizer: optim.lr_scheduler.CyclicLR(optimizer, 0.001, 0.1, cycle_momentum=False),
+    "warm-up": lambda optimizer: optim.lr_scheduler.LambdaLR(optimizer, lambda step: step / 5),
+}
+
+
+@pytest.mark.parametrize("num_steps", [0, 3])
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("form", ["independent", "corrected", "per step", "follow_lr"])
+def test_an_attached_plan_is_right_under_any_scheduler(form, scheduler, num_steps):
+    """Peaks and λ_t are those of the run as it stands, not those that the probe's own learning rate would give."""
+    decay = FORMS.get(form, td.coupled(0.1, schedule=td.schedules.follow_lr()))
+    model, optimizer = make("AdamW", {})
+    schedule = SCHEDULERS[scheduler](optimizer)
+    td.attach(optimizer, td.plan(model, decay), model=model, scheduler=schedule)
+    for _ in range(num_steps):
+        for param in model.parameters():
+            param.grad = torch.ones_like(param)
+        optimizer.step()
+        schedule.step()
+    checked = verify(optimizer)
+    assert checked.ok, checked[0].why
+    lr, peak = optimizer.param_groups[0]["lr"], 0.1
+    amount = {
+        "independent": 0.1 * lr / peak,
+        "corrected": 0.1 * lr**2 / peak,
+        "per step": 0.01,
+        "follow_lr": 0.1 * lr / peak,
+    }[form]
+    assert checked[0].expected == pytest.approx(amount)
+    assert checked[0].measured == pytest.approx(amount, rel=1e-3)
+
+
 @pytest.mark.parametrize("form", ["decoupled", "toward", "l1", "cautious", "coupled", "masked"])
 def test_an_attached_plan_that_does_something_else_is_caught(form, monkeypatch):
     """The seeded fault of the test above: the hooks carry out a tenth more than the plan says."""
