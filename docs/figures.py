@@ -1,7 +1,7 @@
 """Draw what each form does to a weight of two parameters: `python docs/figures.py [FORM ...]`.
 
-Each case trains a weight (w1, w2) on one small quadratic loss with the package itself, and notes the path; and takes one
-step from each point of a grid, with and without the form, and notes the difference: the pull. Both go into
+Each case trains a weight (w1, w2) on one small quadratic loss with the package itself, and notes the path; and takes
+one step from each point of a grid, with and without the form, and notes the difference: the pull. Both go into
 `docs/assets/forms/FORM.json`, and from there into two pictures, for light and for dark pages.
 """
 
@@ -35,14 +35,17 @@ Point = tuple[float, float]
 
 
 def sgd(parameters: Any, **options: Any) -> torch.optim.Optimizer:
+    """Plain SGD."""
     return torch.optim.SGD(parameters, **{"lr": 0.1} | options)
 
 
 def adam(parameters: Any, **options: Any) -> torch.optim.Optimizer:
+    """Adam with a memory that fits short runs."""
     return torch.optim.Adam(parameters, **{"lr": 0.05, "betas": (0.9, 0.99)} | options)
 
 
 def adamw(parameters: Any, **options: Any) -> torch.optim.Optimizer:
+    """The same, with the decay of AdamW."""
     return torch.optim.AdamW(parameters, **{"lr": 0.05, "betas": (0.9, 0.99), "weight_decay": 0.0} | options)
 
 
@@ -119,6 +122,7 @@ class Weight(nn.Module):
             self.w = nn.Parameter(self.shaped(at))
 
     def shaped(self, at: Point) -> Tensor:
+        """A point in the shape that the case has."""
         point = torch.tensor(at, dtype=torch.float64)
         if self.case.shape == "diagonal":
             return torch.diag(point)
@@ -217,6 +221,7 @@ def pull(case: Case, run: Run, at: Point) -> list[float]:
 
 
 def rounded(place: list[float]) -> list[float]:
+    """Four digits, and no negative zero."""
     return [round(value, 4) + 0.0 for value in place]
 
 
@@ -259,7 +264,7 @@ CASES: dict[str, Case] = {
     "independent": Case(
         Run("independent(0.02)", td.independent(0.02)),
         Run("decoupled(0.2)", td.decoupled(0.2)),
-        "Equal at a peak learning rate of 0.1. Here it is 0.025: independent still removes 2 % a step, decoupled 0.5 %.",
+        "Equal at a peak learning rate of 0.1. Here it is 0.025: independent still takes 2 % a step, decoupled 0.5 %.",
         options=(("lr", 0.025),),
         steps=180,
         every=6,
@@ -404,6 +409,7 @@ def at(x: float, y: float) -> str:
 
 
 def line(points: Sequence[Sequence[float]]) -> str:
+    """A path through points of the plane."""
     return "M" + "L".join(at(x, y) for x, y in points)
 
 
@@ -413,6 +419,7 @@ def dots(points: Sequence[Sequence[float]]) -> str:
 
 
 def ring(radius: float) -> list[list[float]]:
+    """Points of a circle around zero."""
     turns = torch.linspace(0, 2 * math.pi, 49, dtype=torch.float64)
     return (radius * torch.stack([turns.cos(), turns.sin()])).T.tolist()
 
@@ -422,8 +429,8 @@ def plane(case: Case, colors: Mapping[str, str]) -> Iterator[str]:
     yield f'<path d="M0 0H{PANEL}V{PANEL}H0Z" stroke="{colors["grid"]}"/>'
     # Each contour is the circle of its radius, stretched along the curvature's own directions.
     values, vectors = torch.linalg.eigh(CURVATURE)
-    stretch = vectors @ torch.diag(values.rsqrt())
-    rings = [torch.tensor(ring(radius), dtype=torch.float64) @ stretch.T + CENTER for radius in CONTOURS]
+    stretch = vectors @ torch.diag(values.rsqrt()) @ vectors.T
+    rings = [torch.tensor(ring(radius), dtype=torch.float64) @ stretch + CENTER for radius in CONTOURS]
     yield f'<path d="{"".join(line(one.tolist()) for one in rings)}" stroke="{colors["axis"]}" opacity=".5"/>'
     yield f'<path d="{line([(-SPAN, 0), (SPAN, 0)])}{line([(0, -SPAN), (0, SPAN)])}" stroke="{colors["axis"]}"/>'
     x, y = CENTER.tolist()
@@ -495,7 +502,8 @@ def draw(data: dict[str, Any], case: Case, colors: Mapping[str, str], name: str)
         f'<path d="M0 0H{WIDE}V{TALL}H0Z" fill="{colors["card"]}"/>',
     ]
     for left, (title, content) in zip(LEFTS, panels, strict=True):
-        parts.append(f'<text x="{left}" y="26" fill="{colors["ink"]}" font-weight="600" font-size="13.5">{title}</text>')
+        look = f'fill="{colors["ink"]}" font-weight="600" font-size="13.5"'
+        parts.append(f'<text x="{left}" y="26" {look}>{title}</text>')
         inside = f'<svg x="{left}" y="{TOP}" width="{PANEL}" height="{PANEL}">'
         parts += [inside, *plane(case, colors), *content, "</svg>", *ticks(left, colors)]
     x, y = float(LEFTS[0]), TALL - 20
