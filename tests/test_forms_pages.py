@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import torchdecay as td
 from torchdecay.plan.forms import PRESETS
 from torchdecay.report.palette import DARK, LIGHT
 
@@ -109,3 +110,26 @@ def test_the_form_does_something_in_its_picture(name: str) -> None:
     none, form, other = data["paths"].values()
     assert form != none and form != other
     assert any(dx or dy for _, _, dx, dy in data["pull"])
+
+
+@pytest.mark.parametrize(
+    ("name", "one", "other"),
+    [
+        ("decoupled", td.independent(0.02, max_lr=0.1), td.decoupled(0.2)),
+        ("corrected", td.independent(0.02), td.decoupled(0.2)),
+        ("decoupled", td.per_step(0.02), td.decoupled(0.2)),
+        ("decoupled", td.coupled(0.2), td.decoupled(0.2)),
+        ("decoupled", td.penalized(0.2), td.coupled(0.2)),
+        ("ada_decay", td.forms.ada_decay(0.3, alpha=0), td.coupled(0.3)),
+        ("l1", td.elastic_net(l1=0.5, l2=0.0), td.l1(0.5)),
+        ("decoupled", td.forms.toward_average(0.5, beta=1), td.toward("initial", 0.5)),
+        ("by_spectrum", td.forms.by_spectrum(0.3, low=1, high=1), td.decoupled(0.3)),
+        ("projected", td.forms.stable(0.1), td.decoupled(1.0)),
+    ],
+)
+def test_a_neighbor_is_reproduced_as_the_pages_say(name: str, one: td.Decay, other: td.Decay) -> None:
+    """Who follows a page from one form to its neighbor gets the same path, to the four digits noted."""
+    case = figures.CASES[name]
+    paths = [figures.path(case, figures.Run("", decay), case.starts[0]) for decay in (one, other)]
+    assert paths[0] == [pytest.approx(place, abs=1.1e-4) for place in paths[1]]
+    assert paths[0] != figures.path(case, figures.Run("", None), case.starts[0])
