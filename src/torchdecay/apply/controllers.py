@@ -57,7 +57,9 @@ class _Stable(Runtime):
             else:
                 if shared is None:
                     shared = mean_second_moment(self.optimizer).rsqrt()
-                multiplier = shared
+                # Where gradients vanish the explicit step would take off more than the weight: go implicit there.
+                taken = work.amount * shared
+                multiplier = torch.where(taken < 1, shared, shared / (1 + taken))
             work.multipliers = [multiplier] * len(work.live)
 
 
