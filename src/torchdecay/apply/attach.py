@@ -32,6 +32,7 @@ from torchdecay.plan.plan import plan as make_plan
 
 # The optimizer's hooks keep the handle alive; a strong reference here would keep the optimizer alive.
 _ATTACHED: weakref.WeakKeyDictionary[Optimizer, weakref.ref[Handle]] = weakref.WeakKeyDictionary()
+_Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 _OWNED = (MARK, SWITCH, "weight_decay")
 # What torch puts around every `step`, found on the stack while one is under way.
 _STEP_WRAPPER = Optimizer.profile_hook_step(lambda self: None).__code__
@@ -145,6 +146,10 @@ class Handle:
         self._penalty_called = False
         self._loaded: Loaded | None = None
         self._watches = self._watch()
+        # torch.compile(optimizer.step) would trace what runs here, and again whenever a counter changes.
+        disable: Callable[..., Any] = torch.compiler.disable
+        self._prepare_uncompiled: Callable[..., _Arguments | None] = disable(self._prepare)
+        self._finish_uncompiled: Callable[[], None] = disable(self._finish)
         self._hooks = [
             optimizer.register_step_pre_hook(self._pre_step),
             optimizer.register_step_post_hook(self._post_step),
@@ -294,9 +299,10 @@ class Handle:
             group[MARK] = mark
         self._engine.write(values)
 
-    def _pre_step(
-        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    def _pre_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Arguments | None:
+        return self._prepare_uncompiled(args, kwargs)
+
+    def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Arguments | None:
         if self._depth and not self._is_nested():
             # The step before this one raised, so its post hook never came.
             self._depth = 0
@@ -345,6 +351,9 @@ class Handle:
         return evaluate
 
     def _post_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._finish_uncompiled()
+
+    def _finish(self) -> None:
         self._depth = max(0, self._depth - 1)
         if self._depth == 0:
             self._engine.after()
@@ -379,7 +388,7 @@ class Handle:
                     f"group {program.lowering.index}: weight_decay was set to {found!r} after attach, which owns "
                     f"it; it is {program.written!r} again. To change a running job, use handle.update(plan).",
                     OwnershipWarning,
-                    stacklevel=4,
+                    stacklevel=6,
                 )
             group["weight_decay"] = program.written
 
@@ -389,7 +398,7 @@ class Handle:
                 "the plan has rows that decay through a penalty in the loss, but handle.penalty() was not called "
                 "since the last step, so these weights do not decay. Write loss = loss + handle.penalty(model).",
                 ForgottenPenaltyWarning,
-                stacklevel=5,
+                stacklevel=7,
             )
         self._penalty_called = False
 

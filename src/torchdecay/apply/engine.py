@@ -12,8 +12,9 @@ from functools import cached_property
 from operator import is_
 from typing import Any
 
+import torch
 from torch import Tensor
-from torch.optim import SGD, Optimizer
+from torch.optim import SGD, Adam, Optimizer
 
 from torchdecay.apply.bindings import Bindings, digest, mask_tensors, reference_tensors
 from torchdecay.apply.kernels import Run
@@ -44,14 +45,15 @@ class GroupProgram:
         pulls: what runs by hook.
         penalties: what runs through the loss.
         state: what the group remembers.
-        written: what the handle last wrote under `weight_decay`, to notice another hand.
+        written: what the handle last wrote under `weight_decay`, to notice another hand; a tensor that is filled
+            anew at each step where the group has tensors for numbers (see `write`).
     """
 
     lowering: GroupLowering
     pulls: list[Pull]
     penalties: list[Pull]
     state: GroupState = field(default_factory=GroupState)
-    written: float | None = None
+    written: float | Tensor | None = None
 
     @cached_property
     def needs_peak(self) -> Decay | None:
@@ -123,8 +125,8 @@ class Engine:
             if program.lowering.native is not None:
                 value = program.written
                 if value is None or program.lowering.every_step or program.state.steps == 0:
-                    value = self.native_value(program, group)
-                    writes.append((program, group, value))
+                    value = native = self.native_value(program, group)
+                    writes.append((program, group, native))
                 self._check_native(program, group, value)
             for pull in program.pulls:
                 plainly_coupled = pull.decay.site is Site.GRADIENT and pull.decay.controller is None
@@ -134,7 +136,7 @@ class Engine:
         for work in works:
             _refuse_sparse(work)
         for program, group, value in writes:
-            group["weight_decay"] = program.written = value
+            self._write(program, group, value)
         self._stepping = stepping
         if works:
             self._passes.before(works)
@@ -174,11 +176,26 @@ class Engine:
         return values
 
     def write(self, values: Sequence[float | None]) -> None:
-        """Own the groups' `weight_decay`: write what `check` returned."""
+        """Own the groups' `weight_decay`: write what `check` returned.
+
+        A compiled step is compiled anew for each number that it has not seen, but not for a tensor that is filled:
+        so where a group's learning rate is a tensor, what changes from step to step is one too.
+        """
         for program, group, value in zip(self.programs, self.optimizer.param_groups, values, strict=True):
-            if value is not None:
-                group["weight_decay"] = value
+            if value is None:
+                program.written = None
+            else:
+                self._write(program, group, value)
+
+    def _write(self, program: GroupProgram, group: dict[str, Any], value: float) -> None:
+        lr = group.get("lr")
+        if isinstance(self.optimizer, Adam) and isinstance(lr, Tensor) and program.lowering.every_step:
+            if not isinstance(program.written, Tensor):
+                program.written = torch.zeros((), dtype=lr.dtype, device=lr.device)
+            program.written.fill_(value)
+        else:
             program.written = value
+        group["weight_decay"] = program.written
 
     def coefficient(self, program: GroupProgram, decay: Decay) -> float:
         """λ_t at the step that comes next."""
@@ -289,7 +306,7 @@ class Engine:
             check_fraction(decay, amount, index, lr)
         return amount
 
-    def _check_native(self, program: GroupProgram, group: dict[str, Any], value: float) -> None:
+    def _check_native(self, program: GroupProgram, group: dict[str, Any], value: float | Tensor) -> None:
         decay = program.lowering.native
         # A fraction per step was checked as such: divided and multiplied by the learning rate, 1 may come out above 1.
         if program.lowering.is_fraction and decay is not None and not _is_plain_fraction(decay):

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from torch import Tensor
+
 from torchdecay.apply.engine import Engine, GroupState
 from torchdecay.errors import LoadError
 from torchdecay.plan.groups import MARK
@@ -52,6 +54,9 @@ def pack(state: dict[str, Any], plan: Plan, engine: Engine) -> None:
     mark = mark_of(plan)
     rows = "; rows owe" if engine.owes_rows() else ""
     for packed, group in zip(state["param_groups"], groups, strict=False):
+        # The state dict would hold the very tensor that later steps fill.
+        if isinstance(packed.get("weight_decay"), Tensor):
+            packed["weight_decay"] = packed["weight_decay"].item()
         peak = "" if group.max_lr is None else f"; max_lr {group.max_lr!r}"
         packed[MARK] = f"{mark}; steps {group.steps}{peak}{rows}"
     state[MARK] = {
