@@ -12,7 +12,7 @@ import click
 from torchdecay import __version__
 from torchdecay.errors import MissingExtra, TorchdecayError, nearest
 
-COMMANDS = ("demo", "example", "plan", "explain", "compare", "report")
+COMMANDS = ("demo", "example", "plan", "explain", "diff", "audit", "verify", "compare", "report")
 """In the order of the help; each is a module of this folder with a function of that name."""
 
 
@@ -92,6 +92,8 @@ def main() -> None:
     Your model:
       torchdecay plan my_project:make_model   who decays, who is spared, and why
       torchdecay explain my_project:make_model head.weight
+      torchdecay audit my_project:setup       what is wrong with its decay, before training
+      torchdecay verify my_project:setup      what each group really does, measured
     Your data:
       torchdecay compare csv --data houses.csv --target price
       torchdecay compare digits --decay none --decay decoupled:10 --seeds 3

@@ -1,0 +1,41 @@
+"""An optimizer, and what belongs to it, from what people type: `module:name`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torchdecay.errors import TaskError, listed, nearest
+
+KEYS = ("optimizer", "model", "plan", "run", "loss")
+
+
+def load_setup(target: str) -> dict[str, Any]:
+    """What the function `module:name` returns, as keywords: an optimizer, `(optimizer, model)`, or a dict of `KEYS`.
+
+    Raises:
+        TaskError: it does not import, raises, or returns something else.
+    """
+    from torchdecay.lab.tasks.custom import call, load
+
+    found = load(target)
+    made = call(found, target) if callable(found) and not _is_optimizer(found) else found
+    if _is_optimizer(made):
+        return {"optimizer": made}
+    if isinstance(made, tuple) and len(made) == 2:
+        made = {"optimizer": made[0], "model": made[1]}
+    if isinstance(made, Mapping) and "optimizer" in made:
+        unknown = [str(key) for key in made if key not in KEYS]
+        if unknown:
+            raise TaskError(f"{target} returns a dict with {listed(unknown)}.", fix=nearest(unknown[0], KEYS))
+        return dict(made)
+    raise TaskError(
+        f"{target} gives a {type(made).__name__}, not an optimizer.",
+        fix="Return the optimizer (or a list of them), (optimizer, model), or a dict with optimizer and any of "
+        "model, plan, run, loss.",
+    )
+
+
+def _is_optimizer(value: Any) -> bool:
+    several = value if isinstance(value, list) and value else [value]
+    return all(hasattr(one, "param_groups") and not isinstance(one, type) for one in several)

@@ -1,0 +1,113 @@
+"""audit, verify and diff on the command line: what they print, and the exit codes that scripts rely on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from torchdecay.cli import main
+
+PROJECT = """
+import torch
+
+def model():
+    return torch.nn.Sequential(torch.nn.Embedding(9, 4), torch.nn.Linear(4, 4), torch.nn.LayerNorm(4))
+
+def careless():
+    made = model()
+    return torch.optim.AdamW(made.parameters(), weight_decay=0.1), made
+
+def careful():
+    import torchdecay as td
+    made = model()
+    return {"optimizer": torch.optim.AdamW(td.param_groups(made, 0.1)), "model": made}
+
+class Deaf(torch.optim.SGD):
+    def step(self, closure=None):
+        for group in self.param_groups:
+            group["weight_decay"], kept = 0.0, group["weight_decay"]
+            super().step()
+            group["weight_decay"] = kept
+
+def deaf():
+    return Deaf(model().parameters(), lr=0.1, weight_decay=0.1)
+
+def number():
+    return 3
+
+def broken():
+    raise RuntimeError("no data here")
+
+def misspelled():
+    return {"optimizer": careless()[0], "modle": None}
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    """A module of a user's own, with a name of its own so that no other test has imported it."""
+    name = f"setups_{abs(hash(request.node.nodeid))}"
+    (tmp_path / f"{name}.py").write_text(PROJECT, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return name
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(main, words)
+
+
+def test_audit_finds_and_says_so_by_its_exit_code(project: str) -> None:
+    found = run("audit", f"{project}:careless")
+    assert found.exit_code == 1
+    assert "TD101 warning" in found.output
+    clean = run("audit", f"{project}:careful")
+    assert clean.exit_code == 0, clean.output
+
+
+def test_audit_selects_ignores_and_speaks_json_and_github(project: str) -> None:
+    assert run("audit", f"{project}:careless", "--ignore", "TD101").exit_code == 0
+    found = run("audit", f"{project}:careless", "--select", "TD1", "--json")
+    assert {one["code"] for one in json.loads(found.stdout)["findings"]} == {"TD101", "TD102"}
+    annotations = run("audit", f"{project}:careless", "--format", "github").stdout
+    assert annotations.startswith("::warning title=TD101")
+
+
+def test_verify_measures(project: str) -> None:
+    assert run("verify", f"{project}:careful").exit_code == 0
+    deaf = run("verify", f"{project}:deaf")
+    assert deaf.exit_code == 1, deaf.output
+
+
+@pytest.mark.parametrize("command", ["audit", "verify"])
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [("number", "not an optimizer"), ("broken", "no data here"), ("misspelled", "modle"), ("nothing", "nothing")],
+)
+def test_what_is_no_optimizer_is_wrong_use(project: str, command: str, target: str, said: str) -> None:
+    found = run(command, f"{project}:{target}")
+    assert found.exit_code == 2
+    assert said in found.output
+    assert "Traceback" not in found.output
+
+
+def test_diff_compares_a_saved_plan_with_todays_model(project: str, tmp_path: Path) -> None:
+    saved = tmp_path / "plan.json"
+    saved.write_text(run("plan", f"{project}:model", "--json").stdout, encoding="utf-8")
+    same = run("diff", str(saved), f"{project}:model")
+    assert same.exit_code == 0, same.output
+    other = run("diff", str(saved), f"{project}:model", "--against", "torch", "--json")
+    assert other.exit_code == 1
+    assert len(json.loads(other.stdout)["changed"]) == 4
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"format": "torchdecay.plan", "version": 99}', "[1]"])
+def test_a_plan_file_that_is_none_is_wrong_use(project: str, tmp_path: Path, text: str) -> None:
+    (tmp_path / "bad.json").write_text(text, encoding="utf-8")
+    found = run("diff", "bad.json", f"{project}:model")
+    assert found.exit_code == 2
+    assert "Traceback" not in found.output
+    assert run("diff", "absent.json", f"{project}:model").exit_code == 2
