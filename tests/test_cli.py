@@ -331,6 +331,8 @@ def test_ctrl_c_keeps_the_finished_runs_and_writes_their_page(users: str, tmp_pa
     process = subprocess.Popen(
         [sys.executable, "-m", "torchdecay", *words, "--out", "o"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), cwd=tmp_path,
+        # A shell starts what runs in its background deaf to interrupts, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert process.stderr is not None
     first = process.stderr.readline()
