@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from torchdecay.observe.checks import interplay, magnitude, selection, wiring
 from torchdecay.observe.checks.base import CHECKS, finding, gathered
-from torchdecay.observe.findings import CATALOG, Audit, by_severity
+from torchdecay.observe.findings import CATALOG, Audit, by_severity, is_wanted, prefixes
 from torchdecay.observe.inspect import optimizers_of
 from torchdecay.observe.run import Run
 from torchdecay.observe.scene import Scene
@@ -31,6 +32,9 @@ def audit(
 ) -> Audit:
     """Look for everything that can be wrong with weight decay, without taking a step or changing anything.
 
+    Each finding has a stable code: TD1xx says who decays, TD2xx whether it happens, TD3xx how hard, TD4xx what it
+    does together with the rest. What `torchdecay.verify` measures by steps, this reads from what is there.
+
     Args:
         optimizer: an optimizer or a list of them; with Muon and AdamW side by side, give both.
         model: the model; half of the checks need it. Run a backward pass before, and idle rows, missing gradients
@@ -46,8 +50,9 @@ def audit(
         `.to_json()`, `.to_github()`.
 
     Raises:
-        ApplyError: something that is no optimizer.
-        PlanError: an unknown code.
+        ApplyError: something that is no optimizer; no names to find a plan's rows by; a loss whose graph was freed.
+        PlanError: an unknown code, or a model that can't be read.
+        UnitError: a run that says too little for its schedule.
 
     Example:
         >>> import torch, torchdecay as td
@@ -56,11 +61,22 @@ def audit(
         >>> found.codes, found.ok
         (('TD101',), False)
     """
-    scene = Scene(tuple(optimizers_of(optimizer)), model, plan, run, loss)
+    scene = Scene(tuple(_bare(one) for one in optimizers_of(optimizer)), model, plan, run, loss)
+    chosen, left_out = prefixes(select), prefixes(ignore)
     findings, skipped = [], []
     for check in CHECKS:
+        if not is_wanted(check.code, chosen, left_out):
+            continue
         if check.needs and getattr(scene, check.needs) is None:
             skipped.append((check.code, f"{check.needs}="))
             continue
         findings += [finding(check.code, sighting) for sighting in gathered(check.look(scene))]
-    return Audit(by_severity(findings), tuple(skipped)).filter(select=select, ignore=ignore)
+    return Audit(by_severity(findings), tuple(skipped))
+
+
+def _bare(optimizer: Any) -> Any:
+    """The optimizer inside the wrappers of accelerate, Lightning and the like, which share its groups."""
+    inner = getattr(optimizer, "optimizer", None)
+    if isinstance(inner, Optimizer) and inner.param_groups is optimizer.param_groups:
+        return _bare(inner)
+    return optimizer

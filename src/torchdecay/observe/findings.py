@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal, overload
 
-from torchdecay.errors import PlanError, listed, nearest
+from torchdecay.errors import PlanError, listed, nearest, printable, repr_quoted
 
 Severity = Literal["error", "warning", "info"]
 _ORDER: dict[str, int] = {"error": 0, "warning": 1, "info": 2}
@@ -57,7 +57,8 @@ class Finding:
 
     def __str__(self) -> str:
         names = f"\n    {listed(self.names)}" if self.names else ""
-        return f"{self.code} {self.severity}: {self.where}: {self.what}{names}\n    {self.why}\n    {self.fix}"
+        said = printable(f"{self.code} {self.severity}: {self.where}: {self.what}")
+        return f"{said}{names}\n    {self.why}\n    {self.fix}"
 
 
 @dataclass(frozen=True)
@@ -88,21 +89,14 @@ class Audit(Sequence[Finding]):
         Raises:
             PlanError: a prefix that no code of the catalog has.
         """
-        chosen, left_out = tuple(select), tuple(ignore)
-        for prefix in (*chosen, *left_out):
-            if not any(code.startswith(prefix) for code in CATALOG):
-                raise PlanError(f'no finding has the code "{prefix}".', fix=nearest(prefix, CATALOG) or "See the list.")
+        chosen, left_out = prefixes(select), prefixes(ignore)
         return Audit(
-            tuple(
-                finding
-                for finding in self.findings
-                if (not chosen or finding.code.startswith(chosen)) and not finding.code.startswith(left_out or ("-",))
-            ),
-            self.skipped,
+            tuple(one for one in self.findings if is_wanted(one.code, chosen, left_out)),
+            tuple(one for one in self.skipped if is_wanted(one[0], chosen, left_out)),
         )
 
     def to_json(self) -> str:
-        """The findings as JSON."""
+        """The findings as JSON; valid whatever a parameter or a group is called."""
         body = {
             "format": "torchdecay.audit",
             "version": 1,
@@ -110,13 +104,13 @@ class Audit(Sequence[Finding]):
             "findings": [asdict(finding) for finding in self.findings],
             "skipped": [{"code": code, "needs": needs} for code, needs in self.skipped],
         }
-        return json.dumps(body, indent=1, ensure_ascii=False)
+        return json.dumps(body, indent=1)
 
     def to_github(self) -> str:
         """The findings as GitHub workflow commands, one line each, which become annotations."""
         return "\n".join(
             f"::{_GITHUB[one.severity]} title={_escape(f'{one.code} {CATALOG[one.code].title}', more=',:')}::"
-            + _escape(f"{one.where}: {one.what} {listed(one.names)} {one.fix}")
+            + _escape(" ".join(filter(None, (f"{one.where}: {one.what}.", listed(one.names), one.why, one.fix))))
             for one in self.findings
         )
 
@@ -151,6 +145,28 @@ def by_severity(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda finding: (_ORDER[finding.severity], finding.code)))
 
 
+def prefixes(given: Iterable[str]) -> tuple[str, ...]:
+    """Codes and prefixes of codes, each of which the catalog has.
+
+    Raises:
+        PlanError: one that no code begins with.
+    """
+    chosen = (given,) if isinstance(given, str) else tuple(given)
+    for prefix in chosen:
+        if not prefix or not any(code.startswith(prefix) for code in CATALOG):
+            raise PlanError(
+                f"no finding has the code {repr_quoted(prefix)}.",
+                f"Codes go from {min(CATALOG)} to {max(CATALOG)}; a prefix such as TD3 stands for many.",
+                nearest(prefix, CATALOG),
+            )
+    return chosen
+
+
+def is_wanted(code: str, chosen: tuple[str, ...], left_out: tuple[str, ...]) -> bool:
+    """Whether a code is among those chosen (all when none is) and not left out."""
+    return (not chosen or code.startswith(chosen)) and not code.startswith(left_out)
+
+
 def _escape(text: str, *, more: str = "") -> str:
     for character in "%\r\n" + more:
         text = text.replace(character, f"%{ord(character):02X}")
@@ -165,7 +181,7 @@ CATALOG: dict[str, Code] = {
             "TD101",
             "bias, norm or scale decays",
             "warning",
-            "Pulling these toward 0 weakens the layer and shrinks nothing that overfits.",
+            "Pulling these toward 0 weakens the layer and shrinks nothing that overfits; some models ask themselves.",
             "Build the groups with td.param_groups(model, wd), which spares them.",
         ),
         Code(
@@ -214,7 +230,7 @@ CATALOG: dict[str, Code] = {
             "TD108",
             "frozen, but still moving",
             "warning",
-            "It requires no gradient, yet a stale one is there, and the optimizer steps and decays it.",
+            "It requires no gradient, yet an old one is there, and optimizers look at that only: they step and decay.",
             "Set p.grad = None when you freeze it, or take it out of the optimizer.",
         ),
         Code(
@@ -229,14 +245,14 @@ CATALOG: dict[str, Code] = {
             "idle embedding rows decay",
             "warning",
             "Rows that this batch did not touch have no gradient and shrink at every step; rare words fade.",
-            "Spare the embedding, or mask rows with td.spare_rows.",
+            'Spare the embedding, or attach td.decoupled(wd, rows="touched").',
         ),
         # ── wiring: does it happen ──
         Code(
             "TD201",
-            "misspelled group key",
+            "group key that is ignored",
             "error",
-            "torch ignores keys that it does not know, so the default applies.",
+            "torch ignores keys that it does not know, misspelled ones too, and its default applies.",
             "Correct the spelling.",
         ),
         Code(
@@ -264,8 +280,8 @@ CATALOG: dict[str, Code] = {
             "TD205",
             "hooks lost",
             "error",
-            "A plan was attached, then the optimizer was copied or pickled, which drops its hooks: nothing decays.",
-            "Call td.attach(optimizer, plan) on the copy.",
+            "A plan was attached once; deepcopy, pickle and loading into another optimizer leave its hooks behind.",
+            "Call td.attach(optimizer, plan) on this optimizer.",
         ),
         Code(
             "TD206",
@@ -290,10 +306,10 @@ CATALOG: dict[str, Code] = {
         ),
         Code(
             "TD209",
-            "non-contiguous tensor under a fused CPU optimizer",
+            "strides that a fused CPU optimizer misreads",
             "error",
-            "The fused kernel reads memory as if it were contiguous: updates are silently wrong.",
-            "Make weight and gradient contiguous, or build the optimizer with fused=False.",
+            "The fused kernel walks weight and gradient alike, as memory without gaps: updates are silently wrong.",
+            "Make both contiguous, or both channels_last; or build the optimizer with fused=False.",
         ),
         Code(
             "TD210",
@@ -376,10 +392,10 @@ CATALOG: dict[str, Code] = {
         ),
         Code(
             "TD402",
-            "decay that can't act: orthogonal parametrization",
+            "decay that can't shrink: orthogonal parametrization",
             "warning",
-            "The parametrization removes any change of length, so decay is a silent no-op.",
-            "Spare it.",
+            "An orthogonal weight keeps its length: decay turns it back to where it started, or does nothing at all.",
+            "Spare what is behind it.",
         ),
         Code(
             "TD403",

@@ -25,10 +25,10 @@ def lr_curve(run: Run, groups: Sequence[Mapping[str, Any]]) -> list[list[float]]
 
     Returns:
         One list per group, each with `run.num_steps` numbers; None when nobody can know: ReduceLROnPlateau follows
-        a metric.
+        a metric. A scheduler that is under way tells only what is left, at least one step.
 
     Raises:
-        UnitError: no learning rate anywhere, or a scheduler that ends before the run does.
+        UnitError: no usable learning rate anywhere, or a scheduler that ends before the run does.
     """
     schedule = run.lr_schedule
     starts = [_start(run, group, index) for index, group in enumerate(groups)]
@@ -73,7 +73,8 @@ def _simulated(scheduler: LRScheduler, run: Run) -> list[list[float]]:
     with warnings.catch_warnings():
         # The light optimizer takes no step, and torch warns of schedulers that run ahead.
         warnings.simplefilter("ignore")
-        for step in range(run.num_steps):
+        first = min(_taken(scheduler) * every, run.num_steps - 1)
+        for step in range(first, run.num_steps):
             for curve, group in zip(curves, light.param_groups, strict=True):
                 curve.append(float(group["lr"]))
             if (step + 1) % every == 0 and step + 1 < run.num_steps:
@@ -89,11 +90,21 @@ def _simulated(scheduler: LRScheduler, run: Run) -> list[list[float]]:
     return curves
 
 
+def _taken(scheduler: LRScheduler) -> int:
+    """How often the scheduler has stepped; a ChainedScheduler does not count, those that it chains do."""
+    if hasattr(scheduler, "last_epoch"):
+        return max(0, scheduler.last_epoch)
+    return max(map(_taken, getattr(scheduler, "_schedulers", ())), default=0)
+
+
 def _start(run: Run, group: Mapping[str, Any], index: int) -> float:
     lr = group.get("lr", run.lr)
     if lr is None:
         raise UnitError(f"group {index} has no learning rate, and neither has the run.", fix="Write td.Run(lr=...).")
-    return float(lr)
+    try:
+        return float(lr)
+    except (TypeError, ValueError) as error:
+        raise UnitError(f"group {index} has lr={lr!r}, which is no number.", fix="Correct the group.") from error
 
 
 def _multiplier(schedule: Any, step: int) -> float:

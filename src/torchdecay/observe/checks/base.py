@@ -65,9 +65,7 @@ def finding(code: str, sighting: Sighting) -> Finding:
 
 def gathered(sightings: Iterable[Sighting]) -> list[Sighting]:
     """Sightings alike but for their names, as one with all the names."""
-    together: dict[tuple[str, str, Severity | None], Sighting] = {}
+    together: dict[Sighting, list[str]] = {}
     for one in sightings:
-        key = (one.where, one.what, one.severity)
-        known = together.get(key)
-        together[key] = one if known is None else replace(known, names=known.names + one.names)
-    return list(together.values())
+        together.setdefault(replace(one, names=()), []).extend(one.names)
+    return [replace(one, names=tuple(names)) for one, names in together.items()]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch import nn, optim
-from torch.nn.utils import parametrizations
 
 from torchdecay.observe.checks.base import Sighting, check
 from torchdecay.observe.scene import Group, Scene
@@ -22,7 +22,7 @@ def coupled_adaptive(scene: Scene) -> Iterator[Sighting]:
     """Coupled decay that goes through a preconditioner."""
     for group, member, decay in scene.pulled():
         if _is_coupled(group, decay):
-            yield Sighting(group.where, f"{decay!r} under {type(group.optimizer).__name__}", (member.name,))
+            yield Sighting(group.where, f"{member.spoken} under {type(group.optimizer).__name__}", (member.name,))
 
 
 @check("TD402", needs="model")
@@ -33,12 +33,12 @@ def orthogonal(scene: Scene) -> Iterator[Sighting]:
         id(tensor)
         for module in scene.model.modules()
         for chain in getattr(module, "parametrizations", {}).values()
-        if any(isinstance(one, parametrizations._Orthogonal) for one in chain)
+        if any(type(one).__name__ == "_Orthogonal" for one in chain)
         for tensor in chain.parameters(recurse=False)
     }
-    for group, member, decay in scene.pulled():
+    for group, member, _ in scene.pulled():
         if id(member.param) in held:
-            yield Sighting(group.where, f"orthogonal, and decays by {decay!r}", (member.name,))
+            yield Sighting(group.where, f"orthogonal, and what is behind it decays by {member.spoken}", (member.name,))
 
 
 @check("TD403")
@@ -46,17 +46,19 @@ def pulled_without_gradient(scene: Scene) -> Iterator[Sighting]:
     """Coupled decay that an adaptive optimizer turns into steps of full size, because there is no gradient."""
     for group, member, decay in scene.pulled():
         grad = member.param.grad
-        if grad is not None and _is_coupled(group, decay) and not grad.is_sparse and not bool(grad.any()):
-            yield Sighting(group.where, f"its gradient is zero, and it decays by {decay!r}", (member.name,))
+        if grad is None or grad.layout is not torch.strided or grad.is_meta or hasattr(grad, "full_tensor"):
+            continue
+        if _is_coupled(group, decay) and not bool(grad.any()):
+            yield Sighting(group.where, f"its gradient is zero, and it decays by {member.spoken}", (member.name,))
 
 
 @check("TD404", needs="model")
 def invariant(scene: Scene) -> Iterator[Sighting]:
     """Weights that a norm follows, measured by the last gradient."""
     selector = scale_invariant()
-    for group, member, decay in scene.pulled():
+    for group, member, _ in scene.pulled():
         if member.about is not None and selector.picks(member.about):
-            yield Sighting(group.where, f"scale-invariant, and decays by {decay!r}", (member.name,))
+            yield Sighting(group.where, f"scale-invariant, and decays by {member.spoken}", (member.name,))
 
 
 @check("TD405")
@@ -71,7 +73,7 @@ def sparse(scene: Scene) -> Iterator[Sighting]:
         grad = member.param.grad
         is_sparse = id(member.param) in sparse_tables or (grad is not None and grad.is_sparse)
         if is_sparse and (group.handle is None or decay.site is Site.GRADIENT):
-            yield Sighting(group.where, f"sparse gradient, and {decay!r}", (member.name,))
+            yield Sighting(group.where, f"sparse gradient, and {member.spoken}", (member.name,))
 
 
 def _is_coupled(group: Group, decay: Decay) -> bool:

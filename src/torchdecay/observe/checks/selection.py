@@ -6,30 +6,38 @@ from collections import Counter
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from torchdecay.observe.checks.base import Sighting, check
 from torchdecay.observe.scene import Scene
+from torchdecay.plan.adaptive import TouchedRows
 
 _BLUNTED = ("bias", "norm", "scale", "scalar")
-_TABLES = ("embedding", "position", "token", "state_space")
+_TABLES = {"embedding", "position", "token", "state_space"}
 
 
 @check("TD101", needs="model")
 def sensitive_parameters(scene: Scene) -> Iterator[Sighting]:
-    """Biases, norms, scales and scalars that something pulls."""
-    return _decaying(scene, _BLUNTED)
+    """Biases, norms, scales and scalars that something pulls, and what the model itself wants spared."""
+    for group, member, _ in scene.pulled():
+        about = member.about
+        if about is None or not about.trainable:
+            continue
+        if about.exempt:
+            what = f"decays by {member.spoken}, though the model asks for none: {about.exempt}"
+            yield Sighting(group.where, what, (member.name,))
+        elif about.role in _BLUNTED:
+            yield Sighting(group.where, f"role {about.role} decays by {member.spoken}", (member.name,))
 
 
 @check("TD102", needs="model")
 def tables(scene: Scene) -> Iterator[Sighting]:
     """Embeddings, position tables, tokens and state-space parameters that something pulls."""
-    return _decaying(scene, _TABLES)
-
-
-def _decaying(scene: Scene, roles: tuple[str, ...]) -> Iterator[Sighting]:
-    for group, member, decay in scene.pulled():
-        if member.about is not None and member.about.role in roles and member.param.requires_grad:
-            yield Sighting(group.where, f"role {member.about.role} decays by {decay!r}", (member.name,))
+    for group, member, _ in scene.pulled():
+        about = member.about
+        # A tied one is told of by TD107.
+        if about is not None and about.trainable and not about.exempt and set(about.roles) <= _TABLES:
+            yield Sighting(group.where, f"role {about.role} decays by {member.spoken}", (member.name,))
 
 
 @check("TD103", needs="model")
@@ -40,7 +48,10 @@ def spared_weights(scene: Scene) -> Iterator[Sighting]:
     for group in scene.groups:
         for member in group.members:
             about = member.about
-            if member.decay is None and about is not None and about.role == "weight" and not about.exempt:
+            if member.decay is not None or about is None or about.exempt or not about.trainable:
+                continue
+            # A weight tied to an embedding is spared for the embedding's sake.
+            if set(about.roles) == {"weight"}:
                 yield Sighting(group.where, "a weight that nothing pulls", (member.name,))
 
 
@@ -78,23 +89,23 @@ def twice(scene: Scene) -> Iterator[Sighting]:
 @check("TD107", needs="model")
 def tied(scene: Scene) -> Iterator[Sighting]:
     """Tied weights that decay though one of their uses is of a role that is spared."""
-    for group, member, decay in scene.pulled():
+    for group, member, _ in scene.pulled():
         roles = set(member.about.roles) if member.about is not None else set()
         if len(roles) > 1 and "weight" in roles:
             assert member.about is not None
             uses = ", ".join(
                 f"{name} is {role}" for name, role in zip(member.about.names, member.about.roles, strict=True)
             )
-            yield Sighting(group.where, f"tied ({uses}), and decays by {decay!r}", (member.name,))
+            yield Sighting(group.where, f"tied ({uses}), and decays by {member.spoken}", (member.name,))
 
 
 @check("TD108")
 def frozen_but_moving(scene: Scene) -> Iterator[Sighting]:
-    """Parameters that require no gradient, but still have one and are pulled natively."""
+    """Parameters that require no gradient, but still have one: optimizers ask for the gradient only."""
     for group in scene.groups:
         for member in group.members:
-            if not member.param.requires_grad and member.param.grad is not None and group.handle is None:
-                pulls = f", and decays by {member.decay!r}" if member.decay else ""
+            if not member.param.requires_grad and member.param.grad is not None:
+                pulls = f", and decays by {member.spoken}" if member.decay else ""
                 yield Sighting(group.where, f"frozen with a gradient left{pulls}", (member.name,))
 
 
@@ -113,8 +124,17 @@ def idle_rows(scene: Scene) -> Iterator[Sighting]:
         grad = member.param.grad
         if member.about is None or "embedding" not in (member.about.role, *member.about.roles):
             continue
-        if grad is None or grad.is_sparse or grad.dim() < 2 or decay.mask is not None:
+        if grad is None or grad.layout is not torch.strided or grad.dim() < 2 or grad.is_meta or _sharded(grad):
+            continue
+        if decay.mask is not None or isinstance(decay.gate, TouchedRows):
             continue
         idle = int((torch.count_nonzero(grad, dim=tuple(range(1, grad.dim()))) == 0).sum())
         if idle:
-            yield Sighting(group.where, f"{idle} of {grad.shape[0]} rows idle, and decay by {decay!r}", (member.name,))
+            yield Sighting(
+                group.where, f"{idle} of {grad.shape[0]} rows idle, and decay by {member.spoken}", (member.name,)
+            )
+
+
+def _sharded(tensor: Tensor) -> bool:
+    """Whether this process holds a part only; asking for the whole would wait for the other processes."""
+    return hasattr(tensor, "full_tensor")

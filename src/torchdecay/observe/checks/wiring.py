@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator
 
 import torch
-from torch import optim
+from torch import Tensor, optim
 
+from torchdecay.apply.native import WITHOUT
+from torchdecay.errors import ApplyError
 from torchdecay.observe.checks.base import Sighting, check
+from torchdecay.observe.expectation import DECAY_NAMES
 from torchdecay.observe.penalties import penalized_parameters
 from torchdecay.observe.scene import Group, Scene, as_number
 from torchdecay.plan.decay import Decay, Site
@@ -17,18 +21,25 @@ from torchdecay.plan.groups import MARK
 _SCHEDULER_KEYS = {"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum", "swa_lr"}
 _ALWAYS = {"params", "param_names", "name", "group_name", "lr_scale", "lr_mult", MARK} | _SCHEDULER_KEYS
 _MEANT = ("lr", "weight_decay", "momentum", "betas", "eps", "nesterov", "dampening", "amsgrad")
+_NICKNAMES = {"wd": "weight_decay", "decay": "weight_decay", "l2": "weight_decay", "learning_rate": "lr"}
+_LABELS = ("params", "param_names", "name", "group_name", MARK)
 
 
 @check("TD201")
 def misspelled(scene: Scene) -> Iterator[Sighting]:
-    """Keys that the optimizer does not have, but nearly."""
+    """Keys that the optimizer does not have, but nearly, and weight_decay where there is none."""
     for group in scene.groups:
-        known = set(group.optimizer.defaults) | set(_MEANT)
+        known = set(getattr(group.optimizer, "defaults", ())) | set(_MEANT)
+        if type(group.optimizer) in WITHOUT and group.values.get("weight_decay"):
+            name, found = type(group.optimizer).__name__, group.values["weight_decay"]
+            yield Sighting(group.where, f'"weight_decay"={found!r} is ignored; {name} has none')
         for key in group.values:
             if key in known or key in _ALWAYS:
                 continue
-            close = difflib.get_close_matches(str(key), sorted(known), n=1, cutoff=0.75)
-            if close:
+            # Other libraries have their own words for it; where weight_decay is there, theirs is a slip.
+            nickname = _NICKNAMES.get(str(key)) if "weight_decay" in group.values else None
+            close = [nickname] if nickname else difflib.get_close_matches(str(key), sorted(known), n=1, cutoff=0.75)
+            if close and not (key in DECAY_NAMES and "weight_decay" not in group.values):
                 found, instead = group.values[key], group.values.get(close[0])
                 yield Sighting(group.where, f'"{key}"={found!r} is ignored; "{close[0]}" is {instead!r}')
 
@@ -48,26 +59,32 @@ def needless_groups(scene: Scene) -> Iterator[Sighting]:
         groups = [group for group in scene.groups if group.optimizer is optimizer]
         settings: list[dict[str, object]] = []
         for group in groups:
-            options = {k: v for k, v in group.values.items() if k not in ("params", "param_names", "name", MARK)}
+            options = {k: v for k, v in group.values.items() if k not in _LABELS}
             if not any(_same(options, other) for other in settings):
                 settings.append(options)
-        if len(settings) < len(groups) and not any(group.handle for group in groups):
+        # Under a plan groups that say the same to the optimizer may decay differently; empty ones have a code.
+        if len(settings) < len([group for group in groups if group.members]) and not any(g.handle for g in groups):
             yield Sighting(type(optimizer).__name__, f"{len(groups)} groups, {len(settings)} settings")
 
 
 @check("TD204")
 def unapplied_scale(scene: Scene) -> Iterator[Sighting]:
     """Groups with an lr_scale that their learning rate does not contain."""
+    scales = {id(group): as_number(group.values.get("lr_scale", 1.0)) for group in scene.groups}
     rates: dict[float, set[float]] = {}
     for group in scene.groups:
-        scale = as_number(group.values.get("lr_scale"))
-        if scale is not None and group.lr is not None:
+        scale = scales[id(group)]
+        if scale is not None and group.lr:
             rates.setdefault(group.lr, set()).add(scale)
     for group in scene.groups:
-        scale = as_number(group.values.get("lr_scale"))
+        scale = scales[id(group)]
+        if scale in (None, 1.0) or not group.lr:
+            continue
         # Applied scales give groups of one base different rates; the same rate under two scales means that none is.
-        if scale is not None and scale != 1 and group.lr is not None and len(rates[group.lr]) > 1:
+        if len(rates[group.lr]) > 1:
             yield Sighting(group.where, f"lr_scale={scale:g}, but lr={group.lr:g} is that of groups with other scales")
+        elif group.lr == as_number(getattr(group.optimizer, "defaults", {}).get("lr")):
+            yield Sighting(group.where, f"lr_scale={scale:g}, but lr={group.lr:g} is the optimizer's own")
 
 
 @check("TD205")
@@ -102,8 +119,15 @@ def double(scene: Scene) -> Iterator[Sighting]:
 def other_than_planned(scene: Scene) -> Iterator[Sighting]:
     """Groups whose weight_decay is not what the plan has for their parameters."""
     assert scene.plan is not None
+    held: set[str] = set()
     for group in scene.groups:
-        if group.handle is not None or MARK in group.values:
+        if not group.named:
+            raise ApplyError(
+                f"{group.where} has no param_names, so its parameters can't be found in the plan.",
+                fix="Pass model=..., or build the optimizer from plan.param_groups(model).",
+            )
+        held.update(member.name for member in group.members)
+        if group.handle is None and MARK in group.values:
             continue
         for member in group.members:
             if member.name not in scene.plan:
@@ -112,8 +136,13 @@ def other_than_planned(scene: Scene) -> Iterator[Sighting]:
             if planned is not None and planned.site is Site.LOSS:
                 continue
             if not _is_that(member.decay, planned):
-                what = f"the plan says {planned!r}, the group does {member.decay!r}"
+                what = f"the plan says {planned!r}, the group does {member.spoken}"
                 yield Sighting(group.where, what, (member.name,))
+    if scene.model is None:
+        # With the model at hand TD104 says so.
+        for row in scene.plan.rows:
+            if held.isdisjoint(row.names):
+                yield Sighting("plan", "the plan has a row for it, and no optimizer has it", (row.name,))
 
 
 @check("TD209")
@@ -124,9 +153,9 @@ def not_contiguous(scene: Scene) -> Iterator[Sighting]:
             continue
         for member in group.members:
             param, grad = member.param, member.param.grad
-            if param.device.type != "cpu" or grad is None or grad.is_sparse:
+            if param.device.type != "cpu" or grad is None or grad.layout is not torch.strided:
                 continue
-            if not param.is_contiguous() or grad.stride() != param.stride():
+            if not _is_dense(param) or _strides(grad) != _strides(param):
                 what = f"weight strides {tuple(param.stride())}, gradient strides {tuple(grad.stride())}, fused"
                 yield Sighting(group.where, what, (member.name,))
 
@@ -138,14 +167,14 @@ def penalty_too(scene: Scene) -> Iterator[Sighting]:
     penalized = penalized_parameters(scene.loss)
     for group, member, decay in scene.pulled():
         if id(member.param) in penalized and decay.site is not Site.LOSS:
-            yield Sighting(group.where, f"a penalty in the loss, and {decay!r}", (member.name,))
+            yield Sighting(group.where, f"a penalty in the loss, and {member.spoken}", (member.name,))
 
 
 @check("TD211")
 def hidden_lambd(scene: Scene) -> Iterator[Sighting]:
     """ASGD's decay term that is not called weight_decay."""
     for group in scene.groups:
-        if isinstance(group.optimizer, optim.ASGD) and group.values.get("lambd"):
+        if isinstance(group.optimizer, optim.ASGD) and as_number(group.values.get("lambd")):
             yield Sighting(group.where, f"lambd={group.values['lambd']:g}, weight_decay={group.weight_decay:g}")
 
 
@@ -156,11 +185,22 @@ def missing_penalty(scene: Scene) -> Iterator[Sighting]:
     penalized = penalized_parameters(scene.loss)
     for group, member, decay in scene.pulled():
         if decay.site is Site.LOSS and id(member.param) not in penalized:
-            yield Sighting(group.where, f"{decay!r} is not in the loss", (member.name,))
+            yield Sighting(group.where, f"{member.spoken} is not in the loss", (member.name,))
 
 
 def _names(group: Group) -> tuple[str, ...]:
     return tuple(member.name for member in group.members)
+
+
+def _strides(tensor: Tensor) -> tuple[int, ...]:
+    """Strides of the dimensions that have any: along one of a single element nothing is ever walked."""
+    return tuple(stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if size != 1)
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """Whether the elements lie side by side, in whatever order."""
+    walked = sorted((stride, size) for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if size != 1)
+    return all(stride == math.prod(size for _, size in walked[:i]) for i, (stride, _) in enumerate(walked))
 
 
 def _same(left: dict[str, object], right: dict[str, object]) -> bool:

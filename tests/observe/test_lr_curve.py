@@ -1,0 +1,165 @@
+"""The learning rate over a run is the one that the real scheduler gives, to the bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn, optim
+from torch.optim import lr_scheduler as schedulers
+
+import torchdecay as td
+from torchdecay.errors import UnitError
+from torchdecay.observe.lr_curve import light_copy, lr_curve
+
+STEPS = 12
+
+
+def optimizer() -> optim.Optimizer:
+    model = nn.Linear(2, 2)
+    groups = [{"params": [model.weight]}, {"params": [model.bias], "lr": 0.02}]
+    return optim.SGD(groups, lr=0.1, momentum=0.9)
+
+
+SCHEDULERS: dict[str, Callable[[optim.Optimizer], schedulers.LRScheduler]] = {
+    "LambdaLR": lambda o: schedulers.LambdaLR(o, lambda step: 0.9**step),
+    "MultiplicativeLR": lambda o: schedulers.MultiplicativeLR(o, lambda step: 0.9),
+    "StepLR": lambda o: schedulers.StepLR(o, 3),
+    "MultiStepLR": lambda o: schedulers.MultiStepLR(o, [2, 5]),
+    "ConstantLR": lambda o: schedulers.ConstantLR(o, 0.5, 4),
+    "LinearLR": lambda o: schedulers.LinearLR(o, 0.1, 1.0, 5),
+    "ExponentialLR": lambda o: schedulers.ExponentialLR(o, 0.9),
+    "PolynomialLR": lambda o: schedulers.PolynomialLR(o, STEPS, 2.0),
+    "CosineAnnealingLR": lambda o: schedulers.CosineAnnealingLR(o, STEPS),
+    "CosineAnnealingWarmRestarts": lambda o: schedulers.CosineAnnealingWarmRestarts(o, 3, 2),
+    "CyclicLR": lambda o: schedulers.CyclicLR(o, 0.01, 0.1, 3),
+    "OneCycleLR": lambda o: schedulers.OneCycleLR(o, [0.1, 0.3], total_steps=STEPS),
+    "SequentialLR": lambda o: schedulers.SequentialLR(
+        o, [schedulers.LinearLR(o, 0.1, 1.0, 4), schedulers.CosineAnnealingLR(o, STEPS - 4)], [4]
+    ),
+    "ChainedScheduler": lambda o: schedulers.ChainedScheduler(
+        [schedulers.ConstantLR(o, 0.5, 4), schedulers.ExponentialLR(o, 0.9)]
+    ),
+}
+
+
+def stepped(make: Callable[[optim.Optimizer], schedulers.LRScheduler], every: int = 1) -> list[list[float]]:
+    """The learning rates of each group while a real optimizer and scheduler step."""
+    real = optimizer()
+    scheduler = make(real)
+    rates: list[list[float]] = [[], []]
+    for step in range(STEPS):
+        for group, found in zip(real.param_groups, rates, strict=True):
+            found.append(float(group["lr"]))
+            group["params"][0].grad = torch.ones_like(group["params"][0])
+        real.step()
+        if (step + 1) % every == 0 and step + 1 < STEPS:
+            scheduler.step()
+    return rates
+
+
+def test_every_scheduler_of_torch_is_tried() -> None:
+    """A new one in torch has to be added here."""
+    known = {
+        name
+        for name, cls in vars(schedulers).items()
+        if isinstance(cls, type) and issubclass(cls, schedulers.LRScheduler) and not name.endswith("LRScheduler")
+    }
+    assert known - set(SCHEDULERS) == {"ReduceLROnPlateau"}
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_the_curve_is_the_real_one(name: str) -> None:
+    """Bit for bit, for each group; and the real scheduler and optimizer stand where they stood."""
+    given = optimizer()
+    scheduler = SCHEDULERS[name](given)
+    state, last = scheduler.state_dict(), scheduler.get_last_lr()
+    before = [dict(group) for group in given.param_groups]
+    curve = lr_curve(td.Run(steps=STEPS, lr_schedule=scheduler), given.param_groups)
+    assert curve == stepped(SCHEDULERS[name])
+    assert scheduler.state_dict().keys() == state.keys() and scheduler.get_last_lr() == last
+    assert all(
+        group[key] is value for group, old in zip(given.param_groups, before, strict=True) for key, value in old.items()
+    )
+
+
+def test_a_scheduler_by_epochs() -> None:
+    """scheduler_interval="epoch": it steps once per epoch."""
+    given = optimizer()
+    scheduler = schedulers.StepLR(given, 1)
+    run = td.Run(steps=STEPS, epochs=3, lr_schedule=scheduler, scheduler_interval="epoch")
+    assert lr_curve(run, given.param_groups) == stepped(lambda o: schedulers.StepLR(o, 1), 4)
+
+
+def test_an_epoch_of_unknown_length() -> None:
+    """The run must say how long an epoch is."""
+    given = optimizer()
+    run = td.Run(steps=STEPS, lr_schedule=schedulers.StepLR(given, 1), scheduler_interval="epoch")
+    with pytest.raises(UnitError, match="how many steps an epoch has"):
+        lr_curve(run, given.param_groups)
+
+
+def test_a_scheduler_under_way_tells_what_is_left() -> None:
+    """Five steps in, seven are to come, and OneCycleLR does not end early."""
+    given = optimizer()
+    scheduler = SCHEDULERS["OneCycleLR"](given)
+    for _ in range(5):
+        given.step()
+        scheduler.step()
+    curve = lr_curve(td.Run(steps=STEPS, lr_schedule=scheduler), given.param_groups)
+    assert curve == [rates[5:] for rates in stepped(SCHEDULERS["OneCycleLR"])]
+
+
+def test_a_schedule_shorter_than_the_run() -> None:
+    """Nobody knows what comes after it."""
+    given = optimizer()
+    scheduler = schedulers.OneCycleLR(given, 0.1, total_steps=5)
+    with pytest.raises(UnitError, match="OneCycleLR ends at step 6, the run has 12"):
+        lr_curve(td.Run(steps=STEPS, lr_schedule=scheduler), given.param_groups)
+
+
+def test_what_follows_a_metric_can_not_be_known() -> None:
+    """ReduceLROnPlateau waits for numbers that are not there yet."""
+    given = optimizer()
+    run = td.Run(steps=STEPS, lr_schedule=schedulers.ReduceLROnPlateau(given))
+    assert lr_curve(run, given.param_groups) is None
+
+
+def test_a_function_multiplies_each_group_s_own_rate() -> None:
+    """And no schedule at all is constant."""
+    groups = optimizer().param_groups
+    assert lr_curve(td.Run(steps=3, lr_schedule=lambda step: 1 / (1 + step)), groups) == [
+        [0.1 * (1 / (1 + step)) for step in range(3)],
+        [0.02 * (1 / (1 + step)) for step in range(3)],
+    ]
+    assert lr_curve(td.Run(steps=2), groups) == [[0.1] * 2, [0.02] * 2]
+    assert lr_curve(td.Run(steps=2, lr=0.3), [{}]) == [[0.3] * 2]
+
+
+@pytest.mark.parametrize("value", [float("nan"), -1.0, float("inf")])
+def test_a_function_that_returns_nonsense(value: float) -> None:
+    """Named with the step."""
+    with pytest.raises(UnitError, match=f"returned {value} at step 0"):
+        lr_curve(td.Run(steps=2, lr_schedule=lambda step: value), optimizer().param_groups)
+
+
+def test_no_learning_rate_anywhere() -> None:
+    """Neither in the group nor in the run; or one that is no number."""
+    with pytest.raises(UnitError, match="group 0 has no learning rate"):
+        lr_curve(td.Run(steps=2), [{}])
+    with pytest.raises(UnitError, match="no number"):
+        lr_curve(td.Run(steps=2), [{"lr": "fast"}])
+
+
+@pytest.mark.filterwarnings("ignore:Seems like")
+def test_the_copy_is_light() -> None:
+    """A copy of a scheduler carries neither weights nor state."""
+    model = nn.Linear(1000, 1000)
+    real = optim.AdamW(model.parameters(), lr=0.1)
+    scheduler = schedulers.CosineAnnealingLR(real, 10)
+    copied, light = light_copy(scheduler)
+    assert copied.optimizer is light and scheduler.optimizer is real
+    assert sum(p.numel() for group in light.param_groups for p in group["params"]) == 1
+    copied.step()
+    assert real.param_groups[0]["lr"] == 0.1
