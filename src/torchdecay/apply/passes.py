@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,8 +37,7 @@ class _Loan:
     version: int
 
 
-@dataclass(frozen=True)
-class _One:
+class _One(NamedTuple):
     """One parameter of a work, with what its pull reads."""
 
     name: str
