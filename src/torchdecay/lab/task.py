@@ -97,8 +97,8 @@ class Task:
         eval_every: steps from one point of the curves to the next.
         score: (outputs, targets) to a float, more is better; None leaves the loss as the only measure.
         score_name: what the score is called.
-        num_threads: CPU threads to train with; None leaves torch's. A small network is fastest with one,
-            and two on a busy machine wait for each other.
+        num_threads: CPU threads to train with; None leaves torch's. A small network is fastest with one, and
+            several on a busy machine wait for each other.
         rules: who decays; see `torchdecay.plan`. A rule with a decay of its own keeps it in every run.
         seeds: seeds of a comparison when none are named.
         decays: decays of a comparison when none are named, as typed on the command line.
