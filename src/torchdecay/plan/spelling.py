@@ -165,7 +165,8 @@ def parse_decay(text: str) -> Decay | None:
     try:
         inspect.signature(preset).bind(*positional, **named)
     except TypeError as error:
-        usage = ", ".join(key for key in inspect.signature(preset).parameters if key not in ("schedule", "mask", "rows"))
+        late = ("schedule", "mask", "rows")
+        usage = ", ".join(key for key in inspect.signature(preset).parameters if key not in late)
         raise DecayError(
             f"the decay {repr_quoted(text)} does not fit {name}({usage}): {error}.",
             fix=f"Write it as {name}:VALUE, or {name}:KEY=VALUE,KEY=VALUE.",
