@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn, optim
 from torch.optim.lr_scheduler import LRScheduler
@@ -26,8 +26,7 @@ from torchdecay.plan.plan import Plan
 from torchdecay.plan.regularizers import L2
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """One parameter in one group.
 
     Attributes:
