@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 
+from torchdecay.apply.attach import handle_of
+from torchdecay.apply.native import SWITCH
 from torchdecay.errors import LoadError, listed
 from torchdecay.plan.census import names_of
 from torchdecay.plan.groups import MARK
@@ -17,6 +20,11 @@ from torchdecay.plan.plan import Plan
 
 Winner = Literal["plan", "checkpoint", "equal"]
 _NAMING = ("params", "param_names")
+_ELEMENTWISE = frozenset(
+    ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "momentum_buffer", "sum", "square_avg", "grad_avg",
+     "acc_delta", "ax", "prev")
+)  # fmt: skip
+"""State of torch's optimizers that has the weight's shape; other entries are as the optimizer likes them."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +87,14 @@ def load_optimizer(
     torch's own `load_state_dict` goes by position: groups in another order swap their moments without a word, another
     number of groups is refused, and the saved weight_decay replaces the one you configured. Here every parameter gets
     its own state back; learning rates and the other options come from the checkpoint; and you say whose weight_decay
-    wins. Checked before anything is changed.
+    wins. Checked before anything is changed. With a plan attached its counters, peaks and scalars follow their groups
+    and parameters, and the handle's `on_load` decides.
 
     Args:
         optimizer: the optimizer to load into, with or without an attached plan.
-        state_dict: what `optimizer.state_dict()` gave then.
+        state_dict: what `optimizer.state_dict()` gave then, or torch.distributed.checkpoint's, keyed by name.
         weight_decay: "plan": what the groups have now; "checkpoint": what they had then; "equal": differing is an
-            error.
+            error. The key `decoupled_weight_decay` goes with it.
         model: the model, where the groups have no `param_names`, and to see through wrappers.
         old_plan: the plan whose `param_groups` the saved optimizer was built from, for a checkpoint without names;
             without it such a checkpoint is taken to be of `model.parameters()`, in order.
@@ -94,8 +103,8 @@ def load_optimizer(
         A `LoadReport`: matched, missing, unused, renamed, and every weight_decay that differed.
 
     Raises:
-        LoadError: not an optimizer's checkpoint; no names to go by; no name in common; tensors of another shape; or
-            another weight_decay where they must be equal.
+        LoadError: not an optimizer's checkpoint; no names to go by; no name in common; tensors of another shape;
+            another weight_decay where they must be equal; or a winner other than "plan" beside an attached plan.
 
     Example:
         >>> import torch, torchdecay as td
@@ -108,6 +117,11 @@ def load_optimizer(
     """
     if weight_decay not in ("plan", "checkpoint", "equal"):
         raise LoadError(f"weight_decay is {weight_decay!r}.", fix='Write "plan", "checkpoint" or "equal".')
+    if weight_decay != "plan" and handle_of(optimizer) is not None:
+        raise LoadError(
+            f"weight_decay={weight_decay!r}, but a plan is attached, which owns weight_decay.",
+            fix=f"Say it there: td.attach(optimizer, plan, on_load={weight_decay!r}).",
+        )
     saved = _read(state_dict, model, old_plan)
     current = optimizer.state_dict()
     here = _names_here(optimizer, model)
@@ -117,6 +131,11 @@ def load_optimizer(
             "the checkpoint has none of this optimizer's parameters.",
             f"It has {listed(one.name for one in saved)}; here are {listed(name for names in here for name in names)}.",
             "Pass model= to see through wrappers, and old_plan= for a checkpoint without names.",
+        )
+    if isinstance(optimizer, LBFGS) and [one.name for one in saved] != [n for names in here for n in names]:
+        raise LoadError(
+            "LBFGS keeps one long vector over all its parameters, and they are others here, or in another order.",
+            fix="Give it the parameters that the checkpoint has, in their order.",
         )
     state: dict[int, Any] = {}
     groups: list[dict[str, Any]] = []
@@ -131,7 +150,7 @@ def load_optimizer(
                 kept = state_dict["state"][known[name].key]
                 _require_shapes(name, kept, param)
                 state[number] = kept
-        merged, disagreements = _merge(packed, sources)
+        merged, disagreements = _merge(packed, sources, weight_decay)
         options += [(index, key, values, value) for key, values, value in disagreements]
         merged["weight_decay"], difference = _decide(index, packed, sources, weight_decay)
         if "weight_decay" not in packed and merged["weight_decay"] is None:
@@ -140,6 +159,8 @@ def load_optimizer(
         groups.append(merged)
     optimizer.load_state_dict(_with_plan({"state": state, "param_groups": groups}, state_dict, here, known))
     everyone = [name for names in here for name in names]
+    # An attached plan has had its say meanwhile.
+    decays = [(i, said, mine, optimizer.param_groups[i].get("weight_decay")) for i, said, mine, _ in decays]
     taken = {id(one) for one in known.values()}
     return LoadReport(
         matched=tuple(name for name in everyone if name in known),
@@ -153,7 +174,11 @@ def load_optimizer(
 
 def _read(state_dict: Mapping[str, Any], model: nn.Module | None, old_plan: Plan | None) -> list[_Saved]:
     groups = state_dict.get("param_groups") if isinstance(state_dict, Mapping) else None
-    if not isinstance(groups, Sequence) or "state" not in state_dict:
+    if (
+        not isinstance(groups, Sequence)
+        or not all(isinstance(group, Mapping) and isinstance(group.get("params"), Sequence) for group in groups)
+        or not isinstance(state_dict.get("state"), Mapping)
+    ):
         raise LoadError(
             "this is no optimizer's state dict: it has no state and param_groups.",
             fix="Give what optimizer.state_dict() returned.",
@@ -167,8 +192,18 @@ def _read(state_dict: Mapping[str, Any], model: nn.Module | None, old_plan: Plan
 
 
 def _old_names(groups: Sequence[Mapping[str, Any]], model: nn.Module | None, old_plan: Plan | None) -> list[list[str]]:
+    for index, group in enumerate(groups):
+        if "param_names" in group and len(group["param_names"]) != len(group["params"]):
+            raise LoadError(
+                f"group {index} of the checkpoint has {len(group['params'])} parameters and "
+                f"{len(group['param_names'])} names.",
+                "Which name belongs to which parameter can't be told.",
+                "The checkpoint was edited; take the one that optimizer.state_dict() gave.",
+            )
     if all("param_names" in group for group in groups):
         return [list(group["param_names"]) for group in groups]
+    if all(isinstance(key, str) for group in groups for key in group["params"]):
+        return [list(group["params"]) for group in groups]
     if model is None:
         raise LoadError(
             "the checkpoint has no param_names, so its parameters are known by position only.",
@@ -224,17 +259,24 @@ def _matched(saved: Sequence[_Saved], here: Sequence[str]) -> tuple[dict[str, _S
 
 
 def _merge(
-    packed: Mapping[str, Any], sources: Sequence[_Saved]
+    packed: Mapping[str, Any], sources: Sequence[_Saved], winner: Winner
 ) -> tuple[dict[str, Any], list[tuple[str, tuple[Any, ...], Any]]]:
     """The group's options from the checkpoint; its own where the checkpoint's groups disagree."""
     merged = dict(packed)
     disagreements = []
     groups = list({one.index: one.group for one in sources}.values())
     for key in dict.fromkeys(key for group in groups for key in group):
-        if key in _NAMING or key in ("weight_decay", MARK):
+        if key in _NAMING or key == "weight_decay":
             continue
         values = [group[key] for group in groups if key in group]
-        if all(_equal(value, values[0]) for value in values):
+        if key == SWITCH and winner != "checkpoint":
+            if not all(_equal(value, packed.get(key)) for value in values):
+                disagreements.append((key, tuple(values), packed.get(key)))
+        elif key == MARK:
+            # Where torch.distributed.checkpoint has dropped all else, the mark still has the counters.
+            if str(packed.get(key)).startswith("attached") and str(values[0]).startswith("attached"):
+                merged[key] = values[0]
+        elif all(_equal(value, values[0]) for value in values):
             merged[key] = values[0]
         else:
             disagreements.append((key, tuple(values), packed.get(key)))
@@ -282,9 +324,7 @@ def _with_plan(
 
 def _require_shapes(name: str, state: Mapping[str, Any], param: Tensor) -> None:
     for key, value in state.items():
-        if isinstance(value, Tensor) and value.dim() and value.shape != param.shape and value.numel() == 0:
-            continue
-        if isinstance(value, Tensor) and value.dim() == param.dim() and param.dim() and value.shape != param.shape:
+        if key in _ELEMENTWISE and isinstance(value, Tensor) and value.shape != param.shape:
             raise LoadError(
                 f'"{name}" is of shape {tuple(param.shape)}, its {key} in the checkpoint of {tuple(value.shape)}.',
                 fix="Load the checkpoint of this model.",
@@ -293,7 +333,7 @@ def _require_shapes(name: str, state: Mapping[str, Any], param: Tensor) -> None:
 
 def _equal(left: Any, right: Any) -> bool:
     if isinstance(left, Tensor) or isinstance(right, Tensor):
-        return isinstance(left, Tensor) and isinstance(right, Tensor) and bool((left == right).all())
+        return isinstance(left, Tensor) and isinstance(right, Tensor) and torch.equal(left, right)
     return bool(left == right)
 
 
