@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from torchdecay.cli.output import json_option
-from torchdecay.cli.plan import make_plan
-from torchdecay.errors import LoadError
+from torchdecay.cli.plan import is_saved, make_plan
+from torchdecay.errors import LoadError, listed
 
 if TYPE_CHECKING:
     from torchdecay.plan.plan import Plan
@@ -27,16 +26,18 @@ if TYPE_CHECKING:
 def diff(ctx: click.Context, before: str, after: str, decay: str, rules: str, against: str, as_json: bool) -> None:
     """What differs between two plans; exit code 1 when something does.
 
-    BEFORE and AFTER are each a model as for plan, or a plan saved as JSON (a path that ends in .json): two models, two
-    policies on one model, or the plan kept in your repository and today's model.
+    BEFORE and AFTER are each a model, a checkpoint or a saved plan, as for plan: two models, two policies on one model,
+    or the plan kept in your repository and today's model.
 
     \b
     Examples:
-      torchdecay plan my_project:make_model --json > plan.json
+      torchdecay plan my_project:make_model --save plan.json
       torchdecay diff plan.json my_project:make_model
       torchdecay diff transformers:BertConfig transformers:BertConfig --rules huggingface --against standard
     """  # noqa: D301
-    found = _plan_of(before, decay, rules).diff(_plan_of(after, decay, against))
+    old, new = make_plan(before, decay, rules), make_plan(after, decay, against)
+    _require_common(before, after, old, new)
+    found = old.diff(new)
     if as_json:
         body = {
             "different": bool(found),
@@ -50,16 +51,12 @@ def diff(ctx: click.Context, before: str, after: str, decay: str, rules: str, ag
     ctx.exit(1 if found else 0)
 
 
-def _plan_of(named: str, decay: str, rules: str) -> Plan:
-    from torchdecay.plan.plan import Plan
-
-    if not named.endswith(".json"):
-        return make_plan(named, decay, rules)
-    path = Path(named)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LoadError(
-            f"the plan {path} can't be read: {error}.", fix="Write one: torchdecay plan ... --json"
-        ) from error
-    return Plan.from_json(text, callables="describe")
+def _require_common(before: str, after: str, old: Plan, new: Plan) -> None:
+    """A saved plan of another model altogether is a mistake, and not a difference."""
+    if not (is_saved(before) or is_saved(after)) or any(name in new for row in old.rows for name in row.names):
+        return
+    raise LoadError(
+        f"{before} and {after} have no parameter in common: one is the plan of another model.",
+        f"The first has {listed(row.name for row in old.rows)}; the second {listed(row.name for row in new.rows)}.",
+        "Save the plan of this model: torchdecay plan my_project:make_model --save plan.json",
+    )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from torchdecay.cli.checkpoints import SUFFIXES, load_tensors
 from torchdecay.cli.models import load_model
 from torchdecay.cli.output import json_option
-from torchdecay.errors import PlanError, nearest, repr_quoted
+from torchdecay.errors import LoadError, PlanError, nearest, repr_quoted
 
 if TYPE_CHECKING:
     from torchdecay.plan.plan import Plan
@@ -29,10 +31,11 @@ def plan_options(command: Any) -> Any:
 
 
 def make_plan(target: str, decay: str, rules: str) -> Plan:
-    """The plan for a model that `target` names.
+    """The plan for a model or a checkpoint that `target` names, or the one that was saved there.
 
     Raises:
         PlanError: unknown rules, or a plan that does not fit.
+        LoadError: a file that can't be read.
     """
     from torchdecay.plan.plan import plan as make
     from torchdecay.plan.policies import BY_NAME
@@ -42,27 +45,76 @@ def make_plan(target: str, decay: str, rules: str) -> Plan:
         raise PlanError(
             f"there are no rules {repr_quoted(rules)}.", f"Known: {', '.join(BY_NAME)}.", nearest(rules, BY_NAME)
         )
+    if is_saved(target):
+        return read(Path(target))
     parsed = parse_decay(decay)
-    return make(load_model(target), parsed, rules=BY_NAME[rules])
+    model = load_tensors(Path(target)) if target.endswith(SUFFIXES) else load_model(target)
+    return make(model, parsed, rules=BY_NAME[rules])
+
+
+def is_saved(target: str) -> bool:
+    """Whether `target` is a plan that was saved, not a model."""
+    return target.endswith(".json")
+
+
+def read(path: Path) -> Plan:
+    """The plan that was saved in a file; code that it names is not imported.
+
+    Raises:
+        LoadError: not there, not a plan, of a newer version, or edited so that it means nothing.
+    """
+    from torchdecay.plan.plan import Plan
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LoadError(
+            f"the plan {path} can't be read: {error}.",
+            fix="Write one: torchdecay plan my_project:make_model --save ...",
+        ) from error
+    try:
+        return Plan.from_json(text, callables="describe")
+    except LoadError as error:
+        raise LoadError(f"{path}: {error.what}", error.why, error.fix) from error
+
+
+def _write(made: Plan, path: Path) -> None:
+    """Save the plan, all of it or nothing."""
+    text = made.to_json() + "\n"
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise LoadError(f"the plan can't be written to {path}: {error.strerror or error}.") from error
 
 
 @click.command()
 @click.argument("target")
 @plan_options
 @click.option("--all", "every", is_flag=True, help="One line per parameter: fold no repeated blocks.")
+@click.option("--save", type=click.Path(path_type=Path), metavar="FILE.json", help="Keep the plan, for diff.")
 @json_option
-def plan(target: str, decay: str, rules: str, every: bool, as_json: bool) -> None:
+def plan(target: str, decay: str, rules: str, every: bool, save: Path | None, as_json: bool) -> None:
     """Who decays, who is spared, and why: one row per parameter.
 
     TARGET is module:name, looked up from the current folder: a model, a function or class that makes one, or a
-    configuration class of transformers (built without memory for its weights). Nothing is trained or changed.
+    configuration class of transformers (built without memory for its weights). Or it is a file: a checkpoint of
+    tensors (.safetensors, .pt, .pth, .bin, .ckpt; code in it is never run), whose roles come from names and shapes
+    only, or a saved plan (.json), which has its own decay and rules. Nothing is trained or changed.
 
     \b
     Examples:
       torchdecay plan my_project:make_model
       torchdecay plan transformers:LlamaConfig
       torchdecay plan transformers:BertConfig --rules huggingface --decay 0.01
-      torchdecay plan my_project:make_model --json > plan.json
+      torchdecay plan model.safetensors
+      torchdecay plan my_project:make_model --save plan.json
     """  # noqa: D301
+    if save is not None and save.suffix != ".json":
+        raise LoadError(f"a plan is saved as JSON, not as {save}.", fix=f"Write --save {save.with_suffix('.json')}.")
     made = make_plan(target, decay, rules)
+    if save is not None:
+        _write(made, save)
     click.echo(made.to_json() if as_json else str(made.table(group=False if every else None)))

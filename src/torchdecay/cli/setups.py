@@ -18,8 +18,15 @@ def load_setup(target: str) -> dict[str, Any]:
     """
     from torchdecay.lab.tasks.custom import call, load
 
-    found = load(target)
-    made = call(found, target) if callable(found) and not _is_optimizer(found) else found
+    try:
+        found = load(target)
+        made = call(found, target) if callable(found) and not _is_optimizer(found) else found
+    except SystemExit as error:
+        raise TaskError(
+            f"{target} exits: SystemExit({error.code!r}).",
+            "A script that reads its own command line does that when it is imported.",
+            'Put what it runs under if __name__ == "__main__".',
+        ) from error
     if _is_optimizer(made):
         return {"optimizer": made}
     if isinstance(made, tuple) and len(made) == 2:
@@ -28,12 +35,27 @@ def load_setup(target: str) -> dict[str, Any]:
         unknown = [str(key) for key in made if key not in KEYS]
         if unknown:
             raise TaskError(f"{target} returns a dict with {listed(unknown)}.", fix=nearest(unknown[0], KEYS))
+        _require_types(target, made)
         return dict(made)
     raise TaskError(
         f"{target} gives a {type(made).__name__}, not an optimizer.",
         fix="Return the optimizer (or a list of them), (optimizer, model), or a dict with optimizer and any of "
         "model, plan, run, loss.",
     )
+
+
+def _require_types(target: str, setup: Mapping[str, Any]) -> None:
+    from torch import Tensor, nn
+
+    from torchdecay.observe.run import Run
+    from torchdecay.plan.plan import Plan
+
+    for key, kind in (("model", nn.Module), ("plan", Plan), ("run", Run), ("loss", Tensor)):
+        value = setup.get(key)
+        if value is not None and not isinstance(value, kind):
+            raise TaskError(
+                f"{target} gives a {type(value).__name__} as {key}.", fix=f"Give a {kind.__module__}.{kind.__name__}."
+            )
 
 
 def _is_optimizer(value: Any) -> bool:
