@@ -55,10 +55,14 @@ class Finding:
     why: str
     fix: str
 
-    def __str__(self) -> str:
-        names = f"\n    {listed(self.names)}" if self.names else ""
+    @property
+    def head(self) -> str:
+        """Code, place, what was found, and the names, without why and fix."""
         said = printable(f"{self.code} {self.severity}: {self.where}: {self.what}")
-        return f"{said}{names}\n    {self.why}\n    {self.fix}"
+        return said + (f"\n    {listed(self.names)}" if self.names else "")
+
+    def __str__(self) -> str:
+        return f"{self.head}\n    {self.why}\n    {self.fix}"
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,12 @@ class Audit(Sequence[Finding]):
         counts = [
             f"{sum(f.severity == severity for f in self.findings)} {severity}s" for severity in ("error", "warning")
         ]
-        lines = [str(finding) for finding in self.findings]
+        # Why and fix are the catalog's, so they stand once, after the last finding of their code.
+        after = [one.code for one in self.findings[1:]] + [""]
+        lines = [
+            one.head if one.code == following else str(one)
+            for one, following in zip(self.findings, after, strict=True)
+        ]
         lines.append(f"{', '.join(counts)}, {sum(f.severity == 'info' for f in self.findings)} notes")
         lines += [f"not looked into: {code} (needs {needs})" for code, needs in self.skipped]
         return "\n".join(lines)
