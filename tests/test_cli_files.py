@@ -172,8 +172,8 @@ BAD: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda path: torch.save(nn.Linear(2, 2), path),
         "torch.nn.modules.linear.Linear would be called",
     ),
-    "a number": ("number.pt", lambda path: torch.save(3, path), "holds a int, and no weights"),
-    "one tensor": ("tensor.pt", lambda path: torch.save(torch.ones(3), path), "holds a Tensor, and no weights"),
+    "a number": ("number.pt", lambda path: torch.save(3, path), "holds something of type int, and no weights"),
+    "one tensor": ("tensor.pt", lambda path: torch.save(torch.ones(3), path), "of type Tensor, and no weights"),
     "an optimizer": (
         "opt.pt",
         lambda path: torch.save(torch.optim.AdamW(nn.Linear(2, 2).parameters()).state_dict(), path),

@@ -333,6 +333,19 @@ def test_hostile_names_stay_off_the_terminal() -> None:
     assert "\x1b" not in text and "\r" not in text and "\u202e" not in text
 
 
+def test_counts_are_grammatical() -> None:
+    """One error, two errors."""
+    assert "1 error, 0 warnings, 0 notes" in str(td.audit(**with_group(weight_decay=-1.0)))
+
+
+def test_why_and_fix_stand_once_per_code() -> None:
+    """Three groups with the same fault make three lines and one explanation."""
+    model = nn.Sequential(*(nn.LayerNorm(2) for _ in range(3)))
+    groups = [{"params": list(layer.parameters()), "lr": 0.1 * (i + 1)} for i, layer in enumerate(model)]
+    text = str(td.audit(optim.AdamW(groups, weight_decay=0.01), model=model, select="TD101"))
+    assert text.count("TD101 warning") == 3 and text.count(CATALOG["TD101"].fix) == 1
+
+
 def test_findings_are_values() -> None:
     """Frozen, comparable, a sequence."""
     made = adamw(mlp(), 50.0)

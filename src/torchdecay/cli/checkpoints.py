@@ -81,8 +81,9 @@ def _weights(path: Path, found: Any) -> Mapping[str, Tensor]:
         ):
             return inside
     keys = [str(key) for key in found] if isinstance(found, Mapping) else []
+    holds = f"the keys {listed(keys)}" if keys else f"something of type {type(found).__name__}"
     raise LoadError(
-        f"{path} holds {f'the keys {listed(keys)}' if keys else f'a {type(found).__name__}'}, and no weights by name.",
+        f"{path} holds {holds}, and no weights by name.",
         f"Looked for them at the top and under {', '.join(map(repr_quoted, PARTS))}.",
         "Save model.state_dict() by itself.",
     )

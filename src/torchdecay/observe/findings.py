@@ -11,6 +11,7 @@ from torchdecay.errors import PlanError, listed, nearest, printable, repr_quoted
 
 Severity = Literal["error", "warning", "info"]
 _ORDER: dict[str, int] = {"error": 0, "warning": 1, "info": 2}
+_KINDS = (("error", "error"), ("warning", "warning"), ("info", "note"))
 _GITHUB = {"error": "error", "warning": "warning", "info": "notice"}
 
 
@@ -132,21 +133,20 @@ class Audit(Sequence[Finding]):
         return iter(self.findings)
 
     def __str__(self) -> str:
-        counts = [
-            f"{sum(f.severity == severity for f in self.findings)} {severity}s" for severity in ("error", "warning")
-        ]
         # Why and fix are the catalog's, so they stand once, after the last finding of their code.
-        after = [one.code for one in self.findings[1:]] + [""]
-        lines = [
-            one.head if one.code == following else str(one)
-            for one, following in zip(self.findings, after, strict=True)
-        ]
-        lines.append(f"{', '.join(counts)}, {sum(f.severity == 'info' for f in self.findings)} notes")
+        last = {one.code: index for index, one in enumerate(self.findings)}
+        lines = [str(one) if last[one.code] == index else one.head for index, one in enumerate(self.findings)]
+        lines.append(", ".join(_counted(self.findings, *kind) for kind in _KINDS))
         lines += [f"not looked into: {code} (needs {needs})" for code, needs in self.skipped]
         return "\n".join(lines)
 
     def __repr__(self) -> str:
         return str(self)
+
+
+def _counted(findings: Iterable[Finding], severity: str, word: str) -> str:
+    count = sum(one.severity == severity for one in findings)
+    return f"{count} {word}" + ("" if count == 1 else "s")
 
 
 def by_severity(findings: Iterable[Finding]) -> tuple[Finding, ...]:
