@@ -16,10 +16,11 @@ from torchdecay.apply.attach import Handle
 from torchdecay.apply.native import WITHOUT, native_of
 from torchdecay.errors import ApplyError
 from torchdecay.observe.expectation import Expectation, attached, bad_number, expectations
-from torchdecay.observe.printing import as_text, finite
+from torchdecay.observe.printing import finite
 from torchdecay.plan.census import names_of
 from torchdecay.plan.decay import Site
 from torchdecay.plan.groups import MARK
+from torchdecay.plan.table import as_text
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult

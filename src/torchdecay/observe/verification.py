@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from torchdecay.observe.printing import as_text, finite
+from torchdecay.observe.printing import finite
 from torchdecay.plan.decay import Site
+from torchdecay.plan.table import as_text
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult

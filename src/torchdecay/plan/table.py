@@ -53,6 +53,21 @@ def fold(rows: tuple[Row, ...]) -> list[Line]:
     ]
 
 
+def as_text(table: Any, *, width: int | None, color: bool) -> str:
+    """Whatever rich can print, `width` columns wide; None takes the terminal's width, or 120."""
+    from rich.console import Console
+
+    console = Console(
+        file=io.StringIO(),
+        width=width or (None if sys.stdout.isatty() else 120),
+        force_terminal=color,
+        color_system="standard" if color else None,
+    )
+    console.print(table)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().rstrip("\n")
+
+
 @dataclass(frozen=True)
 class PlanTable:
     """`plan.table()`: prints as a table, in color on a terminal; rich prints it too; notebooks show it as HTML."""
@@ -80,17 +95,7 @@ class PlanTable:
 
     def to_text(self, *, width: int | None = None, color: bool = False) -> str:
         """The table as text, `width` columns wide; None takes the terminal's width, or 120."""
-        from rich.console import Console
-
-        console = Console(
-            file=io.StringIO(),
-            width=width or (None if sys.stdout.isatty() else 120),
-            force_terminal=color,
-            color_system="standard" if color else None,
-        )
-        console.print(self)
-        assert isinstance(console.file, io.StringIO)
-        return console.file.getvalue().rstrip("\n")
+        return as_text(self, width=width, color=color)
 
     def to_html(self) -> str:
         """The table as HTML, every cell escaped."""
