@@ -1,0 +1,1 @@
+"""Units of decay: what a number means, what it becomes elsewhere, and which one to start from."""
