@@ -270,6 +270,21 @@ def test_too_strong_a_decay_is_an_error(small: Task) -> None:
         train(small, "decoupled:10")
 
 
+def test_lr_scale_multiplies_every_learning_rate_before_the_scheduler(small: Task) -> None:
+    """Half the scale with a scheduler on top is the same training as half the learning rate."""
+
+    def linear(optimizer: torch.optim.Optimizer) -> Any:
+        return torch.optim.lr_scheduler.LinearLR(optimizer, total_iters=6)
+
+    def slower(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(groups, lr=0.05)
+
+    task = dataclasses.replace(small, scheduler=linear)
+    scaled = train(task, "decoupled:0.1", lr_scale=0.5, with_line=False)
+    assert curves(scaled) == curves(train(dataclasses.replace(task, optimizer=slower), "decoupled:0.1"))
+    assert curves(scaled) != curves(train(task, "decoupled:0.1")) and scaled.line is None
+
+
 def test_progress_is_told_at_every_point(small: Task) -> None:
     """A progress bar follows the curves."""
     steps: list[int] = []

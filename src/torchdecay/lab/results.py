@@ -172,11 +172,13 @@ class Failure:
         label: which decay.
         seed: which seed.
         message: what went wrong.
+        traceback: where it was raised, as Python prints it; "" where nothing was recorded.
     """
 
     label: str
     seed: int
     message: str
+    traceback: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,7 +46,7 @@ class Setup:
     by_hand: tuple[tuple[Tensor, float], ...] = ()
 
     @classmethod
-    def make(cls, task: Task, choice: Choice, seed: int) -> Setup:
+    def make(cls, task: Task, choice: Choice, seed: int, *, lr_scale: float = 1.0) -> Setup:
         """Build it; the global random state is left seeded.
 
         Raises:
@@ -71,6 +71,9 @@ class Setup:
                 f"the task {task.name!r} made an optimizer of type {type(optimizer).__name__}.",
                 fix="Let optimizer(groups) return a torch optimizer, torch.optim.AdamW(groups, lr=1e-3) say.",
             )
+        if lr_scale != 1.0:
+            for group in optimizer.param_groups:
+                group["lr"] = group["lr"] * lr_scale
         if by_hand:
             return cls(model, optimizer, plan, None, tuple(_pulls_by_hand(task, plan, model)))
         return cls(model, optimizer, plan, attach(optimizer, plan, model=model))
@@ -96,6 +99,8 @@ def train(
     *,
     seed: int = 0,
     on_step: OnStep | None = None,
+    lr_scale: float = 1.0,
+    with_line: bool = True,
 ) -> TrainingRun:
     """Train the task once with one decay, and measure.
 
@@ -108,6 +113,8 @@ def train(
         contender: a spelling such as "decoupled:0.1", a number, a Decay, a Plan, `ByHand`, or None.
         seed: for data, weights and order.
         on_step: called with the number of steps done, at every point of the curves.
+        lr_scale: multiplies the learning rate of every parameter group, before a scheduler is made.
+        with_line: whether to scan the loss along a line through the solution.
 
     Raises:
         TaskError: data, model or optimizer are not what a task gives.
@@ -129,12 +136,12 @@ def train(
                 f"the task {task.name!r} made data of type {type(data).__name__}.",
                 fix="Let data(seed) return torchdecay.lab.Data(train=(x, y), test=(x, y)).",
             )
-        setup = Setup.make(task, choice, seed)
+        setup = Setup.make(task, choice, seed, lr_scale=lr_scale)
         watched = watched_weights(task, setup.model)
         started = time.perf_counter()
         record = _loop(task, setup, data, seed, watched, on_step or (lambda step: None))
         seconds = time.perf_counter() - started
-        line = scan(task, setup.model, data, watched, setup.plan, setup.optimizer)
+        line = scan(task, setup.model, data, watched, setup.plan, setup.optimizer) if with_line else None
         if setup.handle is not None:
             setup.handle.remove()
     return TrainingRun(
