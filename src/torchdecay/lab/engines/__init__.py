@@ -1,0 +1,41 @@
+"""Engines: ways to run the trials of a sweep. Each is a module with a function `run`.
+
+    run(task, trials, *, on_run, on_step=..., keep=None, **its own options) -> None
+
+`on_run(trial, outcome)` is called in this process as soon as a trial has finished or failed, in any order; `on_step(n)`
+when n more steps have been done; `keep` stops some trials at rungs. A KeyboardInterrupt passes through after everything
+finished was handed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+
+from torchdecay.errors import TaskError, nearest, need, repr_quoted
+from torchdecay.lab.results import Failure, TrainingRun
+from torchdecay.lab.trial import Trial
+
+OnRun = Callable[[Trial, "TrainingRun | Failure"], None]
+OnSteps = Callable[[int], None]
+Claim = Callable[[Trial], bool]
+"""Asked right before a trial starts; False where somebody else runs it or has run it."""
+
+EXTRAS = {"serial": "lab", "process": "lab", "stacked": "lab", "ray": "ray"}
+"""Each engine and what to install for it."""
+
+
+def engine_named(name: str) -> ModuleType:
+    """The engine's module, which has `run`.
+
+    Raises:
+        TaskError: there is no such engine.
+        MissingExtra: it needs what is not installed.
+    """
+    if name not in EXTRAS:
+        raise TaskError(
+            f"there is no engine {repr_quoted(name)}.",
+            f"Engines: auto, {', '.join(EXTRAS)}.",
+            nearest(name, ["auto", *EXTRAS]),
+        )
+    return need(f"torchdecay.lab.engines.{name}", EXTRAS[name])

@@ -1,0 +1,227 @@
+"""`engine="process"`: one run per worker process, on all cores; for any task."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import multiprocessing
+import multiprocessing.connection
+import os
+import pickle
+import signal
+import sys
+import types
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from torchdecay.errors import TaskError, need
+from torchdecay.lab.engines import Claim, OnRun, OnSteps
+from torchdecay.lab.engines.rounds import in_rounds
+from torchdecay.lab.engines.serial import outcome_of
+from torchdecay.lab.results import Failure
+from torchdecay.lab.task import Task
+from torchdecay.lab.tasks.custom import told
+from torchdecay.lab.trial import Keep, Trial
+
+MOST_STILLBORN = 3
+"""Workers that may die before they have taken any work, until something must be wrong with all of them."""
+
+
+def run(
+    task: Task,
+    trials: Sequence[Trial],
+    *,
+    on_run: OnRun,
+    on_step: OnSteps = lambda n: None,
+    keep: Keep | None = None,
+    claim: Claim = lambda trial: True,
+    workers: int | None = None,
+) -> None:
+    """Train the trials, each in one of several worker processes; see `torchdecay.lab.engines` for the arguments.
+
+    The numbers are to the bit those of `serial`: the same loop with the same number of threads. A worker that dies
+    costs the run that it had, which is tried once more.
+
+    Args:
+        task: what to train; it travels to the workers, so it must pickle (functions and lambdas do).
+        trials: what to run.
+        on_run: called with each outcome.
+        on_step: called with numbers of steps done.
+        keep: who goes on at rungs.
+        claim: asked before a trial starts.
+        workers: how many processes; None gives one to every `task.num_threads` cores.
+
+    Raises:
+        TaskError: the task does not pickle, or workers die before they take work.
+    """
+    count = max(1, num_cores() // (task.num_threads or 1)) if workers is None else workers
+    if count < 1:
+        raise TaskError(f"the number of workers is {workers}.", fix="Ask for at least one.")
+    pool = _Pool(task, min(count, len(trials)), on_step, claim)
+    try:
+        in_rounds(pool.run_all, task, trials, on_run=on_run, keep=keep)
+    finally:
+        pool.stop()
+
+
+def num_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Worker:
+    """A process, our end of its pipe, and what it is doing."""
+
+    def __init__(self, task: bytes) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs,), daemon=True)
+        with _interrupts_stay_here(), _main_stays_here():
+            self.process.start()
+        theirs.close()
+        with contextlib.suppress(OSError):  # died already: the pool finds out when it listens
+            self.pipe.send_bytes(task)
+        self.trial: Trial | None = None
+        self.is_ready = False
+
+    def give(self, trial: Trial, num_steps: int, counted: int) -> None:
+        self.trial = trial
+        with contextlib.suppress(OSError):
+            self.pipe.send_bytes(_pickled((trial, num_steps, counted)))
+
+    def stop(self) -> None:
+        self.pipe.close()
+        self.process.kill()
+        self.process.join()
+
+
+class _Pool:
+    """Workers that are replaced when they die."""
+
+    def __init__(self, task: Task, count: int, on_step: OnSteps, claim: Claim) -> None:
+        try:
+            self.task = _pickled(task)
+        except Exception as error:
+            raise TaskError(
+                f"the task {task.name!r} can't be sent to other processes: {told(error)}.",
+                "Each worker needs a copy of it.",
+                'Let it hold functions and tensors only, or run it here with engine="serial".',
+            ) from error
+        self.count, self.on_step, self.claim = count, on_step, claim
+        self.workers: list[_Worker] = []
+        self.deaths: Counter[Trial] = Counter()
+        self.stillborn = 0
+
+    def run_all(self, task: Task, trials: Sequence[Trial], counted: int, on_run: OnRun) -> None:
+        """Run the trials and return when all have an outcome."""
+        waiting = deque(trials)
+        # In a later round all trials are ours already.
+        claimed = set(trials) if counted else set()
+        while True:
+            while len(self.workers) < min(self.count, len(waiting) + sum(w.trial is not None for w in self.workers)):
+                self.workers.append(_Worker(self.task))
+            for worker in self.workers:
+                while worker.trial is None and worker.is_ready and waiting:
+                    trial = waiting.popleft()
+                    if trial in claimed or self.claim(trial):
+                        claimed.add(trial)
+                        worker.give(trial, task.num_steps, counted)
+            if not waiting and not any(worker.trial is not None for worker in self.workers):
+                return
+            pipes = {worker.pipe: worker for worker in self.workers}
+            for pipe in multiprocessing.connection.wait(list(pipes)):
+                worker = pipes[pipe]  # type: ignore[index]
+                try:
+                    kind, value = pickle.loads(worker.pipe.recv_bytes())
+                except (EOFError, OSError):
+                    self._bury(worker, waiting, on_run)
+                    continue
+                if kind == "ready":
+                    worker.is_ready = True
+                elif kind == "steps":
+                    self.on_step(value)
+                elif kind == "unusable":
+                    raise TaskError(
+                        f"a worker can't use the task: {value}.",
+                        "Workers import what the task is made of by name, from the same folders as this process.",
+                        'Keep it in a module that can be imported, or run it here with engine="serial".',
+                    )
+                else:
+                    trial, worker.trial = worker.trial, None
+                    assert trial is not None
+                    on_run(trial, value)
+
+    def _bury(self, worker: _Worker, waiting: deque[Trial], on_run: OnRun) -> None:
+        self.workers.remove(worker)
+        worker.stop()
+        code, trial = worker.process.exitcode, worker.trial
+        if trial is None:
+            self.stillborn += not worker.is_ready
+            if self.stillborn >= MOST_STILLBORN:
+                raise TaskError(
+                    f"{self.stillborn} worker processes died before they took any work (exit code {code}).",
+                    "Most often there is too little memory for so many.",
+                    'Ask for fewer workers, or run it here with engine="serial".',
+                )
+            return
+        self.deaths[trial] += 1
+        if self.deaths[trial] == 1:
+            waiting.appendleft(trial)
+            return
+        message = f"its worker process died twice (exit code {code}); most often memory ran out."
+        on_run(trial, Failure(label=trial.choice.label, seed=trial.seed, message=message))
+
+    def stop(self) -> None:
+        for worker in self.workers:
+            worker.stop()
+
+
+def _pickled(value: Any) -> bytes:
+    made: bytes = need("cloudpickle", "lab").dumps(value)
+    return made
+
+
+@contextlib.contextmanager
+def _interrupts_stay_here() -> Iterator[None]:
+    """Ctrl-C reaches every process of a terminal: workers are born with it blocked, and end when their pipe does."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _main_stays_here() -> Iterator[None]:
+    """Keep the caller's script from running again in each worker, so that scripts need no guard around a sweep."""
+    real = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = real
+
+
+def _work(pipe: Any) -> None:
+    """The worker: take trials until the pipe ends."""
+    torch.set_num_threads(1)
+    send = lambda *message: pipe.send_bytes(_pickled(message))  # noqa: E731
+    with contextlib.suppress(EOFError, OSError):  # the caller is gone, and so is the reason to work
+        try:
+            task = pickle.loads(pipe.recv_bytes())
+        except (EOFError, OSError):
+            return
+        except Exception as error:
+            send("unusable", told(error))
+            return
+        send("ready", None)
+        while True:
+            trial, num_steps, counted = pickle.loads(pipe.recv_bytes())
+            lasting = dataclasses.replace(task, num_steps=num_steps)
+            send("outcome", outcome_of(lasting, trial, lambda n: send("steps", n), counted))

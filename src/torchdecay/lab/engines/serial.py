@@ -1,0 +1,56 @@
+"""`engine="serial"`: one run after the other, in this process."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+
+from torchdecay.errors import TorchdecayError
+from torchdecay.lab.engines import Claim, OnRun, OnSteps
+from torchdecay.lab.engines.rounds import in_rounds
+from torchdecay.lab.results import Failure, TrainingRun
+from torchdecay.lab.task import Task
+from torchdecay.lab.tasks.custom import told
+from torchdecay.lab.training import train
+from torchdecay.lab.trial import Keep, Trial
+
+
+def run(
+    task: Task,
+    trials: Sequence[Trial],
+    *,
+    on_run: OnRun,
+    on_step: OnSteps = lambda n: None,
+    keep: Keep | None = None,
+    claim: Claim = lambda trial: True,
+) -> None:
+    """Train the trials in order; see `torchdecay.lab.engines` for the arguments."""
+
+    def run_all(task: Task, trials: Sequence[Trial], counted: int, on_run: OnRun) -> None:
+        for trial in trials:
+            # In a later round the trial is ours already.
+            if counted or claim(trial):
+                on_run(trial, outcome_of(task, trial, on_step, counted))
+
+    in_rounds(run_all, task, trials, on_run=on_run, keep=keep)
+
+
+def outcome_of(task: Task, trial: Trial, on_step: OnSteps, counted: int = 0) -> TrainingRun | Failure:
+    """Train one trial; what it raises becomes a `Failure`. Steps beyond `counted` are told to `on_step`."""
+    reported = counted
+
+    def tell(step: int) -> None:
+        nonlocal reported
+        if step > reported:
+            on_step(step - reported)
+            reported = step
+
+    try:
+        return train(task, trial.choice, seed=trial.seed, on_step=tell, lr_scale=trial.lr_scale, with_line=False)
+    except Exception as error:
+        return Failure(
+            label=trial.choice.label,
+            seed=trial.seed,
+            message=str(error) if isinstance(error, TorchdecayError) else told(error),
+            traceback=traceback.format_exc(),
+        )
