@@ -1,0 +1,156 @@
+"""What a conversion may need to know, gathered from keywords, a run and an optimizer; contradictions are refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torchdecay.errors import DecayError, UnitError, nearest, printable
+from torchdecay.observe.lr_curve import lr_curve
+from torchdecay.observe.run import Run
+from torchdecay.observe.units.optimizers import Kind, kind_of
+from torchdecay.plan.ranges import check_count, check_number, shown
+
+LOSSES = {"half_mse": 1.0, "mse": 2.0, "cross_entropy": 1.0}
+"""Mean losses, as multiples of what scikit-learn means: ½·mean(r²), or the mean log-loss."""
+
+HOW: Mapping[str, str] = {
+    "lr": "lr=, the learning rate at which the decay is counted (or run=td.Run(lr=...), or optimizer=)",
+    "max_lr": "max_lr=, the peak of the learning rate (or run=td.Run(lr=...))",
+    "num_samples": "num_samples=, the rows of the training data",
+    "batch_size": "batch_size=, the rows of a batch",
+    "steps_per_epoch": "steps_per_epoch= (or num_samples= and batch_size=, or run=)",
+    "tokens_per_step": "tokens_per_step= (or tokens_per_sample= and batch_size=, or run=)",
+    "steps": "steps=, of the whole run (or epochs= and steps_per_epoch=, or run=)",
+    "optimizer": 'optimizer=, such as "sgd" or your torch optimizer',
+    "loss": f"loss=, the mean that the penalty stands beside: {', '.join(LOSSES)}",
+}
+"""Each thing that a unit may need, and how to give it."""
+
+_COUNTS = ("batch_size", "num_samples", "tokens_per_sample", "accumulate", "steps")
+_NUMBERS = ("lr", "max_lr", "steps_per_epoch", "tokens_per_step", "epochs")
+KEYWORDS = (*_NUMBERS, *_COUNTS, "momentum", "loss", "optimizer", "run")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What is known, by the names in `HOW`; and the optimizer, where one is named."""
+
+    known: Mapping[str, Any] = field(default_factory=dict)
+    kind: Kind | None = None
+
+    def __getitem__(self, name: str) -> Any:
+        return self.known[name]
+
+    def __contains__(self, name: str) -> bool:
+        return self.kind is not None if name == "optimizer" else name in self.known
+
+
+def gather(given: Mapping[str, Any]) -> Context:
+    """The context that these keywords make, with what follows from them.
+
+    Raises:
+        UnitError: an unknown keyword, a number outside its range, or two that contradict each other.
+    """
+    for name in given:
+        if name not in KEYWORDS:
+            raise UnitError(
+                f'there is no context "{printable(name)}".', fix=nearest(name, KEYWORDS) or f"Known: {KEYWORDS}."
+            )
+    known = {name: _checked(name, value) for name, value in given.items() if value is not None}
+    run, optimizer = known.pop("run", None), known.pop("optimizer", None)
+    momentum = known.pop("momentum", None)
+    kind = None if optimizer is None else kind_of(optimizer, momentum)
+    if kind is not None and kind.lr is not None:
+        _agree(known, "lr", kind.lr, "the optimizer")
+    if run is not None:
+        _from_run(known, run)
+    _follow(known)
+    if "lr" in known and "max_lr" in known and known["lr"] > known["max_lr"] * (1 + 1e-12):
+        raise UnitError(
+            f"lr={known['lr']:g} is above max_lr={known['max_lr']:g}.", "max_lr is the peak.", "Correct one of them."
+        )
+    return Context(known, kind)
+
+
+def _checked(name: str, value: Any) -> Any:
+    try:
+        if name in _COUNTS:
+            return check_count(value, name)
+        if name in _NUMBERS:
+            return check_number(value, name, open_minimum=True)
+        if name == "momentum":
+            return check_number(value, name)
+    except DecayError as error:
+        raise UnitError(error.what, error.why, error.fix) from error
+    if name == "loss" and value not in LOSSES:
+        raise UnitError(
+            f"there is no loss {value!r} here.", f"Known: {', '.join(LOSSES)}.", nearest(str(value), LOSSES)
+        )
+    if name == "run" and not isinstance(value, Run):
+        raise UnitError(f"run is {value!r}, of type {type(value).__name__}.", fix="Write run=td.Run(...).")
+    return value
+
+
+def _from_run(known: dict[str, Any], run: Run) -> None:
+    """Add what a run knows; where it has a schedule, lr is the mean over the run, unless it is given."""
+    for name in ("batch_size", "num_samples", "tokens_per_sample"):
+        if getattr(run, name) is not None:
+            _agree(known, name, getattr(run, name), "the run")
+    known["accumulate"] = _agree(known, "accumulate", run.accumulate, "the run")
+    _agree(known, "steps", run.num_steps, "the run")
+    if run.steps_per_epoch is not None:
+        _agree(known, "steps_per_epoch", run.steps_per_epoch, "the run")
+    if run.lr_schedule is None:
+        if run.lr is not None:
+            _agree(known, "lr", run.lr, "the run")
+            known.setdefault("max_lr", run.lr)
+        return
+    curves = lr_curve(run, [{}] if run.lr is not None else getattr(run.lr_schedule, "optimizer", _Nothing).param_groups)
+    if curves and all(curve == curves[0] for curve in curves):
+        known.setdefault("max_lr", max(curves[0]))
+        known.setdefault("lr", math.fsum(curves[0]) / len(curves[0]))
+
+
+class _Nothing:
+    param_groups: tuple[Mapping[str, Any], ...] = ()
+
+
+def _follow(known: dict[str, Any]) -> None:
+    """Add what follows; what is given must agree with it."""
+    batch = known["batch_size"] * known.get("accumulate", 1) if "batch_size" in known else None
+    if batch is not None and "num_samples" in known:
+        per_epoch = known["num_samples"] / batch
+        given = known.setdefault("steps_per_epoch", math.ceil(per_epoch))
+        # Dropping the last incomplete batch is as common as keeping it.
+        if not max(1, math.floor(per_epoch)) <= given <= math.ceil(per_epoch):
+            raise UnitError(
+                f"steps_per_epoch={shown(given)} contradicts num_samples={known['num_samples']} in batches of {batch}, "
+                f"which make {math.ceil(per_epoch)}.",
+                fix="Leave one of them out, or correct it.",
+            )
+    if batch is not None and "tokens_per_sample" in known:
+        _agree(known, "tokens_per_step", known["tokens_per_sample"] * batch, "tokens_per_sample and batch_size")
+    if "epochs" in known and "steps_per_epoch" in known:
+        steps = known["epochs"] * known["steps_per_epoch"]
+        given = known.setdefault("steps", max(1, round(steps)))
+        if abs(given - steps) > max(1.0, known["epochs"]):
+            raise UnitError(
+                f"steps={given} contradicts epochs={shown(known['epochs'])} of {shown(known['steps_per_epoch'])} "
+                f"steps, which make {shown(steps)}.",
+                fix="Leave one of them out, or correct it.",
+            )
+    elif "epochs" in known and "steps" in known:
+        known["steps_per_epoch"] = known["steps"] / known["epochs"]
+
+
+def _agree(known: dict[str, Any], name: str, value: Any, source: str) -> Any:
+    given = known.setdefault(name, value)
+    if not math.isclose(given, value, rel_tol=1e-9):
+        raise UnitError(
+            f"{name}={shown(given)} contradicts {source}, where it is {shown(value)}.",
+            fix="Leave one of them out, or correct it.",
+        )
+    return given
