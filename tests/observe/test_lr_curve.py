@@ -11,7 +11,7 @@ from torch.optim import lr_scheduler as schedulers
 
 import torchdecay as td
 from torchdecay.errors import UnitError
-from torchdecay.observe.lr_curve import light_copy, lr_curve
+from torchdecay.observe.lr_curve import group_curves, light_copy, lr_curve
 
 STEPS = 12
 
@@ -163,3 +163,44 @@ def test_the_copy_is_light() -> None:
     assert sum(p.numel() for group in light.param_groups for p in group["params"]) == 1
     copied.step()
     assert real.param_groups[0]["lr"] == 0.1
+
+
+def test_a_schedule_by_name_spans_the_run() -> None:
+    """It starts at the group's own rate and would be 0 one step after the last."""
+    groups = optimizer().param_groups
+    assert lr_curve(td.Run(steps=4, lr_schedule="linear"), groups) == [
+        [0.1, 0.1 * 0.75, 0.1 * 0.5, 0.1 * 0.25],
+        [0.02, 0.02 * 0.75, 0.02 * 0.5, 0.02 * 0.25],
+    ]
+    assert lr_curve(td.Run(steps=3, lr_schedule="constant"), groups) == [[0.1] * 3, [0.02] * 3]
+
+
+def test_cosine_by_name_is_torch_s() -> None:
+    """To rounding: torch goes from step to step, the name has a closed form."""
+    curve = lr_curve(td.Run(steps=STEPS, lr_schedule="cosine"), optimizer().param_groups)
+    assert curve is not None
+    for mine, real in zip(curve, stepped(SCHEDULERS["CosineAnnealingLR"]), strict=True):
+        assert mine == pytest.approx(real, rel=1e-12)
+
+
+def test_warm_up_by_name_comes_first() -> None:
+    """From 0 in equal steps, then the schedule over what is left."""
+    (curve, _) = lr_curve(td.Run(steps=6, lr_schedule="linear", warmup_steps=2), optimizer().param_groups) or ([], [])
+    assert curve == pytest.approx([0.0, 0.05, 0.1, 0.075, 0.05, 0.025])
+
+
+def test_by_epochs_names_and_functions_go_in_stairs() -> None:
+    """As a scheduler that steps once per epoch."""
+    run = td.Run(steps=4, epochs=2, lr_schedule="linear", scheduler_interval="epoch")
+    assert lr_curve(run, optimizer().param_groups)[0] == [0.1, 0.1, 0.05, 0.05]  # type: ignore[index]
+    run = td.Run(steps=4, epochs=2, lr_schedule=lambda epoch: 0.5**epoch, scheduler_interval="epoch")
+    assert lr_curve(run, optimizer().param_groups)[0] == [0.1, 0.1, 0.05, 0.05]  # type: ignore[index]
+
+
+def test_momentum_that_a_scheduler_moves() -> None:
+    """OneCycleLR lowers momentum where it raises the learning rate; a group without momentum has no curve of it."""
+    given = optimizer()
+    run = td.Run(steps=STEPS, lr_schedule=schedulers.OneCycleLR(given, 0.1, total_steps=STEPS))
+    found = group_curves(run, given.param_groups, ("lr", "momentum"))
+    assert found is not None and found[0]["momentum"][0] == 0.95 and 0.85 <= min(found[0]["momentum"]) < 0.86
+    assert group_curves(td.Run(steps=2), [{"lr": 1.0}], ("lr", "momentum")) == [{"lr": [1.0, 1.0]}]

@@ -89,3 +89,21 @@ def test_a_run_is_a_value() -> None:
     optimizer = optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1)
     td.Run(steps=3, lr_schedule=optim.lr_scheduler.ReduceLROnPlateau(optimizer))
     td.Run(steps=3, lr_schedule=lambda step: 1.0)
+
+
+def test_an_unknown_schedule_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UnitError, match='Nearest: "cosine"'):
+        td.Run(steps=10, lr_schedule="cosin")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"warmup_steps": 3}, "goes with a schedule by name"),
+        ({"warmup_steps": 10, "lr_schedule": "cosine"}, "would never arrive"),
+    ],
+)
+def test_a_warm_up_that_means_nothing(options: dict[str, object], said: str) -> None:
+    """Without a schedule by name nobody would read it; as long as the run, nothing would follow."""
+    with pytest.raises(UnitError, match=said):
+        td.Run(steps=10, **options)  # type: ignore[arg-type]

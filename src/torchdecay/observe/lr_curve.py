@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from torchdecay.errors import UnitError
+from torchdecay.observe.lr_names import named
 from torchdecay.observe.run import Run
 
 
@@ -30,15 +31,62 @@ def lr_curve(run: Run, groups: Sequence[Mapping[str, Any]]) -> list[list[float]]
     Raises:
         UnitError: no usable learning rate anywhere, or a scheduler that ends before the run does.
     """
+    found = group_curves(run, groups, ("lr",))
+    return None if found is None else [curves["lr"] for curves in found]
+
+
+def group_curves(
+    run: Run, groups: Sequence[Mapping[str, Any]], keys: Sequence[str]
+) -> list[dict[str, list[float]]] | None:
+    """What `lr_curve` gives, also for other numbers that a scheduler may move, such as momentum.
+
+    Args:
+        run: the run, with its schedule.
+        groups: parameter groups.
+        keys: "lr", and others; a group that lacks one has no curve of it.
+
+    Returns:
+        Per group and key one number per step, or None where nobody can know.
+
+    Raises:
+        UnitError: as `lr_curve`.
+    """
     schedule = run.lr_schedule
-    starts = [_start(run, group, index) for index, group in enumerate(groups)]
-    if schedule is None:
-        return [[lr] * run.num_steps for lr in starts]
     if isinstance(schedule, ReduceLROnPlateau):
         return None
     if isinstance(schedule, LRScheduler):
-        return _simulated(schedule, run)
-    return [[lr * _multiplier(schedule, step) for step in range(run.num_steps)] for lr in starts]
+        return _simulated(schedule, run, keys)
+    rates = _multiplied(run, [_start(run, group, index) for index, group in enumerate(groups)])
+    return [
+        {"lr": curve} | {key: [float(group[key])] * run.num_steps for key in keys if key != "lr" and key in group}
+        for curve, group in zip(rates, groups, strict=True)
+    ]
+
+
+def _multiplied(run: Run, starts: Sequence[float]) -> list[list[float]]:
+    """Each start times what the schedule says, step by step."""
+    schedule = run.lr_schedule
+    if schedule is None:
+        return [[lr] * run.num_steps for lr in starts]
+    every = _every(run)
+    if isinstance(schedule, str):
+        multiplier = named(schedule, run.num_steps, run.warmup_steps, every)
+        factors = [multiplier(step) for step in range(run.num_steps)]
+    else:
+        by_call = [_multiplier(schedule, call) for call in range(-(-run.num_steps // every))]
+        factors = [by_call[step // every] for step in range(run.num_steps)]
+    return [[lr * factor for factor in factors] for lr in starts]
+
+
+def _every(run: Run) -> int:
+    """How many optimizer steps lie between two steps of the schedule."""
+    every = 1 if run.scheduler_interval == "step" else run.steps_per_epoch
+    if every is None:
+        raise UnitError(
+            'scheduler_interval is "epoch", but the run does not say how many steps an epoch has.',
+            fix="Give batch_size and num_samples, or steps and epochs.",
+        )
+    return every
 
 
 def light_copy(scheduler: LRScheduler) -> tuple[LRScheduler, Optimizer]:
@@ -61,22 +109,18 @@ def light_copy(scheduler: LRScheduler) -> tuple[LRScheduler, Optimizer]:
     return copied, light
 
 
-def _simulated(scheduler: LRScheduler, run: Run) -> list[list[float]]:
+def _simulated(scheduler: LRScheduler, run: Run, keys: Sequence[str]) -> list[dict[str, list[float]]]:
+    every = _every(run)
     copied, light = light_copy(scheduler)
-    every = 1 if run.scheduler_interval == "step" else run.steps_per_epoch
-    if every is None:
-        raise UnitError(
-            'scheduler_interval is "epoch", but the run does not say how many steps an epoch has.',
-            fix="Give batch_size and num_samples, or steps and epochs.",
-        )
-    curves: list[list[float]] = [[] for _ in light.param_groups]
+    curves: list[dict[str, list[float]]] = [{key: [] for key in keys if key in group} for group in light.param_groups]
     with warnings.catch_warnings():
         # The light optimizer takes no step, and torch warns of schedulers that run ahead.
         warnings.simplefilter("ignore")
         first = min(_taken(scheduler) * every, run.num_steps - 1)
         for step in range(first, run.num_steps):
-            for curve, group in zip(curves, light.param_groups, strict=True):
-                curve.append(float(group["lr"]))
+            for found, group in zip(curves, light.param_groups, strict=True):
+                for key, curve in found.items():
+                    curve.append(float(group[key]))
             if (step + 1) % every == 0 and step + 1 < run.num_steps:
                 try:
                     copied.step()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from torchdecay.errors import DecayError, UnitError
+from torchdecay.observe.lr_names import check_name
 from torchdecay.plan.ranges import check_count, check_number
 
 
@@ -25,9 +26,10 @@ class Run:
         batch_size: samples per forward pass.
         num_samples: samples in the data.
         lr: learning rate, where there is no optimizer to read it from.
-        lr_schedule: a torch scheduler (a copy of it is run), or a function from the step to a multiplier; None is
-            constant.
-        scheduler_interval: whether the scheduler steps once per "step" or per "epoch".
+        lr_schedule: a torch scheduler (a copy of it is run); a function from the step to a multiplier; or a name,
+            "constant", "linear" or "cosine", which falls from `lr` to 0 over the run; None is constant.
+        warmup_steps: for a schedule by name: steps in which the learning rate first rises from 0.
+        scheduler_interval: whether the schedule goes on once per "step" or per "epoch".
         tokens_per_sample: for language models.
         accumulate: forward passes per optimizer step.
 
@@ -47,6 +49,7 @@ class Run:
     num_samples: int | None = None
     lr: float | None = None
     lr_schedule: Any = None
+    warmup_steps: int = 0
     scheduler_interval: Literal["step", "epoch"] = "step"
     tokens_per_sample: int | None = None
     accumulate: int = 1
@@ -60,12 +63,15 @@ class Run:
                 check_number(getattr(self, name), name, open_minimum=True)
         if self.scheduler_interval not in ("step", "epoch"):
             raise DecayError(f"scheduler_interval is {self.scheduler_interval!r}.", fix='Write "step" or "epoch".')
-        if self.lr_schedule is not None and not (
+        check_count(self.warmup_steps, "warmup_steps", minimum=0)
+        if isinstance(self.lr_schedule, str):
+            check_name(self.lr_schedule)
+        elif self.lr_schedule is not None and not (
             callable(self.lr_schedule) or hasattr(self.lr_schedule, "get_last_lr") or hasattr(self.lr_schedule, "best")
         ):
             raise DecayError(
                 f"lr_schedule is {self.lr_schedule!r}, of type {type(self.lr_schedule).__name__}.",
-                fix="Give a torch scheduler, or a function from the step to a multiplier.",
+                fix='Give a torch scheduler, a function from the step to a multiplier, or a name such as "cosine".',
             )
         if self.steps is None and self.epochs is None:
             raise UnitError(
@@ -78,6 +84,7 @@ class Run:
                 "Give both, or steps= as well.",
             )
         self._refuse_contradiction()
+        self._refuse_idle_warmup()
 
     def _refuse_contradiction(self) -> None:
         if self.steps is None or self.epochs is None or self.num_samples is None or self.batch_size is None:
@@ -90,6 +97,23 @@ class Run:
                 f"steps={self.steps} contradicts epochs={self.epochs:g}, num_samples={self.num_samples}, "
                 f"batch_size={self.batch_size}, accumulate={self.accumulate}, which make {math.ceil(counted)} steps.",
                 fix="Leave one of them out, or correct it.",
+            )
+
+    def _refuse_idle_warmup(self) -> None:
+        if not self.warmup_steps:
+            return
+        if not isinstance(self.lr_schedule, str):
+            raise UnitError(
+                f"warmup_steps={self.warmup_steps} goes with a schedule by name, and lr_schedule is "
+                f"{self.lr_schedule!r}.",
+                "A scheduler or a function has its own warm-up.",
+                'Write lr_schedule="constant", "linear" or "cosine", or leave warmup_steps out.',
+            )
+        if self.warmup_steps >= self.num_steps:
+            raise UnitError(
+                f"warmup_steps={self.warmup_steps}, and the run has {self.num_steps} steps.",
+                "The learning rate would never arrive.",
+                "Warm up for fewer steps, or correct the run.",
             )
 
     @property
