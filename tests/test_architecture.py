@@ -29,7 +29,10 @@ ROOMS = {
 }
 
 # Methods that draw may call into report, inside their own body: (file, function, room).
-DRAWS: set[tuple[str, str, str]] = {("lab/results.py", "report", "report")}
+DRAWS: set[tuple[str, str, str]] = {
+    ("lab/results.py", "report", "report"),
+    ("observe/forecast/values.py", "figure", "report"),
+}
 
 # What a module may import while it is itself imported. Everything else is imported inside functions.
 AT_IMPORT = {"torch", "click", "rich"} | set(sys.stdlib_module_names)

@@ -54,6 +54,8 @@ from torchdecay.plan.split import Split, split
 if TYPE_CHECKING:
     from torchdecay.observe.audit import audit
     from torchdecay.observe.findings import Audit, Finding
+    from torchdecay.observe.forecast.forecast import forecast
+    from torchdecay.observe.forecast.values import Forecast, GroupForecast
     from torchdecay.observe.inspect import inspect
     from torchdecay.observe.run import Run
     from torchdecay.observe.verify import verify
@@ -63,8 +65,11 @@ __version__ = "0.1.0"
 _LATE = {
     "Audit": "torchdecay.observe.findings",
     "Finding": "torchdecay.observe.findings",
+    "Forecast": "torchdecay.observe.forecast.values",
+    "GroupForecast": "torchdecay.observe.forecast.values",
     "Run": "torchdecay.observe.run",
     "audit": "torchdecay.observe.audit",
+    "forecast": "torchdecay.observe.forecast.forecast",
     "inspect": "torchdecay.observe.inspect",
     "verify": "torchdecay.observe.verify",
     "lab": "torchdecay.lab",
@@ -94,7 +99,9 @@ __all__ = [
     "Decay",
     "DecayError",
     "Finding",
+    "Forecast",
     "ForgottenPenaltyWarning",
+    "GroupForecast",
     "Handle",
     "LoadError",
     "LoadReport",
@@ -121,6 +128,7 @@ __all__ = [
     "decoupled",
     "elastic_net",
     "exempt",
+    "forecast",
     "forms",
     "independent",
     "inspect",

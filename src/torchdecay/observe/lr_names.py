@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from torchdecay.errors import UnitError, nearest, repr_quoted
-from torchdecay.plan.schedules import Schedule, constant, cosine, linear, warmup
+from torchdecay.plan.schedules import Schedule, as_schedule, constant, cosine, linear, warmup
 
 BY_NAME: Mapping[str, Callable[[int], Schedule]] = {
     "constant": lambda num_steps: constant(),
@@ -41,4 +41,4 @@ def named(name: str, num_steps: int, warmup_steps: int, every: int) -> Callable[
     def after(step: int) -> float:
         return stairs(step // every)
 
-    return warmup(warmup_steps, then=after) if warmup_steps else after
+    return warmup(warmup_steps, then=as_schedule(after)) if warmup_steps else after

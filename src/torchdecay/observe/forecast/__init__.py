@@ -1,0 +1,1 @@
+"""What decay will do in a run, said before training."""

@@ -1,0 +1,149 @@
+"""The course of one weight without gradient: what each step of the run takes off it."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any
+
+from torchdecay.observe.forecast.pulled import Pulled
+from torchdecay.observe.units.fractions import log_retention
+from torchdecay.plan.adaptive import Stable
+from torchdecay.plan.decay import Decay, Scale, Site
+from torchdecay.plan.schedules import Constant
+
+KEYS = ("lr", "momentum")
+"""What schedulers move and a course depends on."""
+COUPLED = (Site.GRADIENT, Site.LOSS)
+
+
+@dataclass(frozen=True)
+class Course:
+    """What happens to a weight without gradient, step by step.
+
+    Attributes:
+        pulls: c_t·λ_t; for a coupled decay of SGD η_t·λ_t.
+        fractions: what that takes off a weight per step once momentum has settled.
+        losses: 1 − w_{t+1}/w_t as it comes out; above 1 the sign flips.
+        swings: whether momentum carries the weight through zero and back.
+        logs: ln|w_t/w_0|, from the start to the end of the run.
+    """
+
+    pulls: Sequence[float]
+    fractions: Sequence[float]
+    losses: Sequence[float]
+    swings: bool = False
+    logs: array[float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "logs", array("d", accumulate(map(log_retention, self.losses), initial=0.0)))
+
+    @property
+    def total_shrink(self) -> float:
+        """1 − w_T/w_0."""
+        flips = sum(loss > 1.0 for loss in self.losses)
+        return 1.0 + math.exp(self.logs[-1]) if flips % 2 else -math.expm1(self.logs[-1]) + 0.0
+
+
+def course_of(pulled: Pulled, curves: Mapping[str, Sequence[float]]) -> Course:
+    """The course of a weight under a pull whose amount does not depend on gradients.
+
+    Args:
+        pulled: what pulls.
+        curves: "lr", and "momentum" where the optimizer has one, step by step.
+    """
+    decay, rates = pulled.decay, curves["lr"]
+    if decay is None:
+        return still(len(rates))
+    momenta = curves.get("momentum") or [0.0] * len(rates)
+    coefficient = _coefficients(decay, pulled, rates)
+    if decay.site in COUPLED:
+        return _through_momentum(pulled.values, rates, momenta, coefficient)
+    damped = 1.0 - float(pulled.values.get("dampening", 0.0))
+    settled = isinstance(decay.controller, Stable)
+    pulls = []
+    for lr, momentum in zip(rates, momenta, strict=True):
+        amount = decay.scale.factor(lr, pulled.peak) * coefficient(lr) if lr else 0.0
+        if settled and momentum:
+            amount *= damped / (1.0 - momentum)
+        pulls.append(amount / (1.0 + amount) if decay.proximal else amount)
+    return Course(pulls, pulls, pulls)
+
+
+def without_rates(pulled: Pulled, num_steps: int) -> Course | None:
+    """The course where nobody knows the learning rate, or None where it matters."""
+    decay = pulled.decay
+    if decay is None:
+        return still(num_steps)
+    free = decay.scale is Scale.ONE and decay.site in (Site.BEFORE, Site.AFTER) and not decay.schedule.needs_lr
+    # Any learning rate but 0 will do.
+    return course_of(pulled, {"lr": [1.0] * num_steps}) if free and decay.controller is None else None
+
+
+def still(num_steps: int) -> Course:
+    """The course without decay."""
+    nothing = [0.0] * num_steps
+    return Course(nothing, nothing, nothing)
+
+
+def _coefficients(decay: Decay, pulled: Pulled, rates: Sequence[float]) -> Callable[[float], float]:
+    """λ_t for the learning rates one after the other; steps at learning rate 0 do not count."""
+    if decay.schedule == Constant():
+        fixed = decay.coefficient_at(pulled.steps)
+        return lambda lr: fixed
+    taken = pulled.steps
+
+    def coefficient(lr: float) -> float:
+        nonlocal taken
+        ratio = lr / pulled.peak if decay.schedule.needs_lr and pulled.peak else 1.0
+        found = decay.coefficient_at(taken, ratio)
+        taken += lr != 0.0
+        return found
+
+    return coefficient
+
+
+def _through_momentum(
+    values: Mapping[str, Any],
+    rates: Sequence[float],
+    momenta: Sequence[float],
+    coefficient: Callable[[float], float],
+) -> Course:
+    """SGD on a gradient that is λ·w alone, its buffer in units of the weight; it starts empty."""
+    fresh, nesterov = 1.0 - float(values.get("dampening", 0.0)), bool(values.get("nesterov", False))
+    pulls, fractions, losses = [], [], []
+    buffer: float | None = None
+    for lr, momentum in zip(rates, momenta, strict=True):
+        wd = coefficient(lr)
+        pulls.append(lr * wd)
+        fractions.append(_settled(lr * wd, momentum, fresh, nesterov))
+        if not momentum:
+            losses.append(lr * wd)
+            continue
+        # A first step takes the gradient whole.
+        buffer = wd if buffer is None else momentum * buffer + fresh * wd
+        loss = lr * (wd + momentum * buffer if nesterov else buffer)
+        losses.append(loss)
+        buffer = buffer / (1.0 - loss) if loss != 1.0 else 0.0
+    swings = any(momenta) and any(loss > 1.0 for loss in losses)
+    return Course(pulls, fractions, losses, swings)
+
+
+def _settled(pull: float, momentum: float, fresh: float, nesterov: bool) -> float:
+    """1 − the larger root of the recursion of weight and buffer: about pull·(1 − dampening)/(1 − momentum).
+
+    Where the roots are complex, weights swing, and shrink by √root product per step.
+    """
+    if not momentum or not pull:
+        return pull
+    trace = 1.0 + momentum - (pull * (1.0 + momentum * fresh) if nesterov else pull * fresh)
+    product = momentum * (1.0 - pull) if nesterov else momentum
+    discriminant = trace * trace / 4.0 - product
+    if discriminant < 0.0:
+        return 1.0 - math.sqrt(abs(product))
+    # 1 − root, where the product of both such differences is 1 − trace + product: no digits are lost.
+    other = 1.0 - (trace / 2.0 - math.sqrt(discriminant))
+    return (1.0 - trace + product) / other

@@ -1,0 +1,131 @@
+"""Where weights that only have a direction come to rest: rotation per step, size, and the time to get there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import optim
+
+from torchdecay.apply.native import native_of
+from torchdecay.errors import UnitError
+from torchdecay.observe.forecast.course import COUPLED
+from torchdecay.observe.forecast.judging import is_plain_sgd
+from torchdecay.plan.decay import Decay, Site
+
+Rule = Literal["AdamW", "SGD", "Lion"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Equilibrium:
+    r"""What a scale-invariant weight, one that a norm follows, comes to when gradients are noise.
+
+    Decay shortens it, updates lengthen it, and at rest both are equal. With f the fraction that decay takes per step:
+
+    $$\begin{aligned}
+    \text{AdamW} &: \text{rotation} = \sqrt{2f\,\tfrac{1-\beta_1}{1+\beta_1}}, \quad
+                    \|w\| = \sqrt{\eta C/(2\lambda)} \\
+    \text{SGD}   &: \text{rotation} = \sqrt{2\eta\lambda/(1+\mu)}, \quad
+                    \|w\| = \left(\tfrac{\eta\,G^2}{2\lambda(1-\mu)}\right)^{1/4} \\
+    \text{Lion}  &: \text{rotation} = \sqrt{\pi f K}, \quad \|w\| = \sqrt{\eta C/(\pi\lambda K)}, \quad
+                    K = (1-\beta_1)^2 + \beta_1^2\tfrac{1-\beta_2}{1+\beta_2}
+    \end{aligned}$$
+
+    with C elements and G² the mean of (‖g‖·‖w‖)². The time to get there is about 1/(2f) steps.
+
+    Reference: Rotational Equilibrium: How Weight Decay Balances Learning Across Neural Networks, arXiv 2305.17212.
+
+    Attributes:
+        rule: whose equations.
+        lr: the learning rate that this is for.
+        fraction: f.
+        rotation: radians per step.
+        rms: ‖w‖/√C; None for SGD, whose norm depends on the gradients (see `norm`).
+        gain: for SGD: ‖w‖⁴ over G².
+        num_steps: 1/(2f).
+    """
+
+    rule: Rule
+    lr: float
+    fraction: float
+    rotation: float
+    rms: float | None
+    gain: float | None
+    num_steps: float
+
+    def norm(self, num_elements: int, *, gradient_norm: float | None = None) -> float:
+        """‖w‖ of a weight at rest.
+
+        Args:
+            num_elements: C.
+            gradient_norm: for SGD: G, the root mean square of ‖g‖·‖w‖, which does not depend on the size of w.
+
+        Raises:
+            UnitError: SGD without `gradient_norm`.
+        """
+        if self.rms is not None:
+            return self.rms * math.sqrt(num_elements)
+        if gradient_norm is None or self.gain is None:
+            raise UnitError(
+                "the norm at rest under SGD depends on the gradients.",
+                fix="Give gradient_norm=, the root mean square of ‖g‖·‖w‖ over some steps.",
+            )
+        return float((self.gain * gradient_norm**2) ** 0.25)
+
+
+def equilibrium(
+    optimizer: Any, values: Mapping[str, Any], decay: Decay | None, *, lr: float, pull: float
+) -> Equilibrium | None:
+    """The equilibrium of weights of one group under plain L2; None where no equations are known.
+
+    Args:
+        optimizer: whose step it is.
+        values: its group.
+        decay: what pulls; NATIVE has been resolved.
+        lr: the learning rate to say it for.
+        pull: c·λ there; for a coupled decay η·λ.
+    """
+    if decay is None or not decay.is_plain_l2 or not (lr > 0.0 and 0.0 < pull < 1.0):
+        return None
+    if is_plain_sgd(optimizer, values):
+        return _sgd(values, decay, lr, pull)
+    if decay.site not in (Site.BEFORE, Site.AFTER) or "betas" not in values:
+        return None
+    beta1, beta2 = map(float, values["betas"])
+    if isinstance(optimizer, optim.Adam) and native_of(optimizer, values) and not values.get("amsgrad"):
+        rotation = math.sqrt(2.0 * pull * (1.0 - beta1) / (1.0 + beta1))
+        return _made("AdamW", lr, pull, rotation, rms=lr / math.sqrt(2.0 * pull))
+    if type(optimizer).__name__.lower() == "lion":
+        spread = (1.0 - beta1) ** 2 + beta1**2 * (1.0 - beta2) / (1.0 + beta2)
+        # √(π/2)·√(2f)·√K.
+        rotation = math.sqrt(math.pi * pull * spread)
+        return _made("Lion", lr, pull, rotation, rms=lr / math.sqrt(math.pi * pull * spread))
+    return None
+
+
+def _sgd(values: Mapping[str, Any], decay: Decay, lr: float, pull: float) -> Equilibrium:
+    """A gradient moves the weight by lr·(total) in all, spread over steps with the sum of squares `spread`."""
+    momentum = float(values.get("momentum") or 0.0)
+    fresh = 1.0 - float(values.get("dampening") or 0.0) if momentum else 1.0
+    total, spread = fresh / (1.0 - momentum), fresh**2 / (1.0 - momentum**2)
+    if values.get("nesterov"):
+        spread = (1.0 + momentum) ** 2 + momentum**4 / (1.0 - momentum**2)
+    fraction = pull * total if decay.site in COUPLED else pull
+    rotation = math.sqrt(2.0 * fraction * spread) / total
+    return _made("SGD", lr, fraction, rotation, gain=(lr * total) ** 2 / (2.0 * fraction))
+
+
+def _made(
+    rule: Rule, lr: float, fraction: float, rotation: float, *, rms: float | None = None, gain: float | None = None
+) -> Equilibrium:
+    return Equilibrium(
+        rule=rule,
+        lr=lr,
+        fraction=fraction,
+        rotation=rotation,
+        rms=rms,
+        gain=gain,
+        num_steps=1.0 / (2.0 * fraction),
+    )

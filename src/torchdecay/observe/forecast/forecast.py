@@ -1,0 +1,252 @@
+"""`forecast`: what decay will do in a run, before it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau
+
+from torchdecay.errors import ApplyError, UnitError
+from torchdecay.observe.forecast.course import KEYS, Course, course_of, without_rates
+from torchdecay.observe.forecast.equilibrium import Equilibrium, equilibrium
+from torchdecay.observe.forecast.judging import judge
+from torchdecay.observe.forecast.pulled import Pulled, of_optimizers, of_plan
+from torchdecay.observe.forecast.remarks import Remark, remarks_on
+from torchdecay.observe.forecast.values import Curve, Forecast, GroupForecast
+from torchdecay.observe.inspect import optimizers_of
+from torchdecay.observe.lr_curve import group_curves
+from torchdecay.observe.run import Run
+from torchdecay.observe.units.fractions import half_life, timescale
+from torchdecay.plan.plan import Plan
+
+_POINTS = 256
+Curves = Mapping[str, Sequence[float]]
+
+
+def forecast(
+    plan_or_optimizer: Any,
+    *,
+    run: Run,
+    optimizer: Any = None,
+    model: nn.Module | None = None,
+) -> Forecast:
+    r"""Say what decay will do in a run: how much per step, how fast, how much in all, and where weights come to rest.
+
+    $$w_T = w_0 \prod_{t=0}^{T-1}(1 - c_t\lambda_t), \qquad
+    \text{half-life} = \frac{\ln 2}{-\ln(1 - f)}, \qquad \tau = \frac1f$$
+
+    for a weight w without gradient, the factor c_t of the decay's scale (the learning rate η_t for decoupled decay),
+    the coefficient λ_t with its schedule, and f the mean of c_t·λ_t. Learning rates come from the real scheduler: a
+    copy of it is run on an optimizer with parameters of one element. Coupled decay under SGD goes through the
+    momentum buffer as it does there. What can't be told beforehand is `unknown` and has no numbers: coupled decay in
+    adaptive optimizers, controllers, ReduceLROnPlateau.
+
+    `torchdecay.inspect` reads the learning rate of the moment and `torchdecay.verify` measures one step; this is about
+    the whole run. Both agree with it step by step.
+
+    Args:
+        plan_or_optimizer: a `Plan`; or an optimizer with a plan attached or its own weight_decay, or several.
+        run: how long, and how the learning rate moves. A scheduler that is under way tells what is left.
+        optimizer: for a plan: what it will be carried out on. Without it, `run.lr` is needed, and what depends on
+            the optimizer is unknown. The scheduler's own optimizer is taken by itself.
+        model: for names, where the optimizer's groups have no `param_names`.
+
+    Returns:
+        A `Forecast`, one `GroupForecast` per group and decay.
+
+    Raises:
+        UnitError: no learning rate, one that is 0 or negative, a schedule that ends before the run, or a scheduler of
+            another optimizer.
+        ApplyError: plan and optimizer do not fit.
+
+    Example:
+        >>> import torch, torchdecay as td
+        >>> model = torch.nn.Linear(2, 1)
+        >>> optimizer = torch.optim.AdamW(td.param_groups(model, 0.1), lr=0.01)
+        >>> run = td.Run(epochs=10, batch_size=100, num_samples=50_000, lr_schedule="cosine")
+        >>> group = td.forecast(optimizer, run=run).of("weight")
+        >>> f"{group.timescale:.0f} steps, {group.timescale_epochs:.1f} epochs, {group.total_shrink:.3f} gone"
+        '2000 steps, 4.0 epochs, 0.918 gone'
+
+    Reference: How to set AdamW's weight decay as you scale model and dataset size, arXiv 2405.13698; Rotational
+    Equilibrium: How Weight Decay Balances Learning Across Neural Networks, arXiv 2305.17212.
+    """
+    if not isinstance(run, Run):
+        raise UnitError(f"run is a {type(run).__name__}.", fix="Write run=td.Run(steps=10_000).")
+    scheduler = run.lr_schedule if isinstance(run.lr_schedule, (LRScheduler, ReduceLROnPlateau)) else None
+    plan, optimizers = _sides(plan_or_optimizer, optimizer, scheduler)
+    if not optimizers:
+        assert plan is not None
+        pulls = of_plan(plan, run.lr)
+        found = group_curves(run, [one.values for one in pulls], KEYS)
+        curves: list[Curves | None] = [None] * len(pulls) if found is None else [*found]
+    else:
+        _require_own(scheduler, optimizers)
+        _require_same_lr(run, optimizers)
+        pulls = of_optimizers(optimizers, plan, model, scheduler)
+        by_optimizer = [_curves(run, scheduler, one) for one in optimizers]
+        curves = [None if (of := by_optimizer[one.number]) is None else of[one.index] for one in pulls]
+    return Forecast(
+        groups=tuple(_group(one, curve, run) for one, curve in zip(pulls, curves, strict=True)),
+        num_steps=run.num_steps,
+        steps_per_epoch=run.steps_per_epoch,
+        schedule=_schedule(run),
+    )
+
+
+def _sides(given: Any, optimizer: Any, scheduler: Any) -> tuple[Plan | None, list[Any]]:
+    if isinstance(given, Plan):
+        if optimizer is None:
+            optimizer = getattr(scheduler, "optimizer", None)
+        return given, [] if optimizer is None else optimizers_of(optimizer)
+    if optimizer is not None:
+        raise ApplyError(
+            f"forecast got a {type(given).__name__} and an optimizer as well.",
+            fix="Write td.forecast(optimizer, run=...), or td.forecast(plan, optimizer=optimizer, run=...).",
+        )
+    return None, optimizers_of(given)
+
+
+def _require_own(scheduler: Any, optimizers: Sequence[Any]) -> None:
+    if scheduler is not None and not any(_drives(scheduler, one) for one in optimizers):
+        raise UnitError(
+            f"the scheduler {type(scheduler).__name__} drives another optimizer.",
+            "What it says has nothing to do with this one's learning rate.",
+            "Give the scheduler that was built on this optimizer.",
+        )
+
+
+def _require_same_lr(run: Run, optimizers: Sequence[Any]) -> None:
+    groups = [group for one in optimizers for group in one.param_groups if "lr" in group]
+    known = [float(group[key]) for group in groups for key in ("lr", "initial_lr", "max_lr") if key in group]
+    # A learning rate in float32 is not that of the run to the last digit.
+    if run.lr is not None and known and not any(abs(run.lr - lr) <= 1e-6 * run.lr for lr in known):
+        raise UnitError(
+            f"run and optimizer disagree: lr is {run.lr:g} in the run, {known[0]:g} in the optimizer.",
+            fix="Leave lr out of the run: the optimizer has its own.",
+        )
+
+
+def _drives(scheduler: Any, optimizer: Any) -> bool:
+    return getattr(getattr(scheduler, "optimizer", None), "param_groups", None) is optimizer.param_groups
+
+
+def _curves(run: Run, scheduler: Any, optimizer: Any) -> list[dict[str, list[float]]] | None:
+    """The curves of each group; None where another optimizer's scheduler, or a metric, leaves them open."""
+    if scheduler is not None and not _drives(scheduler, optimizer):
+        return None
+    groups = optimizer.param_groups
+    if all("lr" not in group for group in groups) and run.lr is None:
+        return None
+    return group_curves(run, groups, KEYS)
+
+
+def _group(pulled: Pulled, curves: Curves | None, run: Run) -> GroupForecast:
+    prediction, why = judge(pulled)
+    rates = None if curves is None else curves["lr"]
+    if rates is not None:
+        _require_usable(pulled, rates)
+    course: Course | None = None
+    if prediction != "unknown":
+        course = without_rates(pulled, run.num_steps) if curves is None else course_of(pulled, curves)
+        if course is None:
+            prediction, why = "unknown", _no_rate(run)
+    num_steps = run.num_steps if rates is None else len(rates)
+    remarks = [*remarks_on(pulled, course, rates, prediction, why, run.steps_per_epoch), *_rises(pulled, run)]
+    mean = None if course is None else sum(course.fractions) / num_steps
+    return GroupForecast(
+        optimizer="" if pulled.optimizer is None else type(pulled.optimizer).__name__,
+        optimizer_index=pulled.number,
+        index=pulled.index,
+        names=pulled.names,
+        sizes=pulled.sizes,
+        dtypes=pulled.dtypes,
+        decay=pulled.spoken,
+        prediction=prediction,
+        why=why,
+        num_steps=num_steps,
+        first_step=run.num_steps - num_steps,
+        steps_per_epoch=run.steps_per_epoch,
+        max_lr=None if rates is None else max(rates),
+        fraction=mean,
+        max_fraction=None if course is None else max(course.fractions),
+        half_life=None if mean is None else half_life(mean),
+        timescale=None if mean is None else timescale(mean),
+        total_shrink=None if course is None else course.total_shrink,
+        equilibrium=(rest := _at_rest(pulled, course, curves)),
+        equilibrium_step=None if rest is None or course is None else _arrival(course),
+        curve=None if course is None else _sampled(course, rates),
+        remarks=tuple(remarks),
+        _logs=None if course is None else course.logs,
+    )
+
+
+def _require_usable(pulled: Pulled, rates: Sequence[float]) -> None:
+    where = f"group {pulled.index}"
+    if not min(rates) >= 0.0:
+        raise UnitError(f"{where}: the learning rate is {min(rates):g}.", fix="Give one above 0.")
+    if pulled.decay is not None and max(rates) == 0.0:
+        raise UnitError(
+            f"{where}: the learning rate is 0 over the whole run.",
+            "No weight moves, whatever the decay.",
+            "Give one above 0, and the scheduler as td.Run(lr_schedule=scheduler) where it begins at 0.",
+        )
+
+
+def _no_rate(run: Run) -> str:
+    if isinstance(run.lr_schedule, ReduceLROnPlateau):
+        return "ReduceLROnPlateau follows a metric that is not there yet"
+    return "nobody knows this optimizer's learning rate"
+
+
+def _rises(pulled: Pulled, run: Run) -> list[Remark]:
+    """CosineAnnealingLR turns around where it was told that the run ends."""
+    schedule = run.lr_schedule
+    if pulled.decay is None or not isinstance(schedule, CosineAnnealingLR):
+        return []
+    every = 1 if run.scheduler_interval == "step" else run.steps_per_epoch or 1
+    if schedule.T_max * every >= run.num_steps:
+        return []
+    text = f"CosineAnnealingLR(T_max={schedule.T_max}) is at its lowest at step {schedule.T_max * every:,} of "
+    return [Remark("the schedule turns", text + f"{run.num_steps:,}, and rises again.")]
+
+
+def _at_rest(pulled: Pulled, course: Course | None, curves: Curves | None) -> Equilibrium | None:
+    if course is None or curves is None or pulled.optimizer is None:
+        return None
+    most = max(range(len(course.pulls)), key=course.pulls.__getitem__)
+    values = dict(pulled.values) | {key: curve[most] for key, curve in curves.items()}
+    return equilibrium(pulled.optimizer, values, pulled.decay, lr=curves["lr"][most], pull=course.pulls[most])
+
+
+def _arrival(course: Course) -> int | None:
+    """When what was taken adds up to ½: at a constant pace, after 1/(2f) steps."""
+    taken = accumulate(course.fractions)
+    return next((step for step, total in enumerate(taken, start=1) if total >= 0.5), None)
+
+
+def _sampled(course: Course, rates: Sequence[float] | None) -> Curve:
+    last = len(course.logs) - 1
+    steps = sorted({round(i * last / _POINTS) for i in range(_POINTS + 1)})
+    return Curve(
+        steps=tuple(steps),
+        log_retention=tuple(course.logs[step] for step in steps),
+        lr=None if rates is None else tuple(rates[min(step, last - 1)] for step in steps),
+    )
+
+
+def _schedule(run: Run) -> str:
+    schedule = run.lr_schedule
+    if schedule is None:
+        return "constant"
+    if isinstance(schedule, str):
+        return f"{schedule}, after {run.warmup_steps:,} steps of warm-up" if run.warmup_steps else schedule
+    if isinstance(schedule, (LRScheduler, ReduceLROnPlateau)):
+        return type(schedule).__name__
+    return f"by {getattr(schedule, '__qualname__', type(schedule).__name__)}"
+
+
+__all__ = ["Forecast", "GroupForecast", "forecast"]

@@ -1,0 +1,91 @@
+"""What is worth saying about a course, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from torchdecay.observe.forecast.course import Course
+from torchdecay.observe.forecast.judging import Prediction, is_cured, low_dtypes, visible
+from torchdecay.observe.forecast.pulled import Pulled
+from torchdecay.observe.units.fractions import timescale
+from torchdecay.plan.decay import Site
+
+
+@dataclass(frozen=True)
+class Remark:
+    """One thing worth knowing before the run.
+
+    Attributes:
+        kind: "too weak", "within an epoch", "sign flip", "diverges", "swings", "rounded away", "rounding is paid",
+            "above the peak", "not at work", "bound" or "unknown".
+        text: one sentence.
+    """
+
+    kind: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.text}"
+
+
+def remarks_on(
+    pulled: Pulled,
+    course: Course | None,
+    rates: Sequence[float] | None,
+    prediction: Prediction,
+    why: str,
+    steps_per_epoch: int | None,
+) -> Iterator[Remark]:
+    """All remarks on one group, the gravest first."""
+    if pulled.lost:
+        yield Remark("not at work", f"{pulled.lost}; call td.attach(optimizer, plan).")
+    if prediction == "unknown":
+        yield Remark("unknown", f"{why}.")
+    if course is None or pulled.decay is None:
+        return
+    yield from _flips(course)
+    yield from _rounding(pulled, course)
+    if pulled.peak is not None and rates is not None and max(rates) > pulled.peak * (1 + 1e-12):
+        text = f"lr reaches {max(rates):g}, above max_lr={pulled.peak:g} that the decay is scaled by."
+        yield Remark("above the peak", text)
+    if prediction == "at most":
+        yield Remark("bound", f"this much at most: {why}.")
+    yield from _pace(course, steps_per_epoch)
+
+
+def _flips(course: Course) -> Iterator[Remark]:
+    worst = max(range(len(course.pulls)), key=course.pulls.__getitem__)
+    largest = course.pulls[worst]
+    if course.swings:
+        yield Remark("swings", "momentum carries a weight without gradient through zero and back, again and again.")
+    elif largest > 2.0:
+        yield Remark("diverges", f"step {worst:,} takes {largest:.3g} of each weight: it flips its sign and grows.")
+    elif largest > 1.0:
+        yield Remark("sign flip", f"step {worst:,} takes {largest:.3g} of each weight: it flips its sign.")
+
+
+def _rounding(pulled: Pulled, course: Course) -> Iterator[Remark]:
+    lost = [dtype for dtype in low_dtypes(pulled) if 0.0 < max(course.pulls) < visible(dtype)]
+    if not lost:
+        return
+    much = f"no step takes more than {max(course.pulls):.2g}, and {lost[0]} shows no less than {visible(lost[0]):.2g}"
+    if is_cured(pulled):
+        yield Remark("rounding is paid", f"{much}; td.attach keeps what is owed and pays it.")
+        return
+    assert pulled.decay is not None
+    at_site = pulled.decay.site in (Site.BEFORE, Site.AFTER)
+    cure = "td.attach with td.decoupled keeps what is owed and pays it" if at_site else "float32 weights show it"
+    yield Remark("rounded away", f"{much}, so nothing happens; {cure}.")
+
+
+def _pace(course: Course, steps_per_epoch: int | None) -> Iterator[Remark]:
+    num_steps = len(course.fractions)
+    mean = sum(course.fractions) / num_steps
+    scale = timescale(mean)
+    if scale > num_steps:
+        left = "nothing is taken at all" if mean == 0.0 else f"the time scale, {scale:,.0f} steps, is longer than it"
+        yield Remark("too weak", f"to matter in this run of {num_steps:,} steps: {left}.")
+    elif steps_per_epoch is not None and scale < steps_per_epoch:
+        text = f"weights forget in {scale:,.0f} steps, and an epoch has {steps_per_epoch:,}."
+        yield Remark("within an epoch", text)
