@@ -1,0 +1,80 @@
+"""A run from what people type: options of a command, or `lr=1e-3,epochs=10,...`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from torchdecay.errors import UnitError, nearest, repr_quoted
+
+if TYPE_CHECKING:
+    from torchdecay.observe.run import Run
+
+PARTS: dict[str, tuple[type, str]] = {
+    "steps": (int, "Optimizer steps in all."),
+    "epochs": (float, "Passes over the data."),
+    "batch_size": (int, "Samples per forward pass."),
+    "num_samples": (int, "Samples in the data."),
+    "lr": (float, "Learning rate where it begins, or its peak for a schedule by name."),
+    "lr_schedule": (str, "constant, linear or cosine, to 0 at the end of the run.  [default: constant]"),
+    "warmup_steps": (int, "Steps in which the learning rate first rises from 0."),
+    "tokens_per_sample": (int, "For language models."),
+    "accumulate": (int, "Forward passes per optimizer step."),
+}
+"""What a run is made of: its type and its help."""
+
+
+def run_options(command: Any) -> Any:
+    """The options of which a `td.Run` is made, which the command gets as `run`."""
+
+    @functools.wraps(command)
+    def with_run(*args: Any, **given: Any) -> Any:
+        told = {name: value for name in PARTS if (value := given.pop(name)) is not None}
+        return command(*args, run=_make(told), **given)
+
+    wrapped: Any = with_run
+    for name in reversed(PARTS):
+        kind, text = PARTS[name]
+        wrapped = click.option(f"--{name.replace('_', '-')}", name, type=kind, help=text)(wrapped)
+    return wrapped
+
+
+def read_run(text: str, *, also: Sequence[str] = ()) -> tuple[Run, dict[str, int]]:
+    """The run that `lr=1e-3,epochs=10,batch_size=128,num_samples=50000` spells, and the whole numbers named in `also`.
+
+    Raises:
+        UnitError: an unknown part, a part that is no number, or a run that contradicts itself.
+    """
+    told: dict[str, Any] = {}
+    for part in filter(None, (one.strip() for one in text.split(","))):
+        name, equals, value = part.partition("=")
+        name = name.strip().replace("-", "_")
+        known = (*PARTS, *also)
+        if not equals or name not in known:
+            raise UnitError(
+                f"{repr_quoted(part)} is no part of a run.",
+                f"A run is written lr=1e-3,epochs=10,...; its parts are {', '.join(known)}.",
+                nearest(name, known),
+            )
+        if name in told:
+            raise UnitError(f"the run {repr_quoted(text)} says {name} twice.", fix="Say it once.")
+        told[name] = _number(name, value.strip(), int if name in also else PARTS[name][0])
+    more = {name: told.pop(name) for name in also if name in told}
+    return _make(told), more
+
+
+def _number(name: str, value: str, kind: type) -> Any:
+    try:
+        return kind(value)
+    except ValueError as error:
+        whole = "a whole number" if kind is int else "a number"
+        raise UnitError(f"{name}={value} of a run is not {whole}.", fix="Correct it.") from error
+
+
+def _make(told: dict[str, Any]) -> Run:
+    from torchdecay.observe.run import Run
+
+    return Run(**told)
