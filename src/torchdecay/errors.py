@@ -116,3 +116,7 @@ class ForgottenPenaltyWarning(UserWarning):
 
 class NotCompiledWarning(UserWarning):
     """`attach(..., compile=True)` found nothing to compile with, and runs uncompiled."""
+
+
+class TornHistoryWarning(UserWarning):
+    """The last line of a history file was cut off in the middle, and left out."""

@@ -303,7 +303,7 @@ class Handle:
         return self._prepare_uncompiled(args, kwargs)
 
     def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Arguments | None:
-        if self._depth and not self._is_nested():
+        if self._depth and step_depth(self.optimizer) < 2:
             # The step before this one raised, so its post hook never came.
             self._depth = 0
         self._depth += 1
@@ -357,16 +357,6 @@ class Handle:
         self._depth = max(0, self._depth - 1)
         if self._depth == 0:
             self._engine.after()
-
-    def _is_nested(self) -> bool:
-        """Whether a step of this optimizer is really under way, by looking for its wrappers on the stack."""
-        frame: FrameType | None = sys._getframe(1)
-        found = 0
-        while frame is not None:
-            if frame.f_code is _STEP_WRAPPER and frame.f_locals.get("self") is self.optimizer:
-                found += 1
-            frame = frame.f_back
-        return found > 1
 
     def _follow_groups(self) -> None:
         """Take over parameters that were added or unfrozen since.
@@ -423,6 +413,17 @@ class Handle:
         self._take_over(self._engine.check())
 
 
+def step_depth(optimizer: Optimizer) -> int:
+    """How many steps of this optimizer are under way, one inside the other, by their wrappers on the stack."""
+    frame: FrameType | None = sys._getframe(1)
+    found = 0
+    while frame is not None:
+        if frame.f_code is _STEP_WRAPPER and frame.f_locals.get("self") is optimizer:
+            found += 1
+        frame = frame.f_back
+    return found
+
+
 def _owned(group: Mapping[str, Any]) -> dict[str, Any]:
     return {key: group[key] for key in _OWNED if key in group}
 
@@ -437,4 +438,4 @@ def _found(tensors: Mapping[str, nn.Parameter], name: str) -> nn.Parameter:
     return tensors[name]
 
 
-__all__ = ["Handle", "OnLoad", "attach", "handle_of"]
+__all__ = ["Handle", "OnLoad", "attach", "handle_of", "step_depth"]
