@@ -63,7 +63,10 @@ def test_proximal_is_the_proximal_step_of_the_regularizer(regularizer, layout, k
         for p, ref, tau in zip(params, refs, taus, strict=True)
     ]
     kernels.proximal_(params, regularizer, taus, refs)
-    assert all(torch.equal(found, right) for found, right in zip(params, expected, strict=True))
+    # Huber's in-place step multiplies and subtracts with one rounding, its definition with two.
+    tolerance = 1e-15 if isinstance(regularizer, Huber) else 0.0
+    for found, right in zip(params, expected, strict=True):
+        torch.testing.assert_close(found, right, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("regularizer", REGULARIZERS, ids=repr)

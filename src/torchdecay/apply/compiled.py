@@ -13,6 +13,11 @@ from torch import Tensor
 from torchdecay.apply.kernels import Run, Tensors, in_parts
 from torchdecay.apply.work import Amount
 from torchdecay.errors import NotCompiledWarning
+from torchdecay.plan.regularizers import Regularizer
+
+
+_WORTH_A_CALL = 1 << 16
+"""Elements from which a compiled pass on a CPU gains more than its call costs, some 30 microseconds."""
 
 
 def runner() -> Run:
@@ -37,12 +42,18 @@ def runner() -> Run:
 
 
 def _run_compiled(kernel: Callable[..., None], param: Tensor, amount: Amount, parts: Tensors, *setting: Any) -> None:
-    if type(param.data) is not Tensor:
+    if type(param.data) is not Tensor or (param.device.type == "cpu" and param.numel() < _WORTH_A_CALL):
         in_parts(kernel, param, amount, parts, *setting)
         return
     # A number in a tensor, because a float that changes would be compiled anew.
     held = amount if isinstance(amount, Tensor) else torch.tensor(amount, dtype=torch.float64)
-    _compiled(kernel)(param.detach(), held, parts, *setting)
+    tensors = [param.detach(), held, *parts]
+    elementwise = all(one.elementwise for one in setting if isinstance(one, Regularizer))
+    if elementwise and all(one.dim() == 0 or (one.is_contiguous() and one.shape == param.shape) for one in tensors):
+        # As vectors, because each number of dimensions would be compiled anew, and torch stops after eight.
+        tensors = [one if one.dim() == 0 else one.view(-1) for one in tensors]
+    flat, held, *rest = tensors
+    _compiled(kernel)(flat, held, tuple(rest), *setting)
 
 
 @cache

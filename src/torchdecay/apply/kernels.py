@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from torchdecay.apply.work import Amount
-from torchdecay.plan.regularizers import L1, L2, Regularizer
+from torchdecay.apply.work import Amount, Elementwise
+from torchdecay.plan.regularizers import L1, L2, ElasticNet, Huber, Regularizer
 
 Tensors = Sequence[Tensor]
 Optional = Sequence[Tensor | None]
@@ -24,8 +24,9 @@ Amounts = Sequence[Amount]
 Run = Callable[..., None]
 """How a kernel for one tensor is run: `in_parts`, or compiled (see `torchdecay.apply.compiled`)."""
 
-_CHUNK = 1 << 16
-"""Elements per chunk of a kernel of several passes, so that all but the first find their input in cache."""
+_CHUNK = 1 << 18
+"""Elements per chunk of a kernel of several passes: few enough that all passes but the first find their input in
+cache, enough that what a call costs does not show."""
 
 
 def buckets(params: Iterable[Tensor]) -> list[list[int]]:
@@ -49,28 +50,38 @@ def explicit_(
 
 
 def proximal_(
-    params: Tensors, regularizer: Regularizer, taus: Amounts, references: Optional, run: Run | None = None
+    params: Tensors,
+    regularizer: Regularizer,
+    taus: Amounts,
+    references: Optional,
+    run: Run | None = None,
+    *,
+    sizes: Sequence[Elementwise | None] | None = None,
 ) -> None:
-    """θ ← ref + prox of tau·R at θ − ref."""
+    """θ ← ref + prox of tau·size·R at θ − ref, a size of None being 1."""
     if isinstance(regularizer, L2) and all(one is None for one in references) and _is_one_number(taus):
         torch._foreach_div_(list(params), 1 + taus[0])
         return
-    for param, tau, reference in zip(params, taus, references, strict=True):
+    for param, tau, reference, size in zip(params, taus, references, sizes or [None] * len(params), strict=True):
         others = () if reference is None else (reference,)
-        (run or in_parts)(_proximal_one_, param, tau, others, regularizer)
+        if size is None:
+            (run or in_parts)(_proximal_one_, param, tau, others, regularizer)
+        else:
+            (run or in_parts)(
+                _proximal_sized_one_, param, tau, (*others, *size.tensors), regularizer, size.of, len(others)
+            )
 
 
 def cautious_(
     param: Tensor,
     amount: Amount,
-    direction: Callable[..., Tensor],
-    sources: Tensors,
+    direction: Elementwise,
     *,
     spare_zeros: bool,
     run: Run | None = None,
 ) -> None:
-    """θ ← θ − amount·1[u⊙θ ≥ 0]⊙θ, u being `direction` of the sources; > in place of ≥ when zeros are spared."""
-    (run or in_parts)(_cautious_one_, param, amount, tuple(sources), direction, spare_zeros)
+    """θ ← θ − amount·1[u⊙θ ≥ 0]⊙θ, u having the signs of `direction`; > in place of ≥ when zeros are spared."""
+    (run or in_parts)(_cautious_one_, param, amount, tuple(direction.tensors), direction.of, spare_zeros)
 
 
 def _explicit_one_(p: Tensor, amount: Amount, parts: Tensors, regularizer: Regularizer) -> None:
@@ -78,23 +89,49 @@ def _explicit_one_(p: Tensor, amount: Amount, parts: Tensors, regularizer: Regul
 
 
 def _proximal_one_(p: Tensor, tau: Amount, parts: Tensors, regularizer: Regularizer) -> None:
-    if isinstance(regularizer, L1) and not parts and isinstance(tau, float) and not p.is_complex():
-        torch.ops.aten.softshrink.out(p, tau, out=p)
-    elif parts:
-        p.copy_(regularizer.prox(p - parts[0], tau) + parts[0])
+    if parts:
+        p.sub_(parts[0])
+    if p.is_complex():
+        p.copy_(regularizer.prox(p, tau))
+    elif isinstance(regularizer, L1):
+        _soften_(p, tau)
+    elif isinstance(regularizer, ElasticNet):
+        _soften_(p, tau * regularizer.l1)
+        p.div_(1 + tau * regularizer.l2)
+    elif isinstance(regularizer, Huber) and not isinstance(tau, Tensor):
+        bound = (1 + tau) * regularizer.delta
+        p.sub_(p.clamp(-bound, bound), alpha=tau / (1 + tau))
     else:
         p.copy_(regularizer.prox(p, tau))
+    if parts:
+        p.add_(parts[0])
+
+
+def _proximal_sized_one_(
+    p: Tensor, tau: Amount, parts: Tensors, regularizer: Regularizer, size: Callable[..., Tensor], others: int
+) -> None:
+    _proximal_one_(p, size(*parts[others:]).mul_(tau), parts[:others], regularizer)
+
+
+def _soften_(p: Tensor, tau: Amount) -> None:
+    """Soft threshold: p ← sign(p)·max(|p| − tau, 0)."""
+    if isinstance(tau, Tensor):
+        # `clamp` between tensors and `where` take several times as long.
+        p.sub_(torch.minimum(torch.maximum(p, -tau), tau))
+    else:
+        torch.ops.aten.softshrink.out(p, tau, out=p)
 
 
 def _cautious_one_(
     p: Tensor, amount: Amount, parts: Tensors, direction: Callable[..., Tensor], spare_zeros: bool
 ) -> None:
     agreement = direction(*parts) * p
-    mask = (agreement > 0) if spare_zeros else (agreement >= 0)
+    # Ones and zeros as numbers, in place: a mask of bools costs several passes more.
+    mask = (agreement.gt_(0) if spare_zeros else agreement.ge_(0)).to(p.dtype)
     if isinstance(amount, Tensor):
         p.sub_(mask * p * amount)
     else:
-        p.addcmul_(p, mask.to(p.dtype), value=-amount)
+        p.addcmul_(p, mask, value=-amount)
 
 
 def coupled(
@@ -153,14 +190,16 @@ def _is_one_number(amounts: Amounts) -> bool:
 
 def in_parts(kernel: Callable[..., None], param: Tensor, amount: Amount, parts: Tensors, *setting: Any) -> None:
     """Run an in-place kernel over matching flat parts that stay in cache; over the whole where that can't be."""
-    own = isinstance(amount, Tensor) and amount.dim() > 0
-    tensors = (param, *parts, amount) if own and isinstance(amount, Tensor) else (param, *parts)
+    tensors = (param, *parts, *([amount] if isinstance(amount, Tensor) else []))
     elementwise = all(one.elementwise for one in setting if isinstance(one, Regularizer))
     plain = type(param) in (Tensor, Parameter) and param.numel() > _CHUNK and elementwise
-    if not plain or not all(one.is_contiguous() and one.shape == param.shape for one in tensors):
+    if type(param.data) is not Tensor:
+        # Other kinds of tensor do not mix with plain ones, not even with those of a single number.
+        parts = [one.item() if type(one) is Tensor and one.dim() == 0 else one for one in parts]
+    if not plain or not all(one.dim() == 0 or (one.is_contiguous() and one.shape == param.shape) for one in tensors):
         kernel(param, amount, parts, *setting)
         return
-    flat = [one.detach().view(-1) for one in tensors]
+    flat = [one.detach() if one.dim() == 0 else one.detach().view(-1) for one in tensors]
     for start in range(0, param.numel(), _CHUNK):
-        p, *rest = (one[start : start + _CHUNK] for one in flat)
-        kernel(p, rest.pop() if own else amount, tuple(rest), *setting)
+        p, *rest = (one if one.dim() == 0 else one[start : start + _CHUNK] for one in flat)
+        kernel(p, rest.pop() if isinstance(amount, Tensor) else amount, tuple(rest), *setting)

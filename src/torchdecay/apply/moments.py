@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,20 +10,7 @@ from torch import Tensor, optim
 from torch.optim import Optimizer
 
 from torchdecay.apply.native import native_of
-from torchdecay.apply.work import grad_of
-
-
-@dataclass(frozen=True)
-class Direction:
-    """How to get the signs of the update u in θ ← θ − u that comes next, zeros included.
-
-    Attributes:
-        of: takes `tensors`, or the same part of each, to a tensor with u's signs.
-        tensors: gradient and state, of the parameter's shape.
-    """
-
-    of: Callable[..., Tensor]
-    tensors: tuple[Tensor, ...]
+from torchdecay.apply.work import Elementwise, grad_of
 
 
 def reads_update_sign(optimizer: Optimizer, group: Mapping[str, Any]) -> bool:
@@ -32,14 +18,15 @@ def reads_update_sign(optimizer: Optimizer, group: Mapping[str, Any]) -> bool:
     return _is_lion(optimizer, group) or (native_of(optimizer, group) is not None and type_of(optimizer) in _DIRECTIONS)
 
 
-def update_direction(optimizer: Optimizer, group: Mapping[str, Any], param: Tensor) -> Direction:
-    """The direction of one parameter's next update; only for what `reads_update_sign` knows.
+def update_direction(optimizer: Optimizer, group: Mapping[str, Any], param: Tensor) -> Elementwise:
+    """Numbers with the signs of the update u in θ ← θ − u that comes next, zeros included.
 
+    Only for what `reads_update_sign` knows.
     The decay must not go through the gradient in this group, since the gradient is read as it is.
     """
     state = optimizer.state.get(param, {})
     grad = gradient_seen(optimizer, group, param)
-    rule: Callable[..., Direction] = _lion if _is_lion(optimizer, group) else _DIRECTIONS[type_of(optimizer)]
+    rule: Callable[..., Elementwise] = _lion if _is_lion(optimizer, group) else _DIRECTIONS[type_of(optimizer)]
     return rule(group, state, grad)
 
 
@@ -88,11 +75,11 @@ def _wide(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype.itemsize < 4 else tensor
 
 
-def _gradient(group: Mapping[str, Any], state: Mapping[str, Any], grad: Tensor) -> Direction:
-    return Direction(lambda g: g, (grad,))
+def _gradient(group: Mapping[str, Any], state: Mapping[str, Any], grad: Tensor) -> Elementwise:
+    return Elementwise(lambda g: g, (grad,))
 
 
-def _sgd(group: Mapping[str, Any], state: Mapping[str, Any], grad: Tensor) -> Direction:
+def _sgd(group: Mapping[str, Any], state: Mapping[str, Any], grad: Tensor) -> Elementwise:
     momentum: float = group["momentum"]
     fresh, nesterov = 1 - float(group["dampening"]), bool(group["nesterov"])
     buffer = state.get("momentum_buffer")
@@ -104,24 +91,24 @@ def _sgd(group: Mapping[str, Any], state: Mapping[str, Any], grad: Tensor) -> Di
         moved = b * momentum + g * fresh
         return g + moved * momentum if nesterov else moved
 
-    return Direction(direction, (grad, buffer))
+    return Elementwise(direction, (grad, buffer))
 
 
-def _first_moment(group: Mapping[str, Any], state: Mapping[str, Any], grad: Tensor) -> Direction:
+def _first_moment(group: Mapping[str, Any], state: Mapping[str, Any], grad: Tensor) -> Elementwise:
     moment, weight = state.get("exp_avg"), 1 - group["betas"][0]
     if moment is None:
-        return Direction(lambda g: g * weight, (grad,))
-    return Direction(lambda g, m: torch.lerp(m, g.to(m.dtype), weight), (grad, moment))
+        return Elementwise(lambda g: g * weight, (grad,))
+    return Elementwise(lambda g, m: torch.lerp(m, g.to(m.dtype), weight), (grad, moment))
 
 
-def _lion(group: Mapping[str, Any], state: Mapping[str, Any], grad: Tensor) -> Direction:
+def _lion(group: Mapping[str, Any], state: Mapping[str, Any], grad: Tensor) -> Elementwise:
     moment, weight = state.get("exp_avg"), 1 - group["betas"][0]
     if moment is None:
-        return Direction(lambda g: g * weight, (grad,))
-    return Direction(lambda g, m: m * (1 - weight) + g * weight, (grad, moment))
+        return Elementwise(lambda g: g * weight, (grad,))
+    return Elementwise(lambda g, m: m * (1 - weight) + g * weight, (grad, moment))
 
 
-def _rmsprop(group: Mapping[str, Any], state: Mapping[str, Any], grad: Tensor) -> Direction:
+def _rmsprop(group: Mapping[str, Any], state: Mapping[str, Any], grad: Tensor) -> Elementwise:
     momentum: float = group["momentum"]
     buffer = state.get("momentum_buffer")
     if not momentum or buffer is None:
@@ -135,10 +122,10 @@ def _rmsprop(group: Mapping[str, Any], state: Mapping[str, Any], grad: Tensor) -
             square = square - torch.lerp(average[0], g, 1 - alpha).square()
         return b * momentum + g / (square.sqrt() + eps)
 
-    return Direction(direction, (grad, buffer, state["square_avg"], *averages))
+    return Elementwise(direction, (grad, buffer, state["square_avg"], *averages))
 
 
-def _nadam(group: Mapping[str, Any], state: Mapping[str, Any], grad: Tensor) -> Direction:
+def _nadam(group: Mapping[str, Any], state: Mapping[str, Any], grad: Tensor) -> Elementwise:
     beta1, decay = group["betas"][0], group["momentum_decay"]
     step = float(state.get("step", 0)) + 1
     now = beta1 * (1 - 0.5 * 0.96 ** (step * decay))
@@ -147,11 +134,13 @@ def _nadam(group: Mapping[str, Any], state: Mapping[str, Any], grad: Tensor) -> 
     of_grad, of_moment = (1 - now) / (1 - product), following / (1 - product * following)
     moment = state.get("exp_avg")
     if moment is None:
-        return Direction(lambda g: g * (of_grad + of_moment * (1 - beta1)), (grad,))
-    return Direction(lambda g, m: g * of_grad + torch.lerp(m, g, 1 - beta1) * of_moment, (grad, moment))
+        # Both parts have the gradient's signs.
+        return _gradient(group, state, grad)
+    share = torch.tensor(of_moment / of_grad, dtype=torch.float64)
+    return Elementwise(lambda g, m, share: g + torch.lerp(m, g, 1 - beta1) * share, (grad, moment, share))
 
 
-_DIRECTIONS: Mapping[type[Optimizer], Callable[..., Direction]] = {
+_DIRECTIONS: Mapping[type[Optimizer], Callable[..., Elementwise]] = {
     optim.SGD: _sgd,
     optim.Adam: _first_moment,
     optim.AdamW: _first_moment,

@@ -20,7 +20,7 @@ from torchdecay.apply.moments import maximizes, reads_update_sign, update_direct
 from torchdecay.apply.rounding import Debts, is_low, pay_
 from torchdecay.apply.rows import RowPulls
 from torchdecay.apply.thresholds import step_size
-from torchdecay.apply.work import Amount, Pull, Work, grad_of
+from torchdecay.apply.work import Amount, Elementwise, Pull, Work, grad_of
 from torchdecay.plan.adaptive import Cautious, Controller, Multiplier, RowGate
 from torchdecay.plan.decay import Site
 from torchdecay.plan.references import Average
@@ -210,7 +210,7 @@ class Passes:
                 direction = update_direction(self.optimizer, work.group, one.param)
 
                 def pull_(p: Tensor, ref: Tensor | None, amount: Amount = amount, direction: Any = direction) -> None:
-                    kernels.cautious_(p, amount, direction.of, direction.tensors, spare_zeros=spare, run=self.run)
+                    kernels.cautious_(p, amount, direction, spare_zeros=spare, run=self.run)
 
                 if is_low(one.param):
                     _pay(one, work.steps, amount, pull_)
@@ -224,7 +224,8 @@ class Passes:
         for ones in _buckets(work):
             sizes = [1.0 if regularizer.smooth else step_size(self.optimizer, work.group, one.param) for one in ones]
             if is_low(ones[0].param):
-                for one, size in zip(ones, sizes, strict=True):
+                for one, lazy in zip(ones, sizes, strict=True):
+                    size = lazy.whole() if isinstance(lazy, Elementwise) else lazy
                     unit = 1.0 if regularizer.smooth else self.debts.unit(one.name, one.param, size)
                     tau = self.debts.add(one.name, float(one.amount), unit) * size
 
@@ -233,10 +234,14 @@ class Passes:
 
                     _pay(one, work.steps, tau, step_)
             else:
-                taus = [one.amount * size for one, size in zip(ones, sizes, strict=True)]
-                params = [one.param for one in ones]
+                lazy_sizes = [size if isinstance(size, Elementwise) else None for size in sizes]
+                taus = [
+                    one.amount if isinstance(size, Elementwise) else one.amount * size
+                    for one, size in zip(ones, sizes, strict=True)
+                ]
+                params, references = [one.param for one in ones], [one.reference for one in ones]
                 with kernels.masked(params, [one.mask for one in ones]):
-                    kernels.proximal_(params, regularizer, taus, [one.reference for one in ones], self.run)
+                    kernels.proximal_(params, regularizer, taus, references, self.run, sizes=lazy_sizes)
 
     def _constrain(self, work: Work) -> None:
         assert work.multipliers is not None

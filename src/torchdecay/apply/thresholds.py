@@ -6,10 +6,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, optim
 from torch.optim import Optimizer
 
 from torchdecay.apply.native import native_of
+from torchdecay.apply.work import Elementwise
 
 _ADAM_FAMILY = (optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam)
 
@@ -22,7 +24,7 @@ def is_matched(optimizer: Optimizer, group: Mapping[str, Any], param: Tensor) ->
     return isinstance(optimizer, optim.SGD) or (isinstance(optimizer, _ADAM_FAMILY) and not param.is_complex())
 
 
-def step_size(optimizer: Optimizer, group: Mapping[str, Any], param: Tensor) -> float | Tensor:
+def step_size(optimizer: Optimizer, group: Mapping[str, Any], param: Tensor) -> float | Elementwise:
     r"""The s for which the optimizer's settled update is lr·s·g: what a gradient g that stays moves a weight by.
 
     $$s = 1 \text{ (SGD)}, \quad \frac{1 - \text{dampening}}{1 - \text{momentum}} \text{ (momentum)}, \quad
@@ -42,15 +44,18 @@ def step_size(optimizer: Optimizer, group: Mapping[str, Any], param: Tensor) -> 
     second = state["max_exp_avg_sq"] if group.get("amsgrad") else state["exp_avg_sq"]
     step, eps = float(state["step"]), group["eps"]
     correction = 1 - group["betas"][1] ** step
-    root: Tensor = second.sqrt()
     if isinstance(optimizer, optim.RAdam):
         rectification = _rectification(group["betas"][1], step, correction)
         if rectification is None:
             return 1.0
         # RAdam adds eps before it corrects the bias, the others after.
-        return root.add_(eps).reciprocal_().mul_(math.sqrt(correction) * rectification)
-    size = root.div_(math.sqrt(correction)).add_(eps).reciprocal_()
-    return size.mul_(_nesterov(group, float(state["mu_product"]), step)) if isinstance(optimizer, optim.NAdam) else size
+        gain = torch.tensor(math.sqrt(correction) * rectification, dtype=torch.float64)
+        return Elementwise(lambda v, gain: gain / v.sqrt().add_(eps), (second, gain))
+    root = torch.tensor(math.sqrt(correction), dtype=torch.float64)
+    if isinstance(optimizer, optim.NAdam):
+        gain = torch.tensor(_nesterov(group, float(state["mu_product"]), step), dtype=torch.float64)
+        return Elementwise(lambda v, root, gain: gain * root / v.sqrt().add_(eps * root), (second, root, gain))
+    return Elementwise(lambda v, root: root / v.sqrt().add_(eps * root), (second, root))
 
 
 def _rectification(beta2: float, step: float, correction: float) -> float | None:

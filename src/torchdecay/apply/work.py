@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,24 @@ from torch import Tensor
 from torchdecay.plan.decay import Decay
 
 Amount = float | Tensor
+
+
+@dataclass(frozen=True)
+class Elementwise:
+    """Numbers of a parameter's shape that are worked out part by part, so that they never stand in memory as a whole.
+
+    Attributes:
+        of: takes `tensors`, or the same part of each, to a new tensor of that part's shape.
+        tensors: of the parameter's shape; or 0-d, for a number that changes from step to step, which a compiled pass
+            would otherwise be compiled anew for.
+    """
+
+    of: Callable[..., Tensor]
+    tensors: tuple[Tensor, ...]
+
+    def whole(self) -> Tensor:
+        """All of them at once."""
+        return self.of(*self.tensors)
 
 
 @dataclass

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from torchdecay.apply.thresholds import step_size
+from torchdecay.apply.work import Elementwise
 from torchdecay.observe.expectation import Expectation
 from torchdecay.observe.lending import local
 from torchdecay.observe.pools import Slot
@@ -157,7 +158,8 @@ class Carried:
         assert form.decay is not None
         size: float | Tensor = 1.0
         if not form.decay.regularizer.smooth:
-            size = step_size(self._optimizer, self._optimizer.param_groups[slot.group], slot.param)
+            found = step_size(self._optimizer, self._optimizer.param_groups[slot.group], slot.param)
+            size = found.whole() if isinstance(found, Elementwise) else found
         threshold = amount * (local(size).detach().double().cpu() if isinstance(size, Tensor) else size)
         theta = _shaped(part, slot)
         reference = _reference(form, slot)
