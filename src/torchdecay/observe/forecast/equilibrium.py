@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from torch import optim
 
+from torchdecay.apply.moments import reads_update_sign
 from torchdecay.apply.native import native_of
 from torchdecay.errors import UnitError
 from torchdecay.observe.forecast.course import COUPLED
@@ -33,7 +34,8 @@ class Equilibrium:
                     K = (1-\beta_1)^2 + \beta_1^2\tfrac{1-\beta_2}{1+\beta_2}
     \end{aligned}$$
 
-    with C elements and G² the mean of (‖g‖·‖w‖)². The time to get there is about 1/(2f) steps.
+    with C elements and G² the mean of (‖g‖·‖w‖)². The time to get there is about 1/(2f) steps. All of this holds while
+    1/f is long beside what the moments remember, 1/(1 − β) steps.
 
     Reference: Rotational Equilibrium: How Weight Decay Balances Learning Across Neural Networks, arXiv 2305.17212.
 
@@ -97,7 +99,7 @@ def equilibrium(
     if isinstance(optimizer, optim.Adam) and native_of(optimizer, values) and not values.get("amsgrad"):
         rotation = math.sqrt(2.0 * pull * (1.0 - beta1) / (1.0 + beta1))
         return _made("AdamW", lr, pull, rotation, rms=lr / math.sqrt(2.0 * pull))
-    if type(optimizer).__name__.lower() == "lion":
+    if type(optimizer).__name__.lower() in ("lion", "foreachlion") and reads_update_sign(optimizer, values):
         spread = (1.0 - beta1) ** 2 + beta1**2 * (1.0 - beta2) / (1.0 + beta2)
         # √(π/2)·√(2f)·√K.
         rotation = math.sqrt(math.pi * pull * spread)
