@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,54 +10,22 @@ import click
 
 from torchdecay.cli.group import as_typed
 from torchdecay.cli.output import json_option, print_comparison, require_writable, where, with_page
+from torchdecay.cli.tasks import named_task, task_options
 
 if TYPE_CHECKING:
     from torchdecay.lab.results import Comparison
 
 
-class Seeds(click.ParamType):  # type: ignore[type-arg]
-    """How many seeds, or which: `3`, or `0,7,42`."""
-
-    name = "seeds"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """A count, or the seeds."""
-        try:
-            return [int(part) for part in value.split(",")] if "," in value else int(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither a number nor numbers with commas between.", param, ctx)
-
-
-def _list_tasks(ctx: click.Context, param: click.Parameter, value: bool) -> None:
-    if value:
-        from torchdecay.lab.tasks.registry import ABOUT
-
-        width = max(map(len, ABOUT))
-        click.echo("\n".join(f"{name:{width}}  {about}" for name, about in ABOUT.items()))
-        ctx.exit()
-
-
 @click.command()
-@click.argument("task")
+@task_options
 @click.option(
     "--decay", "decays", multiple=True, metavar="SPELLING", help="A decay to compare; repeat it.  [default: the task's]"
-)
-@click.option("--seeds", type=Seeds(), metavar="N|A,B,...", help="How many seeds, or which.  [default: the task's]")
-@click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps of each run.  [default: the task's]")
-@click.option("--data", type=click.Path(path_type=Path), help="The file, for csv.")
-@click.option("--target", metavar="COLUMN", help="The column to predict, for csv.")
-@click.option(
-    "--kind", type=click.Choice(["classification", "regression"]), help="For csv, where the column does not tell."
-)
-@click.option(
-    "--categorical", multiple=True, metavar="COLUMN", help="For csv: numbers that are names in truth; repeat it."
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     help="Folder for the page, its figures and results.json.  [default: torchdecay-TASK]",
 )
-@click.option("--list", is_flag=True, is_eager=True, expose_value=False, callback=_list_tasks, help="List the tasks.")
 @json_option
 @click.pass_context
 def compare(
@@ -102,11 +69,8 @@ def compare(
     """  # noqa: D301
     from torchdecay.cli.progress import Bar
     from torchdecay.lab.compare import compare as run
-    from torchdecay.lab.tasks.registry import task_named
 
-    made = task_named(task, data=data, target=target, kind=kind, categorical=categorical)
-    if steps is not None:
-        made = dataclasses.replace(made, num_steps=steps)
+    made = named_task(task, steps=steps, data=data, target=target, kind=kind, categorical=categorical)
     folder = out or Path(f"torchdecay-{made.name}")
     require_writable(folder)
     with Bar(made.name) as bar:

@@ -9,10 +9,11 @@ import click
 
 if TYPE_CHECKING:
     from torchdecay.lab.compare import Progress
+    from torchdecay.lab.sweep_run import SweepProgress
 
 
 class Bar:
-    """Takes the `Progress` of a comparison; a context manager.
+    """Takes the `Progress` of a comparison, and in `sweep` that of a sweep; a context manager.
 
     Args:
         title: what is running.
@@ -42,9 +43,20 @@ class Bar:
     def __call__(self, progress: Progress) -> None:
         """Move the bar."""
         what = f"{self._title}: {progress.label}, seed {progress.seed}"
-        self._bar.update(self._task, description=what, completed=progress.steps_done, total=progress.steps_planned)
-        if not self._is_terminal and progress.run_is_done:
-            click.echo(f"{what}: done ({progress.steps_done / progress.steps_planned:.0%} of all)", err=True)
+        line = f"{what}: done ({progress.steps_done / progress.steps_planned:.0%} of all)"
+        self._move(what, progress.steps_done, progress.steps_planned, line if progress.run_is_done else "")
+
+    def sweep(self, progress: SweepProgress) -> None:
+        """Move the bar of a sweep, with the best so far."""
+        best = f", best so far {progress.best} {progress.best_value:.3g}" if progress.best else ""
+        what = f"{self._title}: {progress.runs_done} of {progress.runs_planned} runs{best}"
+        line = f"{self._title}: {progress.label}, seed {progress.seed}: done ({what.partition(': ')[2]})"
+        self._move(what, progress.steps_done, progress.steps_planned, line if progress.run_is_done else "")
+
+    def _move(self, what: str, done: int, planned: int, line: str) -> None:
+        self._bar.update(self._task, description=what, completed=done, total=planned)
+        if not self._is_terminal and line:
+            click.echo(line, err=True)
 
     def __enter__(self) -> Bar:
         self._bar.start()

@@ -28,7 +28,7 @@ def write(comparison: Comparison) -> str:
     head = {"format": FORMAT, "version": VERSION}
     # Derived words travel along for readers of the file that do not run Python; reading ignores them.
     derived = {"verdict": comparison.verdict} if comparison.runs else {}
-    return json.dumps(head | _plain(comparison) | derived, ensure_ascii=False, allow_nan=False, indent=1)
+    return json.dumps(head | plain(comparison) | derived, ensure_ascii=False, allow_nan=False, indent=1)
 
 
 def read(text: str) -> Comparison:
@@ -48,29 +48,30 @@ def read(text: str) -> Comparison:
             fix="Upgrade torchdecay, or run the comparison again.",
         )
     try:
-        return _build(
+        return build(
             Comparison,
             data,
             labels=tuple(data["labels"]),
-            runs=tuple(_run(run) for run in data["runs"]),
+            runs=tuple(run_of(run) for run in data["runs"]),
             plans={label: _plan(plan) for label, plan in data["plans"].items()},
             seeds=tuple(data["seeds"]),
             facts=tuple((str(what), str(value)) for what, value in data["facts"]),
             notes=tuple(data["notes"]),
             chance_loss=_number(data["chance_loss"]),
-            failures=tuple(_build(Failure, failure) for failure in data["failures"]),
+            failures=tuple(build(Failure, failure) for failure in data["failures"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise LoadError(f"the results file is incomplete: {error!r}.", fix="Run the comparison again.") from error
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value made of dataclasses, mappings and sequences, as JSON can hold it."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value
@@ -84,22 +85,24 @@ def _curve(values: Any) -> tuple[float, ...] | None:
     return None if values is None else tuple(float(value) for value in values)
 
 
-def _build(cls: type[T], data: Mapping[str, Any], **made: Any) -> T:
+def build(cls: type[T], data: Mapping[str, Any], **made: Any) -> T:
+    """A dataclass from its fields as JSON holds them; `made` has those that need more than that."""
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     return cls(**({name: data[name] for name in names if name in data} | made))
 
 
-def _run(data: Mapping[str, Any]) -> TrainingRun:
+def run_of(data: Mapping[str, Any]) -> TrainingRun:
+    """One run from its JSON."""
     curves = {name: _curve(data[name]) for name in CURVES}
     line = None if data["line"] is None else _line(data["line"])
-    return _build(TrainingRun, data, **curves, line=line, steps=tuple(data["steps"]), seconds=float(data["seconds"]))
+    return build(TrainingRun, data, **curves, line=line, steps=tuple(data["steps"]), seconds=float(data["seconds"]))
 
 
 def _line(data: Mapping[str, Any]) -> LineScan:
     curves = {name: _curve(data[name]) for name in ("alphas", "train_loss", "test_loss", "penalty")}
-    return _build(LineScan, data, **curves, squared_norm=float(data["squared_norm"]))
+    return build(LineScan, data, **curves, squared_norm=float(data["squared_norm"]))
 
 
 def _plan(data: Mapping[str, Any]) -> PlanSummary:
-    rows = tuple(_build(PlannedRow, row, shape=tuple(row["shape"])) for row in data["rows"])
-    return _build(PlanSummary, data, rows=rows)
+    rows = tuple(build(PlannedRow, row, shape=tuple(row["shape"])) for row in data["rows"])
+    return build(PlanSummary, data, rows=rows)

@@ -26,6 +26,10 @@ class Trial:
     values: tuple[tuple[str, float], ...] = ()
     lr_scale: float = 1.0
 
+    def __hash__(self) -> int:
+        # A whole plan hashes slowly, and engines look trials up all the time.
+        return hash(self.key)
+
     @property
     def key(self) -> str:
         """Stable text that names this run and no other of its sweep."""

@@ -97,9 +97,11 @@ def interval(values: Sequence[float], level: float = LEVEL) -> tuple[float | Non
     return centre - half, centre + half
 
 
-def contrast(comparison: Comparison, label: str, baseline: str, *, level: float = LEVEL) -> Contrast:
-    """`label` against `baseline` in the deciding curve, paired by seed."""
-    measure = comparison.measure
+def contrast(
+    comparison: Comparison, label: str, baseline: str, *, level: float = LEVEL, measure: str | None = None
+) -> Contrast:
+    """`label` against `baseline` in a curve, the deciding one unless told, paired by seed."""
+    measure = measure or comparison.measure
     base = {run.seed: run.final(measure) for run in comparison.of(baseline)}
     pairs = [run.final(measure) - base[run.seed] for run in comparison.of(label) if run.seed in base]
     differences = tuple(difference for difference in pairs if math.isfinite(difference))

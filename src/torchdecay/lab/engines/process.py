@@ -150,9 +150,9 @@ class _Pool:
                         'Keep it in a module that can be imported, or run it here with engine="serial".',
                     )
                 else:
-                    trial, worker.trial = worker.trial, None
-                    assert trial is not None
-                    on_run(trial, value)
+                    done, worker.trial = worker.trial, None
+                    assert done is not None
+                    on_run(done, value)
 
     def _bury(self, worker: _Worker, waiting: deque[Trial], on_run: OnRun) -> None:
         self.workers.remove(worker)
@@ -211,7 +211,10 @@ def _main_stays_here() -> Iterator[None]:
 def _work(pipe: Any) -> None:
     """The worker: take trials until the pipe ends."""
     torch.set_num_threads(1)
-    send = lambda *message: pipe.send_bytes(_pickled(message))  # noqa: E731
+
+    def send(kind: str, value: Any) -> None:
+        pipe.send_bytes(_pickled((kind, value)))
+
     with contextlib.suppress(EOFError, OSError):  # the caller is gone, and so is the reason to work
         try:
             task = pickle.loads(pipe.recv_bytes())
