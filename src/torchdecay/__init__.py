@@ -58,6 +58,11 @@ if TYPE_CHECKING:
     from torchdecay.observe.forecast.values import Forecast, GroupForecast
     from torchdecay.observe.inspect import inspect
     from torchdecay.observe.run import Run
+    from torchdecay.observe.units.converting import convert
+    from torchdecay.observe.units.rescaled import Rescaled
+    from torchdecay.observe.units.rescaling import rescale
+    from torchdecay.observe.units.suggesting import suggest
+    from torchdecay.observe.units.suggestion import Suggestion
     from torchdecay.observe.verify import verify
 
 __version__ = "0.1.0"
@@ -67,10 +72,15 @@ _LATE = {
     "Finding": "torchdecay.observe.findings",
     "Forecast": "torchdecay.observe.forecast.values",
     "GroupForecast": "torchdecay.observe.forecast.values",
+    "Rescaled": "torchdecay.observe.units.rescaled",
     "Run": "torchdecay.observe.run",
+    "Suggestion": "torchdecay.observe.units.suggestion",
     "audit": "torchdecay.observe.audit",
+    "convert": "torchdecay.observe.units.converting",
     "forecast": "torchdecay.observe.forecast.forecast",
     "inspect": "torchdecay.observe.inspect",
+    "rescale": "torchdecay.observe.units.rescaling",
+    "suggest": "torchdecay.observe.units.suggesting",
     "verify": "torchdecay.observe.verify",
     "lab": "torchdecay.lab",
     "report": "torchdecay.report",
@@ -112,10 +122,12 @@ __all__ = [
     "Plan",
     "PlanDiff",
     "PlanError",
+    "Rescaled",
     "Run",
     "Scale",
     "Site",
     "Split",
+    "Suggestion",
     "TaskError",
     "TorchdecayError",
     "UnitError",
@@ -123,6 +135,7 @@ __all__ = [
     "attach",
     "audit",
     "cautious",
+    "convert",
     "corrected",
     "coupled",
     "decoupled",
@@ -144,12 +157,14 @@ __all__ = [
     "per_step",
     "plan",
     "policies",
+    "rescale",
     "role",
     "rule",
     "scale_invariant",
     "schedules",
     "spare_rows",
     "split",
+    "suggest",
     "times",
     "toward",
     "verify",

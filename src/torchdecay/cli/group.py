@@ -12,7 +12,21 @@ import click
 from torchdecay import __version__
 from torchdecay.errors import MissingExtra, TorchdecayError, nearest
 
-COMMANDS = ("demo", "example", "plan", "explain", "diff", "audit", "verify", "compare", "report")
+COMMANDS = (
+    "demo",
+    "example",
+    "plan",
+    "explain",
+    "diff",
+    "audit",
+    "verify",
+    "convert",
+    "rescale",
+    "suggest",
+    "compare",
+    "sweep",
+    "report",
+)
 """In the order of the help; each is a module of this folder with a function of that name."""
 
 
@@ -94,9 +108,14 @@ def main() -> None:
       torchdecay explain my_project:make_model head.weight
       torchdecay audit my_project:setup       what is wrong with its decay, before training
       torchdecay verify my_project:setup      what each group really does, measured
+    Your numbers:
+      torchdecay convert 0.1 decoupled half_life_epochs --lr 1e-3 --steps-per-epoch 391
+      torchdecay rescale 0.1 --before lr=1e-3,steps=1000 --after lr=3e-3,steps=1000
+      torchdecay suggest --lr 1e-3 --epochs 10 --batch-size 128 --num-samples 50000
     Your data:
       torchdecay compare csv --data houses.csv --target price
       torchdecay compare digits --decay none --decay decoupled:10 --seeds 3
+      torchdecay sweep digits --seeds 3       which value, and how sure
 
     Every command takes --json. Exit codes: 0 fine, 1 something failed or was found, 2 wrong use.
     """  # noqa: D301

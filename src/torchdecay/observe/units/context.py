@@ -63,10 +63,11 @@ def gather(given: Mapping[str, Any]) -> Context:
     run, optimizer = known.pop("run", None), known.pop("optimizer", None)
     momentum = known.pop("momentum", None)
     kind = None if optimizer is None else kind_of(optimizer, momentum)
-    if kind is not None and kind.lr is not None:
-        _agree(known, "lr", kind.lr, "the optimizer")
+    start = None if kind is None else kind.lr
     if run is not None:
-        _from_run(known, run)
+        _from_run(known, run, start)
+    if start is not None and (run is None or run.lr_schedule is None):
+        _agree(known, "lr", start, "the optimizer")
     _follow(known)
     if "lr" in known and "max_lr" in known and known["lr"] > known["max_lr"] * (1 + 1e-12):
         raise UnitError(
@@ -94,28 +95,26 @@ def _checked(name: str, value: Any) -> Any:
     return value
 
 
-def _from_run(known: dict[str, Any], run: Run) -> None:
+def _from_run(known: dict[str, Any], run: Run, start: float | None) -> None:
     """Add what a run knows; where it has a schedule, lr is the mean over the run, unless it is given."""
     for name in ("batch_size", "num_samples", "tokens_per_sample"):
         if getattr(run, name) is not None:
             _agree(known, name, getattr(run, name), "the run")
-    known["accumulate"] = _agree(known, "accumulate", run.accumulate, "the run")
+    _agree(known, "accumulate", run.accumulate, "the run")
     _agree(known, "steps", run.num_steps, "the run")
     if run.steps_per_epoch is not None:
         _agree(known, "steps_per_epoch", run.steps_per_epoch, "the run")
+    start = run.lr if run.lr is not None else start
     if run.lr_schedule is None:
-        if run.lr is not None:
-            _agree(known, "lr", run.lr, "the run")
-            known.setdefault("max_lr", run.lr)
+        if start is not None:
+            _agree(known, "lr", start, "the run")
+            known.setdefault("max_lr", start)
         return
-    curves = lr_curve(run, [{}] if run.lr is not None else getattr(run.lr_schedule, "optimizer", _Nothing).param_groups)
+    optimizer = getattr(run.lr_schedule, "optimizer", None)
+    curves = lr_curve(run, getattr(optimizer, "param_groups", ()) if start is None else [{"lr": start}])
     if curves and all(curve == curves[0] for curve in curves):
         known.setdefault("max_lr", max(curves[0]))
         known.setdefault("lr", math.fsum(curves[0]) / len(curves[0]))
-
-
-class _Nothing:
-    param_groups: tuple[Mapping[str, Any], ...] = ()
 
 
 def _follow(known: dict[str, Any]) -> None:

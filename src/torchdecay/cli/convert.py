@@ -1,0 +1,130 @@
+"""`torchdecay convert`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from torchdecay.cli.output import json_option
+from torchdecay.errors import UnitError
+from torchdecay.plan.ranges import shown
+
+_HELP = {
+    "lr": "Learning rate at which the decay is counted.",
+    "max_lr": "Peak of the learning rate.",
+    "num_samples": "Rows of the training data.",
+    "batch_size": "Rows per forward pass.",
+    "accumulate": "Forward passes per optimizer step.",
+    "steps": "Optimizer steps of the whole run.",
+    "epochs": "Passes over the data.",
+    "steps_per_epoch": "Where num_samples and batch_size don't tell.",
+    "tokens_per_sample": "For units in tokens.",
+    "tokens_per_step": "The same, per optimizer step.",
+    "optimizer": "sgd, adamw, ...: what its own weight_decay means.",
+    "momentum": "Of SGD.",
+    "loss": "mse, half_mse or cross_entropy, each the mean: for scikit-learn's units.",
+}
+_SECTIONS = (
+    ("In the gradient or the loss", ("COUPLED",)),
+    ("Beside the gradient", ("DECOUPLED",)),
+    ("As a fraction per step (f) or a time", ("FRACTION",)),
+    ("With L1", ("L1", "PAIR")),
+)
+_WHOLE = ("num_samples", "batch_size", "accumulate", "steps", "tokens_per_sample")
+_WORDS = ("optimizer", "loss")
+
+
+def context_options(*names: str) -> Any:
+    """Options for the context of a conversion, of these names."""
+
+    def decorate(command: Any) -> Any:
+        for name in reversed(names):
+            kind: Any = str if name in _WORDS else int if name in _WHOLE else float
+            command = click.option(f"--{name.replace('_', '-')}", name, type=kind, help=_HELP[name])(command)
+        return command
+
+    return decorate
+
+
+def read_value(text: str) -> Any:
+    """A number, or the pair that a comma makes.
+
+    Raises:
+        UnitError: neither.
+    """
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UnitError(f"{text!r} is not a number.", fix="Write 0.1, or a pair such as 0.1,0.5.") from error
+    return numbers[0] if len(numbers) == 1 else tuple(numbers)
+
+
+@click.command()
+@click.argument("value", required=False)
+@click.argument("source", required=False)
+@click.argument("target", required=False)
+@context_options(*_HELP)
+@click.option("--list", "listing", is_flag=True, help="All units, with their equations.")
+@json_option
+def convert(
+    value: str | None,
+    source: str | None,
+    target: str | None,
+    listing: bool,
+    as_json: bool,
+    **context: Any,
+) -> None:
+    """The same decay in another unit: VALUE of unit SOURCE, in unit TARGET.
+
+    Give what the two units need to know, and nothing else; what is missing is listed. A pair is written 0.1,0.5.
+
+    \b
+    Examples:
+      torchdecay convert 0.1 decoupled half_life --lr 1e-3
+      torchdecay convert 0.1 decoupled timescale_epochs --lr 1e-3 --num-samples 50000 --batch-size 128
+      torchdecay convert 0.001 penalty coupled
+      torchdecay convert 10 half_life_epochs decoupled --lr 1e-3 --steps-per-epoch 391
+      torchdecay convert 1.0 ridge_alpha coupled --num-samples 442 --loss mse
+      torchdecay convert 0.1,0.5 elastic_net l1_l2 --loss mse
+      torchdecay convert --list
+    """  # noqa: D301
+    if listing:
+        click.echo(_listing(as_json))
+        return
+    if value is None or source is None or target is None:
+        raise UnitError(
+            "convert needs VALUE SOURCE TARGET.",
+            fix="Write torchdecay convert 0.1 decoupled half_life --lr 1e-3; --list shows all units.",
+        )
+    from torchdecay.observe.units.converting import convert as to
+
+    given = {name: one for name, one in context.items() if one is not None}
+    found = to(read_value(value), source, target, **given)
+    pair = found._asdict() if isinstance(found, tuple) else None
+    if as_json:
+        from torchdecay.observe.printing import finite
+
+        told = {"value": pair or found, "unit": target, "source": {"value": read_value(value), "unit": source}}
+        click.echo(json.dumps(finite(told | {"context": given}), indent=1))
+    else:
+        click.echo(", ".join(f"{key}={shown(one)}" for key, one in pair.items()) if pair else shown(found))
+
+
+def _listing(as_json: bool) -> str:
+    """All units: name, equation, what each needs."""
+    from torchdecay.observe.units.names import UNITS
+
+    if as_json:
+        rows = {unit.name: {"equation": unit.equation, "needs": list(unit.needs)} for unit in UNITS.values()}
+        return json.dumps(rows, indent=1, ensure_ascii=False)
+    lines = []
+    for title, nodes in _SECTIONS:
+        lines.append(f"{title}:")
+        for unit in (unit for unit in UNITS.values() if unit.node.name in nodes):
+            needs = f"  [{', '.join(unit.needs)}]" if unit.needs else ""
+            lines.append(f"  {unit.name:<19}{unit.equation}{needs}")
+    lines.append("native is weight_decay of --optimizer: coupled or decoupled. In brackets: what else a unit needs.")
+    lines.append("The first two sections agree under plain SGD only; from λ to a time or fraction takes --lr as well.")
+    return "\n".join(lines)

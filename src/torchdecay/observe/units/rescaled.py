@@ -1,0 +1,93 @@
+"""`Rescaled`: what a weight decay becomes in another run, source by source."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torchdecay.observe.printing import finite
+from torchdecay.observe.units.sources import Source
+from torchdecay.plan.ranges import shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """What one rule makes of a weight decay.
+
+    Attributes:
+        rule: its name.
+        formula: what goes with what.
+        value: the new weight decay, in the form of the old one.
+        source: who says so; None for an exponent of the user's own.
+        remark: what it keeps or takes for granted; "" for an exponent of the user's own.
+    """
+
+    rule: str
+    formula: str
+    value: float
+    source: Source | None
+    remark: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rescaled:
+    """A weight decay in another run, by each rule that applies; made by `td.rescale`.
+
+    Attributes:
+        before: the old weight decay.
+        form: "decoupled", "independent" or "per_step"; old and new are both meant so.
+        versions: one per rule.
+        left_out: rules that need to know more, and what.
+    """
+
+    before: float
+    form: str
+    versions: tuple[Version, ...]
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def low(self) -> float:
+        """The smallest of the new values."""
+        return min(one.value for one in self.versions)
+
+    @property
+    def high(self) -> float:
+        """The largest of the new values."""
+        return max(one.value for one in self.versions)
+
+    @property
+    def agree(self) -> bool:
+        """Whether all rules give the same, to nine digits."""
+        return math.isclose(self.low, self.high, rel_tol=1e-9)
+
+    @property
+    def value(self) -> float | None:
+        """The new weight decay; None where rules disagree, and one has to be chosen."""
+        return self.versions[0].value if self.agree else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self) | {"value": self.value, "agree": self.agree}
+
+    def to_json(self) -> str:
+        """As JSON."""
+        return json.dumps(finite(self.to_dict()), indent=1, ensure_ascii=False)
+
+    def __str__(self) -> str:
+        if self.agree:
+            head = f"{self.form}({shown(self.before)}) becomes {self.form}({self.low:.6g})"
+            head += "." if len(self.versions) == 1 else f" by all {len(self.versions)} rules that apply."
+        else:
+            head = f"{self.form}({shown(self.before)}): the sources disagree, from {self.low:.4g} to {self.high:.4g}."
+        lines = [head]
+        widest = max(len(one.rule) for one in self.versions)
+        for one in self.versions:
+            lines.append(f"  {one.rule:<{widest}}  {one.value:<10.4g}  {one.formula}")
+            if one.source is not None:
+                lines.append(" " * (widest + 4) + f"{one.remark}: {one.source}")
+        lines += [f"  left out: {one}" for one in self.left_out]
+        if not self.agree:
+            lines.append('  Choose one with rule="...", or width_exponent=..., and check it with a short sweep.')
+        return "\n".join(lines)
