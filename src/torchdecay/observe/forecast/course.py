@@ -42,6 +42,11 @@ class Course:
         object.__setattr__(self, "logs", array("d", accumulate(map(log_retention, self.losses), initial=0.0)))
 
     @property
+    def mean_fraction(self) -> float:
+        """Of all steps."""
+        return math.fsum(self.fractions) / len(self.fractions)
+
+    @property
     def total_shrink(self) -> float:
         """1 − w_T/w_0."""
         flips = sum(loss > 1.0 for loss in self.losses)

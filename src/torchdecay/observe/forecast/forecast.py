@@ -156,7 +156,7 @@ def _group(pulled: Pulled, curves: Curves | None, run: Run) -> GroupForecast:
             prediction, why = "unknown", _no_rate(run)
     num_steps = run.num_steps if rates is None else len(rates)
     remarks = [*remarks_on(pulled, course, rates, prediction, why, run.steps_per_epoch), *_rises(pulled, run)]
-    mean = None if course is None else sum(course.fractions) / num_steps
+    mean = None if course is None else course.mean_fraction
     return GroupForecast(
         optimizer="" if pulled.optimizer is None else type(pulled.optimizer).__name__,
         optimizer_index=pulled.number,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -81,10 +82,11 @@ def _rounding(pulled: Pulled, course: Course) -> Iterator[Remark]:
 
 def _pace(course: Course, steps_per_epoch: int | None) -> Iterator[Remark]:
     num_steps = len(course.fractions)
-    mean = sum(course.fractions) / num_steps
-    scale = timescale(mean)
+    scale = timescale(course.mean_fraction)
     if scale > num_steps:
-        left = "nothing is taken at all" if mean == 0.0 else f"the time scale, {scale:,.0f} steps, is longer than it"
+        left = (
+            "nothing is taken at all" if math.isinf(scale) else f"the time scale, {scale:,.0f} steps, is longer than it"
+        )
         yield Remark("too weak", f"to matter in this run of {num_steps:,} steps: {left}.")
     elif steps_per_epoch is not None and scale < steps_per_epoch:
         text = f"weights forget in {scale:,.0f} steps, and an epoch has {steps_per_epoch:,}."

@@ -95,7 +95,7 @@ class GroupForecast:
     total_shrink: float | None
     equilibrium: Equilibrium | None
     equilibrium_step: int | None
-    curve: Curve | None
+    curve: Curve | None = field(repr=False)
     remarks: tuple[Remark, ...]
     # One number per step: in memory only.
     _logs: array[float] | None = field(default=None, repr=False, compare=False)
