@@ -129,7 +129,7 @@ def train(
         ((0, 20, 40), True)
     """
     choice = contender if isinstance(contender, Choice) else as_choice(contender)
-    with torch.random.fork_rng(devices=[]), _threads(task.num_threads):
+    with torch.random.fork_rng(devices=[]), threads(task.num_threads):
         data = task.data(seed)
         if not isinstance(data, Data):
             raise TaskError(
@@ -165,7 +165,7 @@ def watched_weights(task: Task, model: nn.Module) -> dict[str, Tensor]:
 
 
 @dataclass
-class _Record:
+class Record:
     """Curves while they grow."""
 
     steps: list[int] = field(default_factory=list)
@@ -181,13 +181,13 @@ class _Record:
         return {name: tuple(values) for name, values in self.columns.items()}
 
 
-def _loop(task: Task, setup: Setup, data: Data, seed: int, watched: dict[str, Tensor], on_step: OnStep) -> _Record:
+def _loop(task: Task, setup: Setup, data: Data, seed: int, watched: dict[str, Tensor], on_step: OnStep) -> Record:
     model, optimizer = setup.model, setup.optimizer
     scheduler = None if task.scheduler is None else task.scheduler(optimizer)
     params = [param for param in model.parameters() if param.requires_grad]
-    batches = _batches(data.train, task.batch_size, torch.Generator().manual_seed(seed))
+    batches = batches_of(data.train, task.batch_size, torch.Generator().manual_seed(seed))
     has_penalty = setup.handle is not None and any(group.loss for group in setup.handle.lowering.groups)
-    record = _Record()
+    record = Record()
     modes_agree = False
     model.train()
     for step in range(task.num_steps + 1):
@@ -233,7 +233,7 @@ def _measure(
     return values
 
 
-def _batches(
+def batches_of(
     rows: tuple[Tensor, Tensor], batch_size: int | None, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches without end, rows in a new order each epoch; what does not fill a batch waits for the next epoch."""
@@ -255,7 +255,7 @@ def norm(tensors: Iterable[Tensor]) -> float:
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def threads(count: int | None) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
