@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -36,7 +37,7 @@ _WHOLE = ("num_samples", "batch_size", "accumulate", "steps", "tokens_per_sample
 _WORDS = ("optimizer", "loss")
 
 
-def context_options(*names: str) -> Any:
+def context_options(*names: str) -> Callable[[Any], Any]:
     """Options for the context of a conversion, of these names."""
 
     def decorate(command: Any) -> Any:
@@ -102,7 +103,7 @@ def convert(
 
     given = {name: one for name, one in context.items() if one is not None}
     found = to(read_value(value), source, target, **given)
-    pair = found._asdict() if isinstance(found, tuple) else None
+    pair = None if isinstance(found, float) else found._asdict()
     if as_json:
         from torchdecay.observe.printing import finite
 

@@ -76,8 +76,7 @@ def rescale(
     \b
     Examples:
       torchdecay rescale 0.05 --before lr=1e-3,steps=1000 --after lr=3e-3,steps=1000
-      torchdecay rescale 0.05 --before lr=1e-3,epochs=10,batch_size=128,num_samples=50000 \\
-          --after lr=2e-3,epochs=10,batch_size=512,num_samples=50000
+      torchdecay rescale 0.05 --before lr=1e-3,steps=4000 --after lr=2e-3,steps=1000
       torchdecay rescale 0.1 --width 256,1024
       torchdecay rescale 0.1 --width 256,1024 --width-exponent 0.5
     """  # noqa: D301

@@ -21,7 +21,6 @@ def read_known(text: str) -> tuple[Any, ...]:
         UnitError: a part that is no number, or a run that is none.
     """
     value, _, rest = text.partition(",")
-    run, more = read_run(rest, also=("num_params",))
     try:
         number = float(value)
     except ValueError as error:
@@ -29,6 +28,7 @@ def read_known(text: str) -> tuple[Any, ...]:
             f"--known begins with {value!r}, not with a number.",
             fix="Write the weight decay first: --known 0.1,lr=1e-3,epochs=10,batch_size=128,num_samples=50000.",
         ) from error
+    run, more = read_run(rest, also=("num_params",))
     return (number, run, more["num_params"]) if more else (number, run)
 
 
@@ -61,8 +61,7 @@ def suggest(
     Examples:
       torchdecay suggest --lr 1e-3 --epochs 10 --batch-size 128 --num-samples 50000
       torchdecay suggest 124_000_000 --lr 6e-4 --steps 5000 --batch-size 480 --tokens-per-sample 1024
-      torchdecay suggest --lr 2e-3 --epochs 10 --batch-size 512 --num-samples 50000 \\
-          --known 0.05,lr=1e-3,epochs=10,batch_size=128,num_samples=50000
+      torchdecay suggest --lr 2e-3 --steps 1000 --known 0.05,lr=1e-3,steps=4000
     """  # noqa: D301
     from torchdecay.observe.units.suggesting import suggest as make
 

@@ -39,7 +39,7 @@ class Rule:
 
 def best_share(tokens_per_parameter: float) -> float:
     """The best time scale as a share of the run, by the power law of arXiv 2505.13738."""
-    return TPP_SCALE * tokens_per_parameter**TPP_EXPONENT
+    return TPP_SCALE * math.pow(tokens_per_parameter, TPP_EXPONENT)
 
 
 def tokens_per_parameter(facts: Facts) -> float:
