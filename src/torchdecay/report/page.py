@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from glob import escape
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torchdecay.errors import TaskError, listed, need
+from torchdecay.report.draw import Chart
 from torchdecay.report.example import ExampleView, example_view
 from torchdecay.report.files import place
 from torchdecay.report.palette import DARK, LIGHT
@@ -104,6 +105,31 @@ def write_demo(example: WorkedExample, comparisons: Sequence[Comparison], folder
 
 def render(views: Sequence[View], *, title: str, description: str, example: ExampleView | None = None) -> str:
     """The HTML of a page: one comparison by itself, or the worked example and several."""
+    charts = {one.id: one.charts for one in views}
+    links = _links(views, example)
+    return document(
+        "page.html.j2", charts, title=title, description=description, links=links, views=views, example=example
+    )
+
+
+def document(
+    template: str,
+    charts: Mapping[str, Sequence[Chart]],
+    *,
+    title: str,
+    description: str,
+    links: Sequence[Mapping[str, str]],
+    **context: Any,
+) -> str:
+    """The HTML of a template that is a whole page, with styles, script and charts inside it.
+
+    Args:
+        template: its name among the templates.
+        charts: for each id on the page its charts; the template finds them in `svgs` under "id/name".
+        title, description: of the page.
+        links: in the bar at the top, each an "id" and a "text".
+        context: what else the template reads.
+    """
     jinja2, markupsafe = need("jinja2", "lab"), need("markupsafe", "lab")
     templates = files("torchdecay.report") / "templates"
     environment = jinja2.Environment(
@@ -118,21 +144,20 @@ def render(views: Sequence[View], *, title: str, description: str, example: Exam
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     # Charts are made of escaped text by an XML writer; style and script are files of this package.
     svgs = {
-        f"{one.id}/{chart.name}": markupsafe.Markup(inline_svg(chart, prefix=one.id))
-        for one in views
-        for chart in one.charts
+        f"{name}/{chart.name}": markupsafe.Markup(inline_svg(chart, prefix=name))
+        for name, own in charts.items()
+        for chart in own
     }
     return str(
-        environment.get_template("page.html.j2").render(
-            views=views,
+        environment.get_template(template).render(
             svgs=svgs,
             title=title,
             description=description,
-            example=example,
-            links=_links(views, example),
+            links=links,
             css=markupsafe.Markup(_css() + (templates / "style.css").read_text(encoding="utf-8")),
             script=markupsafe.Markup(script),
             script_hash=digest,
+            **context,
         )
     )
 
