@@ -1,0 +1,87 @@
+"""The tensors of all members, stacked along the first dimension, and the rows that they see."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(eq=False)
+class Stack:
+    """The weights of several members.
+
+    Attributes:
+        model: one member's modules, through which all are computed; its own weights are not used.
+        params: every parameter by name, (members, ...), contiguous.
+        buffers: every buffer by name, (members, ...).
+        names: the parameters that are trained.
+        seed_of: for each member the index of its seed.
+    """
+
+    model: nn.Module
+    params: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    names: tuple[str, ...]
+    seed_of: list[int]
+
+    @classmethod
+    def of(cls, models: Sequence[nn.Module], seed_of: Sequence[int]) -> Stack:
+        """Copies of the weights of `models`, one model for each seed, for members of these seeds."""
+        first = models[0]
+        params, buffers = [
+            {name: torch.stack([tensors[seed][name].detach() for seed in seed_of]).contiguous() for name in tensors[0]}
+            for tensors in (
+                [dict(model.named_parameters()) for model in models],
+                [dict(model.named_buffers()) for model in models],
+            )
+        ]
+        names = tuple(name for name, param in first.named_parameters() if param.requires_grad)
+        return cls(copy.deepcopy(first), params, buffers, names, list(seed_of))
+
+    def __len__(self) -> int:
+        return len(self.seed_of)
+
+    def select(self, picked: Sequence[int]) -> None:
+        """Keep these members only, in this order."""
+        self.params = {name: rows_of(tensor, picked) for name, tensor in self.params.items()}
+        self.buffers = {name: rows_of(tensor, picked) for name, tensor in self.buffers.items()}
+        self.seed_of = [self.seed_of[member] for member in picked]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What every seed's members see: inputs and targets, (seeds, rows, ...)."""
+
+    x: Tensor
+    y: Tensor
+
+    @classmethod
+    def of(cls, pairs: Sequence[tuple[Tensor, Tensor]]) -> Rows:
+        """Rows from each seed's pair; those of a single seed are not copied."""
+        if len(pairs) == 1:
+            return cls(pairs[0][0][None], pairs[0][1][None])
+        return cls(torch.stack([x for x, _ in pairs]), torch.stack([y for _, y in pairs]))
+
+    def of_members(self, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of members of these seeds, (members, rows, ...); not copied where they agree."""
+        if len(set(seeds)) == 1:
+            x, y = self.x[seeds[0]], self.y[seeds[0]]
+            return x.expand(len(seeds), *x.shape), y.expand(len(seeds), *y.shape)
+        index = torch.tensor(seeds, device=self.x.device)
+        return self.x.index_select(0, index), self.y.index_select(0, index)
+
+
+def rows_of(tensor: Tensor, picked: Sequence[int]) -> Tensor:
+    """Some entries along the first dimension, copied."""
+    return tensor.detach()[torch.tensor(picked, dtype=torch.int64, device=tensor.device)]
+
+
+def norms_of(tensors: Mapping[str, Tensor] | Sequence[Tensor]) -> list[float]:
+    """For each member ‖·‖ over all tensors, summed in float64."""
+    values = tensors.values() if isinstance(tensors, Mapping) else tensors
+    parts = [torch.linalg.vector_norm(one.detach().flatten(1), dim=1, dtype=torch.float64) for one in values]
+    return [float(one) for one in torch.linalg.vector_norm(torch.stack(parts), dim=0)] if parts else []
