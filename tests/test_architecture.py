@@ -32,6 +32,8 @@ ROOMS = {
 DRAWS: set[tuple[str, str, str]] = {
     ("lab/results.py", "report", "report"),
     ("observe/forecast/values.py", "figure", "report"),
+    ("observe/monitor/history.py", "figure", "report"),
+    ("observe/monitor/history.py", "report", "report"),
 }
 
 # What a module may import while it is itself imported. Everything else is imported inside functions.

@@ -24,6 +24,7 @@ from torchdecay.errors import (
     PlanError,
     TaskError,
     TorchdecayError,
+    TornHistoryWarning,
     UnitError,
     UnknownRoleWarning,
 )
@@ -57,6 +58,8 @@ if TYPE_CHECKING:
     from torchdecay.observe.forecast.forecast import forecast
     from torchdecay.observe.forecast.values import Forecast, GroupForecast
     from torchdecay.observe.inspect import inspect
+    from torchdecay.observe.monitor.history import History
+    from torchdecay.observe.monitor.monitor import Monitor
     from torchdecay.observe.run import Run
     from torchdecay.observe.units.converting import convert
     from torchdecay.observe.units.rescaled import Rescaled
@@ -70,6 +73,8 @@ __version__ = "0.1.0"
 _LATE = {
     "Audit": "torchdecay.observe.findings",
     "Finding": "torchdecay.observe.findings",
+    "History": "torchdecay.observe.monitor.history",
+    "Monitor": "torchdecay.observe.monitor.monitor",
     "Forecast": "torchdecay.observe.forecast.values",
     "GroupForecast": "torchdecay.observe.forecast.values",
     "Rescaled": "torchdecay.observe.units.rescaled",
@@ -113,10 +118,12 @@ __all__ = [
     "ForgottenPenaltyWarning",
     "GroupForecast",
     "Handle",
+    "History",
     "LoadError",
     "LoadReport",
     "Lowering",
     "MissingExtra",
+    "Monitor",
     "NotCompiledWarning",
     "OwnershipWarning",
     "Plan",
@@ -130,6 +137,7 @@ __all__ = [
     "Suggestion",
     "TaskError",
     "TorchdecayError",
+    "TornHistoryWarning",
     "UnitError",
     "UnknownRoleWarning",
     "attach",

@@ -126,7 +126,8 @@ def document(
     Args:
         template: its name among the templates.
         charts: for each id on the page its charts; the template finds them in `svgs` under "id/name".
-        title, description: of the page.
+        title: of the page.
+        description: of the page, for search engines.
         links: in the bar at the top, each an "id" and a "text".
         context: what else the template reads.
     """

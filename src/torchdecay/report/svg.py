@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from torchdecay.errors import need
 from torchdecay.report.draw import TEXT, WIDTH, Chart, Colors, Key, plain_text
-from torchdecay.report.palette import LIGHT, SENTINELS
+from torchdecay.report.palette import DARK, LIGHT, SENTINELS
 from torchdecay.report.words import shown
 
 if TYPE_CHECKING:
@@ -51,9 +51,10 @@ def inline_svg(chart: Chart, *, prefix: str) -> str:
     return _text(root)
 
 
-def svg_file(chart: Chart) -> str:
-    """The chart as an SVG file of its own, in light colors, with title, legend and description."""
-    return standalone(_draw(chart, LIGHT, "svg", titled=True), name=chart.name, title=chart.title, alt=chart.alt)
+def svg_file(chart: Chart, *, dark: bool = False) -> str:
+    """The chart as an SVG file of its own, with title, legend and description."""
+    drawn = _draw(chart, DARK if dark else LIGHT, "svg", titled=True)
+    return standalone(drawn, name=chart.name, title=chart.title, alt=chart.alt)
 
 
 def standalone(svg: bytes, *, name: str, title: str, alt: str) -> str:
@@ -69,9 +70,9 @@ def standalone(svg: bytes, *, name: str, title: str, alt: str) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + _text(root) + "\n"
 
 
-def png_file(chart: Chart, *, dpi: int = 200) -> bytes:
-    """The chart as a PNG, in light colors, with title and legend."""
-    return _draw(chart, LIGHT, "png", titled=True, dpi=dpi)
+def png_file(chart: Chart, *, dpi: int = 200, dark: bool = False) -> bytes:
+    """The chart as a PNG, with title and legend."""
+    return _draw(chart, DARK if dark else LIGHT, "png", titled=True, dpi=dpi)
 
 
 def paint(

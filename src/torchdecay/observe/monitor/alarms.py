@@ -1,0 +1,209 @@
+"""What decay should not do, seen in the records as they are made: each alarm says what, why and what to do.
+
+An alarm is raised when its condition begins, and again only after it has ended.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+
+import torch
+
+from torchdecay.apply.rounding import LOW_PRECISION
+from torchdecay.observe.monitor.gather import Gathered
+from torchdecay.observe.monitor.history import Event, Series
+
+_OFF = 0.1
+"""Realized and planned shrink that differ by more than this part of the plan are not the same."""
+_STRONG = 0.1
+"""A fraction per step of at least this leaves weights that are the average of the last ten updates or fewer."""
+_PATIENCE = 3
+"""Records in a row in which decay is larger than the update."""
+_WATCHED, _GROWN = 10, 3.0
+"""Records over which a norm has to grow, and how many times what it was it has to be."""
+_SURE = 6
+"""Standard deviations of rounding noise that are no accident, however long the run."""
+_SCALAR = torch.finfo(torch.float32).eps / 4
+"""1 − f is a float32 number in every kernel, so f itself may be off by this."""
+
+
+class Alarms:
+    """Watches the records of one optimizer.
+
+    Args:
+        series: its groups.
+        dtype_of: for each, the coarsest dtype among its weights.
+    """
+
+    def __init__(self, series: Sequence[Series], dtype_of: Sequence[torch.dtype]) -> None:
+        self.series, self.dtype_of = series, dtype_of
+        self._norms: list[list[tuple[int, float]]] = [[] for _ in series]
+        self._larger = [0] * len(series)
+        self._raised: set[tuple[int, str]] = set()
+
+    def look(self, step: int, rows: Sequence[Gathered], exact: Sequence[bool], now: str) -> list[Event]:
+        """The alarms that begin with these records.
+
+        Args:
+            step: of the records.
+            rows: what each group did.
+            exact: for each group, whether its planned shrink is what must come out.
+            now: what the optimizer's groups say by now, where that is not what they said at the beginning.
+        """
+        events = []
+        for place, row in enumerate(rows):
+            found = dict(self._found(place, step, row, exact[place], now))
+            for kind, (what, why, fix) in found.items():
+                if (place, kind) not in self._raised:
+                    event = Event(step=step, kind=kind, group=self.series[place].name, what=what, why=why, fix=fix)
+                    events.append(event)
+            self._raised = {key for key in self._raised if key[0] != place} | {(place, kind) for kind in found}
+        return events
+
+    def _found(
+        self, place: int, step: int, gathered: Gathered, exact: bool, now: str
+    ) -> Iterator[tuple[str, tuple[str, str, str]]]:
+        row = gathered.values
+        if not math.isfinite(row["weight_norm"]):
+            yield (
+                "not finite",
+                (
+                    f"the weights' norm is {row['weight_norm']}.",
+                    "Weights that are NaN or infinite stay so.",
+                    "Go back to a checkpoint before this step, and look at the learning rate and the loss there.",
+                ),
+            )
+            return
+        if exact:
+            yield from self._against_plan(place, row, gathered.noise, now)
+        yield from self._strength(place, row)
+        growth = self._growth(place, step, row["weight_norm"])
+        if growth is not None:
+            pulled = self.series[place].decay
+            yield (
+                "grows",
+                (
+                    f"the norm grew to {growth[0]:.3g} times what it was at step {growth[1]}, and goes on growing.",
+                    "Nothing pulls these weights back: they end in overflow, or in steps too small to change anything."
+                    if not pulled
+                    else "The decay is too weak to hold them against their updates.",
+                    "Let them decay, or decay harder, where they are followed by a norm; else lower the learning rate."
+                    if row["planned_shrink"] == row["planned_shrink"]
+                    else "Look at what pulls them.",
+                ),
+            )
+
+    def _against_plan(
+        self, place: int, row: Mapping[str, float], noise: float, now: str
+    ) -> Iterator[tuple[str, tuple[str, str, str]]]:
+        planned, realized = row["planned_shrink"], row["realized_shrink"]
+        if math.isnan(planned) or math.isnan(realized):
+            return
+        dtype = self.dtype_of[place]
+        eps = torch.finfo(dtype).eps
+        unsure = _SURE * noise + (0.0 if dtype is torch.float64 else _SCALAR)
+        if abs(realized - planned) <= _OFF * planned + unsure:
+            return
+        nothing = abs(realized) <= _OFF * planned + unsure
+        what = f"decay took {_part(realized)} of each weight in this step, where {_part(planned)} was planned."
+        fix = f" By now {now}" if now else ""
+        if planned < eps and (nothing or dtype in LOW_PRECISION):
+            name = str(dtype).removeprefix("torch.")
+            yield (
+                "rounded away",
+                (
+                    what,
+                    f"A weight in {name} times 1 − {planned:.2g} rounds back to itself, at every step.",
+                    "Let td.attach(optimizer, plan) carry the decay out: what rounds away is then paid later.",
+                ),
+            )
+        elif nothing:
+            yield (
+                "lost",
+                (
+                    what,
+                    "It was planned and is not carried out: a checkpoint, a scheduler or a hand wrote another "
+                    "weight_decay, or hooks were dropped." + fix,
+                    "Attach the plan again with td.attach; load checkpoints with td.load_optimizer.",
+                ),
+            )
+        else:
+            yield (
+                "differs",
+                (
+                    what,
+                    "The weights that you end up with are not those that were planned." + fix,
+                    "td.verify(optimizer) measures each group by itself; td.audit looks for the cause.",
+                ),
+            )
+
+    def _strength(self, place: int, row: Mapping[str, float]) -> Iterator[tuple[str, tuple[str, str, str]]]:
+        planned, decay, update = row["planned_shrink"], row["decay_norm"], row["update_norm"]
+        self._larger[place] = self._larger[place] + 1 if decay > max(update, 0.0) else 0
+        if planned >= _STRONG:
+            yield (
+                "dominates",
+                (
+                    f"decay takes {_part(planned)} of each weight per step.",
+                    f"What was learned is forgotten within {math.ceil(1 / planned)} steps"
+                    + ("." if planned < 1 else "; at 1 every weight becomes 0, above 1 it changes its sign."),
+                    "Lower the coefficient or the learning rate: their product is the fraction per step.",
+                ),
+            )
+        elif self._larger[place] >= _PATIENCE:
+            yield (
+                "dominates",
+                (
+                    f"decay displaces the weights by {decay:.3g}, the update by {update:.3g}, and more than it in "
+                    f"{self._larger[place]} records now.",
+                    "The weights follow the decay and not the loss: they shrink until the update is larger again.",
+                    "Where that is not meant, decay less, or look at why the update is so small.",
+                ),
+            )
+
+    def _growth(self, place: int, step: int, norm: float) -> tuple[float, int] | None:
+        """How much a norm has grown, and since when, if it tripled, never fell, and does not slow down."""
+        seen = self._norms[place]
+        seen.append((step, norm))
+        if len(seen) > 64:
+            # Every second one: the beginning must not be forgotten, nor the list grow.
+            del seen[1:-1:2]
+        if len(seen) < _WATCHED or norm < _GROWN * seen[0][1]:
+            return None
+        values = [value for _, value in seen[-_WATCHED:]]
+        steps = [at for at, _ in seen[-_WATCHED:]]
+        if any(later <= earlier for earlier, later in pairwise(values)):
+            return None
+        middle = _WATCHED // 2
+        slopes = [(values[b] - values[a]) / (steps[b] - steps[a]) for a, b in ((0, middle - 1), (middle, _WATCHED - 1))]
+        return (norm / seen[0][1] if seen[0][1] > 0 else math.inf, seen[0][0]) if slopes[1] > 0.9 * slopes[0] else None
+
+
+def not_attached(group: str, why: str) -> Event:
+    """A plan that is not at work from the beginning."""
+    return Event(
+        step=0,
+        kind="not attached",
+        group=group,
+        what="decay was planned for these weights, and nothing carries it out.",
+        why=why[:1].upper() + why[1:] + ".",
+        fix="Call td.attach(optimizer, plan) before training.",
+    )
+
+
+def no_steps(name: str) -> Event:
+    """An optimizer that never stepped."""
+    return Event(
+        step=0,
+        kind="no steps",
+        group="",
+        what=f"the {name} that is monitored took no step.",
+        why="Another one trains: a copy of it, which has no hooks of the original, or one that was built later.",
+        fix=f"Give td.Monitor the {name} whose step() is called.",
+    )
+
+
+def _part(fraction: float) -> str:
+    return f"{fraction:.3g}"

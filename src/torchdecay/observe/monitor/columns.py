@@ -1,0 +1,89 @@
+"""Columns of numbers as bytes of float32: frozen, compared bit by bit, and small in a file.
+
+A column of equal numbers is one number in JSON, a short one a list, a long one base64.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import sys
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+SHORT = 32
+"""Numbers that a list in JSON may have."""
+
+
+def packed(values: Iterable[float]) -> bytes:
+    """Numbers as a column; what float32 can't hold becomes infinite."""
+    made = array("f")
+    for value in values:
+        try:
+            made.append(value)
+        except OverflowError:
+            made.append(math.copysign(math.inf, value))
+    return made.tobytes()
+
+
+def unpacked(column: bytes) -> Sequence[float]:
+    """The numbers of a column; a view, not a copy."""
+    return memoryview(column).cast("f")
+
+
+def is_empty(column: bytes) -> bool:
+    """Whether nothing is known: all numbers are NaN."""
+    return all(math.isnan(value) for value in unpacked(column))
+
+
+def picked(column: bytes, places: Sequence[int]) -> bytes:
+    """Some numbers of a column."""
+    numbers = unpacked(column)
+    return array("f", [numbers[place] for place in places]).tobytes()
+
+
+def to_json(column: bytes) -> float | list[float | None] | str:
+    """A column as a value for JSON, from which `from_json` makes the same bytes."""
+    numbers = unpacked(column)
+    if len(numbers) and math.isfinite(numbers[0]) and column == column[:4] * len(numbers):
+        return _short(numbers[0])
+    if len(numbers) > SHORT or any(math.isinf(value) for value in numbers):
+        return base64.b64encode(_little(column)).decode("ascii")
+    return [None if math.isnan(value) else _short(value) for value in numbers]
+
+
+def from_json(value: Any, length: int) -> bytes:
+    """The column that `to_json` wrote.
+
+    Raises:
+        ValueError: another length, or no column at all.
+    """
+    if isinstance(value, str):
+        column = _little(base64.b64decode(value, validate=True))
+    elif isinstance(value, list):
+        column = packed(math.nan if one is None else float(one) for one in value)
+    elif isinstance(value, (int, float)):
+        column = packed([float(value)]) * length
+    else:
+        raise ValueError(f"{value!r} is no column")
+    if len(column) != 4 * length:
+        raise ValueError(f"{len(column) / 4:g} numbers where there are {length} groups")
+    return column
+
+
+def _short(value: float) -> float:
+    """The float with the fewest digits that is the same in float32."""
+    for digits in (6, 7, 8):
+        candidate = float(f"{value:.{digits}g}")
+        if packed([candidate]) == packed([value]):
+            return candidate
+    return float(f"{value:.9g}")
+
+
+def _little(column: bytes) -> bytes:
+    if sys.byteorder == "little":
+        return column
+    swapped = array("f", unpacked(column))
+    swapped.byteswap()
+    return swapped.tobytes()

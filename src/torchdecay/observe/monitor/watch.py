@@ -1,0 +1,172 @@
+"""The hooks around one optimizer's step: a counter, and on some steps a reading."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from torchdecay.apply.attach import step_depth
+from torchdecay.observe.monitor.reading import Measured, Reading
+
+_Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+class Watch:
+    """Counts the steps of one optimizer, and has some of them read.
+
+    A step that a gradient scaler skips, or that is taken at learning rate 0, is none. Whether a fused step was
+    skipped is known on the device alone; it is added up there, and asked for when a record is due.
+
+    Args:
+        optimizer: the optimizer.
+        every_steps: how many steps from record to record; the first step has one too.
+        start: how many steps were taken before.
+        read: makes a reading of the step that comes.
+        record: gets the step's number and what was measured.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        *,
+        every_steps: int,
+        start: int,
+        read: Callable[[], Reading],
+        record: Callable[[int, list[Measured]], None],
+    ) -> None:
+        self.optimizer, self.every_steps, self.start = optimizer, every_steps, start
+        self._read, self._record = read, record
+        self._ticks, self._due, self._depth = 0, 1, 0
+        self._skipped: Tensor | None = None
+        self._reading: Reading | None = None
+        self._is_misplaced = False
+        # torch.compile(optimizer.step) would trace what runs here, and again whenever the counter changes.
+        disable: Callable[..., Any] = torch.compiler.disable
+        self._begin_uncompiled: Callable[..., _Arguments | None] = disable(self._begin)
+        self._decayed_uncompiled: Callable[..., _Arguments | None] = disable(self._decayed)
+        self._updated_uncompiled: Callable[[], None] = disable(self._updated)
+        self._end_uncompiled: Callable[[], None] = disable(self._end)
+        before, after = self._before_step, self._after_step
+        self._first_pre = optimizer.register_step_pre_hook(before)
+        self._last_pre = optimizer.register_step_pre_hook(self._after_passes_before)
+        self._first_post = optimizer.register_step_post_hook(self._before_passes_after)
+        self._last_post = optimizer.register_step_post_hook(after)
+        self._stand_around_pre_hooks()
+
+    @property
+    def steps(self) -> int:
+        """Steps taken, those before this watch included; asks the device whether any were skipped."""
+        return self.start + self._ticks - (0 if self._skipped is None else round(float(self._skipped)))
+
+    @property
+    def has_stepped(self) -> bool:
+        """Whether any step was begun."""
+        return self._ticks > 0
+
+    def remove(self) -> None:
+        """No more hooks."""
+        for hook in (self._first_pre, self._last_pre, self._first_post, self._last_post):
+            hook.remove()
+
+    def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Arguments | None:
+        return self._begin_uncompiled(args, kwargs)
+
+    def _after_passes_before(
+        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> _Arguments | None:
+        return self._decayed_uncompiled(args, kwargs)
+
+    def _before_passes_after(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._updated_uncompiled()
+
+    def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._end_uncompiled()
+
+    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Arguments | None:
+        if self._depth and step_depth(self.optimizer) < 2:
+            # The step before this one raised, so its post hooks never came.
+            self._depth = 0
+        self._depth += 1
+        if self._depth > 1:
+            return None
+        self._reading = None
+        if not self._moves():
+            return None
+        self._ticks += 1
+        found = getattr(self.optimizer, "found_inf", None)
+        if found is not None:
+            inf = torch.as_tensor(found)
+            self._skipped = inf.detach().clone() if self._skipped is None else self._skipped + inf
+        if self._ticks < self._due or (found is not None and bool(found)):
+            return None
+        hooks = self.optimizer._optimizer_step_pre_hooks
+        self._is_misplaced = next(iter(hooks)) != self._first_pre.id or next(reversed(hooks)) != self._last_pre.id
+        if self._is_misplaced:
+            # A plan was attached since. Hooks can't change places while they run, so the next step is read.
+            return None
+        _stand_around(self.optimizer._optimizer_step_post_hooks, self._first_post, self._last_post)
+        self._reading = self._read()
+        return self._once(args, kwargs, self._reading.before)
+
+    def _decayed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Arguments | None:
+        if self._reading is None or self._depth > 1:
+            return None
+        return self._once(args, kwargs, self._reading.decayed)
+
+    def _updated(self) -> None:
+        if self._reading is not None and self._depth == 1:
+            self._reading.updated()
+
+    def _end(self) -> None:
+        self._depth = max(0, self._depth - 1)
+        if self._depth:
+            return
+        if self._is_misplaced:
+            self._stand_around_pre_hooks()
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            self._due = (self._ticks // self.every_steps + 1) * self.every_steps
+            self._record(self.steps, reading.after())
+
+    def _once(self, args: tuple[Any, ...], kwargs: dict[str, Any], look: Callable[[], None]) -> _Arguments | None:
+        """Look now, or where the step has a closure, when that has been evaluated for the first time."""
+        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        if not callable(closure):
+            look()
+            return None
+        looked = False
+
+        def evaluate() -> Any:
+            nonlocal looked
+            loss = closure()
+            if not looked:
+                looked = True
+                look()
+            return loss
+
+        if "closure" in kwargs:
+            return args, {**kwargs, "closure": evaluate}
+        return (args[0], evaluate, *args[2:]), kwargs
+
+    def _moves(self) -> bool:
+        """Whether the step may move anything; a learning rate in a tensor is not asked for."""
+        for group in self.optimizer.param_groups:
+            lr = group.get("lr")
+            if isinstance(lr, Tensor) or lr != 0:
+                return True
+        return False
+
+    def _stand_around_pre_hooks(self) -> None:
+        _stand_around(self.optimizer._optimizer_step_pre_hooks, self._first_pre, self._last_pre)
+        self._is_misplaced = False
+
+
+def _stand_around(hooks: Any, first: RemovableHandle, last: RemovableHandle) -> None:
+    """One hook before all others, one after them: what runs in between is then known to have run in between."""
+    hooks.move_to_end(first.id, last=False)
+    hooks.move_to_end(last.id)
