@@ -15,7 +15,6 @@ from torchdecay.apply.work import Amount
 from torchdecay.errors import NotCompiledWarning
 from torchdecay.plan.regularizers import Regularizer
 
-
 _WORTH_A_CALL = 1 << 16
 """Elements from which a compiled pass on a CPU gains more than its call costs, some 30 microseconds."""
 

@@ -195,7 +195,9 @@ def in_parts(kernel: Callable[..., None], param: Tensor, amount: Amount, parts: 
     plain = type(param) in (Tensor, Parameter) and param.numel() > _CHUNK and elementwise
     if type(param.data) is not Tensor:
         # Other kinds of tensor do not mix with plain ones, not even with those of a single number.
-        parts = [one.item() if type(one) is Tensor and one.dim() == 0 else one for one in parts]
+        numbers: list[Any] = [one.item() if type(one) is Tensor and one.dim() == 0 else one for one in parts]
+        kernel(param, amount, numbers, *setting)
+        return
     if not plain or not all(one.dim() == 0 or (one.is_contiguous() and one.shape == param.shape) for one in tensors):
         kernel(param, amount, parts, *setting)
         return

@@ -59,7 +59,7 @@ def mean_second_moment(optimizer: Optimizer) -> Tensor:
             if param.grad is None:
                 continue
             state = optimizer.state.get(param, {})
-            squares = _wide(gradient_seen(optimizer, group, param)).square().sum() * (1 - beta2)
+            squares = torch.linalg.vector_norm(_wide(gradient_seen(optimizer, group, param))).square() * (1 - beta2)
             before = state.get("exp_avg_sq")
             if before is not None:
                 squares = squares + beta2 * _wide(before).sum()

@@ -150,7 +150,7 @@ class SquaredNorm(Regularizer):
     symbol = "‖θ‖²"
 
     def value(self, x: Tensor) -> Tensor:
-        return x.abs().square().sum()
+        return torch.linalg.vector_norm(x).square()
 
     def gradient(self, x: Tensor) -> Tensor:
         return 2 * x
