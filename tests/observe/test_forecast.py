@@ -99,6 +99,23 @@ def test_the_scheduler_brings_its_optimizer() -> None:
     assert td.forecast(plan, run=run).of("0.weight").optimizer == "SGD"
 
 
+def test_an_optimizer_by_its_class() -> None:
+    """As the optimizer itself, for plans that were saved and have no model at hand."""
+    model = net()
+    plan = td.plan(model, td.native(0.1), rules=[td.rule("2.weight", lr=0.1), *td.STANDARD])
+    saved = td.Plan.from_json(plan.to_json())
+    by_class = td.forecast(saved, optimizer=optim.AdamW, run=RUN)
+    by_itself = td.forecast(plan, optimizer=optim.AdamW(plan.param_groups(model, lr=0.01)), run=RUN)
+    assert all(by_class.of(name) == dataclasses.replace(by_itself.of(name), index=by_class.of(name).index)
+               for name in ("0.weight", "2.weight"))  # fmt: skip
+    with pytest.raises(UnitError, match="the run has no learning rate"):
+        td.forecast(plan, optimizer=optim.AdamW, run=td.Run(steps=10))
+    with pytest.raises(ApplyError, match="Muon can't be built"):
+        td.forecast(plan, optimizer=optim.Muon, run=RUN)
+    with pytest.raises(ApplyError, match="made a list"):
+        td.forecast(plan, optimizer=list, run=RUN)
+
+
 def test_several_optimizers() -> None:
     """A list is forecast as a whole; the scheduler of one says nothing about the other."""
     model = net()
@@ -370,6 +387,21 @@ def test_the_norm_of_a_parameter_at_rest() -> None:
     assert of_plan(td.decoupled(0.1)).norm("0.weight") is None
 
 
+def test_equilibrium_is_for_the_step_that_takes_most() -> None:
+    """OneCycleLR lowers the first β where it raises the learning rate, and both enter."""
+    optimizer = optim.AdamW(net().parameters(), lr=0.01, weight_decay=0.1)
+    scheduler = schedulers.OneCycleLR(optimizer, 0.02, total_steps=11, pct_start=0.4)
+    rest = td.forecast(optimizer, run=td.Run(steps=11, lr_schedule=scheduler))[0].equilibrium
+    seen = []
+    for _ in range(10):
+        seen.append((optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["betas"][0]))
+        optimizer.step()
+        scheduler.step()
+    lr, beta = max(seen)
+    assert rest is not None and rest.lr == lr and beta < 0.86
+    assert rest.rotation == pytest.approx(math.sqrt(2 * rest.lr * 0.1 * (1 - beta) / (1 + beta)), rel=1e-6)
+
+
 # ── Text, JSON, figure ──
 
 
@@ -438,3 +470,12 @@ def test_a_figure_of_nothing(tmp_path: Path) -> None:
         td.forecast(td.plan(net(), td.native(0.1)), run=RUN).figure(tmp_path / "a.svg")
     with pytest.raises(TaskError, match=r"in \.svg or \.png"):
         some().figure(tmp_path / "a.pdf")
+
+
+def test_a_weight_that_grows_beyond_all_numbers(tmp_path: Path) -> None:
+    """Native AdamW at lr·wd = 10 multiplies by −9 per step: said, written and drawn all the same."""
+    optimizer = optim.AdamW(net().parameters(), lr=0.1, weight_decay=100.0)
+    (group,) = said = td.forecast(optimizer, run=td.Run(steps=1001))
+    assert group.retention_at(1001) == math.inf and group.total_shrink == math.inf
+    assert td.Forecast.from_json(said.to_json()) == said
+    assert said.figure(tmp_path / "a.png").exists() and "diverges" in str(said)

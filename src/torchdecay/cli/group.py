@@ -21,6 +21,7 @@ COMMANDS = (
     "audit",
     "verify",
     "convert",
+    "forecast",
     "rescale",
     "suggest",
     "compare",
@@ -110,6 +111,7 @@ def main() -> None:
       torchdecay verify my_project:setup      what each group really does, measured
     Your numbers:
       torchdecay convert 0.1 decoupled half_life_epochs --lr 1e-3 --steps-per-epoch 391
+      torchdecay forecast my_project:setup --steps 10000 --schedule cosine
       torchdecay rescale 0.1 --before lr=1e-3,steps=1000 --after lr=3e-3,steps=1000
       torchdecay suggest --lr 1e-3 --epochs 10 --batch-size 128 --num-samples 50000
     Your data:

@@ -37,16 +37,16 @@ def lr_curve(run: Run, groups: Sequence[Mapping[str, Any]]) -> list[list[float]]
 
 def group_curves(
     run: Run, groups: Sequence[Mapping[str, Any]], keys: Sequence[str]
-) -> list[dict[str, list[float]]] | None:
+) -> list[dict[str, list[Any]]] | None:
     """What `lr_curve` gives, also for other numbers that a scheduler may move, such as momentum.
 
     Args:
         run: the run, with its schedule.
         groups: parameter groups.
-        keys: "lr", and others; a group that lacks one has no curve of it.
+        keys: "lr", and others, such as "betas"; a group that lacks one has no curve of it.
 
     Returns:
-        Per group and key one number per step, or None where nobody can know.
+        Per group and key one number per step, or a tuple of them; None where nobody can know.
 
     Raises:
         UnitError: as `lr_curve`.
@@ -58,7 +58,7 @@ def group_curves(
         return _simulated(schedule, run, keys)
     rates = _multiplied(run, [_start(run, group, index) for index, group in enumerate(groups)])
     return [
-        {"lr": curve} | {key: [float(group[key])] * run.num_steps for key in keys if key != "lr" and key in group}
+        {"lr": curve} | {key: [_plain(group[key])] * run.num_steps for key in keys if key != "lr" and key in group}
         for curve, group in zip(rates, groups, strict=True)
     ]
 
@@ -109,10 +109,10 @@ def light_copy(scheduler: LRScheduler) -> tuple[LRScheduler, Optimizer]:
     return copied, light
 
 
-def _simulated(scheduler: LRScheduler, run: Run, keys: Sequence[str]) -> list[dict[str, list[float]]]:
+def _simulated(scheduler: LRScheduler, run: Run, keys: Sequence[str]) -> list[dict[str, list[Any]]]:
     every = _every(run)
     copied, light = light_copy(scheduler)
-    curves: list[dict[str, list[float]]] = [{key: [] for key in keys if key in group} for group in light.param_groups]
+    curves: list[dict[str, list[Any]]] = [{key: [] for key in keys if key in group} for group in light.param_groups]
     with warnings.catch_warnings():
         # The light optimizer takes no step, and torch warns of schedulers that run ahead.
         warnings.simplefilter("ignore")
@@ -120,7 +120,7 @@ def _simulated(scheduler: LRScheduler, run: Run, keys: Sequence[str]) -> list[di
         for step in range(first, run.num_steps):
             for found, group in zip(curves, light.param_groups, strict=True):
                 for key, curve in found.items():
-                    curve.append(float(group[key]))
+                    curve.append(_plain(group[key]))
             if (step + 1) % every == 0 and step + 1 < run.num_steps:
                 try:
                     copied.step()
@@ -132,6 +132,11 @@ def _simulated(scheduler: LRScheduler, run: Run, keys: Sequence[str]) -> list[di
                         "Give the scheduler the run's number of steps, or correct the run.",
                     ) from error
     return curves
+
+
+def _plain(value: Any) -> Any:
+    """A number or several, without tensors."""
+    return tuple(map(float, value)) if isinstance(value, (tuple, list)) else float(value)
 
 
 def _taken(scheduler: LRScheduler) -> int:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _WIDTH, _LEFT, _RIGHT = 760.0, 62.0, 24.0
 _TOP, _RETENTION, _GAP, _RATE, _BELOW, _KEY = 96.0, 210.0, 76.0, 76.0, 62.0, 21.0
 _MOST = 8
-_LEAST_LOG = math.log(1e-6)
 
 
 def draw(forecast: Forecast, path: str | Path, *, dark: bool = False) -> Path:
@@ -81,18 +80,15 @@ def draw(forecast: Forecast, path: str | Path, *, dark: bool = False) -> Path:
 
 
 def _retention(axes: Axes, drawn: Sequence[GroupForecast], look: Sequence[Style], colors: Colors) -> None:
-    lowest = min(min(group.curve.log_retention) for group in drawn if group.curve is not None)
-    log = lowest < math.log(0.02)
-    _frame(axes, drawn, colors, log=log)
-    if log:
-        axes.set_ylim(math.exp(max(1.15 * lowest, _LEAST_LOG)), 1.3)
-    else:
-        axes.set_ylim(0.0, 1.06)
+    _frame(axes, drawn, colors)
+    # A weight that grows has an axis that holds what it does in the worst case, and no more than a hundredfold.
+    most = max(max(group.curve.log_retention) for group in drawn if group.curve is not None)
+    axes.set_ylim(0.0, 1.06 * math.exp(min(max(most, 0.0), math.log(100.0))))
     for index, (group, style) in enumerate(zip(drawn, look, strict=True)):
         assert group.curve is not None
-        left = [math.exp(value) for value in group.curve.log_retention]
+        left = [math.exp(min(value, 700.0)) for value in group.curve.log_retention]
         line(axes, group.curve.steps, left, style, colors, width=2.2, gid=f"series-{index}-line")
-        if left[-1] >= axes.get_ylim()[0]:
+        if left[-1] <= axes.get_ylim()[1]:
             dot(axes, group.curve.steps[-1], left[-1], style, colors, gid=f"series-{index}-end")
 
 
@@ -103,15 +99,19 @@ def _rates(axes: Axes, drawn: Sequence[GroupForecast], look: Sequence[Style], co
     axes.yaxis.set_major_locator(MaxNLocator(3))
     known = [group.curve.lr for group in drawn if group.curve is not None and group.curve.lr is not None]
     axes.set_ylim(*limits([0.0, *(value for curve in known for value in curve)], floor=0.0))
+    shared, seen = Style("muted", (), ""), set[tuple[float, ...]]()
     for index, (group, style) in enumerate(zip(drawn, look, strict=True)):
-        if group.curve is not None and group.curve.lr is not None:
-            line(axes, group.curve.steps, group.curve.lr, style, colors, width=1.8, gid=f"series-{index}-lr")
+        if group.curve is None or group.curve.lr is None or (group.curve.lr in seen):
+            continue
+        seen.add(group.curve.lr)
+        own = style if len(set(known)) > 1 else shared
+        line(axes, group.curve.steps, group.curve.lr, own, colors, width=1.8, gid=f"series-{index}-lr")
     if not known:
         plain_text(axes, 0, 0.5, "not known", colors["muted"], transform=axes.transAxes, fontsize=SMALL)
 
 
-def _frame(axes: Axes, drawn: Sequence[GroupForecast], colors: Colors, *, log: bool = False) -> None:
-    frame(axes, colors, x_label="step", log=log)
+def _frame(axes: Axes, drawn: Sequence[GroupForecast], colors: Colors) -> None:
+    frame(axes, colors, x_label="step")
     last = max(group.num_steps for group in drawn)
     axes.set_xlim(-0.01 * last, 1.01 * last)
 
@@ -143,7 +143,7 @@ def _subtitle(forecast: Forecast, left_out: int) -> str:
 
 def _alt(forecast: Forecast, drawn: Sequence[GroupForecast]) -> str:
     ends = "; ".join(
-        f"{_label(group)} leaves {tick(float(f'{math.exp(group.curve.log_retention[-1]):.3g}'))}"
+        f"{_label(group)} leaves {tick(float(f'{math.exp(min(group.curve.log_retention[-1], 700.0)):.3g}'))}"
         for group in drawn
         if group.curve is not None
     )

@@ -15,8 +15,8 @@ from torchdecay.plan.adaptive import Stable
 from torchdecay.plan.decay import Decay, Scale, Site
 from torchdecay.plan.schedules import Constant
 
-KEYS = ("lr", "momentum")
-"""What schedulers move and a course depends on."""
+KEYS = ("lr", "momentum", "betas")
+"""What schedulers move and a forecast depends on."""
 COUPLED = (Site.GRADIENT, Site.LOSS)
 
 
@@ -49,11 +49,14 @@ class Course:
     @property
     def total_shrink(self) -> float:
         """1 − w_T/w_0."""
-        flips = sum(loss > 1.0 for loss in self.losses)
-        return 1.0 + math.exp(self.logs[-1]) if flips % 2 else -math.expm1(self.logs[-1]) + 0.0
+        flipped = sum(loss > 1.0 for loss in self.losses) % 2
+        try:
+            return 1.0 + math.exp(self.logs[-1]) if flipped else -math.expm1(self.logs[-1]) + 0.0
+        except OverflowError:
+            return math.inf if flipped else -math.inf
 
 
-def course_of(pulled: Pulled, curves: Mapping[str, Sequence[float]]) -> Course:
+def course_of(pulled: Pulled, curves: Mapping[str, Sequence[Any]]) -> Course:
     """The course of a weight under a pull whose amount does not depend on gradients.
 
     Args:

@@ -15,6 +15,7 @@ from torchdecay.observe.forecast.equilibrium import Equilibrium, equilibrium
 from torchdecay.observe.forecast.judging import judge
 from torchdecay.observe.forecast.pulled import Pulled, of_optimizers, of_plan
 from torchdecay.observe.forecast.remarks import Remark, remarks_on
+from torchdecay.observe.forecast.stand_in import stand_in
 from torchdecay.observe.forecast.values import Curve, Forecast, GroupForecast
 from torchdecay.observe.inspect import optimizers_of
 from torchdecay.observe.lr_curve import group_curves
@@ -23,7 +24,7 @@ from torchdecay.observe.units.fractions import half_life, timescale
 from torchdecay.plan.plan import Plan
 
 _POINTS = 256
-Curves = Mapping[str, Sequence[float]]
+Curves = Mapping[str, Sequence[Any]]
 
 
 def forecast(
@@ -50,8 +51,9 @@ def forecast(
     Args:
         plan_or_optimizer: a `Plan`; or an optimizer with a plan attached or its own weight_decay, or several.
         run: how long, and how the learning rate moves. A scheduler that is under way tells what is left.
-        optimizer: for a plan: what it will be carried out on. Without it, `run.lr` is needed, and what depends on
-            the optimizer is unknown. The scheduler's own optimizer is taken by itself.
+        optimizer: for a plan: what it will be carried out on; or its class, `torch.optim.AdamW`, which is then built
+            with `run.lr` on parameters without memory. Without it, `run.lr` is needed, and what depends on the
+            optimizer is unknown. The scheduler's own optimizer is taken by itself.
         model: for names, where the optimizer's groups have no `param_names`.
 
     Returns:
@@ -77,6 +79,8 @@ def forecast(
     if not isinstance(run, Run):
         raise UnitError(f"run is a {type(run).__name__}.", fix="Write run=td.Run(steps=10_000).")
     scheduler = run.lr_schedule if isinstance(run.lr_schedule, (LRScheduler, ReduceLROnPlateau)) else None
+    if isinstance(plan_or_optimizer, Plan) and callable(optimizer):
+        optimizer = stand_in(plan_or_optimizer, optimizer, run.lr)
     plan, optimizers = _sides(plan_or_optimizer, optimizer, scheduler)
     if not optimizers:
         assert plan is not None
@@ -134,7 +138,7 @@ def _drives(scheduler: Any, optimizer: Any) -> bool:
     return getattr(getattr(scheduler, "optimizer", None), "param_groups", None) is optimizer.param_groups
 
 
-def _curves(run: Run, scheduler: Any, optimizer: Any) -> list[dict[str, list[float]]] | None:
+def _curves(run: Run, scheduler: Any, optimizer: Any) -> list[dict[str, list[Any]]] | None:
     """The curves of each group; None where another optimizer's scheduler, or a metric, leaves them open."""
     if scheduler is not None and not _drives(scheduler, optimizer):
         return None
@@ -178,7 +182,7 @@ def _group(pulled: Pulled, curves: Curves | None, run: Run) -> GroupForecast:
         total_shrink=None if course is None else course.total_shrink,
         equilibrium=(rest := _at_rest(pulled, course, curves)),
         equilibrium_step=None if rest is None or course is None else _arrival(course),
-        curve=None if course is None else _sampled(course, rates),
+        curve=None if course is None else _sampled(course, rates, 1 if pulled.decay is None else _POINTS),
         remarks=tuple(remarks),
         _logs=None if course is None else course.logs,
     )
@@ -228,9 +232,9 @@ def _arrival(course: Course) -> int | None:
     return next((step for step, total in enumerate(taken, start=1) if total >= 0.5), None)
 
 
-def _sampled(course: Course, rates: Sequence[float] | None) -> Curve:
+def _sampled(course: Course, rates: Sequence[float] | None, points: int) -> Curve:
     last = len(course.logs) - 1
-    steps = sorted({round(i * last / _POINTS) for i in range(_POINTS + 1)})
+    steps = sorted({round(i * last / points) for i in range(points + 1)})
     return Curve(
         steps=tuple(steps),
         log_retention=tuple(course.logs[step] for step in steps),

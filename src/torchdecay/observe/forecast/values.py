@@ -152,7 +152,10 @@ class GroupForecast:
     def retention_at(self, step: int) -> float | None:
         """|w/w₀| of a weight without gradient after so many steps; see `log_retention_at`."""
         log = self.log_retention_at(step)
-        return None if log is None else math.exp(log)
+        try:
+            return None if log is None else math.exp(log)
+        except OverflowError:
+            return math.inf
 
     def _epochs(self, steps: float | None) -> float | None:
         return None if steps is None or self.steps_per_epoch is None else steps / self.steps_per_epoch

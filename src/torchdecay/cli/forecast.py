@@ -1,0 +1,118 @@
+"""`torchdecay forecast`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from torchdecay.cli.output import json_option
+from torchdecay.cli.plan import is_saved, make_plan
+from torchdecay.cli.runs import PARTS
+from torchdecay.cli.setups import load_setup
+from torchdecay.errors import UnitError, nearest, repr_quoted
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+    from torchdecay.observe.run import Run
+
+
+def _run_parts(command: Any) -> Any:
+    """The options of a run, none of them needed: a setup may bring its own."""
+    for name in reversed(PARTS):
+        kind, text = PARTS[name]
+        spellings = [f"--{name.replace('_', '-')}", *(["--schedule"] if name == "lr_schedule" else []), name]
+        command = click.option(*spellings, type=kind, help=text)(command)
+    return command
+
+
+def optimizer_class(name: str) -> type[Optimizer]:
+    """An optimizer of torch by name, in any case.
+
+    Raises:
+        UnitError: torch has none of this name whose weight_decay is known.
+    """
+    from torchdecay.apply.native import TABLE
+
+    known = {cls.__name__.lower(): cls for cls in TABLE}
+    if name.lower() not in known:
+        names = [cls.__name__ for cls in TABLE]
+        raise UnitError(
+            f"there is no optimizer {repr_quoted(name)}.", f"Known: {', '.join(names)}.", nearest(name, names)
+        )
+    return known[name.lower()]
+
+
+def _made_run(told: dict[str, Any], own: Run | None) -> Run:
+    from torchdecay.observe.run import Run
+
+    return Run(**told) if own is None else dataclasses.replace(own, **told)
+
+
+@click.command()
+@click.argument("target")
+@_run_parts
+@click.option("--decay", help="For a model: decoupled:0.1, native:0.1, ...; it is then planned as by plan.")
+@click.option("--rules", default="standard", show_default=True, help="For a model: who decays, as for plan.")
+@click.option("--optimizer", metavar="NAME", help="For a model or a saved plan: AdamW, SGD, ..., with its defaults.")
+@click.option("--figure", type=click.Path(path_type=Path), metavar="FILE.svg", help="Draw it: .svg or .png.")
+@json_option
+def forecast(
+    target: str,
+    decay: str | None,
+    rules: str,
+    optimizer: str | None,
+    figure: Path | None,
+    as_json: bool,
+    **parts: Any,
+) -> None:
+    """What decay will do in a run, before it: per step, in half-lives, and in all.
+
+    TARGET is module:function as for audit: it returns an optimizer, (optimizer, model), or a dict with optimizer and
+    any of model, plan, run. With --decay it is a model or a checkpoint, and without one it may be a plan that plan
+    --save wrote. A run of the setup is taken as it is, but for what is said here.
+
+    \b
+    Examples:
+      torchdecay forecast my_project:setup --epochs 10 --batch-size 128 --num-samples 50000
+      torchdecay forecast my_project:setup --steps 10000 --schedule cosine --warmup-steps 500
+      torchdecay forecast my_project:make_model --decay decoupled:0.1 --lr 1e-3 --steps 10000
+      torchdecay forecast plan.json --optimizer AdamW --lr 1e-3 --steps 10000 --figure decay.svg
+    """  # noqa: D301
+    from torchdecay.observe.forecast.forecast import forecast as make
+
+    told = {name: value for name, value in parts.items() if value is not None}
+    if decay is not None or is_saved(target):
+        cls = None if optimizer is None else optimizer_class(optimizer)
+        found = make(make_plan(target, decay or "none", rules), optimizer=cls, run=_made_run(told, None))
+    else:
+        if optimizer is not None:
+            raise UnitError(
+                "--optimizer goes with a model or a saved plan.",
+                f"{target} brings its own optimizer.",
+                "Leave it out, or say --decay decoupled:0.1 for a model.",
+            )
+        setup = _setup(target)
+        run = _made_run(told, setup.get("run"))
+        if setup.get("plan") is None:
+            found = make(setup["optimizer"], run=run, model=setup.get("model"))
+        else:
+            found = make(setup["plan"], optimizer=setup["optimizer"], run=run, model=setup.get("model"))
+    if figure is not None:
+        found.figure(figure)
+    click.echo(found.to_json() if as_json else str(found))
+
+
+def _setup(target: str) -> dict[str, Any]:
+    from torchdecay.errors import TaskError
+
+    try:
+        return load_setup(target)
+    except TaskError as error:
+        if "not an optimizer" not in error.what:
+            raise
+        fix = f"{error.fix} For a model say what is to decay it: --decay decoupled:0.1."
+        raise TaskError(error.what, error.why, fix) from error

@@ -1,0 +1,57 @@
+"""An optimizer for a plan by itself: made from its class, on parameters without memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from torchdecay.errors import ApplyError, UnitError
+from torchdecay.plan.plan import Plan, Row
+
+
+def stand_in(plan: Plan, make: Callable[..., Any], lr: float | None) -> Optimizer:
+    """The optimizer that `make` builds for the rows of a plan, a group for each decay with its options.
+
+    Args:
+        plan: the plan.
+        make: an optimizer's class, or a function that takes groups as it does.
+        lr: learning rate of rows that have none among their options.
+
+    Raises:
+        UnitError: no learning rate.
+        ApplyError: `make` can't be built on this plan, or builds no optimizer.
+    """
+    alike: list[list[Row]] = []
+    for row in plan.rows:
+        for rows in alike:
+            if rows[0].decay == row.decay and rows[0].options == row.options:
+                rows.append(row)
+                break
+        else:
+            alike.append([row])
+    groups = [_group(rows, lr) for rows in alike]
+    name = getattr(make, "__name__", repr(make))
+    try:
+        made = make(groups)
+    except (TypeError, ValueError) as error:
+        raise ApplyError(
+            f"{name} can't be built for this plan: {error}", fix="Give the optimizer itself: optimizer=optimizer."
+        ) from error
+    if not isinstance(made, Optimizer):
+        raise ApplyError(
+            f"optimizer={name} made a {type(made).__name__}.", fix="Give an optimizer, or the class of one."
+        )
+    return made
+
+
+def _group(rows: list[Row], lr: float | None) -> dict[str, Any]:
+    own = dict(rows[0].options)
+    if lr is None and "lr" not in own:
+        raise UnitError("the optimizer is given by its class, and the run has no learning rate.",
+                        fix="Write td.Run(lr=...).")  # fmt: skip
+    params = [nn.Parameter(torch.empty(row.shape, dtype=getattr(torch, row.dtype), device="meta")) for row in rows]
+    return {"params": params, "param_names": [row.name for row in rows], "lr": lr} | own
