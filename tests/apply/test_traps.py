@@ -567,3 +567,24 @@ def test_every_site_runs_in_low_precision_and_in_complex(decay, dtype):
                 optimizer.step()
     assert param.isfinite().all()
     assert (param.abs().max() < 2.0) is not (decay.reference is not None)
+
+
+def test_a_schedule_inside_a_captured_graph_is_refused(monkeypatch):
+    """A replayed graph takes no new numbers from Python; without capture, or without a schedule, nothing is refused."""
+    param = nn.Parameter(torch.ones(3))
+    model = nn.ParameterDict({"weight": param})
+    optimizer = optim.AdamW([param], lr=0.1, weight_decay=0.0)
+    falling = td.decoupled(WD, schedule=td.schedules.linear(1.0, 0.0, 10))
+    with td.attach(optimizer, td.plan(model, falling, rules=td.policies.torch), model=model) as handle:
+        # Torch takes the key only beside an accelerator; what is tested is that the hook heeds it.
+        optimizer.param_groups[0]["capturable"] = True
+        param.grad = torch.ones(3)
+        hook = next(iter(optimizer._optimizer_step_pre_hooks.values()))
+        hook(optimizer, (), {})
+        monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+        with pytest.raises(td.ApplyError, match="inside a CUDA graph"):
+            hook(optimizer, (), {})
+        optimizer.param_groups[0]["capturable"] = False
+        handle.update(td.plan(model, td.decoupled(WD), rules=td.policies.torch))
+        optimizer.param_groups[0]["capturable"] = True
+        next(iter(optimizer._optimizer_step_pre_hooks.values()))(optimizer, (), {})

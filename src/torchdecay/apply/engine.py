@@ -26,6 +26,7 @@ from torchdecay.errors import ApplyError, listed
 from torchdecay.plan.decay import Decay, Scale, Site
 from torchdecay.plan.references import Average, Bound, Initial, Reference, Tensors
 from torchdecay.plan.regularizers import L2
+from torchdecay.plan.schedules import Constant
 
 
 @dataclass
@@ -106,12 +107,14 @@ class Engine:
         the step does not count.
 
         Raises:
-            ApplyError: a coefficient of 1 or more per step, or a gradient that the pull can't be added to.
+            ApplyError: a coefficient of 1 or more per step, a gradient that the pull can't be added to, or a graph
+                that is captured around a coefficient that changes.
             DecayError: a schedule that returned NaN or a negative number.
         """
         self.reset()
         if _found_inf(self.optimizer):
             return
+        self._refuse_capture()
         works: list[Work] = []
         writes: list[tuple[GroupProgram, dict[str, Any], float]] = []
         stepping: list[GroupProgram] = []
@@ -140,6 +143,21 @@ class Engine:
         self._stepping = stepping
         if works:
             self._passes.before(works)
+
+    def _refuse_capture(self) -> None:
+        """A captured graph repeats the numbers of the step that it was captured at."""
+        if not any(group.get("capturable") for group in self.optimizer.param_groups):
+            return
+        if not torch.cuda.is_current_stream_capturing():
+            return
+        for program in self.programs:
+            for decay in (program.lowering.native, *(pull.decay for pull in program.pulls)):
+                if decay is not None and decay.schedule != Constant():
+                    raise ApplyError(
+                        f"group {program.lowering.index}: {decay!r} follows a schedule, inside a CUDA graph.",
+                        "The graph would repeat the coefficient of the step that it was captured at, for ever.",
+                        "Capture forward and backward only and step outside, or give the decay no schedule.",
+                    )
 
     def after(self) -> None:
         """All that comes after the optimizer's update; `.grad` is the user's again."""
