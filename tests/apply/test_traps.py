@@ -581,6 +581,7 @@ def test_a_schedule_inside_a_captured_graph_is_refused(monkeypatch):
         param.grad = torch.ones(3)
         hook = next(iter(optimizer._optimizer_step_pre_hooks.values()))
         hook(optimizer, (), {})
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
         with pytest.raises(td.ApplyError, match="inside a CUDA graph"):
             hook(optimizer, (), {})

@@ -148,7 +148,7 @@ class Engine:
         """A captured graph repeats the numbers of the step that it was captured at."""
         if not any(group.get("capturable") for group in self.optimizer.param_groups):
             return
-        if not torch.cuda.is_current_stream_capturing():
+        if not (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()):
             return
         for program in self.programs:
             for decay in (program.lowering.native, *(pull.decay for pull in program.pulls)):
