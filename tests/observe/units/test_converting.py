@@ -242,6 +242,8 @@ def test_decay_that_flips_signs_has_no_time(target: str) -> None:
     """lr·λ = 3 takes three times the weight."""
     with pytest.raises(UnitError, match="decoupled 30 removes 3 of each weight per step"):
         convert(30, "decoupled", target, lr=0.1)
+    with pytest.raises(UnitError, match=r"timescale 0\.5 removes 2 of each weight per step"):
+        convert(0.5, "timescale", "decoupled", lr=0.1)
     if target == "half_life":
         with pytest.raises(UnitError, match="gone in one step"):
             convert(1.0, "per_step", target)

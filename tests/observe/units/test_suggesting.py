@@ -106,6 +106,9 @@ def test_the_peak_learning_rate_counts() -> None:
     cycle = optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-3, total_steps=1000)
     cycled = td.Run(epochs=10, batch_size=100, num_samples=10_000, lr_schedule=cycle)
     assert td.suggest(None, run=cycled, optimizer=optimizer).value == pytest.approx(plain.value)
+    two = [{"params": [nn.Parameter(torch.zeros(2))], "lr": lr} for lr in (1e-4, 1e-3)]
+    mixed = td.suggest(None, run=bare, optimizer=optim.AdamW(two))
+    assert mixed.value == plain.value and "for the largest of them" in remarks(mixed)
     plateau = td.Run(steps=1000, epochs=10, lr=1e-3, lr_schedule=optim.lr_scheduler.ReduceLROnPlateau(optimizer))
     assert td.suggest(None, run=plateau).value == pytest.approx(plain.value)
 

@@ -83,6 +83,8 @@ def convert(value: Value, source: str | None = None, target: str | None = None, 
     _require([*start.needs, *end.needs, *path], known, f"{source} to {target}")
     _check_losses((start, end), known)
     number = start.to_node(number, known)
+    if start.node is Node.FRACTION:
+        _refuse_flips(number, start, f"{source} {value:g}")
     if "lr" in path:
         number = number * known["lr"] if end.node is Node.FRACTION else number / known["lr"]
     if end.node is Node.FRACTION:
@@ -223,8 +225,8 @@ def _checked_pair(value: Value, unit: Unit) -> Value:
     return unit.pair(first, second)
 
 
-def _refuse_flips(fraction: float, end: Unit, said: str) -> None:
-    if fraction > 1 or (fraction == 1 and end.name.startswith("half_life")):
+def _refuse_flips(fraction: float, unit: Unit, said: str) -> None:
+    if fraction > 1 or (fraction == 1 and unit.name.startswith("half_life")):
         raise UnitError(
             f"{said} removes {fraction:.6g} of each weight per step.",
             "The whole of it is gone in one step." if fraction == 1 else "Above 1 each step flips every weight's sign.",

@@ -53,8 +53,10 @@ def _other_optimizer(kind: Kind | None) -> Iterator[str]:
         yield f"the source looked at AdamW, not at {kind.name}"
 
 
-def general(kind: Kind | None, curve: Sequence[float], value: float) -> Iterator[str]:
+def general(kind: Kind | None, curve: Sequence[float], value: float, is_mixed: bool) -> Iterator[str]:
     """For every rule."""
+    if is_mixed:
+        yield "groups have learning rates of their own; the value is for the largest of them"
     if kind is not None and kind.site is Site.GRADIENT and not kind.plain:
         yield (
             f"{kind.name}'s own weight_decay is coupled and means something else: carry this value out with "

@@ -35,6 +35,7 @@ class Case:
     kind: Kind | None
     embedding_share: float
     known: tuple[float | Decay, Run, int | None] | None
+    is_mixed: bool
 
 
 def suggest(
@@ -99,7 +100,7 @@ def suggest(
     made = RULES[chosen](case)
     others = tuple(RULES[name](case) for name in able if name != chosen) if rule is None else ()
     return dataclasses.replace(
-        made, remarks=(*made.remarks, *general(case.kind, case.curve, made.value)), others=others
+        made, remarks=(*made.remarks, *general(case.kind, case.curve, made.value, case.is_mixed)), others=others
     )
 
 
@@ -116,6 +117,7 @@ def _case(model: Any, run: Run, optimizer: Any, known: tuple[Any, ...] | None) -
         kind=kind,
         embedding_share=share,
         known=None if known is None else _known(known),
+        is_mixed=kind is not None and kind.lr is None and len(getattr(optimizer, "param_groups", ())) > 1,
     )
 
 
