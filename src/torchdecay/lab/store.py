@@ -151,7 +151,10 @@ def _require_usable(path: Path) -> None:
         what = "is a folder" if path.is_dir() else f"lies in the folder {path.parent}, which is not there"
         raise TaskError(f"the store {path} {what}.", fix="Name a file, sweep.db say, in a folder that exists.")
     try:
-        head = path.open("rb").read(len(HEADER)) if path.exists() else b""
+        head = b""
+        if path.exists():
+            with path.open("rb") as file:
+                head = file.read(len(HEADER))
     except OSError as error:
         raise _unusable(path, str(error.strerror)) from error
     if head and head != HEADER:
