@@ -324,8 +324,11 @@ def test_a_learning_rate_of_zero_or_less(lr: float, said: str) -> None:
 
 
 def test_no_learning_rate() -> None:
+    """Where it matters: a fraction per step takes what it takes."""
     with pytest.raises(UnitError, match="no learning rate"):
         td.forecast(td.plan(net(), td.decoupled(0.1)), run=td.Run(steps=10))
+    said = td.forecast(td.plan(net(), td.per_step(0.1)), run=td.Run(steps=10)).of("0.weight")
+    assert said.total_shrink == pytest.approx(1 - 0.9**10)
 
 
 def test_a_run_that_says_another_learning_rate() -> None:

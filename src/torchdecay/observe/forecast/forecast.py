@@ -85,7 +85,8 @@ def forecast(
     if not optimizers:
         assert plan is not None
         pulls = of_plan(plan, run.lr)
-        found = group_curves(run, [one.values for one in pulls], KEYS)
+        free = run.lr is None and run.lr_schedule is None and all(without_rates(one, 1) is not None for one in pulls)
+        found = None if free else group_curves(run, [one.values for one in pulls], KEYS)
         curves: list[Curves | None] = [None] * len(pulls) if found is None else [*found]
     else:
         _require_own(scheduler, optimizers)
