@@ -107,7 +107,7 @@ class Lowered:
         self._through: Callable[..., Any] = _through_activation_
         if compile:
             # Through torch.func, because what is compiled can't call autograd.
-            self._loss_gradient = torch.compile(grad(lambda o, y: losses(o, y).sum()), dynamic=False)
+            self._loss_gradient = torch.compile(grad(self._total), dynamic=False)
             self._through = torch.compile(_through_activation_, dynamic=False)
         self.rebuild()
 
@@ -186,10 +186,13 @@ class Lowered:
         # The next part writes over it.
         return given[-1].clone() if len(self._parts) > 1 else given[-1]
 
+    def _total(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return self._losses(outputs, targets).sum()
+
     def _gradient_of_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         with torch.enable_grad():
             leaf = outputs.detach().requires_grad_()
-            (made,) = torch.autograd.grad(self._losses(leaf, targets).sum(), (leaf,))
+            (made,) = torch.autograd.grad(self._total(leaf, targets), (leaf,))
         return made
 
 

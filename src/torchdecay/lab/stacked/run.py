@@ -87,7 +87,7 @@ class StackedRun:
         self._clock = time.perf_counter()
         while self.members:
             self._compute()
-            if self._is_point():
+            if self._is_point() and not self._has_point():
                 self._measure(range(len(self.members)))
             if self.step == until:
                 break
@@ -109,7 +109,7 @@ class StackedRun:
     def stop(self, trials: frozenset[Trial]) -> None:
         """End the runs of some trials here, with curves up to this step."""
         ending = [i for i, member in enumerate(self.members) if member.trial in trials]
-        if not self._is_point():
+        if not self._has_point():
             self._measure(ending)
             ending = [i for i, member in enumerate(self.members) if member.trial in trials]
         for place in ending:
@@ -175,6 +175,10 @@ class StackedRun:
     def _is_point(self) -> bool:
         return self.step % self.task.eval_every == 0 or self.step == self.task.num_steps
 
+    def _has_point(self) -> bool:
+        steps = self._records[0].steps if self._records else []
+        return bool(steps) and steps[-1] == self.step
+
     def _measure(self, places: Sequence[int]) -> None:
         """A point of the curves of some members."""
         assert self._grads is not None
@@ -216,6 +220,7 @@ class StackedRun:
             seed=member.trial.seed,
             steps=tuple(record.steps),
             seconds=self._seconds[place],
+            line=None,
             **record.curves(),
         )
         self._on_run(member.trial, run)
