@@ -1,0 +1,133 @@
+"""`engine="auto"`: time a few steps of each way, and take the one that will be done first."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torchdecay.lab.engines.process import num_cores
+from torchdecay.lab.engines.serial import outcome_of
+from torchdecay.lab.engines.stacked import run, why_not
+from torchdecay.lab.results import Failure, TrainingRun
+from torchdecay.lab.task import Task
+from torchdecay.lab.trial import Trial
+
+PROCESS_START = 4.0
+"""Seconds until a worker process has imported torch and the task, and takes work."""
+
+SHARING = 0.9
+"""The part of a core's speed that is left to each of several processes: they share memory and cache."""
+
+SHORT = 5.0
+"""Seconds of work below which it is not worth finding out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """What a few steps took, and what all would take, in seconds.
+
+    Attributes:
+        alone: one step of one run.
+        stacked: one step of all runs as one; None where they can't be stacked.
+        why_not: why they can't; "" where they can.
+        serial_total: all runs, one after the other.
+        process_total: all runs, in processes on all cores.
+        stacked_total: all runs as one.
+    """
+
+    alone: float
+    stacked: float | None
+    why_not: str
+    serial_total: float
+    process_total: float
+    stacked_total: float | None
+
+
+def choose(task: Task, trials: Sequence[Trial]) -> tuple[str, str]:
+    """The engine that will be done first with these trials, and why, in words.
+
+    Args:
+        task: what will be trained.
+        trials: which runs.
+
+    Returns:
+        "stacked", "process" or "serial", and a sentence for people.
+
+    Example:
+        >>> from torchdecay.lab import task_named
+        >>> from torchdecay.lab.choices import as_choice
+        >>> from torchdecay.lab.trial import Trial
+        >>> choose(task_named("digits"), [Trial(choice=as_choice("decoupled:1"), seed=0, value=1.0)])
+        ('serial', 'a single run needs no other')
+    """
+    if len(trials) < 2:
+        return "serial", "a single run needs no other"
+    timing = time_steps(task, trials)
+    totals = {"serial": timing.serial_total, "process": timing.process_total}
+    if timing.stacked_total is not None:
+        totals["stacked"] = timing.stacked_total
+    best = min(totals, key=totals.__getitem__)
+    told = ", ".join(f"{name} {_seconds(total)}" for name, total in sorted(totals.items(), key=lambda item: item[1]))
+    reason = f"timed on a few steps, all would take: {told}"
+    return best, f"{reason}; not stacked: {timing.why_not}" if timing.why_not else reason
+
+
+def time_steps(task: Task, trials: Sequence[Trial], *, steps: int | None = None) -> Timing:
+    """Time steps of one run alone and, where that can be, of all as one.
+
+    Measured with its share of measuring: from one point of the curves to the next.
+
+    Args:
+        task: what will be trained.
+        trials: which runs; the first that does not fail is the one that runs alone.
+        steps: how many of each; None takes one stretch between two points, 50 steps at most.
+    """
+    count = steps or min(task.eval_every, 50, task.num_steps)
+    # A point at 0 to start the clock, one in the middle that warms up, one at the end.
+    short = dataclasses.replace(task, num_steps=2 * count, eval_every=count)
+    alone = None
+    for trial in trials:
+        alone, _ = _per_step(lambda on_step, trial=trial: [outcome_of(short, trial, on_step)], count)  # type: ignore[misc]
+        if alone is not None:
+            break
+    alone = alone or 0.0
+    serial_total = alone * task.num_steps * len(trials)
+    workers = min(max(1, num_cores() // (task.num_threads or 1)), len(trials))
+    process_total = PROCESS_START + serial_total / (workers * SHARING if workers > 1 else 1.0)
+    reason = why_not(task, trials) if serial_total > SHORT else "the runs are too short for it to matter"
+    stacked = None
+    if reason is None:
+        stacked, reason = _per_step(lambda on_step: _stacked(short, trials, on_step), count * len(trials))
+    total = None if stacked is None else stacked * len(trials) * task.num_steps
+    return Timing(
+        alone=alone,
+        stacked=None if stacked is None else stacked * len(trials),
+        why_not=reason or "",
+        serial_total=serial_total,
+        process_total=process_total,
+        stacked_total=total,
+    )
+
+
+def _per_step(
+    start: Callable[[Callable[[int], None]], Sequence[TrainingRun | Failure]], count: int
+) -> tuple[float | None, str | None]:
+    """Seconds per member-step over the last `count` of them; or None and why there are none."""
+    marks: list[float] = []
+    outcomes = start(lambda n: marks.append(time.perf_counter()))
+    failed = next((one.message for one in outcomes if isinstance(one, Failure)), None)
+    if len(marks) < 2:
+        return None, failed or "it took no step"
+    return (marks[-1] - marks[-2]) / count, None
+
+
+def _stacked(task: Task, trials: Sequence[Trial], on_step: Callable[[int], None]) -> list[TrainingRun | Failure]:
+    found: list[TrainingRun | Failure] = []
+    run(task, trials, on_run=lambda trial, outcome: found.append(outcome), on_step=on_step, compile=False)
+    return found
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.0f} s" if value < 120 else f"{value / 60:.0f} min"
