@@ -84,6 +84,20 @@ def test_the_curve_is_the_real_one(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["CosineAnnealingLR", "OneCycleLR", "ChainedScheduler"])
+def test_a_learning_rate_that_is_a_tensor_stays_what_it_was(name: str) -> None:
+    """Schedulers fill it in place, so the copy needs tensors of its own."""
+    weight = nn.Parameter(torch.zeros(2))
+    given = optim.AdamW([weight], lr=torch.tensor(0.1))
+    scheduler = (
+        schedulers.OneCycleLR(given, 0.1, total_steps=STEPS) if name == "OneCycleLR" else SCHEDULERS[name](given)
+    )
+    before = float(given.param_groups[0]["lr"])
+    curve = lr_curve(td.Run(steps=STEPS, lr_schedule=scheduler), given.param_groups)
+    assert curve is not None and len(set(curve[0])) > 2
+    assert float(given.param_groups[0]["lr"]) == before
+
+
 def test_a_scheduler_by_epochs() -> None:
     """scheduler_interval="epoch": it steps once per epoch."""
     given = optimizer()

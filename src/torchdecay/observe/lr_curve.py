@@ -96,7 +96,12 @@ def light_copy(scheduler: LRScheduler) -> tuple[LRScheduler, Optimizer]:
     """
     real = scheduler.optimizer
     groups = [
-        {key: value for key, value in group.items() if key not in ("params", "param_names")}
+        # Schedulers fill a learning rate that is a tensor in place.
+        {
+            key: value.detach().clone() if isinstance(value, torch.Tensor) else value
+            for key, value in group.items()
+            if key not in ("params", "param_names")
+        }
         | {"params": [nn.Parameter(torch.zeros(1))]}
         for group in real.param_groups
     ]
