@@ -66,7 +66,7 @@ def children() -> Iterator[Any]:
 
 def test_a_run_comes_back_equal(tmp_path: Path) -> None:
     """Every number of a finished run survives the file, also NaN, and also a failure's traceback."""
-    run = dataclasses.replace(validated(), train_loss=(math.nan, math.inf, -math.inf, 0.1) + validated().train_loss[4:])
+    run = dataclasses.replace(validated(), train_loss=(math.nan, math.inf, -math.inf, *validated().train_loss[3:]))
     store = opened(tmp_path / "s.db")
     store.record(trial(), run)
     store.record(trial(seed=1), Failure(label="decoupled(0.1)", seed=1, message="broke", traceback="line 3"))

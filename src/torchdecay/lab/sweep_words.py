@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 
 from torchdecay.lab.choosing import Chosen
 from torchdecay.lab.sweep_results import Point, Sweep
@@ -161,12 +162,24 @@ def next_command(sweep: Sweep) -> str:
         return f"{head} --from {shown(low)} --to {shown(high)} --seeds {len(sweep.seeds)}"
     unsure = chosen.against is not None and chosen.against.better is None
     if (unsure or chosen.num_seeds == 1) and len(sweep.seeds) < MORE_SEEDS:
-        store = f" --store {sweep.store} --resume" if sweep.store else ""
-        return f"{head} --from {shown(sweep.low)} --to {shown(sweep.high)} --seeds {MORE_SEEDS}{store}"
+        return _with_more_seeds(sweep, head)
     if chosen.point.value is None:
         return ""
     colon = f"{sweep.form}," if ":" in sweep.form else f"{sweep.form}:"
     return f"torchdecay compare {words} --decay none --decay {colon}{shown(chosen.point.value)} --seeds {MORE_SEEDS}"
+
+
+def _with_more_seeds(sweep: Sweep, head: str) -> str:
+    """The command as it was typed, with more seeds; without one, the same range."""
+    resume = " --resume" if sweep.store else ""
+    if not sweep.command:
+        store = f" --store {sweep.store}" if sweep.store else ""
+        return f"{head} --from {shown(sweep.low)} --to {shown(sweep.high)}{store} --seeds {MORE_SEEDS}{resume}"
+    words = shlex.split(sweep.command)
+    drop = {i + shift for i, word in enumerate(words) if word == "--seeds" for shift in (0, 1)}
+    drop |= {i for i, word in enumerate(words) if word.startswith("--seeds=") or word == "--resume"}
+    kept = shlex.join(word for i, word in enumerate(words) if i not in drop)
+    return f"{kept} --seeds {MORE_SEEDS}{resume}"
 
 
 def _name(sweep: Sweep, measure: str) -> str:
