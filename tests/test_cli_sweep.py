@@ -85,6 +85,7 @@ def test_ctrl_c_keeps_everything(call: Callable[..., Result], monkeypatch: pytes
     monkeypatch.undo()
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_a_real_interrupt_ends_workers_too(tmp_path: Path) -> None:
     """SIGINT to the whole group, as a terminal sends it: results, no traceback of any worker, nobody left."""
