@@ -20,7 +20,7 @@ from torchdecay.observe.inspect import name_all
 from torchdecay.observe.scene import native_decay
 from torchdecay.plan.decay import Decay, Site
 from torchdecay.plan.groups import MARK
-from torchdecay.plan.plan import Plan
+from torchdecay.plan.plan import Plan, Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,29 +63,40 @@ def of_plan(plan: Plan, lr: float | None) -> list[Pulled]:
         plan: the plan.
         lr: learning rate of rows that have none among their options.
     """
-    alike: list[tuple[Pulled, list[Any]]] = []
+    return [_of_rows(rows, index, lr) for index, rows in enumerate(rows_alike(plan))]
+
+
+def rows_alike(plan: Plan) -> list[list[Row]]:
+    """The rows of a plan, those with the same decay and options together."""
+    found: list[list[Row]] = []
     for row in plan.rows:
-        for known, rows in alike:
-            if known.decay == row.decay and rows[0].options == row.options:
+        for rows in found:
+            if rows[0].decay == row.decay and rows[0].options == row.options:
                 rows.append(row)
                 break
         else:
-            # As attach does it: by hook, except for what only the optimizer can do.
-            hooked = row.decay is not None and row.decay.site is not Site.NATIVE
-            values = {"lr": lr} | dict(row.options) if lr is not None else dict(row.options)
-            made = Pulled(optimizer=None, number=0, index=len(alike), values=values, decay=row.decay,
-                          spoken=_spoken(row.decay), hooked=hooked)  # fmt: skip
-            alike.append((made, [row]))
-    return [
-        replace(
-            one,
-            peak=_peak(one.decay, one.values, one.index, None, None) if "lr" in one.values else None,
-            names=tuple(row.name for row in rows),
-            sizes=tuple(row.num_elements for row in rows),
-            dtypes=tuple(dict.fromkeys(row.dtype for row in rows)),
-        )
-        for one, rows in alike
-    ]
+            found.append([row])
+    return found
+
+
+def _of_rows(rows: Sequence[Row], index: int, lr: float | None) -> Pulled:
+    decay, values = rows[0].decay, dict(rows[0].options)
+    if lr is not None:
+        values = {"lr": lr} | values
+    return Pulled(
+        optimizer=None,
+        number=0,
+        index=index,
+        values=values,
+        decay=decay,
+        spoken=_spoken(decay),
+        # As attach does it: by hook, except for what only the optimizer can do.
+        hooked=decay is not None and decay.site is not Site.NATIVE,
+        peak=_peak(decay, values, index, None, None) if "lr" in values else None,
+        names=tuple(row.name for row in rows),
+        sizes=tuple(row.num_elements for row in rows),
+        dtypes=tuple(dict.fromkeys(row.dtype for row in rows)),
+    )
 
 
 def of_optimizers(

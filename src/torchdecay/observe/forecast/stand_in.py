@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from torchdecay.errors import ApplyError, UnitError
+from torchdecay.observe.forecast.pulled import rows_alike
 from torchdecay.plan.plan import Plan, Row
 
 
@@ -25,15 +26,7 @@ def stand_in(plan: Plan, make: Callable[..., Any], lr: float | None) -> Optimize
         UnitError: no learning rate.
         ApplyError: `make` can't be built on this plan, or builds no optimizer.
     """
-    alike: list[list[Row]] = []
-    for row in plan.rows:
-        for rows in alike:
-            if rows[0].decay == row.decay and rows[0].options == row.options:
-                rows.append(row)
-                break
-        else:
-            alike.append([row])
-    groups = [_group(rows, lr) for rows in alike]
+    groups = [_group(rows, lr) for rows in rows_alike(plan)]
     name = getattr(make, "__name__", repr(make))
     try:
         made = make(groups)
