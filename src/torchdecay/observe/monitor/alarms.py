@@ -21,12 +21,12 @@ _STRONG = 0.1
 """A fraction per step of at least this leaves weights that are the average of the last ten updates or fewer."""
 _PATIENCE = 3
 """Records in a row in which decay is larger than the update."""
-_WATCHED, _GROWN = 10, 3.0
-"""Records over which a norm has to grow, and how many times what it was it has to be."""
+_LEAST_STEPS, _LEAST_RECORDS = 500, 10
+"""Steps before which all weights that begin at 0 grow, and records in which a norm has to grow."""
+_DOUBLED = 1.8
+"""How much larger than half-way a norm is that keeps growing: 2 for a straight line, 1.4 for a random walk."""
 _SURE = 6
 """Standard deviations of rounding noise that are no accident, however long the run."""
-_SCALAR = torch.finfo(torch.float32).eps / 4
-"""1 − f is a float32 number in every kernel, so f itself may be off by this."""
 
 
 class Alarms:
@@ -99,11 +99,11 @@ class Alarms:
         self, place: int, row: Mapping[str, float], noise: float, now: str
     ) -> Iterator[tuple[str, tuple[str, str, str]]]:
         planned, realized = row["planned_shrink"], row["realized_shrink"]
-        if math.isnan(planned) or math.isnan(realized):
+        if math.isnan(planned) or math.isnan(realized) or not row["weight_norm"] > 0:
             return
         dtype = self.dtype_of[place]
         eps = torch.finfo(dtype).eps
-        unsure = _SURE * noise + (0.0 if dtype is torch.float64 else _SCALAR)
+        unsure = _SURE * noise + _kernels_rounding(dtype, row["update_norm"] / row["weight_norm"])
         if abs(realized - planned) <= _OFF * planned + unsure:
             return
         nothing = abs(realized) <= _OFF * planned + unsure
@@ -164,21 +164,18 @@ class Alarms:
             )
 
     def _growth(self, place: int, step: int, norm: float) -> tuple[float, int] | None:
-        """How much a norm has grown, and since when, if it tripled, never fell, and does not slow down."""
+        """How many times larger a norm is than half-way, and when that was, if it grew ever since, no slower."""
         seen = self._norms[place]
         seen.append((step, norm))
-        if len(seen) > 64:
+        if len(seen) > 8 * _LEAST_RECORDS:
             # Every second one: the beginning must not be forgotten, nor the list grow.
             del seen[1:-1:2]
-        if len(seen) < _WATCHED or norm < _GROWN * seen[0][1]:
+        half = next(i for i, (at, _) in enumerate(seen) if 2 * (at - seen[0][0]) >= step - seen[0][0])
+        since = [value for _, value in seen[half:]]
+        if step - seen[0][0] < _LEAST_STEPS or len(since) < _LEAST_RECORDS or norm < _DOUBLED * since[0]:
             return None
-        values = [value for _, value in seen[-_WATCHED:]]
-        steps = [at for at, _ in seen[-_WATCHED:]]
-        if any(later <= earlier for earlier, later in pairwise(values)):
-            return None
-        middle = _WATCHED // 2
-        slopes = [(values[b] - values[a]) / (steps[b] - steps[a]) for a, b in ((0, middle - 1), (middle, _WATCHED - 1))]
-        return (norm / seen[0][1] if seen[0][1] > 0 else math.inf, seen[0][0]) if slopes[1] > 0.9 * slopes[0] else None
+        grows = all(later > earlier for earlier, later in pairwise(since))
+        return (norm / since[0] if since[0] > 0 else math.inf, seen[half][0]) if grows else None
 
 
 def not_attached(group: str, why: str) -> Event:
@@ -203,6 +200,12 @@ def no_steps(name: str) -> Event:
         why="Another one trains: a copy of it, which has no hooks of the original, or one that was built later.",
         fix=f"Give td.Monitor the {name} whose step() is called.",
     )
+
+
+def _kernels_rounding(dtype: torch.dtype, size: float) -> float:
+    """By how much a kernel's own numbers may be off: 1 − f, and the update, of this size beside the weights."""
+    eps = torch.finfo(torch.float64 if dtype is torch.float64 else torch.float32).eps
+    return eps * ((1.0 if dtype is torch.float64 else 0.5) + 2 * size)
 
 
 def _part(fraction: float) -> str:

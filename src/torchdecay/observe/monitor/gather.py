@@ -103,8 +103,10 @@ def _taken(one: Measured) -> _Taken:
     if one.tt <= 0:
         return _Taken(0.0, 0.0, one.dd, one.du)
     if one.member.source != "state" or not is_low(one.member.param):
-        fraction, left = -one.td / one.tt, one.dd - one.td**2 / one.tt
-        noise = math.sqrt(max(0.0, left) / one.tt / max(1, one.sample))
+        if one.bb <= 0:
+            return _Taken(0.0, 0.0, one.dd, one.du)
+        fraction, left = -one.bd / one.bb, one.dd - one.bd**2 / one.bb
+        noise = math.sqrt(max(0.0, left) / one.bb / max(1, one.sample))
         if one.owed:
             # Logarithms add up: what was paid now, and what was put off or had been.
             fraction = -math.expm1(math.log1p(-min(fraction, 0.999999)) - one.owed)

@@ -64,6 +64,11 @@ class Member:
         return self.decay is not None and isinstance(self.decay.gate, Cautious)
 
     @property
+    def pulls_after(self) -> bool:
+        """Whether its decay meets the weights after the update."""
+        return self.decay is not None and self.decay.site is Site.AFTER
+
+    @property
     def is_constrained(self) -> bool:
         """Whether its decay has a dual variable."""
         return self.decay is not None and isinstance(self.decay.controller, Multiplier)

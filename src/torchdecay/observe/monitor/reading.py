@@ -40,6 +40,7 @@ class Measured:
         weight, gradient: ‖θ‖², ‖g‖², over all elements.
         tt, td, tu, dd, du, uu: inner products of θ before the step, the decay's displacement d and the update's, for
             all elements; of a large tensor, as its sample tells.
+        bb, bd: the same of d and the weights that decay met: after the update where its pass comes after that.
         radial: |⟨θ, g⟩|/(‖θ‖‖g‖), where it was asked for, else NaN.
         zeros, masked: shares of the elements; NaN where that means nothing.
         sample: how many elements the inner products are from.
@@ -58,6 +59,8 @@ class Measured:
     dd: float
     du: float
     uu: float
+    bb: float
+    bd: float
     radial: float
     zeros: float
     masked: float
@@ -144,7 +147,10 @@ class Reading:
         start, end = wide(self._start[place]), wide(sampled(member.param, self.most))
         moved = end - start
         decay, update = self._parts(place, member, start, end, moved, steps)
-        stacked = torch.stack([start, decay, update])
+        met = start
+        if member.source == "pass" and member.pulls_after and place in self._updated:
+            met = wide(self._updated[place])
+        stacked = torch.stack([start, decay, update, met])
         share = local(member.param).numel() / max(1, start.numel())
         sums = (stacked @ stacked.T).flatten().mul_(share)
         weight, gradient, radial = self._weight_norms[place], self._gradient_norms[place], self._radial[place]
@@ -183,7 +189,7 @@ class Reading:
         return decay, moved - decay
 
     def _told(self, place: int, member: Member, row: Sequence[float], unscaled: float, owed: float) -> Measured:
-        tt, td, tu, _, dd, du, _, _, uu, weight, gradient, radial, zeros, masked, count = row
+        tt, td, tu, _, _, dd, du, bd, _, _, uu, _, _, _, _, bb, weight, gradient, radial, zeros, masked, count = row
         size = math.sqrt(weight * gradient)
         return Measured(
             member=member,
@@ -198,6 +204,8 @@ class Reading:
             dd=dd,
             du=du,
             uu=uu,
+            bb=bb,
+            bd=bd,
             radial=abs(radial) / size if self._radial[place] is not None and size > 0 else math.nan,
             zeros=zeros / count if member.counts_zeros and count else math.nan,
             # Weights that pay late show no mask in a step without a payment.

@@ -1,0 +1,215 @@
+"""Each alarm rings for its fault, seeded into a real training, and for nothing else; and can stop the training."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn, optim
+
+import torchdecay as td
+
+LR, WD = 0.01, 0.1
+
+
+def make_model(width=64, dtype=torch.float32):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(16, width), nn.LayerNorm(width), nn.Tanh(), nn.Linear(width, 4)).to(dtype)
+
+
+def train(model, optimizer, steps, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        x = torch.randn(32, 16, generator=generator).to(next(model.parameters()).dtype)
+        y = torch.randint(0, 4, (32,), generator=generator)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+
+
+def kinds(monitor, group="weight"):
+    return [(event.step, event.kind) for event in monitor.history.events if event.group == group]
+
+
+HEALTHY = {
+    "native": (lambda m: optim.AdamW(td.param_groups(m, WD), lr=LR), None),
+    "fused": (lambda m: optim.AdamW(td.param_groups(m, WD), lr=LR, fused=True), None),
+    "tiny": (lambda m: optim.AdamW(td.param_groups(m, 0.01), lr=1e-5), None),
+    "hooked": (lambda m: optim.SGD(m.parameters(), lr=LR, momentum=0.9), td.decoupled(WD)),
+    "corrected": (lambda m: optim.AdamW(m.parameters(), lr=LR), td.corrected(WD)),
+    "cautious": (lambda m: optim.AdamW(m.parameters(), lr=LR), td.cautious(WD)),
+    "l1": (lambda m: optim.SGD(m.parameters(), lr=LR), td.l1(1e-3)),
+    "toward": (lambda m: optim.SGD(m.parameters(), lr=LR), td.toward("initial", WD)),
+    "scheduled": (
+        lambda m: optim.AdamW(m.parameters(), lr=LR),
+        td.decoupled(WD, schedule=td.schedules.linear(1.0, 0.1, 60)),
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("name", HEALTHY)
+def test_nothing_rings_where_nothing_is_wrong(name, dtype):
+    """A false alarm is worse than none: it teaches people to look away."""
+    make, decay = HEALTHY[name]
+    model = make_model(dtype=dtype)
+    optimizer = make(model)
+    if decay is not None:
+        td.attach(optimizer, td.plan(model, decay), model=model)
+    scheduler = optim.lr_scheduler.CosineAnnealingLR(optimizer, 60)
+    with td.Monitor(optimizer, every_steps=4, model=model, by="tensor") as monitor:
+        for step in range(60):
+            train(model, optimizer, 1, seed=step)
+            scheduler.step()
+    assert monitor.history.events == ()
+
+
+def test_a_checkpoint_that_overrides_weight_decay_rings():
+    """load_state_dict takes weight_decay from the file, and says nothing."""
+    model = make_model()
+    other = optim.AdamW(td.param_groups(model, 0.0), lr=LR)
+    optimizer = optim.AdamW(
+        [{"params": group["params"], "param_names": group["param_names"]} for group in other.param_groups],
+        lr=LR,
+        weight_decay=WD,
+    )
+    with td.Monitor(optimizer, every_steps=5, model=model) as monitor:
+        train(model, optimizer, 12)
+        state = optimizer.state_dict()
+        for group in state["param_groups"]:
+            group["weight_decay"] = 0.0
+        optimizer.load_state_dict(state)
+        train(model, optimizer, 20)
+    assert (15, "lost") in kinds(monitor)
+    event = next(event for event in monitor.history.events if event.kind == "lost")
+    assert "weight_decay=0.0" in event.why and "0.1" in event.why
+    assert "td.load_optimizer" in event.fix
+    assert [kind for _, kind in kinds(monitor)].count("lost") == 1, "once, when it begins"
+
+
+def test_groups_that_swap_their_decay_ring_on_both_sides():
+    """Groups of equal size in another order: what was spared decays, what decayed is spared."""
+    model = make_model()
+    weights, rest = [p for p in model.parameters() if p.dim() > 1], [p for p in model.parameters() if p.dim() == 1]
+    optimizer = optim.AdamW([{"params": weights, "weight_decay": WD}, {"params": rest, "weight_decay": 0.0}], lr=LR)
+    with td.Monitor(optimizer, every_steps=5, model=model) as monitor:
+        train(model, optimizer, 6)
+        optimizer.param_groups[0]["weight_decay"], optimizer.param_groups[1]["weight_decay"] = 0.0, WD
+        train(model, optimizer, 6)
+    assert (10, "lost") in kinds(monitor)
+    assert (10, "differs") in kinds(monitor, "norm")
+
+
+def test_hooks_that_vanish_ring():
+    """The pass is gone while the optimizer goes on: measured, there is nothing."""
+    model = make_model()
+    optimizer = optim.SGD(model.parameters(), lr=LR, momentum=0.9)
+    handle = td.attach(optimizer, td.plan(model, td.decoupled(WD)), model=model)
+    with td.Monitor(optimizer, every_steps=5) as monitor:
+        train(model, optimizer, 7)
+        for hook in handle._hooks:
+            hook.remove()
+        train(model, optimizer, 7)
+    assert kinds(monitor) == [(10, "lost")]
+
+
+def test_a_copied_optimizer_rings_at_once():
+    """deepcopy drops the hooks of the plan; what they left in the groups says that there was one."""
+    model = make_model()
+    optimizer = optim.SGD(model.parameters(), lr=LR)
+    td.attach(optimizer, td.plan(model, td.decoupled(WD)), model=model)
+    copied, model = copy.deepcopy((optimizer, model))
+    with td.Monitor(copied, model=model) as monitor:
+        train(model, copied, 1)
+    assert [event.kind for event in monitor.history.events] == ["not attached"] * len(monitor.history.groups)
+    assert "deepcopy" in monitor.history.events[0].why
+
+
+def test_a_copy_that_trains_in_the_originals_place_rings_at_the_end():
+    """The original, which is monitored, never steps."""
+    model = make_model()
+    optimizer = optim.AdamW(model.parameters(), lr=LR)
+    with td.Monitor(optimizer, model=model) as monitor:
+        copied, copied_model = copy.deepcopy((optimizer, model))
+        train(copied_model, copied, 3)
+    (event,) = monitor.history.events
+    assert event.kind == "no steps" and "a copy of it" in event.why
+
+
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "foreach"])
+def test_decay_that_bf16_rounds_away_rings(fused):
+    """lr·wd = 1e-4 is far below what a bf16 weight can lose in one step."""
+    model = make_model(256, torch.bfloat16)
+    optimizer = optim.AdamW(td.param_groups(model, WD), lr=1e-3, fused=fused, foreach=not fused)
+    with td.Monitor(optimizer, every_steps=5) as monitor:
+        train(model, optimizer, 10)
+    assert kinds(monitor)[0][1] == "rounded away"
+    assert "bfloat16" in next(event for event in monitor.history.events if event.group == "weight").why
+
+    model = make_model(256, torch.bfloat16)
+    optimizer = optim.AdamW(model.parameters(), lr=1e-3)
+    td.attach(optimizer, td.plan(model, td.decoupled(WD)), model=model)
+    with td.Monitor(optimizer, every_steps=5) as monitor:
+        train(model, optimizer, 10)
+    assert kinds(monitor) == [], "attached, it is paid"
+
+
+@pytest.mark.parametrize(("wd", "says"), [(20.0, "within 5 steps"), (150.0, "changes its sign")])
+def test_a_decay_that_is_far_too_strong_rings(wd, says):
+    """lr·wd = 0.2, and 1.5."""
+    model = make_model()
+    optimizer = optim.AdamW(td.param_groups(model, wd), lr=LR)
+    with td.Monitor(optimizer) as monitor:
+        train(model, optimizer, 1)
+    (event,) = [event for event in monitor.history.events if event.group == "weight"]
+    assert event.kind == "dominates" and says in event.why
+
+
+def test_decay_that_outweighs_the_update_rings_once_it_lasts():
+    """A single record may be chance; three are not."""
+    model = make_model()
+    optimizer = optim.SGD(td.param_groups(model, 1.0), lr=LR)
+    with td.Monitor(optimizer, every_steps=1, model=model) as monitor:
+        for _ in range(6):
+            for param in model.parameters():
+                param.grad = torch.full_like(param, 1e-4)
+            optimizer.step()
+    assert kinds(monitor) == [(3, "dominates")]
+
+
+@pytest.mark.parametrize(("exponent", "rings"), [(2.0, True), (1.0, True), (0.5, False), (0.0, False)])
+def test_a_norm_that_grows_without_bound_rings(exponent, rings):
+    """As fast as a straight line, from zero too; a random walk and what levels off are no alarm."""
+    param = nn.Parameter(torch.zeros(8))
+    optimizer = optim.SGD([param], lr=1.0)
+    with td.Monitor(optimizer, every_steps=25) as monitor:
+        for step in range(1, 700):
+            param.grad = torch.full_like(param, -(step**exponent - (step - 1) ** exponent))
+            optimizer.step()
+    assert ([event.kind for event in monitor.history.events] == ["grows"]) is rings
+
+
+def test_weights_that_are_not_finite_ring():
+    """And no other alarm beside it: nothing else can be said of them."""
+    param = nn.Parameter(torch.ones(8))
+    optimizer = optim.AdamW([param], lr=LR)
+    with td.Monitor(optimizer, every_steps=1) as monitor:
+        for value in (1.0, float("nan"), 1.0):
+            param.grad = torch.full_like(param, value)
+            optimizer.step()
+    assert [(event.step, event.kind) for event in monitor.history.events] == [(3, "not finite")]
+
+
+def test_an_alarm_may_stop_the_training():
+    """on_alarm is called from within the step, after the record and the alarm were kept."""
+    model = make_model()
+    optimizer = optim.AdamW(td.param_groups(model, 20.0), lr=LR)
+
+    def stop(event):
+        raise RuntimeError(event.kind)
+
+    with td.Monitor(optimizer, on_alarm=stop) as monitor, pytest.raises(RuntimeError, match="dominates"):
+        train(model, optimizer, 5)
+    assert monitor.history.steps == (1,) and len(monitor.history.events) == 1
+    assert not optimizer._optimizer_step_pre_hooks
