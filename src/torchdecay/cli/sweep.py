@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -166,6 +167,8 @@ def print_sweep(result: Sweep) -> None:
 def _table(result: Sweep) -> Any:
     from rich.table import Table
 
+    from torchdecay.lab.search import rounded
+
     chosen = result.best
     meanings = {meaning.label: meaning for meaning in result.meanings}
     score = result.score_name
@@ -186,6 +189,6 @@ def _table(result: Sweep) -> Any:
             f"{mark}{one.point.label}",
             f"{one.num_runs}" + (f" (stopped at {one.stopped[-1]:,})" if one.stopped else ""),
             *cells,
-            "-" if life is None else "never" if life == float("inf") else f"{life:,.3g} steps",
+            "-" if life is None else "never" if life == math.inf else f"{rounded(life):,.6g} steps",
         )
     return table

@@ -23,6 +23,8 @@ from torchdecay.lab.trial import Trial
 FORMAT = 1
 HEADER = b"SQLite format 3\x00"
 BUSY_SECONDS = 60
+MOST_VALUES = 20
+"""Points of the deciding curve that Optuna gets, one row each; the run itself has them all."""
 
 
 class Store:
@@ -115,7 +117,9 @@ class Store:
         else:
             measured = getattr(outcome, self._measure)
             notes["run"] = json.dumps(plain(outcome), allow_nan=False)
-            curve = {s: v for s, v in zip(outcome.steps, measured, strict=True) if math.isfinite(v)}
+            stride = max(1, (len(measured) - 1) // MOST_VALUES)
+            shown = [*zip(outcome.steps, measured, strict=True)][::stride]
+            curve = {step: value for step, value in shown if math.isfinite(value)}
             whole = outcome.steps[-1] >= self._num_steps
             state = optuna.trial.TrialState.COMPLETE if whole else optuna.trial.TrialState.PRUNED
             worst = -math.inf if self._measure.endswith("score") else math.inf

@@ -6,6 +6,7 @@ import math
 import shlex
 
 from torchdecay.lab.choosing import Chosen
+from torchdecay.lab.search import rounded
 from torchdecay.lab.sweep_results import Point, Sweep
 from torchdecay.lab.verdict import number
 from torchdecay.plan.forms import PRESETS
@@ -99,9 +100,10 @@ def _meaning(sweep: Sweep, point: Point) -> list[str]:
     assert found.share_of_run is not None
     share = found.share_of_run
     part = f"{share:.2g} times" if share >= 1 else f"{share:.2%} of" if share < 0.01 else f"{share:.0%} of"
+    steps = f"{rounded(found.half_life):,.6g} steps"
     return [
-        f"What it means: a weight that no gradient moves is halved in {found.half_life:,.3g} steps, {part} this run. "
-        "In a run of another length or learning rate, another value means that."
+        f"What it means: a weight that no gradient moves is halved in {steps}, {part} this run. In a run of another "
+        "length or learning rate, another value means that."
     ]
 
 
