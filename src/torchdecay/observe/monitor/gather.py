@@ -67,7 +67,8 @@ def _row(optimizer: Optimizer, ones: Sequence[Measured], duals: Mapping[int, flo
         row["realized_shrink"] = sum(its.fraction * one.tt for its, one in zip(taken, ones, strict=True)) / total
     if source != "none" and (source != "planned" or not math.isnan(row["planned_shrink"])):
         row["decay_norm"] = math.sqrt(max(0.0, dd))
-        if dd > 0 and uu > 0:
+        # Where nothing is to pull, what looks like decay is rounding, and leads anywhere.
+        if dd > 0 and uu > 0 and ones[0].member.decay is not None:
             row["cosine"] = du / math.sqrt(dd * uu)
     row["predicted_rotation"] = _mean(ones, [one.rotation for one in ones])
     invariant = [one for one in ones if one.member.invariant]

@@ -388,8 +388,10 @@ def _accumulated(steps: Sequence[int], fractions: Sequence[float]) -> tuple[floa
     sums: list[float] = []
     for step, log in zip(steps, logs, strict=True):
         now = previous if math.isnan(log) else log
-        gap = step - last
-        total += gap * (previous + now) / 2 + (now - previous) / 2 if gap else 0.0
+        gap = max(0, step - last)
+        # The sum of a straight line over the steps after the record before, up to this one.
+        finite = math.isfinite(previous) and math.isfinite(now)
+        total += ((gap - 1) * previous + (gap + 1) * now) / 2 if gap and finite else math.inf if not finite else 0.0
         sums.append(total)
         previous, last = now, step
     return tuple(sums)
