@@ -83,10 +83,10 @@ class Deadly(nn.Module):
         return self.inner(x)
 
 
-def into_store(path: str, values: tuple[float, ...], seeds: int) -> None:
+def into_store(path: str, values: tuple[float, ...], seeds: int, form: str = "decoupled", resume: bool = True) -> None:
     """What a child does until it is killed, or done."""
     torch.set_num_threads(1)
-    sweep(slow_task(), "decoupled", values, seeds=seeds, engine="serial", store=path, resume=True)
+    sweep(slow_task(), form, values, seeds=seeds, engine="serial", store=path, resume=resume)
 
 
 def until_full(path: str, values: tuple[float, ...], seeds: int, room: int) -> None:

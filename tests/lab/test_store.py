@@ -50,9 +50,9 @@ def validated(seed: int = 0) -> Any:
     return train(with_validation(task(), 0)[0], decoupled(0.1), seed=seed, with_line=False)
 
 
-def keys(path: Path) -> Counter[str]:
+def keys(path: Path, name: str | None = None) -> Counter[str]:
     """How often each run stands in the file, read as anybody with Optuna reads it."""
-    study = optuna.load_study(study_name=None, storage=f"sqlite:///{path}")
+    study = optuna.load_study(study_name=name, storage=f"sqlite:///{path}")
     return Counter(one.user_attrs["key"] for one in study.trials if "run" in one.user_attrs)
 
 
@@ -152,16 +152,20 @@ def test_ten_kills(tmp_path: Path, children: Any, seed: int) -> None:
 
 
 @pytest.mark.integration
-def test_two_processes_share_one_sweep(tmp_path: Path, children: Any) -> None:
-    """Started at the same moment on the same store: both end well, and each run was made once."""
+def test_processes_share_a_store(tmp_path: Path, children: Any) -> None:
+    """Two on one sweep and one on another, started at the same moment: all end well, each run was made once."""
     path = tmp_path / "s.db"
-    both = [children.Process(target=into_store, args=(str(path), VALUES, 4)) for _ in range(2)]
-    for child in both:
+    sweep(slow_task(), "decoupled", VALUES[:1], seeds=1, engine="serial", store=path)
+    asked = [("decoupled", True), ("decoupled", True), ("coupled", False)]
+    started = [children.Process(target=into_store, args=(str(path), VALUES, 4, *one)) for one in asked]
+    for child in started:
         child.start()
-    for child in both:
+    for child in started:
         child.join()
-    assert [child.exitcode for child in both] == [0, 0]
-    assert len(keys(path)) == 20 and set(keys(path).values()) == {1}
+    assert [child.exitcode for child in started] == [0, 0, 0]
+    for study in ("halves, decoupled", "halves, coupled"):
+        there = keys(path, study)
+        assert len(there) == 20 and set(there.values()) == {1}
 
 
 def test_a_claim_is_one_persons_until_dead_or_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,6 +211,14 @@ def test_a_longer_run_stands_in_for_a_stopped_one(tmp_path: Path) -> None:
     for one in (short, run, short):
         store.record(trial(), one)
     assert store.finished()[trial().key].steps[-1] == 18
+
+
+def test_what_halving_stopped_a_grid_trains_to_its_end(tmp_path: Path) -> None:
+    """A run that was stopped early is no whole run: another search with the same values makes it again."""
+    options: Any = dict(values=(0.01, 0.1, 1.0), seeds=1, engine="serial", store=tmp_path / "s.db", resume=True)
+    assert sorted(run.steps[-1] for run in sweep(task(), search="halving", **options).runs) == [2, 2, 18, 18]
+    assert [run.steps[-1] for run in sweep(task(), **options).runs] == [18] * 4
+    assert sorted(keys(tmp_path / "s.db").values()) == [1, 1, 2, 2]
 
 
 def test_another_sweep_in_the_file_is_told_apart(tmp_path: Path) -> None:
