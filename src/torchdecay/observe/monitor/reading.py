@@ -23,7 +23,7 @@ from torchdecay.observe.monitor.layout import Layout, Member, planned_fraction
 from torchdecay.observe.monitor.predictions import predicted_rotation
 from torchdecay.observe.monitor.samples import sampled, wide
 from torchdecay.observe.monitor.sums import aligned, over_ranks
-from torchdecay.observe.monitor.updates import tensors_of, update_rule
+from torchdecay.observe.monitor.updates import reads_gradient, tensors_of, update_rule
 
 _PART = 1 << 18
 
@@ -80,7 +80,9 @@ class Reading:
 
     def __init__(self, optimizer: Optimizer, layout: Layout, handle: Handle | None, most: int | None) -> None:
         self.optimizer, self.layout, self.handle, self.most = optimizer, layout, handle, most
+        self._rules = [update_rule(optimizer, group) for group in optimizer.param_groups]
         self._start: list[Tensor] = []
+        self._has_gradient: list[bool] = []
         self._gradients: list[Tensor | None] = []
         self._decayed: dict[int, Tensor] = {}
         self._updated: dict[int, Tensor] = {}
@@ -113,6 +115,7 @@ class Reading:
             self._rotations.append(rotation)
             self._lrs.append(lrs[member.group])
             self._start.append(sampled(member.param, self.most).clone())
+            self._has_gradient.append(gradient is not None and not gradient.is_sparse)
             self._gradients.append(self._seen(member, gradient))
         self._weight_norms = _norms([local(member.param).detach() for member in members])
         self._gradient_norms = _norms([_values(gradient, like=self._start[0]) for gradient in gradients])
@@ -157,20 +160,17 @@ class Reading:
         nothing = sums.new_zeros(())
         # Frozen entries count as zeros too: what matters is how many multiplications could be saved.
         extra = [
-            weight.to(sums).square(),
-            gradient.to(sums).square(),
             nothing if radial is None else radial.to(sums),
             (end == 0).sum().to(sums) if member.counts_zeros else nothing,
             ((decay == 0) & (start != 0)).sum().to(sums) if member.is_cautious else nothing,
             sums.new_full((), float(start.numel())),
         ]
-        return torch.cat([sums, torch.stack(extra)])
+        return torch.cat([sums, torch.stack([weight, gradient]).to(sums).square_(), torch.stack(extra)])
 
     def _parts(
         self, place: int, member: Member, start: Tensor, end: Tensor, moved: Tensor, steps: dict[int, float]
     ) -> tuple[Tensor, Tensor]:
         """What decay displaced, and what the update did."""
-        gradient = self._gradients[place]
         if member.source == "pass":
             decay = torch.zeros_like(start)
             if place in self._decayed:
@@ -178,12 +178,13 @@ class Reading:
             if place in self._updated:
                 decay += end - wide(self._updated[place])
             return decay, moved - decay
-        group = self.optimizer.param_groups[member.group]
-        rule = update_rule(self.optimizer, group)
-        if member.source == "state" and rule is not None and gradient is not None:
+        rule = self._rules[member.group]
+        if member.source == "state" and rule is not None and self._has_gradient[place]:
             state = tensors_of(self.optimizer.state.get(member.param, {}))
             own = {name: wide(one if one.dim() == 0 else sampled(one, self.most)) for name, one in state.items()}
-            update = rule(group, own, steps.get(id(member.param), 0.0), wide(gradient)).neg_()
+            seen = self._gradients[place]
+            group, step = self.optimizer.param_groups[member.group], steps.get(id(member.param), 0.0)
+            update = rule(group, own, step, None if seen is None else wide(seen)).neg_()
             return moved - update, update
         decay = start * -(self._planned[place] or 0.0)
         return decay, moved - decay
@@ -239,7 +240,10 @@ class Reading:
 
     def _seen(self, member: Member, gradient: Tensor | None) -> Tensor | None:
         """A sample of the gradient as the update rule sees it, where one is needed."""
-        if gradient is None or gradient.is_sparse or member.source != "state":
+        rule = self._rules[member.group]
+        if gradient is None or gradient.is_sparse or member.source != "state" or rule is None:
+            return None
+        if not reads_gradient(rule):
             return None
         seen = sampled(gradient, self.most).clone()
         scale = getattr(self.optimizer, "grad_scale", None)

@@ -15,8 +15,11 @@ from torch.optim import Optimizer
 from torchdecay.apply.native import native_of
 from torchdecay.plan.decay import Site
 
-Update = Callable[[Mapping[str, Any], Mapping[str, Tensor], float, Tensor], Tensor]
-"""From the group, the state's tensors (the same part of each), the step and the gradient that was seen, to u."""
+Update = Callable[[Mapping[str, Any], Mapping[str, Tensor], float, Tensor | None], Tensor]
+"""From the group, the state's tensors (the same part of each), the step and the gradient that was seen, to u.
+
+The gradient is None where the rule does not read it (see `reads_gradient`).
+"""
 
 
 def update_rule(optimizer: Optimizer, group: Mapping[str, Any]) -> Update | None:
@@ -31,24 +34,30 @@ def update_rule(optimizer: Optimizer, group: Mapping[str, Any]) -> Update | None
     return _RULES[cls] if cls is not None and native.site is Site.BEFORE else None
 
 
+def reads_gradient(rule: Update) -> bool:
+    """Whether the rule reads the gradient, and not only what the state keeps of it."""
+    return rule in (_sgd, _nadam)
+
+
 def tensors_of(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """What an update rule reads of one parameter's state."""
     return {name: state[name] for name in _READ if isinstance(state.get(name), Tensor)}
 
 
-def _sgd(group: Mapping[str, Any], state: Mapping[str, Tensor], step: float, gradient: Tensor) -> Tensor:
+def _sgd(group: Mapping[str, Any], state: Mapping[str, Tensor], step: float, gradient: Tensor | None) -> Tensor:
+    assert gradient is not None
     update: Tensor = gradient * float(group["lr"])
     return update
 
 
-def _adam(group: Mapping[str, Any], state: Mapping[str, Tensor], step: float, gradient: Tensor) -> Tensor:
+def _adam(group: Mapping[str, Any], state: Mapping[str, Tensor], step: float, gradient: Tensor | None) -> Tensor:
     beta1, beta2 = _betas(group)
     square = state["max_exp_avg_sq"] if group.get("amsgrad") else state["exp_avg_sq"]
     size = square.div(_filled(beta2, step)).sqrt_().add_(float(group["eps"]))
     return state["exp_avg"].div(size).mul_(float(group["lr"]) / _filled(beta1, step))
 
 
-def _radam(group: Mapping[str, Any], state: Mapping[str, Tensor], step: float, gradient: Tensor) -> Tensor:
+def _radam(group: Mapping[str, Any], state: Mapping[str, Tensor], step: float, gradient: Tensor | None) -> Tensor:
     beta1, beta2 = _betas(group)
     filled = _filled(beta2, step)
     corrected = state["exp_avg"] * (float(group["lr"]) / _filled(beta1, step))
@@ -61,12 +70,13 @@ def _radam(group: Mapping[str, Any], state: Mapping[str, Tensor], step: float, g
     return corrected.div_(size).mul_(rect * math.sqrt(filled))
 
 
-def _nadam(group: Mapping[str, Any], state: Mapping[str, Tensor], step: float, gradient: Tensor) -> Tensor:
+def _nadam(group: Mapping[str, Any], state: Mapping[str, Tensor], step: float, gradient: Tensor | None) -> Tensor:
     beta1, beta2 = _betas(group)
     decay, lr = float(group["momentum_decay"]), float(group["lr"])
     now, following = (beta1 * (1 - 0.5 * 0.96 ** (at * decay)) for at in (step, step + 1))
     product = float(state["mu_product"])
     size = state["exp_avg_sq"].div(_filled(beta2, step)).sqrt_().add_(float(group["eps"]))
+    assert gradient is not None
     moved: Tensor = gradient * (lr * (1 - now) / (1 - product))
     moved.add_(state["exp_avg"], alpha=lr * following / (1 - product * following))
     return moved.div_(size)
