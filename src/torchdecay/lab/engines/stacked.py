@@ -93,15 +93,16 @@ def _turns(task: Task, prepared: Prepared, size: Forecast, *, halving: bool) -> 
     members = prepared.members
     seeds = list(prepared.models)
     ordered = [members[i] for i in order_of(members, [seeds.index(one.trial.seed) for one in members])]
-    count = -(-len(ordered) // size.most)
-    needed = len(ordered) * size.kept if halving else size.kept
-    if needed + size.passing + size.shared > SHARE * size.available:
+    fits = len(ordered) * size.kept + size.passing <= SHARE * size.available if halving else size.most > 0
+    if not fits:
+        wanted = len(ordered) if halving else 1
         raise TaskError(
-            f"the task {task.name!r} needs {needed / 2**20:,.0f} MB for "
-            f"{f'{len(ordered)} runs side by side' if halving else 'a single run'}, of {size.available / 2**20:,.0f} "
-            "MB that are free.",
+            f"the task {task.name!r} needs {size.total(wanted) / 2**20:,.1f} MB for "
+            f"{f'{wanted} runs side by side' if halving else 'a single run'}, and of {size.available / 2**20:,.1f} MB "
+            f"that are free {SHARE:.0%} may be taken.",
             fix='Use the engine "process", or fewer values or seeds.',
         )
+    count = -(-len(ordered) // max(1, size.most))
     bounds = [len(ordered) * i // count for i in range(count + 1)]
     return [ordered[a:b] for a, b in itertools.pairwise(bounds)]
 

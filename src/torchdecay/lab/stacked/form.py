@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-from torchdecay.lab.stacked.losses import losses_of
+from torchdecay.lab.stacked.losses import Losses
 from torchdecay.lab.stacked.lowered import Lowered, fits, layers_of
 from torchdecay.lab.stacked.tensors import Rows, Stack
 from torchdecay.lab.stacked.vmapped import Vmapped
@@ -17,7 +17,7 @@ Form = Lowered | Vmapped
 
 def form_of(task: Task, stack: Stack, rows: Rows, targets: Iterable[Tensor], *, compile: bool = False) -> Form:
     """Chains of linear layers as batched products, everything else through vmap."""
-    losses = losses_of(task, targets)
+    losses = Losses(task, targets)
     layers = layers_of(stack.model)
     if layers is not None and fits(layers, stack, rows):
         return Lowered(stack, losses, layers, compile=compile)

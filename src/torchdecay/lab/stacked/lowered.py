@@ -15,14 +15,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import grad
 
 from torchdecay.lab.stacked.losses import Losses
 from torchdecay.lab.stacked.tensors import Rows, Stack
 from torchdecay.lab.stacked.vmapped import Gradients
 
 _aten = torch.ops.aten
-CACHE = 1 << 20
+CACHE = 2 << 20
 """Bytes of activations of one part of the members, for each thread."""
 
 
@@ -98,17 +97,13 @@ class Lowered:
         stack: whose weights; they may change between calls, and be replaced together with a call of `rebuild`.
         losses: (members, rows, ...) outputs and targets to (members,) losses.
         layers: the chain, from `layers_of`.
-        compile: whether the loss and the activations' backward passes run through torch.compile.
+        compile: whether the gradient of the loss runs through torch.compile; there is nothing else to gain.
     """
 
     def __init__(self, stack: Stack, losses: Losses, layers: tuple[Layer, ...], *, compile: bool = False) -> None:
         self.stack, self.layers, self._losses = stack, layers, losses
-        self._loss_gradient: Callable[..., Tensor] = self._gradient_of_loss
-        self._through: Callable[..., Any] = _through_activation_
         if compile:
-            # Through torch.func, because what is compiled can't call autograd.
-            self._loss_gradient = torch.compile(grad(self._total), dynamic=False)
-            self._through = torch.compile(_through_activation_, dynamic=False)
+            losses.compile()
         self.rebuild()
 
     def rebuild(self) -> None:
@@ -156,54 +151,55 @@ class Lowered:
         self._back = [weight.new_empty(size * weight.shape[2]) for weight in weights[1:]]
 
     def _forward(self, part: _Part, rows: Rows, some: slice) -> tuple[list[Tensor], list[list[Tensor]]]:
-        """What every layer is given, the last one's output at the end; and the output of each of its activations."""
+        """What every layer is given, the last one's output at the end; and the output of each of its activations.
+
+        The last layer's are (members, outputs, rows): it is narrow as a rule, and this way round its product and a
+        softmax take half the time.
+        """
         x, _ = rows.of_members(part.seeds)
         given, made = [x[:, some]], []
-        for layer, room, weight, bias in zip(self.layers, self._work, part.weights, part.biases, strict=True):
-            outs = [_view(one, len(part.seeds), given[0].shape[1], weight.shape[1]) for one in room]
-            if bias is None:
-                torch.bmm(given[-1], weight.transpose(1, 2), out=outs[0])
+        for k, (room, weight, bias) in enumerate(zip(self._work, part.weights, part.biases, strict=True)):
+            count, num_rows, width = len(part.seeds), given[0].shape[1], weight.shape[1]
+            if k < len(self.layers) - 1:
+                outs = [_view(one, count, num_rows, width) for one in room]
+                _product(given[-1], weight.transpose(1, 2), None if bias is None else bias.unsqueeze(1), outs[0])
             else:
-                torch.baddbmm(bias.unsqueeze(1), given[-1], weight.transpose(1, 2), out=outs[0])
-            for index, activation in enumerate(layer.activations):
+                outs = [_view(one, count, width, num_rows) for one in room]
+                _product(weight, given[-1].transpose(1, 2), None if bias is None else bias.unsqueeze(2), outs[0])
+            for index, activation in enumerate(self.layers[k].activations):
                 if index:
                     outs[index].copy_(outs[index - 1])
                 activation.apply_(outs[index])
             made.append(outs)
             given.append(outs[-1])
+        given[-1] = given[-1].transpose(1, 2)
         return given, made
 
     def _part(self, part: _Part, rows: Rows) -> Tensor:
         given, made = self._forward(part, rows, slice(None))
         _, y = rows.of_members(part.seeds)
-        back = self._loss_gradient(given[-1], y).contiguous()
-        for k in range(len(self.layers) - 1, -1, -1):
-            self._through(back, made[k], self.layers[k].activations, part.bias_grads[k])
-            torch.bmm(back.transpose(1, 2), given[k], out=part.weight_grads[k])
+        last = len(self.layers) - 1
+        back = self._losses.gradient(given[-1], y).transpose(1, 2).contiguous()
+        for k in range(last, -1, -1):
+            activations = self.layers[k].activations
+            for activation, output in zip(reversed(activations), reversed(made[k][: len(activations)]), strict=True):
+                activation.backward_(back, output)
+            if (bias_grad := part.bias_grads[k]) is not None:
+                torch.sum(back, 2 if k == last else 1, out=bias_grad)
+            by_output = back if k == last else back.transpose(1, 2)
+            torch.bmm(by_output, given[k], out=part.weight_grads[k])
             if k:
                 room = _view(self._back[k - 1], *given[k].shape)
-                back = torch.bmm(back, part.weights[k], out=room)
+                back = torch.bmm(by_output.transpose(1, 2), part.weights[k], out=room)
         # The next part writes over it.
         return given[-1].clone() if len(self._parts) > 1 else given[-1]
 
-    def _total(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return self._losses(outputs, targets).sum()
 
-    def _gradient_of_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        with torch.enable_grad():
-            leaf = outputs.detach().requires_grad_()
-            (made,) = torch.autograd.grad(self._total(leaf, targets), (leaf,))
-        return made
-
-
-def _through_activation_(
-    grad: Tensor, outputs: list[Tensor], activations: tuple[Activation, ...], bias_grad: Tensor | None
-) -> None:
-    """Back through the activations of one layer, in place, and the gradient of its bias."""
-    for activation, output in zip(reversed(activations), reversed(outputs[: len(activations)]), strict=True):
-        activation.backward_(grad, output)
-    if bias_grad is not None:
-        torch.sum(grad, 1, out=bias_grad)
+def _product(a: Tensor, b: Tensor, bias: Tensor | None, out: Tensor) -> None:
+    if bias is None:
+        torch.bmm(a, b, out=out)
+    else:
+        torch.baddbmm(bias, a, b, out=out)
 
 
 def _view(room: Tensor, *shape: int) -> Tensor:

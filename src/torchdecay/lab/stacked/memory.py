@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from torchdecay.lab.stacked.lanes import state_bytes
+from torchdecay.lab.stacked.losses import Losses
 from torchdecay.lab.stacked.lowered import CACHE, fits, layers_of
 from torchdecay.lab.stacked.members import Member
 from torchdecay.lab.stacked.prepare import Prepared
 from torchdecay.lab.stacked.tensors import Rows, Stack
+from torchdecay.lab.stacked.vmapped import Vmapped
 from torchdecay.lab.task import Task
 
 SHARE = 0.7
@@ -25,24 +27,26 @@ class Forecast:
 
     Attributes:
         kept: of one member, for the whole run: weights, gradients, optimizer state, references.
-        passing: of one member, while a step or a measurement runs: activations, rows, temporaries.
-        shared: whatever the number of members.
+        passing: of one member, while its step is computed: activations, rows, temporaries.
+        at_once: how many members are computed at the same time, where not all are.
         available: on the device, now.
     """
 
     kept: int
     passing: int
-    shared: int
+    at_once: int
     available: int
 
     def total(self, members: int) -> int:
         """Of a stack of so many members."""
-        return members * (self.kept + self.passing) + self.shared
+        return members * self.kept + min(members, self.at_once) * self.passing
 
     @property
     def most(self) -> int:
-        """How many members fit at once; at least 1, because less can't be tried."""
-        return max(1, int((SHARE * self.available - self.shared) // (self.kept + self.passing)))
+        """How many members fit at once; 0 where not even one does."""
+        budget = int(SHARE * self.available)
+        some = budget // (self.kept + self.passing)
+        return some if some < self.at_once else (budget - self.at_once * self.passing) // self.kept
 
 
 def forecast(task: Task, prepared: Prepared, *, available: int | None = None) -> Forecast:
@@ -69,20 +73,15 @@ def forecast(task: Task, prepared: Prepared, *, available: int | None = None) ->
     rows = Rows(x[None, :batch], y[None, :batch])
     layers = layers_of(model)
     if layers is not None and fits(layers, stack, rows):
-        # Its activations share room that is as large as the cache, or one member's.
-        activations = 0
-        widths = sum(stack.params[layer.weight].shape[1] for layer in layers)
-        shared = 2 * max(CACHE * torch.get_num_threads(), batch * widths * stack.params[stack.names[0]].itemsize)
+        # Activations of some members at a time, and the gradients of them; the rows of a seed are not copied.
+        each = batch * sum(stack.params[layer.weight].shape[1] for layer in layers) * x.itemsize
+        passing, at_once = 2 * each, max(1, CACHE * torch.get_num_threads() // each)
     else:
-        activations, shared = _saved_bytes(task, stack, rows), 0
-        activations += _bytes_of(rows.x) + _bytes_of(rows.y) if len(prepared.models) > 1 else 0
+        passing, at_once = _saved_bytes(task, stack, rows), len(prepared.members)
+        passing += _bytes_of(rows.x) + _bytes_of(rows.y) if len(prepared.models) > 1 else 0
     device = next(iter(stack.params.values())).device
-    return Forecast(
-        kept,
-        activations + temporaries,
-        shared,
-        available_bytes(device) if available is None else available,
-    )
+    free = available_bytes(device) if available is None else available
+    return Forecast(kept, passing + temporaries, at_once, free)
 
 
 def available_bytes(device: torch.device) -> int:
@@ -109,9 +108,9 @@ def _lanes(prepared: Prepared) -> list[Member]:
 
 
 def _saved_bytes(task: Task, stack: Stack, rows: Rows) -> int:
-    """Bytes that one member's backward pass needs, and those that pass through its layers."""
+    """Bytes that the backward pass of a stack of one needs, and those that pass through its layers."""
     seen: dict[int, int] = {}
-    own = {param.untyped_storage().data_ptr() for param in stack.model.parameters()}
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*stack.params.values(), rows.x, rows.y)}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -119,12 +118,12 @@ def _saved_bytes(task: Task, stack: Stack, rows: Rows) -> int:
             seen[storage.data_ptr()] = storage.nbytes()
         return tensor
 
+    # Under vmap, because its rules take layers apart and so keep more than a model alone does.
+    form = Vmapped(stack, Losses(task, [rows.y]))
     with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = task.loss(stack.model(rows.x[0]), rows.y[0])
+        form.gradients(rows)
     # The gradients of two neighboring activations live at the same time.
-    total = sum(seen.values()) + 2 * max(seen.values(), default=0)
-    del loss
-    return total
+    return sum(seen.values()) + 2 * max(seen.values(), default=0)
 
 
 def _bytes_of(tensor: Tensor) -> int:

@@ -15,7 +15,7 @@ from torchdecay.lab.engines import OnRun, OnSteps
 from torchdecay.lab.results import TrainingRun
 from torchdecay.lab.stacked.form import Form, form_of
 from torchdecay.lab.stacked.lanes import lanes_of, order_of
-from torchdecay.lab.stacked.losses import losses_of
+from torchdecay.lab.stacked.losses import Losses
 from torchdecay.lab.stacked.lowered import Lowered
 from torchdecay.lab.stacked.measuring import Measured, measure
 from torchdecay.lab.stacked.members import Member
@@ -71,7 +71,7 @@ class StackedRun:
         self._lanes = lanes_of(task, self.stack, self.members)
         self._pulls = pulls_of(self.stack, self.members, self._lanes, self._initial)
         self._targets = [y for one in data for _, y in one.parts.values()]
-        self._losses = losses_of(task, self._targets)
+        self._losses = Losses(task, self._targets)
         self._compile = compile
         self._form: Form | None = None
         self._grads: list[Tensor | None] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -80,8 +80,16 @@ def rows_of(tensor: Tensor, picked: Sequence[int]) -> Tensor:
     return tensor.detach()[torch.tensor(picked, dtype=torch.int64, device=tensor.device)]
 
 
-def norms_of(tensors: Mapping[str, Tensor] | Sequence[Tensor]) -> list[float]:
+def norms_of(tensors: Sequence[Tensor]) -> list[float]:
     """For each member ‖·‖ over all tensors, summed in float64."""
-    values = tensors.values() if isinstance(tensors, Mapping) else tensors
-    parts = [torch.linalg.vector_norm(one.detach().flatten(1), dim=1, dtype=torch.float64) for one in values]
-    return [float(one) for one in torch.linalg.vector_norm(torch.stack(parts), dim=0)] if parts else []
+    parts = [torch.cat([_norms(part) for part in _in_parts(one.detach().flatten(1))]) for one in tensors]
+    return torch.linalg.vector_norm(torch.stack(parts), dim=0).tolist() if parts else []
+
+
+def _norms(tensor: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(tensor, dim=1, dtype=torch.float64)
+
+
+def _in_parts(tensor: Tensor) -> Sequence[Tensor]:
+    """Some members at a time, because a norm in float64 first copies what it is of."""
+    return torch.split(tensor, max(1, (1 << 20) // max(1, tensor.shape[1])))

@@ -83,7 +83,7 @@ class Vmapped:
         leaves = {name: param.detach().requires_grad_(name in self.stack.names) for name, param in params.items()}
         outputs = self._forward(leaves, buffers, x, shared)
         wanted = [leaves[name] for name in self.stack.names]
-        grads = torch.autograd.grad(self._losses(outputs, y).sum(), wanted, allow_unused=True)
+        grads = torch.autograd.grad(self._losses.total(outputs, y), wanted, allow_unused=True)
         return list(grads), outputs.detach()
 
     def _gradients_by_func(
@@ -94,7 +94,7 @@ class Vmapped:
 
         def total(trained: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
             outputs = self._forward({**trained, **fixed}, buffers, x, shared)
-            return self._losses(outputs, y).sum(), outputs
+            return self._losses.total(outputs, y), outputs
 
         grads, outputs = grad(total, has_aux=True)({name: params[name] for name in self.stack.names})
         return [grads[name] for name in self.stack.names], outputs
