@@ -33,8 +33,8 @@ def why_not(task: Task, trials: Sequence[Trial]) -> str | None:
         >>> from torchdecay.lab import task_named
         >>> from torchdecay.lab.choices import as_choice
         >>> from torchdecay.lab.trial import Trial
-        >>> why_not(task_named("digits"), [Trial(choice=as_choice("constrained"), seed=0, value=None)])
-        'constrained() sets its coefficient from what it sees of one run, at "0.weight"'
+        >>> why_not(task_named("digits"), [Trial(choice=as_choice("adaptive:0.1"), seed=0, value=None)])
+        'adaptive(0.1) sets its coefficient from what it sees of one run, at "0.weight"'
     """
     try:
         prepared = prepare(task, trials)
