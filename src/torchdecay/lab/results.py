@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchdecay.errors import TaskError, nearest, need, repr_quoted
+from torchdecay.lab.acting import PlannedAndMeasured
 
 if TYPE_CHECKING:
     from torchdecay.lab.verdict import Best, Contrast
@@ -82,6 +83,8 @@ class TrainingRun:
         gradient_norm: ‖g‖ over all trainable parameters, of the loss alone, on the rows of the next step.
         seconds: wall time of the training, without the line scan.
         line: the loss along a line through the solution.
+        acting: what decay was to do, forecast before the training, and what a monitor saw it do; None where nobody
+            looked, as in sweeps.
     """
 
     label: str
@@ -98,6 +101,7 @@ class TrainingRun:
     validation_loss: Curve | None = None
     validation_score: Curve | None = None
     line: LineScan | None = None
+    acting: PlannedAndMeasured | None = None
 
     def final(self, curve: str) -> float:
         """The last point of a curve, "test_loss" say; "gap" is final test loss − final train loss.

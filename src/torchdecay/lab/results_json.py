@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from torchdecay.errors import LoadError
+from torchdecay.lab.acting import GroupCourse, PlannedAndMeasured
 from torchdecay.lab.results import (
     CURVES,
     Comparison,
@@ -18,6 +19,7 @@ from torchdecay.lab.results import (
     PlanSummary,
     TrainingRun,
 )
+from torchdecay.observe.monitor.history import Event
 
 FORMAT, VERSION = "torchdecay.comparison", 1
 T = TypeVar("T")
@@ -95,7 +97,25 @@ def run_of(data: Mapping[str, Any]) -> TrainingRun:
     """One run from its JSON."""
     curves = {name: _curve(data[name]) for name in CURVES}
     line = None if data["line"] is None else _line(data["line"])
-    return build(TrainingRun, data, **curves, line=line, steps=tuple(data["steps"]), seconds=float(data["seconds"]))
+    # Files of runs that nobody forecast or monitored do not have it.
+    acting = None if data.get("acting") is None else _acting(data["acting"])
+    made = {"line": line, "acting": acting, "steps": tuple(data["steps"]), "seconds": float(data["seconds"])}
+    return build(TrainingRun, data, **curves, **made)
+
+
+def _acting(data: Mapping[str, Any]) -> PlannedAndMeasured:
+    return PlannedAndMeasured(
+        groups=tuple(_course(group) for group in data["groups"]),
+        alarms=tuple(build(Event, event) for event in data["alarms"]),
+        note=str(data["note"]),
+    )
+
+
+def _course(data: Mapping[str, Any]) -> GroupCourse:
+    numbers = {name: _number(data[name]) for name in ("fraction", "half_life", "timescale", "timescale_epochs")}
+    curves = {name: _curve(data[name]) for name in ("planned", "realized", "weight_norm")}
+    made = numbers | curves | {"remarks": tuple(map(str, data["remarks"])), "steps": tuple(map(int, data["steps"]))}
+    return build(GroupCourse, data, **made)
 
 
 def _line(data: Mapping[str, Any]) -> LineScan:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from torchdecay.apply.attach import Handle, attach
 from torchdecay.errors import TaskError, UnknownRoleWarning
@@ -18,6 +19,7 @@ from torchdecay.lab.choices import ByHand, Choice, Contender, as_choice
 from torchdecay.lab.line import scan
 from torchdecay.lab.results import Curve, TrainingRun
 from torchdecay.lab.task import Data, Task, evaluate, measures
+from torchdecay.lab.watching import Watching
 from torchdecay.plan.census import parameters_by_name
 from torchdecay.plan.decay import Site
 from torchdecay.plan.forms import coupled
@@ -101,6 +103,7 @@ def train(
     on_step: OnStep | None = None,
     lr_scale: float = 1.0,
     with_line: bool = True,
+    monitor: bool = True,
 ) -> TrainingRun:
     """Train the task once with one decay, and measure.
 
@@ -115,6 +118,8 @@ def train(
         on_step: called with the number of steps done, at every point of the curves.
         lr_scale: multiplies the learning rate of every parameter group, before a scheduler is made.
         with_line: whether to scan the loss along a line through the solution.
+        monitor: whether to forecast what decay will do and to record what it does, for the run's `acting`. It changes
+            no number of the training.
 
     Raises:
         TaskError: data, model or optimizer are not what a task gives.
@@ -138,8 +143,14 @@ def train(
             )
         setup = Setup.make(task, choice, seed, lr_scale=lr_scale)
         watched = watched_weights(task, setup.model)
+        scheduler = None if task.scheduler is None else task.scheduler(setup.optimizer)
+        watching = _watch(task, setup, scheduler, len(data.train[0])) if monitor else None
         started = time.perf_counter()
-        record = _loop(task, setup, data, seed, watched, on_step or (lambda step: None))
+        try:
+            record = _loop(task, setup, scheduler, data, seed, watched, on_step or (lambda step: None))
+        finally:
+            if watching is not None:
+                watching.close()
         seconds = time.perf_counter() - started
         line = scan(task, setup.model, data, watched, setup.plan, setup.optimizer) if with_line else None
         if setup.handle is not None:
@@ -151,8 +162,15 @@ def train(
         steps=tuple(record.steps),
         seconds=seconds,
         line=line,
+        acting=None if watching is None else watching.result(),
         **record.curves(),
     )
+
+
+def _watch(task: Task, setup: Setup, scheduler: LRScheduler | None, num_rows: int) -> Watching:
+    by_hand = setup.handle is None
+    about = task, setup.model, setup.optimizer, setup.plan, scheduler
+    return Watching(*about, num_rows=num_rows, by_hand=by_hand)
 
 
 def watched_weights(task: Task, model: nn.Module) -> dict[str, Tensor]:
@@ -181,9 +199,16 @@ class Record:
         return {name: tuple(values) for name, values in self.columns.items()}
 
 
-def _loop(task: Task, setup: Setup, data: Data, seed: int, watched: dict[str, Tensor], on_step: OnStep) -> Record:
+def _loop(
+    task: Task,
+    setup: Setup,
+    scheduler: LRScheduler | None,
+    data: Data,
+    seed: int,
+    watched: dict[str, Tensor],
+    on_step: OnStep,
+) -> Record:
     model, optimizer = setup.model, setup.optimizer
-    scheduler = None if task.scheduler is None else task.scheduler(optimizer)
     params = [param for param in model.parameters() if param.requires_grad]
     batches = batches_of(data.train, task.batch_size, torch.Generator().manual_seed(seed))
     has_penalty = setup.handle is not None and any(group.loss for group in setup.handle.lowering.groups)

@@ -46,7 +46,15 @@ def outcome_of(task: Task, trial: Trial, on_step: OnSteps, counted: int = 0) -> 
             reported = step
 
     try:
-        return train(task, trial.choice, seed=trial.seed, on_step=tell, lr_scale=trial.lr_scale, with_line=False)
+        return train(
+            task,
+            trial.choice,
+            seed=trial.seed,
+            on_step=tell,
+            lr_scale=trial.lr_scale,
+            with_line=False,
+            monitor=False,
+        )
     except Exception as error:
         return Failure(
             label=trial.choice.label,
