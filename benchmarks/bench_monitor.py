@@ -126,7 +126,7 @@ def per_record(large: Large, options: Options, folder: Path) -> Iterator[Check]:
             pairs.append(undisturbed(lambda turn=turn: pair(turn), options))
     shares = [(EVERY * plain + (record - plain)) / (EVERY * plain) for record, plain in pairs]
     yield Check(
-        f"GPT-2 ({large.num_elements:,} weights), fused AdamW, {len(large.ids)} tokens: {EVERY} steps of which one has a "
+        f"GPT-2 ({large.num_elements:,} weights), fused AdamW, {len(large.ids)} tokens: {EVERY} steps, one with a "
         "record, over the same without",
         Spread.of(shares),
         target=1.02,

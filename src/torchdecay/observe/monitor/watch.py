@@ -79,10 +79,12 @@ class Watch:
     def _after_passes_before(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> _Arguments | None:
-        return self._decayed_uncompiled(args, kwargs)
+        # Asked here, because on most steps there is nothing to do, and the way out of a trace costs as much as a hook.
+        return None if self._reading is None else self._decayed_uncompiled(args, kwargs)
 
     def _before_passes_after(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._updated_uncompiled()
+        if self._reading is not None:
+            self._updated_uncompiled()
 
     def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._end_uncompiled()
@@ -114,7 +116,7 @@ class Watch:
         return self._once(args, kwargs, self._reading.before)
 
     def _decayed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Arguments | None:
-        if self._reading is None or self._depth > 1:
+        if self._depth > 1 or self._reading is None:
             return None
         return self._once(args, kwargs, self._reading.decayed)
 
