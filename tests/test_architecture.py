@@ -31,6 +31,7 @@ ROOMS = {
 # Methods that draw may call into report, inside their own body: (file, function, room).
 DRAWS: set[tuple[str, str, str]] = {
     ("lab/results.py", "report", "report"),
+    ("lab/sweep_results.py", "report", "report"),
     ("observe/forecast/values.py", "figure", "report"),
     ("observe/monitor/history.py", "figure", "report"),
     ("observe/monitor/history.py", "report", "report"),

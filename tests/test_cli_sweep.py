@@ -142,7 +142,7 @@ def living(group: int) -> list[str]:
         (["--group", "a=0.*", "--group", "a=*"], "named twice"),
         (["--group", "a=7.*"], "matches no parameter"),
         (["--seeds", "x"], "neither a number"),
-        (["--data", "a.csv"], "belong to the task csv"),
+        (["--data", "a.csv"], "to the task csv"),
     ],
 )  # fmt: skip
 def test_wrong_use(call: Callable[..., Result], words: list[str], said: str) -> None:

@@ -142,8 +142,9 @@ def test_nothing_finished_is_said() -> None:
         (CLEAR, "torchdecay compare digits --decay none --decay decoupled:1 --seeds 5"),
         ({**CLEAR, 10.0: [(0.9, 0.9)] * 3}, "torchdecay sweep digits --form decoupled --from 0.1 --to 1000 --seeds 3"),
         ({**CLEAR, 0.1: [(0.9, 0.9)] * 3}, "torchdecay sweep digits --form decoupled --from 0.001 --to 10 --seeds 3"),
+        ({**CLEAR, 0.1: [(0.9, 0.51)] * 3}, "torchdecay sweep digits --form decoupled --from 0.1 --to 10 --seeds 5"),
     ],
-    ids=["use it", "wider above", "wider below"],
+    ids=["use it", "wider above", "wider below", "nothing below what changes nothing"],
 )
 def test_the_next_command(finals: Any, command: str) -> None:
     """A clear choice is to be compared, one at an end needs a wider range."""

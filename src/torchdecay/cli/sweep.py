@@ -167,7 +167,7 @@ def print_sweep(result: Sweep) -> None:
 def _table(result: Sweep) -> Any:
     from rich.table import Table
 
-    from torchdecay.lab.search import rounded
+    from torchdecay.lab.sweep_words import many
 
     chosen = result.best
     meanings = {meaning.label: meaning for meaning in result.meanings}
@@ -176,19 +176,21 @@ def _table(result: Sweep) -> Any:
     curves += [("validation_score", f"validation {score}")] if score else []
     table = Table(box=None, header_style="bold", pad_edge=False)
     for title in ("", "seeds", *(title for _, title in curves), "weight norm", "half-life"):
-        table.add_column(title, justify="left" if not title else "right")
+        table.add_column(title, justify="left" if not title else "right", no_wrap=not title)
     for one in result.curve:
         cells = []
         for name, _ in (*curves, ("weight_norm", "")):
             middle, spread = one.finals.get(name, (None, None))
             told = "" if spread is None or name == "weight_norm" else f" ±{spread:.3f}".replace("±0.", "±.")
             cells.append("-" if middle is None else f"{middle:.3f}{told}")
+        if one.stopped and not one.num_runs:
+            cells[0] = f"stopped at {one.stopped[-1]:,}"
         life = meanings[one.point.label].half_life if one.point.label in meanings else None
         mark = "> " if chosen is not None and one.point == chosen.point else "  "
         table.add_row(
             f"{mark}{one.point.label}",
-            f"{one.num_runs}" + (f" (stopped at {one.stopped[-1]:,})" if one.stopped else ""),
+            str(one.num_runs),
             *cells,
-            "-" if life is None else "never" if life == math.inf else f"{rounded(life):,.6g} steps",
+            "-" if life is None else "never" if life == math.inf else f"{many(life)} steps",
         )
     return table

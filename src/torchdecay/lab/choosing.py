@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from torchdecay.lab.sweep_results import CURVE_NAMES, CurvePoint, Point, Rule, Sweep
-from torchdecay.lab.verdict import LEVEL, Contrast, contrast, interval, mean, spread
+from torchdecay.lab.verdict import Contrast, contrast, interval, mean, spread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,8 @@ class Chosen:
         measure: the curve that decided, on validation rows.
         mean: its mean over seeds.
         low, high: the 95 % t interval of that mean; None with a single seed.
-        tied: labels of points whose validation measure these seeds can't tell from the best mean's.
+        tied: labels of points whose validation measure these seeds can't tell from the best mean's; each pair by
+            itself at 95 %, so with many points one or two may be missing by chance.
         leader: label of the point with the best mean; another than the chosen one under the rule "one_se" only.
         test_measure: the same curve on the test rows, which took no part in the choice.
         test_mean: mean over seeds there.
@@ -96,9 +97,11 @@ def choose(sweep: Sweep) -> Chosen | None:
         chosen = max((one for one, value in able if value >= best - error), key=lambda one: pull_of(one.point))
     labels = [one.point.label for one, _ in able]
     everyone = sweep.comparison(*labels)
-    others = [label for label in labels if label != leader.point.label]
-    level = 1 - (1 - LEVEL) / max(1, len(others))
-    tied = tuple(label for label in others if contrast(everyone, label, leader.point.label, level=level).better is None)
+    tied = tuple(
+        label
+        for label in labels
+        if label != leader.point.label and contrast(everyone, label, leader.point.label).better is None
+    )
     test = sweep.measure.replace("validation", "test")
     ends = [run.final(test) for run in sweep.of(chosen.point.label)]
     low, high = interval(ends)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from torchdecay.errors import TaskError, nearest, need, repr_quoted
@@ -274,6 +275,19 @@ class Sweep:
         from torchdecay.lab.sweep_json import read
 
         return read(text)
+
+    def report(self, path: str | Path) -> Path:
+        """Write the page: one self-contained HTML file, its figures and numbers beside it.
+
+        Args:
+            path: the page, "out.html" say, or a folder that gets index.html.
+
+        Returns:
+            The path of the page.
+        """
+        from torchdecay.report import write_sweep
+
+        return write_sweep(self, path)
 
 
 CURVE_NAMES = (

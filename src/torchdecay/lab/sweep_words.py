@@ -34,7 +34,7 @@ def verdict(sweep: Sweep) -> str:
             *_test(sweep, chosen),
             *_ties(sweep, chosen),
             *_meaning(sweep, chosen.point),
-            *_edge(sweep, chosen.point),
+            *_edge(sweep, chosen),
             *_lost(sweep),
             *_limits(sweep, chosen),
         ]
@@ -100,18 +100,25 @@ def _meaning(sweep: Sweep, point: Point) -> list[str]:
     assert found.share_of_run is not None
     share = found.share_of_run
     part = f"{share:.2g} times" if share >= 1 else f"{share:.2%} of" if share < 0.01 else f"{share:.0%} of"
-    steps = f"{rounded(found.half_life):,.6g} steps"
+    steps = f"{many(found.half_life)} steps"
     return [
         f"What it means: a weight that no gradient moves is halved in {steps}, {part} this run. In a run of another "
         "length or learning rate, another value means that."
     ]
 
 
-def _edge(sweep: Sweep, point: Point) -> list[str]:
-    edge = at_edge(sweep, point)
-    if edge is None:
+def _edge(sweep: Sweep, chosen: Chosen) -> list[str]:
+    edge = _open_end(sweep, chosen)
+    if not edge:
         return []
     return [f"The choice lies at the {edge} end of what was tried: a wider range may hold a better one."]
+
+
+def _open_end(sweep: Sweep, chosen: Chosen) -> str:
+    """The end of the range beyond which something better may lie, or ""; below what changes nothing lies nothing."""
+    edge = at_edge(sweep, chosen.point)
+    better = chosen.against is not None and chosen.against.better is True
+    return "upper" if edge == "upper" else "lower" if edge == "lower" and better else ""
 
 
 def at_edge(sweep: Sweep, point: Point) -> str | None:
@@ -158,8 +165,8 @@ def next_command(sweep: Sweep) -> str:
     if chosen is None or not words or name not in PRESETS:
         return ""
     head = f"torchdecay sweep {words} --form {sweep.form}"
-    edge = at_edge(sweep, chosen.point)
-    if edge is not None and not sweep.groups:
+    edge = _open_end(sweep, chosen)
+    if edge and not sweep.groups:
         low, high = (sweep.low, sweep.high * 100) if edge == "upper" else (sweep.low / 100, sweep.high)
         return f"{head} --from {shown(low)} --to {shown(high)} --seeds {len(sweep.seeds)}"
     unsure = chosen.against is not None and chosen.against.better is None
@@ -182,6 +189,11 @@ def _with_more_seeds(sweep: Sweep, head: str) -> str:
     drop |= {i for i, word in enumerate(words) if word.startswith("--seeds=") or word == "--resume"}
     kept = shlex.join(word for i, word in enumerate(words) if i not in drop)
     return f"{kept} --seeds {MORE_SEEDS}{resume}"
+
+
+def many(steps: float) -> str:
+    """A number of steps for people: three digits, no exponent."""
+    return f"{rounded(steps):,.0f}" if steps >= 100 else f"{steps:.3g}"
 
 
 def _name(sweep: Sweep, measure: str) -> str:
