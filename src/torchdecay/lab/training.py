@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,8 @@ from torchdecay.apply.attach import Handle, attach
 from torchdecay.errors import TaskError, UnknownRoleWarning
 from torchdecay.lab.choices import ByHand, Choice, Contender, as_choice
 from torchdecay.lab.line import scan
-from torchdecay.lab.results import Curve, TrainingRun
+from torchdecay.lab.results import TrainingRun
+from torchdecay.lab.running import Running
 from torchdecay.lab.task import Data, Task, evaluate, measures
 from torchdecay.lab.watching import Watching
 from torchdecay.plan.census import parameters_by_name
@@ -27,6 +28,7 @@ from torchdecay.plan.plan import Plan
 from torchdecay.plan.plan import plan as make_plan
 
 OnStep = Callable[[int], None]
+OnPoint = Callable[[Running], None]
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,8 @@ def train(
     lr_scale: float = 1.0,
     with_line: bool = True,
     monitor: bool = True,
+    on_point: OnPoint | None = None,
+    resume: Mapping[str, Any] | None = None,
 ) -> TrainingRun:
     """Train the task once with one decay, and measure.
 
@@ -120,6 +124,10 @@ def train(
         with_line: whether to scan the loss along a line through the solution.
         monitor: whether to forecast what decay will do and to record what it does, for the run's `acting`. It changes
             no number of the training.
+        on_point: called with the training under way after each step that starts at a point of the curves; not after
+            the last.
+        resume: what `state_dict()` of that training gave in an earlier try with the same task, decay and seed; it goes
+            on from there.
 
     Raises:
         TaskError: data, model or optimizer are not what a task gives.
@@ -145,26 +153,26 @@ def train(
         watched = watched_weights(task, setup.model)
         scheduler = None if task.scheduler is None else task.scheduler(setup.optimizer)
         watching = _watch(task, setup, scheduler, len(data.train[0])) if monitor else None
-        started = time.perf_counter()
+        running = Running(
+            choice=choice,
+            seed=seed,
+            model=setup.model,
+            optimizer=setup.optimizer,
+            handle=setup.handle,
+            scheduler=scheduler,
+        )
+        if resume is not None:
+            running.load_state_dict(resume)
         try:
-            record = _loop(task, setup, scheduler, data, seed, watched, on_step or (lambda step: None))
+            _loop(task, setup, running, data, watched, on_step or (lambda step: None), on_point)
+            run = running.run
         finally:
             if watching is not None:
                 watching.close()
-        seconds = time.perf_counter() - started
         line = scan(task, setup.model, data, watched, setup.plan, setup.optimizer) if with_line else None
         if setup.handle is not None:
             setup.handle.remove()
-    return TrainingRun(
-        label=choice.label,
-        decay=choice.printed,
-        seed=seed,
-        steps=tuple(record.steps),
-        seconds=seconds,
-        line=line,
-        acting=None if watching is None else watching.result(),
-        **record.curves(),
-    )
+    return replace(run, line=line, acting=None if watching is None else watching.result())
 
 
 def _watch(task: Task, setup: Setup, scheduler: LRScheduler | None, num_rows: int) -> Watching:
@@ -182,50 +190,35 @@ def watched_weights(task: Task, model: nn.Module) -> dict[str, Tensor]:
     return {name: tensors[name] for name in picked}
 
 
-@dataclass
-class Record:
-    """Curves while they grow."""
-
-    steps: list[int] = field(default_factory=list)
-    columns: dict[str, list[float]] = field(default_factory=dict)
-
-    def add(self, step: int, **values: float | None) -> None:
-        self.steps.append(step)
-        for name, value in values.items():
-            if value is not None:
-                self.columns.setdefault(name, []).append(value)
-
-    def curves(self) -> dict[str, Curve]:
-        return {name: tuple(values) for name, values in self.columns.items()}
-
-
 def _loop(
     task: Task,
     setup: Setup,
-    scheduler: LRScheduler | None,
+    running: Running,
     data: Data,
-    seed: int,
     watched: dict[str, Tensor],
     on_step: OnStep,
-) -> Record:
-    model, optimizer = setup.model, setup.optimizer
+    on_point: OnPoint | None,
+) -> None:
+    model, optimizer, scheduler, record = running.model, running.optimizer, running.scheduler, running.record
     params = [param for param in model.parameters() if param.requires_grad]
-    batches = batches_of(data.train, task.batch_size, torch.Generator().manual_seed(seed))
+    batches = batches_of(data.train, task.batch_size, torch.Generator().manual_seed(running.seed))
     has_penalty = setup.handle is not None and any(group.loss for group in setup.handle.lowering.groups)
-    record = Record()
-    modes_agree = False
+    for _ in range(running.step):
+        next(batches)
     model.train()
-    for step in range(task.num_steps + 1):
+    for step in range(running.step, task.num_steps + 1):
         x, y = next(batches)
         optimizer.zero_grad()
         outputs = model(x)
         loss = task.loss(outputs, y)
         loss.backward()  # type: ignore[no-untyped-call]
-        if step % task.eval_every == 0 or step == task.num_steps:
+        is_point = step % task.eval_every == 0 or step == task.num_steps
+        if is_point:
             own = measures(task, outputs.detach(), y)
-            values = _measure(task, model, data, own if modes_agree else None)
+            values = _measure(task, model, data, own if running.modes_agree else None)
             # A full batch's own loss is the training loss, unless the model differs in eval mode, as dropout does.
-            modes_agree = modes_agree or (step == 0 and task.batch_size is None and own[0] == values["train_loss"])
+            if step == 0 and task.batch_size is None and own[0] == values["train_loss"]:
+                running.modes_agree = True
             record.add(
                 step,
                 **values,
@@ -244,7 +237,9 @@ def _loop(
         optimizer.step()
         if scheduler is not None:
             scheduler.step()
-    return record
+        running.step = step + 1
+        if is_point and on_point is not None:
+            on_point(running)
 
 
 def _measure(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torchdecay.errors import TorchdecayError
 from torchdecay.lab.engines import Claim, OnRun, OnSteps
@@ -11,7 +12,7 @@ from torchdecay.lab.engines.rounds import in_rounds
 from torchdecay.lab.results import Failure, TrainingRun
 from torchdecay.lab.task import Task
 from torchdecay.lab.tasks.custom import told
-from torchdecay.lab.training import train
+from torchdecay.lab.training import OnPoint, train
 from torchdecay.lab.trial import Keep, Trial
 
 
@@ -35,7 +36,15 @@ def run(
     in_rounds(run_all, task, trials, on_run=on_run, keep=keep)
 
 
-def outcome_of(task: Task, trial: Trial, on_step: OnSteps, counted: int = 0) -> TrainingRun | Failure:
+def outcome_of(
+    task: Task,
+    trial: Trial,
+    on_step: OnSteps,
+    counted: int = 0,
+    *,
+    on_point: OnPoint | None = None,
+    resume: Mapping[str, Any] | None = None,
+) -> TrainingRun | Failure:
     """Train one trial; what it raises becomes a `Failure`. Steps beyond `counted` are told to `on_step`."""
     reported = counted
 
@@ -54,6 +63,8 @@ def outcome_of(task: Task, trial: Trial, on_step: OnSteps, counted: int = 0) -> 
             lr_scale=trial.lr_scale,
             with_line=False,
             monitor=False,
+            on_point=on_point,
+            resume=resume,
         )
     except Exception as error:
         return Failure(

@@ -13,6 +13,7 @@ from torch.func import functional_call
 from torchdecay.errors import NotCompiledWarning
 from torchdecay.lab.engines import OnRun, OnSteps
 from torchdecay.lab.results import TrainingRun
+from torchdecay.lab.running import Record
 from torchdecay.lab.stacked.form import Form, form_of
 from torchdecay.lab.stacked.lanes import lanes_of, order_of
 from torchdecay.lab.stacked.losses import Losses
@@ -23,7 +24,7 @@ from torchdecay.lab.stacked.prepare import Prepared, failure_of
 from torchdecay.lab.stacked.pulls import MembersRefused, initial_of, pulls_of
 from torchdecay.lab.stacked.tensors import Rows, Stack, norms_of, rows_of
 from torchdecay.lab.task import Task
-from torchdecay.lab.training import Record, batches_of
+from torchdecay.lab.training import batches_of
 from torchdecay.lab.trial import Trial
 
 TIMED_STEPS = 20
@@ -221,6 +222,7 @@ class StackedRun:
             steps=tuple(record.steps),
             seconds=self._seconds[place],
             line=None,
+            acting=None,
             **record.curves(),
         )
         self._on_run(member.trial, run)
