@@ -49,10 +49,15 @@ def title_of(comparison: Comparison, curve: str) -> str:
     return f"{'Training' if part == 'train' else part.capitalize()} {name}"
 
 
-def curve_chart(comparison: Comparison, curve: str) -> Chart | None:
+def curve_chart(comparison: Comparison, curve: str, *, look: Sequence[Style] | None = None) -> Chart | None:
     """Mean and range over seeds of one curve, a line per label; None when no run has it.
 
     Train and test charts of the same measure share their y axis, so that the gap can be seen between them.
+
+    Args:
+        comparison: the results.
+        curve: its name, "test_loss" say.
+        look: a style per label, where the page has others than `label_styles`.
     """
     drawn = series_of(comparison, curve)
     if not drawn:
@@ -66,7 +71,7 @@ def curve_chart(comparison: Comparison, curve: str) -> Chart | None:
     floor = 0.0 if curve in _LOSSES or family is _SCORES else None
     chance = comparison.chance_loss if curve in _LOSSES else None
     y_range = limits([*usual, *([chance] if chance is not None else [])], floor=floor)
-    look = label_styles(comparison)
+    look = look or label_styles(comparison)
     same = coincident(drawn)
     title = title_of(comparison, curve)
 

@@ -10,6 +10,10 @@ from types import MappingProxyType
 SERIES_LIGHT = ("#4a515c", "#0b5cd6", "#d8350f", "#0a9d8a", "#8f3690", "#b3873f")
 SERIES_DARK = ("#8d939c", "#4593ff", "#f0803f", "#4fe3a3", "#f292cd", "#e4d23a")
 
+# Weak to strong, for what has an order; the same hues in both, each at least 3:1 on its page.
+RAMP_LIGHT = ("#bf8500", "#d0601a", "#cf3f45", "#b02a6c", "#8a2a92", "#5f2a96", "#2f1a78")
+RAMP_DARK = ("#f5d547", "#f9a84a", "#f58062", "#ea6a96", "#d070c8", "#a97be4", "#7f86f0")
+
 LIGHT: Mapping[str, str] = MappingProxyType(
     {
         "page": "#f5f6f8",
@@ -26,6 +30,7 @@ LIGHT: Mapping[str, str] = MappingProxyType(
         "total": "#8f3690",
         "held": "#0a9d8a",
         **{f"s{i}": color for i, color in enumerate(SERIES_LIGHT)},
+        **{f"r{i}": color for i, color in enumerate(RAMP_LIGHT)},
     }
 )
 DARK: Mapping[str, str] = MappingProxyType(
@@ -44,6 +49,7 @@ DARK: Mapping[str, str] = MappingProxyType(
         "total": "#f292cd",
         "held": "#4fe3a3",
         **{f"s{i}": color for i, color in enumerate(SERIES_DARK)},
+        **{f"r{i}": color for i, color in enumerate(RAMP_DARK)},
     }
 )
 
@@ -94,3 +100,12 @@ def styles(count: int, *, baseline: int | None = None) -> list[Style]:
         made.append(Style(colors[others % len(colors)], dashes, marker))
         others += 1
     return made
+
+
+def ramp(count: int) -> list[Style]:
+    """Styles for an ordered series, weak to strong; up to `len(RAMP_LIGHT)` of them differ in color."""
+    last = len(RAMP_LIGHT) - 1
+    return [
+        Style(f"r{round(last * (i / (count - 1) if count > 1 else 0.5))}", (), _MARKERS[i % len(_MARKERS)])
+        for i in range(count)
+    ]

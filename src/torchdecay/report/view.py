@@ -122,16 +122,17 @@ def view(comparison: Comparison) -> View:
         spread="Mean ± standard deviation over seeds, after the last step."
         if any(len(comparison.of(label)) > 1 for label in comparison.labels)
         else "One seed each, after the last step: no spread can be given.",
-        csv=_csv(comparison),
+        csv=runs_as_csv(comparison),
         plans=tuple(_plan(comparison.plans[label]) for label in comparison.labels if label in comparison.plans),
         command=shown(comparison.command, most=4000),
         versions=tuple((shown(name), shown(version)) for name, version in comparison.versions.items()),
-        created=_when(comparison.created),
+        created=when(comparison.created),
         charts=tuple(filter(None, [hero, *(chart for section in sections for chart in section.charts)])),
     )
 
 
-def _when(stamp: str) -> str:
+def when(stamp: str) -> str:
+    """A time stamp as a person reads it; what is none stays as it is."""
     try:
         return f"{datetime.fromisoformat(stamp):%Y-%m-%d %H:%M %Z}".strip()
     except ValueError:
@@ -218,7 +219,8 @@ def _table(comparison: Comparison) -> tuple[tuple[str, ...], tuple[tuple[str, ..
     return head, tuple(rows)
 
 
-def _csv(comparison: Comparison) -> str:
+def runs_as_csv(comparison: Comparison) -> str:
+    """The last numbers of every run as a link to save them."""
     columns = _columns(comparison)
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")

@@ -39,6 +39,32 @@ for (const block of document.querySelectorAll("pre.command")) {
   });
   block.after(button);
 }
+for (const table of document.querySelectorAll("table[data-sortable]")) {
+  const body = table.tBodies[0];
+  const heads = [...table.tHead.rows[0].cells];
+  const key = (row, column) => {
+    const text = row.cells[column].dataset.key;
+    return text === "" ? NaN : text === "inf" ? Infinity : Number(text);
+  };
+  heads.forEach((head, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => {
+      const way = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+      for (const other of heads) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", way === 1 ? "ascending" : "descending");
+      const rows = [...body.rows].sort((one, other) => {
+        const [a, b] = [key(one, column), key(other, column)];
+        // What has no number stays below, whichever way it is sorted.
+        if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) - Number.isNaN(b);
+        return a === b ? 0 : (a < b ? -1 : 1) * way;
+      });
+      body.append(...rows);
+    });
+  });
+}
 addEventListener("beforeprint", () => {
   for (const fold of document.querySelectorAll(".plans details")) fold.open = true;
 });
