@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import tempfile
 from collections.abc import Callable, Iterator
@@ -147,8 +148,8 @@ def per_record(large: Large, options: Options, folder: Path) -> Iterator[Check]:
 
 
 def files(options: Options, folder: Path) -> Iterator[Check]:
-    """1,000 tensors, each a group of its own, over 1,000 records of a real monitor."""
-    tensors, records = (100, 20) if options.quick else (1000, 1000)
+    """1,000 tensors, each a group of its own, over 1,000 records: twenty of a real monitor, fifty times over."""
+    tensors, records, times_over = (100, 5, 2) if options.quick else (1000, 20, 50)
     params = [nn.Parameter(torch.randn(4, 4)) for _ in range(tensors)]
     names = [f"model.layers.{i}.self_attn.q_proj.weight" for i in range(tensors)]
     optimizer = torch.optim.AdamW([{"params": params, "param_names": names}], lr=1e-3, weight_decay=0.1)
@@ -158,7 +159,17 @@ def files(options: Options, folder: Path) -> Iterator[Check]:
             for param in params:
                 param.grad = torch.randn(4, 4)
             optimizer.step()
-    history = monitor.history
+    real = monitor.history
+    path.unlink()
+    history = dataclasses.replace(
+        real,
+        records=tuple(
+            dataclasses.replace(one, step=turn * records + one.step)
+            for turn in range(times_over)
+            for one in real.records
+        ),
+    )
+    history.save(path)
     size = path.stat().st_size
     yield Check(
         f"file of {len(history.records):,} records of {tensors:,} tensors, as a part of 100 MB",

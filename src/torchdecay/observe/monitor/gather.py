@@ -54,6 +54,7 @@ def _row(optimizer: Optimizer, ones: Sequence[Measured], duals: Mapping[int, flo
     taken = [_taken(one) for one in ones]
     total, uu = sum(one.tt for one in ones), sum(one.uu for one in ones)
     dd, du = sum(one.dd for one in taken), sum(one.du for one in taken)
+    noise = math.sqrt(sum((its.noise * one.tt) ** 2 for its, one in zip(taken, ones, strict=True)))
     row = dict.fromkeys(QUANTITIES, math.nan)
     source = ones[0].member.source
     row["weight_norm"] = math.sqrt(sum(one.weight for one in ones))
@@ -67,8 +68,8 @@ def _row(optimizer: Optimizer, ones: Sequence[Measured], duals: Mapping[int, flo
         row["realized_shrink"] = sum(its.fraction * one.tt for its, one in zip(taken, ones, strict=True)) / total
     if source != "none" and (source != "planned" or not math.isnan(row["planned_shrink"])):
         row["decay_norm"] = math.sqrt(max(0.0, dd))
-        # Where nothing is to pull, what looks like decay is rounding, and leads anywhere.
-        if dd > 0 and uu > 0 and ones[0].member.decay is not None:
+        # What looks like decay, and is no more than rounding, leads anywhere.
+        if dd > 0 and uu > 0 and (source != "state" or abs(row["realized_shrink"]) * total > 3 * noise):
             row["cosine"] = du / math.sqrt(dd * uu)
     row["predicted_rotation"] = _mean(ones, [one.rotation for one in ones])
     invariant = [one for one in ones if one.member.invariant]
@@ -80,7 +81,6 @@ def _row(optimizer: Optimizer, ones: Sequence[Measured], duals: Mapping[int, flo
     own = [duals[id(one.member.param)] for one in ones if id(one.member.param) in duals]
     if own:
         row["dual"] = sum(own) / len(own)
-    noise = math.sqrt(sum((its.noise * one.tt) ** 2 for its, one in zip(taken, ones, strict=True)))
     return Gathered(row, noise / total if total > 0 else math.inf)
 
 
