@@ -87,7 +87,8 @@ def norms_of(tensors: Sequence[Tensor]) -> list[float]:
 
 
 def _norms(tensor: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(tensor, dim=1, dtype=torch.float64)
+    found: Tensor = torch.linalg.vector_norm(tensor, dim=1, dtype=torch.float64)
+    return found
 
 
 def _in_parts(tensor: Tensor) -> Sequence[Tensor]:
