@@ -45,7 +45,7 @@ def compare(
 
     The same seeds for each decay, so that what differs is the decay.
 
-    TASK is overfit, digits, csv, or module:function for your own (a function without arguments that returns a
+    TASK is a name from --list, csv, or module:function for your own (a function without arguments that returns a
     torchdecay.lab.Task). Ctrl-C keeps the finished runs and writes their page.
 
     \b
@@ -64,6 +64,7 @@ def compare(
       torchdecay compare digits
       torchdecay compare digits --decay none --decay decoupled:10 --seeds 5
       torchdecay compare overfit --decay none --decay coupled:0.1 --decay penalized:0.1
+      torchdecay compare grokking --decay none --decay decoupled:1 --seeds 1
       torchdecay compare csv --data houses.csv --target price
       torchdecay compare my_project:my_task --decay none --decay decoupled:0.1
     """  # noqa: D301

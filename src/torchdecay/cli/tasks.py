@@ -45,7 +45,7 @@ def task_options(command: Any) -> Any:
             click.option(
                 "--steps", type=click.IntRange(min=1), help="Optimizer steps of each run.  [default: the task's]"
             ),
-            click.option("--data", type=click.Path(path_type=Path), help="The file, for csv."),
+            click.option("--data", type=click.Path(path_type=Path), help="The file, for csv; a folder, for fashion."),
             click.option("--target", metavar="COLUMN", help="The column to predict, for csv."),
             click.option(
                 "--kind",

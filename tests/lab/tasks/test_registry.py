@@ -9,12 +9,18 @@ import pytest
 
 from torchdecay.errors import TaskError
 from torchdecay.lab.choices import as_choices
+from torchdecay.lab.tasks.fashion import FILES, VARIABLE
 from torchdecay.lab.tasks.registry import ABOUT, BUILT_IN, task_named
 
 
 @pytest.mark.parametrize("name", sorted(BUILT_IN))
-def test_a_built_in_task_is_found_and_its_own_decays_can_be_parsed(name: str) -> None:
+def test_a_built_in_task_is_found_and_its_own_decays_can_be_parsed(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What ships can be run without naming decays or seeds."""
+    for file in FILES:
+        (tmp_path / file).touch()
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
     task = task_named(name)
     assert task.name == name and name in ABOUT and task.title
     assert as_choices(task.decays)[0].what is None
@@ -28,6 +34,10 @@ def test_a_built_in_task_is_found_and_its_own_decays_can_be_parsed(name: str) ->
         ("csv", {}, "needs --data FILE and --target COLUMN"),
         ("csv", {"data": Path("x.csv")}, "needs --target COLUMN"),
         ("digits", {"target": "y"}, "belong to the task csv"),
+        ("digits", {"data": Path("x.csv")}, "takes no data"),
+        ("fashion", {"data": Path("x"), "target": "y"}, "belong to the task csv"),
+        ("fashion", {"data": Path("no/such/folder")}, "apt install dataset-fashion-mnist"),
+        ("groking", {}, 'Nearest: "grokking"'),
         ("digits", {"categorical": ("y",)}, "belong to the task csv"),
         ("no_such_module_here:task", {}, "there is no module"),
     ],

@@ -9,15 +9,30 @@ from torchdecay.errors import TaskError, nearest, repr_quoted
 from torchdecay.lab.task import Task
 from torchdecay.lab.tasks.custom import custom
 from torchdecay.lab.tasks.digits import digits
+from torchdecay.lab.tasks.fashion import fashion
+from torchdecay.lab.tasks.grokking import grokking
+from torchdecay.lab.tasks.mnist1d import mnist1d
 from torchdecay.lab.tasks.overfit import overfit
+from torchdecay.lab.tasks.ridge import ridge
 from torchdecay.lab.tasks.table import table
 from torchdecay.lab.tasks.table_file import Kind
 
-BUILT_IN: dict[str, Callable[[], Task]] = {"overfit": overfit, "digits": digits}
+BUILT_IN: dict[str, Callable[[], Task]] = {
+    "overfit": overfit,
+    "digits": digits,
+    "mnist1d": mnist1d,
+    "grokking": grokking,
+    "ridge": ridge,
+    "fashion": fashion,
+}
 
 ABOUT = {
     "overfit": "noise learned by heart: 1,000 rows, 1,000 columns, labels that mean nothing",
     "digits": "handwritten digits, 36 % of the training labels wrong: decay visibly helps",
+    "mnist1d": "digits drawn as curves of 40 points, few rows: a small CNN",
+    "grokking": "addition modulo 59: decay decides between 0 % and 100 %",
+    "ridge": "linear regression whose best weights are known exactly, for checks",
+    "fashion": "Fashion-MNIST, 40 % of the training labels wrong; its files from Debian or --data FOLDER",
     "csv": "a column of your own file: --data file.csv --target column",
     "module:function": "your own: a function without arguments that returns a torchdecay.lab.Task",
 }
@@ -35,8 +50,9 @@ def task_named(
     """The task of this name.
 
     Args:
-        name: "overfit", "digits", "csv", or "module:function" for one of your own.
-        data: the file, for "csv".
+        name: "overfit", "digits", "mnist1d", "grokking", "ridge", "fashion", "csv", or "module:function" for one of
+            your own.
+        data: the file, for "csv"; the folder with its files, for "fashion".
         target: the column to predict, for "csv".
         kind: "classification" or "regression", for "csv", where the column does not tell.
         categorical: columns of numbers that are names in truth, for "csv".
@@ -56,10 +72,16 @@ def task_named(
             )
             raise TaskError(f"the task csv needs {lacking}.", fix="csv --data houses.csv --target price, say.")
         return table(data, target, kind=kind, categorical=categorical)
-    if data is not None or target is not None or kind is not None or categorical:
+    if target is not None or kind is not None or categorical:
         raise TaskError(
-            f"the task {repr_quoted(name)} takes no data, target, kind or categorical columns.",
+            f"the task {repr_quoted(name)} takes no target, kind or categorical columns.",
             fix="They belong to the task csv.",
+        )
+    if data is not None:
+        if name == "fashion":
+            return fashion(data)
+        raise TaskError(
+            f"the task {repr_quoted(name)} takes no data.", fix="It belongs to the task csv, and to fashion."
         )
     if ":" in name:
         return custom(name)
