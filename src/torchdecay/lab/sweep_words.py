@@ -99,7 +99,7 @@ def _meaning(sweep: Sweep, point: Point) -> list[str]:
         return []
     assert found.share_of_run is not None
     share = found.share_of_run
-    part = f"{share:.2g} times" if share >= 1 else f"{share:.2%} of" if share < 0.01 else f"{share:.0%} of"
+    part = f"{many(share)} times" if share >= 1 else f"{share:.2%} of" if share < 0.01 else f"{share:.0%} of"
     steps = f"{many(found.half_life)} steps"
     return [
         f"What it means: a weight that no gradient moves is halved in {steps}, {part} this run. In a run of another "
@@ -140,7 +140,10 @@ def _lost(sweep: Sweep) -> list[str]:
     stopped = sum(len(one.stopped) for one in curve)
     lines = [f"Diverged, and out of the choice: {_listed(diverged)}."] if diverged else []
     if stopped:
-        lines.append(f"Successive halving stopped {stopped} of {len(sweep.runs)} runs early; they do not compete.")
+        lines.append(
+            f"Successive halving stopped {stopped} of {len(sweep.runs)} runs early, maybe before a slow decay had "
+            "acted; they do not compete."
+        )
     return lines
 
 
@@ -192,7 +195,7 @@ def _with_more_seeds(sweep: Sweep, head: str) -> str:
 
 
 def many(steps: float) -> str:
-    """A number of steps for people: three digits, no exponent."""
+    """A number for people: three digits, no exponent."""
     return f"{rounded(steps):,.0f}" if steps >= 100 else f"{steps:.3g}"
 
 
