@@ -220,8 +220,8 @@ def test_the_page_works_without_scripts(chromium: Browser, pages: dict[str, Path
     context = chromium.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(pages["comparison"].as_uri())
-    assert page.locator("svg.chart").count() == 11
-    assert all(page.locator("svg.chart").nth(i).is_visible() for i in range(11))
+    assert page.locator("svg.chart").count() == 13
+    assert all(page.locator("svg.chart").nth(i).is_visible() for i in range(13))
     assert page.locator("button").count() == 0
     assert page.locator(".legend-bar li").all_inner_texts() == ["none", "coupled:0.1", "decoupled:0.1"]
     fold = page.locator("details").first

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+from torchdecay.lab.acting import GroupCourse, PlannedAndMeasured
 from torchdecay.lab.results import (
     Comparison,
     Failure,
@@ -14,6 +15,7 @@ from torchdecay.lab.results import (
     PlanSummary,
     TrainingRun,
 )
+from torchdecay.observe.monitor.history import Event
 
 NASTY = (
     "<script>document.title = 'owned'</script>",
@@ -54,6 +56,30 @@ def run(
             penalty=tuple(0.5 * a * a for a in alphas) if pull else None,
             note="" if pull else "No decay, so no penalty.",
         ),
+        acting=PlannedAndMeasured(groups=(course(label, pull=pull, last=grid[-1]),) if pull else ()),
+    )
+
+
+def course(decay: str, *, pull: float = 1.0, last: int = 100, name: str = "weight", text: str = "") -> GroupCourse:
+    """Decay that takes a hundredth of `pull` per step, forecast and measured alike."""
+    steps = (1, *(last * i // 10 for i in range(1, 11)))
+    fraction = 0.01 * pull
+    log = -math.log1p(-fraction)
+    return GroupCourse(
+        name=name,
+        decay=decay,
+        num_elements=12,
+        prediction="exact",
+        fraction=fraction,
+        half_life=math.log(2) / log,
+        timescale=1 / fraction,
+        timescale_epochs=0.1 / fraction,
+        remarks=(text or f"too weak: to matter in this run of {last} steps.",),
+        steps=steps,
+        planned=tuple(step * log for step in steps),
+        realized=tuple(step * log for step in steps),
+        measured="around its own pass",
+        weight_norm=tuple(10 - 0.01 * step for step in steps),
     )
 
 
@@ -110,9 +136,13 @@ def nasty() -> Comparison:
     """A comparison in which every text is hostile."""
     text = " ".join(NASTY)
     made = comparison(NASTY, seeds=2)
+    alarm = Event(step=3, kind=text, group=text, what=text, why=text, fix=text)
+    groups = (course(text, name=text, text=text), replace(course(text, name="b"), realized=None, measured=text))
+    acting = PlannedAndMeasured(groups=groups, alarms=(alarm,), note=text)
     row = PlannedRow(name=text, shape=(2,), role=text, decay=text, reason=text)
     return replace(
         made,
+        runs=tuple(replace(one, acting=acting) for one in made.runs),
         task=NASTY[0],
         title=text,
         step_name=NASTY[0],

@@ -85,7 +85,7 @@ def test_a_folder_gets_page_figures_and_numbers(page: Path) -> None:
     assert page.name == "index.html"
     stems = {path.stem for path in (folder / "figures").iterdir()}
     assert stems >= {"train-loss", "test-loss", "test-score", "gap-loss", "gap-score", "weight-norm", "gradient-norm"}
-    assert {"line-0", "line-1", "line-2"} <= stems
+    assert {"line-0", "line-1", "line-2", "planned-0", "planned-1"} <= stems
     for stem in stems:
         assert (folder / "figures" / f"{stem}.svg").stat().st_size > 1000
         assert (folder / "figures" / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
@@ -130,7 +130,7 @@ def test_a_screen_reader_gets_headings_names_and_tables(page: Path) -> None:
     assert levels.count(1) == 1
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
     charts = [attributes for tag, attributes in reader.tags if tag == "svg" and attributes.get("role") == "img"]
-    assert len(charts) == 11
+    assert len(charts) == 13
     assert all(len(str(attributes["aria-label"])) > 60 for attributes in charts)
     assert [attributes for tag, attributes in reader.tags if tag == "html"] == [{"lang": "en"}]
     assert ("a", {"class": "skip", "href": "#main"}) in reader.tags
@@ -235,7 +235,7 @@ def test_figures_of_an_earlier_page_do_not_stay(tmp_path: Path) -> None:
     names = {path.name for path in (tmp_path / "figures").glob("*.svg")}
     assert names == {
         "mine.svg", "gap-loss.svg", "train-loss.svg", "test-loss.svg", "weight-norm.svg", "gradient-norm.svg",
-        "line-0.svg", "line-1.svg",
+        "line-0.svg", "line-1.svg", "planned-0.svg",
     }  # fmt: skip
 
 

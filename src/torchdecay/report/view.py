@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from torchdecay.report.acting import HEAD, KEYS, acting_charts, acting_remarks, acting_rows
 from torchdecay.report.curves import curve_chart, label_styles, title_of
 from torchdecay.report.draw import Chart, Key
 from torchdecay.report.findings import headline
@@ -30,6 +31,8 @@ FIGURES = (
     "gap-score",
     "weight-norm",
     "gradient-norm",
+    "planned-[0-9]",
+    "planned-[0-9][0-9]",
     "line-[0-9]",
     "line-[0-9][0-9]",
 )
@@ -44,6 +47,8 @@ class Section:
         heading, intro: what it shows and how to read it.
         charts: in order.
         keys: a legend of its own, where it is not the page's.
+        head, rows: a table of numbers below the charts.
+        remarks: sentences below that.
     """
 
     id: str
@@ -51,6 +56,9 @@ class Section:
     intro: str
     charts: tuple[Chart, ...]
     keys: tuple[Key, ...] = ()
+    head: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,7 +103,7 @@ class View:
 def view(comparison: Comparison) -> View:
     """Arrange a comparison for a page."""
     look = label_styles(comparison)
-    sections = tuple(section for section in _sections(comparison) if section.charts)
+    sections = tuple(section for section in _sections(comparison) if section.charts or section.rows)
     measure = "score" if comparison.score_name else "loss"
     hero = gap_chart(comparison, measure)
     head, rows = _table(comparison)
@@ -170,6 +178,18 @@ def _sections(comparison: Comparison) -> Iterable[Section]:
         "How large the weights and the gradients were",
         "The norm of all weights that may decay, whether or not they do, and of the gradient of the loss.",
         curves("weight_norm", "gradient_norm"),
+    )
+    yield Section(
+        "acting",
+        "Planned and measured",
+        "How many times decay alone would have halved the weights: dashed as forecast before the training, solid as "
+        "measured in it. Where they part, decay was lost or more came than was asked for. Dotted, how many times the "
+        "norm really halved, below 0 where it doubled: what lies between is what the updates gave back.",
+        acting_charts(comparison),
+        KEYS,
+        HEAD,
+        acting_rows(comparison),
+        acting_remarks(comparison),
     )
     scans = tuple(scan_charts(comparison))
     yield Section(
