@@ -19,14 +19,22 @@ from torchdecay.cli import main
 from torchdecay.cli.progress import Bar
 from torchdecay.lab.sweep_results import Sweep
 from torchdecay.lab.sweep_run import SweepProgress
+from torchdecay.report.files import place
 
 TASK = ["sweep", "sweeping:task", "--engine", "serial", "--seeds", "2"]
 SHORT = [*TASK, "--value", "0.1", "--value", "1"]
 
 
+def numbers_only(sweep: Sweep, path: Path) -> Path:
+    """The page without its charts, which take seconds to draw."""
+    return place(path, {"index.html": sweep.title, "sweep.json": sweep.to_json()}, last="index.html")
+
+
 @pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Callable[..., Result]:
     """Run `torchdecay` in an empty folder; an exception that is no exit fails the test."""
+    if "page" not in request.node.name:
+        monkeypatch.setattr("torchdecay.report.write_sweep", numbers_only)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
 
@@ -60,7 +68,14 @@ def test_json_is_the_sweep(call: Callable[..., Result]) -> None:
     done = call(*SHORT, "--json", "--out", "o", "--rule", "one_se")
     data = json.loads(done.stdout)
     assert Sweep.from_json(done.stdout) == saved("o") and data["rule"] == "one_se"
-    assert data["results"] == str(Path("o", "sweep.json")) and data["best"]["num_seeds"] == 2
+    assert data["page"] == str(Path("o", "index.html")) and data["best"]["num_seeds"] == 2
+
+
+def test_the_page_can_be_written_again(call: Callable[..., Result]) -> None:
+    """`report` knows a sweep's file from a comparison's."""
+    call(*SHORT, "--steps", "4", "--out", "o")
+    assert call("report", "o", "--out", "again.html").stdout.startswith("Page: again.html")
+    assert "halves" in Path("again.html").read_text()
 
 
 def test_resume_goes_on_and_its_absence_is_asked_about(call: Callable[..., Result]) -> None:

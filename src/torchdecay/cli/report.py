@@ -18,20 +18,25 @@ from torchdecay.errors import LoadError
 )
 @json_option
 def report(results: Path, out: Path | None, as_json: bool) -> None:
-    """Write the page again from results.json, without training.
+    """Write the page again from results.json or sweep.json, without training.
 
     \b
     Examples:
       torchdecay report torchdecay-digits/results.json
       torchdecay report torchdecay-digits/results.json --out digits.html
+      torchdecay report torchdecay-sweep-digits
     """  # noqa: D301
     from torchdecay.lab.results import Comparison
-    from torchdecay.report.page import write
+    from torchdecay.lab.sweep_json import FORMAT
+    from torchdecay.lab.sweep_results import Sweep
 
-    path = results / "results.json" if results.is_dir() else results
+    path = results
+    if results.is_dir():
+        path = results / ("sweep.json" if (results / "sweep.json").exists() else "results.json")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise LoadError(f"{path} can't be read: {error}.", fix="Give the results.json that compare wrote.") from error
-    page = write(Comparison.from_json(text), out or path.parent)
+    kind: type[Comparison] | type[Sweep] = Sweep if f'"format": "{FORMAT}"' in text[:200] else Comparison
+    page = kind.from_json(text).report(out or path.parent)
     click.echo(json.dumps({"page": str(page)}) if as_json else f"Page: {page}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchdecay.cli.group import as_typed
-from torchdecay.cli.output import json_option, require_writable
+from torchdecay.cli.output import json_option, require_writable, where
 from torchdecay.cli.tasks import named_task, task_options
 
 if TYPE_CHECKING:
@@ -116,12 +116,14 @@ def sweep(
     said = [task, *(str(word) for pair in words.items() if pair[1] is not None for word in pair)]
     said += [word for name in categorical for word in ("--categorical", name)]
     result = result.with_command(shlex.join(["torchdecay", *as_typed(ctx)]), shlex.join(said))
-    where = _write(result, folder)
+    # Without a single run there is nothing to show, and earlier results are worth more than an empty page.
+    page = result.report(folder) if result.runs else None
     if as_json:
-        click.echo(json.dumps({"results": str(where)} | json.loads(result.to_json()), indent=1, ensure_ascii=False))
+        found = {"page": None if page is None else str(page)} | json.loads(result.to_json())
+        click.echo(json.dumps(found, indent=1, ensure_ascii=False))
     else:
         print_sweep(result)
-        click.echo(f"\nResults: {where}")
+        click.echo(where(page))
     ctx.exit(1 if result.interrupted or result.failures else 0)
 
 
@@ -135,12 +137,6 @@ def _groups(pairs: tuple[str, ...]) -> dict[str, str] | None:
             raise click.BadParameter(f"the group {name!r} is named twice.", param_hint="--group")
         made[name] = pattern
     return made or None
-
-
-def _write(result: Sweep, folder: Path) -> Path:
-    from torchdecay.report.files import place
-
-    return place(folder, {"sweep.json": result.to_json()}, last="sweep.json")
 
 
 def print_sweep(result: Sweep) -> None:
