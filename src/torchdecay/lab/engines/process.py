@@ -67,6 +67,22 @@ def run(
         pool.stop()
 
 
+def packed(task: Task, value: Any) -> bytes:
+    """The task, or something with the task in it, as bytes for other processes.
+
+    Raises:
+        TaskError: it holds what can't travel.
+    """
+    try:
+        return _pickled(value)
+    except Exception as error:
+        raise TaskError(
+            f"the task {task.name!r} can't be sent to other processes: {told(error)}.",
+            "Each worker needs a copy of it.",
+            'Let it hold functions and tensors only, or run it here with engine="serial".',
+        ) from error
+
+
 def num_cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -102,14 +118,7 @@ class _Pool:
     """Workers that are replaced when they die."""
 
     def __init__(self, task: Task, count: int, on_step: OnSteps, claim: Claim) -> None:
-        try:
-            self.task = _pickled(task)
-        except Exception as error:
-            raise TaskError(
-                f"the task {task.name!r} can't be sent to other processes: {told(error)}.",
-                "Each worker needs a copy of it.",
-                'Let it hold functions and tensors only, or run it here with engine="serial".',
-            ) from error
+        self.task = packed(task, task)
         self.count, self.on_step, self.claim = count, on_step, claim
         self.workers: list[_Worker] = []
         self.deaths: Counter[Trial] = Counter()

@@ -1,0 +1,120 @@
+"""The caller's side of Ray without Ray: which trial is next, who goes on, and what workers report."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from torchdecay.errors import TaskError
+from torchdecay.lab.engines import Claim, OnRun, OnSteps
+from torchdecay.lab.results import Failure, TrainingRun
+from torchdecay.lab.trial import Trial
+
+Choose = Callable[[int, Mapping[Trial, float]], frozenset[Trial]]
+
+
+class Dealer:
+    """Deals trials out and takes outcomes in; each outcome is handed over once.
+
+    Tune takes an error of the caller for one of the trial's and tries that again. So `error` keeps the first, whoever
+    calls looks at it, and nothing more is dealt.
+
+    Args:
+        trials: what to run; reports name them by their index.
+        counted: steps that an earlier round has told.
+        on_run, on_step, claim: the caller's.
+        choose: says who goes on at a rung; None lets all.
+    """
+
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        *,
+        counted: int,
+        on_run: OnRun,
+        on_step: OnSteps,
+        claim: Claim,
+        choose: Choose | None = None,
+    ) -> None:
+        self._trials, self._on_run, self._on_step = trials, on_run, on_step
+        self._claim, self._choose = claim, choose
+        self._waiting = iter(enumerate(trials))
+        self._steps: dict[Trial, int] = defaultdict(lambda: counted)
+        self._measured: dict[int, dict[Trial, float]] = defaultdict(dict)
+        self._so_far: dict[Trial, TrainingRun] = {}
+        self._done: set[Trial] = set()
+        self.error: Exception | None = None
+
+    def next(self) -> int | None:
+        """The index of a trial that is ours; None when there are no more."""
+        with self._errors_are_kept():
+            for index, trial in self._waiting:
+                if self._claim(trial):
+                    return index
+        return None
+
+    def goes_on(self, index: int, report: Mapping[str, Any]) -> bool:
+        """Whether the trial goes on after this report: measured against those that were at the rung so far."""
+        if self._choose is None or "measure" not in report:
+            return True
+        trial, rung = self._trials[index], report["steps"]
+        self._measured[rung][trial] = report["measure"]
+        with self._errors_are_kept():
+            return trial in self._choose(rung, self._measured[rung])
+        return False
+
+    def take(self, index: int, report: dict[str, Any]) -> None:
+        """A worker's report; curves are taken out of it, since Tune keeps every trial's last one."""
+        trial = self._trials[index]
+        with self._errors_are_kept():
+            if "unusable" in report:
+                raise TaskError(
+                    f"a worker can't use the task: {report['unusable']}.",
+                    "Workers import what the task is made of by name.",
+                    'Have it on every node, or let Ray bring it: runtime_env={"working_dir": "."}.',
+                )
+            self._count(trial, report.get("steps", 0))
+            so_far, outcome = report.pop("so_far", None), report.pop("outcome", None)
+            if so_far is not None:
+                self._so_far[trial] = so_far
+            if isinstance(outcome, TrainingRun):
+                self._count(trial, outcome.steps[-1])
+            if outcome is not None:
+                self._hand_over(trial, outcome)
+
+    def stopped(self, index: int) -> None:
+        """The trial ended; what it had measured is its outcome, where it gave none."""
+        trial = self._trials[index]
+        with self._errors_are_kept():
+            if trial not in self._done and trial in self._so_far:
+                self._hand_over(trial, self._so_far[trial])
+
+    def died(self, index: int, told: str) -> None:
+        """The trial's worker died, and so did that of its second try."""
+        trial = self._trials[index]
+        message = "its worker process died twice; most often memory ran out."
+        with self._errors_are_kept():
+            if trial not in self._done:
+                failure = Failure(label=trial.choice.label, seed=trial.seed, message=message, traceback=told)
+                self._hand_over(trial, failure)
+
+    def _count(self, trial: Trial, steps: int) -> None:
+        """Steps that were told by a try before are not told again."""
+        if steps > self._steps[trial]:
+            self._on_step(steps - self._steps[trial])
+            self._steps[trial] = steps
+
+    def _hand_over(self, trial: Trial, outcome: TrainingRun | Failure) -> None:
+        self._so_far.pop(trial, None)
+        if self.error is None:
+            self._done.add(trial)
+            self._on_run(trial, outcome)
+
+    @contextlib.contextmanager
+    def _errors_are_kept(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.error = self.error or error
