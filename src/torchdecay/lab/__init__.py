@@ -1,8 +1,12 @@
 """Trying it: tasks, one training loop, comparisons."""
 
+from torchdecay.lab.acting import GroupCourse, PlannedAndMeasured
 from torchdecay.lab.choices import ByHand
 from torchdecay.lab.compare import Progress, compare
+from torchdecay.lab.direction import direction
+from torchdecay.lab.direction_results import Direction
 from torchdecay.lab.example import WorkedExample, worked_example
+from torchdecay.lab.hypergradient import Hypergradient, hypergradient
 from torchdecay.lab.results import Comparison, LineScan, TrainingRun
 from torchdecay.lab.sweep import sweep
 from torchdecay.lab.sweep_results import Sweep
@@ -15,7 +19,11 @@ __all__ = [
     "ByHand",
     "Comparison",
     "Data",
+    "Direction",
+    "GroupCourse",
+    "Hypergradient",
     "LineScan",
+    "PlannedAndMeasured",
     "Progress",
     "Sweep",
     "SweepProgress",
@@ -23,6 +31,8 @@ __all__ = [
     "TrainingRun",
     "WorkedExample",
     "compare",
+    "direction",
+    "hypergradient",
     "sweep",
     "task_named",
     "train",

@@ -115,4 +115,5 @@ def solution(seed: int, wd: float) -> Tensor:
     wd = check_number(wd, "ridge")
     x, y = data(seed).train
     hessian = x.T @ x / len(x) + wd * torch.eye(COLUMNS, dtype=x.dtype)
-    return torch.linalg.solve(hessian, x.T @ y / len(x))
+    weights: Tensor = torch.linalg.solve(hessian, x.T @ y / len(x))
+    return weights
