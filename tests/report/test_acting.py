@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -32,7 +33,7 @@ def lines(chart: Chart) -> dict[str, list[float]]:
     """The heights of what a chart draws, by name."""
     axes = Figure().add_subplot()
     chart.draw(axes, LIGHT)
-    return {str(one.get_gid()): [float(y) for y in one.get_ydata()] for one in axes.lines if one.get_gid()}
+    return {str(one.get_gid()): [float(y) for y in np.asarray(one.get_ydata())] for one in axes.lines if one.get_gid()}
 
 
 def lost(course: GroupCourse) -> GroupCourse:
@@ -132,12 +133,12 @@ def test_groups_of_one_decay_are_named() -> None:
 
 def test_many_decays_stay_readable() -> None:
     """Thirty groups: a dozen charts, all lines in the table, and remarks that end with their count."""
-    groups = [replace(samples.course("d"), name=f"g{i}", remarks=(f"too weak: to matter {i}.",)) for i in range(30)]
+    groups = [replace(samples.course("d"), name=f"g{i}", remarks=(f"too weak: {i}.",)) for i in range(30)]
     made = of(*groups)
     assert len(acting_charts(made)) == MOST_CHARTS and len(acting_rows(made)) == 30
     remarks = acting_remarks(made)
     assert len(remarks) == MOST_REMARKS + 1 and remarks[-1] == "And 14 more remarks, in the results."
-    assert remarks[0] == "decoupled:1 · g0, forecast: too weak to matter 0."
+    assert remarks[0] == "decoupled:1 · g0, forecast: too weak: 0."
 
 
 @pytest.mark.parametrize("value", [math.inf, math.nan])

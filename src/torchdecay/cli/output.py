@@ -51,6 +51,8 @@ def print_comparison(comparison: Comparison) -> None:
     """Curves at ten points, final numbers, failures and the verdict."""
     from rich.console import Console
 
+    from torchdecay.report.acting import acting_remarks
+
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
     console.print(f"\n{comparison.title}", style="bold", markup=False)
     for note in comparison.notes:
@@ -61,9 +63,12 @@ def print_comparison(comparison: Comparison) -> None:
         console.print()
         console.print(_finals(comparison))
         console.print()
+        if (acting := _acting(comparison)) is not None:
+            console.print(acting)
+            console.print()
     for failure in comparison.failures:
         console.print(f"FAILED {failure.label}, seed {failure.seed}: {failure.message}", style="red", markup=False)
-    for line in comparison.verdict.splitlines():
+    for line in (*comparison.verdict.splitlines(), *acting_remarks(comparison)):
         console.print(f"* {line}", markup=False)
 
 
@@ -114,6 +119,22 @@ def _finals(comparison: Comparison) -> Any:
             cells.append(_number(middle) + (f" ±{_number(spread or 0.0).lstrip('0')}" if told else ""))
         table.add_row(label, str(len(runs)), *cells)
     return table
+
+
+def _acting(comparison: Comparison) -> Any:
+    """What decay was to do, and what it did; None where nothing decays."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from torchdecay.report.acting import acting_rows
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("decay alone")
+    for title in ("per step", "half-life", "time scale", "takes: forecast", "measured"):
+        table.add_column(title, justify="right")
+    for label, _, *cells in acting_rows(comparison):
+        table.add_row(*(Text(cell) for cell in (label, *cells[:5])))
+    return table if table.row_count else None
 
 
 def _mean(values: list[float]) -> float:

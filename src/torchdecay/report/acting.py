@@ -91,7 +91,7 @@ def acting_remarks(comparison: Comparison) -> tuple[str, ...]:
 def _remarks(comparison: Comparison) -> Iterator[str]:
     for one in _courses(comparison):
         for remark in one.first.remarks:
-            yield f"{one.label}, forecast: {prose(remark).replace('too weak: to', 'too weak to', 1)}"
+            yield f"{one.label}, forecast: {prose(remark)}"
         if not one.measured:
             yield f"{one.label}, {prose(one.first.measured)}."
     for label in comparison.labels:
