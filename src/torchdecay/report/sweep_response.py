@@ -62,7 +62,7 @@ def response_chart(sweep: Sweep, curve: str, *, close: bool = False) -> Chart | 
     if not told or not any(one.spots for one in lines):
         return None
     decides = curve == sweep.measure
-    bare = _bare(sweep, spots)
+    bare = bare_spot(sweep, spots)
     chosen = sweep.best
     error = _error_band(sweep) if decides else None
     values = [value for spot in told for value in spot.values]
@@ -156,7 +156,7 @@ def _lines(sweep: Sweep, spots: Sequence[Spot]) -> list[_Line]:
     ]
 
 
-def _bare(sweep: Sweep, spots: Sequence[Spot]) -> Spot | None:
+def bare_spot(sweep: Sweep, spots: Sequence[Spot]) -> Spot | None:
     """The run without decay; of several learning rates that which the deciding measure likes best."""
     best = best_spot(sweep, [spot for spot in spots_of(sweep, sweep.measure) if spot.point.is_bare])
     return next((spot for spot in spots if best is not None and spot.point == best.point and spot.values), None)
