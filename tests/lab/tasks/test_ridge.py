@@ -70,7 +70,7 @@ def losses(wd: float) -> Iterator[float]:
 
 
 def test_decay_matters_and_the_best_value_is_the_one_in_the_notes() -> None:
-    """Over 30 draws the mean test loss is 14.9 without, 12.8 at 0.64, 16.8 at 4."""
+    """Over 30 draws the mean test loss is 14.9 without, 12.7 at 0.64, 16.2 at 4."""
     means = {wd: sum(losses(wd)) / 30 for wd in (0.0, 0.32, 0.64, 1.28, 4.0)}
     assert min(means, key=means.__getitem__) == 0.64
     assert means[0.64] < 0.9 * means[0.0] and means[0.64] < 0.9 * means[4.0]

@@ -41,8 +41,8 @@ def ridge() -> Task:
         notes=(
             "Plain gradient descent on ½·mean((Xw − y)²) in float64, all rows at once. Where it ends is known: "
             "w = (XᵀX/n + wd·I)⁻¹Xᵀy/n, which is scikit-learn's Ridge(alpha=n·wd) without an intercept.",
-            f"The weights behind the data have variance 1 and the noise {NOISE**2:g}, so on average over data the best "
-            f"weight decay is {NOISE**2:g}/{TRAIN_ROWS} = {NOISE**2 / TRAIN_ROWS:g}.",
+            f"The weights behind the data have mean square 1 and the noise {NOISE**2:g}, so on average over data the "
+            f"best weight decay is {NOISE**2:g}/{TRAIN_ROWS} = {NOISE**2 / TRAIN_ROWS:g}.",
         ),
     )
 
@@ -57,7 +57,9 @@ def data(seed: int) -> Data:
     low, high = EIGENVALUES
     eigenvalues = low * (high / low) ** torch.linspace(0, 1, COLUMNS, dtype=torch.float64)
     directions = torch.linalg.qr(normal(COLUMNS, COLUMNS)).Q.T
+    # Of the same length for every seed, or else the best decay would differ more between seeds than decays do.
     weights = normal(COLUMNS)
+    weights *= COLUMNS**0.5 / weights.norm()
 
     def rows(unscaled: Tensor) -> tuple[Tensor, Tensor]:
         x = unscaled * eigenvalues.sqrt() @ directions
