@@ -148,6 +148,8 @@ def living(group: int) -> list[str]:
         (["--form", "decupled"], 'Nearest: "decoupled"'),
         (["--search", "gird"], 'Nearest: "grid"'),
         (["--engine", "sreial"], 'Nearest: "serial"'),
+        (["--engine", "ray", "--ray-address", "10.0.0.1"], "HOST:PORT"),
+        (["--ray-gpus", "1"], "add --engine ray"),
         (["--rule", "bets"], "Rules: best, one_se"),
         (["--value", "-0.1"], "values"),
         (["--lr-scale", "0"], "lr_scales"),

@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 @click.option("--search", default="grid", show_default=True, help="grid, random, tpe or halving.")
 @click.option("--rule", default="best", show_default=True, help="best, or one_se: the largest within 1 SE of it.")
 @click.option("--engine", default="auto", show_default=True, help="auto, serial, process, stacked or ray.")
-@click.option("--workers", type=int, help="Processes, for the engine process.  [default: one per core]")
+@click.option("--workers", type=int, help="Runs at once, for process and ray.  [default: one per core]")
+@click.option("--ray-address", metavar="HOST:PORT", help="A running Ray cluster, or auto.  [default: Ray started here]")
+@click.option("--ray-cpus", type=float, metavar="N", help="CPUs of a run on Ray.  [default: the task's threads]")
+@click.option("--ray-gpus", type=float, metavar="N", help="GPUs of a run on Ray, 0.5 for half a one.  [default: 0]")
 @click.option("--store", type=click.Path(path_type=Path), help="Keep each finished run in this SQLite file at once.")
 @click.option("--resume", is_flag=True, help="Go on with what the store holds.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for results.  [default: torchdecay-sweep-TASK]")
@@ -57,6 +60,9 @@ def sweep(
     rule: Any,
     engine: str,
     workers: int | None,
+    ray_address: str | None,
+    ray_cpus: float | None,
+    ray_gpus: float | None,
     store: Path | None,
     resume: bool,
     out: Path | None,
@@ -86,6 +92,7 @@ def sweep(
       torchdecay sweep csv --data houses.csv --target price --search halving
       torchdecay sweep digits --value 1 --value 10 --lr-scale 0.5 --lr-scale 1 --lr-scale 2
       torchdecay sweep digits --group body=[02].* --group head=* --points 16
+      torchdecay sweep my_tasks:small --engine ray --ray-address 10.0.0.1:6379 --ray-gpus 1
     """  # noqa: D301
     from torchdecay.cli.progress import Bar
     from torchdecay.lab.sweep import sweep as run
@@ -107,7 +114,7 @@ def sweep(
             search=search,
             rule=rule,
             engine=engine,
-            engine_options={} if workers is None else {"workers": workers},
+            engine_options=_engine_options(engine, workers, ray_address, ray_cpus, ray_gpus),
             store=store,
             resume=resume,
             on_progress=bar.sweep,
@@ -125,6 +132,16 @@ def sweep(
         print_sweep(result)
         click.echo(where(page))
     ctx.exit(1 if result.interrupted or result.failures else 0)
+
+
+def _engine_options(
+    engine: str, workers: int | None, address: str | None, cpus: float | None, gpus: float | None
+) -> dict[str, Any]:
+    rays = {"address": address, "num_cpus": cpus, "num_gpus": gpus}
+    given = {name: value for name, value in rays.items() if value is not None}
+    if given and engine != "ray":
+        raise click.BadParameter(f"the engine is {engine}; add --engine ray.", param_hint="--ray-address/-cpus/-gpus")
+    return given if workers is None else given | {"workers": workers}
 
 
 def _groups(pairs: tuple[str, ...]) -> dict[str, str] | None:

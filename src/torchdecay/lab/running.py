@@ -72,6 +72,8 @@ class Running:
             seed=self.seed,
             steps=tuple(self.record.steps),
             seconds=self.earlier + time.perf_counter() - self.started,
+            line=None,
+            acting=None,
             **self.record.curves(),
         )
 

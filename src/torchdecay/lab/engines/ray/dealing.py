@@ -49,11 +49,10 @@ class Dealer:
 
     def next(self) -> int | None:
         """The index of a trial that is ours; None when there are no more."""
+        found = None
         with self._errors_are_kept():
-            for index, trial in self._waiting:
-                if self._claim(trial):
-                    return index
-        return None
+            found = next((index for index, trial in self._waiting if self._claim(trial)), None)
+        return found
 
     def goes_on(self, index: int, report: Mapping[str, Any]) -> bool:
         """Whether the trial goes on after this report: measured against those that were at the rung so far."""
@@ -61,9 +60,10 @@ class Dealer:
             return True
         trial, rung = self._trials[index], report["steps"]
         self._measured[rung][trial] = report["measure"]
+        goes_on = False
         with self._errors_are_kept():
-            return trial in self._choose(rung, self._measured[rung])
-        return False
+            goes_on = trial in self._choose(rung, self._measured[rung])
+        return goes_on
 
     def take(self, index: int, report: dict[str, Any]) -> None:
         """A worker's report; curves are taken out of it, since Tune keeps every trial's last one."""
