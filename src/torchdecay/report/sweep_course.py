@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 BARE = Style("s0", (), "o")
 _TRAIN, _TEST = Style("s1", (7, 2.5), "s"), Style("s2", (), "o")
-_ROW, _MOST_ROWS = 15.0, 60
+_ROW, _MOST_ROWS, _MOST_DOTS = 15.0, 60, 20
 
 
 def along_path(sweep: Sweep) -> list[tuple[Point, Style]]:
@@ -102,7 +102,8 @@ def gap_path(sweep: Sweep, what: str) -> Chart | None:
             line(axes, xs, [pair[part].mean for pair in pulled], style, colors, width=2.0, gid="scan-line")
             spots = [*zip(xs, (pair[part] for pair in pulled), strict=True)]
             for x, spot in [*spots, *([(none_at, bare[part])] if bare is not None and none_at is not None else [])]:
-                dot(axes, x, spot.mean, style, colors, gid="scan-end", size=6)
+                if len(pulled) <= _MOST_DOTS or spot.point.is_bare:
+                    dot(axes, x, spot.mean, style, colors, gid="scan-end", size=6)
 
     gaps = [(b.mean - a.mean, a.point) for a, b in told]
     least = min(gaps, key=lambda gap: abs(gap[0]))
