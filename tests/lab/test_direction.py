@@ -45,7 +45,7 @@ def test_at_the_end_of_real_runs_the_slopes_are_exact_to_a_millionth(task: Task)
     for seed, one in zip(found.seeds, found.by_seed, strict=True):
         assert dict(one.slopes)["weight"] == pytest.approx(exact(5.0, seed), abs=1e-6)
     assert [group.move for group in found.groups] == ["weaker"]
-    assert found.words == "Decay should be weaker on weight, than with native(5)."
+    assert found.words == "Against native(5), decay should be weaker on weight."
     assert "weight: doubling changes the validation loss by about +" in str(found)
 
 
@@ -140,7 +140,7 @@ def result(*slopes: tuple[float, float], **changes: Any) -> Direction:
 def test_both_moves_in_one_sentence() -> None:
     """What it is all for: stronger here, weaker there."""
     found = result((-0.3, 0.2), (-0.31, 0.22), (-0.29, 0.18))
-    assert found.words == "Decay should be stronger on head, weaker on body, than with coupled(1)."
+    assert found.words == "Against coupled(1), decay should be stronger on head, weaker on body."
     assert found.groups[0].mean == pytest.approx(-0.15)  # relative to the loss
 
 

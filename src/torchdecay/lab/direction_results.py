@@ -121,7 +121,7 @@ class Direction:
         if not said:
             return f"No group's decay should measurably be stronger or weaker than {self.decay}."
         one = " One seed: how it differs between seeds is not known." if len(self.seeds) == 1 else ""
-        return f"Decay should be {said}, than with {self.decay}.{one}"
+        return f"Against {self.decay}, decay should be {said}.{one}"
 
     def __str__(self) -> str:
         lines = [self.words]
