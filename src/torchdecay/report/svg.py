@@ -133,7 +133,7 @@ def _legend_rows(keys: tuple[Key, ...]) -> list[list[tuple[float, Key]]]:
     rows: list[list[tuple[float, Key]]] = []
     x = WIDTH
     for key in keys:
-        width = 38 + 6.6 * len(shown(key.label, most=40))
+        width = 38 + 7.2 * len(shown(key.label, most=40))
         if x + width > WIDTH - 8:
             rows.append([])
             x = 14.0
