@@ -50,6 +50,13 @@ def class_of_optimizer():
 def pair_without_optimizer():
     return model(), model()
 
+def model_first():
+    made = model()
+    return made, torch.optim.AdamW(made.parameters())
+
+def optimizer_first():
+    return model_first()[::-1]
+
 def leaves():
     raise SystemExit(3)
 
@@ -285,6 +292,12 @@ def test_a_plan_of_another_model_is_refused(project: str) -> None:
 def test_what_a_setup_must_not_return(project: str, command: str, target: str, said: str) -> None:
     """One message that names it."""
     assert said in refused(command, f"{project}:{target}")
+
+
+def test_a_pair_comes_in_either_order(project: str) -> None:
+    """(optimizer, model) as documented, and (model, optimizer) as most people write it."""
+    said = [run("audit", f"{project}:{name}", code=1).stdout for name in ("optimizer_first", "model_first")]
+    assert said[0] == said[1]
 
 
 def test_a_plan_of_another_model_beside_an_optimizer(project: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 
 import pytest
@@ -39,6 +40,23 @@ def test_convert_prints_the_number_alone(call: Callable[..., Result]) -> None:
     words = ["--lr", "1e-3", "--num-samples", "50000", "--batch-size", "128", "--optimizer", "sgd", "--momentum", "0"]
     said = call("convert", "0.1", "native", "timescale_epochs", *words).stdout
     assert float(said) == pytest.approx(10_000 / 391)
+
+
+def test_what_is_missing_is_named_as_an_option(call: Callable[..., Result]) -> None:
+    """Whatever two units lack, the message names options of this command, not Python's keywords."""
+    options = set(re.findall(r"--[a-z-]+", call("convert", "--help").stdout))
+    lacking = 0
+    for source in UNITS:
+        for target in UNITS:
+            result = CliRunner().invoke(main, ["convert", "0.1", source, target])
+            if " needs " in result.output:
+                lacking += 1
+                fix = result.output.partition("Give ")[2]
+                assert "=" not in fix and set(re.findall(r"--[a-z-]+", fix)) <= options, fix
+    assert lacking > 100
+    said = call("convert", "0.1", "decoupled", "half_life_epochs", code=2).output
+    assert "--lr, the learning rate at which" in said
+    assert "--steps-per-epoch (or --num-samples and --batch-size)" in said
 
 
 def test_convert_as_json(call: Callable[..., Result]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -47,6 +48,18 @@ def context_options(*names: str) -> Callable[[Any], Any]:
         return command
 
     return decorate
+
+
+def as_options(fix: str) -> str:
+    """What Python is to be given, as options: `max_lr=` as --max-lr, without what only Python can give.
+
+    Example:
+        >>> as_options("Give steps_per_epoch= (or num_samples= and batch_size=, or run=).")
+        'Give --steps-per-epoch (or --num-samples and --batch-size).'
+    """
+    fix = re.sub(r" \(or run=td\.Run\(lr=\.\.\.\)(, or optimizer=)?\)", "", fix)
+    fix = fix.replace(", or run=)", ")").replace(" or your torch optimizer", "")
+    return re.sub(r"\b([a-z_]+)=", lambda found: f"--{found[1].replace('_', '-')}", fix)
 
 
 def read_value(text: str) -> Any:
@@ -102,7 +115,10 @@ def convert(
     from torchdecay.observe.units.converting import convert as to
 
     given = {name: one for name, one in context.items() if one is not None}
-    found = to(read_value(value), source, target, **given)
+    try:
+        found = to(read_value(value), source, target, **given)
+    except UnitError as error:
+        raise UnitError(error.what, error.why, as_options(error.fix)) from error
     pair = None if isinstance(found, float) else found._asdict()
     if as_json:
         from torchdecay.observe.printing import finite

@@ -10,7 +10,7 @@ import click
 
 from torchdecay.cli.output import json_option
 from torchdecay.cli.plan import is_saved, make_plan
-from torchdecay.cli.runs import PARTS
+from torchdecay.cli.runs import PARTS, run_from_options, spellings
 from torchdecay.cli.setups import load_setup
 from torchdecay.errors import UnitError, nearest, repr_quoted
 
@@ -24,8 +24,7 @@ def _run_parts(command: Any) -> Any:
     """The options of a run, none of them needed: a setup may bring its own."""
     for name in reversed(PARTS):
         kind, text = PARTS[name]
-        spellings = [f"--{name.replace('_', '-')}", *(["--schedule"] if name == "lr_schedule" else []), name]
-        command = click.option(*spellings, type=kind, help=text)(command)
+        command = click.option(*spellings(name), name, type=kind, help=text)(command)
     return command
 
 
@@ -47,9 +46,7 @@ def optimizer_class(name: str) -> type[Optimizer]:
 
 
 def _made_run(told: dict[str, Any], own: Run | None) -> Run:
-    from torchdecay.observe.run import Run
-
-    return Run(**told) if own is None else dataclasses.replace(own, **told)
+    return run_from_options(told) if own is None else dataclasses.replace(own, **told)
 
 
 @click.command()

@@ -33,13 +33,32 @@ def run_options(command: Any) -> Any:
     @functools.wraps(command)
     def with_run(*args: Any, **given: Any) -> Any:
         told = {name: value for name in PARTS if (value := given.pop(name)) is not None}
-        return command(*args, run=_make(told), **given)
+        return command(*args, run=run_from_options(told), **given)
 
     wrapped: Any = with_run
     for name in reversed(PARTS):
         kind, text = PARTS[name]
-        wrapped = click.option(f"--{name.replace('_', '-')}", name, type=kind, help=text)(wrapped)
+        wrapped = click.option(*spellings(name), name, type=kind, help=text)(wrapped)
     return wrapped
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    """How a part of a run is written as an option."""
+    return (f"--{name.replace('_', '-')}", *(["--schedule"] if name == "lr_schedule" else []))
+
+
+def run_from_options(told: dict[str, Any]) -> Run:
+    """The run that some options make.
+
+    Raises:
+        UnitError: nothing says how long it is, or it contradicts itself.
+    """
+    if told.keys().isdisjoint(("steps", "epochs")):
+        raise UnitError(
+            "the run has neither steps nor epochs.",
+            fix="Say --steps 10000, or --epochs 10 with --batch-size and --num-samples.",
+        )
+    return _make(told)
 
 
 def read_run(text: str, *, also: Sequence[str] = ()) -> tuple[Run, dict[str, int]]:

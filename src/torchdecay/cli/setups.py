@@ -8,10 +8,13 @@ from typing import Any
 from torchdecay.errors import TaskError, listed, nearest
 
 KEYS = ("optimizer", "model", "plan", "run", "loss")
+_SPOKEN = {"model": "torch.nn.Module", "plan": "td.Plan", "run": "td.Run", "loss": "tensor"}
 
 
 def load_setup(target: str) -> dict[str, Any]:
     """What the function `module:name` returns, as keywords: an optimizer, `(optimizer, model)`, or a dict of `KEYS`.
+
+    The two of a pair may come in either order.
 
     Raises:
         TaskError: it does not import, raises, or returns something else.
@@ -30,7 +33,8 @@ def load_setup(target: str) -> dict[str, Any]:
     if _is_optimizer(made):
         return {"optimizer": made}
     if isinstance(made, tuple) and len(made) == 2:
-        made = {"optimizer": made[0], "model": made[1]}
+        first, second = made if _is_optimizer(made[0]) else reversed(made)
+        made = {"optimizer": first, "model": second} if _is_optimizer(first) else made
     if isinstance(made, Mapping) and "optimizer" in made:
         unknown = [str(key) for key in made if key not in KEYS]
         if unknown:
@@ -53,9 +57,7 @@ def _require_types(target: str, setup: Mapping[str, Any]) -> None:
     for key, kind in (("model", nn.Module), ("plan", Plan), ("run", Run), ("loss", Tensor)):
         value = setup.get(key)
         if value is not None and not isinstance(value, kind):
-            raise TaskError(
-                f"{target} gives a {type(value).__name__} as {key}.", fix=f"Give a {kind.__module__}.{kind.__name__}."
-            )
+            raise TaskError(f"{target} gives a {type(value).__name__} as {key}.", fix=f"Give a {_SPOKEN[key]}.")
 
 
 def _is_optimizer(value: Any) -> bool:
