@@ -7,7 +7,17 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from torchdecay.report.palette import DARK, LIGHT, SENTINELS, SERIES_DARK, SERIES_LIGHT, styles
+from torchdecay.report.palette import (
+    DARK,
+    LIGHT,
+    RAMP_DARK,
+    RAMP_LIGHT,
+    SENTINELS,
+    SERIES_DARK,
+    SERIES_LIGHT,
+    ramp,
+    styles,
+)
 
 Rgb = tuple[float, float, float]
 
@@ -67,7 +77,8 @@ def test_text_is_at_least_4_5_to_1(palette: Mapping[str, str]) -> None:
 @pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
 def test_lines_are_at_least_3_to_1(palette: Mapping[str, str]) -> None:
     """A line of a chart stands out from its card."""
-    for name in [*(f"s{i}" for i in range(len(SERIES_LIGHT))), "loss", "penalty", "total", "held"]:
+    series = [*(f"s{i}" for i in range(len(SERIES_LIGHT))), *(f"r{i}" for i in range(len(RAMP_LIGHT)))]
+    for name in [*series, "loss", "penalty", "total", "held"]:
         assert contrast(palette[name], palette["card"]) >= 3, name
 
 
@@ -95,6 +106,17 @@ def test_no_two_series_look_alike_without_color() -> None:
     assert len(set(many)) == 100
     assert many[2].color == "s0"
     assert len(set(styles(100))) == 100
+
+
+@pytest.mark.parametrize("colors", [RAMP_LIGHT, RAMP_DARK], ids=["light", "dark"])
+def test_a_ramp_gets_darker_step_by_step(colors: Sequence[str]) -> None:
+    """Weak and strong are told apart in black and white, and neighbors by their markers too."""
+    against_black = [contrast(color, "#000000") for color in colors]
+    assert against_black == sorted(against_black, reverse=True)
+    looks = ramp(len(colors))
+    assert [style.color for style in looks] == [f"r{i}" for i in range(len(colors))]
+    assert len({style.marker for style in looks}) == len(colors)
+    assert [style.color for style in ramp(2)] == ["r0", "r6"]
 
 
 def test_light_and_dark_name_the_same_colors() -> None:
