@@ -150,7 +150,8 @@ class SquaredNorm(Regularizer):
     symbol = "‖θ‖²"
 
     def value(self, x: Tensor) -> Tensor:
-        return torch.linalg.vector_norm(x).square()
+        norm: Tensor = torch.linalg.vector_norm(x)
+        return norm.square()
 
     def gradient(self, x: Tensor) -> Tensor:
         return 2 * x

@@ -87,7 +87,7 @@ def _pace(course: Course, steps_per_epoch: int | None) -> Iterator[Remark]:
         left = (
             "nothing is taken at all" if math.isinf(scale) else f"the time scale, {scale:,.0f} steps, is longer than it"
         )
-        yield Remark("too weak", f"to matter in this run of {num_steps:,} steps: {left}.")
+        yield Remark("too weak", f"this run of {num_steps:,} steps hardly sees it: {left}.")
     elif steps_per_epoch is not None and scale < steps_per_epoch:
         text = f"weights forget in {scale:,.0f} steps, and an epoch has {steps_per_epoch:,}."
         yield Remark("within an epoch", text)
