@@ -47,8 +47,10 @@ def test_agreement_is_called_agreement_and_a_loss_a_loss() -> None:
     """The chart of a run that lost its decay midway says so; the one of a run that kept it does not."""
     kept, gone = samples.course("d"), lost(samples.course("d"))
     (fine,), (bad,) = acting_charts(of(kept)), acting_charts(of(gone))
-    assert fine.caption.startswith("As forecast, decay alone took 63.4 % of each weight.")
-    assert bad.caption.startswith("Not as forecast: decay alone was to take 63.4 % of each weight, and took 39.5 %.")
+    assert fine.caption.startswith("As forecast, decay by itself would have taken 63.4 % of each weight.")
+    assert bad.caption.startswith(
+        "Not as forecast: decay by itself was to take 63.4 % of each weight, and would have taken 39.5 %."
+    )
     assert "from 9.990 to 9.000" in fine.caption
     assert fine.caption in fine.alt and "over 100 steps" in fine.alt
     assert fine.rows[-1] == ("100", "1.450", "1.450", "0.151")
@@ -103,7 +105,9 @@ def test_a_bound_is_called_a_bound() -> None:
     """Cautious decay may take less than its forecast, and that is no loss; more than it would be one."""
     bound = replace(lost(samples.course("d")), prediction="at most")
     (chart,) = acting_charts(of(bound))
-    assert chart.caption.startswith("Decay alone took 39.5 % of the weights; the forecast was at most 63.4 %.")
+    assert chart.caption.startswith(
+        "Decay by itself would have taken 39.5 % of the weights; the forecast was at most 63.4 %."
+    )
     assert acting_rows(of(bound))[0][2:4] == ("≤ 0.010", "≥ 69.0")
     assert bound.planned is not None
     (chart,) = acting_charts(of(replace(bound, realized=tuple(2 * one for one in bound.planned))))

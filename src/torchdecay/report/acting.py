@@ -177,9 +177,9 @@ def _said(course: _Course) -> str:
     if planned is not None and measured is not None:
         said.append(_compared(planned, measured, at_most=at_most))
     elif planned is not None:
-        said.append(f"Forecast: decay alone takes {at_most}{_taken(planned)} of each weight.")
+        said.append(f"Forecast: decay by itself takes {at_most}{_taken(planned)} of each weight.")
     elif measured is not None:
-        said.append(f"Measured: decay alone took {_taken(measured)} of the weights.")
+        said.append(f"Measured: decay by itself would have taken {_taken(measured)} of the weights.")
     norms = [run.weight_norm for run in course.runs if run.weight_norm]
     if norms:
         first, last = (number(_mean([one[end] for one in norms])) for end in (0, -1))
@@ -192,11 +192,13 @@ def _compared(planned: float, measured: float, *, at_most: str) -> str:
         return "Some step takes all that there is, so nothing can be counted from there on."
     close = abs(measured - planned) <= max(_OFF * abs(planned), _VISIBLE)
     if at_most and (close or measured <= planned):
-        return f"Decay alone took {_taken(measured)} of the weights; the forecast was {at_most}{_taken(planned)}."
+        took = f"Decay by itself would have taken {_taken(measured)} of the weights"
+        return f"{took}; the forecast was {at_most}{_taken(planned)}."
     if close:
-        return f"As forecast, decay alone took {_taken(measured)} of each weight."
-    return f"Not as forecast: decay alone was to take {at_most}{_taken(planned)} of each weight, and took " + (
-        f"{_taken(measured)}."
+        return f"As forecast, decay by itself would have taken {_taken(measured)} of each weight."
+    return (
+        f"Not as forecast: decay by itself was to take {at_most}{_taken(planned)} of each weight, and would have taken "
+        + (f"{_taken(measured)}.")
     )
 
 
