@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -167,14 +168,14 @@ class Sweep:
         runs = [run for run in self.runs if run.label == label and (not whole or run.steps[-1] >= self.num_steps)]
         return tuple(sorted(runs, key=lambda run: run.seed))
 
-    @property
+    @cached_property
     def curve(self) -> tuple[CurvePoint, ...]:
         """For each point mean, spread and number of runs of what was measured at the end."""
         from torchdecay.lab.choosing import curve
 
         return curve(self)
 
-    @property
+    @cached_property
     def best(self) -> Chosen | None:
         """The chosen point, how sure that is, and what it does on the test rows; None before any point is done.
 

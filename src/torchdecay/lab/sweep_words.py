@@ -167,6 +167,9 @@ def next_command(sweep: Sweep) -> str:
     name = sweep.form.partition(":")[0]
     if chosen is None or not words or name not in PRESETS:
         return ""
+    if not sweep.command and (sweep.groups or len({point.lr_scale for point in sweep.points}) > 1):
+        # Selectors and learning rates that were given in Python have no spelling that is sure to mean the same.
+        return ""
     head = f"torchdecay sweep {words} --form {sweep.form}"
     edge = _open_end(sweep, chosen)
     if edge and not sweep.groups:

@@ -276,6 +276,7 @@ def norm(tensors: Iterable[Tensor]) -> float:
 
 @contextmanager
 def threads(count: int | None) -> Iterator[None]:
+    """Train with so many CPU threads, None being as many as now."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
