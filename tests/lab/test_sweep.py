@@ -23,6 +23,7 @@ from torchdecay.lab.sweep import sweep
 from torchdecay.lab.sweep_results import Point, Sweep
 from torchdecay.lab.sweep_trials import as_form
 from torchdecay.lab.task import Data
+from torchdecay.lab.tasks.registry import task_named
 
 
 def run_of(label: str, seed: int, validation: float, test: float = 0.5, steps: int = 10) -> TrainingRun:
@@ -347,3 +348,15 @@ def test_lazy_libraries_are_asked_for_when_used(monkeypatch: pytest.MonkeyPatch)
     assert len(sweep(task(), "decoupled", [0.1], seeds=1, engine="serial").runs) == 2
     with pytest.raises(MissingExtra, match=r"torchdecay\[lab\]"):
         sweep(task(), search="tpe", seeds=1, engine="serial")
+
+
+def test_a_sweep_can_say_which_way_to_move_from_its_choice() -> None:
+    """The words of `direction` end the verdict and survive JSON; without a chosen decay it says why there are none."""
+    found = sweep(task_named("ridge"), "native", [9.0], seeds=2, engine="serial", direction=True)
+    again = Sweep.from_json(found.to_json())
+    assert again.direction == found.direction
+    assert found.verdict.endswith("\n".join(found.direction))
+    if found.best is not None and not found.best.point.is_bare:
+        assert "doubling changes the validation loss" in found.direction[-1]
+    bare = sweep(task(num_steps=2), "decoupled", [1e-9], seeds=1, engine="serial", direction=True)
+    assert bare.best is not None and bare.best.point.is_bare is ("no value was chosen" in bare.direction[0])

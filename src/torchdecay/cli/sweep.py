@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 @click.option("--ray-address", metavar="HOST:PORT", help="A running Ray cluster, or auto.  [default: Ray started here]")
 @click.option("--ray-cpus", type=float, metavar="N", help="CPUs of a run on Ray.  [default: the task's threads]")
 @click.option("--ray-gpus", type=float, metavar="N", help="GPUs of a run on Ray, 0.5 for half a one.  [default: 0]")
+@click.option("--direction", is_flag=True, help="Then say on which parts decay should be stronger or weaker.")
 @click.option("--store", type=click.Path(path_type=Path), help="Keep each finished run in this SQLite file at once.")
 @click.option("--resume", is_flag=True, help="Go on with what the store holds.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for results.  [default: torchdecay-sweep-TASK]")
@@ -63,6 +64,7 @@ def sweep(
     ray_address: str | None,
     ray_cpus: float | None,
     ray_gpus: float | None,
+    direction: bool,
     store: Path | None,
     resume: bool,
     out: Path | None,
@@ -84,6 +86,8 @@ def sweep(
 
     With --store a kill at any moment costs the runs in flight only: the same command with --resume goes on. Ctrl-C
     ends early and shows what is finished. Optuna's dashboard opens the store.
+
+    --direction trains on from the chosen value: under AdamW twice more for each part of the model and seed.
 
     \b
     Examples:
@@ -117,6 +121,7 @@ def sweep(
             engine_options=_engine_options(engine, workers, ray_address, ray_cpus, ray_gpus),
             store=store,
             resume=resume,
+            direction=direction,
             on_progress=bar.sweep,
         )
     words = {"--data": data, "--target": target, "--kind": kind, "--steps": steps}

@@ -13,6 +13,7 @@ import torch
 
 from torchdecay.errors import TaskError, TorchdecayError, nearest
 from torchdecay.lab.compare import as_seeds, describe, versions
+from torchdecay.lab.direction import direction as find_direction
 from torchdecay.lab.fingerprint import identity_of
 from torchdecay.lab.holdout import with_validation
 from torchdecay.lab.meaning import Meaning, meaning_of
@@ -46,6 +47,7 @@ def sweep(
     engine_options: Mapping[str, Any] | None = None,
     store: str | Path | None = None,
     resume: bool = False,
+    direction: bool = False,
     on_progress: Callable[[SweepProgress], None] | None = None,
 ) -> Sweep:
     r"""Train a task with one form of decay and many values, and say which to take and how sure that is.
@@ -81,6 +83,8 @@ def sweep(
         engine_options: arguments of the engine's own, {"workers": 2} for "process".
         store: an SQLite file, which Optuna's dashboard opens; every finished run is written at once.
         resume: whether to go on with what the store holds.
+        direction: whether to say, when the value is chosen, on which of the model's parts (or `groups`) decay should
+            be stronger or weaker than that; see `torchdecay.lab.direction` for what it costs.
         on_progress: called while it runs.
 
     Returns:
@@ -154,7 +158,7 @@ def sweep(
         if opened is not None:
             opened.close()
     tried = _points(run)
-    return Sweep(
+    result = Sweep(
         task=task.name,
         title=task.title or task.name,
         step_name=task.step_name,
@@ -185,6 +189,26 @@ def sweep(
         versions=versions(task),
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     )
+    return dataclasses.replace(result, direction=_direction(result, maker, groups)) if direction else result
+
+
+def _direction(sweep: Sweep, maker: TrialMaker, groups: Mapping[str, Any] | None) -> tuple[str, ...]:
+    chosen = sweep.best
+    if sweep.interrupted or chosen is None or chosen.point.is_bare:
+        return ("No direction: no value was chosen to go on from.",)
+    candidate = Candidate(
+        (chosen.point.value,) if chosen.point.value is not None else tuple(value for _, value in chosen.point.values),
+        chosen.point.lr_scale,
+    )
+    if candidate.lr_scale != 1:
+        return ("No direction: it is worked out at the task's own learning rate only.",)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            choice = maker.choice(candidate, candidate.lr_scale)
+        found = find_direction(maker.task, choice.what, seeds=sweep.seeds, groups=groups)
+    except KeyboardInterrupt:
+        return ("No direction: stopped early.",)
+    return tuple(line.strip() for line in str(found).splitlines())
 
 
 def _values(values: Iterable[float]) -> tuple[float, ...]:

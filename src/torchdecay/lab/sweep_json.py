@@ -47,6 +47,7 @@ def read(text: str) -> Sweep:
             meanings=tuple(map(_meaning, data["meanings"])),
             facts=_pairs(data["facts"]),
             notes=tuple(data["notes"]),
+            direction=tuple(data["direction"]),
             failures=tuple(build(Failure, failure) for failure in data["failures"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:

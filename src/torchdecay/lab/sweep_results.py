@@ -97,6 +97,8 @@ class Sweep:
         noise: whether the labels are noise.
         failures: runs that did not finish.
         interrupted: whether it was stopped before all runs were done.
+        direction: on which parts decay should be stronger or weaker than the chosen value, in words; empty unless
+            asked for.
         store: the file that holds the runs; "" without.
         command: the command that repeats it; "" when made in Python.
         task_words: the task as one types it after a command, "csv --data a.csv --target y"; "" where it has no name.
@@ -129,6 +131,7 @@ class Sweep:
     noise: bool = False
     failures: tuple[Failure, ...] = ()
     interrupted: bool = False
+    direction: tuple[str, ...] = ()
     store: str = ""
     command: str = ""
     task_words: str = ""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torchdecay.lab.engines import engine_named
+from torchdecay.lab.engines import engine_named, session_of
 from torchdecay.lab.halving import Halving
 from torchdecay.lab.results import Failure, TrainingRun
 from torchdecay.lab.search import Candidate, Scores, Search, Space
@@ -93,12 +93,13 @@ class SweepRun:
         """Run stage after stage until the search has nothing more to ask, or Ctrl-C."""
         tried: list[Candidate] = []
         try:
-            batch = next(search)
-            while True:
-                new = [one for one in dict.fromkeys(batch) if one not in tried]
-                tried += new
-                self._stage(list(self._trials_of(new, with_bare=not self.trials)))
-                batch = search.send(self._scores(tried))
+            with session_of(self.engine, self.maker.task, self.engine_options):
+                batch = next(search)
+                while True:
+                    new = [one for one in dict.fromkeys(batch) if one not in tried]
+                    tried += new
+                    self._stage(list(self._trials_of(new, with_bare=not self.trials)))
+                    batch = search.send(self._scores(tried))
         except StopIteration:
             pass
         except KeyboardInterrupt:

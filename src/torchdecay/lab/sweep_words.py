@@ -37,6 +37,7 @@ def verdict(sweep: Sweep) -> str:
             *_edge(sweep, chosen),
             *_lost(sweep),
             *_limits(sweep, chosen),
+            *sweep.direction,
         ]
     )
 

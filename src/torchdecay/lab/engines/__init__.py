@@ -4,16 +4,20 @@
 
 `on_run(trial, outcome)` is called in this process as soon as a trial has finished or failed, in any order; `on_step(n)`
 when n more steps have been done; `keep` stops some trials at rungs. A KeyboardInterrupt passes through after everything
-finished was handed over.
+finished was handed over. One that takes long to start has also `session(task, **its own options)`, a context inside
+of which several calls of `run` share it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
+from typing import Any
 
 from torchdecay.errors import TaskError, nearest, need, repr_quoted
 from torchdecay.lab.results import Failure, TrainingRun
+from torchdecay.lab.task import Task
 from torchdecay.lab.trial import Trial
 
 OnRun = Callable[[Trial, "TrainingRun | Failure"], None]
@@ -39,3 +43,15 @@ def engine_named(name: str) -> ModuleType:
             nearest(name, ["auto", *EXTRAS]),
         )
     return need(f"torchdecay.lab.engines.{name}", EXTRAS[name])
+
+
+def session_of(name: str, task: Task, options: Mapping[str, Any]) -> AbstractContextManager[None]:
+    """What several calls of the engine's `run` share; nothing for most.
+
+    Raises:
+        TaskError, MissingExtra: as `run`.
+    """
+    if EXTRAS.get(name) != "ray":
+        return nullcontext()
+    shared: AbstractContextManager[None] = engine_named(name).session(task, **options)
+    return shared

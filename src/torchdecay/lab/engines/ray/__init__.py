@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -14,6 +16,23 @@ from torchdecay.lab.engines.ray.tuning import Job, tune_all
 from torchdecay.lab.engines.rounds import in_rounds
 from torchdecay.lab.task import Task
 from torchdecay.lab.trial import Keep, Trial
+
+
+def session(
+    task: Task,
+    *,
+    workers: int | None = None,
+    address: str | None = None,
+    num_cpus: float | None = None,
+    runtime_env: Mapping[str, Any] | None = None,
+    timeout: float = 30.0,
+    **others: Any,
+) -> AbstractContextManager[None]:
+    """A Ray that several calls of `run` inside the block share; the arguments are those of `run`."""
+    cpus = _cpus(task, num_cpus)
+    _check(None, workers, cpus, 0.0, "asha", 0.0, timeout)
+    wanted = max(1, num_cores()) if workers is None else max(1, math.ceil(workers * cpus))
+    return connected(address, num_cpus=wanted, runtime_env=runtime_env, timeout=timeout)
 
 
 def run(
@@ -70,7 +89,7 @@ def run(
             not pickle or that workers can't use.
         MissingExtra: Ray is not installed.
     """
-    cpus = float(task.num_threads or 1) if num_cpus is None else float(num_cpus)
+    cpus = _cpus(task, num_cpus)
     _check(keep, workers, cpus, num_gpus, scheduler, checkpoint_seconds, timeout)
     job = Job(
         cpus=cpus,
@@ -80,12 +99,15 @@ def run(
         checkpoint_seconds=checkpoint_seconds,
         scheduler=None if isinstance(scheduler, str) else scheduler,
     )
-    wanted = max(1, num_cores()) if workers is None else max(1, round(workers * cpus))
-    with connected(address, num_cpus=wanted, runtime_env=runtime_env, timeout=timeout):
+    with session(task, workers=workers, address=address, num_cpus=num_cpus, runtime_env=runtime_env, timeout=timeout):
         if keep is not None and scheduler == "asha":
             tune_all(job.halving(keep), task, trials, 0, on_run, on_step=on_step, claim=claim)
         else:
             in_rounds(partial(tune_all, job, on_step=on_step, claim=claim), task, trials, on_run=on_run, keep=keep)
+
+
+def _cpus(task: Task, wanted: float | None) -> float:
+    return float(task.num_threads or 1) if wanted is None else float(wanted)
 
 
 def _check(
@@ -111,4 +133,4 @@ def _check(
         )
 
 
-__all__ = ["run"]
+__all__ = ["run", "session"]

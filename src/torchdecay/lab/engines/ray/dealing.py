@@ -47,6 +47,10 @@ class Dealer:
         self._done: set[Trial] = set()
         self.error: Exception | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune saves all that it was given, the caller's open files among it; nobody ever reads that.
+        return {}
+
     def next(self) -> int | None:
         """The index of a trial that is ours; None when there are no more."""
         found = None
