@@ -103,14 +103,14 @@ def outcomes(run: Callable[..., None], task: Task, trials: list[Trial], **option
     found: dict[str, Any] = {}
     steps: list[int] = []
     error, started = "", time.perf_counter()
+    lock = threading.Lock()  # does not pickle, as a caller's open store does not
+
+    def on_run(trial: Trial, outcome: Any) -> None:
+        with lock:
+            found[trial.key] = outcome
+
     try:
-        run(
-            task,
-            trials,
-            on_run=lambda trial, outcome: found.update({trial.key: outcome}),
-            on_step=steps.append,
-            **options,
-        )
+        run(task, trials, **{"on_run": on_run, "on_step": steps.append, **options})
     except (Exception, KeyboardInterrupt) as raised:
         error = f"{type(raised).__name__}: {raised}"
     return {"found": found, "steps": sum(steps), "error": error, "seconds": time.perf_counter() - started}
@@ -146,9 +146,7 @@ def interrupted(trials: list[Trial]) -> dict[str, Any]:
         threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
 
     slow = task(model=Sleeps, num_steps=20)
-    return outcomes(lambda *args, **more: engine.run(*args, **{**more, "on_run": on_run}), slow, trials, workers=1) | {
-        "found": found
-    }
+    return outcomes(engine.run, slow, trials, workers=1, on_run=on_run) | {"found": found}
 
 
 class Sleeps(nn.Module):

@@ -59,7 +59,7 @@ def test_serial_is_the_training_loop() -> None:
     """The engine adds nothing to `train`: same numbers, with the learning rate scaled."""
     found = run(serial, task(), TRIALS)
     for one in TRIALS:
-        alone = train(task(), one.choice, seed=one.seed, lr_scale=one.lr_scale, with_line=False)
+        alone = train(task(), one.choice, seed=one.seed, lr_scale=one.lr_scale, with_line=False, monitor=False)
         assert found[one] == dataclasses.replace(alone, seconds=0.0)
 
 
