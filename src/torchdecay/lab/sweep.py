@@ -52,7 +52,7 @@ def sweep(
 ) -> Sweep:
     r"""Train a task with one form of decay and many values, and say which to take and how sure that is.
 
-    $$\hat\lambda = \arg\max_\lambda \frac1n \sum_{s=1}^n V(\lambda, s)$$
+    $$\hat\lambda = \operatorname{argmax}_\lambda \frac{1}{n} \sum_{s=1}^n V(\lambda, s)$$
 
     V(λ, s) is the task's score (or its negated loss) on validation rows after training with coefficient λ and seed s;
     n counts the seeds. A task without validation rows gets a fifth of its training rows set aside; the test rows take
