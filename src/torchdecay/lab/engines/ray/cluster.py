@@ -110,6 +110,12 @@ def _knock(address: str, timeout: float) -> None:
         raise _silent(address, f"something listens there, but did not answer as a Ray does within {timeout:g} s") from (
             error
         )
+    if done.returncode and "AuthToken" in done.stderr:
+        raise TaskError(
+            f"the Ray at {repr_quoted(address)} asks for a token.",
+            "Ray shows none to an address that was typed, unless it is told to.",
+            "Set RAY_AUTH_MODE=token, with the cluster's token in ~/.ray/auth_token; or write auto on its nodes.",
+        )
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()] or ["no reason was given"]
         raise _silent(address, printable(said[-1]).rstrip("."))
