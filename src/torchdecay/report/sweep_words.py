@@ -163,8 +163,9 @@ def nexts(sweep: Sweep) -> tuple[Next, ...]:
     if typed:
         why = {"sweep": "The same with more seeds", "compare": "The chosen value beside no decay, with more seeds"}
         words = shlex.split(typed)
-        told = "A wider range, as the choice lies at its end" if edge is not None and not sweep.groups else None
-        made.append(Next(told or why.get(words[1], "Next"), shown(typed, most=4000)))
+        wider = words[1] == "sweep" and words[-2:] == ["--seeds", str(len(sweep.seeds))]
+        told = "A wider range, as the choice lies at its end" if wider else why.get(words[1], "Next")
+        made.append(Next(told, shown(typed, most=4000)))
     if edge is None and chosen.point.value is not None and len(lr_scales(sweep)) == 1:
         around = _around(sweep, chosen.point.value)
         if around is not None:
