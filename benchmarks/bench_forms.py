@@ -13,7 +13,7 @@ from torch.optim import SGD, AdamW, Optimizer
 import torchdecay as td
 from memory import peak_bytes
 from paired import Check, Options, Spread, main, ratio
-from shapes import gpt2, num_elements, parameters
+from shapes import gpt2, parameters
 
 LR, WD = 1e-3, 1e-3  # so weak that thousands of steps leave the weights ordinary numbers
 
@@ -76,21 +76,22 @@ def hooks_of(optimizer: Optimizer) -> Callable[[], None]:
     return run
 
 
-def lowered(form: str, on: str, params: dict[str, Tensor], options: Options) -> Check:
+def lowered(form: str, model: str, params: dict[str, Tensor], options: Options) -> Check:
     """A fused AdamW step with the form lowered, over the same step with its own weight_decay."""
     attached, plain = made(AdamW, params), made(AdamW, params, WD)
     with td.attach(attached, td.plan(params, LOWERED[form](), rules=td.policies.torch)) as handle:
         assert all(row.route == "native" for row in handle.lowering.rows), form
         return ratio(
-            f"{form}, lowered, over AdamW's own weight_decay, {on}",
+            f"{form}, lowered, over AdamW's own weight_decay, {model}",
             ("lowered", attached.step),
             ("own", plain.step),
             options,
             target=1.03,
+            cell=(form, f"{model}: lowered, time over the optimizer's own"),
         )
 
 
-def by_hook(form: str, on: str, params: dict[str, Tensor], options: Options, *, compiled: bool) -> list[Check]:
+def by_hook(form: str, model: str, params: dict[str, Tensor], options: Options, *, compiled: bool) -> list[Check]:
     """The form's hooks over one `_foreach_mul_` over the same weights, and the memory that they take for a moment."""
     decay, cls, eager_limit, compiled_limit = HOOKS[form]
     optimizer = made(cls, params)
@@ -104,17 +105,22 @@ def by_hook(form: str, on: str, params: dict[str, Tensor], options: Options, *, 
             run()
             peak = peak_bytes(run)
             check = ratio(
-                f"{form}, {how}, over one _foreach_mul_, {on}",
+                f"{form}, {how}, over one _foreach_mul_, {model}",
                 ("hook", run),
                 ("_foreach_mul_", lambda: torch._foreach_mul_(weights, 1 - LR * WD)),
                 options,
                 target=compiled_limit if compiled else eager_limit,
+                cell=(form, f"{model}: {how} hook, time over one pass"),
             )
     with torch.no_grad():
         for name, p in params.items():
             p.copy_(before[name])
     size = 4 * sum(p.numel() for p in params.values())
-    share = Check(f"{form}, {how}, peak memory over that of the weights, {on}", Spread(*[peak / size] * 3))
+    share = Check(
+        f"{form}, {how}, peak memory over that of the weights, {model}",
+        Spread(*[peak / size] * 3),
+        cell=(form, f"{model}: {how} hook, memory over the weights'"),
+    )
     return [check, share]
 
 
@@ -125,14 +131,12 @@ def measure(options: Options) -> Iterator[Check]:
         models = {"124 M": gpt2(), "25 M": gpt2(width=384, depth=8, vocabulary=27_000)}
     for name, shapes in models.items():
         params = parameters(shapes)
-        on = f"{name} in {len(params)} tensors"
-        assert num_elements(shapes)
         for form in LOWERED:
-            yield lowered(form, on, params, options)
+            yield lowered(form, name, params, options)
         for form in HOOKS:
-            yield from by_hook(form, on, params, options, compiled=False)
+            yield from by_hook(form, name, params, options, compiled=False)
             if form not in UNCOMPILED:
-                yield from by_hook(form, on, params, options, compiled=True)
+                yield from by_hook(form, name, params, options, compiled=True)
 
 
 if __name__ == "__main__":

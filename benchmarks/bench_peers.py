@@ -113,19 +113,25 @@ def against(peer: Peer, shapes: dict[str, tuple[int, ...]], options: Options, *,
                 other.step()
             routes = sorted({row.route for row in handle.lowering.rows})
             how = f"{' and '.join(routes)}{', compiled' if compiled else ''}"
+            row = f"{peer.form} ({how}) beside {peer.module.split('.')[0]}'s {peer.name}"
             size = 4 * num_elements(shapes)
             yield ratio(
-                f"{peer.form} ({how}) over {peer.module.split('.')[0]}.{peer.name}",
+                row,
                 ("ours", own.step),
                 ("theirs", other.step),
                 options,
                 reset=give_gradients,
                 target=1.0,
+                cell=(row, "our step over theirs"),
             )
-            for label, step in (("ours", own.step), (f"{peer.module.split('.')[0]}.{peer.name}", other.step)):
+            for label, step in (("ours", own.step), ("theirs", other.step)):
                 give_gradients()
                 share = peak_bytes(step) / size
-                yield Check(f"{peer.form}, {label}: peak memory over that of the weights", Spread(*[share] * 3))
+                yield Check(
+                    f"{peer.form}, {label}: peak memory over that of the weights",
+                    Spread(*[share] * 3),
+                    cell=(row, f"memory over the weights', {label}"),
+                )
 
 
 def measure(options: Options) -> Iterator[Check]:

@@ -68,6 +68,7 @@ class Check:
         target: limit on the median, in the same unit as `measured`; None for a figure that only informs.
         sense: on which side of the target the median has to lie.
         detail: the times behind a ratio, by label.
+        cell: row and column, for figures that are one table together.
     """
 
     what: str
@@ -76,6 +77,7 @@ class Check:
     target: float | None = None
     sense: Literal["at least", "at most"] = "at most"
     detail: dict[str, Spread] = dataclasses.field(default_factory=dict)
+    cell: tuple[str, str] | None = None
 
     @property
     def verdict(self) -> str:
@@ -168,6 +170,7 @@ def ratio(
     reset: Callable[[], object] = lambda: None,
     target: float | None = None,
     sense: Literal["at least", "at most"] = "at most",
+    cell: tuple[str, str] | None = None,
 ) -> Check:
     """Time of `over` divided by time of `under`, each a label and what to run."""
     pairs = interleave(over[1], under[1], options, reset=reset)
@@ -177,6 +180,7 @@ def ratio(
         target=target,
         sense=sense,
         detail={over[0]: Spread.of([a for a, _ in pairs]), under[0]: Spread.of([b for _, b in pairs])},
+        cell=cell,
     )
 
 

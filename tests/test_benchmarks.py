@@ -90,7 +90,25 @@ def test_a_verdict_is_on_the_right_side_of_its_target(median, sense, verdict):
 
 def test_the_readme_shows_the_results_that_are_kept():
     """The table in benchmarks/README.md is made from results/*.json; run benchmarks/table.py after measuring."""
-    from table import README, with_figures
+    from table import FORMS, README, SPEED, with_figures
 
     text = README.read_text()
     assert with_figures(text) == text
+    text = SPEED.read_text()
+    assert with_figures(text, *FORMS) == text
+
+
+def test_figures_of_one_table_stand_in_rows_and_columns():
+    """A figure that misses its limit is bold, and a cell that was not measured is empty."""
+    from paired import Check, Spread
+    from table import _grid
+
+    def check(median, target):
+        return Check("", Spread(0.0, median, 9.0), target=target)
+
+    cells = {
+        ("l1", "eager"): check(1.5, 2.0),
+        ("l1", "compiled"): check(2.25, 2.0),
+        ("huber", "eager"): check(3.0, None),
+    }
+    assert _grid(cells)[2:] == ["| l1 | 1.50 (≤ 2) | **2.25** (≤ 2) |", "| huber | 3.00 |  |"]

@@ -354,8 +354,8 @@ def test_the_pages_open_offline_on_a_phone_and_in_the_dark(
     offline_page.on("pageerror", lambda error: errors.append(str(error)))
     offline_page.emulate_media(color_scheme=scheme)
     offline_page.set_viewport_size({"width": 390, "height": 800})
-    for page in sorted(site.glob("*.html")):
-        offline_page.goto(f"{serve}/{page.name}")
+    for page in sorted([*site.glob("*.html"), *site.glob("forms/*.html")]):
+        offline_page.goto(f"{serve}/{page.relative_to(site)}")
         assert offline_page.evaluate("document.documentElement.scrollWidth") <= 390, page.name
         dark = offline_page.evaluate("document.body.dataset.mdColorScheme") == "slate"
         assert dark is (scheme == "dark")

@@ -44,8 +44,11 @@ def _run_compiled(kernel: Callable[..., None], param: Tensor, amount: Amount, pa
     if type(param.data) is not Tensor or (param.device.type == "cpu" and param.numel() < _WORTH_A_CALL):
         in_parts(kernel, param, amount, parts, *setting)
         return
-    # A number in a tensor, because a float that changes would be compiled anew.
-    held = amount if isinstance(amount, Tensor) else torch.tensor(amount, dtype=torch.float64)
+    # Numbers in tensors, because a float that changes would be compiled anew; of the weights' own precision, because
+    # one that has to be converted is converted for each few weights.
+    precision = torch.float32 if param.dtype == torch.float32 else torch.float64
+    held = amount if isinstance(amount, Tensor) else torch.tensor(amount, dtype=precision)
+    setting = tuple(torch.tensor(one, dtype=precision) if isinstance(one, float) else one for one in setting)
     tensors = [param.detach(), held, *parts]
     elementwise = all(one.elementwise for one in setting if isinstance(one, Regularizer))
     if elementwise and all(one.dim() == 0 or (one.is_contiguous() and one.shape == param.shape) for one in tensors):

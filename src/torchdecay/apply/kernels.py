@@ -7,6 +7,7 @@ in place where its name ends in an underscore, and is tested against the definit
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -24,9 +25,31 @@ Amounts = Sequence[Amount]
 Run = Callable[..., None]
 """How a kernel for one tensor is run: `in_parts`, or compiled (see `torchdecay.apply.compiled`)."""
 
-_CHUNK = 1 << 18
+_CHUNK = 1 << 17
 """Elements per chunk of a kernel of several passes: few enough that all passes but the first find their input in
 cache, enough that what a call costs does not show."""
+
+
+class _Rooms(threading.local):
+    def __init__(self) -> None:
+        self.by_dtype: dict[torch.dtype, Tensor] = {}
+
+
+_ROOMS = _Rooms()
+
+
+def _scratch(like: Tensor) -> Tensor | None:
+    """Room for one result of a chunk's shape; None where torch has to make its own.
+
+    Memory that is taken and given back for each chunk may go back to the system each time, and then costs several
+    times what is computed in it. The room is one chunk for each thread and dtype, and holds nothing after the kernel.
+    """
+    if torch.compiler.is_compiling() or type(like) is not Tensor or like.device.type != "cpu" or like.numel() > _CHUNK:
+        return None
+    room = _ROOMS.by_dtype.get(like.dtype)
+    if room is None:
+        room = _ROOMS.by_dtype[like.dtype] = torch.empty(_CHUNK, dtype=like.dtype)
+    return room[: like.numel()].view(like.shape)
 
 
 def buckets(params: Iterable[Tensor]) -> list[list[int]]:
@@ -64,12 +87,21 @@ def proximal_(
         return
     for param, tau, reference, size in zip(params, taus, references, sizes or [None] * len(params), strict=True):
         others = () if reference is None else (reference,)
-        if size is None:
-            (run or in_parts)(_proximal_one_, param, tau, others, regularizer)
+        carry_out = run or in_parts
+        if size is not None:
+            parts = (*others, *size.tensors)
+            carry_out(_proximal_sized_one_, param, tau, parts, regularizer, size.of, len(others))
+        elif isinstance(tau, Tensor) or param.is_complex():
+            carry_out(_proximal_one_, param, tau, others, regularizer)
+        elif isinstance(regularizer, L1) and not others:
+            # A single operation already: cut into parts, or compiled, it would only be called more often.
+            _soften_(param, tau)
+        elif isinstance(regularizer, ElasticNet):
+            carry_out(_elastic_one_, param, tau * regularizer.l1, others, 1 + tau * regularizer.l2)
+        elif isinstance(regularizer, Huber):
+            carry_out(_huber_one_, param, tau / (1 + tau), others, (1 + tau) * regularizer.delta)
         else:
-            (run or in_parts)(
-                _proximal_sized_one_, param, tau, (*others, *size.tensors), regularizer, size.of, len(others)
-            )
+            carry_out(_proximal_one_, param, tau, others, regularizer)
 
 
 def cautious_(
@@ -91,18 +123,31 @@ def _explicit_one_(p: Tensor, amount: Amount, parts: Tensors, regularizer: Regul
 def _proximal_one_(p: Tensor, tau: Amount, parts: Tensors, regularizer: Regularizer) -> None:
     if parts:
         p.sub_(parts[0])
-    if p.is_complex():
-        p.copy_(regularizer.prox(p, tau))
-    elif isinstance(regularizer, L1):
+    if isinstance(regularizer, L1) and not p.is_complex():
         _soften_(p, tau)
-    elif isinstance(regularizer, ElasticNet):
-        _soften_(p, tau * regularizer.l1)
-        p.div_(1 + tau * regularizer.l2)
-    elif isinstance(regularizer, Huber) and not isinstance(tau, Tensor):
-        bound = (1 + tau) * regularizer.delta
-        p.sub_(p.clamp(-bound, bound), alpha=tau / (1 + tau))
     else:
         p.copy_(regularizer.prox(p, tau))
+    if parts:
+        p.add_(parts[0])
+
+
+def _elastic_one_(p: Tensor, tau: Amount, parts: Tensors, divisor: Amount) -> None:
+    if parts:
+        p.sub_(parts[0])
+    _soften_(p, tau)
+    p.div_(divisor)
+    if parts:
+        p.add_(parts[0])
+
+
+def _huber_one_(p: Tensor, share: Amount, parts: Tensors, bound: Amount) -> None:
+    if parts:
+        p.sub_(parts[0])
+    step = torch.clamp(p, -bound, bound, out=_scratch(p))  # type: ignore[arg-type]
+    if isinstance(share, Tensor):
+        p.sub_(step * share)
+    else:
+        p.sub_(step, alpha=share)
     if parts:
         p.add_(parts[0])
 
@@ -125,7 +170,9 @@ def _soften_(p: Tensor, tau: Amount) -> None:
 def _cautious_one_(
     p: Tensor, amount: Amount, parts: Tensors, direction: Callable[..., Tensor], spare_zeros: bool
 ) -> None:
-    agreement = direction(*parts) * p
+    update = direction(*parts)
+    # The gradient itself may be the direction, and has to stay what it is.
+    agreement = torch.mul(update, p, out=_scratch(p)) if any(update is part for part in parts) else update.mul_(p)
     # Ones and zeros as numbers, in place: a mask of bools costs several passes more.
     mask = (agreement.gt_(0) if spare_zeros else agreement.ge_(0)).to(p.dtype)
     if isinstance(amount, Tensor):

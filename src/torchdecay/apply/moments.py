@@ -159,8 +159,10 @@ _LION_VARIANTS = ("cautious", "cautious_factor", "use_gc")
 
 def _is_lion(optimizer: Optimizer, group: Mapping[str, Any]) -> bool:
     """Lion comes from many libraries, mostly as sign(β₁m + (1 − β₁)g) over one moment called exp_avg."""
-    named = type(optimizer).__name__.lower() in ("lion", "foreachlion")
+    if type(optimizer).__name__.lower() not in ("lion", "foreachlion"):
+        # Asked for each parameter, so the look at every state must not be taken each time.
+        return False
     plain = all(group.get(key, False) is False for key in _LION_VARIANTS)
     states = [set(state) for state in optimizer.state.values()]
     known = all("exp_avg" in keys and "exp_avg_sq" not in keys for keys in states)
-    return named and plain and "betas" in group and known
+    return plain and "betas" in group and known
