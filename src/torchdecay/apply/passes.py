@@ -225,6 +225,11 @@ class Passes:
             sizes = [1.0 if regularizer.smooth else step_size(self.optimizer, work.group, one.param) for one in ones]
             if is_low(ones[0].param):
                 for one, lazy in zip(ones, sizes, strict=True):
+                    if isinstance(regularizer, L2) and one.reference is None:
+                        # 1/(1 + τ) is a shrink, which can be owed for longer than a displacement.
+                        amount = float(one.amount)
+                        self._shrink(one, work.steps, self.debts.shrink(one.name, amount / (1 + amount)))
+                        continue
                     size = lazy.whole() if isinstance(lazy, Elementwise) else lazy
                     unit = 1.0 if regularizer.smooth else self.debts.unit(one.name, one.param, size)
                     tau = self.debts.add(one.name, float(one.amount), unit) * size
@@ -242,6 +247,12 @@ class Passes:
                 params, references = [one.param for one in ones], [one.reference for one in ones]
                 with kernels.masked(params, [one.mask for one in ones]):
                     kernels.proximal_(params, regularizer, taus, references, self.run, sizes=lazy_sizes)
+
+    def _shrink(self, one: _One, step: int, fraction: float) -> None:
+        def shrink_(p: Tensor, ref: Tensor | None) -> None:
+            p.mul_(1 - fraction)
+
+        _pay(one, step, fraction, shrink_)
 
     def _constrain(self, work: Work) -> None:
         assert work.multipliers is not None
