@@ -40,7 +40,8 @@ def measure(options: Options) -> Iterator[Check]:
             f"64-256-10, batch 64, 16 x 3, step {how}", wide, values, 3, options, compile, 0.6 if compile else None
         )
     yield share_of_peak("overfit, 16 values, step as it is", task_named("overfit"), 2 if few else 16, 1, options, False)
-    long = dataclasses.replace(options, repeats=min(options.repeats, 3))
+    # Thousands of steps are many measurements already.
+    long = dataclasses.replace(options, repeats=1)
     for num_steps, target in ((30, None),) if few else ((1000, 2.2), (5000, 3.0)):
         yield sweep_against_plain(wide, num_steps, 2 if few else 16, 1 if few else 3, long, target)
     yield auto_against_plain("digits", 20 if few else 1000, 2 if few else 16, 1 if few else 3, long)
@@ -226,7 +227,7 @@ def _whole(
             Plain(task, trial).train()
         torch.set_num_threads(before)
 
-    pairs = ratio(what, ("plain", plain), ("ours", ours), options, target=target, sense="at least")
+    pairs = ratio(what, ("plain", plain), ("ours", ours), options, target=target, sense="at least", warmup=0)
     return pairs
 
 

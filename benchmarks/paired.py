@@ -171,9 +171,10 @@ def ratio(
     target: float | None = None,
     sense: Literal["at least", "at most"] = "at most",
     cell: tuple[str, str] | None = None,
+    warmup: int = 2,
 ) -> Check:
     """Time of `over` divided by time of `under`, each a label and what to run."""
-    pairs = interleave(over[1], under[1], options, reset=reset)
+    pairs = interleave(over[1], under[1], options, reset=reset, warmup=warmup)
     return Check(
         what,
         Spread.of([a / b for a, b in pairs]),
