@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchdecay.apply.kernels import Run, Tensors, in_parts
+from torchdecay.apply.kernels import Run, Tensors, as_vectors, in_parts
 from torchdecay.apply.work import Amount
 from torchdecay.errors import NotCompiledWarning
-from torchdecay.plan.regularizers import Regularizer
 
 _WORTH_A_CALL = 1 << 16
 """Elements from which a compiled pass on a CPU gains more than its call costs, some 30 microseconds."""
@@ -50,11 +49,8 @@ def _run_compiled(kernel: Callable[..., None], param: Tensor, amount: Amount, pa
     held = amount if isinstance(amount, Tensor) else torch.tensor(amount, dtype=precision)
     setting = tuple(torch.tensor(one, dtype=precision) if isinstance(one, float) else one for one in setting)
     tensors = [param.detach(), held, *parts]
-    elementwise = all(one.elementwise for one in setting if isinstance(one, Regularizer))
-    if elementwise and all(one.dim() == 0 or (one.is_contiguous() and one.shape == param.shape) for one in tensors):
-        # As vectors, because each number of dimensions would be compiled anew, and torch stops after eight.
-        tensors = [one if one.dim() == 0 else one.view(-1) for one in tensors]
-    flat, held, *rest = tensors
+    # As vectors, because each number of dimensions would be compiled anew, and torch stops after eight.
+    flat, held, *rest = as_vectors(tensors, setting) or tensors
     _compiled(kernel)(flat, held, tuple(rest), *setting)
 
 

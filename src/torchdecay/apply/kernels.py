@@ -238,17 +238,25 @@ def _is_one_number(amounts: Amounts) -> bool:
 def in_parts(kernel: Callable[..., None], param: Tensor, amount: Amount, parts: Tensors, *setting: Any) -> None:
     """Run an in-place kernel over matching flat parts that stay in cache; over the whole where that can't be."""
     tensors = (param, *parts, *([amount] if isinstance(amount, Tensor) else []))
-    elementwise = all(one.elementwise for one in setting if isinstance(one, Regularizer))
-    plain = type(param) in (Tensor, Parameter) and param.numel() > _CHUNK and elementwise
+    plain = type(param) in (Tensor, Parameter) and param.numel() > _CHUNK
     if type(param.data) is not Tensor:
         # Other kinds of tensor do not mix with plain ones, not even with those of a single number.
         numbers: list[Any] = [one.item() if type(one) is Tensor and one.dim() == 0 else one for one in parts]
         kernel(param, amount, numbers, *setting)
         return
-    if not plain or not all(one.dim() == 0 or (one.is_contiguous() and one.shape == param.shape) for one in tensors):
+    flat = as_vectors(tensors, setting) if plain else None
+    if flat is None:
         kernel(param, amount, parts, *setting)
         return
-    flat = [one.detach() if one.dim() == 0 else one.detach().view(-1) for one in tensors]
     for start in range(0, param.numel(), _CHUNK):
         p, *rest = (one if one.dim() == 0 else one[start : start + _CHUNK] for one in flat)
         kernel(p, rest.pop() if isinstance(amount, Tensor) else amount, tuple(rest), *setting)
+
+
+def as_vectors(tensors: Tensors, setting: Iterable[Any]) -> list[Tensor] | None:
+    """The tensors as vectors, numbers as they are; None where a kernel must see them whole, in their own shape."""
+    shape = tensors[0].shape
+    elementwise = all(one.elementwise for one in setting if isinstance(one, Regularizer))
+    if not elementwise or not all(one.dim() == 0 or (one.is_contiguous() and one.shape == shape) for one in tensors):
+        return None
+    return [one.detach() if one.dim() == 0 else one.detach().view(-1) for one in tensors]

@@ -24,7 +24,7 @@ from torchdecay.apply.work import Amount, Elementwise, Pull, Work, grad_of
 from torchdecay.plan.adaptive import Cautious, Controller, Multiplier, RowGate
 from torchdecay.plan.decay import Site
 from torchdecay.plan.references import Average
-from torchdecay.plan.regularizers import L2
+from torchdecay.plan.regularizers import L2, Regularizer
 
 
 @dataclass
@@ -182,11 +182,7 @@ class Passes:
                 for one in ones:
                     exact = isinstance(regularizer, L2)
                     amount = self.debts.shrink(one.name, float(one.amount)) if exact else one.amount
-
-                    def pull_(p: Tensor, ref: Tensor | None, amount: Amount = amount) -> None:
-                        kernels.explicit_([p], regularizer, [amount], [ref])
-
-                    _pay(one, work.steps, amount, pull_)
+                    _pay_pull(one, work.steps, regularizer, amount)
             else:
                 with kernels.masked([one.param for one in ones], [one.mask for one in ones]):
                     kernels.explicit_(
@@ -228,7 +224,8 @@ class Passes:
                     if isinstance(regularizer, L2) and one.reference is None:
                         # 1/(1 + τ) is a shrink, which can be owed for longer than a displacement.
                         amount = float(one.amount)
-                        self._shrink(one, work.steps, self.debts.shrink(one.name, amount / (1 + amount)))
+                        due = self.debts.shrink(one.name, amount / (1 + amount))
+                        _pay_pull(one, work.steps, regularizer, due)
                         continue
                     size = lazy.whole() if isinstance(lazy, Elementwise) else lazy
                     unit = 1.0 if regularizer.smooth else self.debts.unit(one.name, one.param, size)
@@ -247,12 +244,6 @@ class Passes:
                 params, references = [one.param for one in ones], [one.reference for one in ones]
                 with kernels.masked(params, [one.mask for one in ones]):
                     kernels.proximal_(params, regularizer, taus, references, self.run, sizes=lazy_sizes)
-
-    def _shrink(self, one: _One, step: int, fraction: float) -> None:
-        def shrink_(p: Tensor, ref: Tensor | None) -> None:
-            p.mul_(1 - fraction)
-
-        _pay(one, step, fraction, shrink_)
 
     def _constrain(self, work: Work) -> None:
         assert work.multipliers is not None
@@ -293,6 +284,15 @@ def _pay(one: _One, step: int, amount: Amount, kernel: Callable[[Tensor, Tensor 
             kernel(p, reference)
 
     pay_(one.param, one.name, step, masked_)
+
+
+def _pay_pull(one: _One, step: int, regularizer: Regularizer, amount: Amount) -> None:
+    """Pay what is due as θ ← θ − amount·∇R(θ − ref)."""
+
+    def pull_(p: Tensor, ref: Tensor | None) -> None:
+        kernels.explicit_([p], regularizer, [amount], [ref])
+
+    _pay(one, step, amount, pull_)
 
 
 def _pull_back_(one: _One, old: Tensor, amount: Amount, *, spare: bool, step: int) -> None:
