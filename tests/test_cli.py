@@ -13,8 +13,9 @@ from pathlib import Path
 
 import click
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
+from calling import torchdecay
 from torchdecay.cli import main
 from torchdecay.cli.group import COMMANDS
 from torchdecay.lab.compare import Progress
@@ -74,15 +75,7 @@ def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 @pytest.fixture
 def call(users: str) -> Callable[..., Result]:
     """Run `torchdecay` in the user's folder; an exception that is no exit fails the test."""
-
-    def run(*words: str, code: int = 0) -> Result:
-        result = CliRunner().invoke(main, list(words))
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        assert result.exit_code == code, result.output
-        return result
-
-    return run
+    return torchdecay
 
 
 def environment() -> dict[str, str]:

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from torchdecay.cli import main
+from calling import torchdecay
 from torchdecay.cli.progress import Bar
 from torchdecay.lab.sweep_results import Sweep
 from torchdecay.lab.sweep_run import SweepProgress
@@ -37,15 +37,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtur
         monkeypatch.setattr("torchdecay.report.write_sweep", numbers_only)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-
-    def run(*words: str, code: int = 0) -> Result:
-        result = CliRunner().invoke(main, list(words))
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        assert result.exit_code == code, result.output
-        return result
-
-    return run
+    return torchdecay
 
 
 def saved(folder: str) -> Sweep:

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import torchdecay as td
+from calling import torchdecay
 from torchdecay.cli import main
 from torchdecay.cli.runs import PARTS, read_run
 from torchdecay.errors import UnitError
@@ -19,15 +20,7 @@ from torchdecay.observe.units.names import UNITS
 @pytest.fixture
 def call() -> Callable[..., Result]:
     """Run `torchdecay`; an exception that is no exit fails the test."""
-
-    def run(*words: str, code: int = 0) -> Result:
-        result = CliRunner().invoke(main, list(words))
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        assert result.exit_code == code, result.output
-        return result
-
-    return run
+    return torchdecay
 
 
 def test_convert_prints_the_number_alone(call: Callable[..., Result]) -> None:
