@@ -14,15 +14,15 @@ import torch
 from torch import nn
 
 from paired import Check, Options, Spread, main, timed, undisturbed
-from torchdecay.lab.choices import as_choice
 from torchdecay.lab.engines import process, ray
 from torchdecay.lab.engines.ray.cluster import connected
 from torchdecay.lab.engines.serial import outcome_of
-from torchdecay.lab.results import Failure, TrainingRun
-from torchdecay.lab.store import Store
-from torchdecay.lab.task import Data, Task
-from torchdecay.lab.trial import Trial
-from torchdecay.plan.forms import decoupled
+from torchdecay.lab.sweeps.store import Store
+from torchdecay.lab.tasks.task import Data, Task
+from torchdecay.lab.training.contenders import as_choice
+from torchdecay.lab.training.results import Failure, TrainingRun
+from torchdecay.lab.training.trial import Trial
+from torchdecay.plans.forms import decoupled
 
 RUNS = 41
 

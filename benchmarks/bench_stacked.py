@@ -14,13 +14,13 @@ from torch.nn import functional as F
 
 from paired import Check, Options, Spread, interleave, main, ratio
 from torchdecay.lab import task_named
-from torchdecay.lab.choices import as_choice
 from torchdecay.lab.engines import engine_named
 from torchdecay.lab.engines.auto import choose
-from torchdecay.lab.engines.stacked import prepared_for, run
-from torchdecay.lab.stacked.run import StackedRun
-from torchdecay.lab.task import Data, Task
-from torchdecay.lab.trial import Trial
+from torchdecay.lab.engines.stacked.engine import prepared_for, run
+from torchdecay.lab.engines.stacked.loop import StackedRun
+from torchdecay.lab.tasks.task import Data, Task
+from torchdecay.lab.training.contenders import as_choice
+from torchdecay.lab.training.trial import Trial
 
 ENDLESS = 10**9
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 import torchdecay as td
-from torchdecay.report.palette import DARK, LIGHT
+from torchdecay.reports.drawing.palette import DARK, LIGHT
 
 FOLDER = Path(__file__).parent / "assets" / "forms"
 CENTER = torch.tensor([1.9, 0.6], dtype=torch.float64)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torchdecay.lab import Sweep, sweep, task_named
-from torchdecay.report.draw import Chart
-from torchdecay.report.svg import svg_file
-from torchdecay.report.sweep_response import response_chart
+from torchdecay.lab import Sweep, task_named
+from torchdecay.lab.sweeps import sweep
+from torchdecay.reports.drawing.chart import Chart
+from torchdecay.reports.drawing.svg import svg_file
+from torchdecay.reports.sweep.response import response_chart
 
 FOLDER = Path(__file__).parent / "assets"
 VALUES = (0.1, 0.3, 1, 3, 10, 30, 100)

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from torchdecay.errors import TaskError
-from torchdecay.lab.sweep import sweep
-from torchdecay.lab.task import Data, Task
+from torchdecay.lab.sweeps.sweep import sweep
+from torchdecay.lab.tasks.task import Data, Task
 
 
 def halves(seed: int) -> Data:

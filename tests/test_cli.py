@@ -18,9 +18,9 @@ from click.testing import Result
 from calling import torchdecay
 from torchdecay.cli import main
 from torchdecay.cli.group import COMMANDS
-from torchdecay.lab.compare import Progress
-from torchdecay.lab.results import Comparison
-from torchdecay.plan.plan import Plan
+from torchdecay.lab.comparisons.compare import Progress
+from torchdecay.lab.training.results import Comparison
+from torchdecay.plans.plan import Plan
 
 SOURCE = Path(__file__).parents[1] / "src"
 
@@ -114,7 +114,7 @@ def test_the_command_line_loads_nothing_that_a_command_does_not_need() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment())
     loaded = {name.split(".")[0] for name in done.stdout.split()}
     assert not loaded & {"numpy", "rich", "matplotlib", "pandas", "sklearn", "jinja2", "transformers"} - _with_torch()
-    assert "torchdecay.lab.compare" not in done.stdout.split()
+    assert "torchdecay.lab.comparisons.compare" not in done.stdout.split()
 
 
 def _with_torch() -> set[str]:

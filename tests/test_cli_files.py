@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from torch import nn
 
 from torchdecay.cli import main
-from torchdecay.plan.plan import Plan
+from torchdecay.plans.plan import Plan
 
 MODULE = """
 import torch
@@ -303,7 +303,7 @@ def test_a_pair_comes_in_either_order(project: str) -> None:
 def test_a_plan_of_another_model_beside_an_optimizer(project: str) -> None:
     """verify can't measure against it; audit says that its rows are in no optimizer."""
     assert "no row for" in refused("verify", f"{project}:plan_of_another_model")
-    assert "TD208 error" in run("audit", f"{project}:plan_of_another_model", code=1).stdout
+    assert "WD208 error" in run("audit", f"{project}:plan_of_another_model", code=1).stdout
 
 
 def test_an_optimizer_of_an_unknown_library(project: str) -> None:

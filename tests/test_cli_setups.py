@@ -63,17 +63,17 @@ def run(*words: str) -> Result:
 def test_audit_finds_and_says_so_by_its_exit_code(project: str) -> None:
     found = run("audit", f"{project}:careless")
     assert found.exit_code == 1
-    assert "TD101 warning" in found.output
+    assert "WD101 warning" in found.output
     clean = run("audit", f"{project}:careful")
     assert clean.exit_code == 0, clean.output
 
 
 def test_audit_selects_ignores_and_speaks_json_and_github(project: str) -> None:
-    assert run("audit", f"{project}:careless", "--ignore", "TD101").exit_code == 0
-    found = run("audit", f"{project}:careless", "--select", "TD1", "--json")
-    assert {one["code"] for one in json.loads(found.stdout)["findings"]} == {"TD101", "TD102"}
+    assert run("audit", f"{project}:careless", "--ignore", "WD101").exit_code == 0
+    found = run("audit", f"{project}:careless", "--select", "WD1", "--json")
+    assert {one["code"] for one in json.loads(found.stdout)["findings"]} == {"WD101", "WD102"}
     annotations = run("audit", f"{project}:careless", "--format", "github").stdout
-    assert annotations.startswith("::warning title=TD101")
+    assert annotations.startswith("::warning title=WD101")
 
 
 def test_verify_measures(project: str) -> None:

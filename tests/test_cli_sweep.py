@@ -17,9 +17,9 @@ from click.testing import Result
 
 from calling import torchdecay
 from torchdecay.cli.progress import Bar
-from torchdecay.lab.sweep_results import Sweep
-from torchdecay.lab.sweep_run import SweepProgress
-from torchdecay.report.files import place
+from torchdecay.lab.sweeps.result import Sweep
+from torchdecay.lab.sweeps.run import SweepProgress
+from torchdecay.reports.drawing.files import place
 
 TASK = ["sweep", "sweeping:task", "--engine", "serial", "--seeds", "2"]
 SHORT = [*TASK, "--value", "0.1", "--value", "1"]
@@ -34,7 +34,7 @@ def numbers_only(sweep: Sweep, path: Path) -> Path:
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Callable[..., Result]:
     """Run `torchdecay` in an empty folder; an exception that is no exit fails the test."""
     if "page" not in request.node.name:
-        monkeypatch.setattr("torchdecay.report.write_sweep", numbers_only)
+        monkeypatch.setattr("torchdecay.reports.write_sweep", numbers_only)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     return torchdecay

@@ -12,9 +12,9 @@ from click.testing import CliRunner, Result
 import torchdecay as td
 from calling import torchdecay
 from torchdecay.cli import main
-from torchdecay.cli.runs import PARTS, read_run
+from torchdecay.cli.inputs.runs import PARTS, read_run
 from torchdecay.errors import UnitError
-from torchdecay.observe.units.names import UNITS
+from torchdecay.observe.units.graph import UNITS
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def test_the_examples_of_a_module_run(name: str) -> None:
 def test_there_are_examples_to_run() -> None:
     """A walk that found no module, or no example, would pass for the wrong reason."""
     finder = doctest.DocTestFinder(exclude_empty=True)
-    modules = [load(name) for name in module_names() if name.startswith("torchdecay.plan.")]
+    modules = [load(name) for name in module_names() if name.startswith("torchdecay.plans.")]
     examples = [example for module in modules for test in finder.find(module) for example in test.examples]
     assert len(examples) > 80
 

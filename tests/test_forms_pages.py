@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import torchdecay as td
-from torchdecay.plan.forms import PRESETS
-from torchdecay.report.palette import DARK, LIGHT
+from torchdecay.plans.forms import PRESETS
+from torchdecay.reports.drawing.palette import DARK, LIGHT
 
 ROOT = Path(__file__).parents[1]
 PAGES, PICTURES = ROOT / "docs" / "forms", ROOT / "docs" / "assets" / "forms"

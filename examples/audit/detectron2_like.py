@@ -2,7 +2,7 @@
 
 Biases decay, because only norms were thought of; and fourteen groups with two settings cost a kernel launch each.
 
-Found: TD101, TD203
+Found: WD101, WD203
 """
 
 from __future__ import annotations

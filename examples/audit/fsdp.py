@@ -5,7 +5,7 @@ that the model no longer has, and the model trains nothing.
 
 Run it on two processes: `python examples/audit/fsdp.py`; `torchdecay audit` runs it on one.
 
-Found: TD104, TD105
+Found: WD104, WD105
 """
 
 from __future__ import annotations

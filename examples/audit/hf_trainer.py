@@ -2,7 +2,7 @@
 
 This model calls its norms `norm`, so no name matches and they decay; so do the embeddings.
 
-Found: TD101, TD102
+Found: WD101, WD102
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Adam's weight_decay goes through its preconditioner; all biases and norms have it; and the loss holds Σw² of the same
 weights once more.
 
-Found: TD101, TD210, TD401
+Found: WD101, WD210, WD401
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 `get_peft_model` freezes the base and adds the adapters after the optimizer took its parameters: it holds what no longer
 trains, and no adapter. The loss stays where it is, and nothing says why.
 
-Found: TD104
+Found: WD104
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 An embedding has two dimensions, so Muon orthogonalizes and decays it; a convolution has four, and neither takes it.
 
-Found: TD102, TD104
+Found: WD102, WD104
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The position table has two dimensions as well, and the output layer is the token embedding: both decay. No row of the
 embedding is idle, though: as the output layer it has a gradient for every word.
 
-Found: TD102, TD107
+Found: WD102, WD107
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Layer-scale is of shape (C, 1, 1) here, so it decays. The model names its class token and its position table in
 `no_weight_decay()`, and nobody asks it. And each group has an lr_scale, but there is no scheduler that applies it.
 
-Found: TD101, TD204
+Found: WD101, WD204
 """
 
 from __future__ import annotations

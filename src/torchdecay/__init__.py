@@ -28,10 +28,10 @@ from torchdecay.errors import (
     UnitError,
     UnknownRoleWarning,
 )
-from torchdecay.plan import forms, policies, schedules
-from torchdecay.plan.decay import Decay, Scale, Site
-from torchdecay.plan.diff import PlanDiff
-from torchdecay.plan.forms import (
+from torchdecay.plans import forms, policies, schedules
+from torchdecay.plans.decay import Decay, Scale, Site
+from torchdecay.plans.diff import PlanDiff
+from torchdecay.plans.forms import (
     cautious,
     corrected,
     coupled,
@@ -44,19 +44,19 @@ from torchdecay.plan.forms import (
     per_step,
     toward,
 )
-from torchdecay.plan.groups import param_groups
-from torchdecay.plan.plan import Plan, plan
-from torchdecay.plan.policies import STANDARD
-from torchdecay.plan.references import spare_rows
-from torchdecay.plan.rules import DEFAULT, rule, times
-from torchdecay.plan.selectors import exempt, names, ndim, role, scale_invariant
-from torchdecay.plan.split import Split, split
+from torchdecay.plans.groups import param_groups
+from torchdecay.plans.plan import Plan, plan
+from torchdecay.plans.policies import STANDARD
+from torchdecay.plans.references import spare_rows
+from torchdecay.plans.rules import DEFAULT, rule, times
+from torchdecay.plans.selectors import exempt, names, ndim, role, scale_invariant
+from torchdecay.plans.split import Split, split
 
 if TYPE_CHECKING:
-    from torchdecay.observe.audit import audit
-    from torchdecay.observe.findings import Audit, Finding
+    from torchdecay.observe.audit.audit import audit
+    from torchdecay.observe.audit.catalog import Audit, Finding
     from torchdecay.observe.forecast.forecast import forecast
-    from torchdecay.observe.forecast.values import Forecast, GroupForecast
+    from torchdecay.observe.forecast.result import Forecast, GroupForecast
     from torchdecay.observe.inspect import inspect
     from torchdecay.observe.monitor.history import History
     from torchdecay.observe.monitor.monitor import Monitor
@@ -66,29 +66,29 @@ if TYPE_CHECKING:
     from torchdecay.observe.units.rescaling import rescale
     from torchdecay.observe.units.suggesting import suggest
     from torchdecay.observe.units.suggestion import Suggestion
-    from torchdecay.observe.verify import verify
+    from torchdecay.observe.verify.verify import verify
 
 __version__ = "0.1.0"
 
 _LATE = {
-    "Audit": "torchdecay.observe.findings",
-    "Finding": "torchdecay.observe.findings",
+    "Audit": "torchdecay.observe.audit.catalog",
+    "Finding": "torchdecay.observe.audit.catalog",
     "History": "torchdecay.observe.monitor.history",
     "Monitor": "torchdecay.observe.monitor.monitor",
-    "Forecast": "torchdecay.observe.forecast.values",
-    "GroupForecast": "torchdecay.observe.forecast.values",
+    "Forecast": "torchdecay.observe.forecast.result",
+    "GroupForecast": "torchdecay.observe.forecast.result",
     "Rescaled": "torchdecay.observe.units.rescaled",
     "Run": "torchdecay.observe.run",
     "Suggestion": "torchdecay.observe.units.suggestion",
-    "audit": "torchdecay.observe.audit",
+    "audit": "torchdecay.observe.audit.audit",
     "convert": "torchdecay.observe.units.converting",
     "forecast": "torchdecay.observe.forecast.forecast",
     "inspect": "torchdecay.observe.inspect",
     "rescale": "torchdecay.observe.units.rescaling",
     "suggest": "torchdecay.observe.units.suggesting",
-    "verify": "torchdecay.observe.verify",
+    "verify": "torchdecay.observe.verify.verify",
     "lab": "torchdecay.lab",
-    "report": "torchdecay.report",
+    "reports": "torchdecay.reports",
 }
 """Names that are imported when they are used: rooms that load numpy and matplotlib, and what only some scripts need."""
 
@@ -97,7 +97,7 @@ def __getattr__(name: str) -> Any:
     if name not in _LATE:
         raise AttributeError(f"module 'torchdecay' has no attribute {name!r}")
     module = importlib.import_module(_LATE[name])
-    found = module if name in ("lab", "report") else getattr(module, name)
+    found = module if name in ("lab", "reports") else getattr(module, name)
     globals()[name] = found
     return found
 

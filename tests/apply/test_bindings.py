@@ -8,7 +8,7 @@ from torch import nn, optim
 
 import torchdecay as td
 from torchdecay.apply.bindings import digest, mask_tensors, read_tensors, reference_tensors
-from torchdecay.plan.references import as_mask, as_reference
+from torchdecay.plans.references import as_mask, as_reference
 
 NAMES = ["a", "b"]
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from torchdecay.apply import kernels
-from torchdecay.plan.regularizers import L1, L2, ElasticNet, Huber
+from torchdecay.plans.regularizers import L1, L2, ElasticNet, Huber
 
 REGULARIZERS = [L2(), L1(), ElasticNet(0.5, 2.0), Huber(0.3)]
 LARGE = kernels._CHUNK * 2 + 17

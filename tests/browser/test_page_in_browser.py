@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from report import samples
-from torchdecay.report.example import example_view
-from torchdecay.report.page import render
-from torchdecay.report.view import view
+from reports import samples
+from torchdecay.reports.comparison.view import view
+from torchdecay.reports.document import render
+from torchdecay.reports.example import example_view
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

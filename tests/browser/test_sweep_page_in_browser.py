@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from browser.test_page_in_browser import TEXTS, open_all, show
-from report import sweep_samples
-from torchdecay.report.sweep import render_sweep
-from torchdecay.report.sweep_view import sweep_view
+from reports import sweep_samples
+from torchdecay.reports.sweep.page import render_sweep
+from torchdecay.reports.sweep.view import sweep_view
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import nn
 
-from torchdecay.plan.census import census
+from torchdecay.plans.census import census
 
 FOLDER = Path(__file__).parent / "roles"
 _INDEX = re.compile(r"(?<![^. ])\d+(?![^. ])")

@@ -23,13 +23,13 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from sweeping import halves, network, task  # noqa: E402
-from torchdecay.lab.choices import as_choice  # noqa: E402
 from torchdecay.lab.engines import ray as engine  # noqa: E402
 from torchdecay.lab.engines import serial  # noqa: E402
 from torchdecay.lab.engines.ray.cluster import connected  # noqa: E402
-from torchdecay.lab.task import Data, Task  # noqa: E402
-from torchdecay.lab.trial import Keep, Trial  # noqa: E402
-from torchdecay.plan.forms import decoupled  # noqa: E402
+from torchdecay.lab.tasks.task import Data, Task  # noqa: E402
+from torchdecay.lab.training.contenders import as_choice  # noqa: E402
+from torchdecay.lab.training.trial import Keep, Trial  # noqa: E402
+from torchdecay.plans.forms import decoupled  # noqa: E402
 
 FOLDER = Path(sys.argv[1] if __name__ == "__main__" else ".")
 STEPS, LAST_PASS = 60, 30

@@ -14,7 +14,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 import torchdecay as td
-from torchdecay.apply import controllers
+from torchdecay.apply import runtimes as controllers
 
 pytestmark = pytest.mark.integration
 RANKS = 2

@@ -79,4 +79,4 @@ def test_the_docs_walk_through_it(name: str) -> None:
     sections = re.split(r"^### ", page, flags=re.MULTILINE)
     mine = [section for section in sections if f"`examples/audit/{name}.py`" in section.split("\n##")[0]]
     assert len(mine) == 1
-    assert tuple(sorted(set(re.findall(r"\bTD\d{3}\b", mine[0])))) == told(name)
+    assert tuple(sorted(set(re.findall(r"\bWD\d{3}\b", mine[0])))) == told(name)

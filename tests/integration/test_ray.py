@@ -17,7 +17,7 @@ import pytest
 
 from torchdecay.errors import MissingExtra, TaskError
 from torchdecay.lab.engines.ray.cluster import connected
-from torchdecay.lab.results import Failure, TrainingRun
+from torchdecay.lab.training.results import Failure, TrainingRun
 
 pytestmark = [
     pytest.mark.integration,

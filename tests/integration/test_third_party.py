@@ -11,8 +11,9 @@ import torch
 from torch import nn, optim
 
 import torchdecay as td
-from torchdecay.apply import moments, passes
+from torchdecay.apply import passes
 from torchdecay.errors import ApplyError
+from torchdecay.optimizers import updates as moments
 
 pytestmark = pytest.mark.integration
 WD, LR = 0.3, 0.01

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from torchdecay.lab.task import Data, Task
+from torchdecay.lab.tasks.task import Data, Task
 
 
 def sgd(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

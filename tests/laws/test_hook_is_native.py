@@ -9,7 +9,7 @@ import torch
 from torch import nn, optim
 
 import torchdecay as td
-from torchdecay.apply.native import TABLE
+from torchdecay.optimizers.own_decay import TABLE
 
 # name: (class, options, weight_decay). Learning rates are high enough for the decay to move the last digits.
 OPTIMIZERS = {

@@ -9,7 +9,7 @@ import torch
 from torch import nn, optim
 
 import torchdecay as td
-from torchdecay.apply.native import SWITCH, TABLE, WITHOUT
+from torchdecay.optimizers.own_decay import SWITCH, TABLE, WITHOUT
 
 WD, LR = 0.25, 0.125
 FIXED = {optim.ASGD: {"lambd": 0.0}}  # ASGD decays by lambd even at weight_decay 0

@@ -12,9 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchdecay.observe.units import names
+from torchdecay.observe.units import graph as names
 from torchdecay.observe.units.converting import convert
-from torchdecay.observe.units.names import UNITS, Node
+from torchdecay.observe.units.graph import UNITS, Node
 
 KNOWN: dict[str, Any] = {
     "lr": 0.003,

@@ -13,12 +13,12 @@ import torch
 from torch import nn, optim
 
 import torchdecay as td
-from observe.bits import read, same
-from observe.optimizers import TORCH, WITHOUT, Lion, Twice, case_id, make
-from torchdecay.apply.native import native_of
+from observe.verify.bits import read, same
+from observe.verify.optimizers import TORCH, WITHOUT, Lion, Twice, case_id, make
 from torchdecay.errors import ApplyError
 from torchdecay.observe.inspect import inspect
-from torchdecay.observe.verify import verify
+from torchdecay.observe.verify.verify import verify
+from torchdecay.optimizers.own_decay import native_of
 
 
 def small():

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from torchdecay.apply.sharded import beside, share_memory
 from torchdecay.errors import ApplyError, LoadError, need, repr_quoted
-from torchdecay.plan.names import canonical_keys
-from torchdecay.plan.references import (
+from torchdecay.plans.names import canonical_keys
+from torchdecay.plans.references import (
     Average,
     Bound,
     BoundMask,

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
 from torchdecay.apply.attach import handle_of
-from torchdecay.apply.native import SWITCH
 from torchdecay.errors import LoadError, listed
-from torchdecay.plan.census import names_of
-from torchdecay.plan.groups import MARK
-from torchdecay.plan.names import canonical, canonical_keys
-from torchdecay.plan.plan import Plan
+from torchdecay.optimizers.own_decay import SWITCH
+from torchdecay.plans.census import names_of
+from torchdecay.plans.groups import MARK
+from torchdecay.plans.names import canonical, canonical_keys
+from torchdecay.plans.plan import Plan
 
 Winner = Literal["plan", "checkpoint", "equal"]
 _NAMING = ("params", "param_names")

@@ -20,13 +20,13 @@ from torchdecay.apply.bindings import Bindings, digest, mask_tensors, reference_
 from torchdecay.apply.kernels import Run
 from torchdecay.apply.lowering import GroupLowering, Lowering
 from torchdecay.apply.passes import Passes
-from torchdecay.apply.peaks import peak_of
 from torchdecay.apply.work import Amount, Pull, Work
 from torchdecay.errors import ApplyError, listed
-from torchdecay.plan.decay import Decay, Scale, Site
-from torchdecay.plan.references import Average, Bound, Initial, Reference, Tensors
-from torchdecay.plan.regularizers import L2
-from torchdecay.plan.schedules import Constant
+from torchdecay.optimizers.peaks import peak_of
+from torchdecay.plans.decay import Decay, Scale, Site
+from torchdecay.plans.references import Average, Bound, Initial, Reference, Tensors
+from torchdecay.plans.regularizers import L2
+from torchdecay.plans.schedules import Constant
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 Every kernel takes tensors of one device, dtype and tensor type (see `buckets`) and one amount for each, changes them
 in place where its name ends in an underscore, and is tested against the definitions in
-`torchdecay.plan.regularizers`. An amount is a float, a 0-d tensor, or a tensor of the parameter's shape.
+`torchdecay.plans.regularizers`. An amount is a float, a 0-d tensor, or a tensor of the parameter's shape.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from torchdecay.apply.work import Amount, Elementwise
-from torchdecay.plan.regularizers import L1, L2, ElasticNet, Huber, Regularizer
+from torchdecay.plans.regularizers import L1, L2, ElasticNet, Huber, Regularizer
 
 Tensors = Sequence[Tensor]
 Optional = Sequence[Tensor | None]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from torchdecay.apply.penalty import sum_penalty
 from torchdecay.apply.sharded import beside
-from torchdecay.plan.regularizers import L1, L2, ElasticNet, Regularizer
+from torchdecay.plans.regularizers import L1, L2, ElasticNet, Regularizer
 
 
 def penalty_of(

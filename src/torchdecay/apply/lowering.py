@@ -9,19 +9,19 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.optim import LBFGS, SGD, Optimizer
 
-from torchdecay.apply.averaging import check_averaging
-from torchdecay.apply.controllers import check_controller
-from torchdecay.apply.moments import reads_update_sign
-from torchdecay.apply.native import SWITCH, Native, native_of
 from torchdecay.apply.rounding import is_low
-from torchdecay.apply.rows import check_rows
-from torchdecay.apply.thresholds import is_matched
+from torchdecay.apply.row_pulls import check_rows
+from torchdecay.apply.runtimes import check_controller
 from torchdecay.errors import ApplyError, listed, nearest
-from torchdecay.plan.adaptive import Cautious, LazyRows
-from torchdecay.plan.census import parameters_by_name
-from torchdecay.plan.decay import Decay, Scale, Site
-from torchdecay.plan.plan import Plan
-from torchdecay.plan.schedules import Constant
+from torchdecay.optimizers.averaging import check_averaging
+from torchdecay.optimizers.own_decay import SWITCH, Native, native_of
+from torchdecay.optimizers.step_size import is_matched
+from torchdecay.optimizers.updates import reads_update_sign
+from torchdecay.plans.census import parameters_by_name
+from torchdecay.plans.controllers import Cautious, LazyRows
+from torchdecay.plans.decay import Decay, Scale, Site
+from torchdecay.plans.plan import Plan
+from torchdecay.plans.schedules import Constant
 
 Via = Literal["auto", "hook"]
 Route = Literal["native", "hook", "loss", "none"]

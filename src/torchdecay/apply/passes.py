@@ -15,16 +15,16 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from torchdecay.apply import kernels
-from torchdecay.apply.controllers import Runtime, constrained_step_, runtime_of
-from torchdecay.apply.moments import maximizes, reads_update_sign, update_direction
 from torchdecay.apply.rounding import Debts, is_low, pay_
-from torchdecay.apply.rows import RowPulls
-from torchdecay.apply.thresholds import step_size
+from torchdecay.apply.row_pulls import RowPulls
+from torchdecay.apply.runtimes import Runtime, constrained_step_, runtime_of
 from torchdecay.apply.work import Amount, Elementwise, Pull, Work, grad_of
-from torchdecay.plan.adaptive import Cautious, Controller, Multiplier, RowGate
-from torchdecay.plan.decay import Site
-from torchdecay.plan.references import Average
-from torchdecay.plan.regularizers import L2, Regularizer
+from torchdecay.optimizers.step_size import step_size
+from torchdecay.optimizers.updates import maximizes, reads_update_sign, update_direction
+from torchdecay.plans.controllers import Cautious, Controller, Multiplier, RowGate
+from torchdecay.plans.decay import Site
+from torchdecay.plans.references import Average
+from torchdecay.plans.regularizers import L2, Regularizer
 
 
 @dataclass

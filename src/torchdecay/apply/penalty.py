@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from torchdecay.arguments import check_number
 from torchdecay.errors import DecayError, PlanError, repr_quoted
-from torchdecay.plan.plan import Plan
-from torchdecay.plan.ranges import check_number
+from torchdecay.plans.plan import Plan
 
 # On a CPU a float32 norm over all of a large tensor is off by up to 3e-2; over blocks of this size, by 3e-6.
 _BLOCK = 256

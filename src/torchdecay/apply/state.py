@@ -15,8 +15,8 @@ from torch import Tensor
 
 from torchdecay.apply.engine import Engine, GroupState
 from torchdecay.errors import LoadError
-from torchdecay.plan.groups import MARK
-from torchdecay.plan.plan import Plan
+from torchdecay.plans.groups import MARK
+from torchdecay.plans.plan import Plan
 
 OnLoad = Literal["plan", "checkpoint", "equal"]
 _VERSION = 1

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from torchdecay.plan.decay import Decay
+from torchdecay.plans.decay import Decay
 
 Amount = float | Tensor
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
+from torchdecay.cli.inputs.setups import load_setup
 from torchdecay.cli.output import json_option
-from torchdecay.cli.setups import load_setup
 
 
 @click.command()
 @click.argument("target")
-@click.option("--select", multiple=True, metavar="CODE", help="Only these codes, or prefixes such as TD3; repeat it.")
+@click.option("--select", multiple=True, metavar="CODE", help="Only these codes, or prefixes such as WD3; repeat it.")
 @click.option("--ignore", multiple=True, metavar="CODE", help="Not these; repeat it.")
 @click.option("--format", "style", type=click.Choice(["text", "json", "github"]), default="text", show_default=True)
 @json_option
@@ -27,10 +27,10 @@ def audit(
     \b
     Examples:
       torchdecay audit my_project:make_optimizer
-      torchdecay audit my_project:setup --select TD1 --ignore TD103
+      torchdecay audit my_project:setup --select WD1 --ignore WD103
       torchdecay audit my_project:setup --format github
     """  # noqa: D301
-    from torchdecay.observe.audit import audit as look
+    from torchdecay.observe.audit.audit import audit as look
 
     found = look(**load_setup(target), select=select, ignore=ignore)
     if as_json or style == "json":

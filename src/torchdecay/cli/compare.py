@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchdecay.cli.group import as_typed
+from torchdecay.cli.inputs.tasks import named_task, task_options
 from torchdecay.cli.output import json_option, print_comparison, require_writable, where, with_page
-from torchdecay.cli.tasks import named_task, task_options
 
 if TYPE_CHECKING:
-    from torchdecay.lab.results import Comparison
+    from torchdecay.lab.training.results import Comparison
 
 
 @click.command()
@@ -69,7 +69,7 @@ def compare(
       torchdecay compare my_project:my_task --decay none --decay decoupled:0.1
     """  # noqa: D301
     from torchdecay.cli.progress import Bar
-    from torchdecay.lab.compare import compare as run
+    from torchdecay.lab.comparisons.compare import compare as run
 
     made = named_task(task, steps=steps, data=data, target=target, kind=kind, categorical=categorical)
     folder = out or Path(f"torchdecay-{made.name}")
@@ -88,6 +88,6 @@ def compare(
 
 def _page(result: Comparison, folder: Path) -> Path | None:
     """Write the page, unless there is nothing to show: earlier results are worth more than an empty page."""
-    from torchdecay.report.page import write
+    from torchdecay.reports.document import write
 
     return write(result, folder) if result.runs else None

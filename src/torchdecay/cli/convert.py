@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
+from torchdecay.arguments import shown
 from torchdecay.cli.output import json_option
 from torchdecay.errors import UnitError
-from torchdecay.plan.ranges import shown
 
 _HELP = {
     "lr": "Learning rate at which the decay is counted.",
@@ -131,7 +131,7 @@ def convert(
 
 def _listing(as_json: bool) -> str:
     """All units: name, equation, what each needs."""
-    from torchdecay.observe.units.names import UNITS
+    from torchdecay.observe.units.graph import UNITS
 
     if as_json:
         rows = {unit.name: {"equation": unit.equation, "needs": list(unit.needs)} for unit in UNITS.values()}

@@ -30,10 +30,10 @@ def demo(ctx: click.Context, out: Path, as_json: bool) -> None:
     Takes one to three minutes on two cores and writes one page with all pictures. Ctrl-C keeps what is finished.
     """
     from torchdecay.cli.progress import Bar
-    from torchdecay.lab.compare import compare
+    from torchdecay.lab.comparisons.compare import compare
     from torchdecay.lab.example import worked_example
     from torchdecay.lab.tasks.registry import task_named
-    from torchdecay.report.page import write_demo
+    from torchdecay.reports.document import write_demo
 
     require_writable(out)
     example = worked_example()

@@ -12,7 +12,7 @@ from torchdecay.cli.plan import is_saved, make_plan
 from torchdecay.errors import LoadError, listed
 
 if TYPE_CHECKING:
-    from torchdecay.plan.plan import Plan
+    from torchdecay.plans.plan import Plan
 
 
 @click.command()

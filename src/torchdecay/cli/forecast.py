@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from torchdecay.cli.inputs.runs import PARTS, run_from_options, spellings
+from torchdecay.cli.inputs.setups import load_setup
 from torchdecay.cli.output import json_option
 from torchdecay.cli.plan import is_saved, make_plan
-from torchdecay.cli.runs import PARTS, run_from_options, spellings
-from torchdecay.cli.setups import load_setup
 from torchdecay.errors import UnitError, nearest, repr_quoted
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def optimizer_class(name: str) -> type[Optimizer]:
     Raises:
         UnitError: torch has none of this name whose weight_decay is known.
     """
-    from torchdecay.apply.native import TABLE
+    from torchdecay.optimizers.own_decay import TABLE
 
     known = {cls.__name__.lower(): cls for cls in TABLE}
     if name.lower() not in known:

@@ -14,7 +14,7 @@ import click
 from torchdecay.errors import TaskError
 
 if TYPE_CHECKING:
-    from torchdecay.lab.results import Comparison
+    from torchdecay.lab.training.results import Comparison
 
 POINTS = 10
 
@@ -51,7 +51,7 @@ def print_comparison(comparison: Comparison) -> None:
     """Curves at ten points, final numbers, failures and the verdict."""
     from rich.console import Console
 
-    from torchdecay.report.acting import acting_remarks
+    from torchdecay.reports.comparison.planned_and_measured import acting_remarks
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
     console.print(f"\n{comparison.title}", style="bold", markup=False)
@@ -126,7 +126,7 @@ def _acting(comparison: Comparison) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    from torchdecay.report.acting import acting_rows
+    from torchdecay.reports.comparison.planned_and_measured import acting_rows
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("decay alone")

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchdecay.cli.checkpoints import SUFFIXES, load_tensors
-from torchdecay.cli.models import load_model
+from torchdecay.cli.inputs.checkpoints import SUFFIXES, load_tensors
+from torchdecay.cli.inputs.models import load_model
 from torchdecay.cli.output import json_option
 from torchdecay.errors import LoadError, PlanError, nearest, repr_quoted
 
 if TYPE_CHECKING:
-    from torchdecay.plan.plan import Plan
+    from torchdecay.plans.plan import Plan
 
 
 def plan_options(command: Any) -> Any:
@@ -37,9 +37,9 @@ def make_plan(target: str, decay: str, rules: str) -> Plan:
         PlanError: unknown rules, or a plan that does not fit.
         LoadError: a file that can't be read.
     """
-    from torchdecay.plan.plan import plan as make
-    from torchdecay.plan.policies import BY_NAME
-    from torchdecay.plan.spelling import parse_decay
+    from torchdecay.plans.plan import plan as make
+    from torchdecay.plans.policies import BY_NAME
+    from torchdecay.plans.spelling import parse_decay
 
     if rules not in BY_NAME:
         raise PlanError(
@@ -63,7 +63,7 @@ def read(path: Path) -> Plan:
     Raises:
         LoadError: not there, not a plan, of a newer version, or edited so that it means nothing.
     """
-    from torchdecay.plan.plan import Plan
+    from torchdecay.plans.plan import Plan
 
     try:
         text = path.read_text(encoding="utf-8")

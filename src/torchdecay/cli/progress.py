@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from torchdecay.lab.compare import Progress
-    from torchdecay.lab.sweep_run import SweepProgress
+    from torchdecay.lab.comparisons.compare import Progress
+    from torchdecay.lab.sweeps.run import SweepProgress
 
 
 class Bar:

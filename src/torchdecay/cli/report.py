@@ -26,9 +26,9 @@ def report(results: Path, out: Path | None, as_json: bool) -> None:
       torchdecay report torchdecay-digits/results.json --out digits.html
       torchdecay report torchdecay-sweep-digits
     """  # noqa: D301
-    from torchdecay.lab.results import Comparison
-    from torchdecay.lab.sweep_json import FORMAT
-    from torchdecay.lab.sweep_results import Sweep
+    from torchdecay.lab.sweeps.result import Sweep
+    from torchdecay.lab.sweeps.result_json import FORMAT
+    from torchdecay.lab.training.results import Comparison
 
     path = results
     if results.is_dir():

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from torchdecay.cli.inputs.runs import read_run
 from torchdecay.cli.output import json_option
-from torchdecay.cli.runs import read_run
 from torchdecay.errors import DecayError, UnitError, repr_quoted
 
 if TYPE_CHECKING:
-    from torchdecay.plan.decay import Decay
+    from torchdecay.plans.decay import Decay
 
 
 def read_pair(text: str | None, option: str) -> tuple[int, int] | None:
@@ -37,7 +37,7 @@ def read_decay(text: str) -> float | Decay:
     Raises:
         DecayError: no such decay, or none.
     """
-    from torchdecay.plan.spelling import parse_decay
+    from torchdecay.plans.spelling import parse_decay
 
     try:
         return float(text)

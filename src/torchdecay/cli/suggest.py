@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from torchdecay.cli.inputs.runs import read_run, run_options
 from torchdecay.cli.output import json_option
-from torchdecay.cli.runs import read_run, run_options
 from torchdecay.errors import UnitError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def _size_or_model(target: str | None) -> Any:
     digits = target.replace("_", "")
     if digits.isdigit():
         return int(digits)
-    from torchdecay.cli.models import load_model
+    from torchdecay.cli.inputs.models import load_model
 
     return load_model(target)
 

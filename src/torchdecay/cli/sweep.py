@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchdecay.cli.group import as_typed
+from torchdecay.cli.inputs.tasks import named_task, task_options
 from torchdecay.cli.output import json_option, require_writable, where
-from torchdecay.cli.tasks import named_task, task_options
 
 if TYPE_CHECKING:
-    from torchdecay.lab.sweep_results import Sweep
+    from torchdecay.lab.sweeps.result import Sweep
 
 
 @click.command()
@@ -99,7 +99,7 @@ def sweep(
       torchdecay sweep my_tasks:small --engine ray --ray-address 10.0.0.1:6379 --ray-gpus 1
     """  # noqa: D301
     from torchdecay.cli.progress import Bar
-    from torchdecay.lab.sweep import sweep as run
+    from torchdecay.lab.sweeps.sweep import sweep as run
 
     made = named_task(task, steps=steps, data=data, target=target, kind=kind, categorical=categorical)
     folder = out or Path(f"torchdecay-sweep-{made.name}")
@@ -185,7 +185,7 @@ def print_sweep(result: Sweep) -> None:
 def _table(result: Sweep) -> Any:
     from rich.table import Table
 
-    from torchdecay.lab.sweep_words import many
+    from torchdecay.lab.sweeps.words import many
 
     chosen = result.best
     meanings = {meaning.label: meaning for meaning in result.meanings}

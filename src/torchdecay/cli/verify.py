@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from torchdecay.cli.inputs.setups import load_setup
 from torchdecay.cli.output import json_option
-from torchdecay.cli.setups import load_setup
 
 
 @click.command()
@@ -24,7 +24,7 @@ def verify(ctx: click.Context, target: str, allow_hooks: bool, as_json: bool) ->
       torchdecay verify my_project:make_optimizer
       torchdecay verify my_project:setup --json
     """  # noqa: D301
-    from torchdecay.observe.verify import verify as measure
+    from torchdecay.observe.verify.verify import verify as measure
 
     setup = load_setup(target)
     told = {key: setup[key] for key in ("plan", "model") if key in setup}

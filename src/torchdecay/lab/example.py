@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from torchdecay.apply.attach import attach
+from torchdecay.arguments import check_number
 from torchdecay.errors import need
-from torchdecay.plan import policies
-from torchdecay.plan.forms import coupled
-from torchdecay.plan.plan import plan
-from torchdecay.plan.ranges import check_number
+from torchdecay.plans import policies
+from torchdecay.plans.forms import coupled
+from torchdecay.plans.plan import plan
 
 Matrix: TypeAlias = tuple[tuple[float, ...], ...]
 

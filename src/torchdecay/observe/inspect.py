@@ -13,14 +13,14 @@ from torch import Tensor, nn, optim
 from torch.nn.parameter import is_lazy
 
 from torchdecay.apply.attach import Handle
-from torchdecay.apply.native import WITHOUT, native_of
 from torchdecay.errors import ApplyError
-from torchdecay.observe.expectation import Expectation, attached, bad_number, expectations
 from torchdecay.observe.printing import finite
-from torchdecay.plan.census import names_of
-from torchdecay.plan.decay import Site
-from torchdecay.plan.groups import MARK
-from torchdecay.plan.table import as_text
+from torchdecay.observe.pulls import Expectation, attached, bad_number, expectations
+from torchdecay.optimizers.own_decay import WITHOUT, native_of
+from torchdecay.plans.census import names_of
+from torchdecay.plans.decay import Site
+from torchdecay.plans.groups import MARK
+from torchdecay.plans.table import as_text
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult

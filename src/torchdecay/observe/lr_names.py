@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from torchdecay.errors import UnitError, nearest, repr_quoted
-from torchdecay.plan.schedules import Schedule, as_schedule, constant, cosine, linear, warmup
+from torchdecay.plans.schedules import Schedule, as_schedule, constant, cosine, linear, warmup
 
 BY_NAME: Mapping[str, Callable[[int], Schedule]] = {
     "constant": lambda num_steps: constant(),

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from torchdecay.arguments import check_count, check_number
 from torchdecay.errors import DecayError, UnitError
 from torchdecay.observe.lr_names import check_name
-from torchdecay.plan.ranges import check_count, check_number
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import pytest
 
 from torchdecay.errors import TaskError
 from torchdecay.lab.tasks.custom import custom, load
-from torchdecay.lab.training import train
+from torchdecay.lab.training.train import train
 
 GOOD = """
 import torch

@@ -7,10 +7,10 @@ import torch
 
 pytest.importorskip("sklearn")
 
-from torchdecay.lab.compare import compare
-from torchdecay.lab.results import Comparison
+from torchdecay.lab.comparisons.compare import compare
 from torchdecay.lab.tasks.digits import accuracy, data, digits
-from torchdecay.lab.training import train
+from torchdecay.lab.training.results import Comparison
+from torchdecay.lab.training.train import train
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -11,11 +11,11 @@ import torch
 
 from idx_files import write_fashion, write_idx
 from torchdecay.errors import TaskError
-from torchdecay.lab.compare import compare
+from torchdecay.lab.comparisons.compare import compare
 from torchdecay.lab.tasks import fashion as module
 from torchdecay.lab.tasks.fashion import DEBIAN_FOLDER, FILES, VARIABLE, fashion
 from torchdecay.lab.tasks.registry import task_named
-from torchdecay.lab.training import train
+from torchdecay.lab.training.train import train
 
 
 @pytest.fixture(scope="module")

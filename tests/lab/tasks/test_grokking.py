@@ -7,10 +7,10 @@ import dataclasses
 import pytest
 import torch
 
-from torchdecay.lab.choices import as_choice
-from torchdecay.lab.compare import compare
+from torchdecay.lab.comparisons.compare import compare
 from torchdecay.lab.tasks.grokking import PRIME, data, grokking
-from torchdecay.lab.training import Setup, train
+from torchdecay.lab.training.contenders import as_choice
+from torchdecay.lab.training.train import Setup, train
 
 
 def test_every_pair_is_in_exactly_one_part() -> None:

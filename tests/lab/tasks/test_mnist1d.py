@@ -13,9 +13,9 @@ pytest.importorskip("mnist1d")
 import numpy
 
 from torchdecay.errors import MissingExtra
-from torchdecay.lab.compare import compare
+from torchdecay.lab.comparisons.compare import compare
 from torchdecay.lab.tasks import mnist1d
-from torchdecay.lab.training import train
+from torchdecay.lab.training.train import train
 
 pytestmark = [pytest.mark.xdist_group("mnist1d"), pytest.mark.timeout(900)]
 

@@ -15,10 +15,10 @@ import pytest
 import torch
 from torch import nn
 
-from torchdecay.lab.results import TrainingRun
-from torchdecay.lab.task import Task
 from torchdecay.lab.tasks.overfit import overfit
-from torchdecay.lab.training import train
+from torchdecay.lab.tasks.task import Task
+from torchdecay.lab.training.results import TrainingRun
+from torchdecay.lab.training.train import train
 
 ROADS = ["by_hand:0.1", "coupled:0.1", "decoupled:0.1", "penalized:0.1"]
 
@@ -71,8 +71,8 @@ def test_m4_the_model_and_optimizer_are_those_of_the_source() -> None:
 
 def test_m4_every_parameter_decays(task: Task, built_in: TrainingRun) -> None:
     """As in the loop over `model.parameters()`: biases as well."""
-    from torchdecay.lab.choices import as_choice
-    from torchdecay.lab.training import Setup
+    from torchdecay.lab.training.contenders import as_choice
+    from torchdecay.lab.training.train import Setup
 
     torch.manual_seed(0)
     setup = Setup.make(task, as_choice("native:0.1"), 0)
@@ -106,7 +106,7 @@ def test_m4_by_hand_and_as_a_penalty_are_the_built_in_curve(task: Task, built_in
 
 def test_m4_the_training_loss_swings_with_decay(task: Task) -> None:
     """From epoch to epoch it goes up and down, as the source's does, where without decay it has long settled."""
-    from torchdecay.lab.verdict import _oscillates
+    from torchdecay.lab.comparisons.statistics import _oscillates
 
     short = dataclasses.replace(task, num_steps=60, eval_every=1)
     assert _oscillates(train(short, "native:0.1"))

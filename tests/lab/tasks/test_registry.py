@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from torchdecay.errors import TaskError
-from torchdecay.lab.choices import as_choices
 from torchdecay.lab.tasks.fashion import FILES, VARIABLE
 from torchdecay.lab.tasks.registry import ABOUT, BUILT_IN, task_named
+from torchdecay.lab.training.contenders import as_choices
 
 
 @pytest.mark.parametrize("name", sorted(BUILT_IN))

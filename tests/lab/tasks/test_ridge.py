@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from torchdecay.errors import DecayError
-from torchdecay.lab.choices import as_choice
 from torchdecay.lab.tasks import ridge
-from torchdecay.lab.training import Setup, train
+from torchdecay.lab.training.contenders import as_choice
+from torchdecay.lab.training.train import Setup, train
 
 
 def trained(decay: str, seed: int = 0) -> tuple[torch.Tensor, float]:

@@ -11,9 +11,9 @@ import torch
 pytest.importorskip("sklearn")
 import pandas
 
-from torchdecay.lab.compare import compare
+from torchdecay.lab.comparisons.compare import compare
 from torchdecay.lab.tasks.table import hidden_width, mse, r_squared, table
-from torchdecay.lab.training import train
+from torchdecay.lab.training.train import train
 
 
 @pytest.fixture

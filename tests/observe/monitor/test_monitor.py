@@ -541,7 +541,7 @@ def test_verify_and_audit_do_not_count_as_steps():
     optimizer = optim.AdamW(td.param_groups(model, WD), lr=LR)
     with td.Monitor(optimizer, every_steps=1) as monitor:
         assert td.verify(optimizer).ok
-        assert "TD2" not in str(td.audit(optimizer, model=model).codes)
+        assert "WD2" not in str(td.audit(optimizer, model=model).codes)
         assert monitor.steps == 0
         train(model, optimizer, 1)
     assert monitor.history.steps == (1,)

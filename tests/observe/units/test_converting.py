@@ -14,7 +14,7 @@ import torchdecay as td
 from torchdecay.errors import DecayError, UnitError
 from torchdecay.observe.units.context import KEYWORDS
 from torchdecay.observe.units.converting import convert
-from torchdecay.observe.units.names import UNITS
+from torchdecay.observe.units.graph import UNITS
 
 X = torch.tensor([[0.5, -1.0], [2.0, 0.25], [1.0, 1.0], [-0.5, 3.0]], dtype=torch.float64)
 Y = torch.tensor([1.0, -1.0, 0.5, 2.0], dtype=torch.float64)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from torchdecay.observe.units.fractions import (
+from torchdecay.observe.fractions import (
     fraction_of_half_life,
     fraction_of_log_retention,
     half_life,

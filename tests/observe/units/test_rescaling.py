@@ -10,7 +10,7 @@ import pytest
 
 import torchdecay as td
 from torchdecay.errors import UnitError
-from torchdecay.observe.units.rules import RULES, WIDTHS
+from torchdecay.observe.units.scaling_rules import RULES, WIDTHS
 
 SMALL = td.Run(epochs=10, batch_size=100, num_samples=10_000, lr=1e-3)
 

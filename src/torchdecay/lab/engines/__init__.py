@@ -16,9 +16,9 @@ from types import ModuleType
 from typing import Any
 
 from torchdecay.errors import TaskError, nearest, need, repr_quoted
-from torchdecay.lab.results import Failure, TrainingRun
-from torchdecay.lab.task import Task
-from torchdecay.lab.trial import Trial
+from torchdecay.lab.tasks.task import Task
+from torchdecay.lab.training.results import Failure, TrainingRun
+from torchdecay.lab.training.trial import Trial
 
 OnRun = Callable[[Trial, "TrainingRun | Failure"], None]
 OnSteps = Callable[[int], None]

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from torchdecay.lab.engines.process import num_cores
 from torchdecay.lab.engines.serial import outcome_of
-from torchdecay.lab.engines.stacked import run, why_not
-from torchdecay.lab.results import Failure, TrainingRun
-from torchdecay.lab.task import Task
-from torchdecay.lab.trial import Trial
+from torchdecay.lab.engines.stacked.engine import run, why_not
+from torchdecay.lab.tasks.task import Task
+from torchdecay.lab.training.results import Failure, TrainingRun
+from torchdecay.lab.training.trial import Trial
 
 PROCESS_START = 4.0
 """Seconds until a worker process has imported torch and the task, and takes work."""
@@ -57,8 +57,8 @@ def choose(task: Task, trials: Sequence[Trial]) -> tuple[str, str]:
 
     Example:
         >>> from torchdecay.lab import task_named
-        >>> from torchdecay.lab.choices import as_choice
-        >>> from torchdecay.lab.trial import Trial
+        >>> from torchdecay.lab.training.contenders import as_choice
+        >>> from torchdecay.lab.training.trial import Trial
         >>> choose(task_named("digits"), [Trial(choice=as_choice("decoupled:1"), seed=0, value=1.0)])
         ('serial', 'a single run needs no other')
     """

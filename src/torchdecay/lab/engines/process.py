@@ -21,10 +21,10 @@ from torchdecay.errors import TaskError, need
 from torchdecay.lab.engines import Claim, OnRun, OnSteps
 from torchdecay.lab.engines.rounds import in_rounds
 from torchdecay.lab.engines.serial import outcome_of
-from torchdecay.lab.results import Failure
-from torchdecay.lab.task import Task
 from torchdecay.lab.tasks.custom import told
-from torchdecay.lab.trial import Keep, Trial
+from torchdecay.lab.tasks.task import Task
+from torchdecay.lab.training.results import Failure
+from torchdecay.lab.training.trial import Keep, Trial
 
 MOST_STILLBORN = 3
 """Workers that may die before they have taken any work, until something must be wrong with all of them."""

@@ -11,9 +11,9 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from torchdecay.lab.engines import OnRun
-from torchdecay.lab.results import Failure, TrainingRun
-from torchdecay.lab.task import Task
-from torchdecay.lab.trial import Keep, Trial
+from torchdecay.lab.tasks.task import Task
+from torchdecay.lab.training.results import Failure, TrainingRun
+from torchdecay.lab.training.trial import Keep, Trial
 
 RunAll = Callable[[Task, Sequence[Trial], int, OnRun], None]
 """Runs every trial to the task's end; the number says how many steps an earlier round has counted already."""

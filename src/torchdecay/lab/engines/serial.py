@@ -9,11 +9,11 @@ from typing import Any
 from torchdecay.errors import TorchdecayError
 from torchdecay.lab.engines import Claim, OnRun, OnSteps
 from torchdecay.lab.engines.rounds import in_rounds
-from torchdecay.lab.results import Failure, TrainingRun
-from torchdecay.lab.task import Task
 from torchdecay.lab.tasks.custom import told
-from torchdecay.lab.training import OnPoint, train
-from torchdecay.lab.trial import Keep, Trial
+from torchdecay.lab.tasks.task import Task
+from torchdecay.lab.training.results import Failure, TrainingRun
+from torchdecay.lab.training.train import OnPoint, train
+from torchdecay.lab.training.trial import Keep, Trial
 
 
 def run(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from torchdecay.errors import TaskError, nearest, repr_quoted
-from torchdecay.lab.task import Task
+from torchdecay.lab.tasks.task import Task
 
 
 def load(target: str) -> Any:

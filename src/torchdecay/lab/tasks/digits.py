@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from torchdecay.errors import need
-from torchdecay.lab.task import Data, Task
+from torchdecay.lab.tasks.task import Data, Task
 
 TRAIN_ROWS, REDRAWN = 1000, 400
 HIDDEN, CLASSES = 256, 10

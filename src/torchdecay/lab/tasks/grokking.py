@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.optim import AdamW, Optimizer
 
-from torchdecay.lab.task import Data, Task
 from torchdecay.lab.tasks.digits import accuracy
-from torchdecay.plan import policies
+from torchdecay.lab.tasks.task import Data, Task
+from torchdecay.plans import policies
 
 PRIME = 59
 EMBEDDING, HIDDEN = 64, 256

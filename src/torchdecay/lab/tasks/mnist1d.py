@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from torchdecay.errors import need
-from torchdecay.lab.task import Data, Task
+from torchdecay.lab.tasks.task import Data, Task
 
 TRAIN_ROWS = VALIDATION_ROWS = 1000
 CHANNELS, CLASSES = 25, 10

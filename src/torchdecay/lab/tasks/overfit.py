@@ -11,8 +11,8 @@ from torch import nn
 from torch.optim import SGD, Optimizer
 
 from torchdecay.errors import need
-from torchdecay.lab.task import Data, Task
-from torchdecay.plan import policies
+from torchdecay.lab.tasks.task import Data, Task
+from torchdecay.plans import policies
 
 ROWS = FEATURES = 1000
 HIDDEN = 500

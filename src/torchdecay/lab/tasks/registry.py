@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from torchdecay.errors import TaskError, nearest, repr_quoted
-from torchdecay.lab.task import Task
 from torchdecay.lab.tasks.custom import custom
 from torchdecay.lab.tasks.digits import digits
 from torchdecay.lab.tasks.fashion import fashion
@@ -16,6 +15,7 @@ from torchdecay.lab.tasks.overfit import overfit
 from torchdecay.lab.tasks.ridge import ridge
 from torchdecay.lab.tasks.table import table
 from torchdecay.lab.tasks.table_file import Kind
+from torchdecay.lab.tasks.task import Task
 
 BUILT_IN: dict[str, Callable[[], Task]] = {
     "overfit": overfit,

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from torchdecay.lab.task import Data, Task
+from torchdecay.arguments import check_number
 from torchdecay.lab.tasks.table import r_squared
-from torchdecay.plan.ranges import check_number
+from torchdecay.lab.tasks.task import Data, Task
 
 TRAIN_ROWS, OTHER_ROWS, COLUMNS = 25, 200, 20
 NOISE = 4.0

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from torchdecay.errors import need
-from torchdecay.lab.task import Data, Task
 from torchdecay.lab.tasks.digits import accuracy
 from torchdecay.lab.tasks.table_file import Kind, Table, read_table
+from torchdecay.lab.tasks.task import Data, Task
 
 TEST_SHARE = 0.25
 MOST_LEVELS = 20

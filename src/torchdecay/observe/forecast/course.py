@@ -10,10 +10,10 @@ from itertools import accumulate
 from typing import Any
 
 from torchdecay.observe.forecast.pulled import Pulled
-from torchdecay.observe.units.fractions import log_retention
-from torchdecay.plan.adaptive import Stable
-from torchdecay.plan.decay import Decay, Scale, Site
-from torchdecay.plan.schedules import Constant
+from torchdecay.observe.fractions import log_retention
+from torchdecay.plans.controllers import Stable
+from torchdecay.plans.decay import Decay, Scale, Site
+from torchdecay.plans.schedules import Constant
 
 KEYS = ("lr", "momentum", "betas")
 """What schedulers move and a forecast depends on."""

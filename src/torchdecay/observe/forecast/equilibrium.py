@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from torch import optim
 
-from torchdecay.apply.moments import reads_update_sign
-from torchdecay.apply.native import native_of
 from torchdecay.errors import UnitError
 from torchdecay.observe.forecast.course import COUPLED
-from torchdecay.observe.forecast.judging import is_plain_sgd
-from torchdecay.plan.decay import Decay, Site
+from torchdecay.observe.forecast.predictability import is_plain_sgd
+from torchdecay.optimizers.own_decay import native_of
+from torchdecay.optimizers.updates import reads_update_sign
+from torchdecay.plans.decay import Decay, Site
 
 Rule = Literal["AdamW", "SGD", "Lion"]
 

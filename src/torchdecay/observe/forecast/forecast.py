@@ -12,16 +12,16 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnP
 from torchdecay.errors import ApplyError, UnitError
 from torchdecay.observe.forecast.course import KEYS, Course, course_of, without_rates
 from torchdecay.observe.forecast.equilibrium import Equilibrium, equilibrium
-from torchdecay.observe.forecast.judging import judge
+from torchdecay.observe.forecast.predictability import judge
 from torchdecay.observe.forecast.pulled import Pulled, of_optimizers, of_plan
 from torchdecay.observe.forecast.remarks import Remark, remarks_on
+from torchdecay.observe.forecast.result import Curve, Forecast, GroupForecast
 from torchdecay.observe.forecast.stand_in import stand_in
-from torchdecay.observe.forecast.values import Curve, Forecast, GroupForecast
+from torchdecay.observe.fractions import half_life, timescale
 from torchdecay.observe.inspect import optimizers_of
 from torchdecay.observe.lr_curve import group_curves
 from torchdecay.observe.run import Run
-from torchdecay.observe.units.fractions import half_life, timescale
-from torchdecay.plan.plan import Plan
+from torchdecay.plans.plan import Plan
 
 _POINTS = 256
 Curves = Mapping[str, Sequence[Any]]

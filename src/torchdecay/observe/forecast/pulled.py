@@ -12,15 +12,15 @@ from torch.optim import Optimizer
 
 from torchdecay.apply.attach import Handle
 from torchdecay.apply.lowering import lower, name_parameters
-from torchdecay.apply.native import native_of
-from torchdecay.apply.peaks import peak_of
 from torchdecay.errors import ApplyError, UnitError, listed
-from torchdecay.observe.expectation import attached, bad_number, decay_of
+from torchdecay.observe.audit.case import native_decay
 from torchdecay.observe.inspect import name_all
-from torchdecay.observe.scene import native_decay
-from torchdecay.plan.decay import Decay, Site
-from torchdecay.plan.groups import MARK
-from torchdecay.plan.plan import Plan, Row
+from torchdecay.observe.pulls import attached, bad_number, decay_of
+from torchdecay.optimizers.own_decay import native_of
+from torchdecay.optimizers.peaks import peak_of
+from torchdecay.plans.decay import Decay, Site
+from torchdecay.plans.groups import MARK
+from torchdecay.plans.plan import Plan, Row
 
 
 @dataclass(frozen=True, kw_only=True)

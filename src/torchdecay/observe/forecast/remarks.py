@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from torchdecay.observe.forecast.course import Course
-from torchdecay.observe.forecast.judging import Prediction, is_cured, low_dtypes, visible
+from torchdecay.observe.forecast.predictability import Prediction, is_cured, low_dtypes, visible
 from torchdecay.observe.forecast.pulled import Pulled
-from torchdecay.observe.units.fractions import timescale
-from torchdecay.plan.decay import Site
+from torchdecay.observe.fractions import timescale
+from torchdecay.plans.decay import Site
 
 
 @dataclass(frozen=True)

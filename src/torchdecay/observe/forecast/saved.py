@@ -10,7 +10,7 @@ from typing import Any
 from torchdecay.errors import LoadError
 from torchdecay.observe.forecast.equilibrium import Equilibrium
 from torchdecay.observe.forecast.remarks import Remark
-from torchdecay.observe.forecast.values import Curve, Forecast, GroupForecast
+from torchdecay.observe.forecast.result import Curve, Forecast, GroupForecast
 from torchdecay.observe.printing import finite
 
 FORMAT, VERSION = "torchdecay.forecast", 1

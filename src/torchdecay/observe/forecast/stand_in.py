@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from torchdecay.errors import ApplyError, UnitError
 from torchdecay.observe.forecast.pulled import rows_alike
-from torchdecay.plan.plan import Plan, Row
+from torchdecay.plans.plan import Plan, Row
 
 
 def stand_in(plan: Plan, make: Callable[..., Any], lr: float | None) -> Optimizer:

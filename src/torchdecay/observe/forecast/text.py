@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torchdecay.errors import printable
 
 if TYPE_CHECKING:
-    from torchdecay.observe.forecast.values import Forecast, GroupForecast
+    from torchdecay.observe.forecast.result import Forecast, GroupForecast
 
 _GRAVE = ("diverges", "sign flip", "rounded away", "not at work")
 

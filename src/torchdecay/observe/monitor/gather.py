@@ -10,8 +10,8 @@ from typing import Any
 from torch.optim import Optimizer
 
 from torchdecay.apply.attach import Handle
-from torchdecay.apply.controllers import Runtime
 from torchdecay.apply.rounding import is_low
+from torchdecay.apply.runtimes import Runtime
 from torchdecay.observe.monitor.layout import Layout, Member
 from torchdecay.observe.monitor.predictions import effective_lr
 from torchdecay.observe.monitor.quantities import QUANTITIES

@@ -307,7 +307,7 @@ class History:
             LoadError: a quantity that was not recorded.
             TaskError: another ending, or a folder that can't be written.
         """
-        from torchdecay.report.history import figure
+        from torchdecay.reports.history import figure
 
         return figure(self, path, quantity=quantity, dark=dark)
 
@@ -317,7 +317,7 @@ class History:
         Raises:
             TaskError: the folder can't be written.
         """
-        from torchdecay.report.history import report
+        from torchdecay.reports.history import report
 
         return report(self, path)
 

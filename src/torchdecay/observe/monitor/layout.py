@@ -11,15 +11,15 @@ from torch.optim import SGD, Optimizer
 
 from torchdecay.apply.attach import Handle
 from torchdecay.errors import ApplyError, nearest
-from torchdecay.observe.expectation import Expectation, expectations
 from torchdecay.observe.inspect import name_all
 from torchdecay.observe.monitor.history import Series, Source
 from torchdecay.observe.monitor.updates import update_rule
-from torchdecay.plan.adaptive import Cautious, LazyRows, Multiplier, RowGate
-from torchdecay.plan.census import census
-from torchdecay.plan.decay import Decay, Site
-from torchdecay.plan.plan import Plan
-from torchdecay.plan.regularizers import L2
+from torchdecay.observe.pulls import Expectation, expectations
+from torchdecay.plans.census import census
+from torchdecay.plans.controllers import Cautious, LazyRows, Multiplier, RowGate
+from torchdecay.plans.decay import Decay, Site
+from torchdecay.plans.plan import Plan
+from torchdecay.plans.regularizers import L2
 
 By = Literal["role", "block", "tensor"]
 

@@ -14,6 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from torchdecay.apply.attach import handle_of
+from torchdecay.arguments import check_count
 from torchdecay.errors import ApplyError, LoadError, repr_quoted
 from torchdecay.observe.inspect import optimizers_of
 from torchdecay.observe.monitor.alarms import Alarms, no_steps, not_attached
@@ -25,8 +26,7 @@ from torchdecay.observe.monitor.layout import By, Layout, lay_out
 from torchdecay.observe.monitor.quantities import QUANTITIES
 from torchdecay.observe.monitor.reading import Measured, Reading
 from torchdecay.observe.monitor.watch import Watch
-from torchdecay.plan.plan import Plan
-from torchdecay.plan.ranges import check_count
+from torchdecay.plans.plan import Plan
 
 LEAST_SAMPLE = 256
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch.optim import SGD
 
-from torchdecay.observe.expectation import Expectation
 from torchdecay.observe.forecast.equilibrium import equilibrium
-from torchdecay.plan.decay import Site
+from torchdecay.observe.pulls import Expectation
+from torchdecay.plans.decay import Site
 
 
 def predicted_rotation(optimizer: Any, group: Mapping[str, Any], expected: Expectation, lr: float, ahead: int) -> float:

@@ -16,14 +16,14 @@ from torch.optim import Optimizer
 
 from torchdecay.apply.attach import Handle
 from torchdecay.apply.kernels import buckets
-from torchdecay.apply.moments import maximizes
 from torchdecay.apply.rounding import is_low
-from torchdecay.observe.lending import local
 from torchdecay.observe.monitor.layout import Layout, Member, planned_fraction
 from torchdecay.observe.monitor.predictions import predicted_rotation
 from torchdecay.observe.monitor.samples import sampled, wide
 from torchdecay.observe.monitor.sums import aligned, over_ranks
 from torchdecay.observe.monitor.updates import reads_gradient, tensors_of, update_rule
+from torchdecay.observe.verify.borrowing import local
+from torchdecay.optimizers.updates import maximizes
 
 _PART = 1 << 18
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from torchdecay.observe.lending import local
+from torchdecay.observe.verify.borrowing import local
 
 RUN = 256
 """Elements of each run: long enough to be read quickly, short enough that rows of an embedding are hit fairly."""

@@ -12,8 +12,8 @@ from typing import Any
 from torch import Tensor, optim
 from torch.optim import Optimizer
 
-from torchdecay.apply.native import native_of
-from torchdecay.plan.decay import Site
+from torchdecay.optimizers.own_decay import native_of
+from torchdecay.plans.decay import Site
 
 Update = Callable[[Mapping[str, Any], Mapping[str, Tensor], float, Tensor | None], Tensor]
 """From the group, the state's tensors (the same part of each), the step and the gradient that was seen, to u.

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from torchdecay.arguments import check_count, check_number, shown
 from torchdecay.errors import DecayError, UnitError, nearest, printable
 from torchdecay.observe.lr_curve import lr_curve
 from torchdecay.observe.run import Run
-from torchdecay.observe.units.optimizers import Kind, kind_of
-from torchdecay.plan.ranges import check_count, check_number, shown
+from torchdecay.optimizers.families import Kind, kind_of
 
 LOSSES = {"half_mse": 1.0, "mse": 2.0, "cross_entropy": 1.0}
 """Mean losses, as multiples of what scikit-learn means: ½·mean(r²), or the mean log-loss."""

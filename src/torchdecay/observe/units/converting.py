@@ -10,8 +10,8 @@ from typing import Any
 from torchdecay.errors import UnitError, listed, nearest, repr_quoted
 from torchdecay.observe.units.context import HOW, Context, gather
 from torchdecay.observe.units.decays import unit_of
-from torchdecay.observe.units.names import UNITS, Net, Node, Unit, Value
-from torchdecay.plan.decay import Decay, Site
+from torchdecay.observe.units.graph import UNITS, Net, Node, Unit, Value
+from torchdecay.plans.decay import Decay, Site
 
 NATIVE = "native"
 

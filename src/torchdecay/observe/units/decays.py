@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from torchdecay.errors import UnitError
-from torchdecay.observe.units.names import L1L2
-from torchdecay.plan.decay import Decay
-from torchdecay.plan.regularizers import ElasticNet
-from torchdecay.plan.schedules import Constant
-from torchdecay.plan.spelling import form_of
+from torchdecay.observe.units.graph import L1L2
+from torchdecay.plans.decay import Decay
+from torchdecay.plans.regularizers import ElasticNet
+from torchdecay.plans.schedules import Constant
+from torchdecay.plans.spelling import form_of
 
 _UNITS = {
     "native": "native",

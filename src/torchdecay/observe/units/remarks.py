@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from torchdecay.observe.units.optimizers import Kind
-from torchdecay.plan.decay import Site
+from torchdecay.optimizers.families import Kind
+from torchdecay.plans.decay import Site
 
 SIZES = (111e6, 3.3e9)
 """Parameters of the models that arXiv 2505.13738 trained."""

@@ -7,9 +7,9 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from torchdecay.arguments import shown
 from torchdecay.observe.printing import finite
 from torchdecay.observe.units.sources import Source
-from torchdecay.plan.ranges import shown
 
 
 @dataclass(frozen=True, kw_only=True)

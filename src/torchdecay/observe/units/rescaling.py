@@ -6,14 +6,14 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from torchdecay.arguments import check_count, check_number, shown
 from torchdecay.errors import DecayError, UnitError, nearest, repr_quoted
 from torchdecay.observe.run import Run
 from torchdecay.observe.units.decays import unit_of
 from torchdecay.observe.units.peak import peak_lr
 from torchdecay.observe.units.rescaled import Rescaled, Version
-from torchdecay.observe.units.rules import RULES, WIDTHS, Rule
-from torchdecay.plan.decay import Decay
-from torchdecay.plan.ranges import check_count, check_number, shown
+from torchdecay.observe.units.scaling_rules import RULES, WIDTHS, Rule
+from torchdecay.plans.decay import Decay
 
 FORMS = ("decoupled", "independent", "per_step")
 

@@ -10,18 +10,18 @@ from typing import Any
 
 from torch import nn
 
+from torchdecay.arguments import check_count
 from torchdecay.errors import UnitError, nearest, repr_quoted
 from torchdecay.observe.run import Run
 from torchdecay.observe.units import sources
-from torchdecay.observe.units.optimizers import Kind, kind_of
 from torchdecay.observe.units.peak import lr_of_run
 from torchdecay.observe.units.remarks import general, of_power_law, of_timescale
 from torchdecay.observe.units.rescaling import facts_of, rescale
-from torchdecay.observe.units.rules import best_share, tokens_per_parameter
+from torchdecay.observe.units.scaling_rules import best_share, tokens_per_parameter
 from torchdecay.observe.units.suggestion import Suggestion
-from torchdecay.plan.census import census
-from torchdecay.plan.decay import Decay
-from torchdecay.plan.ranges import check_count
+from torchdecay.optimizers.families import Kind, kind_of
+from torchdecay.plans.census import census
+from torchdecay.plans.decay import Decay
 
 
 @dataclass(frozen=True, kw_only=True)

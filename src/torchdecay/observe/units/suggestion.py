@@ -8,8 +8,8 @@ from typing import Any
 
 from torchdecay.observe.printing import finite
 from torchdecay.observe.units.sources import Source
-from torchdecay.plan.decay import Decay
-from torchdecay.plan.forms import decoupled
+from torchdecay.plans.decay import Decay
+from torchdecay.plans.forms import decoupled
 
 
 @dataclass(frozen=True, kw_only=True)

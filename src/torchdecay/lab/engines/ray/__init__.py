@@ -14,8 +14,8 @@ from torchdecay.lab.engines.process import num_cores
 from torchdecay.lab.engines.ray.cluster import connected
 from torchdecay.lab.engines.ray.tuning import Job, tune_all
 from torchdecay.lab.engines.rounds import in_rounds
-from torchdecay.lab.task import Task
-from torchdecay.lab.trial import Keep, Trial
+from torchdecay.lab.tasks.task import Task
+from torchdecay.lab.training.trial import Keep, Trial
 
 
 def session(

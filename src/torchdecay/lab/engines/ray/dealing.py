@@ -9,8 +9,8 @@ from typing import Any
 
 from torchdecay.errors import TaskError
 from torchdecay.lab.engines import Claim, OnRun, OnSteps
-from torchdecay.lab.results import Failure, TrainingRun
-from torchdecay.lab.trial import Trial
+from torchdecay.lab.training.results import Failure, TrainingRun
+from torchdecay.lab.training.trial import Trial
 
 Choose = Callable[[int, Mapping[Trial, float]], frozenset[Trial]]
 

@@ -19,8 +19,8 @@ from torchdecay.lab.engines.process import packed
 from torchdecay.lab.engines.ray.cluster import check_resources, environment
 from torchdecay.lab.engines.ray.dealing import Choose, Dealer
 from torchdecay.lab.engines.ray.worker import INDEX, work
-from torchdecay.lab.task import Task
-from torchdecay.lab.trial import Keep, Trial
+from torchdecay.lab.tasks.task import Task
+from torchdecay.lab.training.trial import Keep, Trial
 
 # Nothing is written but our own checkpoints, workers stay in the caller's folder, and Ctrl-C is ours.
 SETTINGS = {

@@ -17,10 +17,10 @@ import torch
 
 from torchdecay.lab.engines.rounds import deciding
 from torchdecay.lab.engines.serial import outcome_of
-from torchdecay.lab.running import Running
-from torchdecay.lab.task import Task
 from torchdecay.lab.tasks.custom import told
-from torchdecay.lab.trial import Trial
+from torchdecay.lab.tasks.task import Task
+from torchdecay.lab.training.running import Running
+from torchdecay.lab.training.trial import Trial
 
 TELL_SECONDS = 0.5
 FILE = "training.pt"

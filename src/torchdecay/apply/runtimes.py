@@ -1,0 +1,287 @@
+"""Controllers at work: what sets the multiplier of each tensor's coefficient, step by step.
+
+A runtime is made for each different `Controller` in a plan and serves all the pulls that have it. Before the update
+it sees gradients and optimizer state, after it the new weights; what it keeps is scalars, by parameter name, which
+travel in the optimizer's state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, optim
+from torch.optim import Optimizer
+
+from torchdecay.apply.sharded import number, whole
+from torchdecay.apply.work import Amount, Pull, Work
+from torchdecay.errors import ApplyError
+from torchdecay.optimizers.own_decay import native_of
+from torchdecay.optimizers.updates import maximizes, mean_second_moment
+from torchdecay.plans import controllers as adaptive
+from torchdecay.plans.decay import Decay
+from torchdecay.plans.regularizers import Deviation, Huber, Regularizer, SquaredNorm
+
+Scalars = dict[str, dict[str, float]]
+
+
+class Runtime:
+    """What a controller does; the base does nothing and keeps nothing."""
+
+    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull]) -> None:
+        self.optimizer = optimizer
+
+    def before(self, works: Sequence[Work]) -> None:
+        """Before the update: set the multipliers of works that pull then, look at what the others need."""
+
+    def after(self, works: Sequence[Work]) -> None:
+        """After the update: set the multipliers of works that pull then."""
+
+    def scalars(self) -> Scalars:
+        """What has to survive a checkpoint: for each quantity a number by parameter name ("" for all together)."""
+        return {}
+
+    def load(self, scalars: Mapping[str, Mapping[str, float]]) -> None:
+        """Take over what `scalars` gave."""
+
+
+class _Stable(Runtime):
+    def before(self, works: Sequence[Work]) -> None:
+        shared: Tensor | None = None
+        for work in works:
+            if isinstance(self.optimizer, optim.SGD):
+                momentum, dampening = work.group["momentum"], work.group["dampening"]
+                multiplier: Amount = (1 - dampening) / (1 - momentum) if momentum else 1.0
+            else:
+                if shared is None:
+                    shared = mean_second_moment(self.optimizer).rsqrt()
+                # Where gradients vanish the explicit step would take off more than the weight: go implicit there.
+                taken = work.amount * shared
+                multiplier = torch.where(taken < 1, shared, shared / (1 + taken))
+            work.multipliers = [multiplier] * len(work.live)
+
+
+class _GradientNormRatio(Runtime):
+    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], beta: float) -> None:
+        super().__init__(optimizer, pulls)
+        self.beta, self.ratio = beta, 0.0
+
+    def before(self, works: Sequence[Work]) -> None:
+        grads = _norm([grad for work in works for grad in work.grads])
+        weights = _norm([param for work in works for param in work.params])
+        scale = getattr(self.optimizer, "grad_scale", None)
+        now = grads / (1.0 if scale is None else float(scale)) / max(weights, _TINY)
+        self.ratio = (1 - self.beta) * self.ratio + self.beta * now
+        for work in works:
+            work.multipliers = [self.ratio] * len(work.live)
+
+    def scalars(self) -> Scalars:
+        return {"ratio": {"": self.ratio}}
+
+    def load(self, scalars: Mapping[str, Mapping[str, float]]) -> None:
+        self.ratio = scalars["ratio"][""]
+
+
+class _GradientSigmoid(Runtime):
+    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], alpha: float) -> None:
+        super().__init__(optimizer, pulls)
+        self.alpha = alpha
+
+    def before(self, works: Sequence[Work]) -> None:
+        for work in works:
+            work.multipliers = [self._multiplier(grad) for grad in work.grads]
+
+    def _multiplier(self, grad: Tensor) -> Tensor:
+        size = grad.abs()
+        deviation, mean = torch.std_mean(size, correction=0)
+        standard = torch.where(deviation > 0, (size - mean) / deviation, torch.zeros_like(size))
+        return 2 * torch.sigmoid(self.alpha * standard)
+
+
+class _Multiplier(Runtime):
+    """Holds μ and κ of each tensor; κ is NaN until the warm-up ends."""
+
+    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], bound: adaptive.Multiplier) -> None:
+        super().__init__(optimizer, pulls)
+        self.bound = bound
+        self.mu: dict[str, Tensor] = {}
+        self.kappa: dict[str, Tensor] = {}
+        for pull in pulls:
+            for name, param in zip(pull.names, pull.params, strict=True):
+                measured = whole(pull.decay.regularizer.value(param.detach()))
+                kappa = {"fixed": torch.full_like(measured, bound.bound), "initial": bound.bound * measured}
+                self.mu[name] = torch.zeros_like(measured)
+                self.kappa[name] = kappa.get(bound.kind, torch.full_like(measured, math.nan))
+
+    def after(self, works: Sequence[Work]) -> None:
+        for work in works:
+            regularizer = work.pull.decay.regularizer
+            work.multipliers = []
+            for name, param in zip(work.names, work.params, strict=True):
+                measured = whole(regularizer.value(param))
+                if self.bound.kind == "warmup" and work.steps + 1 == self.bound.warmup_steps:
+                    self.kappa[name] = measured.clone()
+                shared = self.bound.per_element and not isinstance(regularizer, Deviation)
+                rho = work.amount / (param.numel() if shared else 1)
+                # NaN while the warm-up lasts: no bound yet, so no pull.
+                step = torch.nan_to_num(rho * (measured - self.kappa[name]), nan=0.0)
+                self.mu[name] = (self.mu[name] + step).clamp(min=0)
+                work.multipliers.append(self.mu[name])
+
+    def scalars(self) -> Scalars:
+        return {key: {name: float(one) for name, one in getattr(self, key).items()} for key in ("mu", "kappa")}
+
+    def load(self, scalars: Mapping[str, Mapping[str, float]]) -> None:
+        for mine, saved in ((self.mu, scalars["mu"]), (self.kappa, scalars["kappa"])):
+            for name, value in saved.items():
+                if name in mine:
+                    mine[name] = torch.full_like(mine[name], value)
+
+
+class _NormRatio(Runtime):
+    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], ratio: float) -> None:
+        super().__init__(optimizer, pulls)
+        self.ratio = ratio
+        self.start = {
+            name: whole(torch.linalg.vector_norm(param.detach()))
+            for pull in pulls
+            for name, param in zip(pull.names, pull.params, strict=True)
+        }
+
+    def after(self, works: Sequence[Work]) -> None:
+        for work in works:
+            work.multipliers = []
+            for name, param in zip(work.names, work.params, strict=True):
+                norm = whole(torch.linalg.vector_norm(param))
+                work.multipliers.append(torch.where(norm > 0, 1 - self.ratio * self.start[name] / norm, norm))
+
+    def scalars(self) -> Scalars:
+        return {"start": {name: float(norm) for name, norm in self.start.items()}}
+
+    def load(self, scalars: Mapping[str, Mapping[str, float]]) -> None:
+        for name, value in scalars["start"].items():
+            if name in self.start:
+                self.start[name] = torch.full_like(self.start[name], value)
+
+
+class _Projection(Runtime):
+    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull]) -> None:
+        super().__init__(optimizer, pulls)
+        self._seen: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def before(self, works: Sequence[Work]) -> None:
+        for work in works:
+            sign = -1.0 if maximizes(self.optimizer, work.group) else 1.0
+            for name, param, grad, reference in zip(work.names, work.params, work.grads, work.references, strict=True):
+                offset = param.detach() if reference is None else param.detach() - reference
+                self._seen[name] = whole(torch.linalg.vector_norm(offset)), whole((grad * offset).sum()) * sign
+
+    def after(self, works: Sequence[Work]) -> None:
+        for work in works:
+            work.multipliers = []
+            for name, param, reference in zip(work.names, work.params, work.references, strict=True):
+                before, agreement = self._seen.pop(name)
+                offset = param.detach() if reference is None else param.detach() - reference
+                distance = whole(torch.linalg.vector_norm(offset))
+                share = ((distance - before) / distance.clamp(min=_TINY)).clamp(0, 1)
+                work.multipliers.append(torch.where(agreement > 0, share, torch.zeros_like(share)))
+
+
+class _BySpectrum(Runtime):
+    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], setting: adaptive.BySpectrum) -> None:
+        super().__init__(optimizer, pulls)
+        self.setting = setting
+        self.factors: dict[str, float] = {}
+
+    def before(self, works: Sequence[Work]) -> None:
+        if not self.factors or any(work.steps % self.setting.every_steps == 0 for work in works):
+            self._measure(works)
+        for work in works:
+            work.multipliers = [self.factors.get(name, 1.0) for name in work.names]
+
+    def _measure(self, works: Sequence[Work]) -> None:
+        exponents = {
+            name: tail_exponent(param)
+            for work in works
+            for name, param in zip(work.names, work.params, strict=True)
+            if param.dim() > 1 and min(param.shape[0], param[0].numel()) >= self.setting.min_values
+        }
+        self.factors = {name: 1.0 for work in works for name in work.names}
+        if not exponents:
+            return
+        low, high = min(exponents.values()), max(exponents.values())
+        for name, alpha in exponents.items():
+            place = (alpha - low) / (high - low) if high > low else 0.5
+            self.factors[name] = self.setting.low + place * (self.setting.high - self.setting.low)
+
+    def scalars(self) -> Scalars:
+        return {"factors": dict(self.factors)}
+
+    def load(self, scalars: Mapping[str, Mapping[str, float]]) -> None:
+        self.factors = dict(scalars["factors"])
+
+
+_TINY = 1e-30
+
+
+def _norm(tensors: Sequence[Tensor]) -> float:
+    """‖·‖ of all the tensors together."""
+    return math.sqrt(sum(number(torch.linalg.vector_norm(one)) ** 2 for one in tensors))
+
+
+def tail_exponent(param: Tensor) -> float:
+    """Hill's estimate of the exponent of the upper half of a matrix's spectrum of squared singular values."""
+    matrix = param.detach().reshape(param.shape[0], -1)
+    squares = torch.linalg.svdvals(matrix.float()).square().sort().values.clamp(min=_TINY)
+    index = len(squares) // 2
+    tail = squares[index:].log()
+    count = len(tail)
+    return float(1 + count / (tail.sum() - count * squares[index].log()).clamp(min=_TINY))
+
+
+def constrained_step_(param: Tensor, regularizer: Regularizer, mu: Tensor) -> None:
+    """θ ← θ − μ·∇R(θ), or the proximal step of μ·R where the explicit one would overshoot."""
+    if isinstance(regularizer, SquaredNorm):
+        param.mul_(torch.where(2 * mu < 1, 1 - 2 * mu, 1 / (1 + 2 * mu)).to(param.dtype))
+    elif isinstance(regularizer, Huber):
+        explicit = param - mu * regularizer.gradient(param)
+        param.copy_(torch.where(mu < 1, explicit, regularizer.prox(param, mu)))
+    else:
+        # For |θ| and the standard deviation both steps are the same, until the explicit one would overshoot.
+        param.copy_(regularizer.prox(param, mu))
+
+
+def runtime_of(controller: adaptive.Controller, optimizer: Optimizer, pulls: Sequence[Pull]) -> Runtime:
+    """The runtime of a controller for the pulls that have it."""
+    if isinstance(controller, adaptive.Stable):
+        return _Stable(optimizer, pulls)
+    if isinstance(controller, adaptive.GradientNormRatio):
+        return _GradientNormRatio(optimizer, pulls, controller.beta)
+    if isinstance(controller, adaptive.GradientSigmoid):
+        return _GradientSigmoid(optimizer, pulls, controller.alpha)
+    if isinstance(controller, adaptive.Multiplier):
+        return _Multiplier(optimizer, pulls, controller)
+    if isinstance(controller, adaptive.NormRatio):
+        return _NormRatio(optimizer, pulls, controller.ratio)
+    if isinstance(controller, adaptive.Projection):
+        return _Projection(optimizer, pulls)
+    if isinstance(controller, adaptive.BySpectrum):
+        return _BySpectrum(optimizer, pulls, controller)
+    raise TypeError(f"{controller!r} is no controller")
+
+
+def check_controller(optimizer: Optimizer, group: Mapping[str, Any], decay: Decay) -> None:
+    """Refuse an optimizer that does not have what the decay's controller reads.
+
+    Raises:
+        ApplyError: naming the decay, the optimizer and what would do.
+    """
+    fits = isinstance(optimizer, (optim.SGD, optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam))
+    if isinstance(decay.controller, adaptive.Stable) and not (fits and native_of(optimizer, group)):
+        raise ApplyError(
+            f"{decay!r} can't run on {type(optimizer).__name__}.",
+            "It needs the second moments of the Adam family, or SGD's momentum.",
+            "Use td.decoupled(wd), or one of these optimizers.",
+        )

@@ -1,0 +1,65 @@
+"""An optimizer, and what belongs to it, from what people type: `module:name`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torchdecay.errors import TaskError, listed, nearest
+
+KEYS = ("optimizer", "model", "plan", "run", "loss")
+_SPOKEN = {"model": "torch.nn.Module", "plan": "td.Plan", "run": "td.Run", "loss": "tensor"}
+
+
+def load_setup(target: str) -> dict[str, Any]:
+    """What the function `module:name` returns, as keywords: an optimizer, `(optimizer, model)`, or a dict of `KEYS`.
+
+    The two of a pair may come in either order.
+
+    Raises:
+        TaskError: it does not import, raises, or returns something else.
+    """
+    from torchdecay.lab.tasks.custom import call, load
+
+    try:
+        found = load(target)
+        made = call(found, target) if callable(found) and not _is_optimizer(found) else found
+    except SystemExit as error:
+        raise TaskError(
+            f"{target} exits: SystemExit({error.code!r}).",
+            "A script that reads its own command line does that when it is imported.",
+            'Put what it runs under if __name__ == "__main__".',
+        ) from error
+    if _is_optimizer(made):
+        return {"optimizer": made}
+    if isinstance(made, tuple) and len(made) == 2:
+        first, second = made if _is_optimizer(made[0]) else reversed(made)
+        made = {"optimizer": first, "model": second} if _is_optimizer(first) else made
+    if isinstance(made, Mapping) and "optimizer" in made:
+        unknown = [str(key) for key in made if key not in KEYS]
+        if unknown:
+            raise TaskError(f"{target} returns a dict with {listed(unknown)}.", fix=nearest(unknown[0], KEYS))
+        _require_types(target, made)
+        return dict(made)
+    raise TaskError(
+        f"{target} gives a {type(made).__name__}, not an optimizer.",
+        fix="Return the optimizer (or a list of them), (optimizer, model), or a dict with optimizer and any of "
+        "model, plan, run, loss.",
+    )
+
+
+def _require_types(target: str, setup: Mapping[str, Any]) -> None:
+    from torch import Tensor, nn
+
+    from torchdecay.observe.run import Run
+    from torchdecay.plans.plan import Plan
+
+    for key, kind in (("model", nn.Module), ("plan", Plan), ("run", Run), ("loss", Tensor)):
+        value = setup.get(key)
+        if value is not None and not isinstance(value, kind):
+            raise TaskError(f"{target} gives a {type(value).__name__} as {key}.", fix=f"Give a {_SPOKEN[key]}.")
+
+
+def _is_optimizer(value: Any) -> bool:
+    several = value if isinstance(value, list) and value else [value]
+    return all(hasattr(one, "param_groups") and not isinstance(one, type) for one in several)

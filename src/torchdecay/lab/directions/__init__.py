@@ -1,0 +1,1 @@
+"""Which way a coefficient should move: by implicit differentiation, or by differences."""

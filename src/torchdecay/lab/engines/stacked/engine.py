@@ -1,0 +1,131 @@
+"""`engine="stacked"`: all runs at once as one model with stacked weights; for tasks that can be (see `why_not`)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+
+from torchdecay.errors import TaskError
+from torchdecay.lab.engines import Claim, OnRun, OnSteps
+from torchdecay.lab.engines.stacked.fit import try_it, why_not
+from torchdecay.lab.engines.stacked.lanes import order_of
+from torchdecay.lab.engines.stacked.loop import StackedRun
+from torchdecay.lab.engines.stacked.members import Member, NotStackable
+from torchdecay.lab.engines.stacked.memory import SHARE, Forecast, forecast
+from torchdecay.lab.engines.stacked.prepare import Prepared, prepare
+from torchdecay.lab.tasks.task import Task
+from torchdecay.lab.training.train import threads
+from torchdecay.lab.training.trial import Keep, Trial
+
+
+def run(
+    task: Task,
+    trials: Sequence[Trial],
+    *,
+    on_run: OnRun,
+    on_step: OnSteps = lambda n: None,
+    keep: Keep | None = None,
+    claim: Claim = lambda trial: True,
+    compile: bool | None = None,
+    num_threads: int | None = None,
+    memory: int | None = None,
+) -> None:
+    """Train the trials as one model; see `torchdecay.lab.engines` for the arguments.
+
+    Each member sees the rows, starts from the weights and decays as it would alone, so its losses are those of
+    `serial` but for the order in which numbers are added: 1e-10 apart after a thousand steps of `digits` in float64.
+    In float32 training is chaotic, and final numbers agree as two machines' would. Dropout draws for each member
+    anew, from another stream than a run alone: alike in distribution only.
+
+    Args:
+        task: what to train.
+        trials: what to run.
+        on_run: called with each outcome.
+        on_step: called with numbers of steps done.
+        keep: who goes on at rungs; the others' memory is given back.
+        claim: asked for each trial before the first starts.
+        compile: whether to compile the training step; None does where what is left to do will pay for it.
+        num_threads: CPU threads; None leaves torch's, whatever the task wants for a run alone.
+        memory: bytes that may be taken; None asks the system. What does not fit at once runs in turns.
+
+    Raises:
+        TaskError: the trials can't be stacked, or do not fit into memory.
+    """
+    with torch.random.fork_rng(devices=[]), threads(num_threads):
+        prepared = prepared_for(task, [trial for trial in trials if claim(trial)])
+        for trial, failure in prepared.failures.items():
+            on_run(trial, failure)
+        if not prepared.members:
+            return
+        runs = _turns(task, prepared, forecast(task, prepared, available=memory), halving=keep is not None)
+
+        def started(members: Sequence[Member]) -> StackedRun:
+            return StackedRun(task, prepared, members, on_run=on_run, on_step=on_step, compile=compile)
+
+        if keep is None:
+            for members in runs:
+                _advance(started(members), task.num_steps, finish=True)
+        else:
+            _halve(task, [started(members) for members in runs], keep)
+
+
+def prepared_for(task: Task, trials: Sequence[Trial]) -> Prepared:
+    """The trials ready to be stacked.
+
+    Raises:
+        TaskError: they can't be.
+    """
+    try:
+        prepared = prepare(task, trials)
+        try_it(task, prepared)
+    except NotStackable as reason:
+        raise TaskError(
+            f"the task {task.name!r} can't be trained as one stacked model: {reason}.",
+            fix='Use the engine "process", or "auto", which does by itself.',
+        ) from reason
+    return prepared
+
+
+def _turns(task: Task, prepared: Prepared, size: Forecast, *, halving: bool) -> list[list[Member]]:
+    """Members in turns that fit into memory, neighbors alike."""
+    members = prepared.members
+    seeds = list(prepared.models)
+    ordered = [members[i] for i in order_of(members, [seeds.index(one.trial.seed) for one in members])]
+    fits = len(ordered) * size.kept + size.passing <= SHARE * size.available if halving else size.most > 0
+    if not fits:
+        wanted = len(ordered) if halving else 1
+        raise TaskError(
+            f"the task {task.name!r} needs {size.total(wanted) / 2**20:,.1f} MB for "
+            f"{f'{wanted} runs side by side' if halving else 'a single run'}, and of {size.available / 2**20:,.1f} MB "
+            f"that are free {SHARE:.0%} may be taken.",
+            fix='Use the engine "process", or fewer values or seeds.',
+        )
+    count = -(-len(ordered) // max(1, size.most))
+    bounds = [len(ordered) * i // count for i in range(count + 1)]
+    return [ordered[a:b] for a, b in itertools.pairwise(bounds)]
+
+
+def _advance(one: StackedRun, until: int, *, finish: bool = False) -> None:
+    try:
+        one.advance(until)
+        if finish:
+            one.finish()
+    except Exception as error:
+        one.fail(error)
+
+
+def _halve(task: Task, runs: Sequence[StackedRun], keep: Keep) -> None:
+    for rung in keep.rungs:
+        for one in runs:
+            _advance(one, rung)
+        measured = {trial: value for one in runs for trial, value in (one.deciding() if one.members else {}).items()}
+        going = keep.choose(rung, measured)
+        for one in runs:
+            one.stop(frozenset(measured) - going)
+    for one in runs:
+        _advance(one, task.num_steps, finish=True)
+
+
+__all__ = ["run", "why_not"]

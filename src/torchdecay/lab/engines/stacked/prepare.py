@@ -1,0 +1,98 @@
+"""From trials to members: data and initial weights for each seed, decays and groups for each trial."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from torchdecay.errors import TaskError, TorchdecayError
+from torchdecay.lab.engines.stacked.members import Member, NotStackable, read_member
+from torchdecay.lab.tasks.custom import told
+from torchdecay.lab.tasks.task import Data, Task
+from torchdecay.lab.training.results import Failure
+from torchdecay.lab.training.train import Setup, watched_weights
+from torchdecay.lab.training.trial import Trial
+
+
+@dataclass(eq=False)
+class Prepared:
+    """What a stack is built from.
+
+    Attributes:
+        members: the trials that can begin.
+        data: by seed.
+        models: by seed, with initial weights.
+        failures: the trials that can't begin, and why.
+        watched: names of the weights that norms are about.
+    """
+
+    members: list[Member] = field(default_factory=list)
+    data: dict[int, Data] = field(default_factory=dict)
+    models: dict[int, nn.Module] = field(default_factory=dict)
+    failures: dict[Trial, Failure] = field(default_factory=dict)
+    watched: tuple[str, ...] = ()
+
+
+def prepare(task: Task, trials: Sequence[Trial]) -> Prepared:
+    """Everything that a stack needs; what goes wrong for a single trial is its own failure.
+
+    Data and initial weights are those of `train`: the model is made right after `torch.manual_seed(seed)`.
+
+    Raises:
+        NotStackable: a trial that can't be stacked.
+    """
+    made = Prepared()
+    read: dict[tuple[str, float], Member] = {}
+    with torch.random.fork_rng(devices=[]):
+        for trial in trials:
+            try:
+                _add_seed(made, task, trial)
+                key = (f"{trial.choice!r} {trial.values!r}", trial.lr_scale)
+                if key not in read:
+                    # The same for every seed but for the weights.
+                    setup = Setup.make(task, trial.choice, trial.seed, lr_scale=trial.lr_scale)
+                    read[key] = read_member(task, trial, setup)
+                one = read[key]
+                made.members.append(Member(trial, one.decays, one.groups, one.settings, one.optimizer_type))
+            except NotStackable:
+                raise
+            except Exception as error:
+                made.failures[trial] = failure_of(trial, error)
+    return made
+
+
+def failure_of(trial: Trial, error: Exception) -> Failure:
+    """What a trial's error becomes, as every engine says it."""
+    return Failure(
+        label=trial.choice.label,
+        seed=trial.seed,
+        message=str(error) if isinstance(error, TorchdecayError) else told(error),
+        traceback="".join(traceback.format_exception(error)),
+    )
+
+
+def _add_seed(made: Prepared, task: Task, trial: Trial) -> None:
+    if trial.seed in made.models:
+        return
+    data = task.data(trial.seed)
+    if not isinstance(data, Data):
+        raise TaskError(
+            f"the task {task.name!r} made data of type {type(data).__name__}.",
+            fix="Let data(seed) return torchdecay.lab.Data(train=(x, y), test=(x, y)).",
+        )
+    torch.manual_seed(trial.seed)
+    model = task.model()
+    if not isinstance(model, nn.Module):
+        raise TaskError(
+            f"the task {task.name!r} made a model of type {type(model).__name__}.",
+            fix="Let model() return a torch.nn.Module.",
+        )
+    model.train()
+    if not made.watched:
+        names = {id(param): name for name, param in model.named_parameters()}
+        made.watched = tuple(dict.fromkeys(names[id(one)] for one in watched_weights(task, model).values()))
+    made.data[trial.seed], made.models[trial.seed] = data, model

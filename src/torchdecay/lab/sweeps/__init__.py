@@ -1,0 +1,1 @@
+"""One form of decay with many values, and which to take."""

@@ -1,0 +1,61 @@
+"""What makes the runs of two sweeps comparable, as short texts that an error can show side by side."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchdecay.lab.sweeps.meaning import learning_rates
+from torchdecay.lab.tasks.task import Task
+from torchdecay.lab.training.contenders import Choice
+from torchdecay.lab.training.train import Setup
+
+
+def identity_of(task: Task, form: str, groups: Mapping[str, Any]) -> dict[str, str]:
+    """Everything that a run's numbers depend on, except its coefficient, seed and learning-rate multiplier.
+
+    Data and initial weights are those of seed 0. What is computed inside functions (loss, score) goes by name.
+    """
+    with torch.random.fork_rng(devices=[]):
+        data = task.data(0)
+        setup = Setup.make(task, Choice(label="none", what=None), 0)
+        group = setup.optimizer.param_groups[0]
+        options = {key: group[key] for key in sorted(group) if key not in ("params", "param_names", "weight_decay")}
+        lrs = [learning_rates(task, setup, i) for i in range(len(setup.optimizer.param_groups))]
+    said = {key: value for key, value in options.items() if isinstance(value, (int, float, str, tuple, list, bool))}
+    return {
+        "task": task.name,
+        "form": form,
+        "groups": ", ".join(f"{name}={selector!r}" for name, selector in groups.items()),
+        "steps": str(task.num_steps),
+        "batch": str(task.batch_size),
+        "points every": str(task.eval_every),
+        "data": _hash(tensor for part in data.parts.values() for tensor in part),
+        "initial weights": _hash(setup.model.state_dict().values()),
+        "optimizer": f"{type(setup.optimizer).__name__} {said}",
+        "learning rates": hashlib.sha256(repr(lrs).encode()).hexdigest()[:12],
+        "rules": hashlib.sha256(repr(list(task.rules)).encode()).hexdigest()[:12],
+        "loss": _name(task.loss),
+        "score": _name(task.score),
+        "torch": torch.__version__,
+        # The package itself stands to the right of this room; it is loaded all the same.
+        "torchdecay": str(sys.modules["torchdecay"].__version__),
+    }
+
+
+def _hash(tensors: Iterable[Any]) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        if isinstance(tensor, Tensor):
+            digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _name(function: Any) -> str:
+    return "" if function is None else str(getattr(function, "__qualname__", type(function).__name__))

@@ -1,0 +1,300 @@
+"""A sweep's results as a frozen value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from torchdecay.errors import TaskError, nearest, need, repr_quoted
+from torchdecay.lab.sweeps.meaning import Meaning
+from torchdecay.lab.training.results import Comparison, Failure, TrainingRun
+
+if TYPE_CHECKING:
+    from torchdecay.lab.sweeps.choice import Chosen
+
+Rule = Literal["best", "one_se"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One thing that was tried: a coefficient, or one per group, at one multiplier of the learning rate.
+
+    Attributes:
+        label: its name in tables, and that of its runs.
+        decay: as it prints; "none" for the run without.
+        value: the coefficient; None for the run without decay, and with groups.
+        values: (group, coefficient) pairs, with groups.
+        lr_scale: multiplier of the task's learning rate.
+    """
+
+    label: str
+    decay: str
+    value: float | None = None
+    values: tuple[tuple[str, float], ...] = ()
+    lr_scale: float = 1.0
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it is a run without decay."""
+        return self.value is None and not self.values
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePoint:
+    """What the runs of one point measured at their end, over seeds.
+
+    Attributes:
+        point: what was tried.
+        num_runs: finished runs; those that were stopped early or diverged do not count.
+        diverged: runs that ended in NaN or infinities.
+        stopped: runs that successive halving stopped, by the step where it did.
+        mean: mean of the deciding measure on the validation rows; None without a run.
+        spread: its standard deviation over seeds (n − 1); None with fewer than two.
+        low, high: the 95 % t interval of the mean; None with fewer than two.
+        finals: mean and spread of every curve that the runs have, by the curve's name.
+    """
+
+    point: Point
+    num_runs: int
+    diverged: int
+    stopped: tuple[int, ...]
+    mean: float | None
+    spread: float | None
+    low: float | None
+    high: float | None
+    finals: Mapping[str, tuple[float, float | None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A task trained with one form of decay and many values, over several seeds. Made by `torchdecay.lab.sweep`.
+
+    Attributes:
+        task: the task's name.
+        title: one line.
+        step_name: what a step is called, "epoch" or "step".
+        score_name: what the score is called; "" where the loss decides.
+        form: the form of decay, as asked for.
+        equation: its pull as one line of mathematics.
+        points: everything that was tried, the runs without decay first, then by lr_scale and coefficient.
+        runs: the finished runs, also those that halving stopped; a run's label is its point's.
+        seeds: the seeds that were asked for.
+        num_steps: steps of a whole run.
+        low, high: the range of coefficients that was searched.
+        lr: the largest learning rate of the task's optimizer at lr_scale 1.
+        groups: (group, selector) pairs, with groups.
+        search: how coefficients were found.
+        rule: how the choice is made.
+        engine: what ran it.
+        why_engine: why that one; "" where it was asked for.
+        meanings: for each point, what its coefficient means in steps.
+        facts: what to know about task and data, as (what, value) pairs for people.
+        notes: sentences that a reader should know.
+        noise: whether the labels are noise.
+        failures: runs that did not finish.
+        interrupted: whether it was stopped before all runs were done.
+        direction: on which parts decay should be stronger or weaker than the chosen value, in words; empty unless
+            asked for.
+        store: the file that holds the runs; "" without.
+        command: the command that repeats it; "" when made in Python.
+        task_words: the task as one types it after a command, "csv --data a.csv --target y"; "" where it has no name.
+        seconds: wall time of this call.
+        versions: of torchdecay, torch, Python and the platform.
+        created: when, ISO 8601.
+    """
+
+    task: str
+    title: str
+    step_name: str
+    form: str
+    points: tuple[Point, ...]
+    runs: tuple[TrainingRun, ...]
+    seeds: tuple[int, ...]
+    num_steps: int
+    low: float
+    high: float
+    search: str
+    engine: str
+    score_name: str = ""
+    equation: str = ""
+    lr: float | None = None
+    groups: tuple[tuple[str, str], ...] = ()
+    rule: Rule = "best"
+    why_engine: str = ""
+    meanings: tuple[Meaning, ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    noise: bool = False
+    failures: tuple[Failure, ...] = ()
+    interrupted: bool = False
+    direction: tuple[str, ...] = ()
+    store: str = ""
+    command: str = ""
+    task_words: str = ""
+    seconds: float = 0.0
+    versions: Mapping[str, str] = field(default_factory=dict)
+    created: str = ""
+
+    @property
+    def measure(self) -> str:
+        """The curve that decides: a score where there is one, always on validation rows."""
+        return f"validation_{'score' if self.score_name else 'loss'}"
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether more of the deciding measure is better: so for scores, not for losses."""
+        return bool(self.score_name)
+
+    def point(self, label: str) -> Point:
+        """The point with this label.
+
+        Raises:
+            TaskError: there is none.
+        """
+        for point in self.points:
+            if point.label == label:
+                return point
+        labels = [point.label for point in self.points]
+        raise TaskError(f"the sweep has no point {repr_quoted(label)}.", fix=nearest(label, labels))
+
+    def of(self, label: str, *, whole: bool = True) -> tuple[TrainingRun, ...]:
+        """The runs of a point, by seed; `whole` leaves out those that halving stopped.
+
+        Raises:
+            TaskError: there is no such point.
+        """
+        self.point(label)
+        runs = [run for run in self.runs if run.label == label and (not whole or run.steps[-1] >= self.num_steps)]
+        return tuple(sorted(runs, key=lambda run: run.seed))
+
+    @cached_property
+    def curve(self) -> tuple[CurvePoint, ...]:
+        """For each point mean, spread and number of runs of what was measured at the end."""
+        from torchdecay.lab.sweeps.choice import curve
+
+        return curve(self)
+
+    @cached_property
+    def best(self) -> Chosen | None:
+        """The chosen point, how sure that is, and what it does on the test rows; None before any point is done.
+
+        Chosen on validation rows only, by the sweep's rule: "best" takes the best mean over seeds, "one_se" the
+        largest value whose mean is within one standard error of it. Only points with all seeds compete.
+        """
+        from torchdecay.lab.sweeps.choice import choose
+
+        return choose(self)
+
+    @property
+    def verdict(self) -> str:
+        """What these runs show and what they do not, in plain words: one paragraph per line."""
+        from torchdecay.lab.sweeps.words import verdict
+
+        return verdict(self)
+
+    @property
+    def next_command(self) -> str:
+        """What to type next: a wider range, more seeds, or the comparison that uses the chosen value."""
+        from torchdecay.lab.sweeps.words import next_command
+
+        return next_command(self)
+
+    def with_rule(self, rule: Rule) -> Sweep:
+        """The same runs, chosen from by another rule."""
+        return replace(self, rule=rule)
+
+    def with_command(self, command: str, task_words: str = "") -> Sweep:
+        """A copy that carries the command that made it, and how its task is typed."""
+        return replace(self, command=command, task_words=task_words or self.task_words)
+
+    def comparison(self, *labels: str) -> Comparison:
+        """The whole runs of some points, or of all, as a `Comparison`, which knows tables, charts and contrasts.
+
+        Raises:
+            TaskError: there is no such point.
+        """
+        asked = labels or tuple(point.label for point in self.points)
+        return Comparison(
+            task=self.task,
+            title=self.title,
+            step_name=self.step_name,
+            score_name=self.score_name,
+            labels=asked,
+            runs=tuple(run for label in asked for run in self.of(label)),
+            seeds=self.seeds,
+            facts=self.facts,
+            notes=self.notes,
+            noise=self.noise,
+            failures=tuple(failure for failure in self.failures if failure.label in asked),
+            interrupted=self.interrupted,
+            command=self.command,
+            versions=self.versions,
+            created=self.created,
+        )
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame: one line per run, with its coefficient and the last point of every curve.
+
+        Raises:
+            MissingExtra: pandas is not installed.
+        """
+        pandas = need("pandas", "lab")
+        points = {point.label: point for point in self.points}
+        half_lives = {meaning.label: meaning.half_life for meaning in self.meanings}
+        lines = []
+        for run in self.runs:
+            point = points[run.label]
+            lines.append(
+                {
+                    "label": run.label,
+                    "coefficient": 0.0 if point.is_bare else math.nan if point.value is None else point.value,
+                    **{f"coefficient of {name}": value for name, value in point.values},
+                    "lr_scale": point.lr_scale,
+                    "seed": run.seed,
+                    "steps": run.steps[-1],
+                    "half_life": half_lives.get(run.label),
+                    **{name: run.final(name) for name in CURVE_NAMES if getattr(run, name) is not None},
+                    "seconds": run.seconds,
+                }
+            )
+        return pandas.DataFrame(lines)
+
+    def to_json(self) -> str:
+        """Every number as JSON that `Sweep.from_json` reads back to an equal value."""
+        from torchdecay.lab.sweeps.result_json import write
+
+        return write(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> Sweep:
+        """The sweep that `to_json` wrote.
+
+        Raises:
+            LoadError: not a sweep's file, another version, or incomplete.
+        """
+        from torchdecay.lab.sweeps.result_json import read
+
+        return read(text)
+
+    def report(self, path: str | Path) -> Path:
+        """Write the page: one self-contained HTML file, its figures and numbers beside it.
+
+        Args:
+            path: the page, "out.html" say, or a folder that gets index.html.
+
+        Returns:
+            The path of the page.
+        """
+        from torchdecay.reports import write_sweep
+
+        return write_sweep(self, path)
+
+
+CURVE_NAMES = (
+    "train_loss", "validation_loss", "test_loss", "train_score", "validation_score", "test_score",
+    "weight_norm", "gradient_norm",
+)  # fmt: skip

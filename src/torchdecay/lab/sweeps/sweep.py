@@ -1,0 +1,256 @@
+"""`sweep`: one form of decay with many values, and which to take."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from torchdecay.arguments import check_number
+from torchdecay.errors import TaskError, TorchdecayError, nearest
+from torchdecay.lab.comparisons.compare import as_seeds, describe, versions
+from torchdecay.lab.directions.direction import direction as find_direction
+from torchdecay.lab.sweeps.identity import identity_of
+from torchdecay.lab.sweeps.meaning import Meaning, meaning_of
+from torchdecay.lab.sweeps.result import Point, Rule, Sweep
+from torchdecay.lab.sweeps.run import SweepProgress, SweepRun
+from torchdecay.lab.sweeps.search import HIGH, LOW, POINTS, Candidate, Space, search_named
+from torchdecay.lab.sweeps.store import Store
+from torchdecay.lab.sweeps.trials import FormLike, TrialMaker, as_form
+from torchdecay.lab.sweeps.words import RULES
+from torchdecay.lab.tasks.registry import BUILT_IN
+from torchdecay.lab.tasks.task import Task
+from torchdecay.lab.training.holdout import with_validation
+from torchdecay.lab.training.train import Setup
+
+
+def sweep(
+    task: Task,
+    form: FormLike = "decoupled",
+    values: Iterable[float] | None = None,
+    *,
+    low: float = LOW,
+    high: float = HIGH,
+    points: int = POINTS,
+    seeds: Iterable[int] | int | None = None,
+    lr_scales: Iterable[float] = (1.0,),
+    groups: Mapping[str, Any] | None = None,
+    search: str = "grid",
+    search_seed: int = 0,
+    rule: Rule = "best",
+    engine: str = "auto",
+    engine_options: Mapping[str, Any] | None = None,
+    store: str | Path | None = None,
+    resume: bool = False,
+    direction: bool = False,
+    on_progress: Callable[[SweepProgress], None] | None = None,
+) -> Sweep:
+    r"""Train a task with one form of decay and many values, and say which to take and how sure that is.
+
+    $$\hat\lambda = \operatorname{argmax}_\lambda \frac{1}{n} \sum_{s=1}^n V(\lambda, s)$$
+
+    V(λ, s) is the task's score (or its negated loss) on validation rows after training with coefficient λ and seed s;
+    n counts the seeds. A task without validation rows gets a fifth of its training rows set aside; the test rows take
+    no part in the choice and are reported for the chosen value, against the run without decay, which is always made.
+    `compare` in contrast takes decays of any form, trains them one after the other and judges each against none.
+
+    Every run has one thread unless the task says more, so that each engine's numbers are the same. Ctrl-C returns
+    what is finished, with `interrupted` set; a run that fails is recorded and the others go on.
+
+    Args:
+        task: what to train; `task_named("digits")`, or a `Task` of your own.
+        form: a preset's name ("decoupled", "toward:initial"), or a function from a number to a Decay.
+        values: coefficients, above 0; None searches the range.
+        low: where the range starts, above 0.
+        high: where it ends; distances are those of a log scale.
+        points: how many coefficients in all, at least 2; with groups the size of the whole grid.
+        seeds: seeds, or how many (0, 1, ...); None takes the task's own.
+        lr_scales: multipliers of the learning rate, above 0; each is tried with every coefficient.
+        groups: {name: selector}: a coefficient for each group of parameters, the first that matches has one; only
+            those decay that the task's rules let decay.
+        search: "grid": powers of ten, then the rest of the points around the best; "random" and "tpe" (Optuna's
+            samplers) draw from the range; "halving": a grid of which at 1/9 and 1/3 of the steps only the better
+            third goes on.
+        search_seed: for random and tpe.
+        rule: "best": the best mean; "one_se": the largest value within one standard error of it.
+        engine: "auto" times the ways and takes the fastest; "serial", "process" (all cores), "stacked" (one model
+            with stacked parameters), "ray" (a cluster).
+        engine_options: arguments of the engine's own, {"workers": 2} for "process".
+        store: an SQLite file, which Optuna's dashboard opens; every finished run is written at once.
+        resume: whether to go on with what the store holds.
+        direction: whether to say, when the value is chosen, on which of the model's parts (or `groups`) decay should
+            be stronger or weaker than that; see `torchdecay.lab.direction` for what it costs.
+        on_progress: called while it runs.
+
+    Returns:
+        A `Sweep`: print its `verdict`, read `.best` and `.curve`.
+
+    Raises:
+        TaskError: a range, search, engine, store or task that can't be used.
+        DecayError, PlanError, ApplyError: a form or a group that means nothing, or does not fit the task.
+
+    Example:
+        >>> import dataclasses
+        >>> from torchdecay.lab import sweep, task_named
+        >>> short = dataclasses.replace(task_named("digits"), num_steps=40)
+        >>> result = sweep(short, "decoupled", [1, 100], seeds=2, engine="serial")
+        >>> [(point.label, len(result.of(point.label))) for point in result.points]
+        [('none', 2), ('decoupled(1)', 2), ('decoupled(100)', 2)]
+        >>> result.best.point.label in ("none", "decoupled(1)", "decoupled(100)")
+        True
+
+    Reference: decay swept by powers of ten, How to set AdamW's weight decay as you scale model and dataset size,
+    arXiv 2405.13698.
+    """
+    started = time.perf_counter()
+    named = None if values is None else _values(values)
+    scales = _positive(lr_scales, "lr_scales")
+    if rule not in RULES:
+        raise TaskError(f"there is no rule {rule!r}.", f"Rules: {', '.join(RULES)}.", nearest(str(rule), RULES))
+    space = Space(
+        low=min(named) if named else low,
+        high=max(named) if named else high,
+        points=points,
+        num_groups=len(groups) if groups else 1,
+        lr_scales=scales,
+        values=named,
+    )
+    found = search_named(search, space, seed=search_seed)
+    chosen_seeds = as_seeds(task.seeds if seeds is None else seeds)
+    made = as_form(form)
+    # One thread, as a worker has, so that sums keep their order whatever the engine.
+    task, note = with_validation(dataclasses.replace(task, num_threads=task.num_threads or 1), chosen_seeds[0])
+    maker = TrialMaker.make(task, made, groups)
+    weakest = maker.choice(Candidate((space.low,) * space.num_groups), scales[0])
+    with torch.random.fork_rng(devices=[]):
+        setup = Setup.make(task, weakest, chosen_seeds[0], lr_scale=min(scales))
+        lr = max(float(group["lr"]) for group in setup.optimizer.param_groups) / min(scales)
+        facts, notes = describe(task, chosen_seeds[0])
+    opened = None
+    if store is not None:
+        opened = Store.open(
+            store,
+            identity=identity_of(task, made.name, groups or {}),
+            measure=f"validation_{'loss' if task.score is None else 'score'}",
+            num_steps=task.num_steps,
+            resume=resume,
+        )
+    elif resume:
+        raise TaskError("there is no store to resume from.", fix='Name it: store="sweep.db" (--store sweep.db).')
+    run = SweepRun(
+        maker=maker,
+        seeds=chosen_seeds,
+        search=search,
+        space=space,
+        store=opened,
+        engine=engine,
+        engine_options=dict(engine_options or {}),
+        on_progress=on_progress,
+    )
+    try:
+        run.go(found)
+    finally:
+        if opened is not None:
+            opened.close()
+    tried = _points(run)
+    result = Sweep(
+        task=task.name,
+        title=task.title or task.name,
+        step_name=task.step_name,
+        score_name=task.score_name if task.score is not None else "",
+        form=made.name,
+        equation=made(space.low).equation,
+        points=tried,
+        runs=run.runs,
+        seeds=chosen_seeds,
+        num_steps=task.num_steps,
+        low=space.low,
+        high=space.high,
+        lr=lr,
+        groups=tuple((name, str(selector)) for name, selector in (groups or {}).items()),
+        search=search,
+        rule=rule,
+        engine=run.engine,
+        why_engine=run.why_engine,
+        meanings=tuple(_meaning(task, run, point) for point in tried),
+        facts=facts,
+        notes=(*notes, note),
+        noise=task.noise,
+        failures=run.failures,
+        interrupted=run.interrupted,
+        store="" if opened is None else str(opened.path),
+        task_words=_words(task),
+        seconds=time.perf_counter() - started,
+        versions=versions(task),
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    )
+    return dataclasses.replace(result, direction=_direction(result, maker, groups)) if direction else result
+
+
+def _direction(sweep: Sweep, maker: TrialMaker, groups: Mapping[str, Any] | None) -> tuple[str, ...]:
+    chosen = sweep.best
+    if sweep.interrupted or chosen is None or chosen.point.is_bare:
+        return ("No direction: no value was chosen to go on from.",)
+    candidate = Candidate(
+        (chosen.point.value,) if chosen.point.value is not None else tuple(value for _, value in chosen.point.values),
+        chosen.point.lr_scale,
+    )
+    if candidate.lr_scale != 1:
+        return ("No direction: it is worked out at the task's own learning rate only.",)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            choice = maker.choice(candidate, candidate.lr_scale)
+        found = find_direction(maker.task, choice.what, seeds=sweep.seeds, groups=groups)
+    except KeyboardInterrupt:
+        return ("No direction: stopped early.",)
+    return tuple(line.strip() for line in str(found).splitlines())
+
+
+def _values(values: Iterable[float]) -> tuple[float, ...]:
+    made = _positive([value for value in values if value], "values")
+    return tuple(sorted(made))
+
+
+def _positive(values: Iterable[float], name: str) -> tuple[float, ...]:
+    made = tuple(check_number(value, name, open_minimum=True) for value in values)
+    if not made or len(set(made)) != len(made):
+        raise TaskError(
+            f"{name} is {list(made)}.",
+            "Each must be a number above 0, and there once; the run without decay is made in any case.",
+            f"Write {name}=[0.1, 1, 10], say.",
+        )
+    return made
+
+
+def _points(run: SweepRun) -> tuple[Point, ...]:
+    """What was tried: without decay first, then by learning rate and coefficient."""
+    found: dict[str, Point] = {}
+    for trial in run.trials:
+        choice = trial.choice
+        found[choice.label] = Point(
+            label=choice.label,
+            decay=choice.printed if not trial.values else choice.label,
+            value=trial.value,
+            values=trial.values,
+            lr_scale=trial.lr_scale,
+        )
+    return tuple(sorted(found.values(), key=lambda one: (not one.is_bare, one.lr_scale, one.value or 0.0, one.values)))
+
+
+def _meaning(task: Task, run: SweepRun, point: Point) -> Meaning:
+    choice = next(trial.choice for trial in run.trials if trial.choice.label == point.label)
+    if point.values:
+        return Meaning(label=point.label, why="each group has its own")
+    try:
+        return meaning_of(task, choice, lr_scale=point.lr_scale)
+    except TorchdecayError as error:
+        return Meaning(label=point.label, why=error.what)
+
+
+def _words(task: Task) -> str:
+    return task.name if task.name in BUILT_IN else ""

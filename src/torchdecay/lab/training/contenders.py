@@ -1,0 +1,129 @@
+"""`Choice`: one contender of a comparison, from what people type or pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from torchdecay.arguments import check_number
+from torchdecay.errors import DecayError, TaskError, nearest, repr_quoted
+from torchdecay.plans.decay import Decay
+from torchdecay.plans.forms import as_decay, coupled
+from torchdecay.plans.plan import Plan
+from torchdecay.plans.spelling import parse_decay
+
+
+@dataclass(frozen=True)
+class ByHand:
+    """Decay written into a training loop by hand: after backward, before the step, grad += wd·w.
+
+    What people write when they have no library. It equals `coupled(wd)`, and a comparison of the two shows it.
+
+    Args:
+        wd: at least 0.
+
+    Raises:
+        DecayError: wd is negative, NaN, infinite or not a number.
+
+    Example:
+        >>> ByHand(0.1)
+        by_hand(0.1)
+    """
+
+    wd: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "wd", check_number(self.wd, "by_hand"))
+
+    def __repr__(self) -> str:
+        return f"by_hand({self.wd:g})"
+
+
+Contender: TypeAlias = "Plan | Decay | ByHand | float | str | None"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """One contender: a label, and what it puts into training.
+
+    Attributes:
+        label: its name in tables and charts.
+        what: a Decay for the task's rules; a whole Plan; `ByHand`; or None for no decay.
+    """
+
+    label: str
+    what: Plan | Decay | ByHand | None
+
+    @property
+    def decay(self) -> Decay | None:
+        """The decay to plan with; of a plan its own."""
+        if isinstance(self.what, ByHand):
+            return coupled(self.what.wd)
+        return self.what.decay if isinstance(self.what, Plan) else self.what
+
+    @property
+    def printed(self) -> str:
+        """The decay as it prints; "none" without."""
+        if self.what is None or (isinstance(self.what, Plan) and all(row.decay is None for row in self.what.rows)):
+            return "none"
+        return f"plan with {self.what.decay!r}" if isinstance(self.what, Plan) else repr(self.what)
+
+
+def as_choice(value: Contender, label: str | None = None) -> Choice:
+    """A contender from a spelling, a number, a Decay, a Plan, `ByHand` or None.
+
+    Raises:
+        DecayError: a spelling or number that means nothing.
+    """
+    what: Any = value
+    if isinstance(value, str):
+        what = _parse(value)
+        label = label or value.strip().lower() if what is None else label or value.strip()
+    elif not isinstance(value, (Plan, ByHand)):
+        what = as_decay(value)
+    made = Choice(label=label or "", what=what)
+    return made if made.label else Choice(label=made.printed, what=what)
+
+
+def as_choices(contenders: Mapping[str, Contender] | Sequence[Contender]) -> tuple[Choice, ...]:
+    """Contenders with distinct labels, in order.
+
+    Raises:
+        TaskError: none at all, or the same one twice.
+        DecayError: a spelling or number that means nothing.
+    """
+    if isinstance(contenders, Mapping):
+        made = tuple(as_choice(value, label) for label, value in contenders.items())
+    elif isinstance(contenders, (str, Plan, Decay, ByHand)) or not isinstance(contenders, Sequence):
+        raise TaskError(
+            f"the decays to compare are {contenders!r}.",
+            fix="Give a list, [None, td.decoupled(0.1)], or a mapping of labels to decays.",
+        )
+    else:
+        made = tuple(as_choice(value) for value in contenders)
+    if not made:
+        raise TaskError("there is no decay to compare.", fix='Name at least one, "none" and "decoupled:0.1" say.')
+    labels = [choice.label for choice in made]
+    twice = next((label for label in labels if labels.count(label) > 1), None)
+    if twice is not None:
+        raise TaskError(
+            f"the decay {repr_quoted(twice)} is asked for twice.",
+            "Its runs could not be told apart.",
+            "Name it once, or give both labels of their own: {label: decay, ...}.",
+        )
+    return made
+
+
+def _parse(text: str) -> Decay | ByHand | None:
+    name, _, value = text.strip().partition(":")
+    if name != "by_hand":
+        if hint := nearest(name, ["by_hand"]):
+            raise DecayError(f"unknown decay {repr_quoted(text)}.", fix=hint)
+        return parse_decay(text)
+    try:
+        return ByHand(float(value))
+    except ValueError as error:
+        if isinstance(error, DecayError):
+            raise
+        raise DecayError(f"the decay {repr_quoted(text)} has no number.", fix='Write "by_hand:0.1".') from error

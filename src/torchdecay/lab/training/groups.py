@@ -1,0 +1,54 @@
+"""Which parameters that decay belong to which named group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import nn
+
+from torchdecay.errors import TaskError, listed, repr_quoted
+from torchdecay.lab.sweeps.trials import marker
+from torchdecay.plans.plan import plan as make_plan
+from torchdecay.plans.rules import rule
+from torchdecay.plans.selectors import as_selector
+
+
+def members_of(
+    model: nn.Module, decaying: Iterable[str], groups: Mapping[str, Any] | None
+) -> dict[str, tuple[str, ...]]:
+    """Group → its parameters that decay; the first group that picks a parameter has it.
+
+    Args:
+        model: whose parameters.
+        decaying: names of those that decay.
+        groups: {name: selector}; None takes the model's top-level modules.
+
+    Raises:
+        TaskError: a parameter that decays and is in no group, or a group without any.
+        PlanError: something that is no selector, or that matches nothing.
+    """
+    names = list(decaying)
+    if groups is None:
+        found = {name: name.partition(".")[0] for name in names}
+        keys = list(dict.fromkeys(found.values()))
+    else:
+        keys = list(groups)
+        rules = [rule(as_selector(selector), marker(i)) for i, selector in enumerate(groups.values())]
+        marked = make_plan(model, None, rules=rules)
+        found = {row.name: keys[int(row.decay.coefficient) - 1] for row in marked.rows if row.decay is not None}
+    lost = [name for name in names if name not in found]
+    if lost:
+        raise TaskError(
+            f"{len(lost)} parameters that decay are in no group: {listed(lost)}.",
+            fix='Add a last group for the rest: groups={..., "rest": "*"}.',
+        )
+    members = {key: tuple(name for name in names if found[name] == key) for key in keys}
+    empty = [key for key, those in members.items() if not those]
+    if empty:
+        raise TaskError(
+            f"the group {repr_quoted(empty[0])} has no parameter that decays.",
+            "Earlier groups have what it picks, or the plan spares it.",
+            "Correct its selector, or leave it out.",
+        )
+    return members

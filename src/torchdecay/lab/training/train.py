@@ -1,0 +1,293 @@
+"""The one training loop of the lab."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from torchdecay.apply.attach import Handle, attach
+from torchdecay.errors import TaskError, UnknownRoleWarning
+from torchdecay.lab.tasks.task import Data, Task, evaluate, measures
+from torchdecay.lab.training.contenders import ByHand, Choice, Contender, as_choice
+from torchdecay.lab.training.line_scan import scan
+from torchdecay.lab.training.monitoring import Watching
+from torchdecay.lab.training.results import TrainingRun
+from torchdecay.lab.training.running import Running
+from torchdecay.plans.census import parameters_by_name
+from torchdecay.plans.decay import Site
+from torchdecay.plans.forms import coupled
+from torchdecay.plans.plan import Plan
+from torchdecay.plans.plan import plan as make_plan
+
+OnStep = Callable[[int], None]
+OnPoint = Callable[[Running], None]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A model and an optimizer that are ready to train, with the decay attached.
+
+    Attributes:
+        model: fresh, initialized from the seed.
+        optimizer: built by the task from the plan's groups.
+        plan: who decays.
+        handle: carries the plan out; None where the loop does it by hand.
+        by_hand: the weights that the loop itself decays, and how hard.
+    """
+
+    model: nn.Module
+    optimizer: Optimizer
+    plan: Plan
+    handle: Handle | None
+    by_hand: tuple[tuple[Tensor, float], ...] = ()
+
+    @classmethod
+    def make(cls, task: Task, choice: Choice, seed: int, *, lr_scale: float = 1.0) -> Setup:
+        """Build it; the global random state is left seeded.
+
+        Raises:
+            TaskError: the task's model or optimizer is none.
+            PlanError, ApplyError, DecayError: the decay does not fit this task.
+        """
+        torch.manual_seed(seed)
+        model = task.model()
+        if not isinstance(model, nn.Module):
+            raise TaskError(
+                f"the task {task.name!r} made a model of type {type(model).__name__}.",
+                fix="Let model() return a torch.nn.Module.",
+            )
+        what = choice.what
+        with _unknown_roles_are_told_elsewhere():
+            plan = what if isinstance(what, Plan) else make_plan(model, choice.decay, rules=task.rules)
+        bare = replace(plan, rows=tuple(replace(row, decay=None) for row in plan.rows))
+        by_hand = isinstance(what, ByHand)
+        optimizer = task.optimizer((bare if by_hand else plan).param_groups(model))
+        if not isinstance(optimizer, Optimizer):
+            raise TaskError(
+                f"the task {task.name!r} made an optimizer of type {type(optimizer).__name__}.",
+                fix="Let optimizer(groups) return a torch optimizer, torch.optim.AdamW(groups, lr=1e-3) say.",
+            )
+        if lr_scale != 1.0:
+            for group in optimizer.param_groups:
+                group["lr"] = group["lr"] * lr_scale
+        if by_hand:
+            return cls(model, optimizer, plan, None, tuple(_pulls_by_hand(task, plan, model)))
+        return cls(model, optimizer, plan, attach(optimizer, plan, model=model))
+
+
+def _pulls_by_hand(task: Task, plan: Plan, model: nn.Module) -> Iterator[tuple[Tensor, float]]:
+    tensors = parameters_by_name(model)
+    for row in plan.rows:
+        if row.decay is None:
+            continue
+        if row.decay.site is not Site.GRADIENT or not row.decay.is_plain_l2:
+            raise TaskError(
+                f"the task {task.name!r} has a rule that gives {row.name} {row.decay!r}.",
+                "By hand there is only grad += wd·w.",
+                "Compare with coupled:VALUE in place of by_hand:VALUE.",
+            )
+        yield tensors[row.name], row.decay.coefficient
+
+
+def train(
+    task: Task,
+    contender: Contender | Choice,
+    *,
+    seed: int = 0,
+    on_step: OnStep | None = None,
+    lr_scale: float = 1.0,
+    with_line: bool = True,
+    monitor: bool = True,
+    on_point: OnPoint | None = None,
+    resume: Mapping[str, Any] | None = None,
+) -> TrainingRun:
+    """Train the task once with one decay, and measure.
+
+    The seed decides data, initial weights, row order and dropout: two runs that differ only in their decay start from
+    the same weights and see the same rows. Curves are measured before the step of the same number, so point 0 is the
+    untrained model. The caller's random state is left as it was.
+
+    Args:
+        task: what to train.
+        contender: a spelling such as "decoupled:0.1", a number, a Decay, a Plan, `ByHand`, or None.
+        seed: for data, weights and order.
+        on_step: called with the number of steps done, at every point of the curves.
+        lr_scale: multiplies the learning rate of every parameter group, before a scheduler is made.
+        with_line: whether to scan the loss along a line through the solution.
+        monitor: whether to forecast what decay will do and to record what it does, for the run's `acting`. It changes
+            no number of the training.
+        on_point: called with the training under way after each step that starts at a point of the curves; not after
+            the last.
+        resume: what `state_dict()` of that training gave in an earlier try with the same task, decay and seed; it goes
+            on from there.
+
+    Raises:
+        TaskError: data, model or optimizer are not what a task gives.
+        PlanError, ApplyError, DecayError: the decay does not fit the task.
+
+    Example:
+        >>> import dataclasses
+        >>> from torchdecay.lab import task_named, train
+        >>> short = dataclasses.replace(task_named("digits"), num_steps=40)
+        >>> run = train(short, "decoupled:10")
+        >>> run.steps, run.train_loss[-1] < run.train_loss[0]
+        ((0, 20, 40), True)
+    """
+    choice = contender if isinstance(contender, Choice) else as_choice(contender)
+    with torch.random.fork_rng(devices=[]), threads(task.num_threads):
+        data = task.data(seed)
+        if not isinstance(data, Data):
+            raise TaskError(
+                f"the task {task.name!r} made data of type {type(data).__name__}.",
+                fix="Let data(seed) return torchdecay.lab.Data(train=(x, y), test=(x, y)).",
+            )
+        setup = Setup.make(task, choice, seed, lr_scale=lr_scale)
+        watched = watched_weights(task, setup.model)
+        scheduler = None if task.scheduler is None else task.scheduler(setup.optimizer)
+        watching = _watch(task, setup, scheduler, len(data.train[0])) if monitor else None
+        running = Running(
+            choice=choice,
+            seed=seed,
+            model=setup.model,
+            optimizer=setup.optimizer,
+            handle=setup.handle,
+            scheduler=scheduler,
+        )
+        if resume is not None:
+            running.load_state_dict(resume)
+        try:
+            _loop(task, setup, running, data, watched, on_step or (lambda step: None), on_point)
+            run = running.run
+        finally:
+            if watching is not None:
+                watching.close()
+        line = scan(task, setup.model, data, watched, setup.plan, setup.optimizer) if with_line else None
+        if setup.handle is not None:
+            setup.handle.remove()
+    return replace(run, line=line, acting=None if watching is None else watching.result())
+
+
+def _watch(task: Task, setup: Setup, scheduler: LRScheduler | None, num_rows: int) -> Watching:
+    by_hand = setup.handle is None
+    about = task, setup.model, setup.optimizer, setup.plan, scheduler
+    return Watching(*about, num_rows=num_rows, by_hand=by_hand)
+
+
+def watched_weights(task: Task, model: nn.Module) -> dict[str, Tensor]:
+    """The weights that the task's rules let decay, by name: what norms and line scans are about."""
+    with _unknown_roles_are_told_elsewhere():
+        rows = make_plan(model, coupled(1.0), rules=task.rules).rows
+    tensors = parameters_by_name(model)
+    picked = [row.name for row in rows if row.decay is not None] or [row.name for row in rows]
+    return {name: tensors[name] for name in picked}
+
+
+def _loop(
+    task: Task,
+    setup: Setup,
+    running: Running,
+    data: Data,
+    watched: dict[str, Tensor],
+    on_step: OnStep,
+    on_point: OnPoint | None,
+) -> None:
+    model, optimizer, scheduler, record = running.model, running.optimizer, running.scheduler, running.record
+    params = [param for param in model.parameters() if param.requires_grad]
+    batches = batches_of(data.train, task.batch_size, torch.Generator().manual_seed(running.seed))
+    has_penalty = setup.handle is not None and any(group.loss for group in setup.handle.lowering.groups)
+    for _ in range(running.step):
+        next(batches)
+    model.train()
+    for step in range(running.step, task.num_steps + 1):
+        x, y = next(batches)
+        optimizer.zero_grad()
+        outputs = model(x)
+        loss = task.loss(outputs, y)
+        loss.backward()  # type: ignore[no-untyped-call]
+        is_point = step % task.eval_every == 0 or step == task.num_steps
+        if is_point:
+            own = measures(task, outputs.detach(), y)
+            values = _measure(task, model, data, own if running.modes_agree else None)
+            # A full batch's own loss is the training loss, unless the model differs in eval mode, as dropout does.
+            if step == 0 and task.batch_size is None and own[0] == values["train_loss"]:
+                running.modes_agree = True
+            record.add(
+                step,
+                **values,
+                weight_norm=norm(watched.values()),
+                gradient_norm=norm(param.grad for param in params if param.grad is not None),
+            )
+            on_step(step)
+        if step == task.num_steps:
+            break
+        if setup.handle is not None and has_penalty:
+            setup.handle.penalty(model).backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            for weight, wd in setup.by_hand:
+                if weight.grad is not None:
+                    weight.grad.add_(weight, alpha=wd)
+        optimizer.step()
+        if scheduler is not None:
+            scheduler.step()
+        running.step = step + 1
+        if is_point and on_point is not None:
+            on_point(running)
+
+
+def _measure(
+    task: Task, model: nn.Module, data: Data, train: tuple[float, float | None] | None
+) -> dict[str, float | None]:
+    values: dict[str, float | None] = {}
+    for part, rows in data.parts.items():
+        known = train if part == "train" else None
+        loss, score = known or evaluate(task, model, rows)
+        values |= {f"{part}_loss": loss, f"{part}_score": score}
+    return values
+
+
+def batches_of(
+    rows: tuple[Tensor, Tensor], batch_size: int | None, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches without end, rows in a new order each epoch; what does not fill a batch waits for the next epoch."""
+    x, y = rows
+    if batch_size is None or batch_size >= len(x):
+        while True:
+            yield x, y
+    while True:
+        order = torch.randperm(len(x), generator=generator)
+        for start in range(0, len(x) - batch_size + 1, batch_size):
+            picked = order[start : start + batch_size]
+            yield x[picked], y[picked]
+
+
+def norm(tensors: Iterable[Tensor]) -> float:
+    """‖·‖ over all elements of all tensors, summed in float64."""
+    parts = [torch.linalg.vector_norm(tensor.detach(), dtype=torch.float64) for tensor in tensors]
+    return float(torch.linalg.vector_norm(torch.stack(parts))) if parts else 0.0
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Train with so many CPU threads, None being as many as now."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _unknown_roles_are_told_elsewhere() -> Iterator[None]:
+    """A comparison tells about unknown roles once, in its notes, not once a run."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnknownRoleWarning)
+        yield

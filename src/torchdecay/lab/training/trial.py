@@ -1,0 +1,51 @@
+"""`Trial`: one run of a sweep before it is run; `Keep`: which runs of many may go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torchdecay.lab.training.contenders import Choice
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One run to make: a decay, a seed, and a multiplier of the learning rate.
+
+    Attributes:
+        choice: what puts the decay into training, and its label.
+        seed: for data, weights and order.
+        value: the coefficient under sweep; None for the run without decay and for group-wise trials.
+        values: group-wise coefficients, as (group, coefficient) pairs.
+        lr_scale: multiplies the learning rate of every group of the task's optimizer before a scheduler sees it.
+    """
+
+    choice: Choice
+    seed: int
+    value: float | None
+    values: tuple[tuple[str, float], ...] = ()
+    lr_scale: float = 1.0
+
+    def __hash__(self) -> int:
+        # A whole plan hashes slowly, and engines look trials up all the time.
+        return hash(self.key)
+
+    @property
+    def key(self) -> str:
+        """Stable text that names this run and no other of its sweep."""
+        groups = ", ".join(f"{name}={value!r}" for name, value in self.values)
+        return f"{groups or self.choice.printed} | seed {self.seed} | lr x {self.lr_scale!r}"
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Successive halving: at certain steps, those that are not chosen stop.
+
+    Attributes:
+        rungs: numbers of steps, ascending, below the task's own.
+        choose: takes the rung and each living trial's deciding measure there (more is better: a loss comes negated),
+            returns the trials that go on.
+    """
+
+    rungs: tuple[int, ...]
+    choose: Callable[[int, Mapping[Trial, float]], frozenset[Trial]]

@@ -1,0 +1,82 @@
+"""`audit`: everything that is wrong, or worth knowing, about the decay of a model under its optimizers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from torchdecay.observe.audit import interplay, magnitude, selection, wiring
+from torchdecay.observe.audit.case import Scene
+from torchdecay.observe.audit.catalog import CATALOG, Audit, by_severity, is_wanted, prefixes
+from torchdecay.observe.audit.check import CHECKS, finding, gathered
+from torchdecay.observe.inspect import optimizers_of
+from torchdecay.observe.run import Run
+from torchdecay.plans.plan import Plan
+
+# Importing the modules is what fills CHECKS.
+assert {check.code for check in CHECKS} == set(CATALOG), (interplay, magnitude, selection, wiring)
+
+
+def audit(
+    optimizer: Any,
+    *,
+    model: nn.Module | None = None,
+    plan: Plan | None = None,
+    run: Run | None = None,
+    loss: Tensor | None = None,
+    select: Iterable[str] = (),
+    ignore: Iterable[str] = (),
+) -> Audit:
+    """Look for everything that can be wrong with weight decay, without taking a step or changing anything.
+
+    Each finding has a stable code: WD1xx says who decays, WD2xx whether it happens, WD3xx how hard, WD4xx what it
+    does together with the rest. What `torchdecay.verify` measures by steps, this reads from what is there.
+
+    Args:
+        optimizer: an optimizer or a list of them; with Muon and AdamW side by side, give both.
+        model: the model; half of the checks need it. Run a backward pass before, and idle rows, missing gradients
+            and scale-invariant weights are found too.
+        plan: what should happen, where it is not attached.
+        run: how long the training is, for time scales and the peak of the schedule.
+        loss: a loss with its graph, to find a penalty in it.
+        select: codes, or prefixes such as "WD3"; all by default.
+        ignore: codes or prefixes to leave out.
+
+    Returns:
+        An `Audit`: findings with stable codes, worst first; `.ok` when there is neither error nor warning; prints;
+        `.to_json()`, `.to_github()`.
+
+    Raises:
+        ApplyError: something that is no optimizer; no names to find a plan's rows by; a loss whose graph was freed.
+        PlanError: an unknown code, or a model that can't be read.
+        UnitError: a run that says too little for its schedule.
+
+    Example:
+        >>> import torch, torchdecay as td
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.LayerNorm(4))
+        >>> found = td.audit(torch.optim.AdamW(model.parameters(), weight_decay=0.1), model=model)
+        >>> found.codes, found.ok
+        (('WD101',), False)
+    """
+    scene = Scene(tuple(_bare(one) for one in optimizers_of(optimizer)), model, plan, run, loss)
+    chosen, left_out = prefixes(select), prefixes(ignore)
+    findings, skipped = [], []
+    for check in CHECKS:
+        if not is_wanted(check.code, chosen, left_out):
+            continue
+        if check.needs and getattr(scene, check.needs) is None:
+            skipped.append((check.code, f"{check.needs}="))
+            continue
+        findings += [finding(check.code, sighting) for sighting in gathered(check.look(scene))]
+    return Audit(by_severity(findings), tuple(skipped))
+
+
+def _bare(optimizer: Any) -> Any:
+    """The optimizer inside the wrappers of accelerate, Lightning and the like, which share its groups."""
+    inner = getattr(optimizer, "optimizer", None)
+    if isinstance(inner, Optimizer) and inner.param_groups is optimizer.param_groups:
+        return _bare(inner)
+    return optimizer

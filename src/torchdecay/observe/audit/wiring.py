@@ -1,0 +1,221 @@
+"""WD2xx: does it happen."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, optim
+
+from torchdecay.errors import ApplyError
+from torchdecay.observe.audit.case import Group, Scene, as_number
+from torchdecay.observe.audit.check import Sighting, check
+from torchdecay.observe.audit.penalties import penalized_parameters
+from torchdecay.observe.pulls import DECAY_NAMES
+from torchdecay.optimizers.own_decay import WITHOUT
+from torchdecay.plans.decay import Decay, Site
+from torchdecay.plans.groups import MARK
+
+_SCHEDULER_KEYS = {"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum", "swa_lr"}
+_ALWAYS = {"params", "param_names", "name", "group_name", "lr_scale", "lr_mult", MARK} | _SCHEDULER_KEYS
+_MEANT = ("lr", "weight_decay", "momentum", "betas", "eps", "nesterov", "dampening", "amsgrad")
+_NICKNAMES = {"wd": "weight_decay", "decay": "weight_decay", "l2": "weight_decay", "learning_rate": "lr"}
+_LABELS = ("params", "param_names", "name", "group_name", MARK)
+
+
+@check("WD201")
+def misspelled(scene: Scene) -> Iterator[Sighting]:
+    """Keys that the optimizer does not have, but nearly, and weight_decay where there is none."""
+    for group in scene.groups:
+        known = set(getattr(group.optimizer, "defaults", ())) | set(_MEANT)
+        if type(group.optimizer) in WITHOUT and group.values.get("weight_decay"):
+            name, found = type(group.optimizer).__name__, group.values["weight_decay"]
+            yield Sighting(group.where, f'"weight_decay"={found!r} is ignored; {name} has none')
+        for key in group.values:
+            if key in known or key in _ALWAYS:
+                continue
+            # Other libraries have their own words for it; where weight_decay is there, theirs is a slip.
+            nickname = _NICKNAMES.get(str(key)) if "weight_decay" in group.values else None
+            close = [nickname] if nickname else difflib.get_close_matches(str(key), sorted(known), n=1, cutoff=0.75)
+            if close and not (key in DECAY_NAMES and "weight_decay" not in group.values):
+                found, instead = group.values[key], group.values.get(close[0])
+                yield Sighting(group.where, f'"{key}"={found!r} is ignored; "{close[0]}" is {instead!r}')
+
+
+@check("WD202")
+def empty(scene: Scene) -> Iterator[Sighting]:
+    """Groups without a parameter."""
+    for group in scene.groups:
+        if not group.members:
+            yield Sighting(group.where, "no parameters")
+
+
+@check("WD203")
+def needless_groups(scene: Scene) -> Iterator[Sighting]:
+    """Groups of one optimizer whose options are equal."""
+    for optimizer in scene.optimizers:
+        groups = [group for group in scene.groups if group.optimizer is optimizer]
+        settings: list[dict[str, object]] = []
+        for group in groups:
+            options = {k: v for k, v in group.values.items() if k not in _LABELS}
+            if not any(_same(options, other) for other in settings):
+                settings.append(options)
+        # Under a plan groups that say the same to the optimizer may decay differently; empty ones have a code.
+        if len(settings) < len([group for group in groups if group.members]) and not any(g.handle for g in groups):
+            yield Sighting(type(optimizer).__name__, f"{len(groups)} groups, {len(settings)} settings")
+
+
+@check("WD204")
+def unapplied_scale(scene: Scene) -> Iterator[Sighting]:
+    """Groups with an lr_scale that their learning rate does not contain."""
+    scales = {id(group): as_number(group.values.get("lr_scale", 1.0)) for group in scene.groups}
+    rates: dict[float, set[float]] = {}
+    for group in scene.groups:
+        scale = scales[id(group)]
+        if scale is not None and group.lr:
+            rates.setdefault(group.lr, set()).add(scale)
+    for group in scene.groups:
+        scale = scales[id(group)]
+        if scale in (None, 1.0) or not group.lr:
+            continue
+        # Applied scales give groups of one base different rates; the same rate under two scales means that none is.
+        if len(rates[group.lr]) > 1:
+            yield Sighting(group.where, f"lr_scale={scale:g}, but lr={group.lr:g} is that of groups with other scales")
+        elif group.lr == as_number(getattr(group.optimizer, "defaults", {}).get("lr")):
+            yield Sighting(group.where, f"lr_scale={scale:g}, but lr={group.lr:g} is the optimizer's own")
+
+
+@check("WD205")
+def lost_hooks(scene: Scene) -> Iterator[Sighting]:
+    """Groups with the mark of an attached plan that no handle carries out."""
+    for group in scene.groups:
+        if group.handle is None and str(group.values.get(MARK, "")).startswith("attached"):
+            yield Sighting(group.where, f'marked "{group.values[MARK]}", but nothing is attached', _names(group))
+
+
+@check("WD206")
+def never_attached(scene: Scene) -> Iterator[Sighting]:
+    """Groups from a plan that needs `attach` and never was."""
+    for group in scene.groups:
+        if group.handle is None and str(group.values.get(MARK, "")).startswith("not attached"):
+            yield Sighting(group.where, f'marked "{group.values[MARK]}"', _names(group))
+
+
+@check("WD207")
+def double(scene: Scene) -> Iterator[Sighting]:
+    """Groups that decay by hook and have a weight_decay of their own."""
+    for group in scene.groups:
+        if group.handle is None or not group.weight_decay:
+            continue
+        rows = [row for row in group.handle.lowering.rows if row.group == group.index]
+        hooked = tuple(row.name for row in rows if row.route in ("hook", "loss"))
+        if hooked:
+            yield Sighting(group.where, f"weight_decay={group.weight_decay:g} beside the plan's hook", hooked)
+
+
+@check("WD208", needs="plan")
+def other_than_planned(scene: Scene) -> Iterator[Sighting]:
+    """Groups whose weight_decay is not what the plan has for their parameters."""
+    assert scene.plan is not None
+    held: set[str] = set()
+    for group in scene.groups:
+        if not group.named:
+            raise ApplyError(
+                f"{group.where} has no param_names, so its parameters can't be found in the plan.",
+                fix="Pass model=..., or build the optimizer from plan.param_groups(model).",
+            )
+        held.update(member.name for member in group.members)
+        if group.handle is None and MARK in group.values:
+            continue
+        for member in group.members:
+            if member.name not in scene.plan:
+                continue
+            planned = scene.plan[member.name].decay
+            if planned is not None and planned.site is Site.LOSS:
+                continue
+            if not _is_that(member.decay, planned):
+                what = f"the plan says {planned!r}, the group does {member.spoken}"
+                yield Sighting(group.where, what, (member.name,))
+    if scene.model is None:
+        # With the model at hand WD104 says so.
+        for row in scene.plan.rows:
+            if held.isdisjoint(row.names):
+                yield Sighting("plan", "the plan has a row for it, and no optimizer has it", (row.name,))
+
+
+@check("WD209")
+def not_contiguous(scene: Scene) -> Iterator[Sighting]:
+    """Weights or gradients that a fused kernel on the CPU would misread."""
+    for group in scene.groups:
+        if not group.values.get("fused"):
+            continue
+        for member in group.members:
+            param, grad = member.param, member.param.grad
+            if param.device.type != "cpu" or grad is None or grad.layout is not torch.strided:
+                continue
+            if not _is_dense(param) or _strides(grad) != _strides(param):
+                what = f"weight strides {tuple(param.stride())}, gradient strides {tuple(grad.stride())}, fused"
+                yield Sighting(group.where, what, (member.name,))
+
+
+@check("WD210", needs="loss")
+def penalty_too(scene: Scene) -> Iterator[Sighting]:
+    """Weights that a penalty in the loss and a decay both pull."""
+    assert scene.loss is not None
+    penalized = penalized_parameters(scene.loss)
+    for group, member, decay in scene.pulled():
+        if id(member.param) in penalized and decay.site is not Site.LOSS:
+            yield Sighting(group.where, f"a penalty in the loss, and {member.spoken}", (member.name,))
+
+
+@check("WD211")
+def hidden_lambd(scene: Scene) -> Iterator[Sighting]:
+    """ASGD's decay term that is not called weight_decay."""
+    for group in scene.groups:
+        if isinstance(group.optimizer, optim.ASGD) and as_number(group.values.get("lambd")):
+            yield Sighting(group.where, f"lambd={group.values['lambd']:g}, weight_decay={group.weight_decay:g}")
+
+
+@check("WD212", needs="loss")
+def missing_penalty(scene: Scene) -> Iterator[Sighting]:
+    """Rows that the plan pulls through the loss, and the loss does not."""
+    assert scene.loss is not None
+    penalized = penalized_parameters(scene.loss)
+    for group, member, decay in scene.pulled():
+        if decay.site is Site.LOSS and id(member.param) not in penalized:
+            yield Sighting(group.where, f"{member.spoken} is not in the loss", (member.name,))
+
+
+def _names(group: Group) -> tuple[str, ...]:
+    return tuple(member.name for member in group.members)
+
+
+def _strides(tensor: Tensor) -> tuple[int, ...]:
+    """Strides of the dimensions that have any: along one of a single element nothing is ever walked."""
+    return tuple(stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if size != 1)
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """Whether the elements lie side by side, in whatever order."""
+    walked = sorted((stride, size) for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if size != 1)
+    return all(stride == math.prod(size for _, size in walked[:i]) for i, (stride, _) in enumerate(walked))
+
+
+def _same(left: dict[str, object], right: dict[str, object]) -> bool:
+    return left.keys() == right.keys() and all(_equal(left[key], right[key]) for key in left)
+
+
+def _equal(left: object, right: object) -> bool:
+    if isinstance(left, torch.Tensor) or isinstance(right, torch.Tensor):
+        return left is right
+    return left == right
+
+
+def _is_that(found: Decay | None, planned: Decay | None) -> bool:
+    if found is None or planned is None:
+        return found is planned
+    if planned.site is Site.NATIVE or found.site is Site.NATIVE:
+        return found.coefficient == planned.coefficient
+    return found == planned

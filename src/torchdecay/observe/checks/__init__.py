@@ -1,1 +1,0 @@
-"""One function per finding: each reads the scene and yields what it sees."""

@@ -1,0 +1,253 @@
+"""What `torchdecay.forecast` says, as values."""
+
+from __future__ import annotations
+
+import math
+import sys
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+from torchdecay.errors import UnitError, nearest
+from torchdecay.observe.forecast.equilibrium import Equilibrium
+from torchdecay.observe.forecast.predictability import Prediction
+from torchdecay.observe.forecast.remarks import Remark
+from torchdecay.plans.table import as_text
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Some steps of the run, from its start to its end.
+
+    Attributes:
+        steps: from 0 to the number of steps.
+        log_retention: ln|w/w₀| of a weight without gradient before that step; −∞ where nothing is left.
+        lr: the learning rate of that step, of the last one at the end; None where nobody knows it.
+    """
+
+    steps: tuple[int, ...]
+    log_retention: tuple[float, ...]
+    lr: tuple[float, ...] | None
+
+    def log_retention_at(self, step: int) -> float:
+        """Between its steps along a straight line."""
+        after = next(i for i, known in enumerate(self.steps) if known >= step)
+        if self.steps[after] == step or math.isinf(self.log_retention[after]):
+            return self.log_retention[after]
+        low, high = self.steps[after - 1], self.steps[after]
+        share = (step - low) / (high - low)
+        return (1 - share) * self.log_retention[after - 1] + share * self.log_retention[after]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupForecast:
+    """What one decay will do to the parameters of one group that it pulls.
+
+    Attributes:
+        optimizer: its class, "" for a plan by itself.
+        optimizer_index: which of the optimizers.
+        index: which group; for a plan by itself, which of its different pulls.
+        names: of the parameters.
+        sizes: their numbers of elements.
+        dtypes: torch's spelling without the prefix.
+        decay: as the plan or the optimizer spells it; "none".
+        prediction: "exact"; "at most", where the pull acts on what it does not say beforehand; "unknown", and then
+            every number below is None: nothing is guessed.
+        why: what a bound or an unknown depends on, or what an exact number is a part of.
+        num_steps: of the run, as far as it is to come.
+        first_step: steps of the run that a scheduler has behind it already.
+        steps_per_epoch: None when that is not known.
+        max_lr: the highest learning rate of the run.
+        fraction: of each weight, per step, the mean over the run; under momentum once that has settled.
+        max_fraction: the largest of any step.
+        half_life: steps until half of a weight without gradient is left, at the mean pace; infinite without decay.
+        timescale: steps over which weights average their updates, 1/fraction.
+        total_shrink: 1 − ∏(1 − c_t·λ_t), of a weight without gradient, over the run; above 1 where its sign ends
+            flipped.
+        equilibrium: of scale-invariant weights, at the step that takes most; None where no equations are known.
+        equilibrium_step: by which step of the forecast they get there; None when not within the run.
+        curve: log-retention and learning rate over the run.
+        remarks: what is worth knowing.
+    """
+
+    optimizer: str
+    optimizer_index: int
+    index: int
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    dtypes: tuple[str, ...]
+    decay: str
+    prediction: Prediction
+    why: str
+    num_steps: int
+    first_step: int
+    steps_per_epoch: int | None
+    max_lr: float | None
+    fraction: float | None
+    max_fraction: float | None
+    half_life: float | None
+    timescale: float | None
+    total_shrink: float | None
+    equilibrium: Equilibrium | None
+    equilibrium_step: int | None
+    curve: Curve | None = field(repr=False)
+    remarks: tuple[Remark, ...]
+    # One number per step: in memory only.
+    _logs: array[float] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def num_elements(self) -> int:
+        """How many numbers it pulls."""
+        return sum(self.sizes)
+
+    @property
+    def half_life_epochs(self) -> float | None:
+        """The half-life in passes over the data; None when it or the length of an epoch is not known."""
+        return self._epochs(self.half_life)
+
+    @property
+    def timescale_epochs(self) -> float | None:
+        """The time scale in passes over the data; None when it or the length of an epoch is not known."""
+        return self._epochs(self.timescale)
+
+    def norm(self, name: str, *, gradient_norm: float | None = None) -> float | None:
+        """‖w‖ at rest of one of the parameters, if it is scale-invariant; None where no equations are known.
+
+        Args:
+            name: of the parameter.
+            gradient_norm: for SGD, see `Equilibrium.norm`.
+
+        Raises:
+            UnitError: no such parameter here, or SGD without `gradient_norm`.
+        """
+        if name not in self.names:
+            raise UnitError(f'the group has no parameter "{name}".', fix=nearest(name, self.names))
+        if self.equilibrium is None:
+            return None
+        return self.equilibrium.norm(self.sizes[self.names.index(name)], gradient_norm=gradient_norm)
+
+    def log_retention_at(self, step: int) -> float | None:
+        """ln|w/w₀| of a weight without gradient after so many steps; None where it is unknown.
+
+        A forecast knows every step; one that was read from JSON goes along straight lines between the steps of
+        its curve.
+
+        Args:
+            step: from 0 to `num_steps`.
+
+        Raises:
+            UnitError: outside that range.
+        """
+        if not 0 <= step <= self.num_steps:
+            raise UnitError(f"step is {step}, and the forecast goes from 0 to {self.num_steps}.")
+        if self._logs is not None:
+            return self._logs[step]
+        return None if self.curve is None else self.curve.log_retention_at(step)
+
+    def retention_at(self, step: int) -> float | None:
+        """|w/w₀| of a weight without gradient after so many steps; see `log_retention_at`."""
+        log = self.log_retention_at(step)
+        try:
+            return None if log is None else math.exp(log)
+        except OverflowError:
+            return math.inf
+
+    def _epochs(self, steps: float | None) -> float | None:
+        return None if steps is None or self.steps_per_epoch is None else steps / self.steps_per_epoch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast(Sequence[GroupForecast]):
+    """`torchdecay.forecast`: one entry per group and decay; prints as a table.
+
+    Attributes:
+        groups: the entries.
+        num_steps: optimizer steps of the run.
+        steps_per_epoch: None when that is not known.
+        schedule: the learning rate's, in words.
+    """
+
+    groups: tuple[GroupForecast, ...]
+    num_steps: int
+    steps_per_epoch: int | None
+    schedule: str
+
+    @overload
+    def __getitem__(self, index: int) -> GroupForecast: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[GroupForecast, ...]: ...
+    def __getitem__(self, index: int | slice) -> GroupForecast | tuple[GroupForecast, ...]:
+        return self.groups[index]
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __iter__(self) -> Iterator[GroupForecast]:
+        return iter(self.groups)
+
+    def of(self, name: str) -> GroupForecast:
+        """The entry that has this parameter.
+
+        Raises:
+            UnitError: no entry has it.
+        """
+        for group in self.groups:
+            if name in group.names:
+                return group
+        names = [one for group in self.groups for one in group.names]
+        raise UnitError(f'the forecast has no parameter "{name}".', fix=nearest(name, names))
+
+    def to_json(self) -> str:
+        """Every number as JSON, the curves at up to 257 steps; `Forecast.from_json` reads it back to an equal value."""
+        from torchdecay.observe.forecast.saved import write
+
+        return write(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> Forecast:
+        """The forecast that `to_json` wrote.
+
+        Raises:
+            LoadError: not a forecast, another version, or incomplete.
+        """
+        from torchdecay.observe.forecast.saved import read
+
+        return read(text)
+
+    def figure(self, path: str | Path, *, dark: bool = False) -> Path:
+        """Draw what is left of a weight over the run, and the learning rate below it.
+
+        Args:
+            path: ends in .svg or .png.
+            dark: whether for a dark page.
+
+        Returns:
+            The path.
+
+        Raises:
+            TaskError: another ending, nothing to draw, or a folder that can't be written.
+            MissingExtra: matplotlib is not installed.
+        """
+        from torchdecay.reports.forecast import draw
+
+        return draw(self, path, dark=dark)
+
+    def to_text(self, *, width: int | None = None, color: bool = False) -> str:
+        """The table as text, `width` columns wide; None takes the terminal's width, or 120."""
+        return as_text(self, width=width, color=color)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from torchdecay.observe.forecast.text import lines
+
+        yield from lines(self)
+
+    def __str__(self) -> str:
+        return self.to_text(color=sys.stdout.isatty())
+
+    def __repr__(self) -> str:
+        return str(self)

@@ -1,0 +1,1 @@
+"""Measuring what each parameter group really does to its weights."""

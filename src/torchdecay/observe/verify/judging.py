@@ -1,0 +1,259 @@
+"""From what was measured on one slot to a finding: whether that is right, and a sentence that says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import optim
+
+from torchdecay.observe.pulls import Expectation, base_name
+from torchdecay.observe.verify.explaining import Explanation
+from torchdecay.observe.verify.result import SITES, Fault
+from torchdecay.plans.decay import Scale, Site
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What one slot undergoes; see `torchdecay.observe.verify.result.Part`."""
+
+    site: Site | None = None
+    expected_site: Site | None = None
+    expected: float | None = None
+    measured: float | None = None
+    lr_enters: bool | None = None
+    fault: Fault = ""
+    why: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.fault
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What was measured on one slot.
+
+    Attributes:
+        one: what it should undergo.
+        optimizer: the optimizer.
+        group: its parameter group, as it stands.
+        dtype: torch's spelling without the prefix.
+        num_dtypes: how many dtypes its group holds.
+        lr: the group's learning rate as it stands.
+        telling_lr: the learning rate that it was measured at.
+        amounts: what the pull should take at `telling_lr` and at half of it; 0 when nothing should.
+        multiple: how many times that much is taken, where `resolved`.
+        is_visible: whether a wrong amount would have shown.
+        state: "unmoved", when no step moves it; "ignored", when the pull makes no difference; "resolved", when it
+            undergoes what it should; "open", when it does not.
+        shrink: the fraction that a step without gradient takes; 0 or NaN when that says nothing.
+        hidden: the fraction that it still takes when all decay is off.
+        explanation: the plain pull that does what an open slot undergoes.
+    """
+
+    one: Expectation
+    optimizer: Any
+    group: Mapping[str, Any]
+    dtype: str
+    num_dtypes: int
+    lr: float | None
+    telling_lr: float | None
+    amounts: tuple[float, float]
+    multiple: float
+    is_visible: bool
+    state: str
+    shrink: float
+    hidden: float
+    explanation: Explanation | None
+
+    @property
+    def expected(self) -> float:
+        """The amount at the learning rate as it stands."""
+        return self.one.amount(1.0 if self.lr is None else self.lr) if any(self.amounts) else 0.0
+
+    @property
+    def expected_site(self) -> Site | None:
+        """Where the pull should enter, where that is known."""
+        return self.one.decay.site if self.one.decay is not None and self.one.source != "group" else None
+
+
+def judge(seen: Seen) -> Finding:
+    """The finding of one slot."""
+    if seen.state == "unmoved":
+        fused = " with fused=True" if seen.group.get("fused") else ""
+        name = type(seen.optimizer).__name__
+        return Finding(
+            fault="unmoved", why=f"{name}{fused} leaves {seen.dtype} weights where they are, at any gradient."
+        )
+    if seen.state == "ignored":
+        why = f"{wish(seen)}, but the step is the same as without: it is ignored."
+        return Finding(expected_site=seen.expected_site, expected=seen.expected, measured=0.0, fault="ignored", why=why)
+    if seen.state == "open":
+        return _explained(seen, seen.explanation) if seen.explanation is not None else _unexplained(seen)
+    return _as_expected(seen)
+
+
+def wish(seen: Seen) -> str:
+    """What should happen, as the beginning of a sentence."""
+    one = seen.one
+    assert one.decay is not None
+    if one.source == "plan":
+        return f"The plan says {one.spoken}"
+    amount = f"weight_decay is {one.decay.coefficient:g}"
+    if one.source == "group":
+        return amount
+    name = type(seen.optimizer).__name__
+    of = name if one.source == "class" else f"{base_name(seen.optimizer)}, which {name} derives from"
+    return f"{amount}, {SITES[one.decay.site]} in {of}"
+
+
+def percent(share: float) -> str:
+    """A fraction for people."""
+    return f"{100 * share:.3g} %"
+
+
+def _as_expected(seen: Seen) -> Finding:
+    besides = ""
+    if seen.hidden == seen.hidden and seen.hidden:
+        scale = seen.lr / seen.telling_lr if seen.lr is not None and seen.telling_lr else 1.0
+        if not isinstance(seen.optimizer, optim.ASGD):
+            return _hidden(seen, seen.hidden * scale)
+        besides = f" Besides, lambd={seen.group.get('lambd'):g} takes {percent(seen.hidden * scale)} per step."
+    one = seen.one
+    if one.decay is None or not any(seen.amounts):
+        return Finding(expected=0.0, measured=0.0, why=_spared(one) + besides)
+    site = one.decay.site
+    found = Finding(expected_site=seen.expected_site, expected=seen.expected)
+    if not seen.is_visible:
+        subject = one.spoken or f"a weight_decay of {one.decay.coefficient:g}"
+        return replace(found, fault="unmeasured", why=f"In {seen.dtype} {subject} does not show beside rounding.")
+    measured = seen.multiple * seen.expected
+    enters = site is Site.GRADIENT or one.decay.scale is not Scale.ONE or one.decay.schedule.needs_lr
+    return replace(found, site=site, measured=measured, lr_enters=enters, why=_said(one, site, measured) + besides)
+
+
+def _hidden(seen: Seen, extra: float) -> Finding:
+    """Decay that nothing switches off."""
+    why = f"{percent(extra)} of each weight is taken off per step at any weight_decay, 0 included."
+    if seen.one.source == "nothing":
+        return Finding(measured=extra, why=why)
+    found = Finding(expected=0.0, measured=extra, fault="hidden", why=why)
+    if seen.one.decay is None or not any(seen.amounts):
+        return found
+    coupled = seen.one.decay.site is Site.GRADIENT
+    return replace(
+        found,
+        site=seen.one.decay.site,
+        expected_site=seen.expected_site,
+        expected=seen.expected,
+        measured=seen.expected if coupled else seen.expected + extra,
+        why=f"{wish(seen)}. Besides, {why}",
+    )
+
+
+def _unexplained(seen: Seen) -> Finding:
+    one = seen.one
+    told = (
+        f"; with no gradient it takes {percent(seen.shrink)} off" if seen.shrink == seen.shrink and seen.shrink else ""
+    )
+    told += f" at learning rate {seen.telling_lr:g}" if told and seen.telling_lr is not None else ""
+    if one.unsayable:
+        return Finding(why=f"{one.unsayable}, so no number is expected; it moves the weights{told}.")
+    why = f"No single pull toward zero explains its steps{told}."
+    if one.source in ("group", "nothing"):
+        return Finding(why=why)
+    about = f"{wish(seen)}. " if one.decay is not None else ""
+    return Finding(expected_site=seen.expected_site, expected=seen.expected, fault="unexplained", why=about + why)
+
+
+def _explained(seen: Seen, pull: Explanation) -> Finding:
+    """What an open slot undergoes, and what that means."""
+    one = seen.one
+    measured = pull.at_full
+    if pull.site is not Site.GRADIENT and seen.lr is not None and seen.telling_lr:
+        measured *= (seen.lr / seen.telling_lr) ** pull.power
+    said = _said(one, pull.site, measured)
+    found = Finding(
+        site=pull.site,
+        expected_site=seen.expected_site,
+        expected=seen.expected,
+        measured=measured,
+        lr_enters=pull.site is Site.GRADIENT or pull.power != 0,
+        why=said,
+    )
+    if one.unsayable:
+        why = f"{one.unsayable}; at this step it takes {percent(measured)} off each weight."
+        return replace(found, expected_site=None, expected=None, why=why)
+    if one.decay is None:
+        if one.source == "nothing":
+            return replace(found, expected=None)
+        return replace(found, fault="hidden", why=f"{_spared(one)} But it decays: {said}")
+    if one.source == "group":
+        return _by_amount(seen, found, pull)
+    if pull.site is not one.decay.site:
+        return replace(found, fault="site", why=f"{wish(seen)}. {said}")
+    times, law = pull.times(seen.amounts)
+    if times is None:
+        how = "with another power of the learning rate" if found.lr_enters else "whatever the learning rate"
+        return replace(found, fault="learning rate", why=f"{wish(seen)}, but it pulls {how}. {said}")
+    return _by_ratio(seen, _restated(seen, found, law(times * seen.expected)), times, pull.slack)
+
+
+def _by_amount(seen: Seen, found: Finding, pull: Explanation) -> Finding:
+    """For a class that is not known: only what no convention does is a fault."""
+    assert seen.one.decay is not None
+    wd, lr = seen.one.decay.coefficient, seen.telling_lr
+    if not found.lr_enters or pull.site is Site.GRADIENT or lr is None:
+        times, _ = pull.times((wd, wd))
+        return _by_ratio(seen, replace(found, expected=wd), times or pull.at_full / wd, pull.slack)
+    times, law = pull.times((lr * wd, lr * wd / 2))
+    if times is None:
+        return replace(found, expected=None)
+    now = (seen.lr or 0.0) * wd
+    found = replace(_restated(seen, found, law(times * now)), expected=law(now))
+    peaks = [seen.group.get(key) for key in ("max_lr", "initial_lr", "lr")]
+    peaks.append(getattr(seen.optimizer, "defaults", {}).get("lr"))
+    if any(abs(times * float(peak) - 1) <= pull.slack for peak in peaks if peak):
+        return replace(found, expected=found.measured)
+    return _by_ratio(seen, found, times, pull.slack)
+
+
+def _by_ratio(seen: Seen, found: Finding, ratio: float, slack: float) -> Finding:
+    if abs(ratio - 1) <= slack:
+        return found
+    if ratio < 0:
+        why = f"{wish(seen)}, but it is applied with the wrong sign: weights grow."
+        return replace(found, fault="sign", why=why)
+    times = round(ratio)
+    if times >= 2 and abs(ratio - times) <= max(0.02, slack * times):
+        hint = f" Its group holds {times} dtypes: once for each?" if seen.num_dtypes == times else ""
+        return replace(found, fault="multiple", why=f"{wish(seen)}, but it is applied {times} times.{hint}")
+    if seen.one.source == "group":
+        return replace(found, expected=None, why=f"{found.why} That is {ratio:.4g} times its weight_decay.")
+    return replace(found, fault="multiple", why=f"{wish(seen)}, but {ratio:.4g} times as much is applied.")
+
+
+def _restated(seen: Seen, found: Finding, measured: float) -> Finding:
+    assert found.site is not None
+    return replace(found, measured=measured, why=_said(seen.one, found.site, measured))
+
+
+def _said(one: Expectation, site: Site, measured: float) -> str:
+    """What was measured, as a sentence."""
+    if one.source == "plan" and not one.unsayable and one.decay is not None and not one.is_plain:
+        return f"{one.spoken}, as it should be."
+    if site is Site.GRADIENT:
+        return f"Coupled: {measured:.4g} of each weight is added to its gradient."
+    when = "Decoupled" if site is Site.BEFORE else "After the update"
+    return f"{when}: {percent(measured)} of each weight is taken off per step."
+
+
+def _spared(one: Expectation) -> str:
+    if one.decay is not None and one.decay.site is Site.LOSS:
+        return "Its decay is a penalty in the loss, which no step shows."
+    if one.decay is not None:
+        return "Its schedule is at 0 now."
+    return "The plan spares it." if one.source == "plan" else "Without weight decay."

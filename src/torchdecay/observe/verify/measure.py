@@ -1,0 +1,221 @@
+"""What an optimizer does to the small tensors of a probe, parameter by parameter, held against what it should do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from torchdecay.observe.pulls import Expectation
+from torchdecay.observe.verify.borrowing import local
+from torchdecay.observe.verify.explaining import explain
+from torchdecay.observe.verify.fitting import STEPS, Candidate, Carried, Fit, Layout, fit
+from torchdecay.observe.verify.inputs import against, levels, push, signed, telling_lr
+from torchdecay.observe.verify.judging import Finding, Seen, judge
+from torchdecay.observe.verify.probe import Probe
+from torchdecay.observe.verify.rounding import settle
+from torchdecay.plans.decay import Site
+
+_MANY_STILL = 0.4
+"""More of a tensor that three steps leave where it was is no accident of rounding."""
+
+
+def moving_without_gradient(probe: Probe) -> list[bool]:
+    """For each slot, whether a step moves it although it has no gradient."""
+    own: list[float | None] = [None] * len(probe.optimizer.param_groups)
+    before, after = probe.run(signed(probe.size), [torch.zeros(probe.size)], active=[False] * len(probe.slots), lrs=own)
+    moved = Layout(probe.slots, probe.size).total((after - before).abs())
+    return [bool(one) for one in moved != 0]
+
+
+def measure(
+    probe: Probe, expected: Mapping[int, Expectation], active: Sequence[bool], lrs: Sequence[float | None]
+) -> list[Finding | None]:
+    """What each active slot undergoes.
+
+    Args:
+        probe: entered.
+        expected: `id(parameter)` → what it should undergo.
+        active: for each slot, whether to measure it.
+        lrs: for each group, its learning rate as it stands; None without one.
+
+    Raises:
+        StepFailed: the optimizer's step raised.
+    """
+    wanted = [expected[id(slot.param)] for slot in probe.slots]
+    findings: list[Finding | None] = [None] * len(wanted)
+    for members in levels(probe.slots, wanted, active, lrs):
+        seen = _Round(probe, wanted, members, lrs).seen()
+        found = {i: judge(one) for i, one in seen.items()}
+        for i, finding in settle(probe, seen, found, lrs).items():
+            findings[i] = finding
+    return findings
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """Steps at one set of learning rates: as they are, and with all decay off."""
+
+    lrs: Sequence[float | None]
+    full: Tensor
+    off: Tensor
+
+
+class _Round:
+    """Measures slots whose pulls are about as strong as each other, at learning rates at which they show."""
+
+    def __init__(
+        self, probe: Probe, wanted: Sequence[Expectation], active: Sequence[bool], lrs: Sequence[float | None]
+    ) -> None:
+        self.probe, self.wanted, self.active, self.lrs_now = probe, wanted, active, lrs
+        self.layout = Layout(probe.slots, probe.size)
+        self.groups = probe.optimizer.param_groups
+        taking_part = [
+            (slot, one) for slot, one, on in zip(probe.slots, wanted, active, strict=True) if on and not one.wrong
+        ]
+        self.lrs = [
+            telling_lr(lr, [member for member in taking_part if member[0].group == index])
+            for index, lr in enumerate(lrs)
+        ]
+        # Such that an update of the size of the learning rate is a part of the weight.
+        self._draw([4 * (self.lrs[slot.group] or 1.0) for slot in probe.slots])
+        self._draw_smaller()
+        self.runs = [self._both(lrs) for lrs in (self.lrs, [None if lr is None else lr / 2 for lr in self.lrs])]
+
+    def seen(self) -> dict[int, Seen]:
+        """What was measured, by index of the slot."""
+        full = self.runs[0]
+        asked, asked_half = ([self._asked(i, runs.lrs) for i in range(len(self.wanted))] for runs in self.runs)
+        ones = torch.ones(len(asked), dtype=torch.float64)
+        first, second = self._fit(asked, ones), self._fit(asked_half, ones, half=True)
+        shrink, hidden = (self._shrink(native=native) for native in (True, False))
+        untouched = self.layout.total((full.full - full.off).square()).sqrt()
+        states = [
+            self._state(i, asked[i], first, second, float(untouched[i])) if on else ""
+            for i, on in enumerate(self.active)
+        ]
+        open_ = [state == "open" for state in states]
+        explained = {}
+        if any(open_):
+            sites = [one.decay.site if one.decay is not None and one.source != "group" else None for one in self.wanted]
+            added = [
+                one.decay.coefficient if one.decay is not None and one.is_plain else pushed / size
+                for one, pushed, size in zip(self.wanted, self.pushes, self.sizes, strict=True)
+            ]
+            explained = explain(self._fit, open_, sites, shrink.tolist(), added)
+        dtypes: dict[int, set[torch.dtype]] = {}
+        for slot in self.probe.slots:
+            dtypes.setdefault(slot.group, set()).add(local(slot.param).dtype)
+        found = {}
+        for i, state in enumerate(states):
+            if state:
+                slot = self.probe.slots[i]
+                found[i] = Seen(
+                    one=self.wanted[i],
+                    optimizer=self.probe.optimizer,
+                    group=self.groups[slot.group],
+                    dtype=str(local(slot.param).dtype).removeprefix("torch."),
+                    num_dtypes=len(dtypes[slot.group]),
+                    lr=self.lrs_now[slot.group],
+                    telling_lr=self.lrs[slot.group],
+                    amounts=(_first(asked[i]), _first(asked_half[i])),
+                    multiple=float(first.multiple[i]),
+                    is_visible=bool(first.is_visible[i]),
+                    state=state,
+                    shrink=float(shrink[i]),
+                    hidden=float(hidden[i]),
+                    explanation=explained.get(i),
+                )
+        return found
+
+    def _state(self, index: int, asked: Candidate | None, first: Fit, second: Fit, untouched: float) -> str:
+        start, *_, end = self.runs[0].full
+        span = self.probe.slots[index].span
+        tolerance = float(first.tolerance[index])
+        if float((start[span] == end[span]).double().mean()) > _MANY_STILL:
+            return "unmoved"
+        if asked is None:
+            return "resolved" if untouched <= tolerance else "open"
+        if first.is_visible[index] and untouched <= tolerance:
+            return "ignored"
+        return (
+            "resolved"
+            if all(
+                one.matches[index] and abs(float(one.multiple[index]) - 1) <= max(2e-3, float(one.slack[index]))
+                for one in (first, second)
+            )
+            else "open"
+        )
+
+    def _asked(self, index: int, lrs: Sequence[float | None]) -> Candidate | None:
+        """What the slot should undergo, None for nothing."""
+        one, lr = self.wanted[index], lrs[self.probe.slots[index].group]
+        if one.decay is None or one.unsayable or one.wrong or one.decay.site is Site.LOSS:
+            return None
+        amounts = tuple(one.amount(1.0 if lr is None else lr, step) for step in range(STEPS))
+        return Candidate(one.decay.site, amounts, one.beside, None if one.is_plain else one) if any(amounts) else None
+
+    def _fit(
+        self, candidates: Sequence[Candidate | None], start: Tensor, *, half: bool = False, rounds: int = 2
+    ) -> Fit:
+        runs = self.runs[1 if half else 0]
+
+        def simulate(multiple: Tensor) -> Tensor:
+            carried = Carried(self.probe.optimizer, self.layout, candidates, multiple)
+            return self.probe.run(
+                self.weights, self.gradients, active=self.active, lrs=runs.lrs, native=False, by_hand=carried
+            )
+
+        return fit(simulate, runs.full, runs.off, self.layout, start, rounds=rounds)
+
+    def _both(self, lrs: Sequence[float | None]) -> _Runs:
+        full, off = (
+            self.probe.run(self.weights, self.gradients, active=self.active, lrs=lrs, native=native)
+            for native in (True, False)
+        )
+        return _Runs(lrs, full, off)
+
+    def _shrink(self, *, native: bool) -> Tensor:
+        """The fraction of its weights that a step without gradient takes off each slot; NaN where that is none."""
+        nothing = [torch.zeros_like(self.weights)]
+        start, end = self.probe.run(self.weights, nothing, active=self.active, lrs=self.lrs, native=native)
+        size = self.layout.total(start.square()).clamp(min=torch.finfo(torch.float64).tiny)
+        share = self.layout.total(start * (start - end)) / size
+        return torch.where(share.abs() > self.layout.noise / 2, share, torch.where(share.isnan(), share, 0.0))
+
+    def _draw(self, sizes: Sequence[float]) -> None:
+        """Weights of these typical sizes, and gradients as large as what a coupled decay would add to them."""
+        probe = self.probe
+        signs = signed(probe.size)
+        spread = self.layout.spread(torch.tensor(sizes, dtype=torch.float64))
+        self.sizes = sizes
+        self.pushes = [push(one, size) for one, size in zip(self.wanted, sizes, strict=True)]
+        minus = [-1.0 if self.groups[slot.group].get("maximize") else 1.0 for slot in probe.slots]
+        pushed = self.layout.spread(torch.tensor(self.pushes, dtype=torch.float64) * torch.tensor(minus))
+        self.weights = probe.rounded(spread * signs)
+        self.gradients = [probe.rounded(pushed * against(signs, step)) for step in range(STEPS)]
+        for slot, one in zip(probe.slots, self.wanted, strict=True):
+            if one.reference is not None:
+                probe.set_sample(one.reference, slot, spread * signed(probe.size, 1) / 2)
+
+    def _draw_smaller(self) -> None:
+        """Where a coarse dtype hides updates that are small beside the weights, draw smaller weights."""
+        coarse = self.layout.noise > 1e-5
+        for _ in range(3 if bool(coarse.any()) else 0):
+            start, *_, end = self.probe.run(
+                self.weights, self.gradients, active=self.active, lrs=self.lrs, native=False
+            )
+            moved = self.layout.total((end - start).square()) / self.layout.total(start.square())
+            share = moved.sqrt().nan_to_num(1.0)
+            small = coarse & (share < 0.1)
+            if not bool(small.any()):
+                return
+            factors = torch.where(small, (4 * share).clamp(min=1e-2), torch.ones_like(share))
+            self._draw([size * float(factor) for size, factor in zip(self.sizes, factors, strict=True)])
+
+
+def _first(asked: Candidate | None) -> float:
+    return asked.amounts[0] if asked is not None and math.isfinite(asked.amounts[0]) else 0.0

@@ -1,0 +1,208 @@
+"""What decides at each step how hard, and which elements: controllers and gates, as values.
+
+The state that they keep and the arithmetic are in `torchdecay.apply.runtimes`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torchdecay.arguments import check_count, check_number
+from torchdecay.errors import DecayError
+from torchdecay.records import value_type
+
+
+class Gate:
+    """Decides at each step which elements the pull acts on. `symbol` is how equations name that."""
+
+    @property
+    def symbol(self) -> str:
+        """How equations name it."""
+        raise NotImplementedError
+
+
+@value_type
+@dataclass(frozen=True)
+class Cautious(Gate):
+    """Let the pull act only where it agrees with the update: 1[u⊙θ ≥ 0], u being the optimizer's own update.
+
+    `zero_update` says what happens where the update is exactly 0: "decay" (≥, as the paper) or "spare" (>).
+    """
+
+    zero_update: Literal["decay", "spare"] = "decay"
+
+    def __post_init__(self) -> None:
+        if self.zero_update not in ("decay", "spare"):
+            raise DecayError(f"zero_update is {self.zero_update!r}.", fix='Write "decay" or "spare".')
+
+    @property
+    def symbol(self) -> str:
+        """How equations name it."""
+        return "1[u⊙θ ≥ 0]" if self.zero_update == "decay" else "1[u⊙θ > 0]"
+
+
+class RowGate(Gate):
+    """Decides by rows, the slices of a tensor along its first dimension: for tables with sparse gradients.
+
+    `spelling` is what presets call it.
+    """
+
+    spelling: str
+
+
+@value_type
+@dataclass(frozen=True)
+class TouchedRows(RowGate):
+    """Let the pull act only on rows that the step's gradient touches: its indices, or where a dense one is not 0."""
+
+    spelling = "touched"
+
+    @property
+    def symbol(self) -> str:
+        """How equations name it."""
+        return "1[row in g]"
+
+
+@value_type
+@dataclass(frozen=True)
+class LazyRows(RowGate):
+    """Pull every row at every step, but do the work when a row is touched: all that it owes then, at once.
+
+    What rows owe is kept as one number per row, and paid by `handle.flush()`.
+    """
+
+    spelling = "lazy"
+
+    @property
+    def symbol(self) -> str:
+        """How equations name it: not at all, since in the end it is the pull without a gate."""
+        return ""
+
+
+Rows = Literal["all", "touched", "lazy"]
+
+
+def as_gate(rows: Rows) -> RowGate | None:
+    """The gate that a preset's `rows=` means.
+
+    Raises:
+        DecayError: anything but "all", "touched" and "lazy".
+    """
+    gates: dict[str, RowGate | None] = {"all": None, "touched": TouchedRows(), "lazy": LazyRows()}
+    if rows not in gates:
+        raise DecayError(f"rows is {rows!r}.", fix='Write "all", "touched" or "lazy".')
+    return gates[rows]
+
+
+class Controller:
+    """Sets what the coefficient is multiplied by, at each step, from what it may see.
+
+    `symbol` is how equations name the multiplier; what each one sees and keeps is said by the class.
+    """
+
+    symbol: str = "m_t"
+
+
+@value_type
+@dataclass(frozen=True)
+class Stable(Controller):
+    """m = 1/√v̄ for the Adam family, (1 − dampening)/(1 − momentum) for SGD.
+
+    v̄ is the mean of this step's bias-corrected second moment over all elements of all groups. Sees gradients and
+    optimizer state; keeps nothing.
+    """
+
+    symbol = "(1/√v̄)"
+
+
+@value_type
+@dataclass(frozen=True)
+class GradientNormRatio(Controller):
+    """m̄ ← (1 − beta)·m̄ + beta·‖g‖/‖θ‖ over all its parameters together, from 0. Keeps one number."""
+
+    beta: float = 0.9
+    symbol = "m̄"
+
+    def __post_init__(self) -> None:
+        check_number(self.beta, "adaptive beta", maximum=1.0, open_minimum=True)
+
+
+@value_type
+@dataclass(frozen=True)
+class GradientSigmoid(Controller):
+    """m = 2/(1 + e^(−α·g̃)) elementwise, g̃ = (|g| − mean)/std per tensor. Sees gradients; keeps nothing."""
+
+    alpha: float = 4.0
+    symbol = "2σ(α·g̃)"
+
+    def __post_init__(self) -> None:
+        check_number(self.alpha, "ada_decay alpha")
+
+
+@value_type
+@dataclass(frozen=True)
+class Multiplier(Controller):
+    """Lagrange multiplier of the constraint R(θ) ≤ κ: μ ← max(0, μ + ρ·(R(θ) − κ)). Keeps μ and κ per tensor.
+
+    κ is `bound` ("fixed"), `bound`·R(θ₀) ("initial"), or R(θ) when `warmup_steps` steps are over ("warmup"). With
+    `per_element` ρ is the coefficient over the tensor's number of elements (but not for `Deviation`), else the
+    coefficient itself.
+    """
+
+    kind: Literal["fixed", "initial", "warmup"]
+    bound: float = 1.0
+    warmup_steps: int = 0
+    per_element: bool = True
+    symbol = "μ"
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("fixed", "initial", "warmup"):
+            raise DecayError(f"kind is {self.kind!r}.", fix='Write "fixed", "initial" or "warmup".')
+        check_number(self.bound, "constrained bound")
+        check_count(self.warmup_steps, "constrained warmup_steps", minimum=1 if self.kind == "warmup" else 0)
+
+
+@value_type
+@dataclass(frozen=True)
+class NormRatio(Controller):
+    """m = 1 − ratio·‖θ₀‖/‖θ‖ per tensor: shrinks what is longer than its target, lengthens what is shorter."""
+
+    ratio: float = 1.0
+    symbol = "(1 − r‖θ₀‖/‖θ‖)"
+
+    def __post_init__(self) -> None:
+        check_number(self.ratio, "norm_control ratio")
+
+
+@value_type
+@dataclass(frozen=True)
+class Projection(Controller):
+    """m = clip((‖q − ref‖ − ‖p − ref‖)/‖q − ref‖, 0, 1) per tensor where −⟨g, p − ref⟩ < 0, else 0.
+
+    p is the weight before the update, q after it. Sees gradients; keeps nothing.
+    """
+
+    symbol = "clip((‖q − ref‖ − ‖p − ref‖)/‖q − ref‖, 0, 1)"
+
+
+@value_type
+@dataclass(frozen=True)
+class BySpectrum(Controller):
+    """m from `low` to `high`, linear in the tail exponent α of each matrix's spectrum, smallest α to largest.
+
+    α = 1 + m/(Σ_{j≥i} ln λⱼ − m·ln λᵢ) over the upper half of λ = σ², by Hill's estimator; measured every
+    `every_steps` steps. Matrices with fewer than `min_values` singular values keep 1. Keeps one number per tensor.
+    """
+
+    low: float = 2 / 3
+    high: float = 3.0
+    every_steps: int = 500
+    min_values: int = 50
+    symbol = "m(α)"
+
+    def __post_init__(self) -> None:
+        check_number(self.low, "by_spectrum low")
+        check_number(self.high, "by_spectrum high", minimum=self.low)
+        check_count(self.every_steps, "by_spectrum every_steps")
+        check_count(self.min_values, "by_spectrum min_values", minimum=2)

@@ -1,0 +1,161 @@
+"""Proximal steps after the update: they end where they should, and never beyond."""
+
+from __future__ import annotations
+
+from torchdecay.plans.decay import Decay, Scale, Site
+from torchdecay.plans.references import Mask, as_mask
+from torchdecay.plans.regularizers import L1, ElasticNet, Huber
+from torchdecay.plans.schedules import Schedule, as_schedule
+
+
+def l1(wd: float, *, schedule: Schedule | None = None, mask: Mask | str | None = None) -> Decay:
+    r"""L1 as a proximal step after the update: exact zeros, no oscillation around zero.
+
+    $$\theta \leftarrow \operatorname{sign}(z)\max(|z| - \eta_t\lambda s, 0), \qquad z = \theta - u$$
+
+    s follows the optimizer so that the minimum is that of L + λΣ|θ|: 1 for SGD, (1 − dampening)/(1 − momentum) with
+    momentum, 1/(√v̂ + ε) elementwise for the Adam family; elsewhere s = 1, and `td.lower` says that the optimum
+    differs. A subgradient, as `penalty(l1=λ)` gives it, never makes a weight exactly zero.
+
+    Args:
+        wd: λ, at least 0; scikit-learn's Lasso alpha for the loss SSE/(2n).
+        schedule: multiplier over the steps really taken.
+        mask: entries that take part.
+
+    Raises:
+        DecayError: wd is negative, NaN, infinite or not a number.
+
+    Example:
+        >>> import torchdecay as td
+        >>> td.l1(1e-3)
+        l1(0.001)
+
+    Reference: Proximal Algorithms, Parikh and Boyd, Foundations and Trends in Optimization 1(3), 2014.
+    """
+    return Decay(
+        coefficient=wd,
+        site=Site.AFTER,
+        scale=Scale.LR,
+        regularizer=L1(),
+        proximal=True,
+        schedule=as_schedule(schedule),
+        mask=as_mask(mask),
+    )
+
+
+def elastic_net(
+    *,
+    l1: float,
+    l2: float,
+    schedule: Schedule | None = None,
+    mask: Mask | str | None = None,
+) -> Decay:
+    r"""L1 and L2 together as one proximal step after the update.
+
+    $$\theta \leftarrow \frac{\operatorname{sign}(z)\max(|z| - \eta_t l_1 s, 0)}{1 + \eta_t l_2 s}, \qquad
+    z = \theta - u$$
+
+    s as in `l1`. l2 is a `weight_decay` (penalty l2/2·Σθ²); scikit-learn's ElasticNet(alpha, l1_ratio) has
+    l1 = alpha·l1_ratio and l2 = alpha·(1 − l1_ratio) for the loss SSE/(2n).
+
+    Args:
+        l1: coefficient of Σ|θ|, at least 0.
+        l2: coefficient of ½Σθ², at least 0.
+        schedule: multiplier over the steps really taken, of both.
+        mask: entries that take part.
+
+    Raises:
+        DecayError: a coefficient that is negative, NaN, infinite or not a number.
+
+    Example:
+        >>> import torchdecay as td
+        >>> td.elastic_net(l1=1e-3, l2=0.1)
+        elastic_net(l1=0.001, l2=0.1)
+
+    Reference: Regularization and variable selection via the elastic net, Zou and Hastie, JRSS B 67(2), 2005.
+    """
+    return Decay(
+        coefficient=1.0,
+        site=Site.AFTER,
+        scale=Scale.LR,
+        regularizer=ElasticNet(l1, l2),
+        proximal=True,
+        schedule=as_schedule(schedule),
+        mask=as_mask(mask),
+    )
+
+
+def proximal(
+    wd: float,
+    *,
+    max_lr: float | None = None,
+    schedule: Schedule | None = None,
+    mask: Mask | str | None = None,
+) -> Decay:
+    r"""Independent decay as a proximal step: implicit, so that no coefficient ever flips a sign.
+
+    $$\theta \leftarrow \frac{\theta - u}{1 + \lambda\eta_t/\eta_{\max}}$$
+
+    It differs from `independent` by terms of second order in λ, and in that the update decays too.
+
+    Args:
+        wd: λ, at least 0, in units of one step at the peak.
+        max_lr: η_max, above 0; None takes each group's own peak.
+        schedule: multiplier over the steps really taken.
+        mask: entries that take part.
+
+    Raises:
+        DecayError: a number outside its range.
+
+    Example:
+        >>> import torchdecay as td
+        >>> td.forms.proximal(0.01)
+        proximal(0.01)
+
+    Reference: Understanding AdamW through Proximal Methods and Scale-Freeness, arXiv 2202.00089.
+    """
+    return Decay(
+        coefficient=wd,
+        site=Site.AFTER,
+        scale=Scale.LR_RATIO,
+        max_lr=max_lr,
+        proximal=True,
+        schedule=as_schedule(schedule),
+        mask=as_mask(mask),
+    )
+
+
+def huber(wd: float, *, delta: float = 1.0, schedule: Schedule | None = None, mask: Mask | str | None = None) -> Decay:
+    r"""Decay that is quadratic for small weights and linear for large ones, as a proximal step.
+
+    $$\theta \leftarrow \begin{cases} z/(1 + \tau) & |z| \le (1 + \tau)\delta \\
+    z - \tau\delta\operatorname{sign} z & \text{else} \end{cases}, \qquad z = \theta - u,\ \tau = \eta_t\lambda$$
+
+    Weights far from 0 lose ηλδ per step and not a fraction, so that a few large ones may live; with a large δ it is
+    `proximal` with the scale of `decoupled`.
+
+    Args:
+        wd: λ, at least 0.
+        delta: δ, above 0, in units of the weights.
+        schedule: multiplier over the steps really taken.
+        mask: entries that take part.
+
+    Raises:
+        DecayError: a number outside its range.
+
+    Example:
+        >>> import torchdecay as td
+        >>> td.forms.huber(0.1, delta=0.5)
+        huber(0.1, delta=0.5)
+
+    Reference: AdamHD: Decoupled Huber Decay Regularization for Language Model Pre-Training, arXiv 2511.14721.
+    """
+    return Decay(
+        coefficient=wd,
+        site=Site.AFTER,
+        scale=Scale.LR,
+        regularizer=Huber(delta),
+        proximal=True,
+        schedule=as_schedule(schedule),
+        mask=as_mask(mask),
+    )

@@ -1,0 +1,143 @@
+"""What a parameter is called once wrappers are seen through: compile, DDP, FSDP, checkpointing, EMA, PEFT."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from torch import nn
+
+from torchdecay.plans.per_class import per_class
+
+WRAPPERS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("torch", "OptimizedModule"): ("_orig_mod",),
+    ("torch", "DataParallel"): ("module",),
+    ("torch", "DistributedDataParallel"): ("module",),
+    ("torch", "FullyShardedDataParallel"): ("_fsdp_wrapped_module",),
+    ("torch", "ActivationWrapper"): ("_checkpoint_wrapped_module",),
+    ("torch", "AveragedModel"): ("module",),
+    ("apex", "DistributedDataParallel"): ("module",),
+    ("deepspeed", "DeepSpeedEngine"): ("module",),
+    ("lightning", "_FabricModule"): ("_forward_module", "_original_module"),
+    ("lightning_fabric", "_FabricModule"): ("_forward_module", "_original_module"),
+    ("timm", "ModelEma"): ("module",),
+    ("timm", "ModelEmaV2"): ("module",),
+    ("timm", "ModelEmaV3"): ("module",),
+    ("peft", "PeftModel"): ("base_model",),
+    ("peft", "BaseTuner"): ("model",),
+    ("peft", "BaseTunerLayer"): ("base_layer",),
+    ("peft", "AuxiliaryTrainingWrapper"): ("original_module",),
+}
+"""(package, class name) of each wrapper → the children that stand for what it wraps. Libraries move classes
+between files, so only the package and the class name count; no library is imported for it."""
+
+UNMISTAKABLE = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+"""Segments that nobody but a wrapper uses, so that they can be dropped from a name alone."""
+
+CHECKPOINT_PREFIXES = ("base_model.model.", "module.")
+"""Prefixes of whole checkpoints: dropped where every name has them."""
+
+
+class Place(NamedTuple):
+    """A module where it stands in the tree: one shared between two parents has two places.
+
+    Attributes:
+        module: the module.
+        segment: its name inside its parent, "" at the root.
+        parent: the place above, None at the root.
+        raw: the dotted path as torch gives it.
+        path: the dotted path without the segments of wrappers.
+        segments: that path's segments.
+    """
+
+    module: nn.Module
+    segment: str
+    parent: Place | None
+    raw: str
+    path: str
+    segments: tuple[str, ...]
+
+
+@per_class
+def transparent_children(kind: type) -> frozenset[str]:
+    """The children of a module class that only stand for what it wraps; none unless it is a known wrapper."""
+    return frozenset(
+        child
+        for base in kind.__mro__
+        for child in WRAPPERS.get((base.__module__.partition(".")[0], base.__qualname__), ())
+    )
+
+
+def places(model: nn.Module) -> Iterator[Place]:
+    """Every place in the tree, in the order of `named_modules`; a shared module once for each parent."""
+    stack = [Place(model, "", None, "", "", ())]
+    while stack:
+        place = stack.pop()
+        yield place
+        children = place.module._modules
+        hidden = transparent_children(type(place.module)) if children else frozenset()
+        for segment, child in reversed(children.items()):
+            if child is None or _above(place, child):
+                continue
+            raw = f"{place.raw}.{segment}" if place.raw else segment
+            if segment in hidden:
+                stack.append(Place(child, segment, place, raw, place.path, place.segments))
+            else:
+                path = f"{place.path}.{segment}" if place.path else segment
+                stack.append(Place(child, segment, place, raw, path, (*place.segments, segment)))
+
+
+def canonical(name: str, model: nn.Module | None = None) -> str:
+    """The name of a parameter or module without the segments that wrappers put in.
+
+    With the model in hand its structure decides: `module.` goes where a real DDP, DataParallel or
+    AveragedModel has put it and stays where the user called a child "module". From the name alone only
+    unmistakable segments go. A parametrized weight keeps the name that torch gives it
+    (`fc.parametrizations.weight.original`): its tensors are other ones
+    than the weight that the layer uses, and there may be several.
+
+    Args:
+        name: dotted, as in `named_parameters` or `state_dict`.
+        model: the model that the name belongs to.
+
+    Example:
+        >>> canonical("_orig_mod.layers.0._checkpoint_wrapped_module.fc.weight")
+        'layers.0.fc.weight'
+    """
+    segments = name.split(".")
+    if model is None:
+        return ".".join(segment for segment in segments if segment not in UNMISTAKABLE) or name
+    kept: list[str] = []
+    module: nn.Module | None = model
+    for segment in segments:
+        if module is None or segment not in transparent_children(type(module)):
+            kept.append(segment)
+        module = module._modules.get(segment) if module is not None else None
+    return ".".join(kept)
+
+
+def canonical_keys(names: Iterable[str]) -> dict[str, str]:
+    """Name → canonical name for the names of a checkpoint; a prefix that all of them share is a wrapper's.
+
+    Two names never become one: where that would happen both stay as they are.
+    """
+    short = {name: canonical(name) for name in names}
+    for prefix in CHECKPOINT_PREFIXES:
+        # AveragedModel keeps its counter beside the module that it wraps.
+        prefixed = [name for name in short if name != "n_averaged"]
+        if prefixed and all(short[name].startswith(prefix) for name in prefixed):
+            short.update({name: short[name][len(prefix) :] for name in prefixed})
+    taken: dict[str, int] = {}
+    for new in short.values():
+        taken[new] = taken.get(new, 0) + 1
+    return {name: new if taken[new] == 1 else name for name, new in short.items()}
+
+
+def _above(place: Place, module: nn.Module) -> bool:
+    """Whether the module is this place's own or stands above it: a cycle."""
+    at: Place | None = place
+    while at is not None:
+        if at.module is module:
+            return True
+        at = at.parent
+    return False

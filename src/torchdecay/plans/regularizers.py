@@ -1,0 +1,222 @@
+"""What pulls: regularizers R as values, each with its value, gradient and proximal step on one tensor.
+
+These are the definitions. The fast versions on lists of tensors are in `torchdecay.apply.kernels`, and are tested
+against these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from torchdecay.arguments import check_number
+from torchdecay.records import value_type
+
+Threshold = float | Tensor
+
+
+class Regularizer:
+    """A function R of one tensor whose gradient is the direction of the pull.
+
+    A subclass is a frozen dataclass with three methods, for x of any shape:
+
+    * `value(x)`: R(x), a 0-d tensor;
+    * `gradient(x)`: ∇R(x), of x's shape;
+    * `prox(z, tau)`: argmin over p of τ·R(p) + ½‖p − z‖², of z's shape; τ ≥ 0 is a float or elementwise.
+
+    `symbol` is how equations name R; `smooth` says whether R has a gradient everywhere, at zeros too;
+    `elementwise` whether gradient and prox of a part of x are the part of gradient and prox.
+    """
+
+    symbol: str = "R"
+    smooth: bool = True
+    elementwise: bool = True
+
+    @property
+    def form(self) -> Regularizer:
+        """This regularizer without how hard it pulls."""
+        return self
+
+    def value(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def gradient(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def prox(self, z: Tensor, tau: Threshold) -> Tensor:
+        raise NotImplementedError
+
+
+@value_type
+@dataclass(frozen=True)
+class L2(Regularizer):
+    """R(x) = ½‖x‖², ∇R(x) = x, prox = z/(1 + τ)."""
+
+    symbol = "½‖θ‖²"
+
+    def value(self, x: Tensor) -> Tensor:
+        return x.abs().square().sum() / 2
+
+    def gradient(self, x: Tensor) -> Tensor:
+        return x
+
+    def prox(self, z: Tensor, tau: Threshold) -> Tensor:
+        return z / (1 + tau)
+
+
+@value_type
+@dataclass(frozen=True)
+class L1(Regularizer):
+    """R(x) = Σ|x|, ∇R(x) = sign x, prox = sign(z)·max(|z| − τ, 0)."""
+
+    symbol = "‖θ‖₁"
+    smooth = False
+
+    def value(self, x: Tensor) -> Tensor:
+        return x.abs().sum()
+
+    def gradient(self, x: Tensor) -> Tensor:
+        return torch.sgn(x)
+
+    def prox(self, z: Tensor, tau: Threshold) -> Tensor:
+        return torch.sgn(z) * (z.abs() - tau).clamp_(min=0)
+
+
+@value_type
+@dataclass(frozen=True)
+class ElasticNet(Regularizer):
+    """R(x) = l1·Σ|x| + l2·½‖x‖²; prox = sign(z)·max(|z| − τ·l1, 0)/(1 + τ·l2)."""
+
+    l1: float
+    l2: float
+    symbol = "(l₁‖θ‖₁ + ½l₂‖θ‖²)"
+    smooth = False
+
+    def __post_init__(self) -> None:
+        check_number(self.l1, "elastic_net l1")
+        check_number(self.l2, "elastic_net l2")
+
+    @property
+    def form(self) -> Regularizer:
+        return ElasticNet(0.0, 0.0)
+
+    def value(self, x: Tensor) -> Tensor:
+        return self.l1 * L1().value(x) + self.l2 * L2().value(x)
+
+    def gradient(self, x: Tensor) -> Tensor:
+        return self.l1 * torch.sgn(x) + self.l2 * x
+
+    def prox(self, z: Tensor, tau: Threshold) -> Tensor:
+        return L1().prox(z, tau * self.l1) / (1 + tau * self.l2)
+
+
+@value_type
+@dataclass(frozen=True)
+class Huber(Regularizer):
+    """R(x) = Σ x²/2 where |x| ≤ δ, else δ(|x| − δ/2): quadratic near 0, linear far out.
+
+    ∇R(x) = clamp(x, −δ, δ); prox = z/(1 + τ) where |z| ≤ (1 + τ)δ, else z − τδ·sign z.
+    """
+
+    delta: float = 1.0
+    symbol = "H_δ(θ)"
+
+    def __post_init__(self) -> None:
+        check_number(self.delta, "huber delta", open_minimum=True)
+
+    def value(self, x: Tensor) -> Tensor:
+        size = x.abs()
+        return torch.where(size <= self.delta, size.square() / 2, self.delta * (size - self.delta / 2)).sum()
+
+    def gradient(self, x: Tensor) -> Tensor:
+        return x.clamp(-self.delta, self.delta)
+
+    def prox(self, z: Tensor, tau: Threshold) -> Tensor:
+        # z·τ/(1 + τ) is the quadratic part's displacement; beyond (1 + τ)δ it has reached its cap τδ.
+        step = z * (tau / (1 + tau))
+        cap = tau * self.delta
+        if isinstance(cap, Tensor):
+            return z - torch.minimum(torch.maximum(step, -cap), cap)
+        return z - step.clamp(-cap, cap)
+
+
+@value_type
+@dataclass(frozen=True)
+class SquaredNorm(Regularizer):
+    """R(x) = ‖x‖², without the ½ of `L2`; ∇R(x) = 2x, prox = z/(1 + 2τ)."""
+
+    symbol = "‖θ‖²"
+
+    def value(self, x: Tensor) -> Tensor:
+        norm: Tensor = torch.linalg.vector_norm(x)
+        return norm.square()
+
+    def gradient(self, x: Tensor) -> Tensor:
+        return 2 * x
+
+    def prox(self, z: Tensor, tau: Threshold) -> Tensor:
+        return z / (1 + 2 * tau)
+
+
+@value_type
+@dataclass(frozen=True)
+class Deviation(Regularizer):
+    """R(x) = the standard deviation of x's n elements around their mean (population); it leaves the mean alone.
+
+    ∇R(x) = (x − mean)/(n·R); prox moves every element toward the mean by τ/(n·std), at most all the way.
+    """
+
+    symbol = "std(θ)"
+    elementwise = False
+
+    def value(self, x: Tensor) -> Tensor:
+        return (x - x.mean()).square().mean().sqrt()
+
+    def gradient(self, x: Tensor) -> Tensor:
+        offset = x - x.mean()
+        deviation = offset.square().mean().sqrt()
+        return torch.where(deviation > 0, offset / (x.numel() * deviation), torch.zeros_like(x))
+
+    def prox(self, z: Tensor, tau: Threshold) -> Tensor:
+        offset = z - z.mean()
+        deviation = offset.square().mean().sqrt()
+        share = (1 - tau / (z.numel() * deviation).clamp(min=torch.finfo(z.dtype).tiny)).clamp(min=0)
+        return z.mean() + offset * share
+
+
+@value_type
+@dataclass(frozen=True)
+class Spectral(Regularizer):
+    """R(x) = ½σ₁², σ₁ being the largest singular value of x as a matrix of shape (first dimension, rest).
+
+    ∇R(x) = σ₁u₁v₁ᵀ; prox = x − σ₁·τ/(1 + τ)·u₁v₁ᵀ while σ₁/(1 + τ) stays the largest. Vectors and scalars count as
+    one column, so that R = ½‖x‖² there.
+    """
+
+    symbol = "½σ₁(θ)²"
+    elementwise = False
+
+    def value(self, x: Tensor) -> Tensor:
+        norm: Tensor = torch.linalg.matrix_norm(_matrix(x), 2)
+        return norm.square() / 2
+
+    def gradient(self, x: Tensor) -> Tensor:
+        u, s, vh = torch.linalg.svd(_matrix(x), full_matrices=False)
+        first: Tensor = s[0] * torch.outer(u[:, 0], vh[0])
+        return first.reshape(x.shape)
+
+    def prox(self, z: Tensor, tau: Threshold) -> Tensor:
+        u, s, vh = torch.linalg.svd(_matrix(z), full_matrices=False)
+        # The largest values are lowered to one level t with Σ(s − t)₊ = τ·t; t lies between two neighbors.
+        sums = s.cumsum(0)
+        levels = sums / (torch.arange(1, len(s) + 1, device=s.device) + tau)
+        following = torch.cat([s[1:], s.new_zeros(1)])
+        level = levels[(levels >= following).nonzero()[0, 0]]
+        lowered: Tensor = (u * s.clamp(max=level)) @ vh
+        return lowered.reshape(z.shape)
+
+
+def _matrix(x: Tensor) -> Tensor:
+    return x.reshape(x.shape[0], -1) if x.dim() > 1 else x.reshape(-1, 1)

@@ -1,0 +1,147 @@
+"""What a witness looks at: one parameter at one place, seen through containers and parametrizations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
+
+from torchdecay.plans.names import Place
+from torchdecay.plans.roles import usage
+from torchdecay.plans.roles.words import words
+
+
+class Verdict(NamedTuple):
+    """What a witness says: the role, the kind of weight, and one sentence of evidence."""
+
+    role: str
+    kind: str
+    evidence: str
+
+
+class Site(NamedTuple):
+    """One parameter at one place.
+
+    Attributes:
+        name: canonical name.
+        tensor: the parameter, or a checkpoint's tensor.
+        shape: sizes, those of the whole where the tensor is a shard.
+        attribute: what its owner calls it: "weight"; for an entry of a ParameterList the name of the list; for a
+            parametrized tensor the name of that tensor.
+        part: which tensor of a parametrization it is: "length" and "direction" of a weight norm, else
+            torch's name ("original", "original0"); "" for a plain parameter.
+        through: class names of the parametrizations between it and the tensor that the layer uses.
+        place: where the owner stands; None for a checkpoint of tensors.
+        segments: the names of the modules above, outermost first.
+        siblings: the tensors that stand beside it, itself included, by attribute.
+    """
+
+    name: str
+    tensor: Tensor
+    shape: tuple[int, ...]
+    attribute: str
+    part: str
+    through: tuple[str, ...]
+    place: Place | None
+    segments: tuple[str, ...]
+    siblings: Mapping[str, Tensor | None]
+
+    @property
+    def owner(self) -> nn.Module | None:
+        """The module that owns it; None for a checkpoint of tensors."""
+        return self.place.module if self.place is not None else None
+
+    @property
+    def owner_class(self) -> str:
+        """The bare class name of the owner, that before scripting for a scripted one; "" without an owner."""
+        if self.place is None:
+            return ""
+        if isinstance(self.place.module, torch.jit.ScriptModule):
+            return str(self.place.module.original_name)
+        return type(self.place.module).__name__
+
+    @property
+    def segment(self) -> str:
+        """The name of the owner, numbers skipped: "norm" for "layers.norm.0"."""
+        return next((name for name in reversed(self.segments) if words(name)), "")
+
+    @property
+    def vector(self) -> bool:
+        """Whether at most one of its sizes exceeds one: (C,), (C, 1, 1), (1, 1, E), ()."""
+        return sum(size > 1 for size in self.shape) <= 1
+
+    @property
+    def single(self) -> bool:
+        """Whether it holds one number."""
+        return all(size == 1 for size in self.shape)
+
+    @property
+    def uses(self) -> frozenset[str]:
+        """How the owner's source uses it: words of `usage`; empty where no source can be read."""
+        return self.uses_of(self.attribute)
+
+    def uses_of(self, attribute: str) -> frozenset[str]:
+        """How the owner's source uses another of its attributes."""
+        if self.place is None:
+            return frozenset()
+        return usage.of(type(self.place.module)).get(attribute, frozenset())
+
+    def __str__(self) -> str:
+        return f"`{self.attribute}` of {self.owner_class}" if self.owner_class else f"`{self.name}`"
+
+
+def site_at(name: str, place: Place, attribute: str, tensor: Tensor, shape: tuple[int, ...]) -> Site:
+    """The site of a parameter that `place.module` holds under `attribute`; `shape` outside any shard."""
+    part = ""
+    through: tuple[str, ...] = ()
+    if isinstance(place.module, ParametrizationList) and place.parent and place.parent.parent:
+        through = tuple(type(step).__name__ for step in place.module)
+        part = _WEIGHT_NORM_PARTS.get(attribute, attribute) if "_WeightNorm" in through else attribute
+        attribute = place.segment
+        place = place.parent.parent
+    elif place.module._forward_pre_hooks:
+        attribute, part, through = _behind_hooks(place.module, attribute)
+    while isinstance(place.module, (nn.ParameterList, nn.ParameterDict)) and place.parent:
+        attribute = place.segment
+        place = place.parent
+    beside = place.module._parameters
+    return Site(name, tensor, shape, attribute, part, through, place, place.segments, beside)
+
+
+_WEIGHT_NORM_PARTS = {"original0": "length", "original1": "direction"}
+
+
+def _behind_hooks(module: nn.Module, attribute: str) -> tuple[str, str, tuple[str, ...]]:
+    """(attribute, part, through) behind the hook of an old-style weight norm, spectral norm or pruning."""
+    for hook in module._forward_pre_hooks.values():
+        kind = type(hook).__name__
+        name = getattr(hook, "name", None) or getattr(hook, "_tensor_name", None)
+        if kind == "WeightNorm" and attribute in (f"{name}_g", f"{name}_v"):
+            return str(name), "length" if attribute.endswith("_g") else "direction", (kind,)
+        if isinstance(name, str) and attribute == f"{name}_orig":
+            return name, "original", (kind,)
+    return attribute, "", ()
+
+
+def sites_of(tensors: Mapping[str, Tensor], beside: Mapping[str, Tensor]) -> list[Site]:
+    """The sites of a checkpoint's parameters, by canonical name; `beside` holds its buffers too."""
+    siblings: dict[str, dict[str, Tensor | None]] = {}
+    for name, tensor in beside.items():
+        parent, _, attribute = name.rpartition(".")
+        siblings.setdefault(parent, {})[attribute] = tensor
+    return [_site_of(name, tensor, siblings[name.rpartition(".")[0]]) for name, tensor in tensors.items()]
+
+
+def _site_of(name: str, tensor: Tensor, siblings: Mapping[str, Tensor | None]) -> Site:
+    parent, _, attribute = name.rpartition(".")
+    segments = tuple(parent.split(".")) if parent else ()
+    part = ""
+    if attribute.endswith(("_g", "_v")) and {f"{attribute[:-2]}_g", f"{attribute[:-2]}_v"} <= siblings.keys():
+        part = "length" if attribute.endswith("_g") else "direction"
+        attribute = attribute[:-2]
+    elif len(segments) >= 2 and segments[-2] == "parametrizations":
+        part, attribute, segments = attribute, segments[-1], segments[:-2]
+    return Site(name, tensor, tuple(tensor.shape), attribute, part, (), None, segments, siblings)

@@ -1,0 +1,300 @@
+r"""How the coefficient changes over training: frozen callables from a step to a multiplier.
+
+$$\lambda_t = \lambda \cdot s(t), \qquad t = 0, 1, 2, \dots$$
+
+`t` counts the steps that the optimizer really took: a step skipped by AMP, taken at learning rate 0, or between
+accumulated micro-batches does not count. λ is the Decay's coefficient, so the multiplier is usually 1 somewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from torchdecay.arguments import check_count, check_number, shown
+from torchdecay.errors import DecayError
+from torchdecay.records import Opaque, value_type
+
+
+class Schedule:
+    """A multiplier for the coefficient: `schedule(step)`, or `schedule(step, lr_ratio)` with lr_ratio = η_t/η_max."""
+
+    @property
+    def needs_lr(self) -> bool:
+        """Whether the multiplier depends on η_t/η_max."""
+        return False
+
+    def __call__(self, step: int, lr_ratio: float = 1.0) -> float:
+        raise NotImplementedError
+
+
+@value_type
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """s(t) = 1."""
+
+    def __call__(self, step: int, lr_ratio: float = 1.0) -> float:
+        return 1.0
+
+    def __repr__(self) -> str:
+        return "constant()"
+
+
+@value_type
+@dataclass(frozen=True)
+class Linear(Schedule):
+    """s(t) = start + (end − start)·min(t/num_steps, 1)."""
+
+    start: float
+    end: float
+    num_steps: int
+
+    def __post_init__(self) -> None:
+        check_number(self.start, "linear start")
+        check_number(self.end, "linear end")
+        check_count(self.num_steps, "linear num_steps")
+
+    def __call__(self, step: int, lr_ratio: float = 1.0) -> float:
+        done = min(step / self.num_steps, 1.0)
+        return self.start * (1.0 - done) + self.end * done
+
+    def __repr__(self) -> str:
+        return f"linear({shown(self.start)}, {shown(self.end)}, {self.num_steps})"
+
+
+@value_type
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """s(t) = end + (start − end)·½(1 + cos(π·min(t/num_steps, 1)))."""
+
+    start: float
+    end: float
+    num_steps: int
+
+    def __post_init__(self) -> None:
+        check_number(self.start, "cosine start")
+        check_number(self.end, "cosine end")
+        check_count(self.num_steps, "cosine num_steps")
+
+    def __call__(self, step: int, lr_ratio: float = 1.0) -> float:
+        if step >= self.num_steps:
+            return self.end
+        left = (1 + math.cos(math.pi * step / self.num_steps)) / 2
+        return self.start * left + self.end * (1.0 - left)
+
+    def __repr__(self) -> str:
+        return f"cosine({shown(self.start)}, {shown(self.end)}, {self.num_steps})"
+
+
+@value_type
+@dataclass(frozen=True)
+class Warmup(Schedule):
+    """s(t) = t/num_steps before num_steps, then `then(t − num_steps)`."""
+
+    num_steps: int
+    then: Schedule = Constant()
+
+    def __post_init__(self) -> None:
+        check_count(self.num_steps, "warmup num_steps")
+        object.__setattr__(self, "then", as_schedule(self.then))
+
+    def __call__(self, step: int, lr_ratio: float = 1.0) -> float:
+        if step < self.num_steps:
+            return step / self.num_steps * self.then(0, lr_ratio)
+        return self.then(step - self.num_steps, lr_ratio)
+
+    @property
+    def needs_lr(self) -> bool:
+        return self.then.needs_lr
+
+    def __repr__(self) -> str:
+        return f"warmup({self.num_steps}, then={self.then!r})"
+
+
+@value_type
+@dataclass(frozen=True)
+class InverseTime(Schedule):
+    """s(t) = 1/(1 + t/t0)."""
+
+    t0: float
+
+    def __post_init__(self) -> None:
+        check_number(self.t0, "inverse_time t0", open_minimum=True)
+
+    def __call__(self, step: int, lr_ratio: float = 1.0) -> float:
+        return 1.0 / (1.0 + step / self.t0)
+
+    def __repr__(self) -> str:
+        return f"inverse_time({shown(self.t0)})"
+
+
+@value_type
+@dataclass(frozen=True)
+class Piecewise(Schedule):
+    """s(t) = the multiplier of the last milestone that is not after t; 1 before the first."""
+
+    milestones: tuple[tuple[int, float], ...]
+
+    def __post_init__(self) -> None:
+        if not self.milestones:
+            raise DecayError("piecewise got no milestones.", fix="Write piecewise({1000: 0.1}).")
+        for step, multiplier in self.milestones:
+            check_count(step, "piecewise milestone", minimum=0)
+            check_number(multiplier, f"piecewise multiplier at step {step}")
+        object.__setattr__(self, "milestones", tuple(sorted(self.milestones)))
+
+    def __call__(self, step: int, lr_ratio: float = 1.0) -> float:
+        multiplier = 1.0
+        for milestone, value in self.milestones:
+            if milestone <= step:
+                multiplier = value
+        return multiplier
+
+    def __repr__(self) -> str:
+        return f"piecewise({dict(self.milestones)!r})"
+
+
+@value_type
+@dataclass(frozen=True)
+class FollowLr(Schedule):
+    """The multiplier s = η_t/η_max: the coefficient follows the learning rate, on top of what the scale does."""
+
+    @property
+    def needs_lr(self) -> bool:
+        return True
+
+    def __call__(self, step: int, lr_ratio: float = 1.0) -> float:
+        return lr_ratio
+
+    def __repr__(self) -> str:
+        return "follow_lr()"
+
+
+@value_type
+@dataclass(frozen=True)
+class Custom(Schedule):
+    """s(t) = function(t): the user's own callable, checked at every step."""
+
+    function: Callable[[int], float]
+
+    def __call__(self, step: int, lr_ratio: float = 1.0) -> float:
+        value: Any = self.function(step)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise DecayError(
+                f"the schedule {self!r} returned {value!r} at step {step}.",
+                "A multiplier is a number; the weights were left as they were.",
+            )
+        return float(value)
+
+    def __repr__(self) -> str:
+        return getattr(self.function, "__qualname__", repr(self.function))
+
+
+def constant() -> Schedule:
+    """s(t) = 1, the default."""
+    return Constant()
+
+
+def linear(start: float, end: float, num_steps: int) -> Schedule:
+    """s(t) = start + (end − start)·min(t/num_steps, 1).
+
+    Args:
+        start: multiplier at step 0, at least 0.
+        end: multiplier from `num_steps` on, at least 0.
+        num_steps: steps from start to end, at least 1.
+
+    Example:
+        >>> import torchdecay as td
+        >>> td.schedules.linear(1, 0, 100)(25)
+        0.75
+    """
+    return Linear(start, end, num_steps)
+
+
+def cosine(start: float, end: float, num_steps: int) -> Schedule:
+    """s(t) = end + (start − end)·½(1 + cos(π·t/num_steps)), `end` after.
+
+    DINO raises decay from 0.04 to 0.4 (Emerging Properties in Self-Supervised Vision Transformers, arXiv 2104.14294):
+
+    Example:
+        >>> import torchdecay as td
+        >>> td.decoupled(0.4, schedule=td.schedules.cosine(0.1, 1, 10_000)).coefficient_at(10_000)
+        0.4
+    """
+    return Cosine(start, end, num_steps)
+
+
+def warmup(num_steps: int, *, then: Schedule | None = None) -> Schedule:
+    """s(t) = t/num_steps, then another schedule (constant by default) that starts counting there.
+
+    Example:
+        >>> import torchdecay as td
+        >>> td.schedules.warmup(10)(5)
+        0.5
+    """
+    return Warmup(num_steps, as_schedule(then))
+
+
+def inverse_time(t0: float) -> Schedule:
+    """s(t) = 1/(1 + t/t0): half after t0 steps.
+
+    Example:
+        >>> import torchdecay as td
+        >>> td.schedules.inverse_time(100)(100)
+        0.5
+    """
+    return InverseTime(t0)
+
+
+def piecewise(milestones: Mapping[int, float]) -> Schedule:
+    """s(t) = the multiplier of the last milestone that is not after t; 1 before the first.
+
+    Example:
+        >>> import torchdecay as td
+        >>> td.schedules.piecewise({1000: 0.1})(999), td.schedules.piecewise({1000: 0.1})(1000)
+        (1.0, 0.1)
+    """
+    if not isinstance(milestones, Mapping):
+        raise DecayError(
+            f"piecewise got {milestones!r}, of type {type(milestones).__name__}.", fix="Write piecewise({1000: 0.1})."
+        )
+    return Piecewise(tuple(milestones.items()))
+
+
+def follow_lr() -> Schedule:
+    """The multiplier s = η_t/η_max, the group's learning rate over its own peak.
+
+    With `decoupled` the fraction per step then falls with η², as in `corrected`; with `per_step` it equals
+    `independent`.
+
+    Example:
+        >>> import torchdecay as td
+        >>> td.schedules.follow_lr()(0, 0.25)
+        0.25
+    """
+    return FollowLr()
+
+
+def as_schedule(value: Any) -> Schedule:
+    """A Schedule as it is, None as `constant()`, any other callable as `Custom`.
+
+    Raises:
+        DecayError: for what is not callable.
+    """
+    if value is None:
+        return Constant()
+    if isinstance(value, (Schedule, Opaque)):
+        return cast(Schedule, value)
+    if callable(value) and not (isinstance(value, type) or value in _MAKERS):
+        return Custom(value)
+    raise DecayError(
+        f"schedule is {value!r}, of type {type(value).__name__}.",
+        "A schedule turns a step into a multiplier.",
+        "Give one of td.schedules, or a function of the step.",
+    )
+
+
+_MAKERS = (constant, linear, cosine, warmup, inverse_time, piecewise, follow_lr)
+"""They return schedules and are none: `follow_lr` without its parentheses is a slip."""

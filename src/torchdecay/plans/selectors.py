@@ -1,0 +1,366 @@
+"""Who: selectors as values. Each says whether it picks a `Parameter`, and combines with `&`, `|` and `~`."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import re
+import types
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, reduce
+from typing import Any, NoReturn
+
+from torchdecay.arguments import check_number, shown
+from torchdecay.errors import PlanError, listed, nearest, repr_quoted
+from torchdecay.plans.parameters import KINDS, ROLES, Parameter
+
+
+class Selector:
+    """Picks parameters. Combine with `&` (both), `|` (either) and `~` (not).
+
+    Example:
+        >>> import torchdecay as td
+        >>> td.ndim(2) & ~td.role("embedding")
+        (ndim(2) & ~role("embedding"))
+    """
+
+    def picks(self, parameter: Parameter) -> bool:
+        raise NotImplementedError
+
+    def why(self, parameter: Parameter) -> str:
+        """Why a parameter that was picked was picked, for `plan.explain`."""
+        return repr(self)
+
+    def check(self, parameters: Sequence[Parameter], *, optional: bool) -> None:
+        """Raise PlanError for what can't be right for this model, whatever the other rules are.
+
+        `optional` says that the rule may match nothing.
+        """
+
+    def hint(self, parameters: Sequence[Parameter]) -> str:
+        """What may have been meant, when nothing was picked."""
+        return ""
+
+    def __and__(self, other: object) -> Selector:
+        return Both(self, as_selector(other))
+
+    def __rand__(self, other: object) -> Selector:
+        return Both(as_selector(other), self)
+
+    def __or__(self, other: object) -> Selector:
+        return Either(self, as_selector(other))
+
+    def __ror__(self, other: object) -> Selector:
+        return Either(as_selector(other), self)
+
+    def __invert__(self) -> Selector:
+        return Not(self)
+
+    def __bool__(self) -> NoReturn:
+        raise PlanError(
+            f"{self!r} is neither true nor false by itself.",
+            "Python's and, or and not ask for that, and would drop half of what was meant.",
+            "Write &, | and ~.",
+        )
+
+
+@dataclass(frozen=True)
+class Both(Selector):
+    left: Selector
+    right: Selector
+
+    def picks(self, parameter: Parameter) -> bool:
+        return self.left.picks(parameter) and self.right.picks(parameter)
+
+    def why(self, parameter: Parameter) -> str:
+        return f"{self.left.why(parameter)} and {self.right.why(parameter)}"
+
+    def check(self, parameters: Sequence[Parameter], *, optional: bool) -> None:
+        self.left.check(parameters, optional=optional)
+        self.right.check(parameters, optional=optional)
+
+    def hint(self, parameters: Sequence[Parameter]) -> str:
+        idle = (side for side in (self.left, self.right) if not any(map(side.picks, parameters)))
+        return " ".join(dict.fromkeys(filter(None, (side.hint(parameters) for side in idle))))
+
+    def __repr__(self) -> str:
+        return f"({self.left!r} & {self.right!r})"
+
+
+@dataclass(frozen=True)
+class Either(Selector):
+    left: Selector
+    right: Selector
+
+    def picks(self, parameter: Parameter) -> bool:
+        return self.left.picks(parameter) or self.right.picks(parameter)
+
+    def why(self, parameter: Parameter) -> str:
+        return (self.left if self.left.picks(parameter) else self.right).why(parameter)
+
+    def check(self, parameters: Sequence[Parameter], *, optional: bool) -> None:
+        self.left.check(parameters, optional=optional)
+        self.right.check(parameters, optional=optional)
+
+    def hint(self, parameters: Sequence[Parameter]) -> str:
+        idle = (side for side in (self.left, self.right) if not any(map(side.picks, parameters)))
+        return " ".join(dict.fromkeys(filter(None, (side.hint(parameters) for side in idle))))
+
+    def __repr__(self) -> str:
+        return f"({self.left!r} | {self.right!r})"
+
+
+@dataclass(frozen=True)
+class Not(Selector):
+    inner: Selector
+
+    def picks(self, parameter: Parameter) -> bool:
+        return not self.inner.picks(parameter)
+
+    def check(self, parameters: Sequence[Parameter], *, optional: bool) -> None:
+        self.inner.check(parameters, optional=optional)
+
+    def __repr__(self) -> str:
+        return f"~{self.inner!r}"
+
+
+@dataclass(frozen=True)
+class Glob(Selector):
+    """Any of a parameter's canonical names matches a shell pattern: `*`, `?`, `[ab]`; case counts unless told."""
+
+    pattern: str
+    any_case: bool = False
+
+    @cached_property
+    def _matches(self) -> re.Pattern[str]:
+        return re.compile(fnmatch.translate(self.pattern), re.IGNORECASE if self.any_case else 0)
+
+    def picks(self, parameter: Parameter) -> bool:
+        return any(self._matches.match(name) for name in parameter.names)
+
+    def hint(self, parameters: Sequence[Parameter]) -> str:
+        """The names that look most like the pattern, part by part: a `*` stands for whatever is there."""
+        said = _without_indices(self.pattern.strip("*").strip("."))
+        span = len(said)
+        end = (
+            slice(-span, None) if self.pattern.startswith("*") else slice(span if self.pattern.endswith("*") else None)
+        )
+        alike: dict[str, list[str]] = {}
+        for parameter in parameters:
+            for name in parameter.names:
+                alike.setdefault(".".join(_without_indices(name)[end]), []).append(name)
+        closest = difflib.get_close_matches(".".join(said), alike, n=1)
+        return f"Nearest: {listed(alike[closest[0]], most=1)}." if closest else ""
+
+    def __repr__(self) -> str:
+        return repr_quoted(self.pattern) + (" in any case" if self.any_case else "")
+
+
+@dataclass(frozen=True)
+class OfClass(Selector):
+    """The module that owns the parameter is of a class, or of a class derived from it."""
+
+    qualname: str
+
+    def picks(self, parameter: Parameter) -> bool:
+        return self.qualname in parameter.classes
+
+    def hint(self, parameters: Sequence[Parameter]) -> str:
+        owners = dict.fromkeys(one.classes[0].rpartition(".")[2] for one in parameters if one.classes)
+        return f"Modules with parameters here: {', '.join(owners)}." if owners else ""
+
+    def __repr__(self) -> str:
+        return self.qualname.rpartition(".")[2]
+
+
+@dataclass(frozen=True)
+class OfRole(Selector):
+    roles: tuple[str, ...]
+
+    def picks(self, parameter: Parameter) -> bool:
+        return parameter.role in self.roles or parameter.kind in self.roles
+
+    def why(self, parameter: Parameter) -> str:
+        evidence = f" ({parameter.evidence[0]})" if parameter.evidence else ""
+        return f"role {parameter.role}{evidence}"
+
+    def hint(self, parameters: Sequence[Parameter]) -> str:
+        return f"Roles here: {', '.join(dict.fromkeys(one.role for one in parameters))}."
+
+    def __repr__(self) -> str:
+        return f"role({', '.join(map(repr_quoted, self.roles))})"
+
+
+@dataclass(frozen=True)
+class Named(Selector):
+    exact: tuple[str, ...]
+
+    def picks(self, parameter: Parameter) -> bool:
+        return any(name in self.exact for name in parameter.names)
+
+    def check(self, parameters: Sequence[Parameter], *, optional: bool) -> None:
+        known = {name for parameter in parameters for name in parameter.names}
+        missing = [name for name in self.exact if name not in known]
+        if missing and not optional:
+            raise PlanError(
+                f"names() lists {listed(missing)}, which the model does not have.",
+                f"A name that selects nothing is almost always a typo. {nearest(missing[0], known)}".strip(),
+                "Correct the name, or give optional=True to the rule.",
+            )
+
+    def __repr__(self) -> str:
+        return f"names({', '.join(map(repr_quoted, self.exact))})"
+
+
+@dataclass(frozen=True)
+class OfNdim(Selector):
+    counts: tuple[int, ...]
+
+    def picks(self, parameter: Parameter) -> bool:
+        return len(parameter.shape) in self.counts
+
+    def why(self, parameter: Parameter) -> str:
+        return f"{len(parameter.shape)}-D"
+
+    def __repr__(self) -> str:
+        return f"ndim({', '.join(map(str, self.counts))})"
+
+
+@dataclass(frozen=True)
+class ScaleInvariant(Selector):
+    tolerance: float
+
+    def picks(self, parameter: Parameter) -> bool:
+        return parameter.role == "weight" and parameter.radial is not None and parameter.radial < self.tolerance
+
+    def why(self, parameter: Parameter) -> str:
+        return f"scale-invariant: |⟨w, g⟩|/(‖w‖‖g‖) = {parameter.radial:.1e} < {shown(self.tolerance)}"
+
+    def check(self, parameters: Sequence[Parameter], *, optional: bool) -> None:
+        if all(parameter.radial is None for parameter in parameters):
+            raise PlanError(
+                "scale_invariant() found no gradient on any parameter.",
+                "It is measured: a weight followed by a norm has a gradient at right angles to itself.",
+                "Run one forward and backward pass on real data before td.plan(model, ...).",
+            )
+
+    def __repr__(self) -> str:
+        return f"scale_invariant(tolerance={shown(self.tolerance)})"
+
+
+@dataclass(frozen=True)
+class Exempt(Selector):
+    """The model itself asks for no decay: no_weight_decay(), its keywords, or a tag on the parameter."""
+
+    def picks(self, parameter: Parameter) -> bool:
+        return bool(parameter.exempt)
+
+    def why(self, parameter: Parameter) -> str:
+        return f"the model asks for no decay: {parameter.exempt}"
+
+    def __repr__(self) -> str:
+        return "exempt()"
+
+
+def role(*roles: str) -> Selector:
+    """Picks parameters by role or kind.
+
+    Args:
+        roles: roles ("weight", "bias", "norm", "scale", "embedding", "position", "token", "state_space", "scalar",
+            "unknown") or kinds of weight ("matrix", "kernel", "recurrent", "expert", "adapter").
+
+    Raises:
+        PlanError: an unknown role.
+
+    Example:
+        >>> import torchdecay as td
+        >>> td.role("bias", "norm")
+        role("bias", "norm")
+    """
+    for name in roles:
+        if name not in ROLES + KINDS:
+            raise PlanError(
+                f"unknown role {name!r}.",
+                f"Roles: {', '.join(ROLES)}. Kinds of weight: {', '.join(KINDS)}.",
+                nearest(str(name), ROLES + KINDS),
+            )
+    if not roles:
+        raise PlanError("role() got no role.", fix='Write td.role("bias").')
+    return OfRole(roles)
+
+
+def names(*exact: str) -> Selector:
+    """Picks parameters by exact name, any of a tied weight's names; each must be there, unless the rule is optional.
+
+    Example:
+        >>> import torchdecay as td
+        >>> td.names("head.weight")
+        names("head.weight")
+    """
+    if not exact or not all(isinstance(name, str) for name in exact):
+        raise PlanError(f"names() got {exact!r}.", fix='Give one or more names: td.names("head.weight").')
+    return Named(exact)
+
+
+def ndim(*counts: int) -> Selector:
+    """Picks parameters by number of dimensions: `ndim(0, 1)` is what most snippets spare.
+
+    Example:
+        >>> import torchdecay as td
+        >>> td.ndim(0, 1)
+        ndim(0, 1)
+    """
+    if not counts or not all(type(count) is int and count >= 0 for count in counts):
+        raise PlanError(f"ndim() got {counts!r}.", fix="Give whole numbers, at least 0: td.ndim(0, 1).")
+    return OfNdim(counts)
+
+
+def scale_invariant(*, tolerance: float = 1e-4) -> Selector:
+    r"""Picks weights whose length does not change the function, because a norm follows; measured, not guessed.
+
+    $$\frac{|\langle w, g\rangle|}{\lVert w\rVert\,\lVert g\rVert} < \text{tolerance}$$
+
+    g is the gradient that is there when the plan is made: run one backward pass before. Weights with a norm behind
+    them gave at most 2e-5, others about 0.2.
+
+    Args:
+        tolerance: above 0.
+
+    Raises:
+        DecayError: a tolerance that is not a number above 0.
+        PlanError: (when the plan is made) no parameter has a gradient.
+
+    Reference: Rotational Equilibrium: How Weight Decay Balances Learning Across Neural Networks, arXiv 2305.17212.
+    """
+    return ScaleInvariant(check_number(tolerance, "scale_invariant tolerance", open_minimum=True))
+
+
+def exempt() -> Selector:
+    """Picks what the model itself wants spared: `no_weight_decay()`, `no_weight_decay_keywords()`, parameter tags."""
+    return Exempt()
+
+
+def as_selector(value: Any) -> Selector:
+    """A Selector as it is, a string as a glob, a module class (or a union of some) as `OfClass`.
+
+    Raises:
+        PlanError: for anything else.
+    """
+    if isinstance(value, Selector):
+        return value
+    if isinstance(value, str) and value:
+        return Glob(value)
+    if isinstance(value, type):
+        return OfClass(f"{value.__module__}.{value.__qualname__}")
+    if isinstance(value, types.UnionType):
+        return reduce(Either, map(as_selector, value.__args__))
+    raise PlanError(
+        f"{value!r} of type {type(value).__name__} is not a selector.",
+        'A selector is a pattern such as "head.*", a module class, or one of td.role, td.names, td.ndim, '
+        "td.scale_invariant, combined with &, | and ~.",
+    )
+
+
+def _without_indices(name: str) -> list[str]:
+    return ["*" if part.isdigit() else part for part in name.split(".")]

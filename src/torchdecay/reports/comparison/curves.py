@@ -1,0 +1,246 @@
+"""Charts of a curve over time: loss, score, weight norm, gradient norm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from torchdecay.reports.comparison.series import Series, coincident, series_of
+from torchdecay.reports.drawing.chart import (
+    SMALL,
+    Chart,
+    Colors,
+    Key,
+    cut_at,
+    dot,
+    frame,
+    limits,
+    line,
+    plain_text,
+    spans_decades,
+    tick,
+)
+from torchdecay.reports.drawing.palette import Style, styles
+from torchdecay.text import counted, listing, number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from torchdecay.lab.training.results import Comparison
+
+_LOSSES = ("train_loss", "test_loss", "validation_loss")
+_SCORES = ("train_score", "test_score", "validation_score")
+
+
+def label_styles(comparison: Comparison) -> list[Style]:
+    """One style per label, the baseline gray."""
+    base = comparison.baseline
+    plain = base is not None and any(run.decay == "none" for run in comparison.of(base))
+    return styles(len(comparison.labels), baseline=comparison.labels.index(base) if base and plain else None)
+
+
+def title_of(comparison: Comparison, curve: str) -> str:
+    """What a curve is called: "Test loss", "Training accuracy", "Weight norm"."""
+    part, _, what = curve.partition("_")
+    if what == "norm":
+        return f"{part.capitalize()} norm"
+    name = comparison.score_name or "score" if what == "score" else what
+    return f"{'Training' if part == 'train' else part.capitalize()} {name}"
+
+
+def curve_chart(comparison: Comparison, curve: str, *, look: Sequence[Style] | None = None) -> Chart | None:
+    """Mean and range over seeds of one curve, a line per label; None when no run has it.
+
+    Train and test charts of the same measure share their y axis, so that the gap can be seen between them.
+
+    Args:
+        comparison: the results.
+        curve: its name, "test_loss" say.
+        look: a style per label, where the page has others than `label_styles`.
+    """
+    drawn = series_of(comparison, curve)
+    if not drawn:
+        return None
+    family = next((names for names in (_LOSSES, _SCORES) if curve in names), (curve,))
+    relatives = [one for name in family for one in (drawn if name == curve else series_of(comparison, name))]
+    values = [value for one in relatives for value in (*one.low, *one.high)]
+    top = cut_at(values)
+    usual = [value for value in values if top is None or value <= top]
+    log = curve in ("weight_norm", "gradient_norm") and spans_decades(usual)
+    floor = 0.0 if curve in _LOSSES or family is _SCORES else None
+    chance = comparison.chance_loss if curve in _LOSSES else None
+    y_range = limits([*usual, *([chance] if chance is not None else [])], floor=floor)
+    look = look or label_styles(comparison)
+    same = coincident(drawn)
+    title = title_of(comparison, curve)
+
+    def draw(axes: Axes, colors: Colors) -> None:
+        frame(axes, colors, x_label=comparison.step_name, log=log)
+        last = max(one.steps[-1] for one in drawn)
+        axes.set_xlim(-0.02 * last, 1.02 * last or 1)
+        if log:
+            axes.set_ylim(0.8 * min(filter(math.isfinite, usual)), 1.25 * max(filter(math.isfinite, usual)))
+        else:
+            axes.set_ylim(*y_range)
+        if chance is not None:
+            axes.axhline(chance, color=colors["muted"], linewidth=1, linestyle=(0, (2, 3)), zorder=2)
+            x, ha, va = _free_corner(drawn, chance, y_range)
+            plain_text(
+                axes,
+                x,
+                chance,
+                f"chance {tick(round(chance, 3))}",
+                colors["muted"],
+                ha=ha,
+                va=va,
+                fontsize=SMALL,
+                gid="halo",
+            )
+        for one in map(Series.thinned, drawn):
+            style, gid = look[one.index], f"series-{one.index}"
+            width = _width(one.index, same)
+            axes.fill_between(
+                one.steps, one.low, one.high, color=colors[style.color], alpha=0.16, linewidth=0, gid=f"{gid}-band"
+            )
+            line(axes, one.steps, one.mean, style, colors, width=width, gid=f"{gid}-line")
+        for one in drawn:
+            if one.finite and one.finite[-1][0] == one.steps[-1]:
+                dot(axes, one.steps[-1], one.mean[-1], look[one.index], colors, gid=f"series-{one.index}-end")
+            elif one.finite:
+                x, y = one.finite[-1]
+                # Far outside the axes a glyph would overflow the rasterizer.
+                y = min(max(y, axes.get_ylim()[0]), axes.get_ylim()[1])
+                plain_text(
+                    axes,
+                    x,
+                    y,
+                    "✕ diverged",
+                    colors["ink"],
+                    va="center",
+                    gid="halo",
+                    ha="right" if x > 0.7 * last else "left",
+                )
+
+    return Chart(
+        name=curve.replace("_", "-"),
+        title=title,
+        alt=_alt(comparison, curve, title, drawn),
+        caption=_caption(comparison, curve, drawn, same, top),
+        draw=draw,
+        keys=tuple(Key(one.label, look[one.index], one.index) for one in drawn),
+        head=(comparison.step_name, *(one.label for one in drawn)),
+        rows=_numbers(drawn),
+    )
+
+
+def _free_corner(drawn: Sequence[Series], height: float, y_range: tuple[float, float]) -> tuple[float, str, str]:
+    """Where a short text at this height crosses the fewest points: x, and how it is aligned there."""
+    first, last = 0.0, max(one.steps[-1] for one in drawn)
+    reach, tall = 0.3 * (last - first), 0.08 * (y_range[1] - y_range[0])
+
+    def crowd(place: tuple[float, str, str]) -> int:
+        left = place[0] - (reach if place[1] == "right" else 0)
+        low = height - (tall if place[2] == "top" else 0)
+        return sum(left <= x <= left + reach and low <= y <= low + tall for one in drawn for x, y in one.finite)
+
+    middle = 0.35 * last
+    places = [(last, "right", "bottom"), (last, "right", "top"), (middle, "left", "bottom"), (middle, "left", "top")]
+    return min(places, key=crowd)
+
+
+def _width(index: int, same: Sequence[Sequence[Series]]) -> float:
+    # Lines that lie on each other are drawn thick below thin, so that each can be seen.
+    for group in same:
+        members = [one.index for one in group]
+        if index in members:
+            return 1.8 + 2.6 * (len(members) - 1 - members.index(index))
+    return 2.0
+
+
+def _alt(comparison: Comparison, curve: str, title: str, drawn: Sequence[Series]) -> str:
+    last = max(one.steps[-1] for one in drawn)
+    parts = [f"{title} over {last:,.0f} {comparison.step_name}s."]
+    turn = max if curve in _SCORES else min
+    for one in drawn:
+        points = one.finite
+        if not points:
+            parts.append(f"{one.label}: never finite.")
+            continue
+        start, end = points[0], points[-1]
+        text = f"{one.label}: from {number(start[1])} to {number(end[1])}"
+        if one.num_seeds > 1 and not one.diverged:
+            text += f" ({counted(one.num_seeds, 'seed')}, {number(one.low[-1])} to {number(one.high[-1])})"
+        if curve in _LOSSES + _SCORES:
+            best = turn(points, key=lambda point: point[1])
+            if best[0] not in (start[0], end[0]):
+                text += f", best {number(best[1])} at {comparison.step_name} {best[0]:,.0f}"
+        for seed, step in one.diverged:
+            text += f", seed {seed} not finite from {comparison.step_name} {step:,} on"
+        parts.append(text + ".")
+    return " ".join(parts)
+
+
+def _caption(
+    comparison: Comparison,
+    curve: str,
+    drawn: Sequence[Series],
+    same: Sequence[Sequence[Series]],
+    top: float | None,
+) -> str:
+    ends = [(one.mean[-1], one.label) for one in drawn if math.isfinite(one.mean[-1])]
+    sentences = []
+    if len(ends) > 1:
+        low, high = min(ends), max(ends)
+        if number(low[0]) == number(high[0]):
+            sentences.append(f"All end at {number(low[0])}.")
+        else:
+            sentences.append(f"Ends lowest for {low[1]} ({number(low[0])}), highest for {high[1]} ({number(high[0])}).")
+    elif ends:
+        sentences.append(f"Ends at {number(ends[0][0])}.")
+    if curve.startswith(("test", "validation")):
+        sentences += _turning(comparison, curve, drawn)
+    for group in same:
+        sentences.append(f"{listing([one.label for one in group], most=6)} lie on each other.")
+    for one in drawn:
+        if one.diverged:
+            sentences.append(f"{one.label} diverged in {len(one.diverged)} of {counted(one.num_seeds, 'seed')}.")
+    if top is not None:
+        highest = max(value for one in drawn for value in one.high if math.isfinite(value))
+        if highest > top:
+            sentences.append(f"The axis is cut; the highest value is {number(highest)}.")
+    stride = max(one.thinned().stride for one in drawn)
+    if stride > 1:
+        sentences.append(f"Each point drawn is the mean of {stride} measured; the band spans them all.")
+    return " ".join(sentences)
+
+
+def _turning(comparison: Comparison, curve: str, drawn: Sequence[Series]) -> list[str]:
+    """Which curves were clearly better once than at their end: the sign of overfitting."""
+    values = [y for one in drawn for _, y in one.finite]
+    sign = 1 if curve in _SCORES else -1
+    turned, never = [], []
+    for one in drawn:
+        if one.finite and math.isfinite(one.mean[-1]):
+            step, best = max(one.finite, key=lambda point: sign * point[1])
+            if abs(one.mean[-1] - best) > 0.05 * (max(values) - min(values)):
+                if step == one.steps[0]:
+                    never.append(one.label)
+                else:
+                    turned.append(f"{one.label} ({number(best)} at {comparison.step_name} {step:,.0f})")
+    sentences = [f"Best before the end: {listing(turned, most=6)}."] if turned else []
+    return [*sentences, *([f"Never better than at the start: {listing(never, most=6)}."] if never else [])]
+
+
+def _numbers(drawn: Sequence[Series], *, most: int = 11) -> tuple[tuple[str, ...], ...]:
+    longest = max(drawn, key=lambda one: len(one.steps))
+    count = len(longest.steps)
+    picked = sorted({round(i * (count - 1) / (most - 1)) for i in range(most)}) if count > 1 else [0]
+    lookup = [dict(zip(one.steps, one.mean, strict=True)) for one in drawn]
+    return tuple(
+        (
+            f"{longest.steps[i]:,.0f}",
+            *(number(values[longest.steps[i]]) if longest.steps[i] in values else "" for values in lookup),
+        )
+        for i in picked
+    )

@@ -1,0 +1,169 @@
+"""Charts of where each run ended: training against test, every seed a pair of points."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from torchdecay.reports.comparison.curves import label_styles
+from torchdecay.reports.drawing.chart import SMALL, Chart, Colors, Key, dot, frame, limits, plain_text
+from torchdecay.text import counted, mean_and_spread, number, shown
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from torchdecay.lab.training.results import Comparison, TrainingRun
+
+_HEAD, _FOOT = 26.0, 12.0
+
+
+def gap_chart(comparison: Comparison, what: str) -> Chart | None:
+    """Final training and test value of every run, joined by a line as long as the gap.
+
+    Args:
+        comparison: the results.
+        what: "loss" or "score".
+
+    Returns:
+        The chart, or None when no run has that measure.
+    """
+    runs = {
+        label: found
+        for label in comparison.labels
+        if (found := [run for run in comparison.of(label) if getattr(run, f"test_{what}") is not None])
+    }
+    if not runs:
+        return None
+    name = comparison.score_name if what == "score" else "loss"
+    look = label_styles(comparison)
+    pairs = {label: [_pair(run, what) for run in found] for label, found in runs.items()}
+    gaps = {label: _gap_words(comparison, label, what) for label in runs}
+    values = [value for ends in pairs.values() for pair in ends for value in pair]
+    chance = comparison.chance_loss if what == "loss" else None
+    x_range = limits([*values, *([chance] if chance is not None else [])], floor=0.0)
+    each = {label: min(10.0, 60.0 / len(ends)) for label, ends in pairs.items()}
+    height = sum(_HEAD + each[label] * len(ends) + _FOOT for label, ends in pairs.items())
+
+    def draw(axes: Axes, colors: Colors) -> None:
+        frame(axes, colors, x_label=f"{name} at the end")
+        axes.grid(visible=False, axis="y")
+        axes.grid(axis="x", color=colors["grid"], linewidth=1)
+        axes.set_yticks([])
+        axes.set_xlim(*x_range)
+        axes.set_ylim(height, 0)
+        if chance is not None:
+            axes.axvline(chance, color=colors["muted"], linewidth=1, linestyle=(0, (2, 3)), zorder=2)
+        y = 0.0
+        for label, ends in pairs.items():
+            index = comparison.labels.index(label)
+            style, gid = look[index], f"series-{index}"
+            plain_text(
+                axes,
+                0.0,
+                y + 16,
+                shown(label, most=22),
+                colors["ink"],
+                transform=axes.get_yaxis_transform(),
+                va="baseline",
+                fontweight="bold",
+                gid="halo",
+            )
+            plain_text(
+                axes,
+                1.0,
+                y + 16,
+                f"test − training {gaps[label]}",
+                colors["muted"],
+                fontsize=SMALL,
+                va="baseline",
+                ha="right",
+                transform=axes.get_yaxis_transform(),
+                gid="halo",
+            )
+            y += _HEAD
+            for train, test in ends:
+                y += each[label] / 2
+                if math.isfinite(train) and math.isfinite(test):
+                    axes.plot(
+                        [train, test],
+                        [y, y],
+                        color=colors[style.color],
+                        alpha=0.45,
+                        linewidth=2.5,
+                        solid_capstyle="butt",
+                        gid=f"{gid}-line",
+                    )
+                for value, hollow in ((train, True), (test, False)):
+                    if math.isfinite(value):
+                        dot(
+                            axes,
+                            value,
+                            y,
+                            style,
+                            colors,
+                            gid=f"{gid}-end",
+                            size=_size(each[label], hollow),
+                            hollow=hollow,
+                        )
+                y += each[label] / 2
+            y += _FOOT
+
+    return Chart(
+        name=f"gap-{what}",
+        title=f"{name[:1].upper()}{name[1:]} where training ended",
+        alt=_alt(comparison, name, pairs, gaps),
+        caption="Hollow: training rows, with the labels they were trained on. Filled: test rows. "
+        "Each pair is one seed; the line between them is the gap."
+        + (f" Dotted: chance, {number(chance)}." if chance is not None else ""),
+        draw=draw,
+        height=height + 40,
+        left=14.0,
+        keys=tuple(
+            Key(shown(label), look[index], index) for index, label in enumerate(comparison.labels) if label in runs
+        ),
+        head=("decay", "seed", f"training {name}", f"test {name}"),
+        rows=tuple(
+            (shown(label), str(run.seed), *map(number, _pair(run, what)))
+            for label, found in runs.items()
+            for run in found
+        ),
+    )
+
+
+def _size(room: float, hollow: bool) -> float:
+    # The rim of a filled marker has the color of the page, so it looks smaller than a hollow one.
+    return min(6.5 if hollow else 8.0, room)
+
+
+def _pair(run: TrainingRun, what: str) -> tuple[float, float]:
+    return run.final(f"train_{what}"), run.final(f"test_{what}")
+
+
+def gap_of(comparison: Comparison, label: str, what: str) -> tuple[float, float | None]:
+    """Mean and standard deviation over seeds of the final test value less the final training value."""
+    from torchdecay.lab.comparisons.statistics import mean, spread
+
+    gaps = [test - train for train, test in (_pair(run, what) for run in comparison.of(label))]
+    return mean(gaps), spread(gaps)
+
+
+def _gap_words(comparison: Comparison, label: str, what: str) -> str:
+    middle, around = gap_of(comparison, label, what)
+    return ("+" if middle > 0 else "") + mean_and_spread(middle, around)
+
+
+def _alt(comparison: Comparison, name: str, pairs: dict[str, list[tuple[float, float]]], gaps: dict[str, str]) -> str:
+    parts = [f"Final {name} of every run, training against test."]
+    for label, ends in pairs.items():
+        train = [value for value, _ in ends]
+        test = [value for _, value in ends]
+        parts.append(
+            f"{shown(label)}, {counted(len(ends), 'seed')}: training {_span(train)}, test {_span(test)}, "
+            f"test − training {gaps[label]}."
+        )
+    return " ".join(parts)
+
+
+def _span(values: list[float]) -> str:
+    low, high = number(min(values)), number(max(values))
+    return low if low == high else f"{low} to {high}"

@@ -1,0 +1,123 @@
+"""One curve of one decay over all its seeds: the mean and the range, and thinned to what a chart can show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from torchdecay.text import shown
+
+if TYPE_CHECKING:
+    from torchdecay.lab.training.results import Comparison
+
+MOST_POINTS = 220
+
+
+@dataclass(frozen=True)
+class Series:
+    """One decay's curve, point by point.
+
+    Attributes:
+        label: the decay's name, safe to show.
+        index: its place among the comparison's labels, which decides its color.
+        steps: x.
+        mean: over seeds; NaN where a seed was not finite, which breaks the line.
+        low, high: the least and the greatest over seeds.
+        num_seeds: how many runs.
+        diverged: (seed, step) of the first value of a run that is not finite.
+        stride: how many measured points each of these stands for.
+    """
+
+    label: str
+    index: int
+    steps: tuple[float, ...]
+    mean: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    num_seeds: int
+    diverged: tuple[tuple[int, int], ...] = ()
+    stride: int = 1
+
+    @property
+    def finite(self) -> list[tuple[float, float]]:
+        """(step, mean) where the mean is finite."""
+        return [(x, y) for x, y in zip(self.steps, self.mean, strict=True) if math.isfinite(y)]
+
+    def thinned(self) -> Series:
+        """At most about `MOST_POINTS` points: the first and the last as they are, each other the mean of several.
+
+        The band then spans the points that were put together, so that a curve that swings is seen to swing.
+        """
+        inner = range(1, len(self.steps) - 1)
+        stride = math.ceil(len(inner) / MOST_POINTS)
+        if stride < 2:
+            return self
+        cuts = [slice(0, 1), *(slice(i, min(i + stride, inner.stop)) for i in inner[::stride]), slice(-1, None)]
+        return replace(
+            self,
+            steps=tuple(_mean(self.steps[cut]) for cut in cuts),
+            mean=tuple(_mean(self.mean[cut]) for cut in cuts),
+            low=tuple(_extreme(self.low[cut], min) for cut in cuts),
+            high=tuple(_extreme(self.high[cut], max) for cut in cuts),
+            stride=stride,
+        )
+
+
+def series_of(comparison: Comparison, curve: str) -> list[Series]:
+    """Every label's series of one curve, in the order of the labels; labels without a finished run are left out."""
+    made = []
+    for index, label in enumerate(comparison.labels):
+        runs = [run for run in comparison.of(label) if getattr(run, curve) is not None]
+        if not runs:
+            continue
+        by_step = [dict(zip(run.steps, getattr(run, curve), strict=True)) for run in runs]
+        steps = [step for step in by_step[0] if all(step in values for values in by_step)]
+        rows = [[values[step] for values in by_step] for step in steps]
+        made.append(
+            Series(
+                label=shown(label),
+                index=index,
+                steps=tuple(steps),
+                mean=tuple(map(_mean, rows)),
+                low=tuple(_extreme(row, min) for row in rows),
+                high=tuple(_extreme(row, max) for row in rows),
+                num_seeds=len(runs),
+                diverged=tuple(
+                    (run.seed, next(step for step, value in values.items() if not math.isfinite(value)))
+                    for run, values in zip(runs, by_step, strict=True)
+                    if not all(map(math.isfinite, values.values()))
+                ),
+            )
+        )
+    return made
+
+
+def coincident(all_series: Sequence[Series]) -> list[list[Series]]:
+    """Groups of two and more series whose means differ nowhere by more than a thousandth of the chart's range."""
+    values = [y for one in all_series for _, y in one.finite]
+    if not values:
+        return []
+    tolerance = 1e-3 * (max(values) - min(values))
+    groups: list[list[Series]] = []
+    for one in all_series:
+        for group in groups:
+            if group[0].steps == one.steps and all(
+                abs(a - b) <= tolerance for a, b in zip(group[0].mean, one.mean, strict=True)
+            ):
+                group.append(one)
+                break
+        else:
+            groups.append([one])
+    return [group for group in groups if len(group) > 1]
+
+
+def _mean(values: Sequence[float]) -> float:
+    # A sum that overflows counts as not finite, as its terms nearly are; fmean would raise.
+    mean = sum(values) / len(values)
+    return mean if math.isfinite(mean) else math.nan
+
+
+def _extreme(values: Sequence[float], pick: Callable[[Sequence[float]], float]) -> float:
+    return pick(values) if all(map(math.isfinite, values)) else math.nan

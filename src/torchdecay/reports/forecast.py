@@ -1,0 +1,150 @@
+"""A forecast as one picture: what is left of a weight over the run, and the learning rate below it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchdecay.errors import TaskError
+from torchdecay.reports.drawing.chart import SMALL, Colors, dot, frame, limits, line, plain_text, tick
+from torchdecay.reports.drawing.files import place
+from torchdecay.reports.drawing.palette import DARK, LIGHT, Style, styles
+from torchdecay.reports.drawing.svg import add_axes, paint, standalone
+from torchdecay.text import counted, number, shown
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from torchdecay.observe.forecast.result import Forecast, GroupForecast
+
+_WIDTH, _LEFT, _RIGHT = 760.0, 62.0, 24.0
+_TOP, _RETENTION, _GAP, _RATE, _BELOW, _KEY = 96.0, 210.0, 76.0, 76.0, 62.0, 21.0
+_MOST = 8
+
+
+def draw(forecast: Forecast, path: str | Path, *, dark: bool = False) -> Path:
+    """Draw a forecast as one SVG or PNG.
+
+    Args:
+        forecast: with at least one group whose course is known.
+        path: ends in .svg or .png.
+        dark: whether for a dark page.
+
+    Returns:
+        The path.
+
+    Raises:
+        TaskError: another ending, nothing to draw, or a folder that can't be written.
+        MissingExtra: matplotlib is not installed.
+    """
+    path = Path(path)
+    form = path.suffix.lower().lstrip(".")
+    if form not in ("svg", "png"):
+        raise TaskError(f"a picture can't be written as {path.name!r}.", fix="Let its name end in .svg or .png.")
+    every = [group for group in forecast.groups if group.curve is not None and group.fraction]
+    if not every:
+        raise TaskError(
+            "there is nothing to draw: no decay whose course is known.",
+            " ".join(f"{group.decay}: {group.why}." for group in forecast.groups if group.why),
+            "The forecast as text says what is lacking.",
+        )
+    drawn, colors, look = every[:_MOST], DARK if dark else LIGHT, styles(min(len(every), _MOST))
+    height = _TOP + _RETENTION + _GAP + _RATE + _BELOW + _KEY * len(drawn)
+
+    def paint_all(figure: Figure) -> None:
+        cover: Axes = figure.add_axes((0, 0, 1, 1), facecolor="none")
+        cover.set_axis_off()
+        cover.set_xlim(0, _WIDTH)
+        cover.set_ylim(height, 0)
+        plain_text(cover, 20, 34, "What decay will do", colors["ink"], fontsize=17, fontweight="bold")
+        plain_text(cover, 20, 56, shown(_subtitle(forecast, len(every) - len(drawn)), most=110), colors["muted"])
+        panels = ((_TOP, _RETENTION, "Left of a weight without gradient"),
+                  (_TOP + _RETENTION + _GAP, _RATE, "Learning rate"))  # fmt: skip
+        for top, tall, title in panels:
+            box = (_LEFT, height - top - tall, _WIDTH - _LEFT - _RIGHT, tall)
+            axes = add_axes(figure, box, _WIDTH, height)
+            plain_text(cover, 20, top - 10, title, colors["ink"], fontweight="bold")
+            (_retention if title.startswith("Left") else _rates)(axes, drawn, look, colors)
+        top = _TOP + _RETENTION + _GAP + _RATE + _BELOW
+        for row, (group, style) in enumerate(zip(drawn, look, strict=True)):
+            _key(cover, group, style, colors, top + _KEY * row)
+
+    content = paint(paint_all, _WIDTH, height, background=colors["card"], form=form, dpi=160)
+    if form == "png":
+        return place(path.parent, {path.name: content}, last=path.name)
+    text = standalone(content, name=path.stem, title="What decay will do", alt=_alt(forecast, drawn))
+    return place(path.parent, {path.name: text}, last=path.name)
+
+
+def _retention(axes: Axes, drawn: Sequence[GroupForecast], look: Sequence[Style], colors: Colors) -> None:
+    _frame(axes, drawn, colors)
+    # A weight that grows has an axis that holds what it does in the worst case, and no more than a hundredfold.
+    most = max(max(group.curve.log_retention) for group in drawn if group.curve is not None)
+    axes.set_ylim(0.0, 1.06 * math.exp(min(max(most, 0.0), math.log(100.0))))
+    for index, (group, style) in enumerate(zip(drawn, look, strict=True)):
+        assert group.curve is not None
+        left = [math.exp(min(value, 700.0)) for value in group.curve.log_retention]
+        line(axes, group.curve.steps, left, style, colors, width=2.2, gid=f"series-{index}-line")
+        if left[-1] <= axes.get_ylim()[1]:
+            dot(axes, group.curve.steps[-1], left[-1], style, colors, gid=f"series-{index}-end")
+
+
+def _rates(axes: Axes, drawn: Sequence[GroupForecast], look: Sequence[Style], colors: Colors) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    _frame(axes, drawn, colors)
+    axes.yaxis.set_major_locator(MaxNLocator(3))
+    known = [group.curve.lr for group in drawn if group.curve is not None and group.curve.lr is not None]
+    axes.set_ylim(*limits([0.0, *(value for curve in known for value in curve)], floor=0.0))
+    shared, seen = Style("muted", (), ""), set[tuple[float, ...]]()
+    for index, (group, style) in enumerate(zip(drawn, look, strict=True)):
+        if group.curve is None or group.curve.lr is None or (group.curve.lr in seen):
+            continue
+        seen.add(group.curve.lr)
+        own = style if len(set(known)) > 1 else shared
+        line(axes, group.curve.steps, group.curve.lr, own, colors, width=1.8, gid=f"series-{index}-lr")
+    if not known:
+        plain_text(axes, 0, 0.5, "not known", colors["muted"], transform=axes.transAxes, fontsize=SMALL)
+
+
+def _frame(axes: Axes, drawn: Sequence[GroupForecast], colors: Colors) -> None:
+    frame(axes, colors, x_label="step")
+    last = max(group.num_steps for group in drawn)
+    axes.set_xlim(-0.01 * last, 1.01 * last)
+
+
+def _key(cover: Axes, group: GroupForecast, style: Style, colors: Colors, y: float) -> None:
+    color = colors[style.color]
+    cover.plot([20, 48], [y - 4, y - 4], color=color, linestyle=style.linestyle, linewidth=2.2)
+    cover.plot([34], [y - 4], color=color, marker=style.marker, markersize=6, linestyle="none")
+    plain_text(cover, 56, y, shown(_label(group), most=62), colors["ink"])
+    plain_text(cover, _WIDTH - _RIGHT, y, _numbers(group), colors["muted"], ha="right")
+
+
+def _label(group: GroupForecast) -> str:
+    more = f" and {len(group.names) - 1} more" if len(group.names) > 1 else ""
+    where = f"{group.optimizer} {group.index}, " if group.optimizer else ""
+    return f"{where}{group.decay}: {group.names[0]}{more}"
+
+
+def _numbers(group: GroupForecast) -> str:
+    assert group.half_life is not None
+    half = f"half-life {number(group.half_life)} steps" if math.isfinite(group.half_life) else "no half-life"
+    return half + (", at least" if group.prediction == "at most" else "")
+
+
+def _subtitle(forecast: Forecast, left_out: int) -> str:
+    rest = f"; {counted(left_out, 'group')} not drawn" if left_out else ""
+    return f"{counted(forecast.num_steps, 'step')}; learning rate: {forecast.schedule}{rest}"
+
+
+def _alt(forecast: Forecast, drawn: Sequence[GroupForecast]) -> str:
+    ends = "; ".join(
+        f"{_label(group)} leaves {tick(float(f'{math.exp(min(group.curve.log_retention[-1], 700.0)):.3g}'))}"
+        for group in drawn
+        if group.curve is not None
+    )
+    return f"What is left of a weight without gradient over {forecast.num_steps:,} steps: {ends}."

@@ -1,0 +1,330 @@
+"""What a monitor saw, as charts: planned and realized shrink, norms, rotation; one page, or one picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchdecay.errors import TaskError
+from torchdecay.reports.comparison.view import Section
+from torchdecay.reports.document import document
+from torchdecay.reports.drawing.chart import Chart, Colors, Key, dot, frame, limits, line, spans_decades
+from torchdecay.reports.drawing.files import place
+from torchdecay.reports.drawing.palette import Style, styles
+from torchdecay.reports.drawing.svg import png_file, svg_file
+from torchdecay.text import counted, listing, number, prose, shown
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from torchdecay.observe.monitor.history import Event, History
+
+MOST = 6
+"""Groups in one chart; of more the largest are drawn."""
+_MOST_POINTS, _MOST_ALARMS = 400, 12
+_ID = "history"
+_BESIDE = {"shrink": "planned", "rotation": "predicted_rotation"}
+_LOG = frozenset(
+    {"weight_norm", "gradient_norm", "decay_norm", "update_norm", "ratio", "rotation", "effective_lr", "lr"}
+)
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """One group's line, and the thin one of what was foretold beside it."""
+
+    index: int
+    steps: tuple[int, ...]
+    values: tuple[float, ...]
+    beside_steps: tuple[int, ...] = ()
+    beside: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class HistoryView:
+    """A history arranged for a page: what the template reads."""
+
+    id: str
+    headline: str
+    sure: str
+    warnings: tuple[tuple[str, str], ...]
+    keys: tuple[Key, ...]
+    sections: tuple[Section, ...]
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    @property
+    def charts(self) -> tuple[Chart, ...]:
+        """All charts, in order."""
+        return tuple(chart for section in self.sections for chart in section.charts)
+
+
+def report(history: History, path: str | Path) -> Path:
+    """Write the page of a history: one HTML file.
+
+    Args:
+        history: with at least one record.
+        path: the file, "run.html", or a folder that gets index.html.
+
+    Raises:
+        TaskError: no record, or a folder that can't be written.
+        MissingExtra: matplotlib or jinja2 is not installed.
+    """
+    path = Path(path)
+    page = path if path.suffix.lower() in (".html", ".htm") else path / "index.html"
+    arranged = history_view(history)
+    text = document(
+        "history.html.j2",
+        {arranged.id: arranged.charts},
+        title="What decay did",
+        description=arranged.headline,
+        links=[
+            *({"id": f"{arranged.id}-{one.id}", "text": one.heading} for one in arranged.sections),
+            {"id": f"{arranged.id}-groups", "text": "The groups"},
+        ],
+        view=arranged,
+    )
+    return place(page.parent, {page.name: text}, last=page.name)
+
+
+def figure(history: History, path: str | Path, *, quantity: str = "shrink", dark: bool = False) -> Path:
+    """Draw one quantity of the largest groups over the steps, as SVG or PNG."""
+    path = Path(path)
+    form = path.suffix.lower().lstrip(".")
+    if form not in ("svg", "png"):
+        raise TaskError(f"a picture can't be written as {path.name!r}.", fix="Let its name end in .svg or .png.")
+    if quantity not in ("shrink", "ratio"):
+        history._check_quantity(quantity)
+    drawn = _largest(history)
+    chart = quantity_chart(history, quantity, drawn, styles(len(drawn)))
+    if chart is None:
+        raise TaskError(
+            f"there is nothing to draw: no group has a number for {quantity!r}.",
+            fix=f"Draw one of {', '.join(history.quantities) or 'a history with records'}.",
+        )
+    content = svg_file(chart, dark=dark) if form == "svg" else png_file(chart, dark=dark)
+    return place(path.parent, {path.name: content}, last=path.name)
+
+
+def history_view(history: History) -> HistoryView:
+    """Arrange a history for a page."""
+    if not history.records:
+        raise TaskError("the history has no record, so there is nothing to show.", fix="Let the optimizer step.")
+    drawn = _largest(history)
+    look = styles(len(drawn))
+    left_out = len(history.groups) - len(drawn)
+    return HistoryView(
+        id=_ID,
+        headline=_headline(history),
+        sure=f"Of {counted(len(history.groups), 'group')} the {len(drawn)} largest are drawn." if left_out else "",
+        warnings=_warnings(history),
+        keys=tuple(Key(shown(name), style, i) for i, (name, style) in enumerate(zip(drawn, look, strict=True))),
+        sections=sections(history, drawn, look),
+        head=("Group", "Decay", "Weights", "Norm, first", "Norm, last", "Shrunk by", "Planned", "Measured"),
+        rows=tuple(_row(history, name) for name in history.groups[:200]),
+    )
+
+
+def sections(history: History, drawn: Sequence[str], look: Sequence[Style]) -> tuple[Section, ...]:
+    """The charts of these groups, by subject; subjects without numbers are left out."""
+    subjects = (
+        (
+            "shrink",
+            "Planned and realized",
+            "How much decay alone would have shrunk the weights: the solid line as it was measured, the thin one as it "
+            "was planned. A gap between them is decay that was lost, or that nobody asked for.",
+            ("shrink", "ratio", "cosine"),
+        ),
+        ("norms", "Norms", "Before each recorded step.", ("weight_norm", "gradient_norm", "update_norm")),
+        (
+            "rotation",
+            "Rotation",
+            "The angle that weights turn by in one step. Where a norm follows them it settles, as decay and updates "
+            "balance, at the thin line; elsewhere that line is a guide only.",
+            ("rotation", "effective_lr", "lr"),
+        ),
+        (
+            "forms",
+            "What the form of decay does",
+            "Shares of the weights that caution left alone or that are exactly 0, and the multipliers of constraints.",
+            ("masked_share", "zero_share", "dual"),
+        ),
+    )
+    made = []
+    for name, heading, intro, quantities in subjects:
+        charts = [quantity_chart(history, one, drawn, look) for one in quantities]
+        known = tuple(chart for chart in charts if chart is not None)
+        if known:
+            made.append(Section(name, heading, intro, known))
+    return tuple(made)
+
+
+def quantity_chart(history: History, quantity: str, drawn: Sequence[str], look: Sequence[Style]) -> Chart | None:
+    """One quantity of some groups over the steps; None when none of them has it."""
+    curves = [curve for i, name in enumerate(drawn) if (curve := _curve(history, quantity, name, i)) is not None]
+    if not curves:
+        return None
+    values = [value for curve in curves for value in (*curve.values, *curve.beside) if math.isfinite(value)]
+    log = quantity in _LOG and spans_decades(values)
+    title = _title(quantity)
+
+    def draw(axes: Axes, colors: Colors) -> None:
+        frame(axes, colors, x_label="step", log=log)
+        last = max(curve.steps[-1] for curve in curves)
+        axes.set_xlim(-0.02 * last, 1.02 * last)
+        if log:
+            axes.set_ylim(0.8 * min(values), 1.25 * max(values))
+        else:
+            floor = None if quantity == "cosine" else 0.0
+            axes.set_ylim(*limits([*values, *([0.0] if floor == 0.0 else [])], floor=floor))
+        for curve in curves:
+            style, gid = look[curve.index], f"series-{curve.index}"
+            if curve.beside:
+                thin = Style(style.color, (), style.marker)
+                line(axes, curve.beside_steps, curve.beside, thin, colors, width=0.9, gid=f"{gid}-beside")
+            line(axes, curve.steps, curve.values, style, colors, width=2.0, gid=f"{gid}-line")
+            if math.isfinite(curve.values[-1]):
+                dot(axes, curve.steps[-1], curve.values[-1], style, colors, gid=f"{gid}-end")
+
+    ends = [f"{shown(drawn[curve.index])} ends at {_end(curve)}" for curve in curves]
+    picked = _spread(sorted({step for curve in curves for step in curve.steps}), 11)
+    lookup = [dict(zip(curve.steps, curve.values, strict=True)) for curve in curves]
+    return Chart(
+        name=quantity.replace("_", "-"),
+        title=title,
+        alt=f"{title} over {max(curve.steps[-1] for curve in curves):,} steps: {'; '.join(ends)}.",
+        caption=_MEANING.get(quantity) or _meaning(quantity),
+        draw=draw,
+        keys=tuple(Key(shown(drawn[curve.index]), look[curve.index], curve.index) for curve in curves),
+        head=("step", *(shown(drawn[curve.index]) for curve in curves)),
+        rows=tuple(
+            (f"{step:,}", *(number(known[step]) if step in known else "" for known in lookup)) for step in picked
+        ),
+    )
+
+
+_MEANING = {
+    "shrink": "Log-shrink: 0.7 halves a weight that gets no gradient. Thin: as planned.",
+    "ratio": "‖d‖/‖u‖, what decay displaced over what the update did: above 1 decay leads.",
+    "rotation": "The angle between a tensor before and after the step, in radians. Thin: where it would settle.",
+}
+
+
+def _meaning(quantity: str) -> str:
+    from torchdecay.observe.monitor.quantities import QUANTITIES
+
+    return QUANTITIES[quantity].meaning if quantity in QUANTITIES else ""
+
+
+def _title(quantity: str) -> str:
+    from torchdecay.observe.monitor.quantities import QUANTITIES
+
+    special = {"shrink": "Shrink, planned and realized", "ratio": "Decay over update"}
+    return special.get(quantity) or (QUANTITIES[quantity].title if quantity in QUANTITIES else shown(quantity))
+
+
+def _curve(history: History, quantity: str, name: str, index: int) -> _Curve | None:
+    if quantity == "shrink":
+        found = history.shrink(name)
+        values, beside = found.realized or found.planned, found.planned
+        if values is None or not any(values):
+            return None
+        steps, values = _thinned(found.steps, values)
+        thin = _thinned(found.steps, beside) if beside is not None and found.realized is not None else ((), ())
+        return _Curve(index, steps, values, *thin)
+    known = set(history.quantities)
+    if quantity == "ratio":
+        if not {"decay_norm", "update_norm"} <= known:
+            return None
+        update = dict(zip(*history.curve(name, "update_norm"), strict=True))
+        pairs = [
+            (step, value / update[step])
+            for step, value in zip(*history.curve(name, "decay_norm"), strict=True)
+            if update.get(step) and value > 0
+        ]
+        # Where nothing pulls, what is left is rounding.
+        if not pairs or not history.of(name).decay:
+            return None
+        return _Curve(index, *_thinned([step for step, _ in pairs], [value for _, value in pairs]))
+    if quantity not in known or (quantity == "cosine" and not history.of(name).decay):
+        return None
+    steps, values = history.curve(name, quantity)
+    if not steps or (quantity in _LOG and not any(values)):
+        return None
+    other = _BESIDE.get(quantity)
+    thin = _thinned(*history.curve(name, other)) if other in known else ((), ())
+    return _Curve(index, *_thinned(steps, values), *thin)
+
+
+def _thinned(steps: Sequence[int], values: Sequence[float]) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """At most so many points, evenly taken, the first and the last among them."""
+    places = _spread(range(len(steps)), _MOST_POINTS)
+    return tuple(steps[i] for i in places), tuple(values[i] for i in places)
+
+
+def _spread(items: Sequence[int], most: int) -> list[int]:
+    if len(items) <= most:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
+
+
+def _largest(history: History) -> list[str]:
+    """The names of the groups with most weights, in the history's order."""
+    size = {one.name: one.num_elements for one in history.series}
+    kept = set(sorted(size, key=lambda name: -size[name])[:MOST])
+    return [name for name in history.groups if name in kept]
+
+
+def _end(curve: _Curve) -> str:
+    told = number(curve.values[-1])
+    return told + (f", {number(curve.beside[-1])} foretold" if curve.beside else "")
+
+
+def _warnings(history: History) -> tuple[tuple[str, str], ...]:
+    """The alarms, those of one step and kind together."""
+    alike: dict[tuple[int, str], list[Event]] = {}
+    for event in history.events:
+        alike.setdefault((event.step, event.kind), []).append(event)
+    made = []
+    for (step, kind), events in list(alike.items())[:_MOST_ALARMS]:
+        names = [shown(event.group) for event in events if event.group]
+        first = events[0]
+        said = prose(f"{first.what[:1].upper()}{first.what[1:]} {first.why} {first.fix}")
+        head = f"Step {step:,}: {kind}" + (f", {listing(names, most=4)}" if names else "")
+        made.append((head, (f"The first of them: {said}" if len(events) > 1 else said)))
+    left_out = len(alike) - len(made)
+    if left_out:
+        made.append((f"And {counted(left_out, 'more alarm')}", "They are in the history’s events."))
+    return tuple(made)
+
+
+def _headline(history: History) -> str:
+    steps = history.steps
+    span = f"{counted(len(steps), 'recorded step')}, {steps[0]:,} to {steps[-1]:,}"
+    if not history.events:
+        return f"Decay did what was planned: no alarm in {span}."
+    kinds = list(dict.fromkeys(event.kind for event in history.events))
+    return f"{counted(len(history.events), 'alarm')} in {span}: {', '.join(kinds)}."
+
+
+def _row(history: History, name: str) -> tuple[str, ...]:
+    about, shrink = history.of(name), history.shrink(name)
+    norms = history.curve(name, "weight_norm")[1]
+    told = {"pass": "around its own pass", "state": "the step less the update", "planned": "not", "none": "not"}
+
+    def share(sums: tuple[float, ...] | None) -> str:
+        return "?" if sums is None else f"{max(0.0, -math.expm1(-sums[-1])):.2%}"
+
+    return (
+        shown(name),
+        shown(about.decay) or "spared",
+        f"{about.num_elements:,}",
+        number(norms[0]) if norms else "",
+        number(norms[-1]) if norms else "",
+        share(shrink.realized),
+        share(shrink.planned),
+        told[about.source],
+    )

@@ -1,0 +1,154 @@
+"""A sweep arranged for a page: charts, a table and words, all plain text until the template escapes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torchdecay.reports.comparison.view import Section, runs_as_csv, slug, when
+from torchdecay.reports.drawing.chart import Chart, Key
+from torchdecay.reports.sweep.course import along_path, gap_path, halving_chart, path_curves, path_keys
+from torchdecay.reports.sweep.map import map_chart
+from torchdecay.reports.sweep.points import lr_name, lr_scales, renamed
+from torchdecay.reports.sweep.response import response_chart
+from torchdecay.reports.sweep.sentences import Next, Notice, headline, nexts, notices
+from torchdecay.reports.sweep.table import Table, table_of
+from torchdecay.text import counted, listing, number, prose, shown
+
+if TYPE_CHECKING:
+    from torchdecay.lab.sweeps.result import Sweep
+
+
+@dataclass(frozen=True)
+class SweepView:
+    """Everything of one sweep that a page says.
+
+    Attributes:
+        tracked: sections whose lines a press on the legend hides; the others have legends of their own.
+    """
+
+    id: str
+    title: str
+    headline: str
+    sure: str
+    notices: tuple[Notice, ...]
+    verdict: tuple[str, ...]
+    nexts: tuple[Next, ...]
+    hero: Chart | None
+    sections: tuple[Section, ...]
+    keys: tuple[Key, ...]
+    tracked: tuple[Section, ...]
+    table: Table
+    csv: str
+    facts: tuple[tuple[str, str], ...]
+    made: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+    command: str
+
+    @property
+    def charts(self) -> tuple[Chart, ...]:
+        """All charts, in order."""
+        hero = () if self.hero is None else (self.hero,)
+        return (*hero, *(chart for section in (*self.sections, *self.tracked) for chart in section.charts))
+
+
+def sweep_view(sweep: Sweep) -> SweepView:
+    """Arrange a sweep for a page."""
+    said, sure = headline(sweep)
+    hero = _hero(sweep)
+    drawn = along_path(sweep)
+    parts = ("train", "validation", "test")
+    names = [f"{part}_score" for part in parts if sweep.score_name] + [f"{part}_loss" for part in parts]
+    left_out = len(sweep.points) - len(drawn)
+    at = f" All at {lr_name(sweep, drawn[0][0].lr_scale)}." if drawn and len(lr_scales(sweep)) > 1 else ""
+    curves = Section(
+        "curves",
+        "While training",
+        "Lines are means over seeds, from weak to strong decay; bands reach from the lowest to the highest seed."
+        + (f" {len(drawn)} of {len(sweep.points)} points are drawn." if left_out else "")
+        + at,
+        tuple(path_curves(sweep, drawn, [*names, "weight_norm"])),
+    )
+    return SweepView(
+        id=slug(sweep.task),
+        title=f"{shown(sweep.title or sweep.task)}: {shown(sweep.form)}",
+        headline=said,
+        sure=sure,
+        notices=notices(sweep),
+        verdict=tuple(prose(line) for line in sweep.verdict.splitlines()),
+        nexts=nexts(sweep),
+        hero=hero,
+        sections=tuple(section for section in _sections(sweep, hero) if section.charts),
+        keys=path_keys(sweep, drawn),
+        tracked=(curves,) if curves.charts else (),
+        table=table_of(sweep),
+        csv=runs_as_csv(renamed(sweep, sweep.points)),
+        facts=tuple((shown(what), prose(value)) for what, value in sweep.facts),
+        made=_made(sweep),
+        notes=tuple(prose(note) for note in sweep.notes),
+        command=shown(sweep.command, most=4000),
+    )
+
+
+def _hero(sweep: Sweep) -> Chart | None:
+    return map_chart(sweep) or response_chart(sweep, sweep.measure)
+
+
+def _sections(sweep: Sweep, hero: Chart | None) -> Iterable[Section]:
+    def known(*charts: Chart | None) -> tuple[Chart, ...]:
+        found = [chart for chart in charts if chart is not None]
+        return tuple(chart for chart in found if hero is None or chart.name != hero.name)
+
+    what = "score" if sweep.score_name else "loss"
+    response = response_chart(sweep, sweep.measure)
+    yield Section(
+        "effect",
+        "What the coefficient does",
+        "Where training and test part, the model learns rows by heart. The choice is made on validation rows alone; "
+        "test rows are drawn to be looked at.",
+        known(
+            response,
+            response_chart(sweep, sweep.measure, close=True),
+            gap_path(sweep, what),
+            response_chart(sweep, "validation_loss"),
+            gap_path(sweep, "loss") if what == "score" else None,
+            response_chart(sweep, "weight_norm"),
+        ),
+        keys=() if response is None else response.keys,
+    )
+    yield Section(
+        "halving",
+        "Successive halving",
+        "At each dotted line only the better third of the values went on: most of the time went to what looked good.",
+        known(halving_chart(sweep)),
+    )
+
+
+def _made(sweep: Sweep) -> tuple[tuple[str, str], ...]:
+    training = sum(run.seconds for run in sweep.runs)
+    if sweep.groups:
+        tried = f"{len(sweep.points)} points, {_range(sweep)} for each group"
+    else:
+        tried = f"{counted(len({p.value for p in sweep.points} - {None}), 'value')}, {_range(sweep)}"
+    lines = [
+        ("form", f"{sweep.form}{f': {sweep.equation}' if sweep.equation else ''}"),
+        ("tried", tried),
+        *((f"group {name}", selector) for name, selector in sweep.groups),
+        ("search", sweep.search),
+        ("rule", "the best mean" if sweep.rule == "best" else "the largest within 1 standard error of the best"),
+        ("seeds", listing([str(seed) for seed in sweep.seeds], most=12)),
+        ("steps", f"{sweep.num_steps:,} ({sweep.step_name}s)" if sweep.step_name != "step" else f"{sweep.num_steps:,}"),
+        *([("learning rate", f"{sweep.lr:.6g}")] if sweep.lr is not None else []),
+        ("engine", f"{sweep.engine}{f': {sweep.why_engine}' if sweep.why_engine else ''}"),
+        ("time", f"{number(sweep.seconds)} s; {number(training)} s of training in {counted(len(sweep.runs), 'run')}"),
+        *([("store", sweep.store)] if sweep.store else []),
+        *sweep.versions.items(),
+        *([("made", when(sweep.created))] if sweep.created else []),
+    ]
+    return tuple((shown(name, most=60), prose(value)) for name, value in lines)
+
+
+def _range(sweep: Sweep) -> str:
+    """The range of coefficients in words."""
+    return f"{sweep.low:g} to {sweep.high:g}" if sweep.low != sweep.high else f"{sweep.low:g}"

@@ -1,0 +1,156 @@
+"""Engines: the same numbers whoever runs them, and a run that fails or a worker that dies costs itself only."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sweeping import Deadly, network, task
+from torchdecay.errors import MissingExtra, TaskError
+from torchdecay.lab.engines import EXTRAS, engine_named, process, serial
+from torchdecay.lab.tasks.task import Task
+from torchdecay.lab.training.contenders import as_choice
+from torchdecay.lab.training.results import Failure, TrainingRun
+from torchdecay.lab.training.train import train
+from torchdecay.lab.training.trial import Keep, Trial
+from torchdecay.plans.forms import decoupled
+
+
+def trial(value: float, seed: int = 0, lr_scale: float = 1.0) -> Trial:
+    return Trial(choice=as_choice(decoupled(value)), seed=seed, value=value, lr_scale=lr_scale)
+
+
+def run(engine: Any, task: Task, trials: list[Trial], **options: Any) -> dict[Trial, TrainingRun | Failure]:
+    """What each trial came to, without wall times."""
+    found: dict[Trial, TrainingRun | Failure] = {}
+
+    def on_run(trial: Trial, outcome: TrainingRun | Failure) -> None:
+        assert trial not in found
+        found[trial] = outcome if isinstance(outcome, Failure) else dataclasses.replace(outcome, seconds=0.0)
+
+    engine.run(task, trials, on_run=on_run, **options)
+    return found
+
+
+class Reached(dict[tuple[int, str], float]):
+    """A `Keep.choose` that writes down what it sees; only coefficients above 0.5 go on."""
+
+    def __call__(self, rung: int, measures: Mapping[Trial, float]) -> frozenset[Trial]:
+        self.update({(rung, trial.key): value for trial, value in measures.items()})
+        return frozenset(trial for trial in measures if (trial.value or 0) > 0.5)
+
+
+def breaks(seed: int) -> Any:
+    if seed == 1:
+        raise RuntimeError("no such rows")
+    return task().data(seed)
+
+
+TRIALS = [trial(0.1), trial(1.0, seed=1), trial(1.0, lr_scale=0.5)]
+
+
+def test_serial_is_the_training_loop() -> None:
+    """The engine adds nothing to `train`: same numbers, with the learning rate scaled."""
+    found = run(serial, task(), TRIALS)
+    for one in TRIALS:
+        alone = train(task(), one.choice, seed=one.seed, lr_scale=one.lr_scale, with_line=False, monitor=False)
+        assert found[one] == dataclasses.replace(alone, seconds=0.0)
+
+
+def test_process_is_serial_to_the_bit_and_a_failure_stays_its_own() -> None:
+    """Workers train the same runs: every number equal; what raises in one comes back with its traceback."""
+    odd = task(data=breaks)
+    here, there = (run(engine, odd, TRIALS) for engine in (serial, process))
+    failed = there[TRIALS[1]]
+    assert isinstance(failed, Failure) and failed.message.startswith("RuntimeError: no such rows")
+    assert "in breaks" in failed.traceback and isinstance(here[TRIALS[1]], Failure)
+    assert there[TRIALS[0]] == here[TRIALS[0]] and there[TRIALS[2]] == here[TRIALS[2]]
+
+
+@pytest.mark.parametrize("deaths", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_dead_worker_costs_one_try(tmp_path: Path, deaths: int) -> None:
+    """A killed worker's run is tried once more, and recorded as failed when that worker dies too."""
+    deadly = task(model=functools.partial(Deadly, str(tmp_path), deaths))
+    found = run(process, deadly, [trial(0.1), trial(0.1, seed=1), trial(1.0)], workers=1)
+    assert len(list(tmp_path.iterdir())) == deaths
+    assert isinstance(found[trial(0.1)], TrainingRun) and isinstance(found[trial(1.0)], TrainingRun)
+    hit = found[trial(0.1, seed=1)]
+    assert isinstance(hit, TrainingRun) if deaths == 1 else isinstance(hit, Failure) and "died twice" in hit.message
+
+
+def test_workers_that_never_live_are_an_error_not_a_loop() -> None:
+    """A task that workers can't import is told at once, with what to do."""
+
+    class Unloadable:
+        def __call__(self) -> Any:
+            return network()
+
+        def __reduce__(self) -> Any:
+            return __import__, ("no_such_module_anywhere",)
+
+    with pytest.raises(TaskError, match="a worker can't use the task"):
+        run(process, task(model=Unloadable()), TRIALS, workers=1)
+
+
+def test_what_can_not_be_sent_is_told() -> None:
+    """A generator in the task can't travel: the message offers the engine that needs no copies."""
+    with pytest.raises(TaskError, match="can't be sent to other processes"):
+        run(process, task(model=functools.partial(lambda _: network(), (i for i in ()))), TRIALS)
+    with pytest.raises(TaskError, match="number of workers is 0"):
+        run(process, task(), TRIALS, workers=0)
+
+
+def test_rounds_stop_who_is_not_chosen_and_change_nobody_else() -> None:
+    """At each rung the deciding measure of all living goes to choose; who stays trains as if alone."""
+    reached = Reached()
+    trials, rungs = [trial(0.1), trial(0.4), trial(1.0)], (4, 8)
+    found = run(serial, task(), trials, keep=Keep(rungs, reached))
+    whole = run(serial, task(), trials)
+    runs = [one for one in found.values() if isinstance(one, TrainingRun)]
+    assert sorted(one.steps[-1] for one in runs) == [4, 4, 18]
+    assert found[trials[2]] == whole[trials[2]]
+    stopped, alone = found[trials[0]], whole[trials[0]]
+    assert isinstance(stopped, TrainingRun) and isinstance(alone, TrainingRun)
+    assert stopped.test_loss == alone.test_loss[:3]
+    # Losses come negated, so that more is better.
+    assert reached[4, trials[0].key] == -stopped.test_loss[-1]
+    assert set(reached) == {(4, one.key) for one in trials} | {(8, trials[2].key)}
+
+
+def test_steps_are_told_once_also_in_rounds() -> None:
+    """The bar does not run backwards: steps that a later round repeats are not counted again."""
+    steps: list[int] = []
+    run(serial, task(), [trial(0.1), trial(1.0)], keep=Keep((4,), Reached()), on_step=steps.append)
+    assert sum(steps) == 4 + 18 and min(steps) > 0
+
+
+def test_a_trial_that_is_not_ours_is_left_out() -> None:
+    """Right before a trial starts somebody may say that another process has it."""
+    found = run(serial, task(), TRIALS, claim=lambda one: one.seed == 0)
+    assert set(found) == {TRIALS[0], TRIALS[2]}
+
+
+def test_engines_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A typo is answered with what was meant, a missing library with what to install."""
+    assert engine_named("serial") is serial
+    with pytest.raises(TaskError, match='Nearest: "process"'):
+        engine_named("proces")
+    monkeypatch.setitem(EXTRAS, "nowhere", "ray")
+    with pytest.raises(MissingExtra, match=r"torchdecay\[ray\]"):
+        engine_named("nowhere")
+
+
+def test_keys_tell_runs_apart() -> None:
+    """Every run of a sweep has a text of its own, also without decay, by groups, and at other learning rates."""
+    bare = Trial(choice=as_choice(None), seed=0, value=None)
+    grouped = Trial(choice=bare.choice, seed=0, value=None, values=(("head", 0.1), ("body", 1.0)))
+    keys = [one.key for one in (*TRIALS, bare, grouped)]
+    assert len(set(keys)) == 5
+    assert keys[0] == "decoupled(0.1) | seed 0 | lr x 1.0" and keys[4].startswith("head=0.1, body=1.0 | ")
+    assert torch.initial_seed() == 0

@@ -1,0 +1,137 @@
+"""Searching: powers of ten first, then around the best; the same questions again for the same answers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from torchdecay.errors import TaskError
+from torchdecay.lab.sweeps.search import SEARCHES, Candidate, Space, between, powers_of_ten, search_named, spaced
+
+
+def asked(name: str, space: Space, best: float = 3.0, seed: int = 0) -> list[list[Candidate]]:
+    """The batches of a search when candidates near `best` score best."""
+    search, batches = search_named(name, space, seed=seed), []
+    scores: dict[Candidate, float] = {}
+    try:
+        batch = next(search)
+        while True:
+            batches.append(list(batch))
+            scores |= {one: -sum(abs(math.log(value / best)) for value in one.values) for one in batch}
+            batch = search.send(scores)
+    except StopIteration:
+        return batches
+
+
+def values(batch: list[Candidate]) -> list[float]:
+    return [one.values[0] for one in batch]
+
+
+def test_m5_6_powers_of_ten_first_then_around_the_best() -> None:
+    """What people ask for: 1e-4 to 10 by tens, and the rest of the budget between the best one's neighbors."""
+    tens, fine = asked("grid", Space(low=1e-4, high=10, points=11), best=0.9)
+    assert values(tens) == [1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0]
+    assert len(fine) == 5 and all(0.1 < value < 10 for value in values(fine))
+    # The better neighbor's side gets the odd one.
+    assert sum(value < 1 for value in values(fine)) == 3
+
+
+def test_around_an_end_there_is_one_side() -> None:
+    """The best is the largest: all further points lie below it, none outside the range."""
+    _, fine = asked("grid", Space(low=0.1, high=10, points=6), best=100)
+    assert values(fine) == [1.78, 3.16, 5.62]
+
+
+def test_a_grid_without_scores_does_not_refine() -> None:
+    """Where every run failed there is nothing to go by, and the search ends."""
+    search = search_named("grid", Space(), seed=0)
+    next(search)
+    with pytest.raises(StopIteration):
+        search.send({})
+
+
+def test_ranges_without_two_powers_of_ten_are_evenly_spaced() -> None:
+    """2 to 9 holds none: the points are even on a log scale, the ends among them."""
+    (batch,) = asked("grid", Space(low=2, high=8, points=3))
+    assert values(batch) == [2.0, 4.0, 8.0]
+
+
+def test_named_values_are_tried_as_they_are() -> None:
+    """Who names values gets those and no others."""
+    assert [values(batch) for batch in asked("grid", Space(values=(0.3, 7.0)))] == [[0.3, 7.0]]
+    assert [values(batch) for batch in asked("halving", Space(values=(0.3, 7.0)))] == [[0.3, 7.0]]
+    with pytest.raises(TaskError, match="nothing for the search tpe to draw"):
+        search_named("tpe", Space(values=(0.3,)), seed=0)
+
+
+def test_groups_and_learning_rates_make_a_whole_grid() -> None:
+    """Every pair of coefficients, and every coefficient at every learning rate."""
+    (pairs,) = asked("grid", Space(low=0.1, high=10, points=9, num_groups=2))
+    assert len(pairs) == 9 and {one.values for one in pairs} >= {(0.1, 10.0), (10.0, 0.1), (1.0, 1.0)}
+    (grid,) = asked("grid", Space(low=0.1, high=10, points=3, lr_scales=(0.5, 1.0)))
+    assert [(one.values[0], one.lr_scale) for one in grid] == [
+        (0.1, 0.5), (1.0, 0.5), (10.0, 0.5), (0.1, 1.0), (1.0, 1.0), (10.0, 1.0),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize(
+    "space",
+    [Space(points=10), Space(points=9, num_groups=2), Space(points=4, lr_scales=(0.5, 1.0))],
+    ids=["1", "2", "lr"],
+)
+def test_the_same_answers_bring_the_same_questions(name: str, space: Space) -> None:
+    """An interrupted sweep asks again for what it has: same batches, within the range, within the budget."""
+    batches = asked(name, space)
+    assert batches == asked(name, space)
+    everything = [one for batch in batches for one in batch]
+    assert 0 < len(set(everything)) <= space.points * len(space.lr_scales)
+    assert all(space.low <= value <= space.high for one in everything for value in one.values)
+    assert all(one.lr_scale in space.lr_scales and len(one.values) == space.num_groups for one in everything)
+
+
+def test_random_depends_on_its_seed_and_tpe_on_what_did_well() -> None:
+    """Another seed draws others; TPE draws nearer to what scored well than chance does."""
+    assert asked("random", Space()) != asked("random", Space(), seed=1)
+    space = Space(low=1e-4, high=1e4, points=40)
+
+    def distance(name: str) -> float:
+        late = [value for batch in asked(name, space) for value in values(batch)][20:]
+        return sum(abs(math.log10(value / 3)) for value in late) / len(late)
+
+    assert distance("tpe") < 0.7 * distance("random")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"low": 10.0, "high": 0.1}, "reversed"),
+        ({"low": 1.0, "high": 1.0}, "empty"),
+        ({"low": -1.0}, "low is no positive number"),
+        ({"low": 0.0}, "low is no positive number"),
+        ({"high": math.inf}, "high is no positive number"),
+        ({"high": math.nan}, "high is no positive number"),
+        ({"points": 1}, "number of points is 1"),
+        ({"points": 2.5}, "number of points is 2.5"),
+    ],
+)
+def test_ranges_that_mean_nothing(wrong: dict[str, Any], said: str) -> None:
+    """Empty, reversed, negative: told before anything is trained."""
+    with pytest.raises(TaskError, match=said):
+        Space(**wrong)
+
+
+def test_a_search_with_a_typo() -> None:
+    """The nearest name is offered."""
+    with pytest.raises(TaskError, match='Nearest: "halving"'):
+        search_named("halfing", Space(), seed=0)
+
+
+def test_numbers_on_a_log_scale() -> None:
+    """Ends belong to `spaced`, not to `between`; powers of ten are exact, whatever the logarithm rounds to."""
+    assert powers_of_ten(1e-3, 1e3) == (1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1000.0)
+    assert powers_of_ten(0.2, 0.9) == ()
+    assert spaced(1, 100, 3) == (1.0, 10.0, 100.0) and spaced(1, 100, 2) == (1.0, 100.0)
+    assert between(1, 100, 1) == (10.0,) and between(1, 100, 0) == ()

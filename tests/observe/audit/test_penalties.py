@@ -1,0 +1,108 @@
+"""A penalty in a loss is told from everything else that a loss is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn import utils
+
+import torchdecay as td
+from torchdecay.errors import ApplyError
+from torchdecay.observe.audit.penalties import penalized_parameters
+
+
+class Parts:
+    """A weight, a bias, a gain, and a batch."""
+
+    def __init__(self) -> None:
+        self.w, self.b, self.g = (nn.Parameter(torch.randn(*size)) for size in ((4, 3), (4,), (3,)))
+        self.x, self.y = torch.randn(5, 3), torch.randn(5, 4)
+
+    @property
+    def data(self) -> Tensor:
+        return F.mse_loss(F.linear(self.x, self.w, self.b), self.y)
+
+    def penalized(self, loss: Tensor) -> str:
+        found = penalized_parameters(loss)
+        return "".join(name for name in "wbg" if id(getattr(self, name)) in found)
+
+
+PENALTIES: dict[str, tuple[Callable[[Parts], Tensor], str]] = {
+    "sum of squares": (lambda p: p.data + 0.1 * p.w.pow(2).sum(), "w"),
+    "w * w": (lambda p: p.data + (p.w * p.w).sum(), "w"),
+    "norm": (lambda p: p.data + p.w.norm(), "w"),
+    "squared norm": (lambda p: p.data + 0.5 * p.w.norm() ** 2, "w"),
+    "linalg norm": (lambda p: p.data + torch.linalg.vector_norm(p.w), "w"),
+    "absolute values": (lambda p: p.data + p.w.abs().sum(), "w"),
+    "mean square": (lambda p: p.data + p.w.square().mean(), "w"),
+    "all parameters": (lambda p: p.data + sum(q.pow(2).sum() for q in (p.w, p.b)), "wb"),
+    "td.penalty": (lambda p: p.data + td.penalty([p.w, p.b], l1=0.1, l2=0.1), "wb"),
+    "foreach norms": (lambda p: p.data + torch.stack(torch._foreach_norm([p.w, p.b])).sum(), "wb"),
+    "one vector": (lambda p: p.data + utils.parameters_to_vector([p.w, p.b]).norm(), "wb"),
+    "dot": (lambda p: p.data + p.w.flatten() @ p.w.flatten(), "w"),
+    "toward a reference": (lambda p: p.data + (p.w - torch.ones(4, 3)).pow(2).sum(), "w"),
+    "mse toward zero": (lambda p: p.data + F.mse_loss(p.w, torch.zeros(4, 3)), "w"),
+    "in another dtype": (lambda p: p.data + p.w.double().pow(2).sum(), "w"),
+    "scaled and accumulated": (lambda p: 1024.0 * ((p.data + 0.1 * p.w.pow(2).sum()) / 4), "w"),
+    "subtracted": (lambda p: p.data - -(p.w**2).sum(), "w"),
+}
+NO_PENALTIES: dict[str, Callable[[Parts], Tensor]] = {
+    "the loss alone": lambda p: p.data,
+    "product with data": lambda p: (p.x * p.g).sum(),
+    "squared product with data": lambda p: (p.x * p.g).square().mean(),
+    "dot with data": lambda p: torch.dot(p.g, p.x[0]) ** 2,
+    "dot with data, turned": lambda p: torch.dot(p.x[0], p.g) ** 2,
+    "quotient with data": lambda p: (p.x / p.g).pow(2).sum(),
+    "sum with data": lambda p: ((p.x + p.g) ** 2).sum(),
+    "difference from data": lambda p: (p.x - p.g).abs().mean(),
+    "bias by hand": lambda p: (F.linear(p.x, p.w) + p.b.view(1, -1)).sum(),
+    "weight norm": lambda p: F.linear(p.x, utils.parametrizations.weight_norm(nn.Linear(3, 4)).weight).sum(),
+    "weight norm by hand": lambda p: F.mse_loss(F.linear(p.x, p.w / p.w.norm(dim=1, keepdim=True) * p.b[:, None]), p.y),
+    "embedding": lambda p: F.embedding(torch.tensor([1, 2]), p.w).pow(2).sum(),
+    "layer norm": lambda p: F.layer_norm(p.x, (3,), p.g, p.g).pow(2).sum(),
+    "gated": lambda p: F.linear(p.x * p.g, p.w).square().mean(),
+    "linear in the weight": lambda p: p.data + p.w.sum(),
+    "of the activations": lambda p: p.data + 0.1 * F.linear(p.x, p.w).square().sum(),
+}
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+def test_a_penalty_is_found(name: str) -> None:
+    """However people write it, with the weights that it pulls and no others."""
+    parts = Parts()
+    made, expected = PENALTIES[name]
+    assert parts.penalized(made(parts)) == expected
+
+
+@pytest.mark.parametrize("name", NO_PENALTIES)
+def test_what_is_no_penalty_is_not(name: str) -> None:
+    """Data meets the weight somewhere, or the term does not pull it back."""
+    parts = Parts()
+    assert parts.penalized(NO_PENALTIES[name](parts)) == ""
+
+
+def test_a_loss_without_a_graph_has_none() -> None:
+    """A number that was detached says nothing, and breaks nothing."""
+    assert penalized_parameters(torch.tensor(1.0)) == set()
+
+
+def test_a_freed_graph_is_said() -> None:
+    """After backward() the graph no longer knows what it multiplied."""
+    parts = Parts()
+    loss = (parts.x * parts.g).sum() + parts.data
+    loss.backward()
+    with pytest.raises(ApplyError, match="freed by a backward"):
+        penalized_parameters(loss)
+
+
+def test_a_deep_graph_takes_no_recursion() -> None:
+    """Ten thousand layers."""
+    weight = nn.Parameter(torch.ones(1))
+    loss = weight.sum()
+    for _ in range(10_000):
+        loss = loss + 1.0
+    assert penalized_parameters(loss + weight.square().sum()) == {id(weight)}

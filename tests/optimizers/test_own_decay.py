@@ -1,0 +1,77 @@
+"""What each optimizer's weight_decay means, read from its class and its group."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn, optim
+
+import torchdecay as td
+from torchdecay.optimizers.own_decay import SWITCH, TABLE, WITHOUT, native_of
+
+
+def group_of(cls, **options):
+    return cls([nn.Parameter(torch.ones(2, 2))], lr=0.1, **options)
+
+
+@pytest.mark.parametrize("cls", [*TABLE], ids=lambda cls: cls.__name__)
+def test_the_entry_of_a_class_is_found_for_its_objects(cls):
+    """Wrapping `step`, which torch does once per class, does not hide the entry."""
+    optimizer = group_of(cls)
+    assert native_of(optimizer, optimizer.param_groups[0]) == TABLE[cls]
+
+
+def test_adamw_is_not_taken_for_adam():
+    """AdamW derives from Adam; the first entry along its bases is its own."""
+    optimizer = group_of(optim.AdamW)
+    assert native_of(optimizer, optimizer.param_groups[0]).site is td.Site.BEFORE
+
+
+@pytest.mark.parametrize("cls", [optim.Adam, optim.NAdam, optim.RAdam], ids=lambda cls: cls.__name__)
+def test_the_group_key_switches_adam_between_coupled_and_decoupled(cls):
+    """`decoupled_weight_decay` is read from the group, because groups may differ."""
+    for decoupled, site in ((False, td.Site.GRADIENT), (True, td.Site.BEFORE)):
+        optimizer = group_of(cls, decoupled_weight_decay=decoupled)
+        assert native_of(optimizer, optimizer.param_groups[0]).site is site
+
+
+def test_a_group_of_adamw_that_asks_for_coupled_decay_is_read_as_coupled():
+    """AdamW obeys the key in a group: a table by class alone would call this decoupled."""
+    weight = nn.Parameter(torch.ones(2))
+    optimizer = optim.AdamW([{"params": [weight], SWITCH: False}], lr=0.1, weight_decay=0.5)
+    group = optimizer.param_groups[0]
+    assert native_of(optimizer, group).site is td.Site.GRADIENT
+    weight.grad = torch.zeros_like(weight)
+    optimizer.step()
+    # Coupled decay alone moves a weight by the learning rate; decoupled would leave .95.
+    assert torch.allclose(weight, torch.tensor(0.9))
+
+
+def test_adam_without_the_key_can_not_be_switched():
+    """Versions of torch before the key existed would ignore it silently."""
+    optimizer = group_of(optim.Adam)
+    group = {key: value for key, value in optimizer.param_groups[0].items() if key != SWITCH}
+    assert not native_of(optimizer, group).switchable
+
+
+def test_a_subclass_with_its_own_step_is_not_guessed():
+    """It may do anything with weight_decay; one that changes nothing in `step` keeps the entry."""
+
+    class Own(optim.SGD):
+        def step(self, closure=None):
+            return super().step(closure)
+
+    class Same(optim.SGD):
+        pass
+
+    own, same = group_of(Own), group_of(Same)
+    assert native_of(own, own.param_groups[0]) is None
+    assert native_of(same, same.param_groups[0]) == TABLE[optim.SGD]
+
+
+@pytest.mark.parametrize("cls", WITHOUT, ids=lambda cls: cls.__name__)
+def test_optimizers_without_decay_have_no_entry(cls):
+    """What has no weight_decay means nothing by it."""
+    optimizer = group_of(cls)
+    assert "weight_decay" not in optimizer.defaults
+    assert native_of(optimizer, optimizer.param_groups[0]) is None

@@ -1,0 +1,126 @@
+"""Files are put in place all together or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from torchdecay.errors import TaskError
+from torchdecay.reports.drawing.files import place
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_new_folder_gets_exactly_the_files(tmp_path: Path) -> None:
+    """Parents are made, nothing temporary is left, and the page's path comes back."""
+    page = place(tmp_path / "a" / "b", {"x/y.txt": "text", "index.html": "page", "z.bin": b"\x00"}, last="index.html")
+    assert page == tmp_path / "a" / "b" / "index.html"
+    assert tree(tmp_path) == {"a/b/x/y.txt": b"text", "a/b/index.html": b"page", "a/b/z.bin": b"\x00"}
+    assert {path.name for path in (tmp_path / "a" / "b").iterdir()} == {"x", "index.html", "z.bin"}
+
+
+def test_others_files_in_the_folder_stay(tmp_path: Path) -> None:
+    """Results may be written beside a user's own files."""
+    (tmp_path / "thesis.tex").write_text("mine")
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "mine.svg").write_text("mine")
+    place(tmp_path, {"figures/ours.svg": "new", "index.html": "new"}, last="index.html")
+    place(tmp_path, {"figures/ours.svg": "newer", "index.html": "newer"}, last="index.html")
+    assert tree(tmp_path) == {
+        "thesis.tex": b"mine",
+        "figures/mine.svg": b"mine",
+        "figures/ours.svg": b"newer",
+        "index.html": b"newer",
+    }
+
+
+@pytest.mark.parametrize("fail_at", range(1, 9))
+def test_a_failure_at_any_move_leaves_earlier_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail_at: int
+) -> None:
+    """A disk that fails in the middle leaves the old page with its old figures, not a mixture."""
+    old = {"figures/a.svg": "old", "results.json": "old", "index.html": "old"}
+    place(tmp_path, old, last="index.html")
+    before, count = tree(tmp_path), 0
+    replace = os.replace
+
+    def failing(source: object, target: object) -> None:
+        nonlocal count
+        count += 1
+        if count == fail_at:
+            raise OSError(5, "Input/output error")
+        replace(source, target)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "replace", failing)
+    new = {"figures/a.svg": "new", "figures/b.svg": "new", "results.json": "new", "index.html": "new"}
+    if fail_at > 7:  # Four files, three of which are moved aside first: seven moves.
+        place(tmp_path, new, last="index.html")
+        assert set(tree(tmp_path).values()) == {b"new"}
+        return
+    with pytest.raises(TaskError, match=r"(?s)Input/output error.*Nothing there was changed"):
+        place(tmp_path, new, last="index.html")
+    monkeypatch.undo()
+    assert tree(tmp_path) == before
+    assert not list(tmp_path.glob(".torchdecay-*"))
+
+
+def test_interruption_while_moving_leaves_earlier_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C at the worst moment is no exception to all or nothing."""
+    place(tmp_path, {"a": "old", "index.html": "old"}, last="index.html")
+    replace, count = os.replace, 0
+
+    def interrupted(source: object, target: object) -> None:
+        nonlocal count
+        count += 1
+        if count == 3:
+            raise KeyboardInterrupt
+        replace(source, target)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        place(tmp_path, {"a": "new", "index.html": "new"}, last="index.html")
+    assert tree(tmp_path) == {"a": b"old", "index.html": b"old"}
+
+
+def test_the_page_appears_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever finds the page finds its figures."""
+    moved = []
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", lambda a, b: (moved.append(Path(b).name), replace(a, b)))
+    place(tmp_path, {"index.html": "x", "a.svg": "x", "b.json": "x"}, last="index.html")
+    assert moved[-1] == "index.html"
+
+
+@pytest.mark.parametrize("where", ["a file", "below a file", "/proc/1/nope"])
+def test_a_folder_that_can_not_be_written_is_said_plainly(tmp_path: Path, where: str) -> None:
+    """What, why, and what to do, instead of a traceback; nothing is left behind."""
+    (tmp_path / "file").write_text("mine")
+    folder = {"a file": tmp_path / "file", "below a file": tmp_path / "file" / "x"}.get(where, Path(where))
+    with pytest.raises(TaskError, match=r"(?s)can't be written.*Nothing there was changed.*Name a folder"):
+        place(folder, {"index.html": "x"}, last="index.html")
+    assert tree(tmp_path) == {"file": b"mine"}
+
+
+def test_a_folder_in_the_way_of_a_file_is_left(tmp_path: Path) -> None:
+    """A folder called index.html is the user's, and is not replaced."""
+    (tmp_path / "index.html").mkdir()
+    (tmp_path / "index.html" / "mine").write_text("mine")
+    with pytest.raises(TaskError, match="in the way"):
+        place(tmp_path, {"a.svg": "x", "index.html": "x"}, last="index.html")
+    assert tree(tmp_path) == {"index.html/mine": b"mine"}
+
+
+def test_folders_made_for_nothing_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure leaves no empty folders behind."""
+
+    def failing(source: object, target: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(TaskError, match="No space left"):
+        place(tmp_path / "a" / "b", {"x/y": "z", "index.html": "x"}, last="index.html")
+    assert list(tmp_path.iterdir()) == []

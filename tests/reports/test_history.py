@@ -1,0 +1,134 @@
+"""The page and the pictures of a history: every number in them comes from it, and no name can break them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+
+from torchdecay.errors import LoadError, TaskError
+from torchdecay.observe.monitor.columns import packed
+from torchdecay.observe.monitor.history import Event, History, Record, Series
+from torchdecay.reports.drawing.palette import styles
+from torchdecay.reports.history import MOST, history_view, quantity_chart
+
+
+def make_history(groups: int = 2, *, records: int = 12, lost_at: int = 999) -> History:
+    series = tuple(
+        Series(name=f"group {i}", decay="decoupled(0.1)" if i < groups - 1 else "", source="state", num_elements=10 - i)
+        for i in range(groups)
+    )
+    made = tuple(
+        Record(
+            step=100 * i or 1,
+            first=0,
+            columns={
+                "weight_norm": packed([2.0 + i] * groups),
+                "planned_shrink": packed([0.01] * (groups - 1) + [0.0]),
+                "realized_shrink": packed([0.01 if i < lost_at else 0.0] * (groups - 1) + [0.0]),
+                "decay_norm": packed([0.02] * groups),
+                "update_norm": packed([0.1] * groups),
+                "rotation": packed([0.3] * groups),
+                "predicted_rotation": packed([0.2] * (groups - 1) + [math.nan]),
+            },
+        )
+        for i in range(records)
+    )
+    event = Event(step=500, kind="lost", group="group 0", what="decay took nothing.", why="Why.", fix="Fix.")
+    return History(series=series, records=made, events=(event,) if lost_at < records else (), every_steps=100)
+
+
+def test_the_page_says_what_happened(tmp_path) -> None:
+    """One file without anything fetched: a chart per quantity, each alarm, a row per group."""
+    page = make_history(lost_at=5).report(tmp_path / "out" / "run.html")
+    text = page.read_text()
+    assert [path.name for path in page.parent.iterdir()] == ["run.html"]
+    assert "1 alarm in 12 recorded steps, 1 to 1,100: lost." in text
+    assert "Step 500: lost, group 0" in text and "Decay took nothing. Why. Fix." in text
+    assert text.count("<svg") >= 4 and "http://" not in text.replace("http://www.w3.org", "")
+    assert make_history().report(tmp_path).name == "index.html"
+
+
+def test_the_headline_says_so_when_nothing_was_wrong() -> None:
+    """No alarm is a result too."""
+    assert history_view(make_history()).headline.startswith("Decay did what was planned: no alarm in 12")
+
+
+def test_planned_and_realized_stand_in_one_chart() -> None:
+    """The solid line is what was measured, the thin one what was planned; the numbers are those of the history."""
+    history = make_history(lost_at=5)
+    chart = quantity_chart(history, "shrink", ["group 0"], styles(1))
+    assert chart is not None
+    shrink = history.shrink("group 0")
+    assert shrink.realized is not None and shrink.planned is not None
+    assert shrink.realized[-1] < 0.6 * shrink.planned[-1]
+    assert chart.rows[-1] == ("1,100", f"{shrink.realized[-1]:.3f}")
+    assert f"{shrink.planned[-1]:.1f}" in chart.alt
+
+
+def test_quantities_that_nobody_has_are_left_out() -> None:
+    """No empty chart, and no section without charts; what nothing pulls has no ratio."""
+    arranged = history_view(make_history())
+    assert [section.id for section in arranged.sections] == ["shrink", "norms", "rotation"]
+    ratio = next(chart for chart in arranged.charts if chart.name == "ratio")
+    assert [key.label for key in ratio.keys] == ["group 0"]
+
+
+def test_of_many_groups_the_largest_are_drawn_and_all_are_listed() -> None:
+    """And the page says that some are missing from the charts."""
+    arranged = history_view(make_history(40))
+    assert len(arranged.keys) == MOST and arranged.keys[0].label == "group 0"
+    assert "Of 40 groups the 6 largest are drawn." in arranged.sure
+    assert len(arranged.rows) == 40
+
+
+def test_alarms_of_one_step_and_kind_are_told_together() -> None:
+    """A checkpoint that loses all decay rings once for each group; nobody wants to read that forty times."""
+    history = make_history(lost_at=5)
+    (event,) = history.events
+    events = tuple(dataclasses.replace(event, group=f"group {i}") for i in range(2))
+    ((head, said),) = history_view(dataclasses.replace(history, events=events)).warnings
+    assert head == "Step 500: lost, group 0 and group 1" and said.startswith("The first of them:")
+
+
+def test_names_can_not_break_the_page(tmp_path) -> None:
+    """Names come from models, decays from plans: they are shown, not run."""
+    history = make_history(lost_at=5)
+    evil = "</svg><script>alert(1)</script>\u202e$x$"
+    series = tuple(dataclasses.replace(one, name=one.name + evil, decay=evil) for one in history.series)
+    events = tuple(dataclasses.replace(one, group=evil, what=evil) for one in history.events)
+    text = dataclasses.replace(history, series=series, events=events).report(tmp_path / "run.html").read_text()
+    assert "<script>alert" not in text and "\u202e" not in text
+
+
+@pytest.mark.parametrize("form", ["svg", "png"])
+@pytest.mark.parametrize("quantity", ["shrink", "ratio", "rotation", "weight_norm"])
+def test_a_figure_is_one_quantity(tmp_path, form, quantity) -> None:
+    """For light and for dark pages, as SVG or PNG."""
+    history = make_history()
+    light = history.figure(tmp_path / f"light.{form}", quantity=quantity).read_bytes()
+    dark = history.figure(tmp_path / f"dark.{form}", quantity=quantity, dark=True).read_bytes()
+    assert light != dark
+    assert light == history.figure(tmp_path / f"again.{form}", quantity=quantity).read_bytes().replace(
+        b"again", b"light"
+    )
+    assert light[1:4] == b"PNG" if form == "png" else b"<title>" in light
+
+
+def test_what_can_not_be_drawn_is_told(tmp_path) -> None:
+    """An empty history, a quantity without numbers, an ending that is no picture."""
+    with pytest.raises(TaskError, match="no record"):
+        History().report(tmp_path)
+    with pytest.raises(TaskError, match="nothing to draw"):
+        History().figure(tmp_path / "x.svg")
+    with pytest.raises(LoadError, match="no quantity"):
+        make_history().figure(tmp_path / "x.svg", quantity="zeros")
+    with pytest.raises(TaskError, match="can't be written as"):
+        make_history().figure(tmp_path / "x.pdf")
+
+
+def test_a_long_run_is_drawn_with_few_points() -> None:
+    """The first and the last are there; a page of 10,000 records stays small."""
+    chart = quantity_chart(make_history(records=5000), "weight_norm", ["group 0"], styles(1))
+    assert chart is not None and chart.rows[0][0] == "1" and chart.rows[-1][0] == "499,900" and len(chart.rows) == 11

@@ -1,0 +1,340 @@
+"""The page of a sweep: what it says, what it draws, and that nothing on it runs or is fetched."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import replace
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+from reports import samples, sweep_samples
+from reports.test_page import addresses, headings, read
+from torchdecay.lab.sweeps.result import Sweep
+from torchdecay.reports.drawing.chart import Chart
+from torchdecay.reports.drawing.palette import LIGHT
+from torchdecay.reports.drawing.svg import svg_file
+from torchdecay.reports.sweep.course import along_path, gap_path, halving_chart
+from torchdecay.reports.sweep.map import map_chart
+from torchdecay.reports.sweep.page import FIGURES, render_sweep, write_sweep
+from torchdecay.reports.sweep.points import name_of, renamed, spots_of
+from torchdecay.reports.sweep.response import bare_spot, response_chart
+from torchdecay.reports.sweep.sentences import headline, nexts, notices
+from torchdecay.reports.sweep.table import share, table_of
+from torchdecay.reports.sweep.view import sweep_view
+
+EVERY = sweep_samples.every()
+
+
+@pytest.fixture(autouse=True)
+def _quick_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of figures take most of the time: test_svg looks at them, and here at those inside the page."""
+    monkeypatch.setattr("torchdecay.reports.sweep.page.png_file", lambda chart: b"\x89PNG of " + chart.name.encode())
+    monkeypatch.setattr("torchdecay.reports.sweep.page.svg_file", lambda chart: f"<svg>{chart.name}</svg>")
+
+
+def chart_of(sweep: Sweep, draw: Callable[[Sweep], Chart | None]) -> Chart:
+    chart = draw(sweep)
+    assert chart is not None
+    return chart
+
+
+def hero(sweep: Sweep) -> Chart:
+    return chart_of(sweep, lambda one: response_chart(one, one.measure))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_kind_of_sweep_has_a_page_that_fetches_nothing(name: str, tmp_path: Path) -> None:
+    """One value, one seed, none finished, NaN, maps, groups, hostile names: a whole page with figures and numbers."""
+    sweep = EVERY[name]
+    page = write_sweep(sweep, tmp_path / "out")
+    reader = read(page)
+    assert page == tmp_path / "out" / "index.html"
+    assert [one for one in addresses(reader) if not one.startswith(("#", "data:"))] == []
+    levels = headings(reader)
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    assert Sweep.from_json((tmp_path / "out" / "sweep.json").read_text()).points == sweep.points
+    figures = {path.stem for path in (tmp_path / "out" / "figures").glob("*.svg")}
+    assert figures == {path.stem for path in (tmp_path / "out" / "figures").glob("*.png")}
+    assert bool(figures) == bool(sweep.runs)
+    assert [one for one in figures if not any(fnmatch(one, pattern) for pattern in FIGURES)] == []
+    ids = [str(attributes["id"]) for _, attributes in reader.tags if attributes.get("id")]
+    assert len(ids) == len(set(ids))
+
+
+def test_a_page_that_is_named_has_its_files_beside_it_and_the_second_replaces_the_first(tmp_path: Path) -> None:
+    """Figures of an earlier sweep do not stay, and files of others are left alone."""
+    (tmp_path / "a-figures").mkdir()
+    (tmp_path / "a-figures" / "mine.svg").write_text("mine")
+    write_sweep(EVERY["map"], tmp_path / "a.html")
+    assert (tmp_path / "a-figures" / "map.png").exists()
+    assert write_sweep(EVERY["plain"], tmp_path / "a.html") == tmp_path / "a.html"
+    assert not (tmp_path / "a-figures" / "map.png").exists()
+    assert (tmp_path / "a-figures" / "mine.svg").exists()
+    assert (tmp_path / "a.json").exists()
+
+
+def test_hostile_names_stand_on_the_page_as_text() -> None:
+    """Names made of tags are escaped everywhere: in charts, tables, commands, tracebacks and attributes."""
+    text = render_sweep(sweep_view(EVERY["nasty"]))
+    assert text.count("<script>") == 1
+    assert "<img" not in text
+    assert "\x00" not in text
+    assert "{{ 7 * 7 }}" in text
+    assert text.count("&lt;script&gt;") > 10
+
+
+@pytest.mark.parametrize(
+    ("change", "said", "sure"),
+    [
+        ({}, "Take 1: validation accuracy 0.952, 95 % interval 0.947 to 0.957.", "larger difference than 3 seeds"),
+        ({"seeds": 1}, "1 did best: validation accuracy 0.950.", "One seed"),
+        ({"noise": True}, "Nothing can be learned here, so no value is right.", "noise"),
+        ({"peak": 1e4}, "Best without decay: validation accuracy 0.802, 95 % interval 0.797 to 0.807.", ""),
+    ],
+)  # fmt: skip
+def test_the_first_sentence_is_the_verdict(change: dict[str, object], said: str, sure: str) -> None:
+    """What to take with its interval where the seeds show it, and no more than they show."""
+    made = sweep_samples.sweep(**change)  # type: ignore[arg-type]
+    assert headline(made)[0] == said
+    assert sure in headline(made)[1]
+
+
+def test_no_measurable_difference_is_said_first() -> None:
+    """Seeds that disagree about the sign are not a gain, however good the mean looks."""
+    made = sweep_samples.sweep((0.1, 1.0), seeds=3)
+    wild = {0: 0.5, 1: 0.99, 2: 0.99}
+    runs = tuple(
+        replace(one, test_score=(*one.test_score[:-1], wild[one.seed]))
+        if one.label == "decoupled(1)" and one.test_score
+        else one
+        for one in made.runs
+    )
+    said, sure = headline(replace(made, runs=runs))
+    assert said.startswith("No measurable difference: 1 did best, at validation accuracy 0.952, 95 % interval")
+    assert "3 seeds can’t show a difference" in sure
+
+
+def test_what_a_reader_should_be_wary_of_is_noticed() -> None:
+    """An edge, a stop, what is missing, divergence and failures each have a notice; a good sweep has none."""
+    assert notices(EVERY["plain"]) == ()
+    assert "upper end" in notices(sweep_samples.sweep(peak=100.0))[0].head
+    stopped = replace(EVERY["plain"], runs=EVERY["plain"].runs[:-1], interrupted=True, store="a.db")
+    (one,) = notices(stopped)
+    assert "17 runs finished" in one.text
+    assert "100 (seed 2)" in one.text
+    assert "a.db" in one.text
+    assert "100" in notices(EVERY["diverged"])[0].text
+    both, other = notices(EVERY["failed"])
+    assert (both.head, other.head) == ("2 runs failed", "A run failed: 10, seed 1")
+    assert "100, seed 0 and 100, seed 1" in both.text
+    assert both.traceback.count("\n") == 2
+
+
+def test_a_traceback_is_folded_and_escaped() -> None:
+    """It is there for whoever needs it, does not push the page down, and its text is no markup."""
+    text = render_sweep(sweep_view(EVERY["failed"]))
+    assert "<details><summary>Traceback</summary>" in text
+    assert "ValueError: &lt;b&gt;" in text
+
+
+def test_what_to_run_next_depends_on_the_outcome() -> None:
+    """Finer around a clear best, wider at an edge, and in Python where there is no command; each is one line to run."""
+    inner = nexts(EVERY["plain"])
+    assert [shlex.split(one.command)[1] for one in inner] == ["compare", "sweep"]
+    assert "--from 0.1 --to 10 " in inner[1].command
+    (edge,) = nexts(sweep_samples.sweep(peak=100.0))
+    assert edge.why.startswith("A wider range")
+    assert "--to 10000" in edge.command
+    (python,) = nexts(sweep_samples.sweep(task_words="", command=""))
+    assert python.command == "sweep(task, 'decoupled', low=0.1, high=10, points=8, seeds=3)"
+    assert nexts(EVERY["empty"]) == ()
+
+
+def test_a_map_made_in_python_is_not_answered_with_a_command_that_forgets_half() -> None:
+    """Neither groups nor learning rates are among what a sweep without a command could type again."""
+    for name in ("map", "groups"):
+        made = replace(EVERY[name], command="", rule="best")
+        assert [one for one in nexts(made) if one.command.startswith("torchdecay sweep")] == []
+
+
+def test_the_chart_shows_each_seed_the_mean_the_run_without_decay_and_the_choice() -> None:
+    """15 seeds' marks, one line, one dashed line across, one marked point, one band of a standard error."""
+    chart = hero(EVERY["plain"])
+    assert [key.label for key in chart.keys] == [
+        "mean, and each seed", "no decay", "within 1 standard error of the best", "chosen",
+    ]  # fmt: skip
+    assert "At 1: 0.952 (0.950 to 0.954)" in chart.alt
+    assert "Without decay: 0.802" in chart.alt
+    assert chart.rows[3] == ("1", "3", "0.952", "0.950", "0.954")
+    text = svg_file(chart)
+    marks = re.findall(r'<g class="[^"]*">|<use ', text)
+    assert marks.count("<use ") >= 15
+    assert LIGHT["held"] in text
+    assert "scan-chosen" in text
+
+
+def test_the_one_without_decay_is_the_same_in_every_chart() -> None:
+    """The best of losses is their least: a chart of a loss shows the run without decay that did best, not worst."""
+    made = EVERY["map"]
+    best = made.runs[0].label
+
+    bad = tuple(
+        replace(one, validation_score=tuple(0.5 * v for v in one.validation_score or ()),
+                validation_loss=tuple(9.0 for _ in one.steps))
+        if one.decay == "none" and one.label != best else one
+        for one in made.runs
+    )  # fmt: skip
+    changed = replace(made, runs=bad)
+    spot = bare_spot(changed, spots_of(changed, "validation_loss"))
+    assert spot is not None
+    assert spot.point.label == best
+
+
+def test_a_second_chart_looks_closer_where_a_cliff_hides_the_differences() -> None:
+    """Only then: a chart that repeats the first would be noise."""
+    cliff = replace(
+        EVERY["plain"],
+        runs=tuple(
+            replace(one, validation_score=(*[0.1] * 10,)) if one.label == "decoupled(100)" else one
+            for one in sweep_samples.sweep((0.3, 0.6, 1.0, 2.0, 100.0)).runs
+        ),
+        points=sweep_samples.sweep((0.3, 0.6, 1.0, 2.0, 100.0)).points,
+    )
+    assert response_chart(cliff, "validation_score", close=True) is not None
+    assert response_chart(EVERY["plain"], "validation_score", close=True) is None
+
+
+def test_with_groups_each_has_a_line_at_the_best_of_the_others() -> None:
+    """By the measure that decides, also in the chart of a loss."""
+    for curve in ("validation_score", "validation_loss"):
+        chart = chart_of(EVERY["three"], lambda one, curve=curve: response_chart(one, curve))
+        assert [key.label for key in chart.keys][:3] == [f"{name}, others at their best" for name in
+                                                         ("body", "neck", "head")]  # fmt: skip
+        assert svg_file(chart).count('class="scan-line"') == 3
+
+
+def test_a_map_has_a_cell_for_each_pair_and_lines_of_equal_product() -> None:
+    """Learning rate up, coefficient across, none before the first; the dashed lines fall by one decade a decade."""
+    chart = chart_of(EVERY["map"], map_chart)
+    assert len(chart.rows) == 12
+    drawn = svg_file(chart)
+    for told in (">none<", ">0.1<", ">0.0001<", ">0.01<", ">learning rate<", ">0.952<"):
+        assert told in drawn
+    assert "equal" not in chart.caption
+    assert "lr · coefficient is the same" in chart.caption
+    assert map_chart(EVERY["plain"]) is None
+    assert map_chart(EVERY["three"]) is None
+    groups = chart_of(EVERY["groups"], map_chart)
+    assert groups.title == "Validation accuracy by body and head"
+    assert "lr ·" not in groups.caption
+
+
+def test_points_that_form_no_grid_are_dots_on_the_map() -> None:
+    """Values drawn at random have a place each, not a cell of an almost empty grid."""
+    made = sweep_samples.sweep((0.1, 0.3, 1.0, 3.0, 10.0, 30.0), scales=(0.1, 0.3, 1.0, 3.0, 10.0, 30.0), seeds=1)
+    keep = {one.label for i, one in enumerate(made.points) if one.is_bare or i % 7 == 3}
+    few = replace(
+        made,
+        points=tuple(one for one in made.points if one.label in keep),
+        runs=tuple(one for one in made.runs if one.label in keep),
+    )
+    cells = svg_file(chart_of(made, map_chart)).count("<path")
+    assert svg_file(chart_of(few, map_chart)).count("<path") < cells / 2
+
+
+def test_curves_are_colored_from_weak_to_strong_with_the_chosen_one_among_them() -> None:
+    """Of 48 values seven are drawn: both ends, and the one that was taken."""
+    values = tuple(point.value for point in EVERY["wide"].points if point.value is not None)
+    made = sweep_samples.sweep(values, seeds=2, peak=values[26])
+    drawn = along_path(made)
+    names = [name_of(made, point) for point, _ in drawn]
+    chosen = made.best
+    assert chosen is not None
+    assert names[0] == "none"
+    assert len(names) == 8
+    assert names[1] == "0.0001"
+    assert names[-1] == name_of(made, made.points[-1])
+    assert name_of(made, chosen.point) in names
+    assert [style.color for _, style in drawn] == ["s0", *(f"r{i}" for i in range(7))]
+
+
+def test_the_gap_chart_stands_training_beside_test() -> None:
+    """With the run without decay before the first value, and the least and the widest gap in words."""
+    chart = chart_of(EVERY["plain"], lambda one: gap_path(one, "score"))
+    assert chart.rows[0][0] == "none"
+    assert chart.rows[3] == ("1", "1.000", "0.942", "−0.058")
+    assert "narrowest for 1 (−0.058)" in chart.caption
+    assert gap_path(EVERY["groups"], "score") is None
+
+
+def test_halving_says_where_each_was_stopped() -> None:
+    """Bars as long as the steps that a value got."""
+    chart = chart_of(EVERY["halving"], halving_chart)
+    assert dict(chart.rows)["0.1"] == "30"
+    assert dict(chart.rows)["1"] == "90"
+    assert chart.caption.startswith("Stopped: 3 of 6 at step 10; 1 of 3 at step 30.")
+    assert halving_chart(EVERY["plain"]) is None
+    assert "3 stopped at 30" in {row.name: row.cells[0].text for row in table_of(EVERY["halving"]).rows}["0.1"]
+
+
+def test_the_table_holds_every_point_and_what_its_value_means() -> None:
+    """Half-lives in steps and as a share; what is not known is a dash with its reason below."""
+    table = table_of(EVERY["plain"])
+    by_name = {row.name: [cell.text for cell in row.cells] for row in table.rows}
+    assert list(by_name) == ["none", "0.01", "0.1", "1", "10", "100"]
+    assert by_name["1"][0] == "3"
+    assert by_name["1"][-4:] == ["693", "7.7 times", "9 %", "1.500"]
+    assert by_name["none"][-4:-1] == ["never", "never", "0 %"]
+    assert [row.mark for row in table.rows] == ["", "", "", "chosen", "", ""]
+    assert "No half-life: each group has its own." in table_of(EVERY["groups"]).notes
+    lost = table_of(EVERY["diverged"]).rows[-1]
+    assert lost.cells[0].text == "0, 3 diverged"
+    assert lost.cells[1].text == "–"
+    assert table_of(EVERY["failed"]).rows[-1].cells[0].text == "0, 2 failed"
+
+
+def test_the_table_marks_the_best_mean_where_the_rule_takes_another() -> None:
+    """The rule of one standard error takes a stronger value, and the page says which mean was best."""
+    made = sweep_samples.sweep((1.0, 1.1, 1.2), rule="one_se")
+    assert {row.name: row.mark for row in table_of(made).rows if row.mark} == {"1": "best mean", "1.2": "chosen"}
+    assert "Chosen is 1.2, the strongest of these." in hero(made).caption
+
+
+def test_shares_are_said_as_people_say_them() -> None:
+    """A rounded 100 % would say that nothing is left."""
+    assert [share(value) for value in (0.3449, 7.2, 0.0002, 0.99999, 1.0, math.inf, 2e7)] == [
+        "34.5 %", "7.2 times", "0.02 %", ">99.9 %", "100 %", "never", "2e+07 times",
+    ]  # fmt: skip
+
+
+def test_points_have_short_names_that_stay_apart() -> None:
+    """The form is said once, in the title; numbers that differ in a late digit are told in full."""
+    near = sweep_samples.sweep((0.1, 0.10000001))
+    points = [replace(one, label=f"{i}") for i, one in enumerate(near.points)]
+    assert len({name_of(near, one) for one in points}) == 3
+    every = [name_of(EVERY["map"], one) for one in EVERY["map"].points]
+    assert every[:2] == ["none at lr 0.0001", "0.1 at lr 0.0001"]
+    assert renamed(EVERY["map"], EVERY["map"].points).labels == tuple(every)
+    assert name_of(replace(EVERY["map"], lr=None), EVERY["map"].points[1]) == "0.1 at lr × 0.1"
+
+
+def test_engine_seconds_versions_and_command_are_there() -> None:
+    """Whoever gets the page can tell what ran it and run it again."""
+    page = render_sweep(sweep_view(EVERY["plain"]))
+    told = ("stacked: 20 ms a step, against 50 for process", "12.0 s; 27.0 s of training in 18 runs", "0.1.0",
+            "torchdecay sweep toy --from 0.01 --to 100 --points 5 --seeds 3", "2030-01-02 03:04 UTC")  # fmt: skip
+    assert [one for one in told if one not in page] == []
+
+
+def test_every_name_of_the_samples_is_hostile() -> None:
+    """A seeded fault: were names not escaped, the check above would see them."""
+    text = render_sweep(sweep_view(EVERY["nasty"])).replace("&lt;script&gt;", "<script>")
+    assert text.count("<script>") > 10
+    assert samples.NASTY[0].startswith("<script>")

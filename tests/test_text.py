@@ -1,0 +1,80 @@
+"""Numbers and names as a person reads them."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+
+import pytest
+
+from reports.samples import NASTY
+from torchdecay.text import counted, listing, mean_and_spread, number, prose, shown
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (0.69314, "0.693"),
+        (2.2431, "2.243"),
+        (-0.555, "−0.555"),
+        (35.42, "35.4"),
+        (1234.5, "1,234"),
+        (3.14e-5, "3.1e-05"),
+        (1e9, "1e+09"),
+        (math.nan, "not a number"),
+        (math.inf, "infinite"),
+        (-math.inf, "−infinite"),
+    ],
+)
+def test_number_keeps_about_three_digits(value: float, text: str) -> None:
+    """A loss of 0.69314 and a norm of 1234.5 read at a glance, and what is no number is said in words."""
+    assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("mean", "spread", "text"),
+    [
+        (0.92613, 0.0123, "0.926 ± 0.012"),
+        (35.421, 0.104, "35.42 ± 0.10"),
+        (-0.5946, 0.0203, "−0.595 ± 0.020"),
+        (1234.6, 56.7, "1,235 ± 57"),
+        (2.2434, None, "2.243"),
+        (0.29506, 1.3e-5, "0.2951 ± <0.0001"),
+        (1.0, 0.0, "1.000 ± 0"),
+        (2.8, 2.6e-16, "2.800 ± 0"),
+        (math.nan, math.nan, "not a number"),
+    ],
+)
+def test_a_mean_has_the_digits_its_spread_supports(mean: float, spread: float | None, text: str) -> None:
+    """The table promises no digit that the seeds do not settle, and rounding noise is no spread."""
+    assert mean_and_spread(mean, spread) == text
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_shown_leaves_nothing_that_steers_a_reader(name: str) -> None:
+    """No control or direction character survives, so that a name can't garble the page or break the XML."""
+    assert not [char for char in shown(name) if unicodedata.category(char) in ("Cc", "Cf", "Cs")]
+
+
+def test_shown_keeps_what_people_can_read() -> None:
+    """Greek, Japanese and pictures are names like others."""
+    assert shown("λ=½ 日本 🔥") == "λ=½ 日本 🔥"
+
+
+def test_shown_cuts_a_name_that_would_flood_the_page() -> None:
+    """A name of ten thousand letters takes one line, and says that it goes on."""
+    assert len(shown("x" * 10_000)) == 200
+    assert shown("x" * 10_000).endswith("…")
+
+
+def test_prose_is_one_paragraph() -> None:
+    """An error message of three lines reads as sentences, not as escaped line breaks."""
+    assert prose("what\n  why\n  fix") == "what why fix"
+
+
+def test_listing_and_counting_are_grammatical() -> None:
+    """One seed is no "1 seeds", and a long list is cut with a count."""
+    assert (counted(1, "seed"), counted(3, "seed")) == ("1 seed", "3 seeds")
+    assert [listing(["a"] * n) for n in range(4)] == ["", "a", "a and a", "a, a and a"]
+    assert listing(list("abcdef"), most=2) == "a, b and 4 more"
