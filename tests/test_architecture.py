@@ -1,4 +1,4 @@
-"""Data flows one way through the rooms of the package, and importing it stays light."""
+"""Data flows one way through the rooms of the package and inside them, and importing it stays light."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,42 @@ DRAWS: set[tuple[str, str, str]] = {
     ("observe/monitor/history.py", "report", "reports"),
 }
 
+# Entries (a file, or a folder as a whole) that still import one another in a circle. The list only shrinks.
+STILL_IN_CIRCLES: set[str] = {
+    "apply",
+    "lab",
+    "lab/comparisons",
+    "lab/directions",
+    "lab/engines",
+    "lab/sweeps",
+    "lab/sweeps/choice.py",
+    "lab/sweeps/result.py",
+    "lab/sweeps/result_json.py",
+    "lab/sweeps/words.py",
+    "lab/training",
+    "lab/training/results.py",
+    "lab/training/results_json.py",
+    "observe",
+    "observe/forecast/result.py",
+    "observe/forecast/saved.py",
+    "observe/forecast/text.py",
+    "observe/monitor/history.py",
+    "observe/monitor/jsonl.py",
+    "observe/monitor/telling.py",
+    "optimizers",
+    "plans/decay.py",
+    "plans/diff.py",
+    "plans/forms",
+    "plans/groups.py",
+    "plans/plan.py",
+    "plans/spelling.py",
+    "plans/table.py",
+    "reports",
+}
+
+# Rooms that a newcomer takes in at a glance: so many files and folders at most.
+AT_A_GLANCE = {"lab": 12, "observe": 12, "reports": 12}
+
 # What a module may import while it is itself imported. Everything else is imported inside functions.
 AT_IMPORT = {"torch", "click", "rich"} | set(sys.stdlib_module_names)
 LIGHT_ROOMS = {"errors", "plan", "apply", "observe", "__init__"}
@@ -70,8 +106,8 @@ def read_imports(path: Path, root: Path) -> Iterator[Import]:
             return [alias.name for alias in node.names]
         base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
         start = ".".join(part for part in (base, node.module or "") if part)
-        # `from torchdecay import x` may mean a room or a name: only the longer spelling says which.
-        return [f"{start}.{alias.name}" for alias in node.names] if start == "torchdecay" else [start]
+        # `from torchdecay.plans import x` may mean a file or a name: only the longer spelling says which.
+        return [f"{start}.{alias.name}" for alias in node.names]
 
     def walk(node: ast.AST, function: str) -> Iterator[Import]:
         for child in ast.iter_child_nodes(node):
@@ -109,6 +145,67 @@ def wrong_turns(root: Path, draws: set[tuple[str, str, str]] = DRAWS) -> list[st
                 found.append(f"{item}: import it from the room that defines it, not from the package")
             elif ROOMS[there] > ROOMS[here] and (file, item.function, there) not in draws:
                 found.append(f"{item}: {there} stands to the right of {here}")
+    return found
+
+
+def links(root: Path) -> dict[str, set[str]]:
+    """Say which entries of one folder import which, whichever of the files in them does; faces do not count."""
+    files = {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*.py"))}
+    faces = {file for file, path in files.items() if is_face(path)}
+    found: dict[str, set[str]] = {}
+    for file in files.keys() - faces:
+        for item in read_imports(files[file], root):
+            there = _file_of(item.name, files)
+            if there is None or there in faces:
+                continue
+            one, other = file.split("/"), there.split("/")
+            same = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), None)
+            if same is not None:
+                found.setdefault("/".join(one[: same + 1]), set()).add("/".join(other[: same + 1]))
+    return found
+
+
+def is_face(path: Path) -> bool:
+    """An `__init__.py` that defines nothing of its own, but for how names are looked up."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    defined = {node.name for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    return path.name == "__init__.py" and defined <= {"__getattr__", "__dir__"}
+
+
+def _file_of(name: str, files: Mapping[str, Path]) -> str | None:
+    parts = name.split(".")[1:] if name.split(".")[0] == "torchdecay" else []
+    for end in range(len(parts), 0, -1):
+        stem = "/".join(parts[:end])
+        for file in (f"{stem}.py", f"{stem}/__init__.py"):
+            if file in files:
+                return file
+    return None
+
+
+def circles(links: Mapping[str, set[str]]) -> list[list[str]]:
+    """The groups of entries each of which leads to each other one (Tarjan's strongly connected components)."""
+    reached: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    path: list[str] = []
+    found = []
+
+    def visit(entry: str) -> None:
+        reached[entry] = lowest[entry] = len(reached)
+        path.append(entry)
+        for after in sorted(links.get(entry, ())):
+            if after not in reached:
+                visit(after)
+            if after in path:
+                lowest[entry] = min(lowest[entry], lowest[after])
+        if lowest[entry] == reached[entry]:
+            circle = path[path.index(entry) :]
+            del path[path.index(entry) :]
+            if len(circle) > 1:
+                found.append(sorted(circle))
+
+    for entry in sorted(links):
+        if entry not in reached:
+            visit(entry)
     return found
 
 
@@ -158,6 +255,61 @@ def house(tmp_path: Path) -> Path:
 def test_data_flows_one_way() -> None:
     """A module imports from its own room or its left, so that a room can be read without those after it."""
     assert wrong_turns(SOURCE) == []
+
+
+def test_no_entries_import_one_another_in_a_circle() -> None:
+    """In each folder there is an order in which its files and folders can be read, each before who uses it."""
+    found = circles(links(SOURCE))
+    in_circles = {entry for circle in found for entry in circle}
+    new = [circle for circle in found if not set(circle) <= STILL_IN_CIRCLES]
+    assert new == [], "a new circle: move what both need below both"
+    assert STILL_IN_CIRCLES - in_circles == set(), "in no circle any more: take them off STILL_IN_CIRCLES"
+
+
+@pytest.mark.parametrize(
+    ("files", "circle"),
+    [
+        ({"a.py": "from torchdecay.b import x", "b.py": "import torchdecay.a"}, ["a.py", "b.py"]),
+        ({"a.py": "def f():\n    from .b import x", "b.py": "from . import a"}, ["a.py", "b.py"]),
+        ({"a.py": "if TYPE_CHECKING:\n    from torchdecay import b", "b.py": "from .a import x"}, ["a.py", "b.py"]),
+        (
+            {"a/a.py": "from torchdecay.b.b import x", "b/b.py": "", "b/c.py": "from ..a import d", "a/d.py": ""},
+            ["a", "b"],
+        ),
+        (
+            {"a/__init__.py": "def f(): ...\nimport torchdecay.a.b", "a/b.py": "from torchdecay.a import f"},
+            ["a/__init__.py", "a/b.py"],
+        ),
+        ({"a/__init__.py": "from torchdecay.a.b import x", "a/b.py": "from torchdecay.a import x"}, []),
+        ({"a.py": "from torchdecay.b import x", "b.py": "from torchdecay.c import x", "c.py": ""}, []),
+    ],
+)
+def test_a_seeded_circle_is_found(tmp_path: Path, files: dict[str, str], circle: list[str]) -> None:
+    """Between files and between folders, spelled in any way, late and for the type checker only."""
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert circles(links(tmp_path)) == ([circle] if circle else [])
+
+
+@pytest.mark.parametrize(("room", "most"), AT_A_GLANCE.items())
+def test_a_room_is_taken_in_at_a_glance(room: str, most: int) -> None:
+    """Who opens the folder sees at most a dozen doors."""
+    assert len(entries(SOURCE / room)) <= most
+
+
+def test_no_room_has_the_name_of_a_public_one() -> None:
+    """Importing a folder would put it in the place of the function of that name."""
+    import torchdecay
+    import torchdecay.lab
+
+    assert entries(SOURCE) & set(torchdecay.__all__) == set()
+    assert entries(SOURCE / "lab") & set(torchdecay.lab.__all__) == set()
+
+
+def entries(folder: Path) -> set[str]:
+    """The modules and packages of a folder."""
+    return {path.stem for path in folder.iterdir() if not path.name.startswith(("_", "."))}
 
 
 def test_modules_load_nothing_but_torch_and_the_terminal() -> None:
