@@ -6,22 +6,24 @@ import dataclasses
 import functools
 import importlib
 import json
+import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 
 import torchdecay as td
 from plans.examples import DECAYS, LAMBDA, double, values_of_every_type
-from torchdecay import records as codec
+from torchdecay import records
 from torchdecay.errors import LoadError
 from torchdecay.plans.decay import Scale, Site
 from torchdecay.plans.references import Tensors
 from torchdecay.plans.regularizers import L2, ElasticNet
 from torchdecay.plans.schedules import Constant, Custom, Linear, Schedule, Warmup
-from torchdecay.records import Opaque, decode, described, encode, is_opaque
+from torchdecay.records import JsonRecord, Opaque, decode, described, encode, is_opaque, kind_of
 
 
 def through_json(value: Any, **how: Any) -> Any:
@@ -41,7 +43,7 @@ def test_a_value_of_every_registered_type_comes_back_equal(value: Any) -> None:
 
 def test_every_registered_type_has_an_example_here() -> None:
     """A value type that is added later must come with a round trip."""
-    assert {type(value).__name__ for value in values_of_every_type()} == set(codec._KNOWN)
+    assert {type(value).__name__ for value in values_of_every_type()} == set(records._KNOWN)
 
 
 @pytest.mark.parametrize("decay", DECAYS, ids=repr)
@@ -252,7 +254,7 @@ BASE = encode(td.independent(0.1, max_lr=0.5, schedule=Linear(0, 1, 10)))
         ({"coefficient": None}, "coefficient of Decay"),
         ({"coefficient": float("nan")}, "nan"),
         ({"coefficient": [0.1]}, "coefficient of Decay"),
-        ({"site": "before"}, "site of Decay"),
+        ({"site": "behind"}, "site of Decay"),
         ({"site": {"type": "Site", "value": "behind"}}, "behind"),
         ({"site": {"type": "Scale", "value": "η"}}, "site of Decay"),
         ({"proximal": "no"}, "proximal of Decay"),
@@ -316,3 +318,110 @@ def test_tensors_compare_by_identity() -> None:
     tensors = {"a": torch.ones(2)}
     assert Tensors(tensors) == Tensors(tensors)
     assert Tensors(tensors) != Tensors({"a": torch.ones(2)})
+
+
+# ── Files of results ──
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Part:
+    name: str
+    curve: tuple[float, ...] | None
+    most: float | None = None
+    pairs: tuple[tuple[str, float], ...] = ()
+    _only_here: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome(JsonRecord, kind="outcome"):
+    _derived: ClassVar = ("ok",)
+    parts: tuple[Part, ...]
+    site: Site = Site.LOSS
+    first: Part | None = None
+    by_name: Mapping[str, Part] = dataclasses.field(default_factory=dict)
+    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    number: Any = None
+
+    @property
+    def ok(self) -> bool:
+        return bool(self.parts)
+
+
+HUGE = Part(name="a", curve=(0.1, math.inf, -math.inf, 3.0), pairs=(("b", 1e300),), _only_here=3)
+OUTCOME = Outcome(parts=(HUGE,), site=Site.AFTER, by_name={"type": Part(name="c", curve=None)}, number=math.inf)
+
+
+def test_a_result_comes_back_equal_by_its_hints() -> None:
+    """Sequences, mappings, enums, infinities and numbers of which no hint tells; what is private stays in memory."""
+    again = Outcome.from_json(OUTCOME.to_json())
+    assert again == dataclasses.replace(OUTCOME, parts=(dataclasses.replace(HUGE, _only_here=0),))
+
+
+def test_a_result_is_written_for_readers_of_any_language() -> None:
+    """Standard JSON: a header, no tags where the hint tells the class, no NaN, and what Python would derive."""
+    data = json.loads(OUTCOME.to_json(), parse_constant=pytest.fail)
+    assert (data["format"], data["version"], data["ok"], data["site"]) == ("torchdecay.outcome", 1, True, "after")
+    assert data["parts"][0]["curve"] == [0.1, "Infinity", "-Infinity", 3.0]
+    assert data["parts"][0]["most"] is None and "_only_here" not in data["parts"][0]
+    assert records.plain({"a": (math.nan, HUGE)})["a"][0] == "NaN"
+
+
+def test_each_item_of_a_list_stands_on_a_line_of_its_own() -> None:
+    """Files kept in a repository differ line by line."""
+    lines = Outcome(parts=(HUGE, HUGE)).to_json().splitlines()
+    assert sum('"name"' in line for line in lines) == 2
+
+
+def test_nan_is_one_spelling() -> None:
+    """What other writers of JSON make of it is refused with the right one."""
+    text = Outcome(parts=(Part(name="a", curve=(math.nan,)),)).to_json()
+    assert '"NaN"' in text and math.isnan(Outcome.from_json(text).parts[0].curve[0])
+    with pytest.raises(LoadError, match='NaN is not JSON, and here is written "NaN"'):
+        Outcome.from_json(text.replace('"NaN"', "NaN"))
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "-" + "9" * 30, str(2**64), "1e400", "1" * 5000], ids=len)
+def test_numbers_that_nothing_can_be_are_refused(number: str) -> None:
+    """Neither an overflow far away nor an infinity in silence."""
+    for place in ('"most": null', '"most": 0.5'):
+        text = Outcome(parts=(dataclasses.replace(HUGE, most=0.5),)).to_json().replace('"most": 0.5', place)
+        with pytest.raises(LoadError):
+            Outcome.from_json(text.replace(place, f'"most": {number}'))
+
+
+@pytest.mark.parametrize("depth", [600, 100_000])
+def test_a_tree_that_is_too_deep_is_refused(depth: int) -> None:
+    """Wherever the recursion ends: in the parser, or in ours."""
+    deep = '{"type": "Warmup", "num_steps": 1, "then": ' * depth + "null" + "}" * depth
+    text = Outcome(parts=()).to_json().replace('"number": null', f'"number": {deep}')
+    with pytest.raises(LoadError, match="not an outcome file"):
+        Outcome.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "not an outcome file: "),
+        ("[]", "does not say format torchdecay.outcome"),
+        ('{"format": "torchdecay.plan"}', 'but "torchdecay.plan"'),
+        ('{"format": "torchdecay.outcome", "version": 7}', "of version 7(.|\n)*Upgrade"),
+        ('{"format": "torchdecay.outcome", "version": 0, "versions": {"torchdecay": "0.0.1"}}', "by torchdecay 0.0.1"),
+        ('{"format": "torchdecay.outcome", "version": 1}', "incomplete: it lacks parts"),
+        ('{"format": "torchdecay.outcome", "version": 1, "parts": [{"name": 3}]}', "name of Part"),
+        ('{"format": "torchdecay.outcome", "version": 1, "parts": [{"name": "a", "curve": [true]}]}', "curve of Part"),
+        ('{"format": "torchdecay.outcome", "version": 1, "parts": [], "site": "η"}', "site of Outcome"),
+    ],
+)
+def test_a_file_that_is_no_result_is_refused_with_what_it_is(text: str, says: str) -> None:
+    """Another kind, another version, incomplete or edited: told, not thrown."""
+    with pytest.raises(LoadError, match=says):
+        Outcome.from_json(text)
+
+
+def test_a_file_says_what_it_is() -> None:
+    """Also one of lines, whose first is the header; what is not torchdecay's is told."""
+    assert kind_of(OUTCOME.to_json()) == "outcome"
+    assert kind_of('{"format": "torchdecay.history", "version": 1}\n{"series": []}\n{"torn') == "history"
+    for text in ("", "{", "[]", "3", '{"format": 3}', '{"format": "other.plan"}', "[" * 100_000):
+        with pytest.raises(LoadError, match="does not say"):
+            kind_of(text)

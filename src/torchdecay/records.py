@@ -1,33 +1,205 @@
-"""Values to JSON and back: a closed set of frozen dataclasses and enums, each tagged with its class name.
+"""The files that the package writes: JSON that says which format and version it is, and the values in it, both ways.
 
-Nothing is imported or called while reading, except user callables that the caller explicitly allowed.
+A value is a tree of frozen dataclasses, enums, sequences, mappings and plain numbers. The type hint of a field says
+what stands there; where that leaves it open, the value carries its class's name under "type", and only classes that
+`value_type` names are found so. Nothing is imported or called while reading, except user callables that the caller
+explicitly allowed. Standard JSON has no NaN: it and the infinities are "NaN", "Infinity" and "-Infinity".
 """
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import enum
 import functools
 import importlib
+import json
+import math
 import re
 import reprlib
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from numbers import Integral, Real
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from torchdecay.errors import LoadError, nearest, repr_quoted
 
 T = TypeVar("T", bound=type)
 V = TypeVar("V")
+R = TypeVar("R", bound="JsonRecord")
+Callables = Literal["refuse", "import", "describe"]
+
 _KNOWN: dict[str, type] = {}
+_FORMAT = "torchdecay."
+_NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_LARGEST = 2**64
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _EDITED = "The file was edited by hand, or written by a newer version of torchdecay."
+_UNREADABLE = (ValueError, TypeError, RecursionError)
+
+
+# ── Files ──
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of file: what it says that it is.
+
+    Attributes:
+        name: "plan", "comparison", ...
+        version: of the format; a file of another one is refused.
+        again: how to get a file that can be read; "" for the way that most have.
+    """
+
+    name: str
+    version: int = 1
+    again: str = ""
+
+    @property
+    def fix(self) -> str:
+        """What to do about a file that can't be read."""
+        return self.again or f"Make the {self.name} again and write it with to_json()."
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """The first two entries of every file."""
+        return {"format": _FORMAT + self.name, "version": self.version}
+
+    def refused(self, why: object, where: str = "") -> LoadError:
+        """The error for a file of another kind; `where` is its path, if that is known."""
+        a = "an" if self.name[0] in "aeiou" else "a"
+        return LoadError(f"{f'{where} is ' if where else ''}not {a} {self.name} file: {why}.", fix=self.fix)
+
+    def body(self, data: Any, where: str = "") -> dict[str, Any]:
+        """What a file holds below its header.
+
+        Raises:
+            LoadError: another kind of file, or another version.
+        """
+        said = data.get("format") if isinstance(data, Mapping) else None
+        if said != _FORMAT + self.name:
+            other = f", but {repr_quoted(said)}" if isinstance(said, str) else ""
+            raise self.refused(f"it does not say format {_FORMAT}{self.name}{other}", where)
+        if data.get("version") != self.version:
+            version, versions = data.get("version"), data.get("versions")
+            writer = versions.get("torchdecay") if isinstance(versions, Mapping) else None
+            newer = isinstance(version, int) and version > self.version
+            raise LoadError(
+                f"{where or f'the {self.name} file'} is of version {version!r}; this torchdecay reads version "
+                f"{self.version}.",
+                f"It was written by torchdecay {writer}." if writer else "",
+                "Upgrade torchdecay." if newer else self.fix,
+            )
+        return {key: item for key, item in data.items() if key not in ("format", "version")}
+
+
+def kind_of(text: str) -> str:
+    """What a file says it is: "plan", "comparison", "history", ...
+
+    Raises:
+        LoadError: it is no file of torchdecay's.
+    """
+    try:
+        # The first value alone: of a history, which has a line for each record, its header.
+        said = json.JSONDecoder().raw_decode(text.lstrip())[0].get("format")
+    except (*_UNREADABLE, AttributeError):
+        said = None
+    if not isinstance(said, str) or not said.startswith(_FORMAT):
+        raise LoadError("the file does not say that torchdecay wrote it.", fix=f"Give one with a format {_FORMAT}….")
+    return said.removeprefix(_FORMAT)
+
+
+def dumps(body: Mapping[str, Any]) -> str:
+    """JSON whose versions differ line by line: a line for each entry, then one for each object of a list of them."""
+
+    def text(value: Any) -> str:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+    entries, lists = [], []
+    for key, value in body.items():
+        if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+            lists.append(f"{text(key)}: [\n  " + ",\n  ".join(map(text, value)) + "\n ]")
+        else:
+            entries.append(f"{text(key)}: {text(value)}")
+    return "{\n " + ",\n ".join(entries + lists) + "\n}"
+
+
+def loads(text: str | bytes) -> Any:
+    """The data of a JSON text.
+
+    Raises:
+        ValueError, TypeError, RecursionError: no JSON, numbers that nothing here can be, or a tree too deep.
+    """
+    return json.loads(text, parse_int=_whole, parse_constant=_constant)
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > 20 or not -_LARGEST < (value := int(digits)) < _LARGEST:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return value
+
+
+def _constant(name: str) -> Any:
+    raise ValueError(f'{name} is not JSON, and here is written "{name}"')
+
+
+def write(value: JsonRecord, *, opaque: bool = False) -> str:
+    """The JSON text of a value; see `encode`."""
+    return dumps(value._kind.header | encode(value, type(value), opaque=opaque))
+
+
+def read(cls: type[R], text: str, *, callables: Callables = "refuse") -> R:
+    """The value that `write` wrote; see `decode`.
+
+    Raises:
+        LoadError: no file of this kind, another version, incomplete, or edited so that it means nothing.
+    """
+    kind = cls._kind
+    try:
+        data = loads(text)
+    except _UNREADABLE as error:
+        raise kind.refused(error) from error
+    found: R = decode(kind.body(data), cls, callables=callables, kind=kind)
+    return found
+
+
+class JsonRecord:
+    """A frozen dataclass that is kept in files: `class Sweep(JsonRecord, kind="sweep")`.
+
+    Its `_derived` and that of values in it name properties that are written too, for readers that do not run Python;
+    reading leaves them out.
+    """
+
+    _kind: ClassVar[Kind]
+
+    def __init_subclass__(cls, *, kind: str = "", version: int = 1, again: str = "", **more: Any) -> None:
+        super().__init_subclass__(**more)
+        if kind:
+            cls._kind = Kind(kind, version, again)
+
+    def to_json(self) -> str:
+        """Everything as JSON that `from_json` reads back to an equal value."""
+        return write(self)
+
+    @classmethod
+    def from_json(cls: type[R], text: str) -> R:
+        """The value that `to_json` wrote.
+
+        Raises:
+            LoadError: another kind of file, another version, incomplete, or edited so that it means nothing.
+        """
+        return read(cls, text)
+
+
+# ── Values ──
 
 
 def value_type(cls: T) -> T:
-    """Class decorator: instances of this frozen dataclass or enum may travel in a plan's JSON."""
+    """Class decorator: a frozen dataclass or enum that people write into plans.
+
+    It is found by its name, its fields are left out at their default, and one that it does not have is an error.
+    """
     _KNOWN[cls.__name__] = cls
     return cls
 
@@ -48,18 +220,24 @@ class Opaque:
         return self.description
 
 
-def encode(value: Any, *, opaque: bool = False) -> Any:
-    """The JSON form of a value: numbers, strings, lists and tagged objects only.
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it, for readers that do not run Python: it can't be read back."""
+    return _encode(value, object, False)
+
+
+def encode(value: Any, hint: Any = Any, *, opaque: bool = False) -> Any:
+    """The JSON form of a value: numbers, strings, lists and objects only.
 
     Args:
         value: the value.
+        hint: what the reader will expect, as a type hint; what that does not tell, the form says.
         opaque: describe what can't be read back, as `Opaque`, in place of raising.
 
     Raises:
         LoadError: for anything that could not be read back as the same value.
     """
     try:
-        return _encode(value, opaque)
+        return _encode(value, hint, opaque)
     except LoadError:
         if not opaque:
             raise
@@ -67,27 +245,38 @@ def encode(value: Any, *, opaque: bool = False) -> Any:
         return {"type": "Opaque", "description": _ADDRESS.sub("", repr(value))}
 
 
-def _encode(value: Any, opaque: bool) -> Any:
-    if value is None or isinstance(value, (bool, int, float, str)):
+def _encode(value: Any, hint: Any, opaque: bool) -> Any:
+    if value is None or isinstance(value, (bool, int, str)):
         return value
+    arms = _arms(hint)
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return value
+        spelled = "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        return spelled if float in arms or object in arms else {"type": "float", "value": spelled}
     if isinstance(value, Real):
         # A number of numpy's: it equals the plain one that is read back.
-        return int(value) if isinstance(value, Integral) else float(value)
-    # By identity: a user's own class may be called Linear too.
-    known = _KNOWN.get(type(value).__name__) is type(value)
-    if isinstance(value, enum.Enum) and known:
-        return {"type": type(value).__name__, "value": value.value}
-    if isinstance(value, tuple):
-        return [encode(item, opaque=opaque) for item in value]
+        return int(value) if isinstance(value, Integral) else _encode(float(value), hint, opaque)
+    if isinstance(value, tuple) or (isinstance(value, list) and object in arms):
+        hints = _item_hints(arms, len(value))
+        return [encode(item, one, opaque=opaque) for item, one in zip(value, hints, strict=True)]
     if isinstance(value, list):
         return {"type": "list", "items": [encode(item, opaque=opaque) for item in value]}
-    if dataclasses.is_dataclass(value) and known:
-        pairs = ((f.name, getattr(value, f.name), f) for f in dataclasses.fields(value))
-        return {"type": type(value).__name__} | {
-            name: encode(item, opaque=opaque)
-            for name, item, f in pairs
-            if f.default is dataclasses.MISSING or item != f.default
-        }
+    # By identity: a user's own class may be called Linear too.
+    cls: Any = type(value)
+    known = _KNOWN.get(cls.__name__) is cls
+    told = object in arms or cls in arms
+    if isinstance(value, enum.Enum) and (known or told):
+        return value.value if told else {"type": cls.__name__, "value": value.value}
+    if dataclasses.is_dataclass(value) and (known or told):
+        data = {} if told else {"type": cls.__name__}
+        for name, (one, default) in _fields(cls).items():
+            item = getattr(value, name)
+            if not known or default is dataclasses.MISSING or item != default:
+                data[name] = encode(item, object if object in arms else one, opaque=opaque)
+        return data | {name: plain(getattr(value, name)) for name in getattr(cls, "_derived", ())}
+    if isinstance(value, Mapping) and (one := _value_hint(arms)) is not None:
+        return {str(key): encode(item, one, opaque=opaque) for key, item in value.items()}
     if callable(value):
         return {"type": "callable", "value": qualname(value)}
     raise LoadError(
@@ -98,39 +287,166 @@ def _encode(value: Any, opaque: bool) -> Any:
     )
 
 
-Callables = Literal["refuse", "import", "describe"]
-
-
-def decode(data: Any, *, callables: Callables = "refuse") -> Any:
-    """The value that `encode` wrote.
+def decode(data: Any, hint: Any = Any, *, callables: Callables = "refuse", kind: Kind | None = None) -> Any:
+    """The value that `encode` wrote for the same hint.
 
     Args:
-        data: what `json.loads` returned.
+        data: what `loads` returned.
+        hint: what is expected, as a type hint.
         callables: what to do with a `module:qualname`: "refuse" it, "import" it, or "describe" it as `Opaque`.
+        kind: of the file, for messages.
 
     Raises:
         LoadError: an unknown tag, a missing or unknown field, a value that its field can't hold, or a callable that
             was refused.
     """
-    if isinstance(data, list):
-        return tuple(decode(item, callables=callables) for item in data)
-    if not isinstance(data, dict):
-        return data
-    tag = data.get("type")
-    if tag == "callable":
-        return _resolve(str(data.get("value")), callables)
-    fields = {key: decode(item, callables=callables) for key, item in data.items() if key != "type"}
-    if tag == "list" and isinstance(fields.get("items"), tuple):
-        return list(fields["items"])
-    cls = _KNOWN.get(tag) if isinstance(tag, str) else None
-    if cls is None:
-        raise LoadError(f"unknown type {repr_quoted(str(tag))} in a plan file.", _EDITED, nearest(str(tag), _KNOWN))
+    kind = kind or Kind("plan")
     try:
-        return cls(fields.get("value")) if issubclass(cls, enum.Enum) else cls(**_checked(cls, fields))
-    except LoadError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise LoadError(f"{tag} in a plan file means nothing: {getattr(error, 'what', error)}", _EDITED) from error
+        return _Reader(kind, callables).value(data, hint, kind.name)
+    except RecursionError as error:
+        raise kind.refused("it is nested too deep") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reader:
+    kind: Kind
+    callables: Callables
+
+    def value(self, data: Any, hint: Any, place: str) -> Any:
+        """What stands at a place where the hint says what may; the first of its alternatives that fits."""
+        arms = _arms(hint)
+        for arm in arms:
+            origin, arguments = get_origin(arm), get_args(arm)
+            if arm is Any:
+                return self.untold(data, place)
+            if arm is float:
+                if isinstance(data, str) and data in _NOT_FINITE:
+                    return _NOT_FINITE[data]
+                if isinstance(data, (int, float)) and not isinstance(data, bool):
+                    return self.finite(float(data), place)
+            elif arm in (str, int, bool, types.NoneType):
+                if type(data) is arm:
+                    return data
+            elif origin is Literal:
+                if data in arguments:
+                    return data
+            elif origin is tuple:
+                if isinstance(data, list) and (arguments[-1] is Ellipsis or len(arguments) == len(data)):
+                    hints = _item_hints((arm,), len(data))
+                    return tuple(self.value(item, one, place) for item, one in zip(data, hints, strict=True))
+            elif origin is not None:
+                if issubclass(origin, Mapping) and isinstance(data, dict):
+                    return {key: self.value(item, arguments[1], place) for key, item in data.items()}
+            elif issubclass(arm, enum.Enum):
+                if data in [member.value for member in arm]:
+                    return arm(data)
+            elif dataclasses.is_dataclass(arm) and isinstance(data, dict) and "type" not in data:
+                return self.built(arm, data)
+        if isinstance(data, dict) and "type" in data:
+            made = self.tagged(data, place)
+            if isinstance(made, Opaque) or any(_fits(made, arm) for arm in arms):
+                return made
+        raise LoadError(f"{place} in the {self.kind.name} file cannot be {reprlib.repr(data)}.", _EDITED)
+
+    def untold(self, data: Any, place: str) -> Any:
+        """What stands at a place of which no hint tells anything."""
+        if isinstance(data, list):
+            return tuple(self.untold(item, place) for item in data)
+        if isinstance(data, dict):
+            return self.tagged(data, place)
+        return self.finite(data, place) if isinstance(data, float) else data
+
+    def finite(self, value: float, place: str) -> float:
+        if not math.isfinite(value):
+            raise LoadError(
+                f"{place} in the {self.kind.name} file is {value}, which no number of JSON can be.", _EDITED
+            )
+        return value
+
+    def tagged(self, data: dict[str, Any], place: str) -> Any:
+        """A value that says of what class it is."""
+        tag, body = str(data.get("type")), {key: item for key, item in data.items() if key != "type"}
+        if tag == "callable":
+            return _resolve(str(body.get("value")), self.callables)
+        if tag == "list" and isinstance(body.get("items"), list):
+            return [self.untold(item, place) for item in body["items"]]
+        if tag == "float" and isinstance(body.get("value"), str):
+            return self.value(body["value"], float, place)
+        cls = _KNOWN.get(tag) if isinstance(tag, str) else None
+        if cls is None:
+            raise LoadError(
+                f"unknown type {repr_quoted(str(tag))} in the {self.kind.name} file.",
+                _EDITED,
+                nearest(str(tag), _KNOWN),
+            )
+        return self.value(body.get("value"), cls, tag) if issubclass(cls, enum.Enum) else self.built(cls, body)
+
+    def built(self, cls: Any, data: dict[str, Any]) -> Any:
+        """A dataclass from its fields, each of the type that it declares."""
+        fields, made = _fields(cls), {}
+        file = f"in the {self.kind.name} file"
+        for name, item in data.items():
+            if name in fields:
+                made[name] = self.value(item, fields[name][0], f"{name} of {cls.__name__}")
+            elif cls in _KNOWN.values():
+                raise LoadError(
+                    f"{cls.__name__} has no field {repr_quoted(name)} {file}.", _EDITED, nearest(name, fields)
+                )
+        lacking = [name for name, (_, default) in fields.items() if default is dataclasses.MISSING and name not in made]
+        if lacking:
+            raise LoadError(f"{cls.__name__} {file} is incomplete: it lacks {', '.join(lacking)}.", _EDITED)
+        try:
+            return cls(**made)
+        except LoadError:
+            raise
+        except (TypeError, ValueError, ArithmeticError) as error:
+            said = getattr(error, "what", error)
+            raise LoadError(f"{cls.__name__} {file} means nothing: {said}", _EDITED) from error
+
+
+@functools.cache
+def _arms(hint: Any) -> tuple[Any, ...]:
+    """The alternatives of a type hint."""
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def _item_hints(arms: tuple[Any, ...], count: int) -> list[Any]:
+    """The hint of each item of a tuple."""
+    if object in arms:
+        return [object] * count
+    for arm in arms:
+        if get_origin(arm) is tuple:
+            arguments = get_args(arm)
+            if arguments[-1] is Ellipsis:
+                return [arguments[0]] * count
+            if len(arguments) == count:
+                return list(arguments)
+    return [Any] * count
+
+
+def _value_hint(arms: tuple[Any, ...]) -> Any:
+    """The hint of what a mapping holds; None where there can't be one."""
+    if object in arms:
+        return object
+    origins = {get_origin(arm): arm for arm in arms}
+    return next((get_args(arm)[1] for origin, arm in origins.items() if origin and issubclass(origin, Mapping)), None)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin = get_origin(hint)
+    return callable(value) if origin is collections.abc.Callable else origin is None and isinstance(value, hint)
+
+
+@functools.cache
+def _fields(cls: Any) -> dict[str, tuple[Any, Any]]:
+    """Hint and default of each field, but for private ones, which live in memory only."""
+    hints = get_type_hints(cls)
+    return {f.name: (hints[f.name], _default(f)) for f in dataclasses.fields(cls) if not f.name.startswith("_")}
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    made = field.default_factory
+    return field.default if made is dataclasses.MISSING else made()
 
 
 def described(value: V) -> V:
@@ -146,46 +462,6 @@ def is_opaque(value: Any) -> bool:
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return False
     return isinstance(value, Opaque) or any(is_opaque(getattr(value, f.name)) for f in dataclasses.fields(value))
-
-
-def _checked(cls: Any, fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields, each known to the class and of the type that it declares: what a typist could have got wrong."""
-    hints = _hints(cls)
-    for name, item in fields.items():
-        if name not in hints:
-            raise LoadError(
-                f"{cls.__name__} has no field {repr_quoted(name)} in a plan file.", _EDITED, nearest(name, hints)
-            )
-        if not _fits(item, hints[name]):
-            raise LoadError(f"{name} of {cls.__name__} in a plan file cannot be {reprlib.repr(item)}.", _EDITED)
-    return fields
-
-
-@functools.cache
-def _hints(cls: Any) -> dict[str, Any]:
-    hints = get_type_hints(cls)
-    return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    if hint is Any or isinstance(value, Opaque):
-        return True
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        return any(_fits(value, one) for one in arguments)
-    if origin is Literal:
-        return value in arguments
-    if origin is tuple:
-        if not isinstance(value, tuple):
-            return False
-        if arguments[-1] is Ellipsis:
-            return all(_fits(item, arguments[0]) for item in value)
-        return len(value) == len(arguments) and all(map(_fits, value, arguments))
-    if origin is not None:
-        return callable(value)
-    if hint in (int, float):
-        return isinstance(value, (int, hint)) and not isinstance(value, bool)
-    return isinstance(value, hint)
 
 
 def qualname(function: Callable[..., Any]) -> str:

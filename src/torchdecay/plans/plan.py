@@ -22,13 +22,12 @@ from torchdecay.plans.forms import as_decay
 from torchdecay.plans.parameters import Parameter
 from torchdecay.plans.policies import STANDARD, UNSURE, name_of
 from torchdecay.plans.rules import Rule, as_rules
-from torchdecay.records import Callables, decode, described, encode, is_opaque, value_type
+from torchdecay.records import Callables, JsonRecord, described, encode, is_opaque, read, value_type, write
 
 if TYPE_CHECKING:
     from torchdecay.plans.diff import PlanDiff
     from torchdecay.plans.table import PlanTable
 
-FORMAT, VERSION = "torchdecay.plan", 1
 Tied = Literal["spare", "first", "error"]
 
 
@@ -72,7 +71,7 @@ class Row:
 
 @value_type
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Plan(JsonRecord, kind="plan"):
     """A table with one row per trainable parameter: who decays, how, toward what, how hard, and why.
 
     Made by `torchdecay.plan`; frozen. Read it with `table()`, `explain(name)`, `rows` or `plan[name]`; compare with
@@ -173,13 +172,7 @@ class Plan:
         Raises:
             LoadError: a reference made of tensors in memory, or a callable without a name of its own.
         """
-        body = encode(self, opaque=opaque)
-        del body["type"]
-        rows = [{key: item for key, item in row.items() if key != "type"} for row in body.pop("rows")]
-        head = json.dumps({"format": FORMAT, "version": VERSION} | body, indent=1, ensure_ascii=False)
-        # A line for each row, so that a plan kept in a repository shows its changes line by line.
-        lines = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in rows)
-        return f'{head.removesuffix("}").rstrip()},\n "rows": [\n  {lines}\n ]\n}}'
+        return write(self, opaque=opaque)
 
     @classmethod
     def from_json(cls, text: str, *, callables: Callables = "refuse") -> Plan:
@@ -193,32 +186,13 @@ class Plan:
         Raises:
             LoadError: not a plan, a newer version, or edited so that it means nothing.
         """
-        again = "Make the plan again and write it with plan.to_json()."
-        try:
-            data = json.loads(text)
-        except (ValueError, TypeError, RecursionError) as error:
-            raise LoadError(f"not a plan file: {error}.", fix=again) from error
-        if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise LoadError(f"not a plan file: it does not say format {FORMAT}.", fix=again)
-        version = data.get("version")
-        if version != VERSION:
-            newer = isinstance(version, int) and version > VERSION
-            raise LoadError(
-                f"the plan file is of version {version!r}; this torchdecay reads version {VERSION}.",
-                fix="Upgrade torchdecay." if newer else again,
-            )
-        rows = data.get("rows")
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise LoadError("the plan file has no list of rows.", fix=again)
-        body = {key: item for key, item in data.items() if key not in ("format", "version")}
-        body |= {"type": "Plan", "rows": [{"type": "Row"} | row for row in rows]}
-        made: Plan = decode(body, callables=callables)
+        made = read(cls, text, callables=callables)
         if not all(row.names for row in made.rows):
-            raise LoadError("the plan file has a row without a name.", fix=again)
+            raise LoadError("the plan file has a row without a name.", fix=cls._kind.fix)
         seen = Counter(name for row in made.rows for name in row.names)
         seen.update(made.frozen)
         if twice := [name for name, count in seen.items() if count > 1]:
-            raise LoadError(f"the plan file has {listed(twice)} twice.", fix=again)
+            raise LoadError(f"the plan file has {listed(twice)} twice.", fix=cls._kind.fix)
         return made
 
     def param_groups(self, model: nn.Module, **options: Any) -> list[dict[str, Any]]:
