@@ -54,7 +54,7 @@ from torchdecay.plans.split import Split, split
 
 if TYPE_CHECKING:
     from torchdecay.observe.audit.audit import audit
-    from torchdecay.observe.audit.catalog import Audit, Finding
+    from torchdecay.observe.audit.result import Audit, Finding
     from torchdecay.observe.forecast.forecast import forecast
     from torchdecay.observe.forecast.result import Forecast, GroupForecast
     from torchdecay.observe.inspect import inspect
@@ -71,8 +71,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LATE = {
-    "Audit": "torchdecay.observe.audit.catalog",
-    "Finding": "torchdecay.observe.audit.catalog",
+    "Audit": "torchdecay.observe.audit.result",
+    "Finding": "torchdecay.observe.audit.result",
     "History": "torchdecay.observe.monitor.history",
     "Monitor": "torchdecay.observe.monitor.monitor",
     "Forecast": "torchdecay.observe.forecast.result",

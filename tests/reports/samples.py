@@ -8,7 +8,7 @@ from typing import Any
 
 from torchdecay.lab.training.planned_and_measured import GroupCourse, PlannedAndMeasured
 from torchdecay.lab.training.results import Comparison, Failure, LineScan, PlannedRow, PlanSummary, TrainingRun
-from torchdecay.observe.monitor.history import Event
+from torchdecay.observe.monitor.series import Event
 
 NASTY = (
     "<script>document.title = 'owned'</script>",

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from reports import samples
 from torchdecay.lab.training.planned_and_measured import GroupCourse, PlannedAndMeasured
 from torchdecay.lab.training.results import Comparison
-from torchdecay.observe.monitor.history import Event
+from torchdecay.observe.monitor.series import Event
 from torchdecay.reports.comparison.planned_and_measured import (
     HEAD,
     MOST_CHARTS,

@@ -9,7 +9,8 @@ import pytest
 
 from torchdecay.errors import LoadError, TaskError
 from torchdecay.observe.monitor.columns import packed
-from torchdecay.observe.monitor.history import Event, History, Record, Series
+from torchdecay.observe.monitor.history import History
+from torchdecay.observe.monitor.series import Event, Record, Series
 from torchdecay.reports.drawing.palette import styles
 from torchdecay.reports.history import MOST, history_view, quantity_chart
 

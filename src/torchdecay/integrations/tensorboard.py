@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from torchdecay.errors import need
-from torchdecay.observe.monitor.history import Event
+from torchdecay.observe.monitor.series import Event
 
 
 class TensorBoard:

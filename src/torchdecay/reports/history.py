@@ -20,7 +20,8 @@ from torchdecay.text import counted, listing, number, prose, shown
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from torchdecay.observe.monitor.history import Event, History
+    from torchdecay.observe.monitor.history import History
+    from torchdecay.observe.monitor.series import Event
 
 MOST = 6
 """Groups in one chart; of more the largest are drawn."""

@@ -13,8 +13,9 @@ from torch import nn, optim
 
 import torchdecay as td
 from torchdecay.errors import ApplyError, PlanError
-from torchdecay.observe.audit.case import Scene
-from torchdecay.observe.audit.catalog import CATALOG, Audit, Finding
+from torchdecay.observe.audit.case import Case
+from torchdecay.observe.audit.catalog import CATALOG
+from torchdecay.observe.audit.result import Audit, Finding
 
 sys.path.insert(0, str(Path(__file__).parent))
 from faults import CASES, adamw, attached, mlp, muon_and_adamw, transposed, whole, with_group
@@ -237,8 +238,8 @@ def test_a_scheduler_of_another_optimizer_says_nothing_here() -> None:
     """With two optimizers and the scheduler of one, the other's learning rates are not known."""
     both = muon_and_adamw()
     schedule = optim.lr_scheduler.LambdaLR(both["optimizer"][0], lambda step: 1.0)
-    scene = Scene(both["optimizer"], None, None, td.Run(steps=3, lr_schedule=schedule), None)
-    assert [scene.curve(group) for group in scene.groups] == [[1e-3] * 3, None]
+    case = Case(both["optimizer"], None, None, td.Run(steps=3, lr_schedule=schedule), None)
+    assert [case.curve(group) for group in case.groups] == [[1e-3] * 3, None]
 
 
 def test_wrappers_of_other_libraries_are_seen_through() -> None:

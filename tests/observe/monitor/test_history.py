@@ -21,7 +21,8 @@ from torch import nn, optim
 import torchdecay as td
 from torchdecay.errors import LoadError, TornHistoryWarning
 from torchdecay.observe.monitor import columns
-from torchdecay.observe.monitor.history import Event, History, Record, Series
+from torchdecay.observe.monitor.history import History
+from torchdecay.observe.monitor.series import Event, Record, Series
 
 
 def make_history(*, groups=3, records=4, seed=0):

@@ -16,7 +16,7 @@ from observe.verify.bits import read, same
 from observe.verify.optimizers import TORCH, WITHOUT, Lion, OwnName, Wrapper, case_id, cases, live, make
 from torchdecay.apply.attach import handle_of
 from torchdecay.errors import ApplyError
-from torchdecay.observe.verify.fitting import Layout
+from torchdecay.observe.verify.fitting import Segments
 from torchdecay.observe.verify.probe import Probe, StepFailed
 from torchdecay.observe.verify.verify import verify
 
@@ -440,7 +440,7 @@ def test_no_decay_at_all_is_left_when_the_probe_switches_it_off():
             on, off = (
                 probe.run(ones, nothing, active=active, lrs=[0.1], native=native)[-1] for native in (True, False)
             )
-            layout = Layout(probe.slots, probe.size)
+            layout = Segments(probe.slots, probe.size)
         weight = [slot.param is model.weight for slot in probe.slots].index(True)
         assert float(layout.total(off - ones)[weight]) == 0
         assert float(layout.total(on - ones)[weight]) < -0.01

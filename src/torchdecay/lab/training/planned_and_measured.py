@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from torchdecay.observe.forecast.predictability import Prediction
-from torchdecay.observe.monitor.history import Event
+from torchdecay.observe.monitor.series import Event
 
 Curve = tuple[float, ...]
 

@@ -19,7 +19,7 @@ from torchdecay.lab.training.results import (
     PlanSummary,
     TrainingRun,
 )
-from torchdecay.observe.monitor.history import Event
+from torchdecay.observe.monitor.series import Event
 
 FORMAT, VERSION = "torchdecay.comparison", 1
 T = TypeVar("T")

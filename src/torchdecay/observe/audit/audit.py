@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from torchdecay.observe.audit import interplay, magnitude, selection, wiring
-from torchdecay.observe.audit.case import Scene
-from torchdecay.observe.audit.catalog import CATALOG, Audit, by_severity, is_wanted, prefixes
+from torchdecay.observe.audit.case import Case
+from torchdecay.observe.audit.catalog import CATALOG
 from torchdecay.observe.audit.check import CHECKS, finding, gathered
+from torchdecay.observe.audit.result import Audit, by_severity, is_wanted, prefixes
 from torchdecay.observe.inspect import optimizers_of
 from torchdecay.observe.run import Run
 from torchdecay.plans.plan import Plan
@@ -61,16 +62,16 @@ def audit(
         >>> found.codes, found.ok
         (('WD101',), False)
     """
-    scene = Scene(tuple(_bare(one) for one in optimizers_of(optimizer)), model, plan, run, loss)
+    case = Case(tuple(_bare(one) for one in optimizers_of(optimizer)), model, plan, run, loss)
     chosen, left_out = prefixes(select), prefixes(ignore)
     findings, skipped = [], []
     for check in CHECKS:
         if not is_wanted(check.code, chosen, left_out):
             continue
-        if check.needs and getattr(scene, check.needs) is None:
+        if check.needs and getattr(case, check.needs) is None:
             skipped.append((check.code, f"{check.needs}="))
             continue
-        findings += [finding(check.code, sighting) for sighting in gathered(check.look(scene))]
+        findings += [finding(check.code, hit) for hit in gathered(check.hits(case))]
     return Audit(by_severity(findings), tuple(skipped))
 
 

@@ -118,7 +118,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Scene:
+class Case:
     """All that an audit was given."""
 
     optimizers: Sequence[Any]

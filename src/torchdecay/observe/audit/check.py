@@ -1,16 +1,17 @@
-"""How a check is written down: a function under a code, which yields sightings."""
+"""How a check is written down: a function under a code, which yields hits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from torchdecay.observe.audit.case import Scene
-from torchdecay.observe.audit.catalog import CATALOG, Finding, Severity
+from torchdecay.observe.audit.case import Case
+from torchdecay.observe.audit.catalog import CATALOG, Severity
+from torchdecay.observe.audit.result import Finding
 
 
 @dataclass(frozen=True)
-class Sighting:
+class Hit:
     """What a check saw: in one place, on some parameters.
 
     Attributes:
@@ -32,40 +33,40 @@ class Check:
 
     code: str
     needs: str
-    look: Callable[[Scene], Iterable[Sighting]]
+    hits: Callable[[Case], Iterable[Hit]]
 
 
 CHECKS: list[Check] = []
-Look = Callable[[Scene], Iterable[Sighting]]
+Finder = Callable[[Case], Iterable[Hit]]
 
 
-def check(code: str, *, needs: str = "") -> Callable[[Look], Look]:
+def check(code: str, *, needs: str = "") -> Callable[[Finder], Finder]:
     """Decorator: this function looks for `code`."""
 
-    def register(look: Look) -> Look:
-        CHECKS.append(Check(code, needs, look))
-        return look
+    def register(hits: Finder) -> Finder:
+        CHECKS.append(Check(code, needs, hits))
+        return hits
 
     return register
 
 
-def finding(code: str, sighting: Sighting) -> Finding:
-    """A sighting with the catalog's words."""
+def finding(code: str, hit: Hit) -> Finding:
+    """A hit with the catalog's words."""
     entry = CATALOG[code]
     return Finding(
         code=code,
-        severity=sighting.severity or entry.severity,
-        where=sighting.where,
-        names=sighting.names,
-        what=sighting.what,
+        severity=hit.severity or entry.severity,
+        where=hit.where,
+        names=hit.names,
+        what=hit.what,
         why=entry.why,
         fix=entry.fix,
     )
 
 
-def gathered(sightings: Iterable[Sighting]) -> list[Sighting]:
-    """Sightings alike but for their names, as one with all the names."""
-    together: dict[Sighting, list[str]] = {}
-    for one in sightings:
+def gathered(hits: Iterable[Hit]) -> list[Hit]:
+    """Hits alike but for their names, as one with all the names."""
+    together: dict[Hit, list[str]] = {}
+    for one in hits:
         together.setdefault(replace(one, names=()), []).extend(one.names)
     return [replace(one, names=tuple(names)) for one, names in together.items()]

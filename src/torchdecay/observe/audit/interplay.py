@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import nn, optim
 
-from torchdecay.observe.audit.case import Group, Scene
-from torchdecay.observe.audit.check import Sighting, check
+from torchdecay.observe.audit.case import Case, Group
+from torchdecay.observe.audit.check import Hit, check
 from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.selectors import scale_invariant
 
@@ -18,62 +18,62 @@ _ADAPTIVE = (
 
 
 @check("WD401")
-def coupled_adaptive(scene: Scene) -> Iterator[Sighting]:
+def coupled_adaptive(case: Case) -> Iterator[Hit]:
     """Coupled decay that goes through a preconditioner."""
-    for group, member, decay in scene.pulled():
+    for group, member, decay in case.pulled():
         if _is_coupled(group, decay):
-            yield Sighting(group.where, f"{member.spoken} under {type(group.optimizer).__name__}", (member.name,))
+            yield Hit(group.where, f"{member.spoken} under {type(group.optimizer).__name__}", (member.name,))
 
 
 @check("WD402", needs="model")
-def orthogonal(scene: Scene) -> Iterator[Sighting]:
+def orthogonal(case: Case) -> Iterator[Hit]:
     """Weights whose length their parametrization takes away."""
-    assert scene.model is not None
+    assert case.model is not None
     held = {
         id(tensor)
-        for module in scene.model.modules()
+        for module in case.model.modules()
         for chain in getattr(module, "parametrizations", {}).values()
         if any(type(one).__name__ == "_Orthogonal" for one in chain)
         for tensor in chain.parameters(recurse=False)
     }
-    for group, member, _ in scene.pulled():
+    for group, member, _ in case.pulled():
         if id(member.param) in held:
-            yield Sighting(group.where, f"orthogonal, and what is behind it decays by {member.spoken}", (member.name,))
+            yield Hit(group.where, f"orthogonal, and what is behind it decays by {member.spoken}", (member.name,))
 
 
 @check("WD403")
-def pulled_without_gradient(scene: Scene) -> Iterator[Sighting]:
+def pulled_without_gradient(case: Case) -> Iterator[Hit]:
     """Coupled decay that an adaptive optimizer turns into steps of full size, because there is no gradient."""
-    for group, member, decay in scene.pulled():
+    for group, member, decay in case.pulled():
         grad = member.param.grad
         if grad is None or grad.layout is not torch.strided or grad.is_meta or hasattr(grad, "full_tensor"):
             continue
         if _is_coupled(group, decay) and not bool(grad.any()):
-            yield Sighting(group.where, f"its gradient is zero, and it decays by {member.spoken}", (member.name,))
+            yield Hit(group.where, f"its gradient is zero, and it decays by {member.spoken}", (member.name,))
 
 
 @check("WD404", needs="model")
-def invariant(scene: Scene) -> Iterator[Sighting]:
+def invariant(case: Case) -> Iterator[Hit]:
     """Weights that a norm follows, measured by the last gradient."""
     selector = scale_invariant()
-    for group, member, _ in scene.pulled():
+    for group, member, _ in case.pulled():
         if member.about is not None and selector.picks(member.about):
-            yield Sighting(group.where, f"scale-invariant, and decays by {member.spoken}", (member.name,))
+            yield Hit(group.where, f"scale-invariant, and decays by {member.spoken}", (member.name,))
 
 
 @check("WD405")
-def sparse(scene: Scene) -> Iterator[Sighting]:
+def sparse(case: Case) -> Iterator[Hit]:
     """Sparse gradients under a decay that no kernel can add."""
     sparse_tables = {
         id(module.weight)
-        for module in (scene.model.modules() if scene.model is not None else ())
+        for module in (case.model.modules() if case.model is not None else ())
         if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.sparse
     }
-    for group, member, decay in scene.pulled():
+    for group, member, decay in case.pulled():
         grad = member.param.grad
         is_sparse = id(member.param) in sparse_tables or (grad is not None and grad.is_sparse)
         if is_sparse and (group.handle is None or decay.site is Site.GRADIENT):
-            yield Sighting(group.where, f"sparse gradient, and {member.spoken}", (member.name,))
+            yield Hit(group.where, f"sparse gradient, and {member.spoken}", (member.name,))
 
 
 def _is_coupled(group: Group, decay: Decay) -> bool:

@@ -30,7 +30,7 @@ _SAVED = ("_saved_self", "_saved_other", "_saved_tensor", "_saved_target")
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _Part:
     """A node: made of weights and numbers alone; bent; the weights below it; how many elements it has."""
 
     pure: bool
@@ -49,7 +49,7 @@ def penalized_parameters(loss: Tensor) -> set[int]:
     """
     if loss.grad_fn is None:
         return set()
-    judged = _judge_all(loss.grad_fn)
+    parts = _parts_below(loss.grad_fn)
     found: set[int] = set()
     stack, seen = [loss.grad_fn], set()
     while stack:
@@ -57,40 +57,40 @@ def penalized_parameters(loss: Tensor) -> set[int]:
         if node in seen:
             continue
         seen.add(node)
-        if judged[node].pure:
-            found |= judged[node].leaves if judged[node].bent else set()
+        if parts[node].pure:
+            found |= parts[node].leaves if parts[node].bent else set()
         elif _name(node) in _JOINING:
             stack += _below(node)
     return found
 
 
-def _judge_all(root: Any) -> dict[Any, _Judged]:
-    judged: dict[Any, _Judged] = {}
+def _parts_below(root: Any) -> dict[Any, _Part]:
+    parts: dict[Any, _Part] = {}
     stack = [root]
     while stack:
         node = stack[-1]
-        waiting = [child for child in _below(node) if child not in judged]
-        if waiting and node not in judged:
+        waiting = [child for child in _below(node) if child not in parts]
+        if waiting and node not in parts:
             stack += waiting
             continue
         stack.pop()
-        if node not in judged:
-            judged[node] = _judge(node, [judged[child] for child in _below(node)])
-    return judged
+        if node not in parts:
+            parts[node] = _part(node, [parts[child] for child in _below(node)])
+    return parts
 
 
-def _judge(node: Any, below: list[_Judged]) -> _Judged:
+def _part(node: Any, below: list[_Part]) -> _Part:
     name = _name(node)
     if name == "AccumulateGrad":
-        return _Judged(True, False, frozenset({id(node.variable)}))
+        return _Part(True, False, frozenset({id(node.variable)}))
     known = name in _BENDING or name in _KEEPING
     if not (known and below and all(child.pure for child in below)) or _meets_data(node, name):
         # What lies below an impure node is of no use to anybody, so its leaves are not collected.
-        return _Judged(False, False, frozenset())
+        return _Part(False, False, frozenset())
     # A product of two weights bends: w * w is as much a penalty as w ** 2.
     bent = name in _BENDING or any(child.bent for child in below) or (name == "Mul" and len(below) > 1)
     leaves = below[0].leaves if len(below) == 1 else frozenset().union(*(child.leaves for child in below))
-    return _Judged(True, bent, leaves)
+    return _Part(True, bent, leaves)
 
 
 def _below(node: Any) -> list[Any]:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from torchdecay.observe.audit.case import Scene
-from torchdecay.observe.audit.check import Sighting, check
+from torchdecay.observe.audit.case import Case
+from torchdecay.observe.audit.check import Hit, check
 from torchdecay.plans.controllers import TouchedRows
 
 _BLUNTED = ("bias", "norm", "scale", "scalar")
@@ -17,110 +17,110 @@ _TABLES = {"embedding", "position", "token", "state_space"}
 
 
 @check("WD101", needs="model")
-def sensitive_parameters(scene: Scene) -> Iterator[Sighting]:
+def sensitive_parameters(case: Case) -> Iterator[Hit]:
     """Biases, norms, scales and scalars that something pulls, and what the model itself wants spared."""
-    for group, member, _ in scene.pulled():
+    for group, member, _ in case.pulled():
         about = member.about
         if about is None or not about.trainable:
             continue
         if about.exempt:
             what = f"decays by {member.spoken}, though the model asks for none: {about.exempt}"
-            yield Sighting(group.where, what, (member.name,))
+            yield Hit(group.where, what, (member.name,))
         elif about.role in _BLUNTED:
-            yield Sighting(group.where, f"role {about.role} decays by {member.spoken}", (member.name,))
+            yield Hit(group.where, f"role {about.role} decays by {member.spoken}", (member.name,))
 
 
 @check("WD102", needs="model")
-def tables(scene: Scene) -> Iterator[Sighting]:
+def tables(case: Case) -> Iterator[Hit]:
     """Embeddings, position tables, tokens and state-space parameters that something pulls."""
-    for group, member, _ in scene.pulled():
+    for group, member, _ in case.pulled():
         about = member.about
         # A tied one is told of by WD107.
         if about is not None and about.trainable and not about.exempt and set(about.roles) <= _TABLES:
-            yield Sighting(group.where, f"role {about.role} decays by {member.spoken}", (member.name,))
+            yield Hit(group.where, f"role {about.role} decays by {member.spoken}", (member.name,))
 
 
 @check("WD103", needs="model")
-def spared_weights(scene: Scene) -> Iterator[Sighting]:
+def spared_weights(case: Case) -> Iterator[Hit]:
     """Weights that nothing pulls while other weights are pulled."""
-    if not any(member.about is not None and member.about.role == "weight" for _, member, _ in scene.pulled()):
+    if not any(member.about is not None and member.about.role == "weight" for _, member, _ in case.pulled()):
         return
-    for group in scene.groups:
+    for group in case.groups:
         for member in group.members:
             about = member.about
             if member.decay is not None or about is None or about.exempt or not about.trainable:
                 continue
             # A weight tied to an embedding is spared for the embedding's sake.
             if set(about.roles) == {"weight"}:
-                yield Sighting(group.where, "a weight that nothing pulls", (member.name,))
+                yield Hit(group.where, "a weight that nothing pulls", (member.name,))
 
 
 @check("WD104", needs="model")
-def forgotten(scene: Scene) -> Iterator[Sighting]:
+def forgotten(case: Case) -> Iterator[Hit]:
     """Trainable parameters that no optimizer has."""
-    held = {id(member.param) for group in scene.groups for member in group.members}
-    for parameter in scene.parameters:
-        if parameter.trainable and id(scene.tensors[parameter.name]) not in held:
-            yield Sighting("model", "requires a gradient, and no optimizer has it", (parameter.name,))
+    held = {id(member.param) for group in case.groups for member in group.members}
+    for parameter in case.parameters:
+        if parameter.trainable and id(case.tensors[parameter.name]) not in held:
+            yield Hit("model", "requires a gradient, and no optimizer has it", (parameter.name,))
 
 
 @check("WD105", needs="model")
-def strangers(scene: Scene) -> Iterator[Sighting]:
+def strangers(case: Case) -> Iterator[Hit]:
     """Parameters of an optimizer that the model does not have."""
-    for group in scene.groups:
+    for group in case.groups:
         for member in group.members:
             if member.about is None:
                 shape = "x".join(map(str, member.param.shape)) or "scalar"
-                yield Sighting(group.where, "not a parameter of this model", (f"{member.name} ({shape})",))
+                yield Hit(group.where, "not a parameter of this model", (f"{member.name} ({shape})",))
 
 
 @check("WD106")
-def twice(scene: Scene) -> Iterator[Sighting]:
+def twice(case: Case) -> Iterator[Hit]:
     """Parameters that the optimizers have more than once."""
-    counts = Counter(id(member.param) for group in scene.groups for member in group.members)
+    counts = Counter(id(member.param) for group in case.groups for member in group.members)
     seen = set()
-    for group in scene.groups:
+    for group in case.groups:
         for member in group.members:
             if counts[id(member.param)] > 1 and id(member.param) not in seen:
                 seen.add(id(member.param))
-                yield Sighting(group.where, f"there {counts[id(member.param)]} times", (member.name,))
+                yield Hit(group.where, f"there {counts[id(member.param)]} times", (member.name,))
 
 
 @check("WD107", needs="model")
-def tied(scene: Scene) -> Iterator[Sighting]:
+def tied(case: Case) -> Iterator[Hit]:
     """Tied weights that decay though one of their uses is of a role that is spared."""
-    for group, member, _ in scene.pulled():
+    for group, member, _ in case.pulled():
         roles = set(member.about.roles) if member.about is not None else set()
         if len(roles) > 1 and "weight" in roles:
             assert member.about is not None
             uses = ", ".join(
                 f"{name} is {role}" for name, role in zip(member.about.names, member.about.roles, strict=True)
             )
-            yield Sighting(group.where, f"tied ({uses}), and decays by {member.spoken}", (member.name,))
+            yield Hit(group.where, f"tied ({uses}), and decays by {member.spoken}", (member.name,))
 
 
 @check("WD108")
-def frozen_but_moving(scene: Scene) -> Iterator[Sighting]:
+def frozen_but_moving(case: Case) -> Iterator[Hit]:
     """Parameters that require no gradient, but still have one: optimizers ask for the gradient only."""
-    for group in scene.groups:
+    for group in case.groups:
         for member in group.members:
             if not member.param.requires_grad and member.param.grad is not None:
                 pulls = f", and decays by {member.spoken}" if member.decay else ""
-                yield Sighting(group.where, f"frozen with a gradient left{pulls}", (member.name,))
+                yield Hit(group.where, f"frozen with a gradient left{pulls}", (member.name,))
 
 
 @check("WD109", needs="model")
-def unknown_roles(scene: Scene) -> Iterator[Sighting]:
+def unknown_roles(case: Case) -> Iterator[Hit]:
     """Parameters whose role could not be read."""
-    for parameter in scene.parameters:
+    for parameter in case.parameters:
         if parameter.trainable and parameter.role == "unknown":
-            yield Sighting("model", "role unknown", (parameter.name,))
+            yield Hit("model", "role unknown", (parameter.name,))
 
 
 @check("WD110", needs="model")
-def idle_rows(scene: Scene) -> Iterator[Sighting]:
+def idle_rows(case: Case) -> Iterator[Hit]:
     """Embeddings that are pulled while the last backward pass left whole rows without a gradient."""
-    for group, member, decay in scene.pulled():
+    for group, member, decay in case.pulled():
         grad = member.param.grad
         if member.about is None or "embedding" not in (member.about.role, *member.about.roles):
             continue
@@ -130,9 +130,7 @@ def idle_rows(scene: Scene) -> Iterator[Sighting]:
             continue
         idle = int((torch.count_nonzero(grad, dim=tuple(range(1, grad.dim()))) == 0).sum())
         if idle:
-            yield Sighting(
-                group.where, f"{idle} of {grad.shape[0]} rows idle, and decay by {member.spoken}", (member.name,)
-            )
+            yield Hit(group.where, f"{idle} of {grad.shape[0]} rows idle, and decay by {member.spoken}", (member.name,))
 
 
 def _sharded(tensor: Tensor) -> bool:

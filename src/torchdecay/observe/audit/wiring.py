@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, optim
 
 from torchdecay.errors import ApplyError
-from torchdecay.observe.audit.case import Group, Scene, as_number
-from torchdecay.observe.audit.check import Sighting, check
+from torchdecay.observe.audit.case import Case, Group, as_number
+from torchdecay.observe.audit.check import Hit, check
 from torchdecay.observe.audit.penalties import penalized_parameters
 from torchdecay.observe.pulls import DECAY_NAMES
 from torchdecay.optimizers.own_decay import WITHOUT
@@ -26,13 +26,13 @@ _LABELS = ("params", "param_names", "name", "group_name", MARK)
 
 
 @check("WD201")
-def misspelled(scene: Scene) -> Iterator[Sighting]:
+def misspelled(case: Case) -> Iterator[Hit]:
     """Keys that the optimizer does not have, but nearly, and weight_decay where there is none."""
-    for group in scene.groups:
+    for group in case.groups:
         known = set(getattr(group.optimizer, "defaults", ())) | set(_MEANT)
         if type(group.optimizer) in WITHOUT and group.values.get("weight_decay"):
             name, found = type(group.optimizer).__name__, group.values["weight_decay"]
-            yield Sighting(group.where, f'"weight_decay"={found!r} is ignored; {name} has none')
+            yield Hit(group.where, f'"weight_decay"={found!r} is ignored; {name} has none')
         for key in group.values:
             if key in known or key in _ALWAYS:
                 continue
@@ -41,22 +41,22 @@ def misspelled(scene: Scene) -> Iterator[Sighting]:
             close = [nickname] if nickname else difflib.get_close_matches(str(key), sorted(known), n=1, cutoff=0.75)
             if close and not (key in DECAY_NAMES and "weight_decay" not in group.values):
                 found, instead = group.values[key], group.values.get(close[0])
-                yield Sighting(group.where, f'"{key}"={found!r} is ignored; "{close[0]}" is {instead!r}')
+                yield Hit(group.where, f'"{key}"={found!r} is ignored; "{close[0]}" is {instead!r}')
 
 
 @check("WD202")
-def empty(scene: Scene) -> Iterator[Sighting]:
+def empty(case: Case) -> Iterator[Hit]:
     """Groups without a parameter."""
-    for group in scene.groups:
+    for group in case.groups:
         if not group.members:
-            yield Sighting(group.where, "no parameters")
+            yield Hit(group.where, "no parameters")
 
 
 @check("WD203")
-def needless_groups(scene: Scene) -> Iterator[Sighting]:
+def needless_groups(case: Case) -> Iterator[Hit]:
     """Groups of one optimizer whose options are equal."""
-    for optimizer in scene.optimizers:
-        groups = [group for group in scene.groups if group.optimizer is optimizer]
+    for optimizer in case.optimizers:
+        groups = [group for group in case.groups if group.optimizer is optimizer]
         settings: list[dict[str, object]] = []
         for group in groups:
             options = {k: v for k, v in group.values.items() if k not in _LABELS}
@@ -64,63 +64,63 @@ def needless_groups(scene: Scene) -> Iterator[Sighting]:
                 settings.append(options)
         # Under a plan groups that say the same to the optimizer may decay differently; empty ones have a code.
         if len(settings) < len([group for group in groups if group.members]) and not any(g.handle for g in groups):
-            yield Sighting(type(optimizer).__name__, f"{len(groups)} groups, {len(settings)} settings")
+            yield Hit(type(optimizer).__name__, f"{len(groups)} groups, {len(settings)} settings")
 
 
 @check("WD204")
-def unapplied_scale(scene: Scene) -> Iterator[Sighting]:
+def unapplied_scale(case: Case) -> Iterator[Hit]:
     """Groups with an lr_scale that their learning rate does not contain."""
-    scales = {id(group): as_number(group.values.get("lr_scale", 1.0)) for group in scene.groups}
+    scales = {id(group): as_number(group.values.get("lr_scale", 1.0)) for group in case.groups}
     rates: dict[float, set[float]] = {}
-    for group in scene.groups:
+    for group in case.groups:
         scale = scales[id(group)]
         if scale is not None and group.lr:
             rates.setdefault(group.lr, set()).add(scale)
-    for group in scene.groups:
+    for group in case.groups:
         scale = scales[id(group)]
         if scale in (None, 1.0) or not group.lr:
             continue
         # Applied scales give groups of one base different rates; the same rate under two scales means that none is.
         if len(rates[group.lr]) > 1:
-            yield Sighting(group.where, f"lr_scale={scale:g}, but lr={group.lr:g} is that of groups with other scales")
+            yield Hit(group.where, f"lr_scale={scale:g}, but lr={group.lr:g} is that of groups with other scales")
         elif group.lr == as_number(getattr(group.optimizer, "defaults", {}).get("lr")):
-            yield Sighting(group.where, f"lr_scale={scale:g}, but lr={group.lr:g} is the optimizer's own")
+            yield Hit(group.where, f"lr_scale={scale:g}, but lr={group.lr:g} is the optimizer's own")
 
 
 @check("WD205")
-def lost_hooks(scene: Scene) -> Iterator[Sighting]:
+def lost_hooks(case: Case) -> Iterator[Hit]:
     """Groups with the mark of an attached plan that no handle carries out."""
-    for group in scene.groups:
+    for group in case.groups:
         if group.handle is None and str(group.values.get(MARK, "")).startswith("attached"):
-            yield Sighting(group.where, f'marked "{group.values[MARK]}", but nothing is attached', _names(group))
+            yield Hit(group.where, f'marked "{group.values[MARK]}", but nothing is attached', _names(group))
 
 
 @check("WD206")
-def never_attached(scene: Scene) -> Iterator[Sighting]:
+def never_attached(case: Case) -> Iterator[Hit]:
     """Groups from a plan that needs `attach` and never was."""
-    for group in scene.groups:
+    for group in case.groups:
         if group.handle is None and str(group.values.get(MARK, "")).startswith("not attached"):
-            yield Sighting(group.where, f'marked "{group.values[MARK]}"', _names(group))
+            yield Hit(group.where, f'marked "{group.values[MARK]}"', _names(group))
 
 
 @check("WD207")
-def double(scene: Scene) -> Iterator[Sighting]:
+def double(case: Case) -> Iterator[Hit]:
     """Groups that decay by hook and have a weight_decay of their own."""
-    for group in scene.groups:
+    for group in case.groups:
         if group.handle is None or not group.weight_decay:
             continue
         rows = [row for row in group.handle.lowering.rows if row.group == group.index]
         hooked = tuple(row.name for row in rows if row.route in ("hook", "loss"))
         if hooked:
-            yield Sighting(group.where, f"weight_decay={group.weight_decay:g} beside the plan's hook", hooked)
+            yield Hit(group.where, f"weight_decay={group.weight_decay:g} beside the plan's hook", hooked)
 
 
 @check("WD208", needs="plan")
-def other_than_planned(scene: Scene) -> Iterator[Sighting]:
+def other_than_planned(case: Case) -> Iterator[Hit]:
     """Groups whose weight_decay is not what the plan has for their parameters."""
-    assert scene.plan is not None
+    assert case.plan is not None
     held: set[str] = set()
-    for group in scene.groups:
+    for group in case.groups:
         if not group.named:
             raise ApplyError(
                 f"{group.where} has no param_names, so its parameters can't be found in the plan.",
@@ -130,25 +130,25 @@ def other_than_planned(scene: Scene) -> Iterator[Sighting]:
         if group.handle is None and MARK in group.values:
             continue
         for member in group.members:
-            if member.name not in scene.plan:
+            if member.name not in case.plan:
                 continue
-            planned = scene.plan[member.name].decay
+            planned = case.plan[member.name].decay
             if planned is not None and planned.site is Site.LOSS:
                 continue
             if not _is_that(member.decay, planned):
                 what = f"the plan says {planned!r}, the group does {member.spoken}"
-                yield Sighting(group.where, what, (member.name,))
-    if scene.model is None:
+                yield Hit(group.where, what, (member.name,))
+    if case.model is None:
         # With the model at hand WD104 says so.
-        for row in scene.plan.rows:
+        for row in case.plan.rows:
             if held.isdisjoint(row.names):
-                yield Sighting("plan", "the plan has a row for it, and no optimizer has it", (row.name,))
+                yield Hit("plan", "the plan has a row for it, and no optimizer has it", (row.name,))
 
 
 @check("WD209")
-def not_contiguous(scene: Scene) -> Iterator[Sighting]:
+def not_contiguous(case: Case) -> Iterator[Hit]:
     """Weights or gradients that a fused kernel on the CPU would misread."""
-    for group in scene.groups:
+    for group in case.groups:
         if not group.values.get("fused"):
             continue
         for member in group.members:
@@ -157,35 +157,35 @@ def not_contiguous(scene: Scene) -> Iterator[Sighting]:
                 continue
             if not _is_dense(param) or _strides(grad) != _strides(param):
                 what = f"weight strides {tuple(param.stride())}, gradient strides {tuple(grad.stride())}, fused"
-                yield Sighting(group.where, what, (member.name,))
+                yield Hit(group.where, what, (member.name,))
 
 
 @check("WD210", needs="loss")
-def penalty_too(scene: Scene) -> Iterator[Sighting]:
+def penalty_too(case: Case) -> Iterator[Hit]:
     """Weights that a penalty in the loss and a decay both pull."""
-    assert scene.loss is not None
-    penalized = penalized_parameters(scene.loss)
-    for group, member, decay in scene.pulled():
+    assert case.loss is not None
+    penalized = penalized_parameters(case.loss)
+    for group, member, decay in case.pulled():
         if id(member.param) in penalized and decay.site is not Site.LOSS:
-            yield Sighting(group.where, f"a penalty in the loss, and {member.spoken}", (member.name,))
+            yield Hit(group.where, f"a penalty in the loss, and {member.spoken}", (member.name,))
 
 
 @check("WD211")
-def hidden_lambd(scene: Scene) -> Iterator[Sighting]:
+def hidden_lambd(case: Case) -> Iterator[Hit]:
     """ASGD's decay term that is not called weight_decay."""
-    for group in scene.groups:
+    for group in case.groups:
         if isinstance(group.optimizer, optim.ASGD) and as_number(group.values.get("lambd")):
-            yield Sighting(group.where, f"lambd={group.values['lambd']:g}, weight_decay={group.weight_decay:g}")
+            yield Hit(group.where, f"lambd={group.values['lambd']:g}, weight_decay={group.weight_decay:g}")
 
 
 @check("WD212", needs="loss")
-def missing_penalty(scene: Scene) -> Iterator[Sighting]:
+def missing_penalty(case: Case) -> Iterator[Hit]:
     """Rows that the plan pulls through the loss, and the loss does not."""
-    assert scene.loss is not None
-    penalized = penalized_parameters(scene.loss)
-    for group, member, decay in scene.pulled():
+    assert case.loss is not None
+    penalized = penalized_parameters(case.loss)
+    for group, member, decay in case.pulled():
         if decay.site is Site.LOSS and id(member.param) not in penalized:
-            yield Sighting(group.where, f"{member.spoken} is not in the loss", (member.name,))
+            yield Hit(group.where, f"{member.spoken} is not in the loss", (member.name,))
 
 
 def _names(group: Group) -> tuple[str, ...]:

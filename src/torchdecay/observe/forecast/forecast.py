@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnP
 from torchdecay.errors import ApplyError, UnitError
 from torchdecay.observe.forecast.course import KEYS, Course, course_of, without_rates
 from torchdecay.observe.forecast.equilibrium import Equilibrium, equilibrium
-from torchdecay.observe.forecast.predictability import judge
+from torchdecay.observe.forecast.predictability import predict
 from torchdecay.observe.forecast.pulled import Pulled, of_optimizers, of_plan
 from torchdecay.observe.forecast.remarks import Remark, remarks_on
 from torchdecay.observe.forecast.result import Curve, Forecast, GroupForecast
@@ -150,7 +150,7 @@ def _curves(run: Run, scheduler: Any, optimizer: Any) -> list[dict[str, list[Any
 
 
 def _group(pulled: Pulled, curves: Curves | None, run: Run) -> GroupForecast:
-    prediction, why = judge(pulled)
+    prediction, why = predict(pulled)
     rates = None if curves is None else curves["lr"]
     if rates is not None:
         _require_usable(pulled, rates)

@@ -18,7 +18,7 @@ from torchdecay.plans.regularizers import L2, Huber
 Prediction = Literal["exact", "at most", "unknown"]
 
 
-def judge(pulled: Pulled) -> tuple[Prediction, str]:
+def predict(pulled: Pulled) -> tuple[Prediction, str]:
     """How much can be told of a weight without gradient under this pull, and why no more."""
     decay, optimizer = pulled.decay, pulled.optimizer
     if isinstance(optimizer, optim.ASGD) and pulled.values.get("lambd"):

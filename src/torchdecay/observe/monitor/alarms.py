@@ -13,7 +13,7 @@ import torch
 
 from torchdecay.apply.rounding import LOW_PRECISION
 from torchdecay.observe.monitor.gather import Gathered
-from torchdecay.observe.monitor.history import Event, Series
+from torchdecay.observe.monitor.series import Event, Series
 
 _OFF = 0.1
 """Realized and planned shrink that differ by more than this part of the plan are not the same."""

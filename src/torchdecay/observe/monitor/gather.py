@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torchdecay.apply.attach import Handle
 from torchdecay.apply.rounding import is_low
 from torchdecay.apply.runtimes import Runtime
-from torchdecay.observe.monitor.layout import Layout, Member
+from torchdecay.observe.monitor.layout import Layout, Tracked
 from torchdecay.observe.monitor.predictions import effective_lr
 from torchdecay.observe.monitor.quantities import QUANTITIES
 from torchdecay.observe.monitor.reading import Measured
@@ -144,7 +144,7 @@ def _mean(ones: Sequence[Measured], values: Sequence[float]) -> float:
     return sum(count * value for count, value in known) / weight if weight else math.nan
 
 
-def duals_of(handle: Handle | None, members: Sequence[Member]) -> dict[int, float]:
+def duals_of(handle: Handle | None, members: Sequence[Tracked]) -> dict[int, float]:
     """`id(parameter)` → μ, where `constrained` holds it."""
     if handle is None or not any(member.is_constrained for member in members):
         return {}

@@ -9,100 +9,13 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torchdecay.errors import LoadError, nearest, need, repr_quoted
-from torchdecay.observe.monitor.columns import picked, unpacked
+from torchdecay.observe.monitor import jsonl
+from torchdecay.observe.monitor.columns import picked
 from torchdecay.observe.monitor.quantities import QUANTITIES
-
-Source = Literal["pass", "state", "planned", "none"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Series:
-    """One group of weights that is recorded together: a role, a block, or one tensor.
-
-    Attributes:
-        name: what it is called.
-        role: what its tensors are for, "" where that is not known.
-        decay: what pulls them, as it prints; "" for none.
-        source: how the decay's displacement is known: "pass" (measured around its own pass), "state" (the whole
-            displacement less the update, which the optimizer's state tells), "planned" (not measured), "none"
-            (nothing pulls, and nobody can see whether something does).
-        dtype: of the weights.
-        names: its tensors.
-        num_elements: how many weights.
-    """
-
-    name: str
-    role: str = ""
-    decay: str = ""
-    source: Source = "none"
-    dtype: str = ""
-    names: tuple[str, ...] = ()
-    num_elements: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """What was measured at one step, for consecutive groups of `History.series`.
-
-    Attributes:
-        step: which step, counted from 1; those that were skipped do not count.
-        first: place of the first group in `History.series`.
-        columns: quantity → numbers of float32, one per group; what is not known is NaN.
-    """
-
-    step: int
-    first: int
-    columns: Mapping[str, bytes] = field(repr=False)
-
-    def __len__(self) -> int:
-        return max((len(column) // 4 for column in self.columns.values()), default=0)
-
-    def __getitem__(self, quantity: str) -> Sequence[float]:
-        return unpacked(self.columns[quantity])
-
-    def __contains__(self, quantity: str) -> bool:
-        return quantity in self.columns
-
-
-@dataclass(frozen=True, kw_only=True)
-class Event:
-    """An alarm: something that decay should not do.
-
-    Attributes:
-        step: when it was seen.
-        kind: "not attached", "lost", "differs", "rounded away", "grows", "not finite", "dominates", "no steps".
-        group: of which group; "" for all.
-        what, why, fix: in words.
-    """
-
-    step: int
-    kind: str
-    group: str
-    what: str
-    why: str
-    fix: str
-
-    def __str__(self) -> str:
-        where = f"{self.group}: " if self.group else ""
-        return f"step {self.step}, {self.kind}: {where}{self.what}\n  {self.why}\n  {self.fix}"
-
-
-@dataclass(frozen=True)
-class Shrink:
-    """How much decay shrank a group from the first record on, as ln(start/now), planned and realized.
-
-    Attributes:
-        steps: of the records.
-        planned: log-shrink that was planned up to there; None where no number can be planned.
-        realized: log-shrink that was measured up to there; None where it could not be.
-    """
-
-    steps: tuple[int, ...]
-    planned: tuple[float, ...] | None
-    realized: tuple[float, ...] | None
+from torchdecay.observe.monitor.series import Event, Record, Series, Shrink
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,9 +190,9 @@ class History:
 
     def save(self, path: str | Path) -> Path:
         """Write the JSONL that `History.load` reads back to an equal value."""
-        from torchdecay.observe.monitor.jsonl import save
-
-        return save(self, Path(path))
+        head = jsonl.Head(self.every_steps, self.created, dict(self.versions))
+        jsonl.save(Path(path), head, jsonl.Content(list(self.series), list(self.records), list(self.events)))
+        return Path(path)
 
     @classmethod
     def load(cls, path: str | Path) -> History:
@@ -291,9 +204,8 @@ class History:
         Warns:
             TornHistoryWarning: the last line was cut off in the middle.
         """
-        from torchdecay.observe.monitor.jsonl import load
-
-        return load(Path(path))
+        head, found = jsonl.load(Path(path))
+        return cls(series=tuple(found.series), records=tuple(found.records), events=tuple(found.events), **vars(head))
 
     def figure(self, path: str | Path, *, quantity: str = "shrink", dark: bool = False) -> Path:
         """Draw one quantity of all groups over the steps, as SVG or PNG.
@@ -322,9 +234,7 @@ class History:
         return report(self, path)
 
     def __str__(self) -> str:
-        from torchdecay.observe.monitor.telling import as_text
-
-        return as_text(self)
+        return _table(self)
 
     def __repr__(self) -> str:
         return (
@@ -397,4 +307,49 @@ def _accumulated(steps: Sequence[int], fractions: Sequence[float]) -> tuple[floa
     return tuple(sums)
 
 
-__all__ = ["Event", "History", "Record", "Series", "Shrink", "Source"]
+def _table(history: History) -> str:
+    """One line per group: its norms, its shrink as planned and as it was, and what was loudest; then the alarms."""
+    steps = history.steps
+    head = ("group", "weights", "decay", "norm", "", "shrunk by", "planned", "decay/update", "measured")
+    lines = [head]
+    for name in history.groups:
+        about = history.of(name)
+        norms = history.curve(name, "weight_norm")[1] if history.records else ()
+        shrink = history.shrink(name)
+        lines.append(
+            (
+                name,
+                f"{about.num_elements:,}",
+                about.decay or "spared",
+                f"{norms[0]:.4g} →" if norms else "",
+                f"{norms[-1]:.4g}" if norms else "",
+                _last(shrink, "realized"),
+                _last(shrink, "planned"),
+                _ratio(history, name),
+                {"pass": "its own pass", "state": "less the update", "planned": "no", "none": "no"}[about.source],
+            )
+        )
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    told = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    span = f"steps {steps[0]} to {steps[-1]}" if steps else "no steps"
+    told += ["", f"{len(history.records)} records, {span}; {len(history.events)} alarms"]
+    told += [str(event) for event in history.events]
+    return "\n".join(told)
+
+
+def _last(shrink: Shrink, which: str) -> str:
+    sums = getattr(shrink, which)
+    if sums is None:
+        return "?"
+    share = -math.expm1(-sums[-1])
+    return f"{share:.2%}" if abs(share) >= 5e-5 else "0%"
+
+
+def _ratio(history: History, group: str) -> str:
+    known = set(history.quantities)
+    if not history.of(group).decay or not {"decay_norm", "update_norm"} <= known:
+        return ""
+    decay = dict(zip(*history.curve(group, "decay_norm"), strict=True))
+    update = dict(zip(*history.curve(group, "update_norm"), strict=True))
+    both = [step for step in decay if update.get(step)]
+    return f"{decay[both[-1]] / update[both[-1]]:.2g}" if both else ""

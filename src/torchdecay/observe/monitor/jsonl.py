@@ -6,14 +6,34 @@ import dataclasses
 import json
 import os
 import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from torchdecay.errors import LoadError, TornHistoryWarning, repr_quoted
 from torchdecay.observe.monitor.columns import from_json, to_json
-from torchdecay.observe.monitor.history import Event, History, Record, Series
+from torchdecay.observe.monitor.series import Event, Record, Series
 
 FORMAT, VERSION = "torchdecay.history", 1
+
+
+@dataclass(frozen=True)
+class Head:
+    """The first line: how many steps lie between records, when the history was begun, and by which versions."""
+
+    every_steps: int
+    created: str
+    versions: Mapping[str, str]
+
+
+@dataclass
+class Content:
+    """What the other lines hold, in the order in which they were written."""
+
+    series: list[Series] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
 
 
 class Writer:
@@ -21,24 +41,23 @@ class Writer:
 
     Args:
         path: of the file, which must not be there unless it is continued.
-        history: what stands in the file already, if it is continued; else the header of a new one.
-        proceed: whether to continue.
+        head: the first line of a new file; None continues one.
     """
 
-    def __init__(self, path: Path, history: History, *, proceed: bool) -> None:
+    def __init__(self, path: Path, head: Head | None) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if proceed:
+            if head is None:
                 _cut_torn(path)
-            self._file: IO[bytes] = path.open("ab" if proceed else "xb")
+            self._file: IO[bytes] = path.open("ab" if head is None else "xb")
         except OSError as error:
             raise LoadError(f"the history can't be written to {repr_quoted(str(path))}: {error.strerror}.") from error
-        if not proceed:
-            self._write(_header(history))
+        if head is not None:
+            self._write(_head_line(head))
 
     def series(self, series: tuple[Series, ...]) -> None:
         """New groups."""
-        self._write({"series": [_without_empty(dataclasses.asdict(one)) for one in series]})
+        self._write(_series_line(series))
 
     def record(self, record: Record) -> None:
         """A record."""
@@ -46,7 +65,7 @@ class Writer:
 
     def event(self, event: Event) -> None:
         """An alarm."""
-        self._write({"event": dataclasses.asdict(event)})
+        self._write(_event_line(event))
 
     def close(self) -> None:
         """No more lines."""
@@ -58,11 +77,10 @@ class Writer:
         self._file.flush()
 
 
-def save(history: History, path: Path) -> Path:
+def save(path: Path, head: Head, content: Content) -> None:
     """Write a whole history; the file is there when it is complete."""
-    lines = [_header(history), {"series": [_without_empty(dataclasses.asdict(one)) for one in history.series]}]
-    lines += map(_record_line, history.records)
-    lines += ({"event": dataclasses.asdict(one)} for one in history.events)
+    lines = [_head_line(head), _series_line(content.series), *map(_record_line, content.records)]
+    lines += map(_event_line, content.events)
     staged = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,11 +89,10 @@ def save(history: History, path: Path) -> Path:
         os.replace(staged, path)
     except OSError as error:
         raise LoadError(f"the history can't be written to {repr_quoted(str(path))}: {error.strerror}.") from error
-    return path
 
 
-def load(path: Path) -> History:
-    """`History.load`, which documents it."""
+def load(path: Path) -> tuple[Head, Content]:
+    """What `History.load` makes a history of."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -85,12 +102,10 @@ def load(path: Path) -> History:
     head = _header_of(lines[0] if lines else torn, path)
     if not lines:
         raise LoadError(f"{repr_quoted(str(path))} ends within its first line.", "It holds no history yet.")
-    series: list[Series] = []
-    records: list[Record] = []
-    events: list[Event] = []
+    found = Content()
     for number, line in enumerate(lines[1:], start=2):
         try:
-            _read(json.loads(line), series, records, events)
+            _read(json.loads(line), found)
         except (ValueError, TypeError, KeyError, IndexError) as error:
             raise LoadError(
                 f"line {number} of {repr_quoted(str(path))} is damaged: {error}.",
@@ -100,24 +115,16 @@ def load(path: Path) -> History:
     if torn:
         warnings.warn(
             f"the last line of {path} is torn after {len(torn)} bytes and was left out: whoever wrote it was stopped "
-            f"in the middle. {len(records)} records up to step {max((one.step for one in records), default=0)} are "
-            "whole.",
+            f"in the middle. {len(found.records)} records up to step "
+            f"{max((one.step for one in found.records), default=0)} are whole.",
             TornHistoryWarning,
             stacklevel=3,
         )
-    return History(
-        series=tuple(series),
-        records=tuple(records),
-        events=tuple(events),
-        every_steps=head["every_steps"],
-        created=head["created"],
-        versions=head["versions"],
-    )
+    return Head(head["every_steps"], head["created"], head["versions"]), found
 
 
-def _header(history: History) -> dict[str, Any]:
-    about = {"every_steps": history.every_steps, "created": history.created, "versions": dict(history.versions)}
-    return {"format": FORMAT, "version": VERSION, **about}
+def _head_line(head: Head) -> dict[str, Any]:
+    return {"format": FORMAT, "version": VERSION, **dataclasses.asdict(head)}
 
 
 def _header_of(line: bytes, path: Path) -> dict[str, Any]:
@@ -142,22 +149,30 @@ def _header_of(line: bytes, path: Path) -> dict[str, Any]:
     return head
 
 
-def _read(line: dict[str, Any], series: list[Series], records: list[Record], events: list[Event]) -> None:
+def _read(line: dict[str, Any], found: Content) -> None:
     if "series" in line:
-        series += [Series(**{**one, "names": tuple(one.get("names", ()))}) for one in line["series"]]
+        found.series += [Series(**{**one, "names": tuple(one.get("names", ()))}) for one in line["series"]]
     elif "event" in line:
-        events.append(Event(**line["event"]))
+        found.events.append(Event(**line["event"]))
     else:
         first, count = int(line["first"]), int(line["count"])
-        if not 0 <= first <= first + count <= len(series):
-            raise ValueError(f"groups {first} to {first + count} of {len(series)}")
+        if not 0 <= first <= first + count <= len(found.series):
+            raise ValueError(f"groups {first} to {first + count} of {len(found.series)}")
         columns = {str(name): from_json(value, count) for name, value in line["values"].items()}
-        records.append(Record(step=int(line["step"]), first=first, columns=columns))
+        found.records.append(Record(step=int(line["step"]), first=first, columns=columns))
+
+
+def _series_line(series: Iterable[Series]) -> dict[str, Any]:
+    return {"series": [_without_empty(dataclasses.asdict(one)) for one in series]}
 
 
 def _record_line(record: Record) -> dict[str, Any]:
     values = {name: to_json(column) for name, column in record.columns.items()}
     return {"step": record.step, "first": record.first, "count": len(record), "values": values}
+
+
+def _event_line(event: Event) -> dict[str, Any]:
+    return {"event": dataclasses.asdict(event)}
 
 
 def _without_empty(series: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from torch.optim import SGD, Optimizer
 from torchdecay.apply.attach import Handle
 from torchdecay.errors import ApplyError, nearest
 from torchdecay.observe.inspect import name_all
-from torchdecay.observe.monitor.history import Series, Source
+from torchdecay.observe.monitor.series import Series, Source
 from torchdecay.observe.monitor.updates import update_rule
 from torchdecay.observe.pulls import Expectation, expectations
 from torchdecay.plans.census import census
@@ -25,7 +25,7 @@ By = Literal["role", "block", "tensor"]
 
 
 @dataclass(eq=False)
-class Member:
+class Tracked:
     """One tensor of an optimizer.
 
     Attributes:
@@ -79,7 +79,7 @@ class Layout:
     """The tensors of one optimizer, in the series that they are recorded in."""
 
     series: tuple[Series, ...]
-    members: list[Member]
+    members: list[Tracked]
     known: list[list[Tensor]] = field(repr=False)
     first: int = 0
 
@@ -122,11 +122,11 @@ def lay_out(
         rule = update_rule(optimizer, group)
         for param, name in zip(group["params"], own, strict=True):
             if param.is_floating_point() or param.is_complex():
-                member = Member(param, name, roles.get(name, ""), index, expected[id(param)])
+                member = Tracked(param, name, roles.get(name, ""), index, expected[id(param)])
                 member.source = _source(optimizer, group, member, param, id(param) in hooked, rule is not None)
                 members.append(member)
     spoken: dict[int, str] = {}
-    keys: dict[tuple[str, str, Source], list[Member]] = {}
+    keys: dict[tuple[str, str, Source], list[Tracked]] = {}
     for member in members:
         decay = member.decay
         if id(decay) not in spoken:
@@ -180,7 +180,7 @@ def _hooked(handle: Handle | None) -> set[int]:
 
 
 def _source(
-    optimizer: Optimizer, group: Mapping[str, Any], member: Member, param: Tensor, by_pass: bool, has_rule: bool
+    optimizer: Optimizer, group: Mapping[str, Any], member: Tracked, param: Tensor, by_pass: bool, has_rule: bool
 ) -> Source:
     decay = member.decay
     if by_pass:
@@ -224,7 +224,7 @@ def planned_fraction(
     return amount / (1 + amount) if decay.proximal else amount
 
 
-def _label(member: Member, by: By | Callable[[str], str]) -> str:
+def _label(member: Tracked, by: By | Callable[[str], str]) -> str:
     if callable(by):
         return str(by(member.name))
     if by == "tensor":

@@ -20,11 +20,12 @@ from torchdecay.observe.inspect import optimizers_of
 from torchdecay.observe.monitor.alarms import Alarms, no_steps, not_attached
 from torchdecay.observe.monitor.columns import is_empty, packed
 from torchdecay.observe.monitor.gather import duals_of, gather
-from torchdecay.observe.monitor.history import Event, History, Record, Series
-from torchdecay.observe.monitor.jsonl import Writer, load
+from torchdecay.observe.monitor.history import History
+from torchdecay.observe.monitor.jsonl import Content, Head, Writer, load
 from torchdecay.observe.monitor.layout import By, Layout, lay_out
 from torchdecay.observe.monitor.quantities import QUANTITIES
 from torchdecay.observe.monitor.reading import Measured, Reading
+from torchdecay.observe.monitor.series import Event, Record
 from torchdecay.observe.monitor.watch import Watch
 from torchdecay.plans.plan import Plan
 
@@ -106,13 +107,8 @@ class Monitor:
         self.every_steps = every_steps
         self._by, self._plan, self._model, self._sample = by, plan, model, sample
         self._on_alarm = on_alarm
-        self._series: list[Series] = []
-        self._records: list[Record] = []
-        self._events: list[Event] = []
-        self._head = History(
-            every_steps=every_steps, created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            versions=_versions(),
-        )  # fmt: skip
+        self._head = Head(every_steps, datetime.now(timezone.utc).isoformat(timespec="seconds"), _versions())
+        self._seen = Content()
         optimizers = optimizers_of(optimizer)
         for one in optimizers:
             if not isinstance(one, Optimizer):
@@ -136,14 +132,9 @@ class Monitor:
     @property
     def history(self) -> History:
         """What was recorded so far."""
-        head = self._head
+        seen = self._seen
         return History(
-            series=tuple(self._series),
-            records=tuple(self._records),
-            events=tuple(self._events),
-            every_steps=head.every_steps,
-            created=head.created,
-            versions=head.versions,
+            series=tuple(seen.series), records=tuple(seen.records), events=tuple(seen.events), **vars(self._head)
         )
 
     @property
@@ -177,13 +168,10 @@ class Monitor:
 
     def _open(self, path: Path, if_exists: str, start: int, *, leads: bool) -> int:
         """Open the file; the number of steps that were taken before."""
-        proceed = False
-        if path.exists() and if_exists == "append":
-            before = load(path)
-            proceed = True
-            self._series, self._records, self._events = list(before.series), list(before.records), list(before.events)
-            self._head = before
-            start = start or max(before.steps, default=0)
+        proceed = path.exists() and if_exists == "append"
+        if proceed:
+            self._head, self._seen = load(path)
+            start = start or max((record.step for record in self._seen.records), default=0)
         elif path.exists() and if_exists == "error" and leads:
             raise LoadError(
                 f"{repr_quoted(str(path))} is there already.",
@@ -194,12 +182,12 @@ class Monitor:
             if if_exists == "replace":
                 with contextlib.suppress(FileNotFoundError):
                     path.unlink()
-            self._file = Writer(path, self._head, proceed=proceed)
+            self._file = Writer(path, None if proceed else self._head)
         return start
 
     def _add_series(self, layout: Layout) -> None:
-        layout.first = len(self._series)
-        self._series += layout.series
+        layout.first = len(self._seen.series)
+        self._seen.series += layout.series
         if self._file is not None:
             self._file.series(layout.series)
 
@@ -207,7 +195,7 @@ class Monitor:
         columns = {name: packed(row[name] for row in rows) for name in QUANTITIES}
         kept = {name: column for name, column in columns.items() if name == "weight_norm" or not is_empty(column)}
         record = Record(step=step, first=layout.first, columns=kept)
-        self._records.append(record)
+        self._seen.records.append(record)
         if self._file is not None:
             self._file.record(record)
         if self._writers:
@@ -223,7 +211,7 @@ class Monitor:
             self._alarm(event)
 
     def _alarm(self, event: Event) -> None:
-        self._events.append(event)
+        self._seen.events.append(event)
         if self._file is not None:
             self._file.event(event)
         for writer in self._writers:

@@ -17,10 +17,9 @@ from torch.optim import Optimizer
 from torchdecay.apply.attach import Handle
 from torchdecay.apply.kernels import buckets
 from torchdecay.apply.rounding import is_low
-from torchdecay.observe.monitor.layout import Layout, Member, planned_fraction
+from torchdecay.observe.monitor.layout import Layout, Tracked, planned_fraction
 from torchdecay.observe.monitor.predictions import predicted_rotation
-from torchdecay.observe.monitor.samples import sampled, wide
-from torchdecay.observe.monitor.sums import aligned, over_ranks
+from torchdecay.observe.monitor.samples import aligned, over_ranks, sampled, wide
 from torchdecay.observe.monitor.updates import reads_gradient, tensors_of, update_rule
 from torchdecay.observe.verify.borrowing import local
 from torchdecay.optimizers.updates import maximizes
@@ -47,7 +46,7 @@ class Measured:
         owed: log-shrink that was put off in this step, by weights that pay late.
     """
 
-    member: Member
+    member: Tracked
     lr: float
     planned: float | None
     rotation: float
@@ -146,7 +145,7 @@ class Reading:
             for place, (member, row) in enumerate(zip(self.layout.members, numbers, strict=True))
         ]
 
-    def _row(self, place: int, member: Member, steps: dict[int, float]) -> Tensor:
+    def _row(self, place: int, member: Tracked, steps: dict[int, float]) -> Tensor:
         start, end = wide(self._start[place]), wide(sampled(member.param, self.most))
         moved = end - start
         decay, update = self._parts(place, member, start, end, moved, steps)
@@ -168,7 +167,7 @@ class Reading:
         return torch.cat([sums, torch.stack([weight, gradient]).to(sums).square_(), torch.stack(extra)])
 
     def _parts(
-        self, place: int, member: Member, start: Tensor, end: Tensor, moved: Tensor, steps: dict[int, float]
+        self, place: int, member: Tracked, start: Tensor, end: Tensor, moved: Tensor, steps: dict[int, float]
     ) -> tuple[Tensor, Tensor]:
         """What decay displaced, and what the update did."""
         if member.source == "pass":
@@ -189,7 +188,7 @@ class Reading:
         decay = start * -(self._planned[place] or 0.0)
         return decay, moved - decay
 
-    def _told(self, place: int, member: Member, row: Sequence[float], unscaled: float, owed: float) -> Measured:
+    def _told(self, place: int, member: Tracked, row: Sequence[float], unscaled: float, owed: float) -> Measured:
         tt, td, tu, _, _, dd, du, bd, _, _, uu, _, _, _, _, bb, weight, gradient, radial, zeros, masked, count = row
         size = math.sqrt(weight * gradient)
         return Measured(
@@ -232,13 +231,13 @@ class Reading:
             return {}
         return dict(self.handle._engine._passes.debts.owed)
 
-    def _gradient(self, member: Member) -> Tensor | None:
+    def _gradient(self, member: Tracked) -> Tensor | None:
         gradient = member.param.grad
         if gradient is None or not member.param.requires_grad:
             return None
         return gradient if gradient.is_sparse else local(aligned(gradient, member.param)).detach()
 
-    def _seen(self, member: Member, gradient: Tensor | None) -> Tensor | None:
+    def _seen(self, member: Tracked, gradient: Tensor | None) -> Tensor | None:
         """A sample of the gradient as the update rule sees it, where one is needed."""
         rule = self._rules[member.group]
         if gradient is None or gradient.is_sparse or member.source != "state" or rule is None:
@@ -270,7 +269,7 @@ def _values(gradient: Tensor | None, *, like: Tensor) -> Tensor:
     return gradient.coalesce().values() if gradient.is_sparse else gradient
 
 
-def _steps_of(optimizer: Optimizer, members: Sequence[Member]) -> dict[int, float]:
+def _steps_of(optimizer: Optimizer, members: Sequence[Tracked]) -> dict[int, float]:
     """How many updates the state of each tensor has seen, read from each device at once."""
     by_device: dict[torch.device, list[tuple[int, Tensor]]] = {}
     told: dict[int, float] = {}
@@ -285,7 +284,7 @@ def _steps_of(optimizer: Optimizer, members: Sequence[Member]) -> dict[int, floa
     return told
 
 
-def _radial(member: Member, gradient: Tensor | None) -> Tensor | None:
+def _radial(member: Tracked, gradient: Tensor | None) -> Tensor | None:
     """⟨θ, g⟩ of a tensor of which it is not yet known whether it is scale-invariant."""
     if member.invariant is not None or gradient is None or gradient.is_sparse or gradient.is_complex():
         return None

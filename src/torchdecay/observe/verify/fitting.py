@@ -74,7 +74,7 @@ class Fit:
         return 2 * self.tolerance / self.reach.clamp(min=torch.finfo(torch.float64).tiny)
 
 
-class Layout:
+class Segments:
     """Sums over slots, and values spread over them."""
 
     def __init__(self, slots: Sequence[Slot], size: int) -> None:
@@ -100,16 +100,16 @@ class Carried:
     def __init__(
         self,
         optimizer: Any,
-        layout: Layout,
+        segments: Segments,
         candidates: Sequence[Candidate | None],
         multiple: Tensor,
         *,
         steps: int = STEPS,
     ) -> None:
-        self._optimizer, self._layout = optimizer, layout
+        self._optimizer, self._segments = optimizer, segments
         self._special = [
             (slot, one, float(multiple[i]))
-            for i, (slot, one) in enumerate(zip(layout.slots, candidates, strict=True))
+            for i, (slot, one) in enumerate(zip(segments.slots, candidates, strict=True))
             if one is not None and one.form is not None
         ]
         self._gradient = self._vectors(candidates, multiple, steps, Site.GRADIENT, False)
@@ -184,50 +184,52 @@ class Carried:
             if site is Site.GRADIENT:
                 amounts = [
                     -amount if groups[slot.group].get("maximize") else amount
-                    for amount, slot in zip(amounts, self._layout.slots, strict=True)
+                    for amount, slot in zip(amounts, self._segments.slots, strict=True)
                 ]
-            rows.append(self._layout.spread(torch.tensor(amounts, dtype=torch.float64) * multiple))
+            rows.append(self._segments.spread(torch.tensor(amounts, dtype=torch.float64) * multiple))
         return rows
 
 
 Simulate = Callable[[Tensor], Tensor]
 
 
-def fit(simulate: Simulate, target: Tensor, without: Tensor, layout: Layout, start: Tensor, *, rounds: int = 3) -> Fit:
+def fit(
+    simulate: Simulate, target: Tensor, without: Tensor, segments: Segments, start: Tensor, *, rounds: int = 3
+) -> Fit:
     """Find the multiple of each slot's candidate that comes nearest to a trajectory, by Newton's steps.
 
     Args:
         simulate: multiples → trajectory, (steps + 1, size).
         target: the trajectory to explain.
         without: the trajectory at multiple 0.
-        layout: of the slots.
+        segments: sums over slots.
         start: (slots,), where to begin.
         rounds: most steps to take.
     """
     multiple = start.clone()
     found = simulate(multiple)
-    scale = layout.total(target[1:].square() + target[:-1].square()).sqrt()
-    best = layout.total((target - found).square()).sqrt()
+    scale = segments.total(target[1:].square() + target[:-1].square()).sqrt()
+    best = segments.total((target - found).square()).sqrt()
     reach = torch.zeros_like(best)
     for _ in range(rounds):
         change = (simulate(multiple + _NUDGE) - found) / _NUDGE
-        steepness = layout.total(change.square())
+        steepness = segments.total(change.square())
         reach = steepness.sqrt()
-        step = layout.total(change * (target - found)) / steepness.clamp(min=torch.finfo(torch.float64).tiny)
+        step = segments.total(change * (target - found)) / steepness.clamp(min=torch.finfo(torch.float64).tiny)
         step = torch.where(steepness > 0, step, torch.zeros_like(step)).nan_to_num(0.0, 0.0, 0.0)
         tried = multiple + step
         found_there = simulate(tried)
-        residual = layout.total((target - found_there).square()).sqrt()
+        residual = segments.total((target - found_there).square()).sqrt()
         better = residual < best
         multiple = torch.where(better, tried, multiple)
         best = torch.where(better, residual, best)
-        found = torch.where(layout.spread(better.double()) > 0, found_there, found)
+        found = torch.where(segments.spread(better.double()) > 0, found_there, found)
         if not bool((better & (step.abs() > _MATCH)).any()):
             break
     best = best.nan_to_num(torch.inf, torch.inf)
     # An optimizer that sees only signs does not move with a small change, but with the whole.
-    reach = torch.maximum(reach, layout.total((found - without).square()).sqrt()).nan_to_num(0.0, 0.0)
-    return Fit(multiple, best, layout.noise * scale + _MATCH * reach, reach)
+    reach = torch.maximum(reach, segments.total((found - without).square()).sqrt()).nan_to_num(0.0, 0.0)
+    return Fit(multiple, best, segments.noise * scale + _MATCH * reach, reach)
 
 
 def _noise(param: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""From what was measured on one slot to a finding: whether that is right, and a sentence that says it."""
+"""From what was measured on one slot to a verdict: whether that is right, and a sentence that says it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torchdecay.plans.decay import Scale, Site
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class SlotVerdict:
     """What one slot undergoes; see `torchdecay.observe.verify.result.Part`."""
 
     site: Site | None = None
@@ -80,17 +80,19 @@ class Seen:
         return self.one.decay.site if self.one.decay is not None and self.one.source != "group" else None
 
 
-def judge(seen: Seen) -> Finding:
-    """The finding of one slot."""
+def verdict_of(seen: Seen) -> SlotVerdict:
+    """The verdict of one slot."""
     if seen.state == "unmoved":
         fused = " with fused=True" if seen.group.get("fused") else ""
         name = type(seen.optimizer).__name__
-        return Finding(
+        return SlotVerdict(
             fault="unmoved", why=f"{name}{fused} leaves {seen.dtype} weights where they are, at any gradient."
         )
     if seen.state == "ignored":
         why = f"{wish(seen)}, but the step is the same as without: it is ignored."
-        return Finding(expected_site=seen.expected_site, expected=seen.expected, measured=0.0, fault="ignored", why=why)
+        return SlotVerdict(
+            expected_site=seen.expected_site, expected=seen.expected, measured=0.0, fault="ignored", why=why
+        )
     if seen.state == "open":
         return _explained(seen, seen.explanation) if seen.explanation is not None else _unexplained(seen)
     return _as_expected(seen)
@@ -115,7 +117,7 @@ def percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
-def _as_expected(seen: Seen) -> Finding:
+def _as_expected(seen: Seen) -> SlotVerdict:
     besides = ""
     if seen.hidden == seen.hidden and seen.hidden:
         scale = seen.lr / seen.telling_lr if seen.lr is not None and seen.telling_lr else 1.0
@@ -124,9 +126,9 @@ def _as_expected(seen: Seen) -> Finding:
         besides = f" Besides, lambd={seen.group.get('lambd'):g} takes {percent(seen.hidden * scale)} per step."
     one = seen.one
     if one.decay is None or not any(seen.amounts):
-        return Finding(expected=0.0, measured=0.0, why=_spared(one) + besides)
+        return SlotVerdict(expected=0.0, measured=0.0, why=_spared(one) + besides)
     site = one.decay.site
-    found = Finding(expected_site=seen.expected_site, expected=seen.expected)
+    found = SlotVerdict(expected_site=seen.expected_site, expected=seen.expected)
     if not seen.is_visible:
         subject = one.spoken or f"a weight_decay of {one.decay.coefficient:g}"
         return replace(found, fault="unmeasured", why=f"In {seen.dtype} {subject} does not show beside rounding.")
@@ -135,12 +137,12 @@ def _as_expected(seen: Seen) -> Finding:
     return replace(found, site=site, measured=measured, lr_enters=enters, why=_said(one, site, measured) + besides)
 
 
-def _hidden(seen: Seen, extra: float) -> Finding:
+def _hidden(seen: Seen, extra: float) -> SlotVerdict:
     """Decay that nothing switches off."""
     why = f"{percent(extra)} of each weight is taken off per step at any weight_decay, 0 included."
     if seen.one.source == "nothing":
-        return Finding(measured=extra, why=why)
-    found = Finding(expected=0.0, measured=extra, fault="hidden", why=why)
+        return SlotVerdict(measured=extra, why=why)
+    found = SlotVerdict(expected=0.0, measured=extra, fault="hidden", why=why)
     if seen.one.decay is None or not any(seen.amounts):
         return found
     coupled = seen.one.decay.site is Site.GRADIENT
@@ -154,29 +156,29 @@ def _hidden(seen: Seen, extra: float) -> Finding:
     )
 
 
-def _unexplained(seen: Seen) -> Finding:
+def _unexplained(seen: Seen) -> SlotVerdict:
     one = seen.one
     told = (
         f"; with no gradient it takes {percent(seen.shrink)} off" if seen.shrink == seen.shrink and seen.shrink else ""
     )
     told += f" at learning rate {seen.telling_lr:g}" if told and seen.telling_lr is not None else ""
     if one.unsayable:
-        return Finding(why=f"{one.unsayable}, so no number is expected; it moves the weights{told}.")
+        return SlotVerdict(why=f"{one.unsayable}, so no number is expected; it moves the weights{told}.")
     why = f"No single pull toward zero explains its steps{told}."
     if one.source in ("group", "nothing"):
-        return Finding(why=why)
+        return SlotVerdict(why=why)
     about = f"{wish(seen)}. " if one.decay is not None else ""
-    return Finding(expected_site=seen.expected_site, expected=seen.expected, fault="unexplained", why=about + why)
+    return SlotVerdict(expected_site=seen.expected_site, expected=seen.expected, fault="unexplained", why=about + why)
 
 
-def _explained(seen: Seen, pull: Explanation) -> Finding:
+def _explained(seen: Seen, pull: Explanation) -> SlotVerdict:
     """What an open slot undergoes, and what that means."""
     one = seen.one
     measured = pull.at_full
     if pull.site is not Site.GRADIENT and seen.lr is not None and seen.telling_lr:
         measured *= (seen.lr / seen.telling_lr) ** pull.power
     said = _said(one, pull.site, measured)
-    found = Finding(
+    found = SlotVerdict(
         site=pull.site,
         expected_site=seen.expected_site,
         expected=seen.expected,
@@ -202,7 +204,7 @@ def _explained(seen: Seen, pull: Explanation) -> Finding:
     return _by_ratio(seen, _restated(seen, found, law(times * seen.expected)), times, pull.slack)
 
 
-def _by_amount(seen: Seen, found: Finding, pull: Explanation) -> Finding:
+def _by_amount(seen: Seen, found: SlotVerdict, pull: Explanation) -> SlotVerdict:
     """For a class that is not known: only what no convention does is a fault."""
     assert seen.one.decay is not None
     wd, lr = seen.one.decay.coefficient, seen.telling_lr
@@ -221,7 +223,7 @@ def _by_amount(seen: Seen, found: Finding, pull: Explanation) -> Finding:
     return _by_ratio(seen, found, times, pull.slack)
 
 
-def _by_ratio(seen: Seen, found: Finding, ratio: float, slack: float) -> Finding:
+def _by_ratio(seen: Seen, found: SlotVerdict, ratio: float, slack: float) -> SlotVerdict:
     if abs(ratio - 1) <= slack:
         return found
     if ratio < 0:
@@ -236,7 +238,7 @@ def _by_ratio(seen: Seen, found: Finding, ratio: float, slack: float) -> Finding
     return replace(found, fault="multiple", why=f"{wish(seen)}, but {ratio:.4g} times as much is applied.")
 
 
-def _restated(seen: Seen, found: Finding, measured: float) -> Finding:
+def _restated(seen: Seen, found: SlotVerdict, measured: float) -> SlotVerdict:
     assert found.site is not None
     return replace(found, measured=measured, why=_said(seen.one, found.site, measured))
 

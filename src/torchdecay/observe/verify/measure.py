@@ -12,9 +12,9 @@ from torch import Tensor
 from torchdecay.observe.pulls import Expectation
 from torchdecay.observe.verify.borrowing import local
 from torchdecay.observe.verify.explaining import explain
-from torchdecay.observe.verify.fitting import STEPS, Candidate, Carried, Fit, Layout, fit
+from torchdecay.observe.verify.fitting import STEPS, Candidate, Carried, Fit, Segments, fit
 from torchdecay.observe.verify.inputs import against, levels, push, signed, telling_lr
-from torchdecay.observe.verify.judging import Finding, Seen, judge
+from torchdecay.observe.verify.judging import Seen, SlotVerdict, verdict_of
 from torchdecay.observe.verify.probe import Probe
 from torchdecay.observe.verify.rounding import settle
 from torchdecay.plans.decay import Site
@@ -27,13 +27,13 @@ def moving_without_gradient(probe: Probe) -> list[bool]:
     """For each slot, whether a step moves it although it has no gradient."""
     own: list[float | None] = [None] * len(probe.optimizer.param_groups)
     before, after = probe.run(signed(probe.size), [torch.zeros(probe.size)], active=[False] * len(probe.slots), lrs=own)
-    moved = Layout(probe.slots, probe.size).total((after - before).abs())
+    moved = Segments(probe.slots, probe.size).total((after - before).abs())
     return [bool(one) for one in moved != 0]
 
 
 def measure(
     probe: Probe, expected: Mapping[int, Expectation], active: Sequence[bool], lrs: Sequence[float | None]
-) -> list[Finding | None]:
+) -> list[SlotVerdict | None]:
     """What each active slot undergoes.
 
     Args:
@@ -46,13 +46,13 @@ def measure(
         StepFailed: the optimizer's step raised.
     """
     wanted = [expected[id(slot.param)] for slot in probe.slots]
-    findings: list[Finding | None] = [None] * len(wanted)
+    verdicts: list[SlotVerdict | None] = [None] * len(wanted)
     for members in levels(probe.slots, wanted, active, lrs):
         seen = _Round(probe, wanted, members, lrs).seen()
-        found = {i: judge(one) for i, one in seen.items()}
-        for i, finding in settle(probe, seen, found, lrs).items():
-            findings[i] = finding
-    return findings
+        found = {i: verdict_of(one) for i, one in seen.items()}
+        for i, verdict in settle(probe, seen, found, lrs).items():
+            verdicts[i] = verdict
+    return verdicts
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class _Round:
         self, probe: Probe, wanted: Sequence[Expectation], active: Sequence[bool], lrs: Sequence[float | None]
     ) -> None:
         self.probe, self.wanted, self.active, self.lrs_now = probe, wanted, active, lrs
-        self.layout = Layout(probe.slots, probe.size)
+        self.segments = Segments(probe.slots, probe.size)
         self.groups = probe.optimizer.param_groups
         taking_part = [
             (slot, one) for slot, one, on in zip(probe.slots, wanted, active, strict=True) if on and not one.wrong
@@ -92,7 +92,7 @@ class _Round:
         ones = torch.ones(len(asked), dtype=torch.float64)
         first, second = self._fit(asked, ones), self._fit(asked_half, ones, half=True)
         shrink, hidden = (self._shrink(native=native) for native in (True, False))
-        untouched = self.layout.total((full.full - full.off).square()).sqrt()
+        untouched = self.segments.total((full.full - full.off).square()).sqrt()
         states = [
             self._state(i, asked[i], first, second, float(untouched[i])) if on else ""
             for i, on in enumerate(self.active)
@@ -164,12 +164,12 @@ class _Round:
         runs = self.runs[1 if half else 0]
 
         def simulate(multiple: Tensor) -> Tensor:
-            carried = Carried(self.probe.optimizer, self.layout, candidates, multiple)
+            carried = Carried(self.probe.optimizer, self.segments, candidates, multiple)
             return self.probe.run(
                 self.weights, self.gradients, active=self.active, lrs=runs.lrs, native=False, by_hand=carried
             )
 
-        return fit(simulate, runs.full, runs.off, self.layout, start, rounds=rounds)
+        return fit(simulate, runs.full, runs.off, self.segments, start, rounds=rounds)
 
     def _both(self, lrs: Sequence[float | None]) -> _Runs:
         full, off = (
@@ -182,19 +182,19 @@ class _Round:
         """The fraction of its weights that a step without gradient takes off each slot; NaN where that is none."""
         nothing = [torch.zeros_like(self.weights)]
         start, end = self.probe.run(self.weights, nothing, active=self.active, lrs=self.lrs, native=native)
-        size = self.layout.total(start.square()).clamp(min=torch.finfo(torch.float64).tiny)
-        share = self.layout.total(start * (start - end)) / size
-        return torch.where(share.abs() > self.layout.noise / 2, share, torch.where(share.isnan(), share, 0.0))
+        size = self.segments.total(start.square()).clamp(min=torch.finfo(torch.float64).tiny)
+        share = self.segments.total(start * (start - end)) / size
+        return torch.where(share.abs() > self.segments.noise / 2, share, torch.where(share.isnan(), share, 0.0))
 
     def _draw(self, sizes: Sequence[float]) -> None:
         """Weights of these typical sizes, and gradients as large as what a coupled decay would add to them."""
         probe = self.probe
         signs = signed(probe.size)
-        spread = self.layout.spread(torch.tensor(sizes, dtype=torch.float64))
+        spread = self.segments.spread(torch.tensor(sizes, dtype=torch.float64))
         self.sizes = sizes
         self.pushes = [push(one, size) for one, size in zip(self.wanted, sizes, strict=True)]
         minus = [-1.0 if self.groups[slot.group].get("maximize") else 1.0 for slot in probe.slots]
-        pushed = self.layout.spread(torch.tensor(self.pushes, dtype=torch.float64) * torch.tensor(minus))
+        pushed = self.segments.spread(torch.tensor(self.pushes, dtype=torch.float64) * torch.tensor(minus))
         self.weights = probe.rounded(spread * signs)
         self.gradients = [probe.rounded(pushed * against(signs, step)) for step in range(STEPS)]
         for slot, one in zip(probe.slots, self.wanted, strict=True):
@@ -203,12 +203,12 @@ class _Round:
 
     def _draw_smaller(self) -> None:
         """Where a coarse dtype hides updates that are small beside the weights, draw smaller weights."""
-        coarse = self.layout.noise > 1e-5
+        coarse = self.segments.noise > 1e-5
         for _ in range(3 if bool(coarse.any()) else 0):
             start, *_, end = self.probe.run(
                 self.weights, self.gradients, active=self.active, lrs=self.lrs, native=False
             )
-            moved = self.layout.total((end - start).square()) / self.layout.total(start.square())
+            moved = self.segments.total((end - start).square()) / self.segments.total(start.square())
             share = moved.sqrt().nan_to_num(1.0)
             small = coarse & (share < 0.1)
             if not bool(small.any()):

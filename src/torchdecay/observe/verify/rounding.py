@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from torchdecay.observe.verify.borrowing import local
-from torchdecay.observe.verify.fitting import Layout
+from torchdecay.observe.verify.fitting import Segments
 from torchdecay.observe.verify.inputs import signed
-from torchdecay.observe.verify.judging import Finding, Seen, percent, wish
+from torchdecay.observe.verify.judging import Seen, SlotVerdict, percent, wish
 from torchdecay.observe.verify.probe import Probe
 from torchdecay.observe.verify.slots import Slot
 from torchdecay.plans.decay import Site
@@ -23,19 +23,19 @@ _KEPT = (0.5, 1.5)
 
 
 def settle(
-    probe: Probe, seen: Mapping[int, Seen], found: Mapping[int, Finding], lrs: Sequence[float | None]
-) -> dict[int, Finding]:
-    """Findings, with what rounding does to the pulls that are small beside a unit in the dtype's last place.
+    probe: Probe, seen: Mapping[int, Seen], found: Mapping[int, SlotVerdict], lrs: Sequence[float | None]
+) -> dict[int, SlotVerdict]:
+    """Verdicts, with what rounding does to the pulls that are small beside a unit in the dtype's last place.
 
     Looked at is the highest learning rate that is known: where warm-up makes the decay nothing, nothing is lost.
     """
     settled = dict(found)
     alike: dict[tuple[Any, ...], list[int]] = {}
     taken: list[float | None] = list(lrs)
-    for i, finding in found.items():
+    for i, verdict in found.items():
         slot, one = probe.slots[i], seen[i].one
         lr = _highest_lr(seen[i])
-        if lr is None or not _is_at_risk(slot, seen[i], finding, lr):
+        if lr is None or not _is_at_risk(slot, seen[i], verdict, lr):
             continue
         # Below this no plain rounding keeps anything, and what is kept in other ways shows sooner.
         while _eps(slot) > 1e-6 and one.amount(lr) < _SMALLEST and one.amount(2 * lr) > one.amount(lr):
@@ -61,7 +61,7 @@ def _kept(probe: Probe, seen: Mapping[int, Seen], slots: Sequence[int], lrs: Seq
         probe.run(signed(probe.size), nothing, active=active, lrs=lrs, native=native, trace=False)[-1].abs()
         for native in (True, False)
     )
-    shrunk = Layout(probe.slots, probe.size).total((off / on).log().nan_to_num(0.0, 0.0, 0.0))
+    shrunk = Segments(probe.slots, probe.size).total((off / on).log().nan_to_num(0.0, 0.0, 0.0))
     shares = []
     for i, lr in zip(slots, rates, strict=True):
         due = -sum(math.log1p(-min(seen[i].one.amount(lr, step), 0.999)) for step in range(steps))
@@ -69,30 +69,30 @@ def _kept(probe: Probe, seen: Mapping[int, Seen], slots: Sequence[int], lrs: Seq
     return shares
 
 
-def _is_at_risk(slot: Slot, seen: Seen, finding: Finding, lr: float) -> bool:
+def _is_at_risk(slot: Slot, seen: Seen, verdict: SlotVerdict, lr: float) -> bool:
     """Whether only many steps can show what becomes of a slot's decay."""
     one = seen.one
     fractional = one.is_plain and one.decay is not None and one.decay.site in (Site.BEFORE, Site.AFTER)
     if not fractional or not 0 < one.amount(lr) < 1:
         return False
-    if finding.fault == "unmeasured":
+    if verdict.fault == "unmeasured":
         return True
-    return finding.ok and finding.site in (Site.BEFORE, Site.AFTER) and one.amount(lr) < 8 * _eps(slot)
+    return verdict.ok and verdict.site in (Site.BEFORE, Site.AFTER) and one.amount(lr) < 8 * _eps(slot)
 
 
-def _with_share(seen: Seen, finding: Finding, kept: float) -> Finding:
-    measured = max(kept, 0.0) * (finding.expected or 0.0)
+def _with_share(seen: Seen, verdict: SlotVerdict, kept: float) -> SlotVerdict:
+    measured = max(kept, 0.0) * (verdict.expected or 0.0)
     if _KEPT[0] < kept < _KEPT[1]:
-        if finding.fault != "unmeasured" or seen.one.decay is None:
-            return finding
+        if verdict.fault != "unmeasured" or seen.one.decay is None:
+            return verdict
         why = f"{percent(measured)} of each weight is taken off per step; {seen.dtype} does not tell where in the step."
-        return replace(finding, fault="", why=why, site=seen.one.decay.site, measured=measured)
+        return replace(verdict, fault="", why=why, site=seen.one.decay.site, measured=measured)
     lr = _highest_lr(seen) or 0.0
     lost = "is rounded away" if kept < 0.05 else f"comes out {max(kept, 0.0):.2g} times as large"
     why = (
         f"{wish(seen)}: {percent(seen.one.amount(lr))} per step at learning rate {lr:g}, which {lost} in {seen.dtype}."
     )
-    return replace(finding, fault="rounded", why=why, measured=measured)
+    return replace(verdict, fault="rounded", why=why, measured=measured)
 
 
 def _highest_lr(seen: Seen) -> float | None:

@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 from torchdecay.observe.inspect import name_all, optimizers_of
 from torchdecay.observe.pulls import Expectation, expectations
 from torchdecay.observe.verify.borrowing import local
-from torchdecay.observe.verify.judging import Finding
+from torchdecay.observe.verify.judging import SlotVerdict
 from torchdecay.observe.verify.measure import measure, moving_without_gradient
 from torchdecay.observe.verify.probe import Probe, StepFailed
 from torchdecay.observe.verify.result import Fault, GroupVerification, Part, Verification
@@ -88,13 +88,13 @@ def _verify(
         slot.param.requires_grad and not expected[id(slot.param)].wrong and slot.group not in broken
         for slot in probe.slots
     ]
-    findings: list[Finding | None] = [None] * len(probe.slots)
+    verdicts: list[SlotVerdict | None] = [None] * len(probe.slots)
     moves = [False] * len(probe.slots)
     failed = ""
     with probe:
         try:
             moves = moving_without_gradient(probe)
-            findings = measure(probe, expected, active, lrs)
+            verdicts = measure(probe, expected, active, lrs)
         except StepFailed as error:
             failed = f"{error}."
     made = []
@@ -103,21 +103,21 @@ def _verify(
         own = {id(probe.slots[i].param): i for i in places}
         # Those that were not measured are spoken for by the first that should undergo the same.
         alike = {_alike(probe.slots[i].param, expected[id(probe.slots[i].param)]): i for i in reversed(places)}
-        entries: list[tuple[Tensor, str, Finding]] = []
+        entries: list[tuple[Tensor, str, SlotVerdict]] = []
         for param, name in zip(group["params"], names[index], strict=True):
             one = expected[id(param)]
             place = own.get(id(param), alike.get(_alike(param, one)))
             if one.wrong or index in broken:
                 kind = "number" if index in broken else one.wrong_kind
-                found = Finding(fault=kind, why=f"{broken.get(index) or one.wrong}.")
+                found = SlotVerdict(fault=kind, why=f"{broken.get(index) or one.wrong}.")
             elif failed:
-                found = Finding(fault="failed", why=failed)
+                found = SlotVerdict(fault="failed", why=failed)
             elif id(param) in probe.obstacles or place is None:
                 found = _unmeasurable(param, probe.obstacles.get(id(param), "in another group too"))
             elif not param.requires_grad:
                 found = _frozen(moves[place])
             else:
-                found = findings[place] or Finding(fault="unmeasured", why="It was not measured.")
+                found = verdicts[place] or SlotVerdict(fault="unmeasured", why="It was not measured.")
             entries.append((param, name, found))
         made.append(
             GroupVerification(
@@ -166,15 +166,15 @@ def _alike(param: Tensor, one: Expectation) -> tuple[Any, ...]:
     return (part.device, part.dtype, type(param), dims, param.requires_grad, one.key)
 
 
-def _unmeasurable(param: Tensor, obstacle: str) -> Finding:
+def _unmeasurable(param: Tensor, obstacle: str) -> SlotVerdict:
     fault: Fault = "" if obstacle == "empty" or not param.requires_grad else "unmeasured"
-    return Finding(fault=fault, why=f"It is {obstacle}, so nothing can be measured.")
+    return SlotVerdict(fault=fault, why=f"It is {obstacle}, so nothing can be measured.")
 
 
-def _frozen(moves: bool) -> Finding:
+def _frozen(moves: bool) -> SlotVerdict:
     if moves:
-        return Finding(expected=0.0, fault="frozen", why="It is frozen, and a step without gradient moves it.")
-    return Finding(expected=0.0, measured=0.0, why="Frozen.")
+        return SlotVerdict(expected=0.0, fault="frozen", why="It is frozen, and a step without gradient moves it.")
+    return SlotVerdict(expected=0.0, measured=0.0, why="Frozen.")
 
 
 def _number_or_none(value: Any) -> float | None:
@@ -184,9 +184,9 @@ def _number_or_none(value: Any) -> float | None:
         return None
 
 
-def _parts(entries: Sequence[tuple[Tensor, str, Finding]]) -> tuple[Part, ...]:
-    """Parameters with the same finding together; numbers that print alike are the same."""
-    merged: dict[tuple[Any, ...], list[tuple[Tensor, str, Finding]]] = {}
+def _parts(entries: Sequence[tuple[Tensor, str, SlotVerdict]]) -> tuple[Part, ...]:
+    """Parameters with the same verdict together; numbers that print alike are the same."""
+    merged: dict[tuple[Any, ...], list[tuple[Tensor, str, SlotVerdict]]] = {}
     for param, name, found in entries:
         part = local(param)
         key = (part.dtype, part.device, found.site, found.expected_site, found.lr_enters, found.fault, *_rough(found))
@@ -194,7 +194,7 @@ def _parts(entries: Sequence[tuple[Tensor, str, Finding]]) -> tuple[Part, ...]:
     return tuple(_part(members) for members in merged.values())
 
 
-def _rough(found: Finding) -> tuple[str, str]:
+def _rough(found: SlotVerdict) -> tuple[str, str]:
     """The numbers, as far as a difference between two parameters means something."""
     expected = "?" if found.expected is None else f"{found.expected:.3g}"
     if found.ok or found.measured is None:
@@ -202,7 +202,7 @@ def _rough(found: Finding) -> tuple[str, str]:
     return expected, f"{found.measured / found.expected:.1f}" if found.expected else f"{found.measured:.1g}"
 
 
-def _part(members: Iterable[tuple[Tensor, str, Finding]]) -> Part:
+def _part(members: Iterable[tuple[Tensor, str, SlotVerdict]]) -> Part:
     listed = list(members)
     param, _, found = listed[0]
     part = local(param)

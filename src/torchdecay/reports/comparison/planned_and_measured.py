@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torchdecay.lab.training.planned_and_measured import GroupCourse
     from torchdecay.lab.training.results import Comparison
-    from torchdecay.observe.monitor.history import Event
+    from torchdecay.observe.monitor.series import Event
 
 FORECAST = Style("ink", (5, 2.5), "")
 MEASURED = Style("s1", (), "o")

@@ -1,0 +1,98 @@
+"""What a history is made of: groups of weights, records of them, alarms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torchdecay.observe.monitor.columns import unpacked
+
+Source = Literal["pass", "state", "planned", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """One group of weights that is recorded together: a role, a block, or one tensor.
+
+    Attributes:
+        name: what it is called.
+        role: what its tensors are for, "" where that is not known.
+        decay: what pulls them, as it prints; "" for none.
+        source: how the decay's displacement is known: "pass" (measured around its own pass), "state" (the whole
+            displacement less the update, which the optimizer's state tells), "planned" (not measured), "none"
+            (nothing pulls, and nobody can see whether something does).
+        dtype: of the weights.
+        names: its tensors.
+        num_elements: how many weights.
+    """
+
+    name: str
+    role: str = ""
+    decay: str = ""
+    source: Source = "none"
+    dtype: str = ""
+    names: tuple[str, ...] = ()
+    num_elements: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What was measured at one step, for consecutive groups of `History.series`.
+
+    Attributes:
+        step: which step, counted from 1; those that were skipped do not count.
+        first: place of the first group in `History.series`.
+        columns: quantity → numbers of float32, one per group; what is not known is NaN.
+    """
+
+    step: int
+    first: int
+    columns: Mapping[str, bytes] = field(repr=False)
+
+    def __len__(self) -> int:
+        return max((len(column) // 4 for column in self.columns.values()), default=0)
+
+    def __getitem__(self, quantity: str) -> Sequence[float]:
+        return unpacked(self.columns[quantity])
+
+    def __contains__(self, quantity: str) -> bool:
+        return quantity in self.columns
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """An alarm: something that decay should not do.
+
+    Attributes:
+        step: when it was seen.
+        kind: "not attached", "lost", "differs", "rounded away", "grows", "not finite", "dominates", "no steps".
+        group: of which group; "" for all.
+        what, why, fix: in words.
+    """
+
+    step: int
+    kind: str
+    group: str
+    what: str
+    why: str
+    fix: str
+
+    def __str__(self) -> str:
+        where = f"{self.group}: " if self.group else ""
+        return f"step {self.step}, {self.kind}: {where}{self.what}\n  {self.why}\n  {self.fix}"
+
+
+@dataclass(frozen=True)
+class Shrink:
+    """How much decay shrank a group from the first record on, as ln(start/now), planned and realized.
+
+    Attributes:
+        steps: of the records.
+        planned: log-shrink that was planned up to there; None where no number can be planned.
+        realized: log-shrink that was measured up to there; None where it could not be.
+    """
+
+    steps: tuple[int, ...]
+    planned: tuple[float, ...] | None
+    realized: tuple[float, ...] | None
