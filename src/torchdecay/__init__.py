@@ -44,8 +44,8 @@ from torchdecay.plans.forms import (
     per_step,
     toward,
 )
-from torchdecay.plans.groups import param_groups
-from torchdecay.plans.plan import Plan, plan
+from torchdecay.plans.plan import Plan
+from torchdecay.plans.planning import param_groups, plan
 from torchdecay.plans.policies import STANDARD
 from torchdecay.plans.references import spare_rows
 from torchdecay.plans.rules import DEFAULT, rule, times

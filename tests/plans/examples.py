@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 import torchdecay as td
-from torchdecay.plans import controllers as adaptive
-from torchdecay.plans import forms
+from torchdecay.plans import controllers, forms
 from torchdecay.plans.decay import Decay, Scale, Site
-from torchdecay.plans.plan import Row
 from torchdecay.plans.references import Average, Bound, BoundMask, File, Initial, SpareRows
 from torchdecay.plans.regularizers import L1, L2, Deviation, ElasticNet, Huber, Spectral, SquaredNorm
+from torchdecay.plans.rows import Row
 from torchdecay.plans.schedules import Constant, Cosine, Custom, FollowLr, InverseTime, Linear, Piecewise, Warmup
 from torchdecay.records import Opaque
 
@@ -95,16 +94,16 @@ def values_of_every_type() -> list[Any]:
         *Site,
         *Scale,
         td.decoupled(0.1),
-        adaptive.Cautious("spare"),
-        adaptive.TouchedRows(),
-        adaptive.LazyRows(),
-        adaptive.Stable(),
-        adaptive.GradientNormRatio(0.5),
-        adaptive.GradientSigmoid(2.0),
-        adaptive.Multiplier("warmup", warmup_steps=3),
-        adaptive.NormRatio(0.5),
-        adaptive.Projection(),
-        adaptive.BySpectrum(0.5, 2.0, 10, 4),
+        controllers.Cautious("spare"),
+        controllers.TouchedRows(),
+        controllers.LazyRows(),
+        controllers.Stable(),
+        controllers.GradientNormRatio(0.5),
+        controllers.GradientSigmoid(2.0),
+        controllers.Multiplier("warmup", warmup_steps=3),
+        controllers.NormRatio(0.5),
+        controllers.Projection(),
+        controllers.BySpectrum(0.5, 2.0, 10, 4),
         Initial(),
         Average(0.9),
         File("weights.safetensors", "00ff"),

@@ -16,7 +16,7 @@ import torchdecay as td
 from plans.examples import DECAYS, decays
 from torchdecay import Decay, Scale, Site
 from torchdecay.errors import DecayError, TorchdecayError
-from torchdecay.plans import controllers as adaptive
+from torchdecay.plans import controllers
 from torchdecay.plans.regularizers import L1
 
 BAD_NUMBERS = [-0.1, -1e-300, float("nan"), float("inf"), -float("inf"), "0.1", "abc", True, False, [0.1], 10**400, 1j]
@@ -67,10 +67,10 @@ def test_a_peak_learning_rate_must_be_above_zero(bad: Any) -> None:
         {"site": Site.GRADIENT, "proximal": True},
         {"site": Site.NATIVE, "regularizer": L1()},
         {"site": Site.NATIVE, "mask": td.spare_rows(0)},
-        {"site": Site.NATIVE, "gate": adaptive.Cautious()},
-        {"site": Site.NATIVE, "controller": adaptive.Stable()},
-        {"site": Site.LOSS, "gate": adaptive.Cautious()},
-        {"site": Site.LOSS, "controller": adaptive.GradientSigmoid()},
+        {"site": Site.NATIVE, "gate": controllers.Cautious()},
+        {"site": Site.NATIVE, "controller": controllers.Stable()},
+        {"site": Site.LOSS, "gate": controllers.Cautious()},
+        {"site": Site.LOSS, "controller": controllers.GradientSigmoid()},
         {"site": Site.BEFORE, "coefficient": 1.5},
         {"site": Site.AFTER, "coefficient": 1.5},
     ],
@@ -121,8 +121,8 @@ def test_replace_changes_one_axis_only(axis: str) -> None:
         "schedule": td.schedules.warmup(3),
         "max_lr": 0.5,
         "proximal": True,
-        "gate": adaptive.Cautious(),
-        "controller": adaptive.NormRatio(),
+        "gate": controllers.Cautious(),
+        "controller": controllers.NormRatio(),
         "mask": td.spare_rows(0),
     }[axis]
     changed = base.replace(**{axis: new})

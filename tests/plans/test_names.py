@@ -13,7 +13,7 @@ from torch.nn.utils import parametrizations
 from torch.optim.swa_utils import AveragedModel
 
 from torchdecay.plans.census import names_of, parameters_by_name
-from torchdecay.plans.names import canonical, canonical_keys, places
+from torchdecay.plans.names import canonical, canonical_keys, nodes
 
 
 class Trap(nn.Module):
@@ -173,10 +173,10 @@ def test_the_first_name_of_a_tied_weight_is_the_one_of_named_parameters() -> Non
     assert set(parameters_by_name(model)) == {"head.weight", "embed.weight"}
 
 
-def test_a_shared_module_has_a_place_for_each_parent() -> None:
+def test_a_shared_module_has_a_node_for_each_parent() -> None:
     shared = nn.Linear(2, 2)
     model = nn.ModuleList([nn.Sequential(shared), nn.Sequential(shared)])
-    assert [place.path for place in places(model)] == ["", "0", "0.0", "1", "1.0"]
+    assert [node.path for node in nodes(model)] == ["", "0", "0.0", "1", "1.0"]
     assert set(parameters_by_name(model)) == {"0.0.weight", "0.0.bias", "1.0.weight", "1.0.bias"}
 
 

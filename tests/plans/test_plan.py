@@ -33,7 +33,7 @@ from plans.examples import (
 from torchdecay.errors import DecayError, LoadError, PlanError
 from torchdecay.plans.census import census
 from torchdecay.plans.parameters import Parameter
-from torchdecay.plans.plan import Row
+from torchdecay.plans.rows import Row
 from torchdecay.plans.schedules import Custom
 from torchdecay.records import is_opaque
 

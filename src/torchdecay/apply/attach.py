@@ -28,7 +28,7 @@ from torchdecay.plans.census import parameters_by_name
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.plan import Plan
-from torchdecay.plans.plan import plan as make_plan
+from torchdecay.plans.planning import plan as make_plan
 
 # The optimizer's hooks keep the handle alive; a strong reference here would keep the optimizer alive.
 _ATTACHED: weakref.WeakKeyDictionary[Optimizer, weakref.ref[Handle]] = weakref.WeakKeyDictionary()

@@ -37,7 +37,7 @@ def make_plan(target: str, decay: str, rules: str) -> Plan:
         PlanError: unknown rules, or a plan that does not fit.
         LoadError: a file that can't be read.
     """
-    from torchdecay.plans.plan import plan as make
+    from torchdecay.plans.planning import plan as make
     from torchdecay.plans.policies import BY_NAME
     from torchdecay.plans.spelling import parse_decay
 

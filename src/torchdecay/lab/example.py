@@ -15,7 +15,7 @@ from torchdecay.arguments import check_number
 from torchdecay.errors import need
 from torchdecay.plans import policies
 from torchdecay.plans.forms import coupled
-from torchdecay.plans.plan import plan
+from torchdecay.plans.planning import plan
 
 Matrix: TypeAlias = tuple[tuple[float, ...], ...]
 

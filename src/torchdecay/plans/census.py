@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from torchdecay.errors import PlanError, repr_quoted
 from torchdecay.plans import roles
-from torchdecay.plans.names import Place, canonical_keys, places
+from torchdecay.plans.names import Node, canonical_keys, nodes
 from torchdecay.plans.parameters import Parameter
 from torchdecay.plans.per_class import per_class
 from torchdecay.plans.sharding import whole_shapes
@@ -72,28 +72,28 @@ def names_of(model: nn.Module) -> dict[int, str]:
     return found
 
 
-def _occurrences(model: nn.Module) -> Iterator[tuple[str, Place, str, nn.Parameter]]:
-    """(canonical name, place, attribute, parameter), once for every name that a parameter has."""
+def _occurrences(model: nn.Module) -> Iterator[tuple[str, Node, str, nn.Parameter]]:
+    """(canonical name, node, attribute, parameter), once for every name that a parameter has."""
     taken: dict[str, nn.Parameter] = {}
-    for place in places(model):
-        for attribute, tensor in place.module._parameters.items():
+    for node in nodes(model):
+        for attribute, tensor in node.module._parameters.items():
             if tensor is None:
                 continue
-            name = f"{place.path}.{attribute}" if place.path else attribute
+            name = f"{node.path}.{attribute}" if node.path else attribute
             if name in taken:
                 if taken[name] is tensor:
                     continue
                 # Two tensors that differ by a wrapper's segment only keep the names that torch gives them.
-                name = f"{place.raw}.{attribute}"
+                name = f"{node.raw}.{attribute}"
             taken[name] = tensor
-            yield name, place, attribute, tensor
+            yield name, node, attribute, tensor
 
 
 def _census_of_module(model: nn.Module) -> tuple[Parameter, ...]:
     whole = whole_shapes(model)
-    first: dict[object, roles.Site] = {}
-    tied: dict[object, list[roles.Site]] = {}
-    for name, place, attribute, tensor in _occurrences(model):
+    first: dict[object, roles.Place] = {}
+    tied: dict[object, list[roles.Place]] = {}
+    for name, node, attribute, tensor in _occurrences(model):
         if is_lazy(tensor):
             raise PlanError(
                 f"{repr_quoted(name)} is a lazy parameter that has no shape yet.",
@@ -102,9 +102,9 @@ def _census_of_module(model: nn.Module) -> tuple[Parameter, ...]:
             )
         key = id(tensor)
         shape = whole.get(key) or tuple(tensor.shape)
-        site = roles.site_at(name, place, attribute, tensor, shape)
-        if first.setdefault(key, site) is not site:
-            tied.setdefault(key, []).append(site)
+        place = roles.place_at(name, node, attribute, tensor, shape)
+        if first.setdefault(key, place) is not place:
+            tied.setdefault(key, []).append(place)
     return tuple(_parameters(first, tied, exemptions(model)))
 
 
@@ -122,12 +122,12 @@ def _census_of_tensors(tensors: Mapping[str, Tensor]) -> tuple[Parameter, ...]:
     short = canonical_keys(tensors)
     named = {short[name]: tensor for name, tensor in kept.items()}
     beside = {short[name]: tensor for name, tensor in tensors.items()}
-    first: dict[object, roles.Site] = {}
-    tied: dict[object, list[roles.Site]] = {}
-    for site in roles.sites_of(named, beside):
-        key = _storage(site.tensor)
-        if first.setdefault(key, site) is not site:
-            tied.setdefault(key, []).append(site)
+    first: dict[object, roles.Place] = {}
+    tied: dict[object, list[roles.Place]] = {}
+    for place in roles.places_of(named, beside):
+        key = _storage(place.tensor)
+        if first.setdefault(key, place) is not place:
+            tied.setdefault(key, []).append(place)
     return tuple(_parameters(first, tied, {}))
 
 
@@ -139,26 +139,26 @@ def _storage(tensor: Tensor) -> object:
 
 
 def _parameters(
-    first: Mapping[object, roles.Site], tied: Mapping[object, list[roles.Site]], exempt: Mapping[str, str]
+    first: Mapping[object, roles.Place], tied: Mapping[object, list[roles.Place]], exempt: Mapping[str, str]
 ) -> Iterator[Parameter]:
-    """A parameter for each tensor: its first site, and the further ones of a tensor that has several."""
+    """A parameter for each tensor: its first place, and the further ones of a tensor that has several."""
     radial = _radial(list(first.values()))
-    for (key, site), angle in zip(first.items(), radial, strict=True):
-        role, kind, evidence = roles.decide(site)
-        names: tuple[str, ...] = (site.name,)
+    for (key, place), angle in zip(first.items(), radial, strict=True):
+        role, kind, evidence = roles.decide(place)
+        names: tuple[str, ...] = (place.name,)
         found: tuple[str, ...] = (role,)
-        classes = _bases(type(site.owner)) if site.owner is not None else ()
+        classes = _bases(type(place.owner)) if place.owner is not None else ()
         if key in tied:
-            sites = [site, *tied[key]]
+            places = [place, *tied[key]]
             decisions = [(role, kind, evidence), *map(roles.decide, tied[key])]
-            names = tuple(one.name for one in sites)
+            names = tuple(one.name for one in places)
             found = tuple(decision[0] for decision in decisions)
-            classes = _classes(sites)
+            classes = _classes(places)
             role, kind, evidence = roles.combine(names, decisions)
-        tensor = site.tensor
+        tensor = place.tensor
         yield Parameter(
             names=names,
-            shape=site.shape,
+            shape=place.shape,
             dtype=str(tensor.dtype).removeprefix("torch."),
             role=role,
             roles=found,
@@ -171,8 +171,8 @@ def _parameters(
         )
 
 
-def _classes(sites: list[roles.Site]) -> tuple[str, ...]:
-    owners = dict.fromkeys(type(site.owner) for site in sites if site.owner is not None)
+def _classes(places: list[roles.Place]) -> tuple[str, ...]:
+    owners = dict.fromkeys(type(place.owner) for place in places if place.owner is not None)
     return tuple(dict.fromkeys(name for kind in owners for name in _bases(kind)))
 
 
@@ -204,26 +204,26 @@ def exemptions(model: nn.Module) -> dict[str, str]:
     that says them, and a keyword counts wherever it occurs in a name, as where these methods come from.
     """
     speaking = [
-        (place, method, words)
-        for place in places(model)
-        for method in _asking(type(place.module))
-        if (words := _said(place, method))
+        (node, method, words)
+        for node in nodes(model)
+        for method in _asking(type(node.module))
+        if (words := _said(node, method))
     ]
     found: dict[str, str] = {}
     if not speaking:
         return found
     for name, at, attribute, _ in _occurrences(model):
-        for place, method, words in speaking:
-            if place.path and not name.startswith(f"{place.path}."):
+        for node, method, words in speaking:
+            if node.path and not name.startswith(f"{node.path}."):
                 continue
-            inside = name[len(place.path) + 1 :] if place.path else name
-            raw = f"{at.raw}.{attribute}"[len(place.raw) + 1 if place.raw else 0 :]
+            inside = name[len(node.path) + 1 :] if node.path else name
+            raw = f"{at.raw}.{attribute}"[len(node.raw) + 1 if node.raw else 0 :]
             if method == "no_weight_decay":
                 hit = not words.isdisjoint((inside, raw, name))
             else:
                 hit = any(word in inside for word in words)
             if hit:
-                found.setdefault(name, f"{method}()" + (f" of {place.path}" if place.path else ""))
+                found.setdefault(name, f"{method}()" + (f" of {node.path}" if node.path else ""))
     return found
 
 
@@ -233,15 +233,15 @@ def _asking(kind: type) -> tuple[str, ...]:
     return tuple(method for method in ("no_weight_decay", "no_weight_decay_keywords") if hasattr(kind, method))
 
 
-def _said(place: Place, method: str) -> frozenset[str]:
+def _said(node: Node, method: str) -> frozenset[str]:
     """The words that a module's own `method` returns."""
-    asked = getattr(place.module, method)
+    asked = getattr(node.module, method)
     if callable(asked):
         try:
             asked = asked()
         except Exception as error:
             raise PlanError(
-                f"{type(place.module).__name__}.{method}() raised {type(error).__name__}: {error}",
+                f"{type(node.module).__name__}.{method}() raised {type(error).__name__}: {error}",
                 "It says which parameters must not decay, so that a plan without it would be wrong.",
                 "Repair the method, or remove it and name those parameters in a rule.",
             ) from error
@@ -250,21 +250,21 @@ def _said(place: Place, method: str) -> frozenset[str]:
     return frozenset(str(word) for word in asked or ())
 
 
-def _radial(sites: list[roles.Site]) -> list[float | None]:
+def _radial(places: list[roles.Place]) -> list[float | None]:
     """|⟨w, g⟩| / (‖w‖ ‖g‖) of each tensor; None where no gradient is there or only a shard of one.
 
     A shard says nothing about the whole, and gathering it would need every process to ask at the same time. One
     transfer per device.
     """
-    found: list[float | None] = [None] * len(sites)
+    found: list[float | None] = [None] * len(places)
     pending: dict[torch.device, list[tuple[int, Tensor]]] = {}
     with torch.no_grad():
-        for index, site in enumerate(sites):
-            tensor = site.tensor
+        for index, place in enumerate(places):
+            tensor = place.tensor
             gradient = tensor.grad if tensor.is_leaf else None
             if gradient is None or gradient.layout is not torch.strided or tensor.is_meta or not tensor.numel():
                 continue
-            if hasattr(tensor, "full_tensor") or tuple(tensor.shape) != site.shape:
+            if hasattr(tensor, "full_tensor") or tuple(tensor.shape) != place.shape:
                 continue
             w, g = _flat(tensor.detach()), _flat(gradient)
             cosine = torch.dot(w, g).abs() / (torch.linalg.vector_norm(w) * torch.linalg.vector_norm(g))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from torchdecay.errors import printable
+from torchdecay.plans.rows import Row
 from torchdecay.records import described, is_opaque
-
-if TYPE_CHECKING:
-    from torchdecay.plans.plan import Plan, Row
 
 
 @dataclass(frozen=True)
@@ -50,9 +48,9 @@ class PlanDiff:
     changed: tuple[Change, ...]
 
     @classmethod
-    def between(cls, before: Plan, after: Plan) -> PlanDiff:
+    def between(cls, before: Sequence[Row], after: Sequence[Row]) -> PlanDiff:
         """Compare row by row, by first name."""
-        old, new = ({row.name: row for row in plan.rows} for plan in (before, after))
+        old, new = ({row.name: row for row in rows} for rows in (before, after))
         return cls(
             added=tuple(row for name, row in new.items() if name not in old),
             removed=tuple(row for name, row in old.items() if name not in new),

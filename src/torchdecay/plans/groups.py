@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +11,8 @@ from torch import Tensor, nn
 from torchdecay.errors import PlanError, listed, nearest
 from torchdecay.plans.census import parameters_by_name
 from torchdecay.plans.decay import Decay, Site
-from torchdecay.plans.plan import Plan, Row, decide
-from torchdecay.plans.policies import STANDARD
-from torchdecay.plans.rules import as_rules, check_options, rule
+from torchdecay.plans.rows import Row
+from torchdecay.plans.rules import check_options
 from torchdecay.plans.schedules import Constant
 from torchdecay.plans.sharding import whole_shapes
 
@@ -25,7 +25,7 @@ def needs_attach(decay: Decay | None) -> bool:
     return decay is not None and not (decay.site is Site.NATIVE and decay.schedule == Constant())
 
 
-def build(made: Plan, model: nn.Module, options: dict[str, Any]) -> list[dict[str, Any]]:
+def groups_of(planned: Sequence[Row], model: nn.Module, options: dict[str, Any]) -> list[dict[str, Any]]:
     """`Plan.param_groups`, which documents it."""
     check_options(options, "param_groups()")
     if not isinstance(model, nn.Module):
@@ -33,9 +33,9 @@ def build(made: Plan, model: nn.Module, options: dict[str, Any]) -> list[dict[st
             f"param_groups() got a {type(model).__name__} where a model belongs.", fix="Give a torch.nn.Module."
         )
     tensors = parameters_by_name(model)
-    _require_same_model(made, tensors, whole_shapes(model))
+    _require_same_model(planned, tensors, whole_shapes(model))
     groups: list[tuple[_Settings, list[Row]]] = []
-    for row in made.rows:
+    for row in planned:
         settings = _settings(row, options)
         # Compared, not hashed: an option may be a tensor or a list.
         for known, rows in groups:
@@ -85,42 +85,12 @@ def _same(left: Any, right: Any) -> bool:
     return bool(left == right)
 
 
-def param_groups(
-    model: nn.Module, wd: Decay | float | None, *, rules: Any = STANDARD, skip: Any = (), **options: Any
-) -> list[dict[str, Any]]:
-    """Parameter groups that spare what should not decay, for any torch optimizer's constructor.
-
-    The short way for `td.plan(model, wd, rules=...).param_groups(model, ...)`.
-
-    Args:
-        model: the model to train; frozen parameters are left out.
-        wd: a number, the optimizer's own weight_decay, or a Decay (which then needs `torchdecay.attach`).
-        rules: who decays; `torchdecay.STANDARD` or any rules.
-        skip: more to spare: patterns, module classes or selectors, `"*.embed.*"` say; each must match something.
-        options: keys for every group: lr, momentum, betas.
-
-    Returns:
-        A list of dicts with `params`, `param_names`, `weight_decay` and the options; none is empty.
-
-    Raises:
-        PlanError: see `torchdecay.plan`.
-
-    Example:
-        >>> import torch, torchdecay as td
-        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.LayerNorm(4))
-        >>> optimizer = torch.optim.AdamW(td.param_groups(model, 0.1), lr=1e-3)
-        >>> [(group["weight_decay"], group["param_names"]) for group in optimizer.param_groups]
-        [(0.1, ['0.weight']), (0.0, ['0.bias', '1.weight', '1.bias'])]
-    """
-    skipped = (skip,) if isinstance(skip, (str, type)) or not hasattr(skip, "__iter__") else skip
-    spared = tuple(rule(selector, None) for selector in skipped)
-    return decide(model, wd, (*spared, *as_rules(rules)), "spare").param_groups(model, **options)
-
-
-def _require_same_model(made: Plan, tensors: dict[str, nn.Parameter], whole: dict[int, tuple[int, ...]]) -> None:
+def _require_same_model(
+    rows: Sequence[Row], tensors: dict[str, nn.Parameter], whole: dict[int, tuple[int, ...]]
+) -> None:
     again = "Make the plan from this model as it is now: td.plan(model, ...)."
     another = "the plan was made for another model"
-    planned = {name: row for row in made.rows for name in row.names}
+    planned = {name: row for row in rows for name in row.names}
     lacking = [name for name in planned if name not in tensors]
     if lacking:
         raise PlanError(
@@ -153,7 +123,7 @@ def _require_same_model(made: Plan, tensors: dict[str, nn.Parameter], whole: dic
             again,
         )
     first: dict[int, str] = {}
-    for row in made.rows:
+    for row in rows:
         other = first.setdefault(id(tensors[row.name]), row.name)
         if other != row.name:
             raise PlanError(

@@ -38,13 +38,13 @@ CHECKPOINT_PREFIXES = ("base_model.model.", "module.")
 """Prefixes of whole checkpoints: dropped where every name has them."""
 
 
-class Place(NamedTuple):
-    """A module where it stands in the tree: one shared between two parents has two places.
+class Node(NamedTuple):
+    """A module where it stands in the tree: one shared between two parents has two nodes.
 
     Attributes:
         module: the module.
         segment: its name inside its parent, "" at the root.
-        parent: the place above, None at the root.
+        parent: the node above, None at the root.
         raw: the dotted path as torch gives it.
         path: the dotted path without the segments of wrappers.
         segments: that path's segments.
@@ -52,7 +52,7 @@ class Place(NamedTuple):
 
     module: nn.Module
     segment: str
-    parent: Place | None
+    parent: Node | None
     raw: str
     path: str
     segments: tuple[str, ...]
@@ -68,23 +68,23 @@ def transparent_children(kind: type) -> frozenset[str]:
     )
 
 
-def places(model: nn.Module) -> Iterator[Place]:
-    """Every place in the tree, in the order of `named_modules`; a shared module once for each parent."""
-    stack = [Place(model, "", None, "", "", ())]
+def nodes(model: nn.Module) -> Iterator[Node]:
+    """Every node in the tree, in the order of `named_modules`; a shared module once for each parent."""
+    stack = [Node(model, "", None, "", "", ())]
     while stack:
-        place = stack.pop()
-        yield place
-        children = place.module._modules
-        hidden = transparent_children(type(place.module)) if children else frozenset()
+        node = stack.pop()
+        yield node
+        children = node.module._modules
+        hidden = transparent_children(type(node.module)) if children else frozenset()
         for segment, child in reversed(children.items()):
-            if child is None or _above(place, child):
+            if child is None or _above(node, child):
                 continue
-            raw = f"{place.raw}.{segment}" if place.raw else segment
+            raw = f"{node.raw}.{segment}" if node.raw else segment
             if segment in hidden:
-                stack.append(Place(child, segment, place, raw, place.path, place.segments))
+                stack.append(Node(child, segment, node, raw, node.path, node.segments))
             else:
-                path = f"{place.path}.{segment}" if place.path else segment
-                stack.append(Place(child, segment, place, raw, path, (*place.segments, segment)))
+                path = f"{node.path}.{segment}" if node.path else segment
+                stack.append(Node(child, segment, node, raw, path, (*node.segments, segment)))
 
 
 def canonical(name: str, model: nn.Module | None = None) -> str:
@@ -133,9 +133,9 @@ def canonical_keys(names: Iterable[str]) -> dict[str, str]:
     return {name: new if taken[new] == 1 else name for name, new in short.items()}
 
 
-def _above(place: Place, module: nn.Module) -> bool:
-    """Whether the module is this place's own or stands above it: a cycle."""
-    at: Place | None = place
+def _above(node: Node, module: nn.Module) -> bool:
+    """Whether the module is this node's own or stands above it: a cycle."""
+    at: Node | None = node
     while at is not None:
         if at.module is module:
             return True

@@ -1,72 +1,25 @@
-"""The plan: a table with one row per trainable parameter, and the function that makes it."""
+"""The plan: a table with one row per trainable parameter."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-import math
-import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
-
-from torchdecay.errors import LoadError, PlanError, UnknownRoleWarning, listed, nearest, printable, repr_quoted
-from torchdecay.plans.census import census
+from torchdecay.errors import LoadError, PlanError, listed, nearest, printable, repr_quoted
 from torchdecay.plans.decay import Decay
-from torchdecay.plans.forms import as_decay
-from torchdecay.plans.parameters import Parameter
-from torchdecay.plans.policies import STANDARD, UNSURE, name_of
-from torchdecay.plans.rules import Rule, as_rules
+from torchdecay.plans.diff import PlanDiff
+from torchdecay.plans.groups import groups_of
+from torchdecay.plans.rows import Row
+from torchdecay.plans.table import PlanTable
 from torchdecay.records import Callables, JsonRecord, described, encode, is_opaque, read, value_type, write
 
 if TYPE_CHECKING:
-    from torchdecay.plans.diff import PlanDiff
-    from torchdecay.plans.table import PlanTable
-
-Tied = Literal["spare", "first", "error"]
-
-
-@value_type
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """What happens to one parameter, and why.
-
-    Attributes:
-        names: canonical names; more than one for a tied weight.
-        shape: sizes.
-        dtype: torch's spelling without the prefix.
-        role: what the parameter is for (see `torchdecay.role`).
-        kind: what sort of weight it is, or "".
-        decay: its Decay, or None when it is spared.
-        reason: the rule that decided, in words.
-        evidence: what spoke for the role.
-        options: other keys of its parameter group, as (key, value) pairs.
-    """
-
-    names: tuple[str, ...]
-    shape: tuple[int, ...]
-    role: str
-    reason: str
-    dtype: str = "float32"
-    kind: str = ""
-    decay: Decay | None = None
-    evidence: tuple[str, ...] = ()
-    options: tuple[tuple[str, Any], ...] = ()
-
-    @property
-    def name(self) -> str:
-        """The name that the plan uses: the first one."""
-        return self.names[0]
-
-    @property
-    def num_elements(self) -> int:
-        """How many numbers the parameter holds."""
-        return math.prod(self.shape)
+    from torch import nn
 
 
 @value_type
@@ -128,9 +81,7 @@ class Plan(JsonRecord, kind="plan"):
         Args:
             group: whether to fold repeated blocks into one line; None folds when there are more than 60 rows.
         """
-        from torchdecay.plans.table import PlanTable
-
-        return PlanTable(self, group=len(self.rows) > 60 if group is None else group)
+        return PlanTable(self.rows, len(self.frozen), group=len(self.rows) > 60 if group is None else group)
 
     def explain(self, name: str) -> str:
         """What happens to one parameter, and the evidence, in a few lines of text.
@@ -158,9 +109,7 @@ class Plan(JsonRecord, kind="plan"):
 
     def diff(self, other: Plan) -> PlanDiff:
         """What is different in `other`: parameters added and removed, decays, options and roles changed."""
-        from torchdecay.plans.diff import PlanDiff
-
-        return PlanDiff.between(self, other)
+        return PlanDiff.between(self.rows, other.rows)
 
     def to_json(self, *, opaque: bool = False) -> str:
         """The plan as JSON that `Plan.from_json` reads back to an equal plan.
@@ -216,9 +165,7 @@ class Plan(JsonRecord, kind="plan"):
             >>> [(group["param_names"], group["weight_decay"]) for group in groups]
             [(['weight'], 0.1), (['bias'], 0.0)]
         """
-        from torchdecay.plans.groups import build
-
-        return build(self, model, options)
+        return groups_of(self.rows, model, options)
 
     def with_coefficients_of(self, other: Plan) -> Plan:
         """This plan with the coefficients, schedules and peaks of another plan, where the form is the same.
@@ -246,161 +193,3 @@ class Plan(JsonRecord, kind="plan"):
     def __repr__(self) -> str:
         decayed = sum(row.decay is not None for row in self.rows)
         return f"<Plan: {decayed} of {len(self.rows)} parameters decay by {self.decay!r}, rules {self.policy}>"
-
-
-def plan(
-    model: nn.Module | Mapping[str, Tensor] | Sequence[Parameter],
-    decay: Decay | float | None,
-    *,
-    rules: Iterable[Any] = STANDARD,
-    tied: Tied = "spare",
-) -> Plan:
-    """Decide for every trainable parameter what pulls it, and why; touches nothing.
-
-    Rules are read in order and the first match wins; what no rule matches gets `decay`. A rule that wins nowhere is
-    an error unless it is optional, because it is almost always a typo.
-
-    Args:
-        model: a module, on any device, meta included; or names and tensors of a checkpoint.
-        decay: a Decay, or a number for the optimizer's own weight_decay; None and 0 mean none.
-        rules: `torchdecay.rule(...)`, pairs `(selector, decay)`, or a policy such as `torchdecay.STANDARD`.
-        tied: what to do when the uses of a tied weight fall under rules that disagree: "spare" it if any of them
-            does, go by its "first" name, or raise an "error".
-
-    Returns:
-        A `Plan`: every trainable parameter in exactly one row.
-
-    Raises:
-        PlanError: no trainable parameter, an uninitialized lazy parameter, a rule that matches nothing, or an
-            unknown role or name.
-        DecayError: a coefficient outside its range.
-
-    Warns:
-        UnknownRoleWarning: parameters whose role is unknown were spared.
-
-    Example:
-        >>> import torch, torchdecay as td
-        >>> plan = td.plan(torch.nn.Linear(2, 1), td.decoupled(0.1))
-        >>> plan["weight"].decay, plan["bias"].decay
-        (decoupled(0.1), None)
-    """
-    return decide(model, decay, rules, tied)
-
-
-def decide(model: Any, decay: Any, rules: Any, tied: Tied) -> Plan:
-    """`plan`, which documents it, for the public functions; warnings point at the line that called those."""
-    if tied not in ("spare", "first", "error"):
-        raise PlanError(f"tied is {tied!r}.", fix='Write "spare", "first" or "error".')
-    default, ordered = as_decay(decay), as_rules(rules)
-    if isinstance(model, (nn.Module, Mapping)):
-        everyone: Sequence[Parameter] = census(model)
-    elif isinstance(model, Sequence) and all(isinstance(item, Parameter) for item in model):
-        everyone = model
-    else:
-        raise PlanError(
-            f"td.plan() got a {type(model).__name__} where a model belongs.",
-            fix="Give a torch.nn.Module, or a mapping of names to tensors.",
-        )
-    trainable = [parameter for parameter in everyone if parameter.trainable]
-    frozen = tuple(name for parameter in everyone if not parameter.trainable for name in parameter.names)
-    if not trainable:
-        raise PlanError(
-            "the model has no trainable parameter.",
-            f"It has {len(everyone)} parameters, all frozen." if everyone else "It has no parameters at all.",
-            "Unfreeze some with requires_grad_(True), or check that this is the model you meant.",
-        )
-    for one in ordered:
-        one.selector.check(everyone, optional=one.optional)
-    wins: list[list[str]] = [[] for _ in ordered]
-    made = tuple(_row(parameter, ordered, default, tied, wins) for parameter in trainable)
-    _refuse_idle_rules(ordered, wins, everyone)
-    done = Plan(rows=made, decay=default, policy=name_of(ordered), frozen=frozen)
-    unsure = [name for one, names in zip(ordered, wins, strict=True) if one == UNSURE for name in names]
-    unsure = [name for name in unsure if done[name].decay is None]
-    if unsure and default is not None:
-        warnings.warn(
-            f"{len(unsure)} parameters of unknown role are spared: {listed(unsure)}. "
-            'Say what they are: rules=[td.rule("pattern", td.DEFAULT), *td.STANDARD].',
-            UnknownRoleWarning,
-            stacklevel=3,
-        )
-    return done
-
-
-@dataclass(frozen=True)
-class _Verdict:
-    decay: Decay | None
-    options: tuple[tuple[str, Any], ...]
-    reason: str = field(compare=False)
-
-
-def _judge(parameter: Parameter, rules: Sequence[Rule], default: Decay | None, wins: list[list[str]]) -> _Verdict:
-    for index, one in enumerate(rules):
-        if one.selector.picks(parameter):
-            wins[index].append(parameter.name)
-            why = one.selector.why(parameter)
-            reason = f"{one.label}: {why}" if one.label else f"rule {index + 1}, {why}"
-            return _Verdict(one.resolve(default), one.options, reason)
-    return _Verdict(default, (), f"no rule spares role {parameter.role}" if rules else "everything decays")
-
-
-def _row(parameter: Parameter, rules: Sequence[Rule], default: Decay | None, tied: Tied, wins: list[list[str]]) -> Row:
-    uses = [parameter]
-    if len(parameter.names) > 1:
-        roles = parameter.roles or (parameter.role,) * len(parameter.names)
-        uses = [
-            dataclasses.replace(parameter, names=(name,), role=role, roles=(role,))
-            for name, role in zip(parameter.names, roles, strict=True)
-        ]
-    verdicts = [_judge(use, rules, default, wins) for use in uses]
-    verdict = verdicts[0]
-    if any(other != verdict for other in verdicts[1:]):
-        said = "; ".join(f"{use.name} ({use.role}): {one.decay!r}" for use, one in zip(uses, verdicts, strict=True))
-        if tied == "error":
-            raise PlanError(
-                f"the uses of the tied weight {repr_quoted(parameter.name)} fall under rules that disagree: {said}.",
-                "One tensor can have one decay only.",
-                'Write tied="spare" or tied="first", or one rule that matches all its names.',
-            )
-        if tied == "spare":
-            verdict = next((one for one in verdicts if one.decay is None), verdict)
-        verdict = dataclasses.replace(verdict, reason=f"tied ({said}); {verdict.reason}")
-    return Row(
-        names=parameter.names,
-        shape=parameter.shape,
-        dtype=parameter.dtype,
-        role=parameter.role,
-        kind=parameter.kind,
-        decay=verdict.decay,
-        reason=verdict.reason,
-        evidence=parameter.evidence,
-        options=verdict.options,
-    )
-
-
-def _refuse_idle_rules(rules: Sequence[Rule], wins: Sequence[list[str]], everyone: Sequence[Parameter]) -> None:
-    for index, (one, won) in enumerate(zip(rules, wins, strict=True)):
-        if won or one.optional:
-            continue
-        picked = [parameter for parameter in everyone if one.selector.picks(parameter)]
-        trainable = [parameter for parameter in picked if parameter.trainable]
-        where = f"rule {index + 1}, {one.selector!r},"
-        if trainable:
-            before = next(i for i, earlier in enumerate(rules) if earlier.selector.picks(trainable[0]))
-            raise PlanError(
-                f"{where} never wins.",
-                f"All it matches ({listed(p.name for p in trainable)}) is taken by earlier rules, such as rule "
-                f"{before + 1}, {rules[before].selector!r}.",
-                "First match wins: put it before that rule, or say optional=True.",
-            )
-        if picked:
-            raise PlanError(
-                f"{where} matches only frozen parameters: {listed(p.name for p in picked)}.",
-                "Frozen parameters are left out of the plan.",
-                "Unfreeze them before planning, or say optional=True.",
-            )
-        raise PlanError(
-            f"{where} matches no parameter.",
-            f"A rule that selects nothing is almost always a typo. {one.selector.hint(everyone)}".strip(),
-            "Correct the pattern, or say optional=True.",
-        )

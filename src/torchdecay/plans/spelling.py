@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from torchdecay.arguments import shown
 from torchdecay.errors import DecayError, nearest, repr_quoted
-from torchdecay.plans import controllers as adaptive
+from torchdecay.plans import controllers
 from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.plans.forms import PRESETS, as_decay
 from torchdecay.plans.references import Average
@@ -24,24 +24,24 @@ _FORMS: dict[tuple[Any, ...], str] = {
     (Site.BEFORE, Scale.LR_RATIO, L2, False, False, None): "independent",
     (Site.BEFORE, Scale.ONE, L2, False, False, None): "per_step",
     (Site.BEFORE, Scale.LR_SQUARED, L2, False, False, None): "corrected",
-    (Site.BEFORE, Scale.LR, L2, False, False, adaptive.Cautious): "cautious",
+    (Site.BEFORE, Scale.LR, L2, False, False, controllers.Cautious): "cautious",
     (Site.AFTER, Scale.LR, L1, False, True, None): "l1",
     (Site.AFTER, Scale.LR, ElasticNet, False, True, None): "elastic_net",
     (Site.BEFORE, Scale.LR, L2, True, False, None): "toward",
     (Site.LOSS, Scale.ONE, L2, False, False, None): "penalized",
     (Site.AFTER, Scale.LR_RATIO, L2, False, True, None): "proximal",
     (Site.AFTER, Scale.LR, Huber, False, True, None): "huber",
-    (Site.AFTER, Scale.ONE, L2, True, False, adaptive.Projection): "projected",
-    (Site.BEFORE, Scale.LR, L2, False, False, adaptive.Stable): "stable",
-    (Site.GRADIENT, Scale.ONE, L2, False, False, adaptive.GradientNormRatio): "adaptive",
-    (Site.GRADIENT, Scale.ONE, L2, False, False, adaptive.GradientSigmoid): "ada_decay",
-    (Site.AFTER, Scale.ONE, SquaredNorm, False, False, adaptive.Multiplier): "constrained",
-    (Site.AFTER, Scale.ONE, L1, False, False, adaptive.Multiplier): "constrained",
-    (Site.AFTER, Scale.ONE, Huber, False, False, adaptive.Multiplier): "constrained",
-    (Site.AFTER, Scale.ONE, Deviation, False, False, adaptive.Multiplier): "constrained",
-    (Site.AFTER, Scale.LR, L2, False, False, adaptive.NormRatio): "norm_control",
+    (Site.AFTER, Scale.ONE, L2, True, False, controllers.Projection): "projected",
+    (Site.BEFORE, Scale.LR, L2, False, False, controllers.Stable): "stable",
+    (Site.GRADIENT, Scale.ONE, L2, False, False, controllers.GradientNormRatio): "adaptive",
+    (Site.GRADIENT, Scale.ONE, L2, False, False, controllers.GradientSigmoid): "ada_decay",
+    (Site.AFTER, Scale.ONE, SquaredNorm, False, False, controllers.Multiplier): "constrained",
+    (Site.AFTER, Scale.ONE, L1, False, False, controllers.Multiplier): "constrained",
+    (Site.AFTER, Scale.ONE, Huber, False, False, controllers.Multiplier): "constrained",
+    (Site.AFTER, Scale.ONE, Deviation, False, False, controllers.Multiplier): "constrained",
+    (Site.AFTER, Scale.LR, L2, False, False, controllers.NormRatio): "norm_control",
     (Site.BEFORE, Scale.LR, Spectral, False, False, None): "spectral",
-    (Site.BEFORE, Scale.LR, L2, False, False, adaptive.BySpectrum): "by_spectrum",
+    (Site.BEFORE, Scale.LR, L2, False, False, controllers.BySpectrum): "by_spectrum",
 }
 
 
@@ -51,7 +51,7 @@ _WITH_ROWS = ("decoupled", "independent", "per_step", "corrected")
 
 def form_of(decay: Decay) -> str:
     """The name of the preset that these axes add up to, or "custom"."""
-    by_rows = isinstance(decay.gate, adaptive.RowGate)
+    by_rows = isinstance(decay.gate, controllers.RowGate)
     adapts = [type(one) for one in (None if by_rows else decay.gate, decay.controller) if one is not None]
     if len(adapts) > 1:
         return "custom"
@@ -95,7 +95,7 @@ def _arguments(form: str, decay: Decay) -> list[str]:
     if isinstance(decay.regularizer, ElasticNet):
         net = decay.regularizer
         return [f"l1={shown(decay.coefficient * net.l1)}", f"l2={shown(decay.coefficient * net.l2)}"]
-    if isinstance(decay.controller, adaptive.Multiplier):
+    if isinstance(decay.controller, controllers.Multiplier):
         return _constraint(decay, decay.controller)
     parts = [shown(decay.coefficient)]
     if isinstance(decay.reference, Average):
@@ -104,7 +104,7 @@ def _arguments(form: str, decay: Decay) -> list[str]:
         parts.insert(0, repr(decay.reference))
     if isinstance(decay.regularizer, Huber):
         parts.append(f"delta={shown(decay.regularizer.delta)}")
-    if isinstance(decay.gate, adaptive.RowGate):
+    if isinstance(decay.gate, controllers.RowGate):
         return [*parts, f"rows={decay.gate.spelling!r}"]
     adapts = decay.gate or decay.controller
     if adapts is not None:
@@ -113,7 +113,7 @@ def _arguments(form: str, decay: Decay) -> list[str]:
     return parts
 
 
-def _constraint(decay: Decay, bound: adaptive.Multiplier) -> list[str]:
+def _constraint(decay: Decay, bound: controllers.Multiplier) -> list[str]:
     key = {"fixed": "kappa", "initial": "kappa_initial", "warmup": "warmup_steps"}[bound.kind]
     parts = [f"{key}={bound.warmup_steps if bound.kind == 'warmup' else shown(bound.bound)}"]
     measure = {L1: "l1", Huber: "huber", Deviation: "std"}.get(type(decay.regularizer))

@@ -13,8 +13,10 @@ from torchdecay.errors import PlanError
 from torchdecay.plans.census import census
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.parameters import Parameter
-from torchdecay.plans.plan import Plan, Row, decide
+from torchdecay.plans.plan import Plan
+from torchdecay.plans.planning import decide
 from torchdecay.plans.policies import STANDARD
+from torchdecay.plans.rows import Row
 from torchdecay.plans.rules import DEFAULT, Default
 from torchdecay.plans.selectors import Selector, as_selector
 

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torchdecay.errors import printable
+from torchdecay.plans.rows import Row
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table
-
-    from torchdecay.plans.plan import Plan, Row
 
 _INDEX = re.compile(r"(?<![^.])\d+(?![^.])")
 _HEADS = ("parameter", "shape", "role", "decay", "why")
@@ -72,26 +71,28 @@ def as_text(table: Any, *, width: int | None, color: bool) -> str:
 class PlanTable:
     """`plan.table()`: prints as a table, in color on a terminal; rich prints it too; notebooks show it as HTML."""
 
-    plan: Plan
+    rows: tuple[Row, ...]
+    frozen: int
     group: bool
 
     @property
     def lines(self) -> list[Line]:
         """What the table shows, from top to bottom."""
         if self.group:
-            return fold(self.plan.rows)
-        return [Line(row.name, (row,)) for row in self.plan.rows]
+            return fold(self.rows)
+        return [Line(row.name, (row,)) for row in self.rows]
 
     @property
     def summary(self) -> str:
         """How many parameters and elements decay, are spared, are frozen."""
-        rows = self.plan.rows
-        decayed = [row for row in rows if row.decay is not None]
-        total = sum(row.num_elements for row in rows)
+        decayed = [row for row in self.rows if row.decay is not None]
+        total = sum(row.num_elements for row in self.rows)
         elements = sum(row.num_elements for row in decayed)
         share = 100 * elements / total if total else 0.0
-        text = f"{len(decayed)} of {len(rows)} parameters decay: {elements:,} of {total:,} elements ({share:.4g} %)"
-        return text + (f"; {len(self.plan.frozen)} frozen" if self.plan.frozen else "")
+        text = (
+            f"{len(decayed)} of {len(self.rows)} parameters decay: {elements:,} of {total:,} elements ({share:.4g} %)"
+        )
+        return text + (f"; {self.frozen} frozen" if self.frozen else "")
 
     def to_text(self, *, width: int | None = None, color: bool = False) -> str:
         """The table as text, `width` columns wide; None takes the terminal's width, or 120."""

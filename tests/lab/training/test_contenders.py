@@ -10,7 +10,7 @@ import torch
 from torchdecay.errors import DecayError, TaskError
 from torchdecay.lab.training.contenders import ByHand, as_choice, as_choices
 from torchdecay.plans.forms import coupled, decoupled, native
-from torchdecay.plans.plan import plan
+from torchdecay.plans.planning import plan
 
 
 @pytest.mark.parametrize(

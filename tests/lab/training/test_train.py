@@ -15,7 +15,7 @@ from torchdecay.lab.training.results import TrainingRun
 from torchdecay.lab.training.train import norm, train, watched_weights
 from torchdecay.plans import policies
 from torchdecay.plans.forms import decoupled
-from torchdecay.plans.plan import plan
+from torchdecay.plans.planning import plan
 from torchdecay.plans.rules import rule
 
 

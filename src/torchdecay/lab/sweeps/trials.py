@@ -19,7 +19,7 @@ from torchdecay.lab.training.trial import Trial
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.forms import PRESETS
 from torchdecay.plans.plan import Plan
-from torchdecay.plans.plan import plan as make_plan
+from torchdecay.plans.planning import plan as make_plan
 from torchdecay.plans.rules import rule
 from torchdecay.plans.selectors import as_selector
 from torchdecay.plans.spelling import parse_decay

@@ -9,7 +9,7 @@ from torch import nn
 
 from torchdecay.errors import TaskError, listed, repr_quoted
 from torchdecay.lab.sweeps.trials import marker
-from torchdecay.plans.plan import plan as make_plan
+from torchdecay.plans.planning import plan as make_plan
 from torchdecay.plans.rules import rule
 from torchdecay.plans.selectors import as_selector
 

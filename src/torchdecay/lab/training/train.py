@@ -25,7 +25,7 @@ from torchdecay.plans.census import parameters_by_name
 from torchdecay.plans.decay import Site
 from torchdecay.plans.forms import coupled
 from torchdecay.plans.plan import Plan
-from torchdecay.plans.plan import plan as make_plan
+from torchdecay.plans.planning import plan as make_plan
 
 OnStep = Callable[[int], None]
 OnPoint = Callable[[Running], None]

@@ -20,7 +20,8 @@ from torchdecay.optimizers.own_decay import native_of
 from torchdecay.optimizers.peaks import peak_of
 from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.groups import MARK
-from torchdecay.plans.plan import Plan, Row
+from torchdecay.plans.plan import Plan
+from torchdecay.plans.rows import Row
 
 
 @dataclass(frozen=True, kw_only=True)

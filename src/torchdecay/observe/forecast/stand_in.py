@@ -11,7 +11,8 @@ from torch.optim import Optimizer
 
 from torchdecay.errors import ApplyError, UnitError
 from torchdecay.observe.forecast.pulled import rows_alike
-from torchdecay.plans.plan import Plan, Row
+from torchdecay.plans.plan import Plan
+from torchdecay.plans.rows import Row
 
 
 def stand_in(plan: Plan, make: Callable[..., Any], lr: float | None) -> Optimizer:

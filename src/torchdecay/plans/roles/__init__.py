@@ -21,10 +21,10 @@ from collections.abc import Callable, Sequence
 
 from torchdecay.plans.parameters import KINDS
 from torchdecay.plans.roles import named
-from torchdecay.plans.roles.place import Site, Verdict, site_at, sites_of
+from torchdecay.plans.roles.place import Place, Verdict, place_at, places_of
 from torchdecay.plans.roles.torch_modules import parametrization, torch_module
 
-WITNESSES: tuple[Callable[[Site], Verdict | None], ...] = (
+WITNESSES: tuple[Callable[[Place], Verdict | None], ...] = (
     parametrization,
     torch_module,
     named.adapter,
@@ -58,20 +58,20 @@ MOST_SPARED = (
 Decision = tuple[str, str, tuple[str, ...]]
 
 
-def decide(site: Site) -> Decision:
+def decide(place: Place) -> Decision:
     """(role, kind, evidence) of a parameter at one place."""
     for witness in WITNESSES:
-        verdict = witness(site)
+        verdict = witness(place)
         if verdict is not None:
             break
     else:
-        verdict = Verdict("unknown", "", f"nothing speaks for a role of {site}, shape {site.shape}")
+        verdict = Verdict("unknown", "", f"nothing speaks for a role of {place}, shape {place.shape}")
     evidence = [verdict.evidence]
-    if site.part in ("direction", "original"):
-        evidence.append(f"behind {', '.join(site.through) or 'a parametrization'}")
+    if place.part in ("direction", "original"):
+        evidence.append(f"behind {', '.join(place.through) or 'a parametrization'}")
     if verdict.role != "weight":
         return verdict.role, "", tuple(evidence)
-    kind = named.refined_kind(site, verdict.kind)
+    kind = named.refined_kind(place, verdict.kind)
     if kind != verdict.kind:
         evidence.append(f"{kind} by where it stands")
     return "weight", kind, tuple(evidence)
@@ -89,4 +89,4 @@ def combine(names: Sequence[str], decisions: Sequence[Decision]) -> Decision:
     return role, max(kinds, key=KINDS.index) if role == "weight" else "", tuple(evidence)
 
 
-__all__ = ["MOST_SPARED", "WITNESSES", "Site", "Verdict", "combine", "decide", "site_at", "sites_of"]
+__all__ = ["MOST_SPARED", "WITNESSES", "Place", "Verdict", "combine", "decide", "place_at", "places_of"]

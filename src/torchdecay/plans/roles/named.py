@@ -1,6 +1,6 @@
 """Witnesses for parameters of classes that are not torch's, from use in the source, class, name and shape.
 
-Each takes a site and returns a verdict or None. A name alone decides only for what is spared anyway; a weight
+Each takes a place and returns a verdict or None. A name alone decides only for what is spared anyway; a weight
 needs a use in the source, a class, or a sibling that speaks for it.
 """
 
@@ -12,7 +12,7 @@ from functools import lru_cache
 from torch import Tensor
 
 from torchdecay.plans.per_class import per_class
-from torchdecay.plans.roles.place import Site, Verdict
+from torchdecay.plans.roles.place import Place, Verdict
 from torchdecay.plans.roles.torch_modules import POSITION_WORDS
 from torchdecay.plans.roles.words import among, last, word_set, words
 
@@ -47,40 +47,40 @@ STATE_SPACE_PARTS = word_set("A B C D dt dt_projs_bias")
 LORA = re.compile(r"lora(_embedding)?_[aAbBE]|lora_(up|down)")
 
 
-def state_space(site: Site) -> Verdict | None:
+def state_space(place: Place) -> Verdict | None:
     """A_log, D, dt_bias and their like: time scales of a recurrence, which zero means nothing to."""
-    if site.attribute in STATE_SPACE_NAMES:
-        return Verdict("state_space", "", f"{site} is named as in a state-space layer")
+    if place.attribute in STATE_SPACE_NAMES:
+        return Verdict("state_space", "", f"{place} is named as in a state-space layer")
     # A and B alone are more often the two factors of a low-rank product.
-    marked = _beside(site, "A_log") or _beside(site, "A_logs") or _beside(site, "A", "D")
-    if site.attribute in STATE_SPACE_PARTS and marked:
-        return Verdict("state_space", "", f"{site} stands beside the A of a state-space layer")
+    marked = _beside(place, "A_log") or _beside(place, "A_logs") or _beside(place, "A", "D")
+    if place.attribute in STATE_SPACE_PARTS and marked:
+        return Verdict("state_space", "", f"{place} stands beside the A of a state-space layer")
     return None
 
 
-def norm(site: Site) -> Verdict | None:
+def norm(place: Place) -> Verdict | None:
     """A gain or bias of a normalization: multiplied after dividing by a deviation, or in a norm's class."""
-    uses = site.uses
+    uses = place.uses
     if "norm" in uses:
-        return Verdict("norm", "", f"{site} goes into a norm function")
-    if "matmul" in uses or "lookup" in uses or last(site.attribute) in TOKEN_WORDS:
+        return Verdict("norm", "", f"{place} goes into a norm function")
+    if "matmul" in uses or "lookup" in uses or last(place.attribute) in TOKEN_WORDS:
         return None
-    classed = _named_for_norm(site.owner_class or site.segment)
-    small = site.owner is not None and not site.owner._modules and site.attribute in GAIN_NAMES
-    if {"scaled", "normed"} <= uses and (classed or (small and not site.single)):
-        return Verdict("norm", "", f"{site} multiplies what the source divides by its deviation")
-    if small and site.attribute in ("bias", "beta") and any("normed" in site.uses_of(name) for name in GAIN_NAMES):
-        return Verdict("norm", "", f"{site} is added to what the source divides by its deviation")
-    if site.vector and not site.single and NORM_WORDS & set(words(site.attribute)):
-        return Verdict("norm", "", f"{site} is a vector named for a norm")
-    if classed and (site.vector or "scaled" in uses):
-        return Verdict("norm", "", f"{site}, a normalization by name, and of shape {site.shape}")
-    if site.place is None and site.vector and _beside(site, "running_mean", "running_var"):
-        return Verdict("norm", "", f"{site} stands beside running statistics")
-    if site.place is None and len(site.shape) == 1 and site.attribute in ("weight", "bias"):
-        pair = [site.siblings.get("weight"), site.siblings.get("bias")]
-        if all(tensor is not None and tuple(tensor.shape) == site.shape for tensor in pair):
-            return Verdict("norm", "", f"{site}: a 1-D weight and bias of one size")
+    classed = _named_for_norm(place.owner_class or place.segment)
+    small = place.owner is not None and not place.owner._modules and place.attribute in GAIN_NAMES
+    if {"scaled", "normed"} <= uses and (classed or (small and not place.single)):
+        return Verdict("norm", "", f"{place} multiplies what the source divides by its deviation")
+    if small and place.attribute in ("bias", "beta") and any("normed" in place.uses_of(name) for name in GAIN_NAMES):
+        return Verdict("norm", "", f"{place} is added to what the source divides by its deviation")
+    if place.vector and not place.single and NORM_WORDS & set(words(place.attribute)):
+        return Verdict("norm", "", f"{place} is a vector named for a norm")
+    if classed and (place.vector or "scaled" in uses):
+        return Verdict("norm", "", f"{place}, a normalization by name, and of shape {place.shape}")
+    if place.node is None and place.vector and _beside(place, "running_mean", "running_var"):
+        return Verdict("norm", "", f"{place} stands beside running statistics")
+    if place.node is None and len(place.shape) == 1 and place.attribute in ("weight", "bias"):
+        pair = [place.siblings.get("weight"), place.siblings.get("bias")]
+        if all(tensor is not None and tuple(tensor.shape) == place.shape for tensor in pair):
+            return Verdict("norm", "", f"{place}: a 1-D weight and bias of one size")
     return None
 
 
@@ -92,128 +92,128 @@ def _named_for_norm(name: str) -> bool:
     return found[-1] in NORM_WORDS or not (WEIGHT_CLASS_WORDS | BLOCK_WORDS) & set(found)
 
 
-def position(site: Site) -> Verdict | None:
+def position(place: Place) -> Verdict | None:
     """Position embeddings and relative tables that are plain parameters."""
-    if site.attribute in TABLE_NAMES and len(site.shape) > 1 and "matmul" not in site.uses:
-        for holder in (site.owner_class, site.segment):
+    if place.attribute in TABLE_NAMES and len(place.shape) > 1 and "matmul" not in place.uses:
+        for holder in (place.owner_class, place.segment):
             if among(POSITION_WORDS, holder) and last(holder) in POSITION_HOLDERS:
-                return Verdict("position", "", f"{site} in “{holder}”, named for positions")
-    noun = last(site.attribute)
-    if noun in MAP_NOUNS | SCALE_WORDS or site.single or ("matmul" in site.uses and noun not in POSITION_NOUNS):
+                return Verdict("position", "", f"{place} in “{holder}”, named for positions")
+    noun = last(place.attribute)
+    if noun in MAP_NOUNS | SCALE_WORDS or place.single or ("matmul" in place.uses and noun not in POSITION_NOUNS):
         return None
-    if among(POSITION_WORDS, site.attribute) or site.attribute in ("pe", "attention_biases"):
-        return Verdict("position", "", f"{site} is named for positions")
+    if among(POSITION_WORDS, place.attribute) or place.attribute in ("pe", "attention_biases"):
+        return Verdict("position", "", f"{place} is named for positions")
     return None
 
 
-def token(site: Site) -> Verdict | None:
+def token(place: Place) -> Verdict | None:
     """Class, mask, register and other learned tokens that are plain parameters."""
-    found, noun = set(words(site.attribute)), last(site.attribute)
-    if noun in MAP_NOUNS | BIAS_WORDS | SCALE_WORDS or site.single:
+    found, noun = set(words(place.attribute)), last(place.attribute)
+    if noun in MAP_NOUNS | BIAS_WORDS | SCALE_WORDS or place.single:
         return None
-    if "matmul" in site.uses and noun not in TOKEN_WORDS | EMBEDDING_WORDS | TOKEN_KINDS:
+    if "matmul" in place.uses and noun not in TOKEN_WORDS | EMBEDDING_WORDS | TOKEN_KINDS:
         return None
     if found & TOKEN_WORDS or (found & TOKEN_KINDS and noun in EMBEDDING_WORDS):
-        return Verdict("token", "", f"{site} is named for a learned token")
-    repeated = bool({"expanded", "joined"} & site.uses)
-    if found & TOKEN_KINDS and (repeated or (len(site.shape) == 3 and site.shape[0] == 1)):
-        return Verdict("token", "", f"{site} is named for learned tokens and shaped or repeated as such")
-    if repeated and site.vector and not {"scaled", "added", "matmul"} & site.uses:
-        return Verdict("token", "", f"{site} is a vector put beside the inputs")
-    if site.vector and noun in EMBEDDING_WORDS:
-        return Verdict("token", "", f"{site} is a single learned vector, named for an embedding")
+        return Verdict("token", "", f"{place} is named for a learned token")
+    repeated = bool({"expanded", "joined"} & place.uses)
+    if found & TOKEN_KINDS and (repeated or (len(place.shape) == 3 and place.shape[0] == 1)):
+        return Verdict("token", "", f"{place} is named for learned tokens and shaped or repeated as such")
+    if repeated and place.vector and not {"scaled", "added", "matmul"} & place.uses:
+        return Verdict("token", "", f"{place} is a vector put beside the inputs")
+    if place.vector and noun in EMBEDDING_WORDS:
+        return Verdict("token", "", f"{place} is a single learned vector, named for an embedding")
     return None
 
 
-def embedding(site: Site) -> Verdict | None:
+def embedding(place: Place) -> Verdict | None:
     """A table of rows that are looked up."""
-    if site.vector:
+    if place.vector:
         return None
-    if "lookup" in site.uses:
-        return Verdict("embedding", "", f"{site} is the table of an embedding lookup")
-    if last(site.attribute) in EMBEDDING_WORDS:
-        return Verdict("embedding", "", f"{site} is named for an embedding")
-    if site.attribute not in ("weight", "weights") or len(site.shape) != 2 or "matmul" in site.uses:
+    if "lookup" in place.uses:
+        return Verdict("embedding", "", f"{place} is the table of an embedding lookup")
+    if last(place.attribute) in EMBEDDING_WORDS:
+        return Verdict("embedding", "", f"{place} is named for an embedding")
+    if place.attribute not in ("weight", "weights") or len(place.shape) != 2 or "matmul" in place.uses:
         return None
-    if site.owner_class:
-        if last(site.owner_class) in EMBEDDING_WORDS:
-            return Verdict("embedding", "", f"{site}, an embedding by name")
-    elif among(EMBEDDING_WORDS, site.segment) and last(site.segment) in EMBEDDING_NOUNS and not _has_bias(site):
-        return Verdict("embedding", "", f"{site}: 2-D, no bias, in a module named for an embedding")
+    if place.owner_class:
+        if last(place.owner_class) in EMBEDDING_WORDS:
+            return Verdict("embedding", "", f"{place}, an embedding by name")
+    elif among(EMBEDDING_WORDS, place.segment) and last(place.segment) in EMBEDDING_NOUNS and not _has_bias(place):
+        return Verdict("embedding", "", f"{place}: 2-D, no bias, in a module named for an embedding")
     return None
 
 
-def bias(site: Site) -> Verdict | None:
+def bias(place: Place) -> Verdict | None:
     """Called bias, or handed over as one."""
-    if "bias" in site.uses:
-        return Verdict("bias", "", f"{site} is the bias argument of a linear map")
-    if site.attribute == "sinks" and site.vector:
-        return Verdict("bias", "", f"{site}: attention sinks, a learned logit for each head")
-    found = words(site.attribute)
+    if "bias" in place.uses:
+        return Verdict("bias", "", f"{place} is the bias argument of a linear map")
+    if place.attribute == "sinks" and place.vector:
+        return Verdict("bias", "", f"{place}: attention sinks, a learned logit for each head")
+    found = words(place.attribute)
     if found and (found[-1] in BIAS_WORDS or (found[0] == "bias" and all(len(word) <= 2 for word in found[1:]))):
-        return Verdict("bias", "", f"{site} is called a bias")
-    if site.vector and "added" in site.uses and not {"scaled", "matmul", "conv"} & site.uses:
-        return Verdict("bias", "", f"{site} is a vector that is only added")
+        return Verdict("bias", "", f"{place} is called a bias")
+    if place.vector and "added" in place.uses and not {"scaled", "matmul", "conv"} & place.uses:
+        return Verdict("bias", "", f"{place} is a vector that is only added")
     return None
 
 
-def weight(site: Site) -> Verdict | None:
+def weight(place: Place) -> Verdict | None:
     """An operand of a matrix product or convolution, or a matrix in a class that is named for one."""
-    uses = site.uses
+    uses = place.uses
     if "conv" in uses:
-        return Verdict("weight", "kernel", f"{site} is the weight of a convolution")
-    if "matmul" in uses and not (site.vector and {"scaled", "added"} & uses) and not site.single:
-        return Verdict("weight", "matrix", f"{site} is an operand of a matrix product")
-    if site.vector and len(site.shape) < 2:
+        return Verdict("weight", "kernel", f"{place} is the weight of a convolution")
+    if "matmul" in uses and not (place.vector and {"scaled", "added"} & uses) and not place.single:
+        return Verdict("weight", "matrix", f"{place} is an operand of a matrix product")
+    if place.vector and len(place.shape) < 2:
         return None
-    if site.owner_class:
-        noun = among(WEIGHT_CLASS_WORDS, site.owner_class)
-        if noun and not {"scaled", "added"} & uses and last(site.attribute) in WEIGHT_NOUNS:
-            return Verdict("weight", "kernel" if noun.startswith("conv") else "matrix", f"{site}: named for a map")
+    if place.owner_class:
+        noun = among(WEIGHT_CLASS_WORDS, place.owner_class)
+        if noun and not {"scaled", "added"} & uses and last(place.attribute) in WEIGHT_NOUNS:
+            return Verdict("weight", "kernel" if noun.startswith("conv") else "matrix", f"{place}: named for a map")
         return None
-    return _weight_in_checkpoint(site)
+    return _weight_in_checkpoint(place)
 
 
-def scale(site: Site) -> Verdict | None:
+def scale(place: Place) -> Verdict | None:
     """A factor: layer-scale, logit scale, gate, slope."""
-    if site.vector and "scaled" in site.uses:
-        return Verdict("scale", "", f"{site} is a factor of a product")
-    word = among(SCALE_WORDS, site.attribute)
-    if word and (site.vector or "scaled" in site.uses):
-        return Verdict("scale", "", f"{site} is named for a factor (“{word}”)")
+    if place.vector and "scaled" in place.uses:
+        return Verdict("scale", "", f"{place} is a factor of a product")
+    word = among(SCALE_WORDS, place.attribute)
+    if word and (place.vector or "scaled" in place.uses):
+        return Verdict("scale", "", f"{place} is named for a factor (“{word}”)")
     return None
 
 
-def lone_gain(site: Site) -> Verdict | None:
+def lone_gain(place: Place) -> Verdict | None:
     """The only vector of a small module, still all ones or all zeros: a norm whose source could not be read."""
-    module = site.owner
-    if module is None or site.attribute not in ("weight", "scale", "gamma", "g", "gain") or len(site.shape) != 1:
+    module = place.owner
+    if module is None or place.attribute not in ("weight", "scale", "gamma", "g", "gain") or len(place.shape) != 1:
         return None
-    if module._modules or any(name not in (site.attribute, "bias", "beta") for name in module._parameters):
+    if module._modules or any(name not in (place.attribute, "bias", "beta") for name in module._parameters):
         return None
-    value = _constant(site.tensor)
+    value = _constant(place.tensor)
     if value not in (0.0, 1.0):
         return None
-    return Verdict("norm", "", f"{site} is the only vector there and starts as all {'ones' if value else 'zeros'}")
+    return Verdict("norm", "", f"{place} is the only vector there and starts as all {'ones' if value else 'zeros'}")
 
 
-def scalar(site: Site) -> Verdict | None:
+def scalar(place: Place) -> Verdict | None:
     """One number."""
-    if site.single:
-        return Verdict("scalar", "", f"{site} is a single number")
+    if place.single:
+        return Verdict("scalar", "", f"{place} is a single number")
     return None
 
 
-def refined_kind(site: Site, kind: str) -> str:
+def refined_kind(place: Place, kind: str) -> str:
     """The kind of a weight in the light of what stands above it: adapter and expert say more than matrix."""
-    above = {_kind_of_name(name) for name in (*site.segments, site.owner_class) if not name.isdigit()}
-    if "adapter" in above or _kind_of_name(site.attribute) == "adapter" or in_peft_layer(site):
+    above = {_kind_of_name(name) for name in (*place.segments, place.owner_class) if not name.isdigit()}
+    if "adapter" in above or _kind_of_name(place.attribute) == "adapter" or in_peft_layer(place):
         return "adapter"
-    if "named adapter" in above and len(site.shape) == 2:
+    if "named adapter" in above and len(place.shape) == 2:
         return "adapter"
     if "expert" in above:
         return "expert"
-    found = words(site.attribute)
+    found = words(place.attribute)
     hidden_to_hidden = "hh" in found or (found[:1] == ("recurrent",) and found[1:] in (("kernel",), ("weight",)))
     return "recurrent" if hidden_to_hidden else kind
 
@@ -228,13 +228,13 @@ def _kind_of_name(name: str) -> str:
     return "named adapter" if {"adapter", "adapters"} & set(found) else ""
 
 
-def in_peft_layer(site: Site) -> str:
+def in_peft_layer(place: Place) -> str:
     """The name under which a PEFT layer holds this parameter as its adapter, or an empty string."""
-    place, below = site.place, site.attribute
-    while place is not None:
-        if below in _adapter_names(type(place.module)):
+    node, below = place.node, place.attribute
+    while node is not None:
+        if below in _adapter_names(type(node.module)):
             return below
-        below, place = place.segment, place.parent
+        below, node = node.segment, node.parent
     return ""
 
 
@@ -245,45 +245,45 @@ def _adapter_names(kind: type) -> tuple[str, ...]:
     return tuple(getattr(kind, "adapter_layer_names", ())) if layer else ()
 
 
-def adapter(site: Site) -> Verdict | None:
+def adapter(place: Place) -> Verdict | None:
     """A plain parameter of a low-rank adapter: its matrices are weights, DoRA's and IA3's vectors scales."""
-    if len(site.shape) > 1 and "adapter" in map(_kind_of_name, (*site.segments, site.attribute)):
-        return Verdict("weight", "adapter", f"{site} is named as a LoRA matrix")
-    held = in_peft_layer(site)
-    if "lora_magnitude_vector" in site.segments:
+    if len(place.shape) > 1 and "adapter" in map(_kind_of_name, (*place.segments, place.attribute)):
+        return Verdict("weight", "adapter", f"{place} is named as a LoRA matrix")
+    held = in_peft_layer(place)
+    if "lora_magnitude_vector" in place.segments:
         return Verdict("scale", "", "the length of each row in DoRA")
     if not held or last(held) in BIAS_WORDS:
         return None
     if "tokens" in words(held):
         return Verdict("embedding", "", f"rows that PEFT trains beside an embedding ({held})")
-    if not site.vector or (len(site.shape) > 1 and last(held) in ("a", "b")):
-        return Verdict("weight", "adapter", f"{site} belongs to a PEFT adapter ({held})")
+    if not place.vector or (len(place.shape) > 1 and last(held) in ("a", "b")):
+        return Verdict("weight", "adapter", f"{place} belongs to a PEFT adapter ({held})")
     if among(ADAPTER_SCALES, held):
         return Verdict("scale", "", f"a vector that a PEFT adapter multiplies by ({held})")
     return Verdict("unknown", "", f"a vector of a PEFT adapter ({held}) of which nothing more is known")
 
 
-def _weight_in_checkpoint(site: Site) -> Verdict | None:
-    if len(site.shape) >= 3:
-        kind = "matrix" if last(site.attribute) != "weight" else "kernel"
-        if last(site.attribute) in WEIGHT_NOUNS:
-            return Verdict("weight", kind, f"{site}: {len(site.shape)}-D, from its name and shape only")
+def _weight_in_checkpoint(place: Place) -> Verdict | None:
+    if len(place.shape) >= 3:
+        kind = "matrix" if last(place.attribute) != "weight" else "kernel"
+        if last(place.attribute) in WEIGHT_NOUNS:
+            return Verdict("weight", kind, f"{place}: {len(place.shape)}-D, from its name and shape only")
         return None
-    if site.attribute == "weight" and _has_bias(site):
-        return Verdict("weight", "matrix", f"{site}: 2-D with a 1-D bias beside it")
-    noun = last(site.segment) if site.attribute == "weight" else last(site.attribute)
-    if noun in WEIGHT_NOUNS or "weight" in words(site.attribute)[:-1]:
-        return Verdict("weight", "matrix", f"{site}: 2-D and named for a map, from its name and shape only")
+    if place.attribute == "weight" and _has_bias(place):
+        return Verdict("weight", "matrix", f"{place}: 2-D with a 1-D bias beside it")
+    noun = last(place.segment) if place.attribute == "weight" else last(place.attribute)
+    if noun in WEIGHT_NOUNS or "weight" in words(place.attribute)[:-1]:
+        return Verdict("weight", "matrix", f"{place}: 2-D and named for a map, from its name and shape only")
     return None
 
 
-def _has_bias(site: Site) -> bool:
-    beside = site.siblings.get("bias")
+def _has_bias(place: Place) -> bool:
+    beside = place.siblings.get("bias")
     return beside is not None and beside.ndim == 1
 
 
-def _beside(site: Site, *names: str) -> bool:
-    return all(name in site.siblings for name in names)
+def _beside(place: Place, *names: str) -> bool:
+    return all(name in place.siblings for name in names)
 
 
 def _constant(tensor: Tensor) -> float | None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
-from torchdecay.plans.names import Place
+from torchdecay.plans.names import Node
 from torchdecay.plans.roles import usage
 from torchdecay.plans.roles.words import words
 
@@ -22,7 +22,7 @@ class Verdict(NamedTuple):
     evidence: str
 
 
-class Site(NamedTuple):
+class Place(NamedTuple):
     """One parameter at one place.
 
     Attributes:
@@ -34,7 +34,7 @@ class Site(NamedTuple):
         part: which tensor of a parametrization it is: "length" and "direction" of a weight norm, else
             torch's name ("original", "original0"); "" for a plain parameter.
         through: class names of the parametrizations between it and the tensor that the layer uses.
-        place: where the owner stands; None for a checkpoint of tensors.
+        node: where the owner stands; None for a checkpoint of tensors.
         segments: the names of the modules above, outermost first.
         siblings: the tensors that stand beside it, itself included, by attribute.
     """
@@ -45,23 +45,23 @@ class Site(NamedTuple):
     attribute: str
     part: str
     through: tuple[str, ...]
-    place: Place | None
+    node: Node | None
     segments: tuple[str, ...]
     siblings: Mapping[str, Tensor | None]
 
     @property
     def owner(self) -> nn.Module | None:
         """The module that owns it; None for a checkpoint of tensors."""
-        return self.place.module if self.place is not None else None
+        return self.node.module if self.node is not None else None
 
     @property
     def owner_class(self) -> str:
         """The bare class name of the owner, that before scripting for a scripted one; "" without an owner."""
-        if self.place is None:
+        if self.node is None:
             return ""
-        if isinstance(self.place.module, torch.jit.ScriptModule):
-            return str(self.place.module.original_name)
-        return type(self.place.module).__name__
+        if isinstance(self.node.module, torch.jit.ScriptModule):
+            return str(self.node.module.original_name)
+        return type(self.node.module).__name__
 
     @property
     def segment(self) -> str:
@@ -85,30 +85,30 @@ class Site(NamedTuple):
 
     def uses_of(self, attribute: str) -> frozenset[str]:
         """How the owner's source uses another of its attributes."""
-        if self.place is None:
+        if self.node is None:
             return frozenset()
-        return usage.of(type(self.place.module)).get(attribute, frozenset())
+        return usage.of(type(self.node.module)).get(attribute, frozenset())
 
     def __str__(self) -> str:
         return f"`{self.attribute}` of {self.owner_class}" if self.owner_class else f"`{self.name}`"
 
 
-def site_at(name: str, place: Place, attribute: str, tensor: Tensor, shape: tuple[int, ...]) -> Site:
-    """The site of a parameter that `place.module` holds under `attribute`; `shape` outside any shard."""
+def place_at(name: str, node: Node, attribute: str, tensor: Tensor, shape: tuple[int, ...]) -> Place:
+    """The place of a parameter that `node.module` holds under `attribute`; `shape` outside any shard."""
     part = ""
     through: tuple[str, ...] = ()
-    if isinstance(place.module, ParametrizationList) and place.parent and place.parent.parent:
-        through = tuple(type(step).__name__ for step in place.module)
+    if isinstance(node.module, ParametrizationList) and node.parent and node.parent.parent:
+        through = tuple(type(step).__name__ for step in node.module)
         part = _WEIGHT_NORM_PARTS.get(attribute, attribute) if "_WeightNorm" in through else attribute
-        attribute = place.segment
-        place = place.parent.parent
-    elif place.module._forward_pre_hooks:
-        attribute, part, through = _behind_hooks(place.module, attribute)
-    while isinstance(place.module, (nn.ParameterList, nn.ParameterDict)) and place.parent:
-        attribute = place.segment
-        place = place.parent
-    beside = place.module._parameters
-    return Site(name, tensor, shape, attribute, part, through, place, place.segments, beside)
+        attribute = node.segment
+        node = node.parent.parent
+    elif node.module._forward_pre_hooks:
+        attribute, part, through = _behind_hooks(node.module, attribute)
+    while isinstance(node.module, (nn.ParameterList, nn.ParameterDict)) and node.parent:
+        attribute = node.segment
+        node = node.parent
+    beside = node.module._parameters
+    return Place(name, tensor, shape, attribute, part, through, node, node.segments, beside)
 
 
 _WEIGHT_NORM_PARTS = {"original0": "length", "original1": "direction"}
@@ -126,16 +126,16 @@ def _behind_hooks(module: nn.Module, attribute: str) -> tuple[str, str, tuple[st
     return attribute, "", ()
 
 
-def sites_of(tensors: Mapping[str, Tensor], beside: Mapping[str, Tensor]) -> list[Site]:
-    """The sites of a checkpoint's parameters, by canonical name; `beside` holds its buffers too."""
+def places_of(tensors: Mapping[str, Tensor], beside: Mapping[str, Tensor]) -> list[Place]:
+    """The places of a checkpoint's parameters, by canonical name; `beside` holds its buffers too."""
     siblings: dict[str, dict[str, Tensor | None]] = {}
     for name, tensor in beside.items():
         parent, _, attribute = name.rpartition(".")
         siblings.setdefault(parent, {})[attribute] = tensor
-    return [_site_of(name, tensor, siblings[name.rpartition(".")[0]]) for name, tensor in tensors.items()]
+    return [_place_of(name, tensor, siblings[name.rpartition(".")[0]]) for name, tensor in tensors.items()]
 
 
-def _site_of(name: str, tensor: Tensor, siblings: Mapping[str, Tensor | None]) -> Site:
+def _place_of(name: str, tensor: Tensor, siblings: Mapping[str, Tensor | None]) -> Place:
     parent, _, attribute = name.rpartition(".")
     segments = tuple(parent.split(".")) if parent else ()
     part = ""
@@ -144,4 +144,4 @@ def _site_of(name: str, tensor: Tensor, siblings: Mapping[str, Tensor | None]) -
         attribute = attribute[:-2]
     elif len(segments) >= 2 and segments[-2] == "parametrizations":
         part, attribute, segments = attribute, segments[-1], segments[:-2]
-    return Site(name, tensor, tuple(tensor.shape), attribute, part, (), None, segments, siblings)
+    return Place(name, tensor, tuple(tensor.shape), attribute, part, (), None, segments, siblings)

@@ -7,7 +7,7 @@ import re
 from torch import nn
 
 from torchdecay.plans.per_class import per_class
-from torchdecay.plans.roles.place import Site, Verdict
+from torchdecay.plans.roles.place import Place, Verdict
 from torchdecay.plans.roles.words import among, word_set
 
 _CONV = {"weight": ("weight", "kernel"), "bias": ("bias", "")}
@@ -50,25 +50,25 @@ VIRTUAL_TOKEN_CLASSES = word_set("PromptEmbedding PromptEncoder PrefixEncoder Mu
 _LAYER_SUFFIX = re.compile(r"_l\d+(_reverse)?$")
 
 
-def torch_module(site: Site) -> Verdict | None:
+def torch_module(place: Place) -> Verdict | None:
     """The owner is a module of torch.nn, or a subclass of one that keeps its parameters."""
-    if site.place is None:
+    if place.node is None:
         return None
-    known = _known_of(type(site.place.module))
-    verdict = known.get(site.attribute) or known.get(_LAYER_SUFFIX.sub("", site.attribute))
-    return _embedding(site, verdict) if verdict is not None and verdict.role == "embedding" else verdict
+    known = _known_of(type(place.node.module))
+    verdict = known.get(place.attribute) or known.get(_LAYER_SUFFIX.sub("", place.attribute))
+    return _embedding(place, verdict) if verdict is not None and verdict.role == "embedding" else verdict
 
 
-def parametrization(site: Site) -> Verdict | None:
+def parametrization(place: Place) -> Verdict | None:
     """What does not stand for one tensor: a weight norm's length, a part of a sum, FSDP1's flat parameter."""
-    if site.attribute == "_flat_param":
+    if place.attribute == "_flat_param":
         return Verdict("unknown", "", "several parameters flattened by FSDP1: give it use_orig_params=True")
-    if site.part == "length":
-        return Verdict("scale", "", f"the length g in a weight norm of `{site.attribute}`")
-    if site.part in ("", "direction", "original"):
+    if place.part == "length":
+        return Verdict("scale", "", f"the length g in a weight norm of `{place.attribute}`")
+    if place.part in ("", "direction", "original"):
         return None
-    several = ", ".join(site.through) or "a parametrization"
-    return Verdict("unknown", "", f"one of several tensors that {several} makes `{site.attribute}` from")
+    several = ", ".join(place.through) or "a parametrization"
+    return Verdict("unknown", "", f"one of several tensors that {several} makes `{place.attribute}` from")
 
 
 @per_class
@@ -89,13 +89,13 @@ def _shown(kind: type, base: type) -> str:
     )
 
 
-def _embedding(site: Site, verdict: Verdict) -> Verdict:
+def _embedding(place: Place, verdict: Verdict) -> Verdict:
     """An embedding, or what an nn.Embedding is used for besides: positions, virtual tokens."""
-    above = site.place.parent if site.place else None
+    above = place.node.parent if place.node else None
     holder = type(above.module).__name__ if above is not None else ""
     if holder in VIRTUAL_TOKEN_CLASSES:
         return Verdict("token", "", f"{verdict.evidence} inside PEFT's {holder}: virtual tokens")
-    word = among(POSITION_WORDS, site.segment, site.owner_class)
-    if not word and not among(INPUT_WORDS, site.segment, holder):
+    word = among(POSITION_WORDS, place.segment, place.owner_class)
+    if not word and not among(INPUT_WORDS, place.segment, holder):
         word = among(POSITION_WORDS, holder)
     return Verdict("position", "", f"{verdict.evidence} named for positions (“{word}”)") if word else verdict

@@ -1,0 +1,48 @@
+"""One row of a plan: what happens to one parameter, and why."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from torchdecay.plans.decay import Decay
+from torchdecay.records import value_type
+
+
+@value_type
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What happens to one parameter, and why.
+
+    Attributes:
+        names: canonical names; more than one for a tied weight.
+        shape: sizes.
+        dtype: torch's spelling without the prefix.
+        role: what the parameter is for (see `torchdecay.role`).
+        kind: what sort of weight it is, or "".
+        decay: its Decay, or None when it is spared.
+        reason: the rule that decided, in words.
+        evidence: what spoke for the role.
+        options: other keys of its parameter group, as (key, value) pairs.
+    """
+
+    names: tuple[str, ...]
+    shape: tuple[int, ...]
+    role: str
+    reason: str
+    dtype: str = "float32"
+    kind: str = ""
+    decay: Decay | None = None
+    evidence: tuple[str, ...] = ()
+    options: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name that the plan uses: the first one."""
+        return self.names[0]
+
+    @property
+    def num_elements(self) -> int:
+        """How many numbers the parameter holds."""
+        return math.prod(self.shape)
