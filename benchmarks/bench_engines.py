@@ -19,7 +19,7 @@ from torchdecay.lab.engines.ray.cluster import connected
 from torchdecay.lab.engines.serial import outcome_of
 from torchdecay.lab.sweeps.store import Store
 from torchdecay.lab.tasks.task import Data, Task
-from torchdecay.lab.training.contenders import as_choice
+from torchdecay.lab.training.contenders import as_contender
 from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.trial import Trial
 from torchdecay.plans.forms import decoupled
@@ -39,7 +39,7 @@ def next_to_nothing() -> Task:
 
 
 def trials(count: int) -> list[Trial]:
-    return [Trial(choice=as_choice(decoupled(1.0)), seed=seed, value=1.0) for seed in range(count)]
+    return [Trial(contender=as_contender(decoupled(1.0)), seed=seed, value=1.0) for seed in range(count)]
 
 
 def seconds(run: Callable[..., None]) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from torchdecay.lab.engines.auto import choose
 from torchdecay.lab.engines.stacked.engine import prepared_for, run
 from torchdecay.lab.engines.stacked.loop import StackedRun
 from torchdecay.lab.tasks.task import Data, Task
-from torchdecay.lab.training.contenders import as_choice
+from torchdecay.lab.training.contenders import as_contender
 from torchdecay.lab.training.trial import Trial
 
 ENDLESS = 10**9
@@ -75,7 +75,7 @@ def network(*widths: int, batch: int) -> Task:
 
 def trials_of(values: int, seeds: int) -> list[Trial]:
     return [
-        Trial(choice=as_choice(f"decoupled:{0.01 * 1.5**index}"), seed=seed, value=0.01 * 1.5**index)
+        Trial(contender=as_contender(f"decoupled:{0.01 * 1.5**index}"), seed=seed, value=0.01 * 1.5**index)
         for index in range(values)
         for seed in range(seeds)
     ]

@@ -27,7 +27,7 @@ from torchdecay.lab.engines import ray as engine  # noqa: E402
 from torchdecay.lab.engines import serial  # noqa: E402
 from torchdecay.lab.engines.ray.cluster import connected  # noqa: E402
 from torchdecay.lab.tasks.task import Data, Task  # noqa: E402
-from torchdecay.lab.training.contenders import as_choice  # noqa: E402
+from torchdecay.lab.training.contenders import as_contender  # noqa: E402
 from torchdecay.lab.training.trial import Keep, Trial  # noqa: E402
 from torchdecay.plans.forms import decoupled  # noqa: E402
 
@@ -36,7 +36,7 @@ STEPS, LAST_PASS = 60, 30
 
 
 def trial(value: float, seed: int = 0) -> Trial:
-    return Trial(choice=as_choice(decoupled(value)), seed=seed, value=value)
+    return Trial(contender=as_contender(decoupled(value)), seed=seed, value=value)
 
 
 class Killed(nn.Module):

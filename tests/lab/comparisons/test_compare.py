@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from torchdecay.errors import ApplyError, DecayError, TaskError
-from torchdecay.lab.comparisons.compare import Progress, as_seeds, compare
+from torchdecay.lab.comparisons.compare import Progress, compare
 from torchdecay.lab.tasks.task import Task
+from torchdecay.lab.training.seeds import as_seeds
 from torchdecay.plans.rules import rule
 
 

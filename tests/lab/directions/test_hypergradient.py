@@ -15,9 +15,9 @@ from torchdecay.lab.directions.conjugate import solve
 from torchdecay.lab.directions.fixed_point import pulls_of
 from torchdecay.lab.directions.hypergradient import Hypergradient, hypergradient
 from torchdecay.lab.tasks import ridge
-from torchdecay.lab.tasks.task import Data
-from torchdecay.lab.training.contenders import as_choice
-from torchdecay.lab.training.train import Setup
+from torchdecay.lab.tasks.task import Data, model_of
+from torchdecay.lab.training.contenders import as_contender
+from torchdecay.lab.training.setup import Setup
 
 COLUMNS = ridge.COLUMNS
 FIRST = COLUMNS // 2
@@ -126,7 +126,7 @@ RUNS = [(name, {}) for name in DECAYS] + [(name, options) for name in ("coupled"
 def test_training_comes_to_rest_where_the_pull_says(form: str, options: dict[str, float]) -> None:
     """After real steps of SGD the gradient and k·w cancel to 1e-9, for every form that is accepted."""
     task = dataclasses.replace(ridge.ridge(), optimizer=lambda groups: torch.optim.SGD(groups, lr=0.1, **options))
-    setup = Setup.make(task, as_choice(DECAYS[form]), 0)
+    setup = Setup.make(task, model_of(task, 0), as_contender(DECAYS[form]))
     x, y = task.data(0).train
     weight = setup.model.weight
     for _ in range(500):

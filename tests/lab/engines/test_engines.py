@@ -15,7 +15,7 @@ from sweeping import Deadly, network, task
 from torchdecay.errors import MissingExtra, TaskError
 from torchdecay.lab.engines import EXTRAS, engine_named, process, serial
 from torchdecay.lab.tasks.task import Task
-from torchdecay.lab.training.contenders import as_choice
+from torchdecay.lab.training.contenders import as_contender
 from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.train import train
 from torchdecay.lab.training.trial import Keep, Trial
@@ -23,7 +23,7 @@ from torchdecay.plans.forms import decoupled
 
 
 def trial(value: float, seed: int = 0, lr_scale: float = 1.0) -> Trial:
-    return Trial(choice=as_choice(decoupled(value)), seed=seed, value=value, lr_scale=lr_scale)
+    return Trial(contender=as_contender(decoupled(value)), seed=seed, value=value, lr_scale=lr_scale)
 
 
 def run(engine: Any, task: Task, trials: list[Trial], **options: Any) -> dict[Trial, TrainingRun | Failure]:
@@ -59,7 +59,7 @@ def test_serial_is_the_training_loop() -> None:
     """The engine adds nothing to `train`: same numbers, with the learning rate scaled."""
     found = run(serial, task(), TRIALS)
     for one in TRIALS:
-        alone = train(task(), one.choice, seed=one.seed, lr_scale=one.lr_scale, with_line=False, monitor=False)
+        alone = train(task(), one.contender, seed=one.seed, lr_scale=one.lr_scale, with_line=False, monitor=False)
         assert found[one] == dataclasses.replace(alone, seconds=0.0)
 
 
@@ -148,8 +148,8 @@ def test_engines_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_keys_tell_runs_apart() -> None:
     """Every run of a sweep has a text of its own, also without decay, by groups, and at other learning rates."""
-    bare = Trial(choice=as_choice(None), seed=0, value=None)
-    grouped = Trial(choice=bare.choice, seed=0, value=None, values=(("head", 0.1), ("body", 1.0)))
+    bare = Trial(contender=as_contender(None), seed=0, value=None)
+    grouped = Trial(contender=bare.contender, seed=0, value=None, values=(("head", 0.1), ("body", 1.0)))
     keys = [one.key for one in (*TRIALS, bare, grouped)]
     assert len(set(keys)) == 5
     assert keys[0] == "decoupled(0.1) | seed 0 | lr x 1.0" and keys[4].startswith("head=0.1, body=1.0 | ")

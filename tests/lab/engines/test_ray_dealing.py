@@ -12,12 +12,12 @@ from torchdecay.errors import TaskError
 from torchdecay.lab.engines import ray
 from torchdecay.lab.engines.ray.dealing import Dealer
 from torchdecay.lab.engines.serial import outcome_of
-from torchdecay.lab.training.contenders import as_choice
+from torchdecay.lab.training.contenders import as_contender
 from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.trial import Keep, Trial
 from torchdecay.plans.forms import decoupled
 
-TRIALS = [Trial(choice=as_choice(decoupled(value)), seed=0, value=value) for value in (0.1, 1.0, 3.0)]
+TRIALS = [Trial(contender=as_contender(decoupled(value)), seed=0, value=value) for value in (0.1, 1.0, 3.0)]
 RUN = outcome_of(task(num_steps=4), TRIALS[0], lambda n: None)
 assert isinstance(RUN, TrainingRun)
 

@@ -19,7 +19,7 @@ from torchdecay.lab.engines.stacked.vmapped import Vmapped
 from torchdecay.lab.tasks.digits import accuracy
 from torchdecay.lab.tasks.registry import BUILT_IN
 from torchdecay.lab.tasks.task import Data, Task
-from torchdecay.lab.training.contenders import ByHand, as_choice
+from torchdecay.lab.training.contenders import ByHand, as_contender
 from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.trial import Keep, Trial
 
@@ -55,7 +55,7 @@ def task_of(**changes) -> Task:
 
 def trials_of(*decays, seeds=(0, 1), lr_scales=(1.0,)) -> list[Trial]:
     return [
-        Trial(choice=as_choice(decay), seed=seed, value=None, lr_scale=scale)
+        Trial(contender=as_contender(decay), seed=seed, value=None, lr_scale=scale)
         for decay in decays
         for seed in seeds
         for scale in lr_scales
@@ -235,7 +235,7 @@ def test_batch_norm_keeps_averages_for_each_member():
 def test_dropout_draws_for_each_member_anew():
     """Two members alike in all else drop different units, and on average learn alike."""
     task = task_of(model=lambda: nn.Sequential(nn.Linear(5, 40), nn.Dropout(0.5), nn.Linear(40, 3)).double())
-    trials = [Trial(choice=as_choice(td.decoupled(value)), seed=0, value=value) for value in (0.0, 1e-300)]
+    trials = [Trial(contender=as_contender(td.decoupled(value)), seed=0, value=value) for value in (0.0, 1e-300)]
     found = run(task, trials)
     first, second = (found[trial] for trial in trials)
     assert first.train_loss[0] == pytest.approx(second.train_loss[0], abs=1e-12), "measured without dropout"
@@ -310,7 +310,7 @@ def test_a_decay_that_a_run_alone_would_refuse_fails_alone():
     trials = trials_of(None, td.decoupled(200.0), rising)
     found = run(task, trials)
     for trial in trials:
-        if trial.choice.what is None:
+        if trial.contender.what is None:
             assert gap(alone(task, trial), found[trial]) < 1e-12
         else:
             assert found[trial].message == alone(task, trial).message

@@ -19,7 +19,7 @@ from torchdecay.lab.engines.stacked import engine as stacked
 from torchdecay.lab.engines.stacked.engine import why_not
 from torchdecay.lab.engines.stacked.loop import StackedRun
 from torchdecay.lab.tasks.task import Data, Task
-from torchdecay.lab.training.contenders import as_choice
+from torchdecay.lab.training.contenders import as_contender
 from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.trial import Trial
 
@@ -38,7 +38,7 @@ TASK = Task(name="three", data=data, model=chain, loss=F.cross_entropy, num_step
 
 
 def trials_of(*decays, seeds=(0, 1)) -> list[Trial]:
-    return [Trial(choice=as_choice(decay), seed=seed, value=None) for decay in decays for seed in seeds]
+    return [Trial(contender=as_contender(decay), seed=seed, value=None) for decay in decays for seed in seeds]
 
 
 class Sgd(optim.SGD):

@@ -14,7 +14,7 @@ from torchdecay.lab.engines.stacked import engine as stacked
 from torchdecay.lab.engines.stacked.memory import Forecast, available_bytes, forecast
 from torchdecay.lab.engines.stacked.prepare import prepare
 from torchdecay.lab.tasks.task import Data, Task
-from torchdecay.lab.training.contenders import as_choice
+from torchdecay.lab.training.contenders import as_contender
 from torchdecay.lab.training.trial import Trial
 
 
@@ -50,7 +50,7 @@ def test_the_forecast_is_within_half_of_what_is_taken(model, members):
     """Weights, gradients, moments and activations, for both ways of computing."""
     task = Task(name="memory", data=data, model=model, loss=F.cross_entropy, num_steps=2, batch_size=192, eval_every=1)
     trials = [
-        Trial(choice=as_choice(f"decoupled:{index / 100}"), seed=index % 2, value=index / 100)
+        Trial(contender=as_contender(f"decoupled:{index / 100}"), seed=index % 2, value=index / 100)
         for index in range(members)
     ]
     expected = forecast(task, prepare(task, trials)).total(members)

@@ -25,7 +25,7 @@ from torchdecay.lab.sweeps import claims
 from torchdecay.lab.sweeps.claims import Claims
 from torchdecay.lab.sweeps.store import Store
 from torchdecay.lab.sweeps.sweep import sweep
-from torchdecay.lab.training.contenders import as_choice
+from torchdecay.lab.training.contenders import as_contender
 from torchdecay.lab.training.results import Failure
 from torchdecay.lab.training.train import train
 from torchdecay.lab.training.trial import Trial
@@ -40,7 +40,7 @@ def opened(path: Path, *, resume: bool = True, **identity: str) -> Store:
 
 
 def trial(value: float = 0.1, seed: int = 0) -> Trial:
-    return Trial(choice=as_choice(decoupled(value)), seed=seed, value=value)
+    return Trial(contender=as_contender(decoupled(value)), seed=seed, value=value)
 
 
 def validated(seed: int = 0) -> Any:

@@ -21,7 +21,7 @@ from torchdecay.lab.sweeps.sweep import sweep
 from torchdecay.lab.sweeps.trials import as_form
 from torchdecay.lab.tasks.registry import task_named
 from torchdecay.lab.tasks.task import Data
-from torchdecay.lab.training.contenders import Choice
+from torchdecay.lab.training.contenders import Contender
 from torchdecay.lab.training.holdout import with_validation
 from torchdecay.lab.training.results import TrainingRun
 
@@ -247,7 +247,7 @@ def test_random_and_tpe_give_as_many_points_as_asked_for() -> None:
 def test_what_a_value_means_in_steps() -> None:
     """Half-life and shrink from c·λ of the group, with its schedule; where there is no fraction, why not."""
     short = task(num_steps=10)
-    one = meaning_of(short, Choice(label="d", what=td.decoupled(1.0)))
+    one = meaning_of(short, short.model(), Contender(label="d", what=td.decoupled(1.0)))
     assert one.fraction == pytest.approx(0.1) and one.half_life == pytest.approx(math.log(0.5) / math.log(0.9))
     assert one.total_shrink == pytest.approx(1 - 0.9**10) and one.share_of_run == pytest.approx(one.half_life / 10)
     result = sweep(short, lambda value: td.forms.huber(value), [0.1], seeds=1, engine="serial")

@@ -9,8 +9,10 @@ import torch
 
 from torchdecay.lab.comparisons.compare import compare
 from torchdecay.lab.tasks.grokking import PRIME, data, grokking
-from torchdecay.lab.training.contenders import as_choice
-from torchdecay.lab.training.train import Setup, train
+from torchdecay.lab.tasks.task import model_of
+from torchdecay.lab.training.contenders import as_contender
+from torchdecay.lab.training.setup import Setup
+from torchdecay.lab.training.train import train
 
 
 def test_every_pair_is_in_exactly_one_part() -> None:
@@ -26,7 +28,7 @@ def test_every_pair_is_in_exactly_one_part() -> None:
 
 def test_every_parameter_decays() -> None:
     """The embedding, which the standard rules spare, holds the table that must be given up."""
-    plan = Setup.make(grokking(), as_choice("decoupled:1"), 0).plan
+    plan = Setup.make(grokking(), model_of(grokking(), 0), as_contender("decoupled:1")).plan
     assert all(row.decay is not None for row in plan.rows)
 
 

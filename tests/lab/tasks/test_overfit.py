@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from torchdecay.lab.tasks.overfit import overfit
-from torchdecay.lab.tasks.task import Task
+from torchdecay.lab.tasks.task import Task, model_of
 from torchdecay.lab.training.results import TrainingRun
 from torchdecay.lab.training.train import train
 
@@ -71,11 +71,11 @@ def test_m4_the_model_and_optimizer_are_those_of_the_source() -> None:
 
 def test_m4_every_parameter_decays(task: Task, built_in: TrainingRun) -> None:
     """As in the loop over `model.parameters()`: biases as well."""
-    from torchdecay.lab.training.contenders import as_choice
-    from torchdecay.lab.training.train import Setup
+    from torchdecay.lab.training.contenders import as_contender
+    from torchdecay.lab.training.setup import Setup
 
     torch.manual_seed(0)
-    setup = Setup.make(task, as_choice("native:0.1"), 0)
+    setup = Setup.make(task, model_of(task, 0), as_contender("native:0.1"))
     assert [group["weight_decay"] for group in setup.optimizer.param_groups] == [0.1]
 
 

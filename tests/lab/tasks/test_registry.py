@@ -10,7 +10,7 @@ import pytest
 from torchdecay.errors import TaskError
 from torchdecay.lab.tasks.fashion import FILES, VARIABLE
 from torchdecay.lab.tasks.registry import ABOUT, BUILT_IN, task_named
-from torchdecay.lab.training.contenders import as_choices
+from torchdecay.lab.training.contenders import as_contenders
 
 
 @pytest.mark.parametrize("name", sorted(BUILT_IN))
@@ -23,7 +23,7 @@ def test_a_built_in_task_is_found_and_its_own_decays_can_be_parsed(
     monkeypatch.setenv(VARIABLE, str(tmp_path))
     task = task_named(name)
     assert task.name == name and name in ABOUT and task.title
-    assert as_choices(task.decays)[0].what is None
+    assert as_contenders(task.decays)[0].what is None
 
 
 @pytest.mark.parametrize(

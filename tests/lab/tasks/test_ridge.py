@@ -9,14 +9,16 @@ import torch
 
 from torchdecay.errors import DecayError
 from torchdecay.lab.tasks import ridge
-from torchdecay.lab.training.contenders import as_choice
-from torchdecay.lab.training.train import Setup, train
+from torchdecay.lab.tasks.task import model_of
+from torchdecay.lab.training.contenders import as_contender
+from torchdecay.lab.training.setup import Setup
+from torchdecay.lab.training.train import train
 
 
 def trained(decay: str, seed: int = 0) -> tuple[torch.Tensor, float]:
     """The weights at the end of a run, by plain steps on the whole batch, and the last training loss."""
     task = ridge.ridge()
-    setup = Setup.make(task, as_choice(decay), seed)
+    setup = Setup.make(task, model_of(task, seed), as_contender(decay))
     x, y = task.data(seed).train
     for _ in range(task.num_steps):
         setup.optimizer.zero_grad()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from torchdecay.errors import DecayError, TaskError
-from torchdecay.lab.training.contenders import ByHand, as_choice, as_choices
+from torchdecay.lab.training.contenders import ByHand, as_contender, as_contenders
 from torchdecay.plans.forms import coupled, decoupled, native
 from torchdecay.plans.planning import plan
 
@@ -27,25 +27,25 @@ from torchdecay.plans.planning import plan
 )
 def test_a_contender_is_what_was_meant(given: Any, label: str, what: Any, printed: str) -> None:
     """Spellings keep their spelling as label; values are labeled as they print."""
-    choice = as_choice(given)
-    assert (choice.label, choice.what, choice.printed) == (label, what, printed)
+    contender = as_contender(given)
+    assert (contender.label, contender.what, contender.printed) == (label, what, printed)
 
 
 def test_by_hand_plans_as_coupled_decay() -> None:
     """The table of who decays is the same, whoever adds wd·w to the gradient."""
-    assert as_choice("by_hand:0.1").decay == coupled(0.1)
+    assert as_contender("by_hand:0.1").decay == coupled(0.1)
 
 
 def test_a_plan_is_a_contender_and_one_without_decay_is_none() -> None:
     """Comparing rules means comparing plans; a plan in which nothing decays serves as baseline."""
     model = torch.nn.Linear(2, 1)
-    assert as_choice(plan(model, decoupled(0.1))).printed == "plan with decoupled(0.1)"
-    assert as_choice(plan(model, None)).printed == "none"
+    assert as_contender(plan(model, decoupled(0.1))).printed == "plan with decoupled(0.1)"
+    assert as_contender(plan(model, None)).printed == "none"
 
 
 def test_a_mapping_gives_labels() -> None:
     """Two plans with the same decay can be told apart by name."""
-    made = as_choices({"all": decoupled(0.1), "nothing": None})
+    made = as_contenders({"all": decoupled(0.1), "nothing": None})
     assert [(one.label, one.printed) for one in made] == [("all", "decoupled(0.1)"), ("nothing", "none")]
 
 
@@ -67,4 +67,4 @@ def test_a_mapping_gives_labels() -> None:
 def test_contenders_that_mean_nothing_are_refused(given: Any, error: type[Exception], said: str) -> None:
     """A typo costs no training."""
     with pytest.raises(error, match=said):
-        as_choices(given)
+        as_contenders(given)

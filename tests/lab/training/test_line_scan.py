@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from torchdecay.lab.tasks.task import Data, Task, evaluate
-from torchdecay.lab.training.contenders import as_choice
+from torchdecay.lab.tasks.task import Data, Task, evaluate, model_of
+from torchdecay.lab.training.contenders import as_contender
 from torchdecay.lab.training.line_scan import ALPHAS, _illustration, penalty_factor
 from torchdecay.lab.training.results import LineScan
-from torchdecay.lab.training.train import Setup, train
+from torchdecay.lab.training.setup import Setup
+from torchdecay.lab.training.train import train
 from torchdecay.plans.spelling import parse_decay
 
 
@@ -121,7 +122,7 @@ def test_scanning_leaves_the_model_bit_for_bit(small: Task) -> None:
     from torchdecay.lab.training.line_scan import scan
     from torchdecay.lab.training.train import watched_weights
 
-    setup = Setup.make(small, as_choice("coupled:0.1"), 0)
+    setup = Setup.make(small, model_of(small, 0), as_contender("coupled:0.1"))
     before = {name: p.detach().clone() for name, p in setup.model.named_parameters()}
     data = small.data(0)
     line = scan(small, setup.model, data, watched_weights(small, setup.model), setup.plan, setup.optimizer)
@@ -131,7 +132,7 @@ def test_scanning_leaves_the_model_bit_for_bit(small: Task) -> None:
 
 def test_only_decaying_weights_move_along_the_line(small: Task) -> None:
     """At α = 0 the biases still stand, so the loss there is that of a network of biases alone."""
-    setup = Setup.make(small, as_choice(None), 0)
+    setup = Setup.make(small, model_of(small, 0), as_contender(None))
     from torchdecay.lab.training.line_scan import scan
     from torchdecay.lab.training.train import watched_weights
 

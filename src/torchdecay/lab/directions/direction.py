@@ -12,16 +12,17 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from torchdecay.errors import TaskError, nearest
-from torchdecay.lab.comparisons.compare import as_seeds
 from torchdecay.lab.directions.fixed_point import pulls_of
 from torchdecay.lab.directions.hypergradient import Hypergradient, Loss, hypergradient
 from torchdecay.lab.directions.result import Direction, SeedSlopes
-from torchdecay.lab.tasks.task import Rows, Task
-from torchdecay.lab.training.contenders import Choice, Contender, as_choice
+from torchdecay.lab.tasks.task import Rows, Task, model_of
+from torchdecay.lab.training.contenders import Contender, ContenderLike, as_contender
 from torchdecay.lab.training.groups import members_of
 from torchdecay.lab.training.holdout import with_validation
 from torchdecay.lab.training.results import TrainingRun
-from torchdecay.lab.training.train import Setup, threads, train
+from torchdecay.lab.training.seeds import as_seeds
+from torchdecay.lab.training.setup import Setup
+from torchdecay.lab.training.train import threads, train
 from torchdecay.plans.plan import Plan
 
 Method = Literal["auto", "implicit", "differences"]
@@ -32,7 +33,7 @@ FACTOR = 1.5
 
 def direction(
     task: Task,
-    decay: Contender,
+    decay: ContenderLike,
     *,
     seeds: Iterable[int] | int | None = None,
     groups: Mapping[str, Any] | None = None,
@@ -82,21 +83,21 @@ def direction(
             f"there is no method {method!r}.", f"Methods: {', '.join(METHODS)}.", nearest(str(method), METHODS)
         )
     chosen = as_seeds(task.seeds if seeds is None else seeds)
-    choice = as_choice(decay)
+    contender = as_contender(decay)
     task, _ = with_validation(dataclasses.replace(task, num_threads=task.num_threads or 1), chosen[0])
-    with torch.random.fork_rng(devices=[]):
-        setup = Setup.make(task, choice, chosen[0])
+    with torch.random.fork_rng(devices=[]), Setup.make(task, model_of(task, chosen[0]), contender) as made:
+        setup = made
     if method == "auto":
         method = "implicit" if _rests(setup) else "differences"
     options = {"damping": damping, "tolerance": tolerance, "max_iterations": max_iterations}
     found = []
     for seed in chosen:
         if method == "implicit":
-            found.append(SeedSlopes.of(_implicit(task, choice, seed, setup.plan, groups, options)))
+            found.append(SeedSlopes.of(_implicit(task, contender, seed, setup.plan, groups, options)))
         else:
             found.append(_differences(task, seed, setup, groups))
     return Direction(
-        task=task.name, decay=choice.printed, method=method, seeds=chosen, by_seed=tuple(found), damping=damping
+        task=task.name, decay=contender.printed, method=method, seeds=chosen, by_seed=tuple(found), damping=damping
     )
 
 
@@ -109,7 +110,12 @@ def _rests(setup: Setup) -> bool:
 
 
 def _implicit(
-    task: Task, choice: Choice, seed: int, plan: Plan, groups: Mapping[str, Any] | None, options: Mapping[str, Any]
+    task: Task,
+    contender: Contender,
+    seed: int,
+    plan: Plan,
+    groups: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
 ) -> Hypergradient:
     models: list[nn.Module] = []
     optimizers: list[Optimizer] = []
@@ -122,7 +128,7 @@ def _implicit(
         optimizers.append(task.optimizer(param_groups))
         return optimizers[-1]
 
-    _finite(train(dataclasses.replace(task, model=model, optimizer=optimizer), choice, seed=seed, with_line=False))
+    _finite(train(dataclasses.replace(task, model=model, optimizer=optimizer), contender, seed=seed, with_line=False))
     trained = models[-1].double().eval()
     with torch.random.fork_rng(devices=[]), threads(task.num_threads):
         data = task.data(seed)

@@ -57,9 +57,9 @@ def choose(task: Task, trials: Sequence[Trial]) -> tuple[str, str]:
 
     Example:
         >>> from torchdecay.lab import task_named
-        >>> from torchdecay.lab.training.contenders import as_choice
+        >>> from torchdecay.lab.training.contenders import as_contender
         >>> from torchdecay.lab.training.trial import Trial
-        >>> choose(task_named("digits"), [Trial(choice=as_choice("decoupled:1"), seed=0, value=1.0)])
+        >>> choose(task_named("digits"), [Trial(contender=as_contender("decoupled:1"), seed=0, value=1.0)])
         ('serial', 'a single run needs no other')
     """
     if len(trials) < 2:

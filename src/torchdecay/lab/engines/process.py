@@ -181,7 +181,7 @@ class _Pool:
             waiting.appendleft(trial)
             return
         message = f"its worker process died twice (exit code {code}); most often memory ran out."
-        on_run(trial, Failure(label=trial.choice.label, seed=trial.seed, message=message))
+        on_run(trial, Failure(label=trial.contender.label, seed=trial.seed, message=message))
 
     def stop(self) -> None:
         for worker in self.workers:

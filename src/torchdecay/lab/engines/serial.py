@@ -57,7 +57,7 @@ def outcome_of(
     try:
         return train(
             task,
-            trial.choice,
+            trial.contender,
             seed=trial.seed,
             on_step=tell,
             lr_scale=trial.lr_scale,
@@ -68,7 +68,7 @@ def outcome_of(
         )
     except Exception as error:
         return Failure(
-            label=trial.choice.label,
+            label=trial.contender.label,
             seed=trial.seed,
             message=str(error) if isinstance(error, TorchdecayError) else told(error),
             traceback=traceback.format_exc(),

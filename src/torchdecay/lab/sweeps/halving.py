@@ -39,11 +39,11 @@ class Halving:
         values: dict[str, list[float]] = defaultdict(list)
         for trial, value in {**self._recorded(rung), **measures}.items():
             if not _is_bare(trial):
-                values[trial.choice.label].append(value if math.isfinite(value) else -math.inf)
+                values[trial.contender.label].append(value if math.isfinite(value) else -math.inf)
         means = {label: sum(some) / len(some) for label, some in values.items()}
         ranked = sorted(means, key=lambda label: -means[label])
         going = set(ranked[: math.ceil(len(ranked) / KEPT)])
-        return frozenset(trial for trial in measures if _is_bare(trial) or trial.choice.label in going)
+        return frozenset(trial for trial in measures if _is_bare(trial) or trial.contender.label in going)
 
     def _recorded(self, rung: int) -> dict[Trial, float]:
         return {

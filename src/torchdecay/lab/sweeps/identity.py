@@ -8,25 +8,25 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from torchdecay.lab.sweeps.meaning import learning_rates
-from torchdecay.lab.tasks.task import Task
-from torchdecay.lab.training.contenders import Choice
-from torchdecay.lab.training.train import Setup
+from torchdecay.lab.tasks.task import Data, Task
+from torchdecay.lab.training.contenders import BARE
+from torchdecay.lab.training.setup import Setup
 
 
-def identity_of(task: Task, form: str, groups: Mapping[str, Any]) -> dict[str, str]:
+def identity_of(task: Task, model: nn.Module, data: Data, *, form: str, groups: Mapping[str, Any]) -> dict[str, str]:
     """Everything that a run's numbers depend on, except its coefficient, seed and learning-rate multiplier.
 
-    Data and initial weights are those of seed 0. What is computed inside functions (loss, score) goes by name.
+    Data and initial weights should be those of the same seed each time. What is computed inside functions (loss,
+    score) goes by name.
     """
-    with torch.random.fork_rng(devices=[]):
-        data = task.data(0)
-        setup = Setup.make(task, Choice(label="none", what=None), 0)
-        group = setup.optimizer.param_groups[0]
+    with Setup.make(task, model, BARE) as setup:
+        optimizer = setup.optimizer
+        group = optimizer.param_groups[0]
         options = {key: group[key] for key in sorted(group) if key not in ("params", "param_names", "weight_decay")}
-        lrs = [learning_rates(task, setup, i) for i in range(len(setup.optimizer.param_groups))]
+        lrs = [learning_rates(task, optimizer, i) for i in range(len(optimizer.param_groups))]
     said = {key: value for key, value in options.items() if isinstance(value, (int, float, str, tuple, list, bool))}
     return {
         "task": task.name,
@@ -36,8 +36,8 @@ def identity_of(task: Task, form: str, groups: Mapping[str, Any]) -> dict[str, s
         "batch": str(task.batch_size),
         "points every": str(task.eval_every),
         "data": _hash(tensor for part in data.parts.values() for tensor in part),
-        "initial weights": _hash(setup.model.state_dict().values()),
-        "optimizer": f"{type(setup.optimizer).__name__} {said}",
+        "initial weights": _hash(model.state_dict().values()),
+        "optimizer": f"{type(optimizer).__name__} {said}",
         "learning rates": hashlib.sha256(repr(lrs).encode()).hexdigest()[:12],
         "rules": hashlib.sha256(repr(list(task.rules)).encode()).hexdigest()[:12],
         "loss": _name(task.loss),

@@ -164,7 +164,7 @@ class SweepRun:
             if run is None or trial.key in self.outcomes:
                 continue
             if run.steps[-1] >= self.maker.task.num_steps or self.search == "halving":
-                self.outcomes[trial.key] = dataclasses.replace(run, label=trial.choice.label)
+                self.outcomes[trial.key] = dataclasses.replace(run, label=trial.contender.label)
 
     def _claim(self, trial: Trial) -> bool:
         """Whether the trial is ours to run: nobody is at it, and nobody has finished it since we looked."""
@@ -200,7 +200,7 @@ class SweepRun:
             steps = Halving.steps(self.maker.task, planned - (finished - self._ours))
         self.on_progress(
             SweepProgress(
-                label=last.choice.label,
+                label=last.contender.label,
                 seed=last.seed,
                 run_is_done=done is not None,
                 runs_done=finished,
@@ -237,5 +237,5 @@ class SweepRun:
 
     def _scores(self, candidates: list[Candidate]) -> Scores:
         means = self._means()
-        labels = {one: self.maker.choice(one, one.lr_scale).label for one in candidates}
+        labels = {one: self.maker.contender(one, one.lr_scale).label for one in candidates}
         return {one: means[label] for one, label in labels.items() if math.isfinite(means.get(label, math.nan))}

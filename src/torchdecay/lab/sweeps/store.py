@@ -108,7 +108,7 @@ class Store:
         pairs = trial.values or (() if trial.value is None else (("coefficient", trial.value),))
         for name, value in pairs:
             params[name], kinds[name] = value, axes.FloatDistribution(1e-30, 1e30, log=True)
-        notes: dict[str, Any] = {"key": trial.key, "decay": trial.choice.printed}
+        notes: dict[str, Any] = {"key": trial.key, "decay": trial.contender.printed}
         state: Any = optuna.trial.TrialState.FAIL
         end: float | None = None
         curve: dict[int, float] = {}

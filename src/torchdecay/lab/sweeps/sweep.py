@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from torchdecay.arguments import check_number
 from torchdecay.errors import TaskError, TorchdecayError, nearest
-from torchdecay.lab.comparisons.compare import as_seeds, describe, versions
 from torchdecay.lab.directions.direction import direction as find_direction
 from torchdecay.lab.sweeps.identity import identity_of
 from torchdecay.lab.sweeps.meaning import Meaning, meaning_of
@@ -24,9 +24,11 @@ from torchdecay.lab.sweeps.store import Store
 from torchdecay.lab.sweeps.trials import FormLike, TrialMaker, as_form
 from torchdecay.lab.sweeps.words import RULES
 from torchdecay.lab.tasks.registry import BUILT_IN
-from torchdecay.lab.tasks.task import Task
+from torchdecay.lab.tasks.task import Task, data_of, model_of
+from torchdecay.lab.training.facts import describe, versions
 from torchdecay.lab.training.holdout import with_validation
-from torchdecay.lab.training.train import Setup
+from torchdecay.lab.training.seeds import as_seeds
+from torchdecay.lab.training.setup import Setup
 
 
 def sweep(
@@ -125,17 +127,19 @@ def sweep(
     made = as_form(form)
     # One thread, as a worker has, so that sums keep their order whatever the engine.
     task, note = with_validation(dataclasses.replace(task, num_threads=task.num_threads or 1), chosen_seeds[0])
-    maker = TrialMaker.make(task, made, groups)
-    weakest = maker.choice(Candidate((space.low,) * space.num_groups), scales[0])
     with torch.random.fork_rng(devices=[]):
-        setup = Setup.make(task, weakest, chosen_seeds[0], lr_scale=min(scales))
-        lr = max(float(group["lr"]) for group in setup.optimizer.param_groups) / min(scales)
-        facts, notes = describe(task, chosen_seeds[0])
+        # One model for all that is found out before and after the runs: to build one may take minutes.
+        model, rows = model_of(task, 0), data_of(task, 0)
+        maker = TrialMaker.make(task, model, made, groups)
+        weakest = maker.contender(Candidate((space.low,) * space.num_groups), scales[0])
+        with Setup.make(task, model, weakest, lr_scale=min(scales)) as setup:
+            lr = max(float(group["lr"]) for group in setup.optimizer.param_groups) / min(scales)
+        facts, notes = describe(task, model, rows)
     opened = None
     if store is not None:
         opened = Store.open(
             store,
-            identity=identity_of(task, made.name, groups or {}),
+            identity=identity_of(task, model, rows, form=made.name, groups=groups or {}),
             measure=f"validation_{'loss' if task.score is None else 'score'}",
             num_steps=task.num_steps,
             resume=resume,
@@ -177,7 +181,7 @@ def sweep(
         rule=rule,
         engine=run.engine,
         why_engine=run.why_engine,
-        meanings=tuple(_meaning(task, run, point) for point in tried),
+        meanings=tuple(_meaning(task, model, run, point) for point in tried),
         facts=facts,
         notes=(*notes, note),
         noise=task.noise,
@@ -204,8 +208,8 @@ def _direction(sweep: Sweep, maker: TrialMaker, groups: Mapping[str, Any] | None
         return ("No direction: it is worked out at the task's own learning rate only.",)
     try:
         with torch.random.fork_rng(devices=[]):
-            choice = maker.choice(candidate, candidate.lr_scale)
-        found = find_direction(maker.task, choice.what, seeds=sweep.seeds, groups=groups)
+            contender = maker.contender(candidate, candidate.lr_scale)
+        found = find_direction(maker.task, contender.what, seeds=sweep.seeds, groups=groups)
     except KeyboardInterrupt:
         return ("No direction: stopped early.",)
     return tuple(line.strip() for line in str(found).splitlines())
@@ -231,10 +235,10 @@ def _points(run: SweepRun) -> tuple[Point, ...]:
     """What was tried: without decay first, then by learning rate and coefficient."""
     found: dict[str, Point] = {}
     for trial in run.trials:
-        choice = trial.choice
-        found[choice.label] = Point(
-            label=choice.label,
-            decay=choice.printed if not trial.values else choice.label,
+        contender = trial.contender
+        found[contender.label] = Point(
+            label=contender.label,
+            decay=contender.printed if not trial.values else contender.label,
             value=trial.value,
             values=trial.values,
             lr_scale=trial.lr_scale,
@@ -242,12 +246,12 @@ def _points(run: SweepRun) -> tuple[Point, ...]:
     return tuple(sorted(found.values(), key=lambda one: (not one.is_bare, one.lr_scale, one.value or 0.0, one.values)))
 
 
-def _meaning(task: Task, run: SweepRun, point: Point) -> Meaning:
-    choice = next(trial.choice for trial in run.trials if trial.choice.label == point.label)
+def _meaning(task: Task, model: nn.Module, run: SweepRun, point: Point) -> Meaning:
+    contender = next(trial.contender for trial in run.trials if trial.contender.label == point.label)
     if point.values:
         return Meaning(label=point.label, why="each group has its own")
     try:
-        return meaning_of(task, choice, lr_scale=point.lr_scale)
+        return meaning_of(task, model, contender, lr_scale=point.lr_scale)
     except TorchdecayError as error:
         return Meaning(label=point.label, why=error.what)
 

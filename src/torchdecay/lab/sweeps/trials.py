@@ -7,25 +7,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import torch
+from torch import nn
 
 from torchdecay.arguments import shown
-from torchdecay.errors import DecayError, TaskError, listed, nearest, repr_quoted
+from torchdecay.errors import DecayError, nearest, repr_quoted
 from torchdecay.lab.sweeps.search import Candidate
 from torchdecay.lab.tasks.task import Task
-from torchdecay.lab.training.contenders import Choice, as_choice
-from torchdecay.lab.training.train import Setup
+from torchdecay.lab.training.contenders import BARE, Contender, as_contender
+from torchdecay.lab.training.groups import members_of
+from torchdecay.lab.training.setup import Setup
 from torchdecay.lab.training.trial import Trial
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.forms import PRESETS
 from torchdecay.plans.plan import Plan
-from torchdecay.plans.planning import plan as make_plan
-from torchdecay.plans.rules import rule
-from torchdecay.plans.selectors import as_selector
 from torchdecay.plans.spelling import parse_decay
 
 FormLike: TypeAlias = "str | Callable[[float], Decay]"
-BARE = Choice(label="none", what=None)
 
 
 @dataclass(frozen=True)
@@ -97,88 +94,59 @@ class TrialMaker:
     Attributes:
         task: the task.
         form: the form under sweep.
-        groups: names of the groups, in the order of a candidate's values; () sweeps one value for all.
-        members: for each parameter that the rules let decay, the index of its group.
+        members: with groups, in the order of a candidate's values, the parameters of each that the rules let decay;
+            empty sweeps one value for all.
         template: a plan of the task's model with every such parameter decaying; None without groups.
     """
 
     task: Task
     form: Form
-    groups: tuple[str, ...] = ()
-    members: tuple[tuple[str, int], ...] = ()
+    members: Mapping[str, tuple[str, ...]]
     template: Plan | None = None
 
     @classmethod
-    def make(cls, task: Task, form: Form, groups: Mapping[str, Any] | None) -> TrialMaker:
-        """Find out who is in which group: the first that picks a parameter has it.
+    def make(cls, task: Task, model: nn.Module, form: Form, groups: Mapping[str, Any] | None) -> TrialMaker:
+        """Find out on a model of the task who is in which group: the first that picks a parameter has it.
 
         Raises:
             TaskError: no groups, one that is empty, or parameters that decay and are in none.
             PlanError: something that is no selector, or that matches nothing.
         """
         if groups is None:
-            return cls(task, form)
-        if not groups:
-            raise TaskError("groups is empty.", fix='Write groups={"body": "0.*", "head": "*"}, or leave it out.')
-        with torch.random.fork_rng(devices=[]):
-            setup = Setup.make(task, Choice(label="1e-3", what=form(1e-3)), 0)
-            if setup.handle is not None:
-                setup.handle.remove()
-            rules = [rule(as_selector(selector), marker(i)) for i, selector in enumerate(groups.values())]
-            marked = make_plan(setup.model, None, rules=rules)
-        decaying = [row.name for row in setup.plan.rows if row.decay is not None]
-        found = {row.name: int(row.decay.coefficient) - 1 for row in marked.rows if row.decay is not None}
-        lost = [name for name in decaying if name not in found]
-        if lost:
-            raise TaskError(
-                f"{len(lost)} parameters that decay are in no group: {listed(lost)}.",
-                "Each needs a coefficient.",
-                'Add a last group for the rest: groups={..., "rest": "*"}.',
-            )
-        members = tuple((name, found[name]) for name in decaying)
-        for index, name in enumerate(groups):
-            if index not in {group for _, group in members}:
-                raise TaskError(
-                    f"the group {repr_quoted(name)} has no parameter that decays.",
-                    "Earlier groups have what it picks, or the task's rules spare it.",
-                    "Correct its selector, or leave it out.",
-                )
-        return cls(task, form, tuple(groups), members, setup.plan)
+            return cls(task, form, {})
+        with Setup.make(task, model, Contender(label="1e-3", what=form(1e-3))) as setup:
+            decaying = [row.name for row in setup.plan.rows if row.decay is not None]
+            return cls(task, form, members_of(model, decaying, groups), setup.plan)
 
-    def choice(self, candidate: Candidate | None, lr_scale: float) -> Choice:
+    def contender(self, candidate: Candidate | None, lr_scale: float) -> Contender:
         """The contender; None is the one without decay."""
         tail = "" if lr_scale == 1.0 else f" at lr x {shown(lr_scale)}"
         if candidate is None:
             return dataclasses.replace(BARE, label=f"none{tail}")
         if self.template is None:
-            made = as_choice(self.form(candidate.values[0]))
+            made = as_contender(self.form(candidate.values[0]))
             return dataclasses.replace(made, label=made.label + tail)
-        index_of = dict(self.members)
         decays = [self.form(value) for value in candidate.values]
+        decay_of = {name: decay for names, decay in zip(self.members.values(), decays, strict=True) for name in names}
         rows = tuple(
-            dataclasses.replace(row, decay=decays[index_of[row.name]]) if row.name in index_of else row
+            dataclasses.replace(row, decay=decay_of[row.name]) if row.name in decay_of else row
             for row in self.template.rows
         )
-        said = ", ".join(f"{name} {shown(v)}" for name, v in zip(self.groups, candidate.values, strict=True))
+        said = ", ".join(f"{name} {shown(v)}" for name, v in zip(self.members, candidate.values, strict=True))
         plan = dataclasses.replace(self.template, decay=decays[0], rows=rows)
-        return Choice(label=f"{self.form.name}: {said}{tail}", what=plan)
+        return Contender(label=f"{self.form.name}: {said}{tail}", what=plan)
 
     def trials(self, candidate: Candidate | None, lr_scale: float, seeds: Sequence[int]) -> tuple[Trial, ...]:
         """One trial per seed."""
-        choice = self.choice(candidate, lr_scale)
-        single = candidate is not None and not self.groups
+        contender = self.contender(candidate, lr_scale)
+        values = () if candidate is None else candidate.values
         return tuple(
             Trial(
-                choice=choice,
+                contender=contender,
                 seed=seed,
-                value=candidate.values[0] if candidate is not None and single else None,
-                values=tuple(zip(self.groups, candidate.values, strict=True)) if candidate and self.groups else (),
+                value=values[0] if values and not self.members else None,
+                values=tuple(zip(self.members, values, strict=True)) if values and self.members else (),
                 lr_scale=lr_scale,
             )
             for seed in seeds
         )
-
-
-def marker(index: int) -> Decay:
-    """A decay whose coefficient tells which rule matched; it is never carried out."""
-    return PRESETS["coupled"](index + 1.0)

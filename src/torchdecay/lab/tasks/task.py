@@ -183,6 +183,37 @@ class Task:
         return "epoch" if self.batch_size is None else "step"
 
 
+def data_of(task: Task, seed: int) -> Data:
+    """The task's data for a seed.
+
+    Raises:
+        TaskError: the task gives something else.
+    """
+    made = task.data(seed)
+    if not isinstance(made, Data):
+        raise TaskError(
+            f"the task {task.name!r} made data of type {type(made).__name__}.",
+            fix="Let data(seed) return torchdecay.lab.Data(train=(x, y), test=(x, y)).",
+        )
+    return made
+
+
+def model_of(task: Task, seed: int) -> nn.Module:
+    """A fresh model, initialized from the seed; the global random state is left as the model left it.
+
+    Raises:
+        TaskError: the task gives something else.
+    """
+    torch.manual_seed(seed)
+    made = task.model()
+    if not isinstance(made, nn.Module):
+        raise TaskError(
+            f"the task {task.name!r} made a model of type {type(made).__name__}.",
+            fix="Let model() return a torch.nn.Module.",
+        )
+    return made
+
+
 def measures(task: Task, outputs: Tensor, targets: Tensor) -> tuple[float, float | None]:
     """Loss and score of some outputs; the score is None where the task has none."""
     score = None if task.score is None else float(task.score(outputs, targets))

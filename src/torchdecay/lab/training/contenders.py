@@ -1,4 +1,4 @@
-"""`Choice`: one contender of a comparison, from what people type or pass."""
+"""`Contender`: one of those that a comparison compares, from what people type or pass."""
 
 from __future__ import annotations
 
@@ -40,11 +40,8 @@ class ByHand:
         return f"by_hand({self.wd:g})"
 
 
-Contender: TypeAlias = "Plan | Decay | ByHand | float | str | None"
-
-
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class Contender:
     """One contender: a label, and what it puts into training.
 
     Attributes:
@@ -70,23 +67,29 @@ class Choice:
         return f"plan with {self.what.decay!r}" if isinstance(self.what, Plan) else repr(self.what)
 
 
-def as_choice(value: Contender, label: str | None = None) -> Choice:
+BARE = Contender(label="none", what=None)
+ContenderLike: TypeAlias = "Contender | Plan | Decay | ByHand | float | str | None"
+
+
+def as_contender(value: ContenderLike, label: str | None = None) -> Contender:
     """A contender from a spelling, a number, a Decay, a Plan, `ByHand` or None.
 
     Raises:
         DecayError: a spelling or number that means nothing.
     """
+    if isinstance(value, Contender):
+        return value
     what: Any = value
     if isinstance(value, str):
         what = _parse(value)
         label = label or value.strip().lower() if what is None else label or value.strip()
     elif not isinstance(value, (Plan, ByHand)):
         what = as_decay(value)
-    made = Choice(label=label or "", what=what)
-    return made if made.label else Choice(label=made.printed, what=what)
+    made = Contender(label=label or "", what=what)
+    return made if made.label else Contender(label=made.printed, what=what)
 
 
-def as_choices(contenders: Mapping[str, Contender] | Sequence[Contender]) -> tuple[Choice, ...]:
+def as_contenders(contenders: Mapping[str, ContenderLike] | Sequence[ContenderLike]) -> tuple[Contender, ...]:
     """Contenders with distinct labels, in order.
 
     Raises:
@@ -94,17 +97,17 @@ def as_choices(contenders: Mapping[str, Contender] | Sequence[Contender]) -> tup
         DecayError: a spelling or number that means nothing.
     """
     if isinstance(contenders, Mapping):
-        made = tuple(as_choice(value, label) for label, value in contenders.items())
+        made = tuple(as_contender(value, label) for label, value in contenders.items())
     elif isinstance(contenders, (str, Plan, Decay, ByHand)) or not isinstance(contenders, Sequence):
         raise TaskError(
             f"the decays to compare are {contenders!r}.",
             fix="Give a list, [None, td.decoupled(0.1)], or a mapping of labels to decays.",
         )
     else:
-        made = tuple(as_choice(value) for value in contenders)
+        made = tuple(as_contender(value) for value in contenders)
     if not made:
         raise TaskError("there is no decay to compare.", fix='Name at least one, "none" and "decoupled:0.1" say.')
-    labels = [choice.label for choice in made]
+    labels = [contender.label for contender in made]
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice is not None:
         raise TaskError(

@@ -8,7 +8,8 @@ from typing import Any
 from torch import nn
 
 from torchdecay.errors import TaskError, listed, repr_quoted
-from torchdecay.lab.sweeps.trials import marker
+from torchdecay.plans.decay import Decay
+from torchdecay.plans.forms import coupled
 from torchdecay.plans.planning import plan as make_plan
 from torchdecay.plans.rules import rule
 from torchdecay.plans.selectors import as_selector
@@ -25,7 +26,7 @@ def members_of(
         groups: {name: selector}; None takes the model's top-level modules.
 
     Raises:
-        TaskError: a parameter that decays and is in no group, or a group without any.
+        TaskError: no groups, a parameter that decays and is in none, or a group without any.
         PlanError: something that is no selector, or that matches nothing.
     """
     names = list(decaying)
@@ -34,14 +35,17 @@ def members_of(
         keys = list(dict.fromkeys(found.values()))
     else:
         keys = list(groups)
-        rules = [rule(as_selector(selector), marker(i)) for i, selector in enumerate(groups.values())]
+        if not keys:
+            raise TaskError("groups is empty.", fix='Write groups={"body": "0.*", "head": "*"}, or leave it out.')
+        rules = [rule(as_selector(selector), _marker(i)) for i, selector in enumerate(groups.values())]
         marked = make_plan(model, None, rules=rules)
         found = {row.name: keys[int(row.decay.coefficient) - 1] for row in marked.rows if row.decay is not None}
     lost = [name for name in names if name not in found]
     if lost:
         raise TaskError(
             f"{len(lost)} parameters that decay are in no group: {listed(lost)}.",
-            fix='Add a last group for the rest: groups={..., "rest": "*"}.',
+            "Each needs a coefficient.",
+            'Add a last group for the rest: groups={..., "rest": "*"}.',
         )
     members = {key: tuple(name for name in names if found[name] == key) for key in keys}
     empty = [key for key, those in members.items() if not those]
@@ -52,3 +56,8 @@ def members_of(
             "Correct its selector, or leave it out.",
         )
     return members
+
+
+def _marker(index: int) -> Decay:
+    """A decay whose coefficient tells which rule matched; it is never carried out."""
+    return coupled(index + 1.0)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from torchdecay.errors import TaskError
-from torchdecay.lab.tasks.task import Data, Task
+from torchdecay.lab.tasks.task import Data, Task, data_of
 
 SHARE = 0.2
 """Of the training rows, drawn by the seed."""
@@ -25,12 +25,7 @@ def with_validation(task: Task, seed: int) -> tuple[Task, str]:
     Raises:
         TaskError: too few training rows to set some aside, or data that is none.
     """
-    data = task.data(seed)
-    if not isinstance(data, Data):
-        raise TaskError(
-            f"the task {task.name!r} made data of type {type(data).__name__}.",
-            fix="Let data(seed) return torchdecay.lab.Data(train=(x, y), test=(x, y)).",
-        )
+    data = data_of(task, seed)
     sizes = data.sizes
     if data.validation is not None:
         return task, f"The choice is made on the task's own {sizes['validation']:,} validation rows."

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from torchdecay.apply.attach import Handle
-from torchdecay.lab.training.contenders import Choice
+from torchdecay.lab.training.contenders import Contender
 from torchdecay.lab.training.results import Curve, TrainingRun
 
 
@@ -41,7 +41,7 @@ class Running:
     """A training under way, between two steps.
 
     Attributes:
-        choice: its decay.
+        contender: its decay.
         seed: its seed.
         model, optimizer, handle, scheduler: what trains; handle and scheduler may be None.
         record: the curves so far.
@@ -51,7 +51,7 @@ class Running:
         started: when this try began, by `time.perf_counter`.
     """
 
-    choice: Choice
+    contender: Contender
     seed: int
     model: nn.Module
     optimizer: Optimizer
@@ -67,8 +67,8 @@ class Running:
     def run(self) -> TrainingRun:
         """What was measured so far."""
         return TrainingRun(
-            label=self.choice.label,
-            decay=self.choice.printed,
+            label=self.contender.label,
+            decay=self.contender.printed,
             seed=self.seed,
             steps=tuple(self.record.steps),
             seconds=self.earlier + time.perf_counter() - self.started,

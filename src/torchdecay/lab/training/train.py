@@ -2,104 +2,32 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from torchdecay.apply.attach import Handle, attach
-from torchdecay.errors import TaskError, UnknownRoleWarning
-from torchdecay.lab.tasks.task import Data, Task, evaluate, measures
-from torchdecay.lab.training.contenders import ByHand, Choice, Contender, as_choice
+from torchdecay.lab.tasks.task import Data, Task, data_of, evaluate, measures, model_of
+from torchdecay.lab.training.contenders import ContenderLike, as_contender
 from torchdecay.lab.training.line_scan import scan
 from torchdecay.lab.training.monitoring import Watching
 from torchdecay.lab.training.results import TrainingRun
 from torchdecay.lab.training.running import Running
+from torchdecay.lab.training.setup import Setup, quiet_plan
 from torchdecay.plans.census import parameters_by_name
-from torchdecay.plans.decay import Site
 from torchdecay.plans.forms import coupled
-from torchdecay.plans.plan import Plan
-from torchdecay.plans.planning import plan as make_plan
 
 OnStep = Callable[[int], None]
 OnPoint = Callable[[Running], None]
 
 
-@dataclass(frozen=True)
-class Setup:
-    """A model and an optimizer that are ready to train, with the decay attached.
-
-    Attributes:
-        model: fresh, initialized from the seed.
-        optimizer: built by the task from the plan's groups.
-        plan: who decays.
-        handle: carries the plan out; None where the loop does it by hand.
-        by_hand: the weights that the loop itself decays, and how hard.
-    """
-
-    model: nn.Module
-    optimizer: Optimizer
-    plan: Plan
-    handle: Handle | None
-    by_hand: tuple[tuple[Tensor, float], ...] = ()
-
-    @classmethod
-    def make(cls, task: Task, choice: Choice, seed: int, *, lr_scale: float = 1.0) -> Setup:
-        """Build it; the global random state is left seeded.
-
-        Raises:
-            TaskError: the task's model or optimizer is none.
-            PlanError, ApplyError, DecayError: the decay does not fit this task.
-        """
-        torch.manual_seed(seed)
-        model = task.model()
-        if not isinstance(model, nn.Module):
-            raise TaskError(
-                f"the task {task.name!r} made a model of type {type(model).__name__}.",
-                fix="Let model() return a torch.nn.Module.",
-            )
-        what = choice.what
-        with _unknown_roles_are_told_elsewhere():
-            plan = what if isinstance(what, Plan) else make_plan(model, choice.decay, rules=task.rules)
-        bare = replace(plan, rows=tuple(replace(row, decay=None) for row in plan.rows))
-        by_hand = isinstance(what, ByHand)
-        optimizer = task.optimizer((bare if by_hand else plan).param_groups(model))
-        if not isinstance(optimizer, Optimizer):
-            raise TaskError(
-                f"the task {task.name!r} made an optimizer of type {type(optimizer).__name__}.",
-                fix="Let optimizer(groups) return a torch optimizer, torch.optim.AdamW(groups, lr=1e-3) say.",
-            )
-        if lr_scale != 1.0:
-            for group in optimizer.param_groups:
-                group["lr"] = group["lr"] * lr_scale
-        if by_hand:
-            return cls(model, optimizer, plan, None, tuple(_pulls_by_hand(task, plan, model)))
-        return cls(model, optimizer, plan, attach(optimizer, plan, model=model))
-
-
-def _pulls_by_hand(task: Task, plan: Plan, model: nn.Module) -> Iterator[tuple[Tensor, float]]:
-    tensors = parameters_by_name(model)
-    for row in plan.rows:
-        if row.decay is None:
-            continue
-        if row.decay.site is not Site.GRADIENT or not row.decay.is_plain_l2:
-            raise TaskError(
-                f"the task {task.name!r} has a rule that gives {row.name} {row.decay!r}.",
-                "By hand there is only grad += wd·w.",
-                "Compare with coupled:VALUE in place of by_hand:VALUE.",
-            )
-        yield tensors[row.name], row.decay.coefficient
-
-
 def train(
     task: Task,
-    contender: Contender | Choice,
+    contender: ContenderLike,
     *,
     seed: int = 0,
     on_step: OnStep | None = None,
@@ -141,37 +69,30 @@ def train(
         >>> run.steps, run.train_loss[-1] < run.train_loss[0]
         ((0, 20, 40), True)
     """
-    choice = contender if isinstance(contender, Choice) else as_choice(contender)
+    contender = as_contender(contender)
     with torch.random.fork_rng(devices=[]), threads(task.num_threads):
-        data = task.data(seed)
-        if not isinstance(data, Data):
-            raise TaskError(
-                f"the task {task.name!r} made data of type {type(data).__name__}.",
-                fix="Let data(seed) return torchdecay.lab.Data(train=(x, y), test=(x, y)).",
+        data = data_of(task, seed)
+        with Setup.make(task, model_of(task, seed), contender, lr_scale=lr_scale) as setup:
+            watched = watched_weights(task, setup.model)
+            scheduler = None if task.scheduler is None else task.scheduler(setup.optimizer)
+            watching = _watch(task, setup, scheduler, len(data.train[0])) if monitor else None
+            running = Running(
+                contender=contender,
+                seed=seed,
+                model=setup.model,
+                optimizer=setup.optimizer,
+                handle=setup.handle,
+                scheduler=scheduler,
             )
-        setup = Setup.make(task, choice, seed, lr_scale=lr_scale)
-        watched = watched_weights(task, setup.model)
-        scheduler = None if task.scheduler is None else task.scheduler(setup.optimizer)
-        watching = _watch(task, setup, scheduler, len(data.train[0])) if monitor else None
-        running = Running(
-            choice=choice,
-            seed=seed,
-            model=setup.model,
-            optimizer=setup.optimizer,
-            handle=setup.handle,
-            scheduler=scheduler,
-        )
-        if resume is not None:
-            running.load_state_dict(resume)
-        try:
-            _loop(task, setup, running, data, watched, on_step or (lambda step: None), on_point)
-            run = running.run
-        finally:
-            if watching is not None:
-                watching.close()
-        line = scan(task, setup.model, data, watched, setup.plan, setup.optimizer) if with_line else None
-        if setup.handle is not None:
-            setup.handle.remove()
+            if resume is not None:
+                running.load_state_dict(resume)
+            try:
+                _loop(task, setup, running, data, watched, on_step or (lambda step: None), on_point)
+                run = running.run
+            finally:
+                if watching is not None:
+                    watching.close()
+            line = scan(task, setup.model, data, watched, setup.plan, setup.optimizer) if with_line else None
     return replace(run, line=line, acting=None if watching is None else watching.result())
 
 
@@ -183,8 +104,7 @@ def _watch(task: Task, setup: Setup, scheduler: LRScheduler | None, num_rows: in
 
 def watched_weights(task: Task, model: nn.Module) -> dict[str, Tensor]:
     """The weights that the task's rules let decay, by name: what norms and line scans are about."""
-    with _unknown_roles_are_told_elsewhere():
-        rows = make_plan(model, coupled(1.0), rules=task.rules).rows
+    rows = quiet_plan(model, coupled(1.0), task.rules).rows
     tensors = parameters_by_name(model)
     picked = [row.name for row in rows if row.decay is not None] or [row.name for row in rows]
     return {name: tensors[name] for name in picked}
@@ -283,11 +203,3 @@ def threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def _unknown_roles_are_told_elsewhere() -> Iterator[None]:
-    """A comparison tells about unknown roles once, in its notes, not once a run."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnknownRoleWarning)
-        yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from torchdecay.lab.training.contenders import Choice
+from torchdecay.lab.training.contenders import Contender
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,14 +13,14 @@ class Trial:
     """One run to make: a decay, a seed, and a multiplier of the learning rate.
 
     Attributes:
-        choice: what puts the decay into training, and its label.
+        contender: what puts the decay into training, and its label.
         seed: for data, weights and order.
         value: the coefficient under sweep; None for the run without decay and for group-wise trials.
         values: group-wise coefficients, as (group, coefficient) pairs.
         lr_scale: multiplies the learning rate of every group of the task's optimizer before a scheduler sees it.
     """
 
-    choice: Choice
+    contender: Contender
     seed: int
     value: float | None
     values: tuple[tuple[str, float], ...] = ()
@@ -34,7 +34,7 @@ class Trial:
     def key(self) -> str:
         """Stable text that names this run and no other of its sweep."""
         groups = ", ".join(f"{name}={value!r}" for name, value in self.values)
-        return f"{groups or self.choice.printed} | seed {self.seed} | lr x {self.lr_scale!r}"
+        return f"{groups or self.contender.printed} | seed {self.seed} | lr x {self.lr_scale!r}"
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ class Dealer:
         message = "its worker process died twice; most often memory ran out."
         with self._errors_are_kept():
             if trial not in self._done:
-                failure = Failure(label=trial.choice.label, seed=trial.seed, message=message, traceback=told)
+                failure = Failure(label=trial.contender.label, seed=trial.seed, message=message, traceback=told)
                 self._hand_over(trial, failure)
 
     def _count(self, trial: Trial, steps: int) -> None:

@@ -31,9 +31,9 @@ def why_not(task: Task, trials: Sequence[Trial]) -> str | None:
 
     Example:
         >>> from torchdecay.lab import task_named
-        >>> from torchdecay.lab.training.contenders import as_choice
+        >>> from torchdecay.lab.training.contenders import as_contender
         >>> from torchdecay.lab.training.trial import Trial
-        >>> why_not(task_named("digits"), [Trial(choice=as_choice("adaptive:0.1"), seed=0, value=None)])
+        >>> why_not(task_named("digits"), [Trial(contender=as_contender("adaptive:0.1"), seed=0, value=None)])
         'adaptive(0.1) sets its coefficient from what it sees of one run, at "0.weight"'
     """
     try:

@@ -216,8 +216,8 @@ class StackedRun:
     def _hand_over(self, place: int) -> None:
         member, record = self.members[place], self._records[place]
         run = TrainingRun(
-            label=member.trial.choice.label,
-            decay=member.trial.choice.printed,
+            label=member.trial.contender.label,
+            decay=member.trial.contender.printed,
             seed=member.trial.seed,
             steps=tuple(record.steps),
             seconds=self._seconds[place],

@@ -15,7 +15,7 @@ from torchdecay.apply.rounding import is_low
 from torchdecay.errors import repr_quoted
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.contenders import ByHand
-from torchdecay.lab.training.train import Setup
+from torchdecay.lab.training.setup import Setup
 from torchdecay.lab.training.trial import Trial
 from torchdecay.optimizers.own_decay import native_of
 from torchdecay.plans.census import parameters_by_name
@@ -99,16 +99,14 @@ def read_member(task: Task, trial: Trial, setup: Setup) -> Member:
         NotStackable: an optimizer or a decay that the stack can't carry out.
     """
     model, optimizer, plan = setup.model, setup.optimizer, setup.plan
-    if setup.handle is not None:
-        lowering = setup.handle.lowering
-        setup.handle.remove()
-    else:
-        lowering = lower(plan, optimizer, model=model)
+    # What hooks are left afterwards are the task's own.
+    with setup:
+        lowering = lower(plan, optimizer, model=model) if setup.handle is None else setup.handle.lowering
     _check_optimizer(optimizer)
     names = {id(param): name for name, param in model.named_parameters()}
     decays: dict[str, Decay | None] = {name: None for name, param in model.named_parameters() if param.requires_grad}
     tensors = parameters_by_name(model)
-    by_hand = isinstance(trial.choice.what, ByHand)
+    by_hand = isinstance(trial.contender.what, ByHand)
     if by_hand:
         decays |= {names[id(weight)]: coupled(wd) for weight, wd in setup.by_hand}
     else:

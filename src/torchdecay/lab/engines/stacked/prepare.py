@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from torchdecay.errors import TaskError, TorchdecayError
+from torchdecay.errors import TorchdecayError
 from torchdecay.lab.engines.stacked.members import Member, NotStackable, read_member
 from torchdecay.lab.tasks.custom import told
-from torchdecay.lab.tasks.task import Data, Task
+from torchdecay.lab.tasks.task import Data, Task, data_of, model_of
 from torchdecay.lab.training.results import Failure
-from torchdecay.lab.training.train import Setup, watched_weights
+from torchdecay.lab.training.setup import Setup
+from torchdecay.lab.training.train import watched_weights
 from torchdecay.lab.training.trial import Trial
 
 
@@ -51,10 +52,11 @@ def prepare(task: Task, trials: Sequence[Trial]) -> Prepared:
         for trial in trials:
             try:
                 _add_seed(made, task, trial)
-                key = (f"{trial.choice!r} {trial.values!r}", trial.lr_scale)
+                key = (f"{trial.contender!r} {trial.values!r}", trial.lr_scale)
                 if key not in read:
                     # The same for every seed but for the weights.
-                    setup = Setup.make(task, trial.choice, trial.seed, lr_scale=trial.lr_scale)
+                    model = made.models[trial.seed]
+                    setup = Setup.make(task, model, trial.contender, lr_scale=trial.lr_scale)
                     read[key] = read_member(task, trial, setup)
                 one = read[key]
                 made.members.append(Member(trial, one.decays, one.groups, one.settings, one.optimizer_type))
@@ -68,7 +70,7 @@ def prepare(task: Task, trials: Sequence[Trial]) -> Prepared:
 def failure_of(trial: Trial, error: Exception) -> Failure:
     """What a trial's error becomes, as every engine says it."""
     return Failure(
-        label=trial.choice.label,
+        label=trial.contender.label,
         seed=trial.seed,
         message=str(error) if isinstance(error, TorchdecayError) else told(error),
         traceback="".join(traceback.format_exception(error)),
@@ -78,19 +80,7 @@ def failure_of(trial: Trial, error: Exception) -> Failure:
 def _add_seed(made: Prepared, task: Task, trial: Trial) -> None:
     if trial.seed in made.models:
         return
-    data = task.data(trial.seed)
-    if not isinstance(data, Data):
-        raise TaskError(
-            f"the task {task.name!r} made data of type {type(data).__name__}.",
-            fix="Let data(seed) return torchdecay.lab.Data(train=(x, y), test=(x, y)).",
-        )
-    torch.manual_seed(trial.seed)
-    model = task.model()
-    if not isinstance(model, nn.Module):
-        raise TaskError(
-            f"the task {task.name!r} made a model of type {type(model).__name__}.",
-            fix="Let model() return a torch.nn.Module.",
-        )
+    data, model = data_of(task, trial.seed), model_of(task, trial.seed)
     model.train()
     if not made.watched:
         names = {id(param): name for name, param in model.named_parameters()}
