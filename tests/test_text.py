@@ -8,7 +8,19 @@ import unicodedata
 import pytest
 
 from reports.samples import NASTY
-from torchdecay.text import counted, listing, mean_and_spread, number, prose, shown
+from torchdecay.text import (
+    counted,
+    describe_error,
+    listing,
+    mean_and_spread,
+    number,
+    percent,
+    prose,
+    share,
+    shown,
+    spelled,
+    step_count,
+)
 
 
 @pytest.mark.parametrize(
@@ -78,3 +90,47 @@ def test_listing_and_counting_are_grammatical() -> None:
     assert (counted(1, "seed"), counted(3, "seed")) == ("1 seed", "3 seeds")
     assert [listing(["a"] * n) for n in range(4)] == ["", "a", "a and a", "a, a and a"]
     assert listing(list("abcdef"), most=2) == "a, b and 4 more"
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.5, "+0.500"), (-0.5, "−0.500"), (0.0, "0"), (math.inf, "+infinite")])
+def test_a_difference_has_its_sign(value: float, text: str) -> None:
+    """Plus and a true minus: which way something went is what a difference says."""
+    assert number(value, signed=True) == text
+
+
+@pytest.mark.parametrize("value", [10.0, 0.1, 0.123456789, 1e-5, 1e300, 1 / 3, -2.5, math.inf])
+def test_a_number_as_typed_loses_no_digit(value: float) -> None:
+    """What is printed can be typed again, and means the same."""
+    assert float(spelled(value)) == value and len(spelled(value)) <= len(repr(value))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0 %"), (0.3149, "31.5 %"), (2e-6, "0.0002 %"), (0.99999, "> 99.9 %"), (1.0, "100 %"), (9.0, "900 %")],
+)
+def test_percent_tells_something_near_both_ends(value: float, text: str) -> None:
+    """A rounded 100 % would say that nothing is left, and a rounded 0 % that nothing happened."""
+    assert percent(value) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.34, "34 %"), (7.2345, "7.23 times"), (math.inf, "never")])
+def test_more_than_all_is_times(value: float, text: str) -> None:
+    """A half-life of 723 % of the run is 7.23 times the run."""
+    assert share(value) == text
+
+
+@pytest.mark.parametrize(("steps", "text"), [(0.5, "0.5"), (69.3147, "69.3"), (34567.8, "34,600"), (math.inf, "never")])
+def test_steps_are_counted_without_an_exponent(steps: float, text: str) -> None:
+    """Three digits, as more can't be told apart."""
+    assert step_count(steps) == text
+
+
+def test_an_error_of_others_is_one_line() -> None:
+    """Its type says something also where its text says nothing; where it was raised, if that is asked."""
+    try:
+        raise KeyError("a\nb")
+    except KeyError as error:
+        assert describe_error(error) == r"KeyError: 'a\nb'"
+        assert describe_error(error, where=True).startswith(r"KeyError: 'a\nb' (at " + __file__)
+    assert describe_error(StopIteration()) == "StopIteration"
+    assert describe_error(ValueError("what\n  why"), where=True) == "ValueError: what why"

@@ -49,9 +49,3 @@ def check_count(value: Any, name: str, *, minimum: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
         raise DecayError(f"{name} is {value!r}.", fix=f"Give a whole number, at least {minimum}.")
     return value
-
-
-def shown(number: float) -> str:
-    """A number as people write it, without losing a digit: 10 for 10.0, and 0.123456789 in full."""
-    short = f"{number:g}"
-    return short if float(short) == number else repr(float(number))

@@ -12,9 +12,7 @@ TorchdecayError
 
 from __future__ import annotations
 
-import difflib
 import importlib
-from collections.abc import Iterable
 from types import ModuleType
 
 
@@ -58,33 +56,6 @@ class TaskError(TorchdecayError, ValueError):
 
 class MissingExtra(TorchdecayError, ImportError):
     """An optional library is not installed."""
-
-
-def nearest(word: str, known: Iterable[str], *, most: int = 3) -> str:
-    """`Nearest: "a", "b".` for the known words closest to `word`, or an empty string."""
-    names = list(dict.fromkeys(known))
-    close = difflib.get_close_matches(word, names, n=len(names) or 1, cutoff=0.6)
-    if not close:
-        return ""
-    more = f" (and {len(close) - most} more)" if len(close) > most else ""
-    return f"Nearest: {', '.join(repr_quoted(name) for name in close[:most])}{more}."
-
-
-def printable(text: str) -> str:
-    """`text` with control and invisible characters escaped, so that a name can't garble a terminal or a page."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
-def repr_quoted(text: str) -> str:
-    """`text` in double quotes, and printable."""
-    return '"' + printable(text.replace("\\", "\\\\")).replace('"', '\\"') + '"'
-
-
-def listed(names: Iterable[str], *, most: int = 5) -> str:
-    """`"a", "b" (and 7 more)`: names for a message, cut where they would flood it."""
-    all_names = list(names)
-    more = f" (and {len(all_names) - most} more)" if len(all_names) > most else ""
-    return ", ".join(repr_quoted(name) for name in all_names[:most]) + more
 
 
 def need(module: str, extra: str) -> ModuleType:

@@ -23,7 +23,8 @@ from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from torchdecay.errors import LoadError, nearest, repr_quoted
+from torchdecay.errors import LoadError
+from torchdecay.text import nearest, repr_quoted
 
 T = TypeVar("T", bound=type)
 V = TypeVar("V")

@@ -1,25 +1,34 @@
-"""Numbers and names as a person reads them, and what a chart shows as a sentence with numbers in it."""
+"""Numbers, names and errors as a person reads them: one spelling of each, for messages, tables and pages."""
 
 from __future__ import annotations
 
 import math
-import unicodedata
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterable, Sequence
+
+# ── Names ──
+
+
+def printable(text: str) -> str:
+    """`text` with control and invisible characters escaped, so that a name can't garble a terminal or a page."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def repr_quoted(text: str) -> str:
+    """`text` in double quotes, and printable."""
+    return '"' + printable(text.replace("\\", "\\\\")).replace('"', '\\"') + '"'
 
 
 def shown(text: str, *, most: int = 200) -> str:
-    r"""A name as it may stand on a page: control, format and direction characters spelled out, long ones cut.
-
-    Escaping for HTML is the template's job, and stays so.
+    r"""A name as it may stand on a page: printable, long ones cut. Escaping for HTML is the template's job.
 
     Example:
         >>> shown("a\x00b\u202ec")
         'a\\x00b\\u202ec'
     """
-    spelled = "".join(
-        char.encode("unicode_escape").decode("ascii") if unicodedata.category(char) in _UNSEEN else char
-        for char in text
-    )
+    spelled = printable(text)
     return spelled if len(spelled) <= most else spelled[: most - 1] + "…"
 
 
@@ -33,31 +42,76 @@ def prose(text: str) -> str:
     return shown(" ".join(text.split()), most=2000)
 
 
-# Control, format (with the direction overrides), surrogate, private and unassigned; line and paragraph separators.
-_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+def listing(parts: Sequence[str], *, most: int = 0) -> str:
+    """`a, b and c`; with `most`, the rest is only counted."""
+    if most and len(parts) > most:
+        return f"{', '.join(parts[:most])} and {len(parts) - most} more"
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1] if parts else ""
 
 
-def number(value: float) -> str:
+def listed(names: Iterable[str], *, most: int = 5) -> str:
+    """`"a", "b" (and 7 more)`: names for a message, cut where they would flood it."""
+    all_names = list(names)
+    more = f" (and {len(all_names) - most} more)" if len(all_names) > most else ""
+    return ", ".join(repr_quoted(name) for name in all_names[:most]) + more
+
+
+def nearest(word: str, known: Iterable[str], *, most: int = 3) -> str:
+    """`Nearest: "a", "b".` for the known words closest to `word`, or an empty string."""
+    import difflib
+
+    names = list(dict.fromkeys(known))
+    close = difflib.get_close_matches(word, names, n=len(names) or 1, cutoff=0.6)
+    return f"Nearest: {listed(close, most=most)}." if close else ""
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """`1 seed`, `3 seeds`."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def describe_error(error: BaseException, *, where: bool = False) -> str:
+    r"""Somebody else's error as one line: its type and text, and the file and line if wanted.
+
+    Example:
+        >>> describe_error(ValueError("no\n  such thing")), describe_error(KeyboardInterrupt())
+        ('ValueError: no such thing', 'KeyboardInterrupt')
+    """
+    text = ": ".join(filter(None, (type(error).__name__, prose(str(error)))))
+    frames = traceback.extract_tb(error.__traceback__) if where else None
+    return f"{text} (at {frames[-1].filename}, line {frames[-1].lineno})" if frames else text
+
+
+# ── Numbers ──
+
+
+def spelled(value: float) -> str:
+    """A number as people type it, without losing a digit: 10 for 10.0, and 0.123456789 in full."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(float(value))
+
+
+def number(value: float, *, signed: bool = False) -> str:
     """About three digits: 0.926, 2.24, 1,340, 3.1e-05; "not a number" and "infinite" in words.
 
     Example:
-        >>> number(0.01184), number(1340.2), number(0.0), number(float("nan"))
-        ('0.012', '1,340', '0', 'not a number')
+        >>> number(0.01184), number(1340.2), number(0.0), number(float("nan")), number(0.5, signed=True)
+        ('0.012', '1,340', '0', 'not a number', '+0.500')
     """
     if math.isnan(value):
         return "not a number"
-    if math.isinf(value):
-        return "infinite" if value > 0 else "−infinite"
     size = abs(value)
-    if size == 0:
+    if math.isinf(size):
+        text = "infinite"
+    elif size == 0:
         return "0"
-    if size < 1e-3 or size >= 1e6:
-        text = f"{value:.2g}"
+    elif size < 1e-3 or size >= 1e6:
+        text = f"{size:.2g}"
     elif size < 10:
-        text = f"{value:.3f}"
+        text = f"{size:.3f}"
     else:
-        text = f"{value:,.1f}" if size < 1000 else f"{value:,.0f}"
-    return text.replace("-", "−", 1) if value < 0 else text
+        text = f"{size:,.1f}" if size < 1000 else f"{size:,.0f}"
+    return ("−" if value < 0 else "+" if signed else "") + text
 
 
 def mean_and_spread(mean: float, spread: float | None) -> str:
@@ -78,13 +132,38 @@ def mean_and_spread(mean: float, spread: float | None) -> str:
     return "−" + text[1:] if text.startswith("-") else text
 
 
-def listing(parts: Sequence[str], *, most: int = 0) -> str:
-    """`a, b and c`; with `most`, the rest is only counted."""
-    if most and len(parts) > most:
-        return f"{', '.join(parts[:most])} and {len(parts) - most} more"
-    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1] if parts else ""
+def three_digits(value: float) -> float:
+    """The number with its first three digits: more can't be told apart, and people read these."""
+    return float(f"{value:.3g}")
 
 
-def counted(count: int, noun: str, plural: str = "") -> str:
-    """`1 seed`, `3 seeds`."""
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+def step_count(steps: float) -> str:
+    """How many steps something takes: three digits, no exponent; "never" for infinitely many.
+
+    Example:
+        >>> step_count(69.3147), step_count(34567.8), step_count(float("inf"))
+        ('69.3', '34,600', 'never')
+    """
+    if math.isinf(steps):
+        return "never"
+    return f"{three_digits(steps):,.0f}" if steps >= 100 else f"{steps:.3g}"
+
+
+def percent(share: float) -> str:
+    """A share in percent: digits that tell something, also near 0 and near 1.
+
+    Example:
+        >>> percent(0.3149), percent(2e-6), percent(0.99999), percent(1.0)
+        ('31.5 %', '0.0002 %', '> 99.9 %', '100 %')
+    """
+    return "> 99.9 %" if 0.999 < share < 1.0 else f"{100.0 * share:.3g} %"
+
+
+def share(value: float) -> str:
+    """A part of something, in percent up to all of it and in times above; "never" for infinitely many times.
+
+    Example:
+        >>> share(0.34), share(7.2345), share(float("inf"))
+        ('34 %', '7.23 times', 'never')
+    """
+    return percent(value) if value <= 1 else "never" if math.isinf(value) else f"{step_count(value)} times"

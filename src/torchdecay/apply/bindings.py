@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from torchdecay.apply.sharded import beside, share_memory
-from torchdecay.errors import ApplyError, LoadError, need, repr_quoted
+from torchdecay.errors import ApplyError, LoadError, need
 from torchdecay.plans.names import canonical_keys
 from torchdecay.plans.references import (
     Average,
@@ -25,6 +25,7 @@ from torchdecay.plans.references import (
     Tensors,
     file_sha256,
 )
+from torchdecay.text import repr_quoted
 
 Bindings = Mapping[str, Mapping[str, Tensor]]
 

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
 from torchdecay.apply.attach import handle_of
-from torchdecay.errors import LoadError, listed
+from torchdecay.errors import LoadError
 from torchdecay.optimizers.own_decay import SWITCH
 from torchdecay.plans.census import names_of
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.names import canonical, canonical_keys
 from torchdecay.plans.plan import Plan
+from torchdecay.text import listed
 
 Winner = Literal["plan", "checkpoint", "equal"]
 _NAMING = ("params", "param_names")

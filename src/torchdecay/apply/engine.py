@@ -21,12 +21,13 @@ from torchdecay.apply.kernels import Run
 from torchdecay.apply.lowering import GroupLowering, Lowering
 from torchdecay.apply.passes import Passes
 from torchdecay.apply.work import Amount, Pull, Work
-from torchdecay.errors import ApplyError, listed
+from torchdecay.errors import ApplyError
 from torchdecay.optimizers.peaks import peak_of
 from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.plans.references import Average, Bound, Initial, Reference, Tensors
 from torchdecay.plans.regularizers import L2
 from torchdecay.plans.schedules import Constant
+from torchdecay.text import listed
 
 
 @dataclass

@@ -12,7 +12,7 @@ from torch.optim import LBFGS, SGD, Optimizer
 from torchdecay.apply.rounding import is_low
 from torchdecay.apply.row_pulls import check_rows
 from torchdecay.apply.runtimes import check_controller
-from torchdecay.errors import ApplyError, listed, nearest
+from torchdecay.errors import ApplyError
 from torchdecay.optimizers.averaging import check_averaging
 from torchdecay.optimizers.own_decay import SWITCH, Native, native_of
 from torchdecay.optimizers.step_size import is_matched
@@ -22,6 +22,7 @@ from torchdecay.plans.controllers import Cautious, LazyRows
 from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.schedules import Constant
+from torchdecay.text import listed, nearest
 
 Via = Literal["auto", "hook"]
 Route = Literal["native", "hook", "loss", "none"]

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from torchdecay.arguments import check_number
-from torchdecay.errors import DecayError, PlanError, repr_quoted
+from torchdecay.errors import DecayError, PlanError
 from torchdecay.plans.plan import Plan
+from torchdecay.text import repr_quoted
 
 # On a CPU a float32 norm over all of a large tensor is off by up to 3e-2; over blocks of this size, by 3e-6.
 _BLOCK = 256

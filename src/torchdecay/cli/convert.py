@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from torchdecay.arguments import shown
 from torchdecay.cli.output import json_option
 from torchdecay.errors import UnitError
+from torchdecay.text import spelled
 
 _HELP = {
     "lr": "Learning rate at which the decay is counted.",
@@ -126,7 +126,7 @@ def convert(
         told = {"value": pair or found, "unit": target, "source": {"value": read_value(value), "unit": source}}
         click.echo(json.dumps(finite(told | {"context": given}), indent=1))
     else:
-        click.echo(", ".join(f"{key}={shown(one)}" for key, one in pair.items()) if pair else shown(found))
+        click.echo(", ".join(f"{key}={spelled(one)}" for key, one in pair.items()) if pair else spelled(found))
 
 
 def _listing(as_json: bool) -> str:

@@ -9,7 +9,8 @@ import click
 
 from torchdecay.cli.output import json_option
 from torchdecay.cli.plan import is_saved, make_plan
-from torchdecay.errors import LoadError, listed
+from torchdecay.errors import LoadError
+from torchdecay.text import listed
 
 if TYPE_CHECKING:
     from torchdecay.plans.plan import Plan

@@ -12,7 +12,8 @@ from torchdecay.cli.inputs.runs import PARTS, run_from_options, spellings
 from torchdecay.cli.inputs.setups import load_setup
 from torchdecay.cli.output import json_option
 from torchdecay.cli.plan import is_saved, make_plan
-from torchdecay.errors import UnitError, nearest, repr_quoted
+from torchdecay.errors import UnitError
+from torchdecay.text import nearest, repr_quoted
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer

@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from torchdecay import __version__
-from torchdecay.errors import MissingExtra, TorchdecayError, nearest
+from torchdecay.errors import MissingExtra, TorchdecayError
+from torchdecay.text import nearest
 
 COMMANDS = (
     "demo",

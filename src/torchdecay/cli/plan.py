@@ -10,7 +10,8 @@ import click
 from torchdecay.cli.inputs.checkpoints import SUFFIXES, load_tensors
 from torchdecay.cli.inputs.models import load_model
 from torchdecay.cli.output import json_option
-from torchdecay.errors import LoadError, PlanError, nearest, repr_quoted
+from torchdecay.errors import LoadError, PlanError
+from torchdecay.text import nearest, repr_quoted
 
 if TYPE_CHECKING:
     from torchdecay.plans.plan import Plan

@@ -8,7 +8,8 @@ import click
 
 from torchdecay.cli.inputs.runs import read_run
 from torchdecay.cli.output import json_option
-from torchdecay.errors import DecayError, UnitError, repr_quoted
+from torchdecay.errors import DecayError, UnitError
+from torchdecay.text import repr_quoted
 
 if TYPE_CHECKING:
     from torchdecay.plans.decay import Decay

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from torchdecay.errors import UnitError, nearest, repr_quoted
+from torchdecay.errors import UnitError
 from torchdecay.plans.schedules import Schedule, as_schedule, constant, cosine, linear, warmup
+from torchdecay.text import nearest, repr_quoted
 
 BY_NAME: Mapping[str, Callable[[int], Schedule]] = {
     "constant": lambda num_steps: constant(),

@@ -11,9 +11,10 @@ from torch import optim
 from torch.optim import Optimizer
 
 from torchdecay.arguments import check_number
-from torchdecay.errors import DecayError, UnitError, nearest, printable
+from torchdecay.errors import DecayError, UnitError
 from torchdecay.optimizers.own_decay import SWITCH, TABLE, WITHOUT, native_of
 from torchdecay.plans.decay import Site
+from torchdecay.text import nearest, printable
 
 _CLASSES: Mapping[str, type[Optimizer]] = {cls.__name__.lower(): cls for cls in (*TABLE, *WITHOUT)}
 

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from torchdecay.errors import PlanError, repr_quoted
+from torchdecay.errors import PlanError
 from torchdecay.plans import roles
 from torchdecay.plans.names import Node, canonical_keys, nodes
 from torchdecay.plans.parameters import Parameter
 from torchdecay.plans.per_class import per_class
 from torchdecay.plans.sharding import whole_shapes
+from torchdecay.text import repr_quoted
 
 BUFFERS = frozenset({"running_mean", "running_var", "num_batches_tracked", "inv_freq", "n_averaged"})
 """Names in a checkpoint that torch and its users keep for buffers."""

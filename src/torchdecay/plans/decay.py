@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from torchdecay.arguments import check_number
-from torchdecay.errors import DecayError, nearest
+from torchdecay.errors import DecayError
 from torchdecay.plans.controllers import Controller, Gate, LazyRows, RowGate
 from torchdecay.plans.references import Average, Mask, Reference, as_mask, as_reference
 from torchdecay.plans.regularizers import L2, ElasticNet, Regularizer
 from torchdecay.plans.schedules import Constant, Schedule, as_schedule
 from torchdecay.records import Opaque, value_type
+from torchdecay.text import nearest
 
 
 @value_type

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torchdecay.errors import printable
 from torchdecay.plans.rows import Row
 from torchdecay.records import described, is_opaque
+from torchdecay.text import printable
 
 
 @dataclass(frozen=True)

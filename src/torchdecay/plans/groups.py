@@ -8,13 +8,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from torchdecay.errors import PlanError, listed, nearest
+from torchdecay.errors import PlanError
 from torchdecay.plans.census import parameters_by_name
 from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.rows import Row
 from torchdecay.plans.rules import check_options
 from torchdecay.plans.schedules import Constant
 from torchdecay.plans.sharding import whole_shapes
+from torchdecay.text import listed, nearest
 
 MARK = "torchdecay"
 """The key that says, in a parameter group, who carries out its decay."""

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from torchdecay.errors import LoadError, PlanError, listed, nearest, printable, repr_quoted
+from torchdecay.errors import LoadError, PlanError
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.diff import PlanDiff
 from torchdecay.plans.groups import groups_of
 from torchdecay.plans.rows import Row
 from torchdecay.plans.table import PlanTable
 from torchdecay.records import Callables, JsonRecord, described, encode, is_opaque, read, value_type, write
+from torchdecay.text import listed, nearest, printable, repr_quoted
 
 if TYPE_CHECKING:
     from torch import nn

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from torchdecay.errors import PlanError, UnknownRoleWarning, listed, repr_quoted
+from torchdecay.errors import PlanError, UnknownRoleWarning
 from torchdecay.plans.census import census
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.forms import as_decay
@@ -19,6 +19,7 @@ from torchdecay.plans.plan import Plan
 from torchdecay.plans.policies import STANDARD, UNSURE, name_of
 from torchdecay.plans.rows import Row
 from torchdecay.plans.rules import Rule, as_rules, rule
+from torchdecay.text import listed, repr_quoted
 
 Tied = Literal["spare", "first", "error"]
 

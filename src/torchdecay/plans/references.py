@@ -12,9 +12,10 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from torchdecay.arguments import check_count, check_number, shown
+from torchdecay.arguments import check_count, check_number
 from torchdecay.errors import DecayError
 from torchdecay.records import Opaque, value_type
+from torchdecay.text import spelled
 
 _FILE_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
@@ -43,7 +44,7 @@ class Average(Reference):
         check_number(self.beta, "average beta", maximum=1.0)
 
     def __repr__(self) -> str:
-        return f"average({shown(self.beta)})"
+        return f"average({spelled(self.beta)})"
 
 
 @value_type

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torchdecay.arguments import check_number, shown
+from torchdecay.arguments import check_number
 from torchdecay.errors import PlanError
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.forms import as_decay
 from torchdecay.plans.selectors import Selector, as_selector
+from torchdecay.text import spelled
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Times:
     multiplier: float
 
     def __repr__(self) -> str:
-        return f"times({shown(self.multiplier)})"
+        return f"times({spelled(self.multiplier)})"
 
 
 DEFAULT = Default()

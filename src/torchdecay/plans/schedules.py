@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from torchdecay.arguments import check_count, check_number, shown
+from torchdecay.arguments import check_count, check_number
 from torchdecay.errors import DecayError
 from torchdecay.records import Opaque, value_type
+from torchdecay.text import spelled
 
 
 class Schedule:
@@ -61,7 +62,7 @@ class Linear(Schedule):
         return self.start * (1.0 - done) + self.end * done
 
     def __repr__(self) -> str:
-        return f"linear({shown(self.start)}, {shown(self.end)}, {self.num_steps})"
+        return f"linear({spelled(self.start)}, {spelled(self.end)}, {self.num_steps})"
 
 
 @value_type
@@ -85,7 +86,7 @@ class Cosine(Schedule):
         return self.start * left + self.end * (1.0 - left)
 
     def __repr__(self) -> str:
-        return f"cosine({shown(self.start)}, {shown(self.end)}, {self.num_steps})"
+        return f"cosine({spelled(self.start)}, {spelled(self.end)}, {self.num_steps})"
 
 
 @value_type
@@ -127,7 +128,7 @@ class InverseTime(Schedule):
         return 1.0 / (1.0 + step / self.t0)
 
     def __repr__(self) -> str:
-        return f"inverse_time({shown(self.t0)})"
+        return f"inverse_time({spelled(self.t0)})"
 
 
 @value_type

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from functools import cached_property, reduce
 from typing import Any, NoReturn
 
-from torchdecay.arguments import check_number, shown
-from torchdecay.errors import PlanError, listed, nearest, repr_quoted
+from torchdecay.arguments import check_number
+from torchdecay.errors import PlanError
 from torchdecay.plans.parameters import KINDS, ROLES, Parameter
+from torchdecay.text import listed, nearest, repr_quoted, spelled
 
 
 class Selector:
@@ -235,7 +236,7 @@ class ScaleInvariant(Selector):
         return parameter.role == "weight" and parameter.radial is not None and parameter.radial < self.tolerance
 
     def why(self, parameter: Parameter) -> str:
-        return f"scale-invariant: |⟨w, g⟩|/(‖w‖‖g‖) = {parameter.radial:.1e} < {shown(self.tolerance)}"
+        return f"scale-invariant: |⟨w, g⟩|/(‖w‖‖g‖) = {parameter.radial:.1e} < {spelled(self.tolerance)}"
 
     def check(self, parameters: Sequence[Parameter], *, optional: bool) -> None:
         if all(parameter.radial is None for parameter in parameters):
@@ -246,7 +247,7 @@ class ScaleInvariant(Selector):
             )
 
     def __repr__(self) -> str:
-        return f"scale_invariant(tolerance={shown(self.tolerance)})"
+        return f"scale_invariant(tolerance={spelled(self.tolerance)})"
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ import inspect
 from dataclasses import fields
 from typing import Any, cast
 
-from torchdecay.arguments import shown
-from torchdecay.errors import DecayError, nearest, repr_quoted
+from torchdecay.errors import DecayError
 from torchdecay.plans import controllers
 from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.plans.forms import PRESETS, as_decay
 from torchdecay.plans.references import Average
 from torchdecay.plans.regularizers import L1, L2, Deviation, ElasticNet, Huber, Spectral, SquaredNorm
 from torchdecay.plans.schedules import Constant
+from torchdecay.text import nearest, repr_quoted, spelled
 
 # The axes that make each preset. A Decay has no name of its own: its name is what its axes add up to.
 _FORMS: dict[tuple[Any, ...], str] = {
@@ -74,7 +74,7 @@ def spell(decay: Decay) -> str:
     form = form_of(decay)
     parts = _arguments(form, decay)
     takes_peak = form in ("independent", "corrected", "proximal", "custom")
-    peak = "" if decay.max_lr is None else f"max_lr={shown(decay.max_lr)}"
+    peak = "" if decay.max_lr is None else f"max_lr={spelled(decay.max_lr)}"
     parts += [peak] if peak and takes_peak else []
     parts += [] if decay.schedule == Constant() else [f"schedule={decay.schedule!r}"]
     parts += [] if decay.mask is None else [f"mask={decay.mask!r}"]
@@ -86,7 +86,7 @@ def _arguments(form: str, decay: Decay) -> list[str]:
     if form == "custom":
         axes = ("regularizer", "reference", "gate", "controller")
         return [
-            f"coefficient={shown(decay.coefficient)}",
+            f"coefficient={spelled(decay.coefficient)}",
             f"site={decay.site}",
             f"scale={decay.scale}",
             *(f"{axis}={getattr(decay, axis)!r}" for axis in axes if getattr(decay, axis) is not None),
@@ -94,16 +94,16 @@ def _arguments(form: str, decay: Decay) -> list[str]:
         ]
     if isinstance(decay.regularizer, ElasticNet):
         net = decay.regularizer
-        return [f"l1={shown(decay.coefficient * net.l1)}", f"l2={shown(decay.coefficient * net.l2)}"]
+        return [f"l1={spelled(decay.coefficient * net.l1)}", f"l2={spelled(decay.coefficient * net.l2)}"]
     if isinstance(decay.controller, controllers.Multiplier):
         return _constraint(decay, decay.controller)
-    parts = [shown(decay.coefficient)]
+    parts = [spelled(decay.coefficient)]
     if isinstance(decay.reference, Average):
-        parts.append(f"beta={shown(decay.reference.beta)}")
+        parts.append(f"beta={spelled(decay.reference.beta)}")
     elif decay.reference is not None:
         parts.insert(0, repr(decay.reference))
     if isinstance(decay.regularizer, Huber):
-        parts.append(f"delta={shown(decay.regularizer.delta)}")
+        parts.append(f"delta={spelled(decay.regularizer.delta)}")
     if isinstance(decay.gate, controllers.RowGate):
         return [*parts, f"rows={decay.gate.spelling!r}"]
     adapts = decay.gate or decay.controller
@@ -115,10 +115,10 @@ def _arguments(form: str, decay: Decay) -> list[str]:
 
 def _constraint(decay: Decay, bound: controllers.Multiplier) -> list[str]:
     key = {"fixed": "kappa", "initial": "kappa_initial", "warmup": "warmup_steps"}[bound.kind]
-    parts = [f"{key}={bound.warmup_steps if bound.kind == 'warmup' else shown(bound.bound)}"]
+    parts = [f"{key}={bound.warmup_steps if bound.kind == 'warmup' else spelled(bound.bound)}"]
     measure = {L1: "l1", Huber: "huber", Deviation: "std"}.get(type(decay.regularizer))
     parts += [] if measure is None else [f"measure={measure!r}"]
-    return parts + ([] if bound.per_element else [f"rho={shown(decay.coefficient)}"])
+    return parts + ([] if bound.per_element else [f"rho={spelled(decay.coefficient)}"])
 
 
 def parse_decay(text: str) -> Decay | None:

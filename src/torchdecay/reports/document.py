@@ -10,13 +10,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchdecay.errors import TaskError, listed, need
+from torchdecay.errors import TaskError, need
 from torchdecay.reports.comparison.view import FIGURES, View, view
 from torchdecay.reports.drawing.chart import Chart
 from torchdecay.reports.drawing.files import place
 from torchdecay.reports.drawing.palette import DARK, LIGHT
 from torchdecay.reports.drawing.svg import inline_svg, png_file, svg_file
 from torchdecay.reports.example import ExampleView, example_view
+from torchdecay.text import listed
 
 if TYPE_CHECKING:
     from torchdecay.lab.example import WorkedExample

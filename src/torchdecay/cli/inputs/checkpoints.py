@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchdecay.errors import LoadError, listed, need, repr_quoted
+from torchdecay.errors import LoadError, need
+from torchdecay.text import listed, repr_quoted
 
 if TYPE_CHECKING:
     from torch import Tensor

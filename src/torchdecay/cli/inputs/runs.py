@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchdecay.errors import UnitError, nearest, repr_quoted
+from torchdecay.errors import UnitError
+from torchdecay.text import nearest, repr_quoted
 
 if TYPE_CHECKING:
     from torchdecay.observe.run import Run

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torchdecay.errors import TaskError, listed, nearest
+from torchdecay.errors import TaskError
+from torchdecay.text import listed, nearest
 
 KEYS = ("optimizer", "model", "plan", "run", "loss")
 _SPOKEN = {"model": "torch.nn.Module", "plan": "td.Plan", "run": "td.Run", "loss": "tensor"}

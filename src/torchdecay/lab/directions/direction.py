@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from torchdecay.errors import TaskError, nearest
+from torchdecay.errors import TaskError
 from torchdecay.lab.directions.fixed_point import pulls_of
 from torchdecay.lab.directions.hypergradient import Hypergradient, Loss, hypergradient
 from torchdecay.lab.directions.result import Direction, SeedSlopes
@@ -24,6 +24,7 @@ from torchdecay.lab.training.seeds import as_seeds
 from torchdecay.lab.training.setup import Setup
 from torchdecay.lab.training.train import threads, train
 from torchdecay.plans.plan import Plan
+from torchdecay.text import nearest
 
 Method = Literal["auto", "implicit", "differences"]
 METHODS = ("auto", "implicit", "differences")

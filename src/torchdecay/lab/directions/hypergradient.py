@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from torchdecay.arguments import check_count, check_number
-from torchdecay.errors import TaskError, listed, repr_quoted
+from torchdecay.errors import TaskError
 from torchdecay.lab.directions.conjugate import solve
 from torchdecay.lab.directions.fixed_point import pulls_of
 from torchdecay.lab.training.groups import members_of
 from torchdecay.plans.census import parameters_by_name
 from torchdecay.plans.plan import Plan
+from torchdecay.text import listed, repr_quoted
 
 Loss = Callable[[], Tensor]
 

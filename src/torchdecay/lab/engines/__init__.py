@@ -15,10 +15,11 @@ from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import Any
 
-from torchdecay.errors import TaskError, nearest, need, repr_quoted
+from torchdecay.errors import TaskError, need
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.trial import Trial
+from torchdecay.text import nearest, repr_quoted
 
 OnRun = Callable[[Trial, "TrainingRun | Failure"], None]
 OnSteps = Callable[[int], None]

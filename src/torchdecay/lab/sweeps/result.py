@@ -9,9 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from torchdecay.errors import TaskError, nearest, need, repr_quoted
+from torchdecay.errors import TaskError, need
 from torchdecay.lab.sweeps.meaning import Meaning
 from torchdecay.lab.training.results import Comparison, Failure, TrainingRun
+from torchdecay.text import nearest, repr_quoted
 
 if TYPE_CHECKING:
     from torchdecay.lab.sweeps.choice import Chosen

@@ -12,7 +12,8 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from torchdecay.errors import TaskError, nearest, need, repr_quoted
+from torchdecay.errors import TaskError, need
+from torchdecay.text import nearest, repr_quoted
 
 SEARCHES = ("grid", "random", "tpe", "halving")
 LOW, HIGH, POINTS = 1e-4, 10.0, 12

@@ -15,10 +15,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from torchdecay.errors import TaskError, listed, need, repr_quoted
+from torchdecay.errors import TaskError, need
 from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.results_json import plain, run_of
 from torchdecay.lab.training.trial import Trial
+from torchdecay.text import listed, repr_quoted
 
 FORMAT = 1
 HEADER = b"SQLite format 3\x00"

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from torchdecay.arguments import check_number
-from torchdecay.errors import TaskError, TorchdecayError, nearest
+from torchdecay.errors import TaskError, TorchdecayError
 from torchdecay.lab.directions.direction import direction as find_direction
 from torchdecay.lab.sweeps.identity import identity_of
 from torchdecay.lab.sweeps.meaning import Meaning, meaning_of
@@ -29,6 +29,7 @@ from torchdecay.lab.training.facts import describe, versions
 from torchdecay.lab.training.holdout import with_validation
 from torchdecay.lab.training.seeds import as_seeds
 from torchdecay.lab.training.setup import Setup
+from torchdecay.text import nearest
 
 
 def sweep(

@@ -9,8 +9,7 @@ from typing import Any, TypeAlias
 
 from torch import nn
 
-from torchdecay.arguments import shown
-from torchdecay.errors import DecayError, nearest, repr_quoted
+from torchdecay.errors import DecayError
 from torchdecay.lab.sweeps.search import Candidate
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.contenders import BARE, Contender, as_contender
@@ -21,6 +20,7 @@ from torchdecay.plans.decay import Decay
 from torchdecay.plans.forms import PRESETS
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.spelling import parse_decay
+from torchdecay.text import nearest, repr_quoted, spelled
 
 FormLike: TypeAlias = "str | Callable[[float], Decay]"
 
@@ -120,7 +120,7 @@ class TrialMaker:
 
     def contender(self, candidate: Candidate | None, lr_scale: float) -> Contender:
         """The contender; None is the one without decay."""
-        tail = "" if lr_scale == 1.0 else f" at lr x {shown(lr_scale)}"
+        tail = "" if lr_scale == 1.0 else f" at lr x {spelled(lr_scale)}"
         if candidate is None:
             return dataclasses.replace(BARE, label=f"none{tail}")
         if self.template is None:
@@ -132,7 +132,7 @@ class TrialMaker:
             dataclasses.replace(row, decay=decay_of[row.name]) if row.name in decay_of else row
             for row in self.template.rows
         )
-        said = ", ".join(f"{name} {shown(v)}" for name, v in zip(self.members, candidate.values, strict=True))
+        said = ", ".join(f"{name} {spelled(v)}" for name, v in zip(self.members, candidate.values, strict=True))
         plan = dataclasses.replace(self.template, decay=decays[0], rows=rows)
         return Contender(label=f"{self.form.name}: {said}{tail}", what=plan)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import shlex
 
-from torchdecay.arguments import shown
 from torchdecay.lab.comparisons.statistics import number
 from torchdecay.lab.sweeps.choice import Chosen
 from torchdecay.lab.sweeps.result import Point, Sweep
 from torchdecay.lab.sweeps.search import rounded
 from torchdecay.plans.forms import PRESETS
+from torchdecay.text import spelled
 
 RULES = {
     "best": "the best mean",
@@ -175,14 +175,14 @@ def next_command(sweep: Sweep) -> str:
     edge = _open_end(sweep, chosen)
     if edge and not sweep.groups:
         low, high = (sweep.low, sweep.high * 100) if edge == "upper" else (sweep.low / 100, sweep.high)
-        return f"{head} --from {shown(low)} --to {shown(high)} --seeds {len(sweep.seeds)}"
+        return f"{head} --from {spelled(low)} --to {spelled(high)} --seeds {len(sweep.seeds)}"
     unsure = chosen.against is not None and chosen.against.better is None
     if (unsure or chosen.num_seeds == 1) and len(sweep.seeds) < MORE_SEEDS:
         return _with_more_seeds(sweep, head)
     if chosen.point.value is None:
         return ""
     colon = f"{sweep.form}," if ":" in sweep.form else f"{sweep.form}:"
-    return f"torchdecay compare {words} --decay none --decay {colon}{shown(chosen.point.value)} --seeds {MORE_SEEDS}"
+    return f"torchdecay compare {words} --decay none --decay {colon}{spelled(chosen.point.value)} --seeds {MORE_SEEDS}"
 
 
 def _with_more_seeds(sweep: Sweep, head: str) -> str:
@@ -190,7 +190,7 @@ def _with_more_seeds(sweep: Sweep, head: str) -> str:
     resume = " --resume" if sweep.store else ""
     if not sweep.command:
         store = f" --store {sweep.store}" if sweep.store else ""
-        return f"{head} --from {shown(sweep.low)} --to {shown(sweep.high)}{store} --seeds {MORE_SEEDS}{resume}"
+        return f"{head} --from {spelled(sweep.low)} --to {spelled(sweep.high)}{store} --seeds {MORE_SEEDS}{resume}"
     words = shlex.split(sweep.command)
     drop = {i + shift for i, word in enumerate(words) if word == "--seeds" for shift in (0, 1)}
     drop |= {i for i, word in enumerate(words) if word.startswith("--seeds=") or word == "--resume"}

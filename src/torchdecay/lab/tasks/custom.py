@@ -9,8 +9,9 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from torchdecay.errors import TaskError, nearest, repr_quoted
+from torchdecay.errors import TaskError
 from torchdecay.lab.tasks.task import Task
+from torchdecay.text import nearest, repr_quoted
 
 
 def load(target: str) -> Any:

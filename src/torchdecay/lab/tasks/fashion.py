@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from torchdecay.errors import TaskError, repr_quoted
+from torchdecay.errors import TaskError
 from torchdecay.lab.tasks.digits import accuracy
 from torchdecay.lab.tasks.idx import read_images, read_labels
 from torchdecay.lab.tasks.task import Data, Task
+from torchdecay.text import repr_quoted
 
 TRAIN_ROWS, VALIDATION_ROWS, TEST_ROWS = 2000, 1000, 2000
 WRONG_SHARE = 0.4

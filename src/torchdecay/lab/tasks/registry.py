@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from torchdecay.errors import TaskError, nearest, repr_quoted
+from torchdecay.errors import TaskError
 from torchdecay.lab.tasks.custom import custom
 from torchdecay.lab.tasks.digits import digits
 from torchdecay.lab.tasks.fashion import fashion
@@ -16,6 +16,7 @@ from torchdecay.lab.tasks.ridge import ridge
 from torchdecay.lab.tasks.table import table
 from torchdecay.lab.tasks.table_file import Kind
 from torchdecay.lab.tasks.task import Task
+from torchdecay.text import nearest, repr_quoted
 
 BUILT_IN: dict[str, Callable[[], Task]] = {
     "overfit": overfit,

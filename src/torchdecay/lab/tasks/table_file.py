@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from torchdecay.errors import TaskError, listed, nearest, need, repr_quoted
+from torchdecay.errors import TaskError, need
+from torchdecay.text import listed, nearest, repr_quoted
 
 Kind = Literal["classification", "regression"]
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from torchdecay.arguments import check_number
-from torchdecay.errors import DecayError, TaskError, nearest, repr_quoted
+from torchdecay.errors import DecayError, TaskError
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.forms import as_decay, coupled
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.spelling import parse_decay
+from torchdecay.text import nearest, repr_quoted
 
 
 @dataclass(frozen=True)

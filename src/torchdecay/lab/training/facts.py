@@ -8,11 +8,11 @@ import sys
 import torch
 from torch import nn
 
-from torchdecay.errors import listed
 from torchdecay.lab.tasks.task import Data, Task
 from torchdecay.lab.training.contenders import BARE, ByHand, Contender
 from torchdecay.lab.training.results import PlannedRow, PlanSummary
 from torchdecay.lab.training.setup import Setup
+from torchdecay.text import listed
 
 
 def summarize(task: Task, model: nn.Module, contender: Contender) -> PlanSummary:

@@ -7,12 +7,13 @@ from typing import Any
 
 from torch import nn
 
-from torchdecay.errors import TaskError, listed, repr_quoted
+from torchdecay.errors import TaskError
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.forms import coupled
 from torchdecay.plans.planning import plan as make_plan
 from torchdecay.plans.rules import rule
 from torchdecay.plans.selectors import as_selector
+from torchdecay.text import listed, repr_quoted
 
 
 def members_of(

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchdecay.errors import TaskError, nearest, need, repr_quoted
+from torchdecay.errors import TaskError, need
 from torchdecay.lab.training.planned_and_measured import PlannedAndMeasured
+from torchdecay.text import nearest, repr_quoted
 
 if TYPE_CHECKING:
     from torchdecay.lab.comparisons.statistics import Best, Contrast

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import overload
 
-from torchdecay.errors import PlanError, listed, nearest, printable, repr_quoted
+from torchdecay.errors import PlanError
 from torchdecay.observe.audit.catalog import CATALOG, Severity
+from torchdecay.text import listed, nearest, printable, repr_quoted
 
 _ORDER: dict[str, int] = {"error": 0, "warning": 1, "info": 2}
 _KINDS = (("error", "error"), ("warning", "warning"), ("info", "note"))

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from torchdecay.apply.attach import Handle
 from torchdecay.apply.lowering import lower, name_parameters
-from torchdecay.errors import ApplyError, UnitError, listed
+from torchdecay.errors import ApplyError, UnitError
 from torchdecay.observe.audit.case import native_decay
 from torchdecay.observe.inspect import name_all
 from torchdecay.observe.pulls import attached, bad_number, decay_of
@@ -22,6 +22,7 @@ from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.rows import Row
+from torchdecay.text import listed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
-from torchdecay.errors import UnitError, nearest
+from torchdecay.errors import UnitError
 from torchdecay.observe.forecast.equilibrium import Equilibrium
 from torchdecay.observe.forecast.predictability import Prediction
 from torchdecay.observe.forecast.remarks import Remark
 from torchdecay.plans.table import as_text
+from torchdecay.text import nearest
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from torchdecay.errors import printable
+from torchdecay.text import printable
 
 if TYPE_CHECKING:
     from torchdecay.observe.forecast.result import Forecast, GroupForecast

@@ -11,11 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from torchdecay.errors import LoadError, nearest, need, repr_quoted
+from torchdecay.errors import LoadError, need
 from torchdecay.observe.monitor import jsonl
 from torchdecay.observe.monitor.columns import picked
 from torchdecay.observe.monitor.quantities import QUANTITIES
 from torchdecay.observe.monitor.series import Event, Record, Series, Shrink
+from torchdecay.text import nearest, repr_quoted
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from torchdecay.errors import LoadError, TornHistoryWarning, repr_quoted
+from torchdecay.errors import LoadError, TornHistoryWarning
 from torchdecay.observe.monitor.columns import from_json, to_json
 from torchdecay.observe.monitor.series import Event, Record, Series
+from torchdecay.text import repr_quoted
 
 FORMAT, VERSION = "torchdecay.history", 1
 

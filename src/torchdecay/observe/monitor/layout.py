@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from torchdecay.apply.attach import Handle
-from torchdecay.errors import ApplyError, nearest
+from torchdecay.errors import ApplyError
 from torchdecay.observe.inspect import name_all
 from torchdecay.observe.monitor.series import Series, Source
 from torchdecay.observe.monitor.updates import update_rule
@@ -20,6 +20,7 @@ from torchdecay.plans.controllers import Cautious, LazyRows, Multiplier, RowGate
 from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.regularizers import L2
+from torchdecay.text import nearest
 
 By = Literal["role", "block", "tensor"]
 

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from torchdecay.apply.attach import handle_of
 from torchdecay.arguments import check_count
-from torchdecay.errors import ApplyError, LoadError, repr_quoted
+from torchdecay.errors import ApplyError, LoadError
 from torchdecay.observe.inspect import optimizers_of
 from torchdecay.observe.monitor.alarms import Alarms, no_steps, not_attached
 from torchdecay.observe.monitor.columns import is_empty, packed
@@ -28,6 +28,7 @@ from torchdecay.observe.monitor.reading import Measured, Reading
 from torchdecay.observe.monitor.series import Event, Record
 from torchdecay.observe.monitor.watch import Watch
 from torchdecay.plans.plan import Plan
+from torchdecay.text import repr_quoted
 
 LEAST_SAMPLE = 256
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torchdecay.arguments import check_count, check_number, shown
-from torchdecay.errors import DecayError, UnitError, nearest, printable
+from torchdecay.arguments import check_count, check_number
+from torchdecay.errors import DecayError, UnitError
 from torchdecay.observe.lr_curve import lr_curve
 from torchdecay.observe.run import Run
 from torchdecay.optimizers.families import Kind, kind_of
+from torchdecay.text import nearest, printable, spelled
 
 LOSSES = {"half_mse": 1.0, "mse": 2.0, "cross_entropy": 1.0}
 """Mean losses, as multiples of what scikit-learn means: ½·mean(r²), or the mean log-loss."""
@@ -126,8 +127,8 @@ def _follow(known: dict[str, Any]) -> None:
         # Dropping the last incomplete batch is as common as keeping it.
         if not max(1, math.floor(per_epoch)) <= given <= math.ceil(per_epoch):
             raise UnitError(
-                f"steps_per_epoch={shown(given)} contradicts num_samples={known['num_samples']} in batches of {batch}, "
-                f"which make {math.ceil(per_epoch)}.",
+                f"steps_per_epoch={spelled(given)} contradicts num_samples={known['num_samples']} in batches "
+                f"of {batch}, which make {math.ceil(per_epoch)}.",
                 fix="Leave one of them out, or correct it.",
             )
     if batch is not None and "tokens_per_sample" in known:
@@ -137,8 +138,8 @@ def _follow(known: dict[str, Any]) -> None:
         given = known.setdefault("steps", max(1, round(steps)))
         if abs(given - steps) > max(1.0, known["epochs"]):
             raise UnitError(
-                f"steps={given} contradicts epochs={shown(known['epochs'])} of {shown(known['steps_per_epoch'])} "
-                f"steps, which make {shown(steps)}.",
+                f"steps={given} contradicts epochs={spelled(known['epochs'])} of {spelled(known['steps_per_epoch'])} "
+                f"steps, which make {spelled(steps)}.",
                 fix="Leave one of them out, or correct it.",
             )
     elif "epochs" in known and "steps" in known:
@@ -149,7 +150,7 @@ def _agree(known: dict[str, Any], name: str, value: Any, source: str) -> Any:
     given = known.setdefault(name, value)
     if not math.isclose(given, value, rel_tol=1e-9):
         raise UnitError(
-            f"{name}={shown(given)} contradicts {source}, where it is {shown(value)}.",
+            f"{name}={spelled(given)} contradicts {source}, where it is {spelled(value)}.",
             fix="Leave one of them out, or correct it.",
         )
     return given

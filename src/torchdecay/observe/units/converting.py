@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
-from torchdecay.errors import UnitError, listed, nearest, repr_quoted
+from torchdecay.errors import UnitError
 from torchdecay.observe.units.context import HOW, Context, gather
 from torchdecay.observe.units.decays import unit_of
 from torchdecay.observe.units.graph import UNITS, Net, Node, Unit, Value
 from torchdecay.plans.decay import Decay, Site
+from torchdecay.text import listed, nearest, repr_quoted
 
 NATIVE = "native"
 

@@ -7,9 +7,9 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from torchdecay.arguments import shown
 from torchdecay.observe.printing import finite
 from torchdecay.observe.units.sources import Source
+from torchdecay.text import spelled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +77,10 @@ class Rescaled:
 
     def __str__(self) -> str:
         if self.agree:
-            head = f"{self.form}({shown(self.before)}) becomes {self.form}({self.low:.6g})"
+            head = f"{self.form}({spelled(self.before)}) becomes {self.form}({self.low:.6g})"
             head += "." if len(self.versions) == 1 else f" by all {len(self.versions)} rules that apply."
         else:
-            head = f"{self.form}({shown(self.before)}): the sources disagree, from {self.low:.4g} to {self.high:.4g}."
+            head = f"{self.form}({spelled(self.before)}): the sources disagree, from {self.low:.4g} to {self.high:.4g}."
         lines = [head]
         widest = max(len(one.rule) for one in self.versions)
         for one in self.versions:

@@ -6,14 +6,15 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from torchdecay.arguments import check_count, check_number, shown
-from torchdecay.errors import DecayError, UnitError, nearest, repr_quoted
+from torchdecay.arguments import check_count, check_number
+from torchdecay.errors import DecayError, UnitError
 from torchdecay.observe.run import Run
 from torchdecay.observe.units.decays import unit_of
 from torchdecay.observe.units.peak import peak_lr
 from torchdecay.observe.units.rescaled import Rescaled, Version
 from torchdecay.observe.units.scaling_rules import RULES, WIDTHS, Rule
 from torchdecay.plans.decay import Decay
+from torchdecay.text import nearest, repr_quoted, spelled
 
 FORMS = ("decoupled", "independent", "per_step")
 
@@ -185,17 +186,17 @@ def _of_width(
     if exponent is not None:
         if not math.isfinite(exponent):
             raise UnitError(f"width_exponent is {exponent}.", fix="Give a finite number, such as 1, 0.5, 0 or -2.")
-        formula = f"λ ∝ width^{shown(exponent)}{along}"
+        formula = f"λ ∝ width^{spelled(exponent)}{along}"
         return [Version(rule="width_exponent", formula=formula, value=number * ratio**exponent, source=None)]
     versions = []
     for one in WIDTHS:
         # Beside the gradient and without lr, λ is the fraction itself, in which both exponents meet.
         power = one.exponent if form == "decoupled" else one.exponent + one.lr_exponent
-        meanwhile = f"lr ∝ width^{shown(one.lr_exponent)}" if one.lr_exponent else "lr kept"
+        meanwhile = f"lr ∝ width^{spelled(one.lr_exponent)}" if one.lr_exponent else "lr kept"
         versions.append(
             Version(
                 rule=one.name,
-                formula=f"λ ∝ width^{shown(power)}{along}",
+                formula=f"λ ∝ width^{spelled(power)}{along}",
                 value=number * ratio**power,
                 source=one.source,
                 remark=f"takes for granted {meanwhile}",

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from torchdecay.arguments import check_count
-from torchdecay.errors import UnitError, nearest, repr_quoted
+from torchdecay.errors import UnitError
 from torchdecay.observe.run import Run
 from torchdecay.observe.units import sources
 from torchdecay.observe.units.peak import lr_of_run
@@ -22,6 +22,7 @@ from torchdecay.observe.units.suggestion import Suggestion
 from torchdecay.optimizers.families import Kind, kind_of
 from torchdecay.plans.census import census
 from torchdecay.plans.decay import Decay
+from torchdecay.text import nearest, repr_quoted
 
 
 @dataclass(frozen=True, kw_only=True)

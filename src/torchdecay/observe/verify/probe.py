@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, optim
 from torch.autograd import grad_mode
 
-from torchdecay.errors import ApplyError, TorchdecayError, listed
+from torchdecay.errors import ApplyError, TorchdecayError
 from torchdecay.observe.pulls import DECAY_NAMES, held
 from torchdecay.observe.verify.borrowing import (
     Loan,
@@ -30,6 +30,7 @@ from torchdecay.observe.verify.hooks import ATTRIBUTES, around, global_hooks, ow
 from torchdecay.observe.verify.randomness import Random
 from torchdecay.observe.verify.slots import Slot, pools_for, reals
 from torchdecay.observe.verify.snapshot import Snapshot
+from torchdecay.text import listed
 
 
 class StepFailed(TorchdecayError, RuntimeError):

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Literal
 
 from torchdecay.arguments import check_number
-from torchdecay.errors import DecayError, nearest
+from torchdecay.errors import DecayError
 from torchdecay.plans.controllers import (
     BySpectrum,
     Cautious,
@@ -20,6 +20,7 @@ from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.plans.references import Mask, as_mask
 from torchdecay.plans.regularizers import L1, Deviation, Huber, Regularizer, Spectral, SquaredNorm
 from torchdecay.plans.schedules import Schedule, as_schedule
+from torchdecay.text import nearest
 
 
 def cautious(

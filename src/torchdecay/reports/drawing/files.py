@@ -9,7 +9,8 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from torchdecay.errors import TaskError, repr_quoted
+from torchdecay.errors import TaskError
+from torchdecay.text import repr_quoted
 
 
 def place(folder: Path, contents: Mapping[str, str | bytes], *, last: str, replaces: Iterable[str] = ()) -> Path:

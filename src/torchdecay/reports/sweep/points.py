@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from torchdecay.arguments import shown as spelled
 from torchdecay.reports.drawing.chart import tick
-from torchdecay.text import shown
+from torchdecay.text import shown, spelled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torchdecay.arguments import shown as spelled
 from torchdecay.reports.drawing.chart import Chart, Colors, Key, dot, frame, limits, line, plain_text, spans_decades
 from torchdecay.reports.drawing.palette import Style, ramp, styles
 from torchdecay.reports.sweep.points import (
@@ -22,7 +21,7 @@ from torchdecay.reports.sweep.points import (
     name_of,
     spots_of,
 )
-from torchdecay.text import counted, listing, mean_and_spread, number, shown
+from torchdecay.text import counted, listing, mean_and_spread, number, shown, spelled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torchdecay.arguments import shown as spelled
 from torchdecay.reports.sweep.points import curve_name, lr_scales, name_of
-from torchdecay.text import counted, listing, number, prose, shown
+from torchdecay.text import counted, listing, number, prose, shown, spelled
 
 if TYPE_CHECKING:
     from torchdecay.lab.sweeps.choice import Chosen

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
-from torchdecay.errors import TaskError, repr_quoted
+from torchdecay.errors import TaskError
 from torchdecay.lab.engines import Claim, OnRun, OnSteps
 from torchdecay.lab.engines.process import num_cores
 from torchdecay.lab.engines.ray.cluster import connected
@@ -16,6 +16,7 @@ from torchdecay.lab.engines.ray.tuning import Job, tune_all
 from torchdecay.lab.engines.rounds import in_rounds
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.trial import Keep, Trial
+from torchdecay.text import repr_quoted
 
 
 def session(

@@ -11,7 +11,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from torchdecay.errors import TaskError, need, printable, repr_quoted
+from torchdecay.errors import TaskError, need
+from torchdecay.text import printable, repr_quoted
 
 QUIET = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
 

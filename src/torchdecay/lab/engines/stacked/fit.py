@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from torchdecay.errors import repr_quoted
 from torchdecay.lab.engines.stacked.form import form_of
 from torchdecay.lab.engines.stacked.lanes import Lane
 from torchdecay.lab.engines.stacked.members import NotStackable
@@ -16,6 +15,7 @@ from torchdecay.lab.engines.stacked.prepare import Prepared, prepare
 from torchdecay.lab.engines.stacked.tensors import Rows, Stack
 from torchdecay.lab.tasks.task import Data, Task
 from torchdecay.lab.training.trial import Trial
+from torchdecay.text import repr_quoted
 
 TRIED_ROWS = 64
 

@@ -12,7 +12,6 @@ from torch.optim import Optimizer
 
 from torchdecay.apply.lowering import lower
 from torchdecay.apply.rounding import is_low
-from torchdecay.errors import repr_quoted
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.contenders import ByHand
 from torchdecay.lab.training.setup import Setup
@@ -24,6 +23,7 @@ from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.plans.forms import coupled
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.references import Initial
+from torchdecay.text import repr_quoted
 
 ELEMENTWISE: tuple[type[Optimizer], ...] = (
     optim.SGD,
