@@ -20,6 +20,7 @@ ROOMS = {
     "text": 0,
     "arguments": 0,
     "records": 0,
+    "tables": 0,
     "plans": 1,
     "optimizers": 3,
     "apply": 3,
