@@ -3,11 +3,16 @@ PYTHON ?= python3
 JOBS ?= 2
 PYTEST_ARGS ?=
 BIN := .venv/bin
-INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+# $(call install,environment,constraints) and $(call pytest,environment).
+install = $(1)/bin/python -m pip install --disable-pip-version-check --constraint $(or $(2),constraints.txt)
+# One thread each: sums keep their order, and the workers don't fight over the cores.
+pytest = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n $(JOBS) --dist loadgroup
+ELSEWHERE := slow or peers
+NOT_QUICK := $(ELSEWHERE) or long or docs or integration or browser
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test studies check format bench docs clean
+.PHONY: help demo quick test peers oldest newest studies check format bench docs clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,11 +20,23 @@ help:  ## show this list
 demo: .venv/.demo  ## watch weight decay act on two trainings, and get a page with the pictures
 	$(BIN)/torchdecay demo
 
-test: .venv/.dev  ## run the test suite (PYTEST_ARGS="-k plan" for a part of it)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
+quick: .venv/.dev  ## run the tests that take milliseconds, while you work (PYTEST_ARGS="-k plan" for a part of them)
+	$(call pytest,.venv) -m "not ($(NOT_QUICK))" $(PYTEST_ARGS)
+
+test: .venv/.dev  ## run the whole suite
+	$(call pytest,.venv) $(PYTEST_ARGS)
+
+peers: .venv-peers/.dev  ## run the tests on optimizers and models of other libraries, in an environment of their own
+	$(call pytest,.venv-peers) -m peers $(PYTEST_ARGS)
+
+oldest: .venv-oldest/.dev  ## run the suite on the oldest torch that is claimed (several gigabytes)
+	$(call pytest,.venv-oldest) -m "not ($(ELSEWHERE) or docs or browser)" $(PYTEST_ARGS)
+
+newest: .venv-newest/.dev  ## run the suite on the newest torch that was tried (several gigabytes)
+	$(call pytest,.venv-newest) -m "not ($(ELSEWHERE) or docs or browser)" $(PYTEST_ARGS)
 
 studies: .venv/.dev  ## run the slow tests, minutes each
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --timeout 3600 $(PYTEST_ARGS)
+	$(call pytest,.venv) -n 0 -m slow --timeout 3600 $(PYTEST_ARGS)
 
 check: .venv/.dev  ## lint, formatting and types
 	$(BIN)/ruff check .
@@ -34,28 +51,45 @@ bench: .venv/.dev  ## run every benchmark, one after the other
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
 docs: .venv/.dev  ## run every code block of the docs, then build the site strictly
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_docs.py $(PYTEST_ARGS)
+	$(call pytest,.venv) -m docs $(PYTEST_ARGS)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "built: site/index.html (to search it: $(BIN)/mkdocs serve)"
 
-clean:  ## remove the environment and everything built
-	rm -rf .venv site dist .mypy_cache .ruff_cache .pytest_cache
+clean:  ## remove the environments and everything built
+	rm -rf .venv .venv-peers .venv-oldest .venv-newest site dist .mypy_cache .ruff_cache .pytest_cache
 
 # Debian leaves ensurepip out of python3: there the system's pip fills the environment.
-.venv/.made:
-	@echo "making .venv; the first installation takes some minutes, later runs reuse it"
-	rm -rf .venv
-	$(PYTHON) -m venv .venv || { rm -rf .venv && $(PYTHON) -m venv --without-pip .venv \
-	    && $(PYTHON) -m pip --python $(BIN)/python install pip; }
+%/.made:
+	@echo "making $*; the first installation takes some minutes, later runs reuse it"
+	rm -rf $*
+	$(PYTHON) -m venv $* || { rm -rf $* && $(PYTHON) -m venv --without-pip $* \
+	    && $(PYTHON) -m pip --python $*/bin/python install pip; }
 	touch $@
 
 # hatchling first, so that the build of this package takes the pinned one.
 .venv/.demo: .venv/.made pyproject.toml constraints.txt
-	$(INSTALL) hatchling
-	$(INSTALL) --no-build-isolation --editable '.[lab]'
+	$(call install,.venv) hatchling
+	$(call install,.venv) --no-build-isolation --editable '.[lab]'
 	touch $@
 
 .venv/.dev: .venv/.made pyproject.toml constraints.txt
-	$(INSTALL) hatchling
-	$(INSTALL) --no-build-isolation --editable '.[dev]'
+	$(call install,.venv) hatchling
+	$(call install,.venv) --no-build-isolation --editable '.[dev]'
 	touch $@ .venv/.demo
+
+# torchvision without what it asks for, another torch: it works beside this one but for its compiled operators.
+.venv-peers/.dev: .venv-peers/.made pyproject.toml constraints.txt
+	$(call install,.venv-peers) hatchling
+	$(call install,.venv-peers) --no-build-isolation --editable '.[lab,peers,tensorboard,transformers]' \
+	    hypothesis peft pytest pytest-timeout pytest-xdist requests
+	$(call install,.venv-peers) --no-deps timm torchvision
+	touch $@
+
+# The pins of constraints.txt, but for what a file constraints-NAME.txt pins otherwise.
+.venv-%/constraints.txt: .venv-%/.made constraints.txt constraints-%.txt
+	grep -vE "^($$(sed -n 's/==.*//p' constraints-$*.txt | paste -sd '|'))==" constraints.txt | cat - constraints-$*.txt > $@
+
+.venv-oldest/.dev .venv-newest/.dev: %/.dev: %/.made %/constraints.txt pyproject.toml
+	$(call install,$*,$*/constraints.txt) hatchling
+	$(call install,$*,$*/constraints.txt) --no-build-isolation --editable '.[test]'
+	touch $@

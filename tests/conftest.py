@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 NO_BROWSER = "no headless Chromium here"
+MARKED_FOLDERS = {"integration", "browser"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -27,9 +29,12 @@ def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(1)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put browser tests last: Playwright keeps an event loop running, and `asyncio.run` refuses to share."""
+    """Mark by folder. Browser tests come last: Playwright keeps a loop running, and `asyncio.run` refuses to share."""
     for item in items:
+        if item.path.parent.name in MARKED_FOLDERS:
+            item.add_marker(item.path.parent.name)
         if "chromium" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.browser)
             item.add_marker(pytest.mark.xdist_group("browser"))
@@ -80,11 +85,18 @@ def offline_page(chromium: Browser) -> Iterator[Page]:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say it where nobody overlooks it when the pages were not looked at."""
-    skipped = [report for report in terminalreporter.stats.get("skipped", []) if NO_BROWSER in str(report.longrepr)]
-    if skipped:
+    """Say what was skipped and why, and loudly when the pages were not looked at."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(str(report.longrepr[-1]).removeprefix("Skipped: ") for report in skipped)
+    terminalreporter.section("skipped, by reason")
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"{count:5}  {reason}")
+    if not reasons:
+        terminalreporter.write_line("nothing")
+    unseen = sum(count for reason, count in reasons.items() if NO_BROWSER in reason)
+    if unseen:
         terminalreporter.write_sep("!", "BROWSER TESTS WERE SKIPPED", red=True, bold=True)
         terminalreporter.write_line(
-            f"{len(skipped)} tests open pages in a headless Chromium, and none was found: no page was seen.\n"
+            f"{unseen} tests open pages in a headless Chromium, and none was found: no page was seen.\n"
             "To run them: apt-get install chromium (or your system's package), then make test."
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import socket
 
-import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -16,7 +15,6 @@ from torch.nn.parallel import DistributedDataParallel
 import torchdecay as td
 from torchdecay.apply import runtimes as controllers
 
-pytestmark = pytest.mark.integration
 RANKS = 2
 ONES = {"0.weight": torch.ones(7, 5).double(), "0.bias": torch.ones(7).double()}  # none for the second layer
 FORMS = {

@@ -15,7 +15,6 @@ from torch.nn.parallel import DistributedDataParallel
 import torchdecay as td
 from torchdecay.observe.monitor import reading
 
-pytestmark = pytest.mark.integration
 RANKS = 2
 CASES = {
     "native": (lambda m: optim.AdamW(m.parameters(), lr=0.1, weight_decay=0.1), None),

@@ -14,8 +14,6 @@ from torch.utils.tensorboard import SummaryWriter
 
 from torchdecay.integrations.tensorboard import TensorBoard
 
-pytestmark = pytest.mark.integration
-
 
 def train(writers, *, wd=0.1, **options):
     torch.manual_seed(0)

@@ -16,7 +16,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 import torchdecay as td
 
-pytestmark = pytest.mark.integration
 RANKS, L1, L2 = 2, 0.25, 0.5
 
 

@@ -20,7 +20,6 @@ from torchdecay.lab.engines.ray.cluster import connected
 from torchdecay.lab.training.results import Failure, TrainingRun
 
 pytestmark = [
-    pytest.mark.integration,
     # One Ray for all of them, which takes a gigabyte.
     pytest.mark.xdist_group("ray"),
     pytest.mark.skipif(sys.platform == "win32", reason="kills a worker by a signal"),

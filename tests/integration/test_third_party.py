@@ -15,7 +15,7 @@ from torchdecay.apply import passes
 from torchdecay.errors import ApplyError
 from torchdecay.optimizers import updates as moments
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.peers
 WD, LR = 0.3, 0.01
 BEFORE, GRADIENT = td.Site.BEFORE, td.Site.GRADIENT
 

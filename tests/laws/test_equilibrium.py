@@ -76,6 +76,7 @@ def lion_pytorch(model: nn.Module) -> optim.Optimizer:
 OPTIMIZERS: dict[str, Callable[[nn.Module], optim.Optimizer]] = {
     make.__name__: make for make in (adamw, adamw_independent, sgd, sgd_nesterov, sgd_decoupled, lion, lion_pytorch)
 }
+NAMES = [pytest.param(name, marks=[pytest.mark.peers] * (name == "lion_pytorch")) for name in OPTIMIZERS]
 
 
 class Weights(nn.Module):
@@ -95,7 +96,7 @@ def noise(weight: Tensor, generator: torch.Generator) -> Tensor:
     return (drawn - (drawn * unit).sum(1, keepdim=True) * unit) / norm
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_rotation_and_norm_at_rest(name: str) -> None:
     """Within 5 %: the closed forms leave out terms of higher order, and the simulation is one draw of noise."""
     model = Weights()

@@ -72,15 +72,17 @@ def test_parameters_that_are_missing_or_empty_do_no_harm() -> None:
 
 
 def test_resnet50_has_161_parameters_and_the_names_that_everyone_knows() -> None:
-    """M2.1: the list that the sources print, from torchvision where it is there, else from the list kept here."""
+    """M2.1: the list that the sources print, kept here."""
     assert len(RESNET50) == len(set(RESNET50)) == 161
     assert RESNET50[:4] == ["conv1.weight", "bn1.weight", "bn1.bias", "layer1.0.conv1.weight"]
-    try:
-        from torchvision.models import resnet50
-    except (ImportError, RuntimeError) as error:
-        pytest.skip(f"the names are compared with a list only: torchvision cannot be used here ({error})")
+
+
+@pytest.mark.peers
+def test_the_census_of_torchvisions_resnet50() -> None:
+    """The kept list is the one of torchvision, and its batch norms are norms."""
+    models = pytest.importorskip("torchvision.models")
     with torch.device("meta"):
-        found = census(resnet50())
+        found = census(models.resnet50())
     assert [parameter.name for parameter in found] == RESNET50
     assert {parameter.role for parameter in found if ".bn" in f".{parameter.name}"} == {"norm"}
 

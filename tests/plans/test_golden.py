@@ -12,7 +12,7 @@ import pytest
 from golden import architectures, tables
 
 NAMES = list(architectures.ARCHITECTURES)
-EVERYWHERE = [*architectures.TORCH, *architectures.TRANSFORMERS, *architectures.PEFT]
+IN_THEIR_ENVIRONMENT = [pytest.param(name, marks=[pytest.mark.peers] * (name in architectures.TIMM)) for name in NAMES]
 
 
 def made(name: str) -> str:
@@ -34,7 +34,7 @@ def made(name: str) -> str:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", IN_THEIR_ENVIRONMENT)
 def test_the_roles_of_an_architecture_are_those_that_were_reviewed(name: str) -> None:
     assert made(name) == tables.read(name)[1]
 
