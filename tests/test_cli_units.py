@@ -56,7 +56,7 @@ def test_convert_as_json(call: Callable[..., Result]) -> None:
     """Strict JSON, where an infinity is text."""
     told = json.loads(call("convert", "0", "decoupled", "half_life", "--lr", "0.5", "--json").stdout)
     assert told == {
-        "value": "inf", "unit": "half_life", "source": {"value": 0.0, "unit": "decoupled"}, "context": {"lr": 0.5},
+        "value": "Infinity", "unit": "half_life", "source": {"value": 0.0, "unit": "decoupled"}, "context": {"lr": 0.5},
     }  # fmt: skip
     told = json.loads(call("convert", "0.1,0.5", "elastic_net", "l1_l2", "--loss", "half_mse", "--json").stdout)
     assert told["value"] == {"l1": 0.05, "l2": 0.05}

@@ -121,10 +121,10 @@ def convert(
         raise UnitError(error.what, error.why, as_options(error.fix)) from error
     pair = None if isinstance(found, float) else found._asdict()
     if as_json:
-        from torchdecay.observe.printing import finite
+        from torchdecay.records import plain
 
         told = {"value": pair or found, "unit": target, "source": {"value": read_value(value), "unit": source}}
-        click.echo(json.dumps(finite(told | {"context": given}), indent=1))
+        click.echo(json.dumps(plain(told | {"context": given}), indent=1))
     else:
         click.echo(", ".join(f"{key}={spelled(one)}" for key, one in pair.items()) if pair else spelled(found))
 

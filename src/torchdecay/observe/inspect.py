@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import math
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, overload
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn, optim
 from torch.nn.parameter import is_lazy
 
 from torchdecay.apply.attach import Handle
 from torchdecay.errors import ApplyError
-from torchdecay.observe.printing import finite
 from torchdecay.observe.pulls import Expectation, attached, bad_number, expectations
 from torchdecay.optimizers.own_decay import WITHOUT, native_of
 from torchdecay.plans.census import names_of
 from torchdecay.plans.decay import Site
 from torchdecay.plans.groups import MARK
-from torchdecay.plans.table import as_text
+from torchdecay.records import JsonRecord
+from torchdecay.tables import FOLD, Entries, Printed, rich_table
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
-    from rich.table import Table
 
 Meaning = Literal["coupled", "decoupled", "none", "unknown"]
 Wiring = Literal["", "attached", "not attached", "hooks lost"]
@@ -75,8 +72,8 @@ class InspectedGroup:
     devices: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Inspection(Sequence[InspectedGroup]):
+@dataclass(frozen=True, repr=False)
+class Inspection(Entries[InspectedGroup], Printed, JsonRecord, kind="inspection"):
     """`torchdecay.inspect`: one entry per group; prints as a table.
 
     Attributes:
@@ -84,19 +81,6 @@ class Inspection(Sequence[InspectedGroup]):
     """
 
     groups: tuple[InspectedGroup, ...]
-
-    @overload
-    def __getitem__(self, index: int) -> InspectedGroup: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[InspectedGroup, ...]: ...
-    def __getitem__(self, index: int | slice) -> InspectedGroup | tuple[InspectedGroup, ...]:
-        return self.groups[index]
-
-    def __len__(self) -> int:
-        return len(self.groups)
-
-    def __iter__(self) -> Iterator[InspectedGroup]:
-        return iter(self.groups)
 
     @property
     def summary(self) -> str:
@@ -109,49 +93,12 @@ class Inspection(Sequence[InspectedGroup]):
             f"{pulled:,} elements in groups with decay"
         )
 
-    def to_json(self) -> str:
-        """Everything that was read, as JSON."""
-        groups = [finite(asdict(group)) for group in self.groups]
-        body = {"format": "torchdecay.inspection", "version": 1, "groups": groups}
-        return json.dumps(body, indent=1, ensure_ascii=False)
-
-    def to_text(self, *, width: int | None = None, color: bool = False) -> str:
-        """The table as text, `width` columns wide; None takes the terminal's width, or 120."""
-        return as_text(self, width=width, color=color)
-
-    def _rich_table(self) -> Table:
-        from rich.markup import escape
-        from rich.table import Table
-
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        for head in ("group", "parameters", "elements", "dtype", "lr", "weight_decay", "per step"):
-            table.add_column(head, overflow="fold")
-        table.add_column("what it means", style="dim", overflow="fold", ratio=1)
-        for group in self.groups:
-            more = f" +{group.num_params - 1}" if group.num_params > 1 else ""
-            tone = "red" if group.problem or group.wiring in ("not attached", "hooks lost") else "default"
-            table.add_row(
-                escape(f"{group.optimizer} {group.index}"),
-                escape(group.names[0] + more) if group.names else "-",
-                f"{group.num_elements:,}",
-                ", ".join(group.dtypes),
-                _short(group.lr),
-                _short(group.weight_decay),
-                _pull_text(group.pull),
-                f"[{tone}]{escape(_told(group))}[/{tone}]",
-            )
-        return table
-
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield self._rich_table()
+        heads = ("group", "parameters", "elements", "dtype", "lr", "weight_decay", "per step")
+        meaning = ("what it means", {"style": "dim", **FOLD, "ratio": 1})
+        yield rich_table([*((head, FOLD) for head in heads), meaning], map(_cells, self.groups))
         yield ""
         yield self.summary
-
-    def __str__(self) -> str:
-        return self.to_text(color=sys.stdout.isatty())
-
-    def __repr__(self) -> str:
-        return str(self)
 
 
 def inspect(optimizer: Any, *, model: nn.Module | None = None) -> Inspection:
@@ -342,6 +289,21 @@ def _number(value: Any) -> float | None:
         return float(value)
     except (TypeError, ValueError):
         return None
+
+
+def _cells(group: InspectedGroup) -> list[str | tuple[str, str]]:
+    more = f" +{group.num_params - 1}" if group.num_params > 1 else ""
+    tone = "red" if group.problem or group.wiring in ("not attached", "hooks lost") else "default"
+    return [
+        f"{group.optimizer} {group.index}",
+        group.names[0] + more if group.names else "-",
+        f"{group.num_elements:,}",
+        ", ".join(group.dtypes),
+        _short(group.lr),
+        _short(group.weight_decay),
+        _pull_text(group.pull),
+        (_told(group), tone),
+    ]
 
 
 def _told(group: InspectedGroup) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import overload
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
 
 from torchdecay.errors import PlanError
 from torchdecay.observe.audit.catalog import CATALOG, Severity
+from torchdecay.records import JsonRecord
+from torchdecay.tables import Entries
 from torchdecay.text import listed, nearest, printable, repr_quoted
 
 _ORDER: dict[str, int] = {"error": 0, "warning": 1, "info": 2}
@@ -49,7 +50,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Audit(Sequence[Finding]):
+class Audit(Entries[Finding], JsonRecord, kind="audit"):
     """`torchdecay.audit`: the findings, worst first; prints as text.
 
     Attributes:
@@ -59,6 +60,9 @@ class Audit(Sequence[Finding]):
 
     findings: tuple[Finding, ...]
     skipped: tuple[tuple[str, str], ...] = ()
+
+    _entries: ClassVar[str] = "findings"
+    _derived: ClassVar[tuple[str, ...]] = ("ok",)
 
     @property
     def ok(self) -> bool:
@@ -82,17 +86,6 @@ class Audit(Sequence[Finding]):
             tuple(one for one in self.skipped if is_wanted(one[0], chosen, left_out)),
         )
 
-    def to_json(self) -> str:
-        """The findings as JSON; valid whatever a parameter or a group is called."""
-        body = {
-            "format": "torchdecay.audit",
-            "version": 1,
-            "ok": self.ok,
-            "findings": [asdict(finding) for finding in self.findings],
-            "skipped": [{"code": code, "needs": needs} for code, needs in self.skipped],
-        }
-        return json.dumps(body, indent=1)
-
     def to_github(self) -> str:
         """The findings as GitHub workflow commands, one line each, which become annotations."""
         return "\n".join(
@@ -100,19 +93,6 @@ class Audit(Sequence[Finding]):
             + _escape(" ".join(filter(None, (f"{one.where}: {one.what}.", listed(one.names), one.why, one.fix))))
             for one in self.findings
         )
-
-    @overload
-    def __getitem__(self, index: int) -> Finding: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Finding, ...]: ...
-    def __getitem__(self, index: int | slice) -> Finding | tuple[Finding, ...]:
-        return self.findings[index]
-
-    def __len__(self) -> int:
-        return len(self.findings)
-
-    def __iter__(self) -> Iterator[Finding]:
-        return iter(self.findings)
 
     def __str__(self) -> str:
         # Why and fix are the catalog's, so they stand once, after the last finding of their code.

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
-import sys
-from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 from torchdecay.errors import UnitError
 from torchdecay.observe.forecast.equilibrium import Equilibrium
 from torchdecay.observe.forecast.predictability import Prediction
 from torchdecay.observe.forecast.remarks import Remark
-from torchdecay.plans.table import as_text
-from torchdecay.text import nearest
+from torchdecay.records import JsonRecord
+from torchdecay.tables import FOLD, RIGHT, Entries, Printed, rich_table, rich_text
+from torchdecay.text import nearest, percent
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
+
+_GRAVE = ("diverges", "sign flip", "rounded away", "not at work")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,10 @@ class Curve:
     steps: tuple[int, ...]
     log_retention: tuple[float, ...]
     lr: tuple[float, ...] | None
+
+    def __post_init__(self) -> None:
+        if {len(self.steps)} != {len(one) for one in (self.log_retention, self.lr) if one is not None}:
+            raise ValueError("a curve whose steps and numbers differ in count")
 
     def log_retention_at(self, step: int) -> float:
         """Between its steps along a straight line."""
@@ -99,7 +104,7 @@ class GroupForecast:
     curve: Curve | None = field(repr=False)
     remarks: tuple[Remark, ...]
     # One number per step: in memory only.
-    _logs: array[float] | None = field(default=None, repr=False, compare=False)
+    _logs: Sequence[float] | None = field(default=None, repr=False, compare=False)
 
     @property
     def num_elements(self) -> int:
@@ -162,9 +167,11 @@ class GroupForecast:
         return None if steps is None or self.steps_per_epoch is None else steps / self.steps_per_epoch
 
 
-@dataclass(frozen=True, kw_only=True)
-class Forecast(Sequence[GroupForecast]):
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Forecast(Entries[GroupForecast], Printed, JsonRecord, kind="forecast"):
     """`torchdecay.forecast`: one entry per group and decay; prints as a table.
+
+    `to_json` writes the curves at up to 257 steps.
 
     Attributes:
         groups: the entries.
@@ -178,19 +185,6 @@ class Forecast(Sequence[GroupForecast]):
     steps_per_epoch: int | None
     schedule: str
 
-    @overload
-    def __getitem__(self, index: int) -> GroupForecast: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[GroupForecast, ...]: ...
-    def __getitem__(self, index: int | slice) -> GroupForecast | tuple[GroupForecast, ...]:
-        return self.groups[index]
-
-    def __len__(self) -> int:
-        return len(self.groups)
-
-    def __iter__(self) -> Iterator[GroupForecast]:
-        return iter(self.groups)
-
     def of(self, name: str) -> GroupForecast:
         """The entry that has this parameter.
 
@@ -202,23 +196,6 @@ class Forecast(Sequence[GroupForecast]):
                 return group
         names = [one for group in self.groups for one in group.names]
         raise UnitError(f'the forecast has no parameter "{name}".', fix=nearest(name, names))
-
-    def to_json(self) -> str:
-        """Every number as JSON, the curves at up to 257 steps; `Forecast.from_json` reads it back to an equal value."""
-        from torchdecay.observe.forecast.saved import write
-
-        return write(self)
-
-    @classmethod
-    def from_json(cls, text: str) -> Forecast:
-        """The forecast that `to_json` wrote.
-
-        Raises:
-            LoadError: not a forecast, another version, or incomplete.
-        """
-        from torchdecay.observe.forecast.saved import read
-
-        return read(text)
 
     def figure(self, path: str | Path, *, dark: bool = False) -> Path:
         """Draw what is left of a weight over the run, and the learning rate below it.
@@ -238,17 +215,48 @@ class Forecast(Sequence[GroupForecast]):
 
         return draw(self, path, dark=dark)
 
-    def to_text(self, *, width: int | None = None, color: bool = False) -> str:
-        """The table as text, `width` columns wide; None takes the terminal's width, or 120."""
-        return as_text(self, width=width, color=color)
-
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from torchdecay.observe.forecast.text import lines
+        heads = ("per step", "half-life", "time scale", "gone at the end", "rotation")
+        columns = [*((head, FOLD) for head in ("group", "parameters", "decay")), *((head, RIGHT) for head in heads)]
+        yield rich_table(columns, map(_cells, self.groups))
+        yield ""
+        yield rich_text((self._run, "dim"))
+        for group in self.groups:
+            for remark in group.remarks:
+                where = _place(group) if group.optimizer else f"group {group.index}"
+                tone = "red" if remark.kind in _GRAVE else "yellow"
+                yield rich_text((f"{where}, {group.decay}: ", "bold"), (f"{remark.kind}: ", tone), remark.text)
 
-        yield from lines(self)
+    @property
+    def _run(self) -> str:
+        epochs = ""
+        if self.steps_per_epoch is not None:
+            epochs = f", {self.num_steps / self.steps_per_epoch:.4g} epochs of {self.steps_per_epoch:,}"
+        return f"Run: {self.num_steps:,} steps{epochs}; learning rate: {self.schedule}."
 
-    def __str__(self) -> str:
-        return self.to_text(color=sys.stdout.isatty())
 
-    def __repr__(self) -> str:
-        return str(self)
+def _cells(group: GroupForecast) -> list[str]:
+    more = f" +{len(group.names) - 1}" if len(group.names) > 1 else ""
+    cells = [_place(group), group.names[0] + more if group.names else "-", group.decay]
+    if group.decay == "none" and not group.remarks:
+        return [*cells, *[""] * 5]
+    most, least = ("≤ ", "≥ ") if group.prediction == "at most" else ("", "")
+    return [
+        *cells,
+        "?" if group.fraction is None else f"{most}{group.fraction:.3g}",
+        "?" if group.half_life is None else least + _time(group.half_life, group.half_life_epochs),
+        "?" if group.timescale is None else least + _time(group.timescale, group.timescale_epochs),
+        "?" if group.total_shrink is None else most + percent(group.total_shrink),
+        f"{math.degrees(group.equilibrium.rotation):.2g}°/step" if group.equilibrium else "-",
+    ]
+
+
+def _place(group: GroupForecast) -> str:
+    return f"{group.optimizer} {group.index}".strip()
+
+
+def _time(steps: float, epochs: float | None) -> str:
+    if math.isinf(steps):
+        return "never"
+    text = f"{steps:,.0f}" if steps >= 100 else f"{steps:.3g}"
+    return text if epochs is None else f"{text} ({epochs:.3g} ep)"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
-from torchdecay.observe.printing import finite
 from torchdecay.observe.units.sources import Source
+from torchdecay.records import JsonRecord
 from torchdecay.text import spelled
 
 
@@ -32,7 +31,7 @@ class Version:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rescaled:
+class Rescaled(JsonRecord, kind="rescaled"):
     """A weight decay in another run, by each rule that applies; made by `td.rescale`.
 
     Attributes:
@@ -46,6 +45,8 @@ class Rescaled:
     form: str
     versions: tuple[Version, ...]
     left_out: tuple[str, ...] = ()
+
+    _derived: ClassVar[tuple[str, ...]] = ("value", "agree")
 
     @property
     def low(self) -> float:
@@ -66,14 +67,6 @@ class Rescaled:
     def value(self) -> float | None:
         """The new weight decay; None where rules disagree, and one has to be chosen."""
         return self.versions[0].value if self.agree else None
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self) | {"value": self.value, "agree": self.agree}
-
-    def to_json(self) -> str:
-        """As JSON."""
-        return json.dumps(finite(self.to_dict()), indent=1, ensure_ascii=False)
 
     def __str__(self) -> str:
         if self.agree:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
-from torchdecay.observe.printing import finite
 from torchdecay.observe.units.sources import Source
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.forms import decoupled
+from torchdecay.records import JsonRecord
 
 
 @dataclass(frozen=True, kw_only=True)
-class Suggestion:
+class Suggestion(JsonRecord, kind="suggestion"):
     """A decoupled weight decay to start from, and a range around it; made by `td.suggest`.
 
     Attributes:
@@ -40,18 +39,17 @@ class Suggestion:
     remarks: tuple[str, ...] = ()
     others: tuple[Suggestion, ...] = ()
 
+    _derived: ClassVar[tuple[str, ...]] = ("form",)
+
+    @property
+    def form(self) -> str:
+        """The form of decay that `value` is of."""
+        return "decoupled"
+
     @property
     def decay(self) -> Decay:
         """The value as a `Decay`, for `td.plan` and `td.attach`."""
         return decoupled(self.value)
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self) | {"form": "decoupled", "others": [other.to_dict() for other in self.others]}
-
-    def to_json(self) -> str:
-        """As JSON."""
-        return json.dumps(finite(self.to_dict()), indent=1, ensure_ascii=False)
 
     def __str__(self) -> str:
         epochs = "" if self.timescale_epochs is None else f", {self.timescale_epochs:,.3g} epochs"

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from torchdecay.observe.printing import finite
 from torchdecay.plans.decay import Site
-from torchdecay.plans.table import as_text
+from torchdecay.records import JsonRecord
+from torchdecay.tables import FOLD, Entries, Printed, rich_table
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
-    from rich.table import Table
 
 Fault = Literal[
     "",
@@ -80,6 +76,8 @@ class Part:
     fault: Fault
     why: str
 
+    _derived: ClassVar[tuple[str, ...]] = ("ok", "unit")
+
     @property
     def ok(self) -> bool:
         """Whether what was measured is what was expected."""
@@ -114,6 +112,8 @@ class GroupVerification:
     weight_decay: float | None
     moves_without_gradient: bool
     parts: tuple[Part, ...]
+
+    _derived: ClassVar[tuple[str, ...]] = ("ok",)
 
     @property
     def ok(self) -> bool:
@@ -160,8 +160,8 @@ class GroupVerification:
         return f"<{self.optimizer} group {self.index}: {'ok' if self.ok else 'not ok'}: {self.why}>"
 
 
-@dataclass(frozen=True)
-class Verification(Sequence[GroupVerification]):
+@dataclass(frozen=True, repr=False)
+class Verification(Entries[GroupVerification], Printed, JsonRecord, kind="verification"):
     """`torchdecay.verify`: one entry per group; prints as a table.
 
     Attributes:
@@ -170,37 +170,12 @@ class Verification(Sequence[GroupVerification]):
 
     groups: tuple[GroupVerification, ...]
 
+    _derived: ClassVar[tuple[str, ...]] = ("ok",)
+
     @property
     def ok(self) -> bool:
         """Whether every group does what it should."""
         return all(group.ok for group in self.groups)
-
-    @overload
-    def __getitem__(self, index: int) -> GroupVerification: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[GroupVerification, ...]: ...
-    def __getitem__(self, index: int | slice) -> GroupVerification | tuple[GroupVerification, ...]:
-        return self.groups[index]
-
-    def __len__(self) -> int:
-        return len(self.groups)
-
-    def __iter__(self) -> Iterator[GroupVerification]:
-        return iter(self.groups)
-
-    def to_json(self) -> str:
-        """Every number and sentence as JSON."""
-        body = {
-            "format": "torchdecay.verification",
-            "version": 1,
-            "ok": self.ok,
-            "groups": [_group_as_dict(group) for group in self.groups],
-        }
-        return json.dumps(finite(body), indent=1, ensure_ascii=False)
-
-    def to_text(self, *, width: int | None = None, color: bool = False) -> str:
-        """The table as text, `width` columns wide; None takes the terminal's width, or 120."""
-        return as_text(self, width=width, color=color)
 
     @property
     def summary(self) -> str:
@@ -208,70 +183,27 @@ class Verification(Sequence[GroupVerification]):
         right = sum(group.ok for group in self.groups)
         return f"{right} of {len(self.groups)} groups do what they should"
 
-    def _rich_table(self) -> Table:
-        from rich.markup import escape
-        from rich.table import Table
-
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        for head in ("group", "parameters", "dtype", "site", "expected", "measured", ""):
-            table.add_column(head, overflow="fold")
-        table.add_column("why", style="dim", overflow="fold", ratio=1)
-        for group in self.groups:
-            for number, part in enumerate(group.parts):
-                tone, word = ("green", "ok") if part.ok else ("red", part.fault)
-                table.add_row(
-                    escape(f"{group.optimizer} {group.index}") if number == 0 else "",
-                    escape(part.names[0]) + (f" +{len(part.names) - 1}" if len(part.names) > 1 else ""),
-                    part.dtype,
-                    SITES[part.site] if part.site is not None else "-",
-                    _number(part.expected),
-                    _number(part.measured),
-                    f"[{tone}]{word}[/{tone}]",
-                    escape(part.why),
-                )
-        return table
-
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield self._rich_table()
+        heads = ("group", "parameters", "dtype", "site", "expected", "measured", "")
+        why = ("why", {"style": "dim", **FOLD, "ratio": 1})
+        rows = (_cells(group, part) for group in self.groups for part in group.parts)
+        yield rich_table([*((head, FOLD) for head in heads), why], rows)
         yield ""
         yield self.summary
 
-    def __str__(self) -> str:
-        return self.to_text(color=sys.stdout.isatty())
 
-    def __repr__(self) -> str:
-        return str(self)
+def _cells(group: GroupVerification, part: Part) -> list[str | tuple[str, str]]:
+    return [
+        f"{group.optimizer} {group.index}" if part is group.parts[0] else "",
+        part.names[0] + (f" +{len(part.names) - 1}" if len(part.names) > 1 else ""),
+        part.dtype,
+        SITES[part.site] if part.site is not None else "-",
+        _number(part.expected),
+        _number(part.measured),
+        ("ok", "green") if part.ok else (part.fault, "red"),
+        part.why,
+    ]
 
 
 def _number(value: float | None) -> str:
     return "?" if value is None else f"{value:.4g}"
-
-
-def _group_as_dict(group: GroupVerification) -> dict[str, Any]:
-    return {
-        "optimizer": group.optimizer,
-        "optimizer_index": group.optimizer_index,
-        "group": group.index,
-        "ok": group.ok,
-        "lr": group.lr,
-        "weight_decay": group.weight_decay,
-        "moves_without_gradient": group.moves_without_gradient,
-        "parts": [
-            {
-                "names": list(part.names),
-                "num_elements": part.num_elements,
-                "dtype": part.dtype,
-                "device": part.device,
-                "ok": part.ok,
-                "site": part.site.value if part.site is not None else None,
-                "expected_site": part.expected_site.value if part.expected_site is not None else None,
-                "expected": part.expected,
-                "measured": part.measured,
-                "unit": part.unit,
-                "lr_enters": part.lr_enters,
-                "fault": part.fault,
-                "why": part.why,
-            }
-            for part in group.parts
-        ],
-    }

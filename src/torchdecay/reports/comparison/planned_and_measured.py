@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torchdecay.observe.forecast.text import percent
 from torchdecay.reports.drawing.chart import Chart, Colors, Key, dot, frame, limits, line
 from torchdecay.reports.drawing.palette import Style
-from torchdecay.text import counted, listing, number, prose, shown
+from torchdecay.text import counted, listing, number, percent, prose, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
