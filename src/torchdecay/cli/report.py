@@ -9,6 +9,7 @@ import click
 
 from torchdecay.cli.output import json_option
 from torchdecay.errors import LoadError
+from torchdecay.records import kind_of
 
 
 @click.command()
@@ -27,7 +28,6 @@ def report(results: Path, out: Path | None, as_json: bool) -> None:
       torchdecay report torchdecay-sweep-digits
     """  # noqa: D301
     from torchdecay.lab.sweeps.result import Sweep
-    from torchdecay.lab.sweeps.result_json import FORMAT
     from torchdecay.lab.training.results import Comparison
 
     path = results
@@ -37,6 +37,6 @@ def report(results: Path, out: Path | None, as_json: bool) -> None:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise LoadError(f"{path} can't be read: {error}.", fix="Give the results.json that compare wrote.") from error
-    kind: type[Comparison] | type[Sweep] = Sweep if f'"format": "{FORMAT}"' in text[:200] else Comparison
+    kind: type[Comparison] | type[Sweep] = Sweep if kind_of(text) == "sweep" else Comparison
     page = kind.from_json(text).report(out or path.parent)
     click.echo(json.dumps({"page": str(page)}) if as_json else f"Page: {page}")

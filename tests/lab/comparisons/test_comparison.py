@@ -81,12 +81,12 @@ def test_optional_parts_round_trip_as_absent(comparison: Comparison) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda text: text[: len(text) // 2], "not a results file"),
+        (lambda text: text[: len(text) // 2], "not a comparison file"),
         (lambda text: "[]", "does not say format"),
         (lambda text: text.replace("torchdecay.comparison", "torchdecay.plan"), "does not say format"),
         (lambda text: text.replace('"version": 1', '"version": 99'), "of version 99"),
         (lambda text: text.replace('"train_loss"', '"train_lass"'), "incomplete"),
-        (lambda text: text.replace('"seconds": 1.5', '"seconds": "soon"'), "incomplete"),
+        (lambda text: text.replace('"seconds": 1.5', '"seconds": "soon"'), "seconds of TrainingRun"),
     ],
 )
 def test_a_damaged_file_is_one_clear_error(comparison: Comparison, damage: object, said: str) -> None:

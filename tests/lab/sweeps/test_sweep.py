@@ -278,7 +278,7 @@ def test_json_both_ways_and_a_frame() -> None:
     frame = result.to_frame()
     assert len(frame) == len(result.runs) and set(frame["coefficient"]) == {0.0, 0.1}
     assert frame["half_life"][0] == math.inf and "validation_loss" in frame
-    for text, said in (("{", "not a sweep's file"), ('{"format": "x"}', "does not say"), (
+    for text, said in (("{", "not a sweep file"), ('{"format": "x"}', "does not say"), (
         '{"format": "torchdecay.sweep", "version": 7}', "version 7"), (
         '{"format": "torchdecay.sweep", "version": 1}', "incomplete"),
     ):  # fmt: skip

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torchdecay.errors import TaskError, need
 from torchdecay.lab.sweeps.meaning import Meaning
 from torchdecay.lab.training.results import Comparison, Failure, TrainingRun
+from torchdecay.records import JsonRecord
 from torchdecay.text import nearest, repr_quoted
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class CurvePoint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sweep:
+class Sweep(JsonRecord, kind="sweep"):
     """A task trained with one form of decay and many values, over several seeds. Made by `torchdecay.lab.sweep`.
 
     Attributes:
@@ -108,6 +109,7 @@ class Sweep:
         created: when, ISO 8601.
     """
 
+    _derived: ClassVar = ("best", "verdict")
     task: str
     title: str
     step_name: str
@@ -263,23 +265,6 @@ class Sweep:
                 }
             )
         return pandas.DataFrame(lines)
-
-    def to_json(self) -> str:
-        """Every number as JSON that `Sweep.from_json` reads back to an equal value."""
-        from torchdecay.lab.sweeps.result_json import write
-
-        return write(self)
-
-    @classmethod
-    def from_json(cls, text: str) -> Sweep:
-        """The sweep that `to_json` wrote.
-
-        Raises:
-            LoadError: not a sweep's file, another version, or incomplete.
-        """
-        from torchdecay.lab.sweeps.result_json import read
-
-        return read(text)
 
     def report(self, path: str | Path) -> Path:
         """Write the page: one self-contained HTML file, its figures and numbers beside it.

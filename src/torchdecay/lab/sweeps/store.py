@@ -17,8 +17,8 @@ from typing import Any
 
 from torchdecay.errors import TaskError, need
 from torchdecay.lab.training.results import Failure, TrainingRun
-from torchdecay.lab.training.results_json import plain, run_of
 from torchdecay.lab.training.trial import Trial
+from torchdecay.records import decode, encode
 from torchdecay.text import listed, repr_quoted
 
 FORMAT = 1
@@ -80,7 +80,7 @@ class Store:
         for trial in trials:
             text = trial.user_attrs.get("run")
             if trial.number not in self._read and text is not None:
-                self._read[trial.number] = trial.user_attrs["key"], run_of(json.loads(text))
+                self._read[trial.number] = trial.user_attrs["key"], decode(json.loads(text), TrainingRun)
         for key, run in self._read.values():
             if key not in found or run.steps[-1] > found[key].steps[-1]:
                 found[key] = run
@@ -117,7 +117,7 @@ class Store:
             notes |= {"message": outcome.message, "traceback": outcome.traceback}
         else:
             measured = getattr(outcome, self._measure)
-            notes["run"] = json.dumps(plain(outcome), allow_nan=False)
+            notes["run"] = json.dumps(encode(outcome, TrainingRun), allow_nan=False)
             stride = max(1, (len(measured) - 1) // MOST_VALUES)
             shown = [*zip(outcome.steps, measured, strict=True)][::stride]
             curve = {step: value for step, value in shown if math.isfinite(value)}

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torchdecay.errors import TaskError, need
 from torchdecay.lab.training.planned_and_measured import PlannedAndMeasured
+from torchdecay.records import JsonRecord
 from torchdecay.text import nearest, repr_quoted
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ class Failure:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Comparison(JsonRecord, kind="comparison"):
     """The same task trained with several decays and seeds.
 
     Attributes:
@@ -210,6 +211,7 @@ class Comparison:
         created: when, ISO 8601.
     """
 
+    _derived: ClassVar = ("verdict",)
     task: str
     title: str
     step_name: str
@@ -325,23 +327,6 @@ class Comparison:
             for i, step in enumerate(run.steps)
         ]
         return pandas.DataFrame(lines, columns=[*head, *curves])
-
-    def to_json(self) -> str:
-        """Every number as JSON that `Comparison.from_json` reads back to an equal value."""
-        from torchdecay.lab.training.results_json import write
-
-        return write(self)
-
-    @classmethod
-    def from_json(cls, text: str) -> Comparison:
-        """The comparison that `to_json` wrote.
-
-        Raises:
-            LoadError: not a results file, another version, or incomplete.
-        """
-        from torchdecay.lab.training.results_json import read
-
-        return read(text)
 
     def report(self, path: str | Path) -> Path:
         """Write the page: one self-contained HTML file, its figures beside it.
