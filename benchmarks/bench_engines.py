@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from paired import Check, Options, Spread, main, timed, undisturbed
-from torchdecay.lab.engines import process, ray
+from torchdecay.lab.engines import process
+from torchdecay.lab.engines.ray import engine as ray
 from torchdecay.lab.engines.ray.cluster import connected
 from torchdecay.lab.engines.serial import outcome_of
 from torchdecay.lab.sweeps.store import Store

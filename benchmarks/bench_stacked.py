@@ -14,8 +14,7 @@ from torch.nn import functional as F
 
 from paired import Check, Options, Spread, interleave, main, ratio
 from torchdecay.lab import task_named
-from torchdecay.lab.engines import engine_named
-from torchdecay.lab.engines.auto import choose
+from torchdecay.lab.engines.engine import Engine
 from torchdecay.lab.engines.stacked.engine import prepared_for, run
 from torchdecay.lab.engines.stacked.loop import StackedRun
 from torchdecay.lab.tasks.task import Data, Task
@@ -206,9 +205,9 @@ def auto_against_plain(name: str, num_steps: int, values: int, seeds: int, optio
     taken = []
 
     def by_auto() -> None:
-        engine, _ = choose(task, trials)
-        taken.append(engine)
-        engine_named(engine).run(task, trials, on_run=_must_finish)
+        engine, _ = Engine("auto").chosen_for(task, trials)
+        taken.append(engine.name)
+        engine.run(task, trials, on_run=_must_finish)
 
     target = None if options.quick else 1.0
     check = _whole(f"{name}, {values} x {seeds}, {num_steps} steps", task, trials, by_auto, options, target)

@@ -23,8 +23,8 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from sweeping import halves, network, task  # noqa: E402
-from torchdecay.lab.engines import ray as engine  # noqa: E402
 from torchdecay.lab.engines import serial  # noqa: E402
+from torchdecay.lab.engines.ray import engine  # noqa: E402
 from torchdecay.lab.engines.ray.cluster import connected  # noqa: E402
 from torchdecay.lab.tasks.task import Data, Task  # noqa: E402
 from torchdecay.lab.training.contenders import as_contender  # noqa: E402

@@ -99,6 +99,7 @@ def sweep(
       torchdecay sweep my_tasks:small --engine ray --ray-address 10.0.0.1:6379 --ray-gpus 1
     """  # noqa: D301
     from torchdecay.cli.progress import Bar
+    from torchdecay.lab.engines.engine import Engine
     from torchdecay.lab.sweeps.sweep import sweep as run
 
     made = named_task(task, steps=steps, data=data, target=target, kind=kind, categorical=categorical)
@@ -117,8 +118,7 @@ def sweep(
             groups=_groups(groups),
             search=search,
             rule=rule,
-            engine=engine,
-            engine_options=_engine_options(engine, workers, ray_address, ray_cpus, ray_gpus),
+            engine=Engine(engine, **_engine_options(engine, workers, ray_address, ray_cpus, ray_gpus)),
             store=store,
             resume=resume,
             direction=direction,

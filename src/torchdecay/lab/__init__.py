@@ -4,6 +4,7 @@ from torchdecay.lab.comparisons.compare import Progress, compare
 from torchdecay.lab.directions.direction import direction
 from torchdecay.lab.directions.hypergradient import Hypergradient, hypergradient
 from torchdecay.lab.directions.result import Direction
+from torchdecay.lab.engines.engine import Engine
 from torchdecay.lab.example import WorkedExample, worked_example
 from torchdecay.lab.sweeps.result import Sweep
 from torchdecay.lab.sweeps.run import SweepProgress
@@ -20,6 +21,7 @@ __all__ = [
     "Comparison",
     "Data",
     "Direction",
+    "Engine",
     "GroupCourse",
     "Hypergradient",
     "LineScan",

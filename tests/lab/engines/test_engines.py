@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import torch
 
 from sweeping import Deadly, network, task
 from torchdecay.errors import MissingExtra, TaskError
-from torchdecay.lab.engines import EXTRAS, engine_named, process, serial
+from torchdecay.lab.engines import auto, process, serial
+from torchdecay.lab.engines.engine import Engine
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.contenders import as_contender
 from torchdecay.lab.training.results import Failure, TrainingRun
@@ -136,14 +138,34 @@ def test_a_trial_that_is_not_ours_is_left_out() -> None:
     assert set(found) == {TRIALS[0], TRIALS[2]}
 
 
-def test_engines_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A typo is answered with what was meant, a missing library with what to install."""
-    assert engine_named("serial") is serial
+def test_engines_by_name_and_with_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A typo is answered with what was meant, in a name or an option; a missing library with what to install."""
+    assert run(Engine("serial"), task(), TRIALS) == run(serial, task(), TRIALS)
+    assert repr(Engine("process", workers=2)) == "Engine('process', workers=2)"
     with pytest.raises(TaskError, match='Nearest: "process"'):
-        engine_named("proces")
-    monkeypatch.setitem(EXTRAS, "nowhere", "ray")
-    with pytest.raises(MissingExtra, match=r"torchdecay\[ray\]"):
-        engine_named("nowhere")
+        Engine("proces")
+    with pytest.raises(TaskError, match=r'option "worker"\.\s+It has workers\.\s+Nearest: "workers"'):
+        Engine("process", worker=2)
+    with pytest.raises(TaskError, match=r'engine serial has no option "workers"\.\s+It has none'):
+        Engine("serial", workers=2)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtra, match=r"torchdecay\[ray\]"), Engine("ray").session(task()):
+        pass
+
+
+def test_auto_passes_options_to_the_engine_that_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many workers are reckoned with, and are what process gets; the others know no workers."""
+    asked = []
+
+    def choose(task: Task, trials: Any, *, workers: int | None = None) -> tuple[str, str]:
+        asked.append(workers)
+        return names.pop(), "because"
+
+    names = ["serial", "process"]
+    monkeypatch.setattr(auto, "choose", choose)
+    chosen = [Engine("auto", workers=2).chosen_for(task(), TRIALS) for _ in range(2)]
+    assert chosen == [(Engine("process", workers=2), "because"), (Engine("serial"), "because")]
+    assert asked == [2, 2] and Engine("serial").chosen_for(task(), TRIALS) == (Engine("serial"), "")
 
 
 def test_keys_tell_runs_apart() -> None:

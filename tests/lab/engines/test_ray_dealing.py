@@ -9,7 +9,7 @@ import pytest
 
 from sweeping import task
 from torchdecay.errors import TaskError
-from torchdecay.lab.engines import ray
+from torchdecay.lab.engines.ray import engine as ray
 from torchdecay.lab.engines.ray.dealing import Dealer
 from torchdecay.lab.engines.serial import outcome_of
 from torchdecay.lab.training.contenders import as_contender

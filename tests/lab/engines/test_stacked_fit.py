@@ -16,7 +16,7 @@ from torchdecay.errors import NotCompiledWarning, TaskError
 from torchdecay.lab.engines import auto
 from torchdecay.lab.engines.auto import choose, time_steps
 from torchdecay.lab.engines.stacked import engine as stacked
-from torchdecay.lab.engines.stacked.engine import why_not
+from torchdecay.lab.engines.stacked.fit import why_not
 from torchdecay.lab.engines.stacked.loop import StackedRun
 from torchdecay.lab.tasks.task import Data, Task
 from torchdecay.lab.training.contenders import as_contender

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from torchdecay.lab.engines.process import num_cores
 from torchdecay.lab.engines.serial import outcome_of
-from torchdecay.lab.engines.stacked.engine import run, why_not
+from torchdecay.lab.engines.stacked.engine import run
+from torchdecay.lab.engines.stacked.fit import why_not
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.trial import Trial
@@ -45,12 +46,13 @@ class Timing:
     stacked_total: float | None
 
 
-def choose(task: Task, trials: Sequence[Trial]) -> tuple[str, str]:
+def choose(task: Task, trials: Sequence[Trial], *, workers: int | None = None) -> tuple[str, str]:
     """The engine that will be done first with these trials, and why, in words.
 
     Args:
         task: what will be trained.
         trials: which runs.
+        workers: how many processes there may be; None for one per core.
 
     Returns:
         "stacked", "process" or "serial", and a sentence for people.
@@ -64,7 +66,7 @@ def choose(task: Task, trials: Sequence[Trial]) -> tuple[str, str]:
     """
     if len(trials) < 2:
         return "serial", "a single run needs no other"
-    timing = time_steps(task, trials)
+    timing = time_steps(task, trials, workers=workers)
     totals = {"serial": timing.serial_total, "process": timing.process_total}
     if timing.stacked_total is not None:
         totals["stacked"] = timing.stacked_total
@@ -74,7 +76,7 @@ def choose(task: Task, trials: Sequence[Trial]) -> tuple[str, str]:
     return best, f"{reason}; not stacked: {timing.why_not}" if timing.why_not else reason
 
 
-def time_steps(task: Task, trials: Sequence[Trial], *, steps: int | None = None) -> Timing:
+def time_steps(task: Task, trials: Sequence[Trial], *, steps: int | None = None, workers: int | None = None) -> Timing:
     """Time steps of one run alone and, where that can be, of all as one.
 
     Measured with its share of measuring: from one point of the curves to the next.
@@ -82,6 +84,7 @@ def time_steps(task: Task, trials: Sequence[Trial], *, steps: int | None = None)
     Args:
         task: what will be trained.
         trials: which runs; the first that does not fail is the one that runs alone.
+        workers: how many processes there may be; None for one per core.
         steps: how many of each; None takes one stretch between two points, 50 steps at most.
     """
     count = steps or min(task.eval_every, 50, task.num_steps)
@@ -94,7 +97,7 @@ def time_steps(task: Task, trials: Sequence[Trial], *, steps: int | None = None)
             break
     alone = alone or 0.0
     serial_total = alone * task.num_steps * len(trials)
-    workers = min(max(1, num_cores() // (task.num_threads or 1)), len(trials))
+    workers = min(workers or max(1, num_cores() // (task.num_threads or 1)), len(trials))
     process_total = PROCESS_START + serial_total / (workers * SHARING if workers > 1 else 1.0)
     reason = why_not(task, trials) if serial_total > SHORT else "the runs are too short for it to matter"
     stacked = None

@@ -18,13 +18,12 @@ from typing import Any
 import torch
 
 from torchdecay.errors import TaskError, need
-from torchdecay.lab.engines import Claim, OnRun, OnSteps
 from torchdecay.lab.engines.rounds import in_rounds
 from torchdecay.lab.engines.serial import outcome_of
 from torchdecay.lab.tasks.custom import told
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.results import Failure
-from torchdecay.lab.training.trial import Keep, Trial
+from torchdecay.lab.training.trial import Claim, Keep, OnRun, OnSteps, Trial
 
 MOST_STILLBORN = 3
 """Workers that may die before they have taken any work, until something must be wrong with all of them."""
@@ -40,7 +39,7 @@ def run(
     claim: Claim = lambda trial: True,
     workers: int | None = None,
 ) -> None:
-    """Train the trials, each in one of several worker processes; see `torchdecay.lab.engines` for the arguments.
+    """Train the trials, each in one of several worker processes; see `engines.engine` for the arguments.
 
     The numbers are to the bit those of `serial`: the same loop with the same number of threads. A worker that dies
     costs the run that it had, which is tried once more.

@@ -10,10 +10,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from torchdecay.lab.engines import OnRun
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.results import Failure, TrainingRun
-from torchdecay.lab.training.trial import Keep, Trial
+from torchdecay.lab.training.trial import Keep, OnRun, Trial
 
 RunAll = Callable[[Task, Sequence[Trial], int, OnRun], None]
 """Runs every trial to the task's end; the number says how many steps an earlier round has counted already."""

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torchdecay.errors import TorchdecayError
-from torchdecay.lab.engines import Claim, OnRun, OnSteps
 from torchdecay.lab.engines.rounds import in_rounds
 from torchdecay.lab.tasks.custom import told
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.train import OnPoint, train
-from torchdecay.lab.training.trial import Keep, Trial
+from torchdecay.lab.training.trial import Claim, Keep, OnRun, OnSteps, Trial
 
 
 def run(
@@ -25,7 +24,7 @@ def run(
     keep: Keep | None = None,
     claim: Claim = lambda trial: True,
 ) -> None:
-    """Train the trials in order; see `torchdecay.lab.engines` for the arguments."""
+    """Train the trials in order; see `engines.engine` for the arguments."""
 
     def run_all(task: Task, trials: Sequence[Trial], counted: int, on_run: OnRun) -> None:
         for trial in trials:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from torchdecay.lab.engines import engine_named, session_of
+from torchdecay.lab.engines.engine import Engine
 from torchdecay.lab.sweeps.halving import Halving
 from torchdecay.lab.sweeps.search import Candidate, Scores, Search, Space
 from torchdecay.lab.sweeps.store import Store
 from torchdecay.lab.sweeps.trials import TrialMaker
 from torchdecay.lab.training.results import Failure, TrainingRun
-from torchdecay.lab.training.trial import Trial
+from torchdecay.lab.training.trial import Keep, Trial
 
 POLL_SECONDS = 0.5
 """How often to look whether runs that another process claimed are done."""
@@ -61,8 +59,7 @@ class SweepRun:
     search: str
     space: Space
     store: Store | None
-    engine: str
-    engine_options: dict[str, Any]
+    engine: Engine
     on_progress: Callable[[SweepProgress], None] | None
     why_engine: str = ""
     interrupted: bool = False
@@ -93,7 +90,7 @@ class SweepRun:
         """Run stage after stage until the search has nothing more to ask, or Ctrl-C."""
         tried: list[Candidate] = []
         try:
-            with session_of(self.engine, self.maker.task, self.engine_options):
+            with self.engine.session(self.maker.task):
                 batch = next(search)
                 while True:
                     new = [one for one in dict.fromkeys(batch) if one not in tried]
@@ -119,33 +116,25 @@ class SweepRun:
         todo = self._missing(trials)
         if not todo:
             return
-        if self.engine == "auto":
-            from torchdecay.lab.engines.auto import choose
-
-            self.engine, self.why_engine = choose(self.maker.task, todo)
-        run = engine_named(self.engine).run
+        self.engine, why = self.engine.chosen_for(self.maker.task, todo)
+        self.why_engine = self.why_engine or why
         keep = None
         if self.search == "halving":
             keep = Halving(self.maker.task, self.measure, lambda: self._known(trials)).keep
         while todo := self._missing(trials):
-            options = dict(self.engine_options)
-            if self.store is None:
-                batch = todo
-            elif keep is not None:
+            if self.store is None or keep is None:
+                self._run(todo, keep)
+            elif self.store.claim("halving"):
                 # Who goes on is decided over all, so one process at a time has them all.
-                batch = todo if self.store.claim("halving") else []
-            elif "claim" in inspect.signature(run).parameters:
-                options["claim"] = self._claim
-                batch = todo
-            else:
-                batch = [trial for trial in todo if self._claim(trial)]
-            if batch:
-                run(self.maker.task, batch, on_run=self._take, on_step=self._step, keep=keep, **options)
-            if self.store is not None and keep is not None and batch:
+                self._run(todo, keep)
                 self.store.release("halving")
             self._refresh()
             if self._missing(trials):
                 time.sleep(POLL_SECONDS)
+
+    def _run(self, trials: list[Trial], keep: Keep | None) -> None:
+        claim = self._claim if keep is None else lambda trial: True
+        self.engine.run(self.maker.task, trials, on_run=self._take, on_step=self._step, keep=keep, claim=claim)
 
     def _missing(self, trials: list[Trial]) -> list[Trial]:
         return [trial for trial in trials if trial.key not in self.outcomes]
@@ -168,7 +157,8 @@ class SweepRun:
 
     def _claim(self, trial: Trial) -> bool:
         """Whether the trial is ours to run: nobody is at it, and nobody has finished it since we looked."""
-        assert self.store is not None
+        if self.store is None:
+            return True
         if not self.store.claim(trial.key):
             return False
         self._refresh()

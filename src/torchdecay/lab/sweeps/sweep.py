@@ -15,6 +15,7 @@ from torch import nn
 from torchdecay.arguments import check_number
 from torchdecay.errors import TaskError, TorchdecayError
 from torchdecay.lab.directions.direction import direction as find_direction
+from torchdecay.lab.engines.engine import Engine, as_engine
 from torchdecay.lab.sweeps.identity import identity_of
 from torchdecay.lab.sweeps.meaning import Meaning, meaning_of
 from torchdecay.lab.sweeps.result import Point, Rule, Sweep
@@ -46,8 +47,7 @@ def sweep(
     search: str = "grid",
     search_seed: int = 0,
     rule: Rule = "best",
-    engine: str = "auto",
-    engine_options: Mapping[str, Any] | None = None,
+    engine: str | Engine = "auto",
     store: str | Path | None = None,
     resume: bool = False,
     direction: bool = False,
@@ -82,8 +82,7 @@ def sweep(
         search_seed: for random and tpe.
         rule: "best": the best mean; "one_se": the largest value within one standard error of it.
         engine: "auto" times the ways and takes the fastest; "serial", "process" (all cores), "stacked" (one model
-            with stacked parameters), "ray" (a cluster).
-        engine_options: arguments of the engine's own, {"workers": 2} for "process".
+            with stacked parameters), "ray" (a cluster); or with options, `Engine("process", workers=2)`.
         store: an SQLite file, which Optuna's dashboard opens; every finished run is written at once.
         resume: whether to go on with what the store holds.
         direction: whether to say, when the value is chosen, on which of the model's parts (or `groups`) decay should
@@ -125,7 +124,7 @@ def sweep(
     )
     found = search_named(search, space, seed=search_seed)
     chosen_seeds = as_seeds(task.seeds if seeds is None else seeds)
-    made = as_form(form)
+    made, made_engine = as_form(form), as_engine(engine)
     # One thread, as a worker has, so that sums keep their order whatever the engine.
     task, note = with_validation(dataclasses.replace(task, num_threads=task.num_threads or 1), chosen_seeds[0])
     with torch.random.fork_rng(devices=[]):
@@ -153,8 +152,7 @@ def sweep(
         search=search,
         space=space,
         store=opened,
-        engine=engine,
-        engine_options=dict(engine_options or {}),
+        engine=made_engine,
         on_progress=on_progress,
     )
     try:
@@ -180,7 +178,7 @@ def sweep(
         groups=tuple((name, str(selector)) for name, selector in (groups or {}).items()),
         search=search,
         rule=rule,
-        engine=run.engine,
+        engine=run.engine.name,
         why_engine=run.why_engine,
         meanings=tuple(_meaning(task, model, run, point) for point in tried),
         facts=facts,

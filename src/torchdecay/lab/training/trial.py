@@ -1,4 +1,4 @@
-"""`Trial`: one run of a sweep before it is run; `Keep`: which runs of many may go on."""
+"""`Trial`: one run of a sweep before it is run; what is asked and told while it runs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from torchdecay.lab.training.contenders import Contender
+from torchdecay.lab.training.results import Failure, TrainingRun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,3 +50,9 @@ class Keep:
 
     rungs: tuple[int, ...]
     choose: Callable[[int, Mapping[Trial, float]], frozenset[Trial]]
+
+
+OnRun = Callable[[Trial, "TrainingRun | Failure"], None]
+OnSteps = Callable[[int], None]
+Claim = Callable[[Trial], bool]
+"""Asked right before a trial starts; False where somebody else runs it or has run it."""

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torchdecay.errors import TaskError
-from torchdecay.lab.engines import Claim, OnRun, OnSteps
 from torchdecay.lab.training.results import Failure, TrainingRun
-from torchdecay.lab.training.trial import Trial
+from torchdecay.lab.training.trial import Claim, OnRun, OnSteps, Trial
 
 Choose = Callable[[int, Mapping[Trial, float]], frozenset[Trial]]
 

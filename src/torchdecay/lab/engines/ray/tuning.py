@@ -14,13 +14,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torchdecay.lab.engines import Claim, OnRun, OnSteps
 from torchdecay.lab.engines.process import packed
 from torchdecay.lab.engines.ray.cluster import check_resources, environment
 from torchdecay.lab.engines.ray.dealing import Choose, Dealer
 from torchdecay.lab.engines.ray.worker import INDEX, work
 from torchdecay.lab.tasks.task import Task
-from torchdecay.lab.training.trial import Keep, Trial
+from torchdecay.lab.training.trial import Claim, Keep, OnRun, OnSteps, Trial
 
 # Nothing is written but our own checkpoints, workers stay in the caller's folder, and Ctrl-C is ours.
 SETTINGS = {

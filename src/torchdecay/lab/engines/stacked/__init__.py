@@ -4,7 +4,3 @@ members.py reads from each trial what decays and how; fit.py says whether a task
 lowered.py compute the gradients of all members at once; lanes.py steps the optimizers; pulls.py decays; memory.py says
 how many members fit; loop.py trains; engine.py is the engine.
 """
-
-from torchdecay.lab.engines.stacked.engine import run, why_not
-
-__all__ = ["run", "why_not"]

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from torchdecay.errors import TaskError
-from torchdecay.lab.engines import Claim, OnRun, OnSteps
-from torchdecay.lab.engines.stacked.fit import try_it, why_not
+from torchdecay.lab.engines.stacked.fit import try_it
 from torchdecay.lab.engines.stacked.lanes import order_of
 from torchdecay.lab.engines.stacked.loop import StackedRun
 from torchdecay.lab.engines.stacked.members import Member, NotStackable
@@ -17,7 +16,7 @@ from torchdecay.lab.engines.stacked.memory import SHARE, Forecast, forecast
 from torchdecay.lab.engines.stacked.prepare import Prepared, prepare
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.train import threads
-from torchdecay.lab.training.trial import Keep, Trial
+from torchdecay.lab.training.trial import Claim, Keep, OnRun, OnSteps, Trial
 
 
 def run(
@@ -32,7 +31,7 @@ def run(
     num_threads: int | None = None,
     memory: int | None = None,
 ) -> None:
-    """Train the trials as one model; see `torchdecay.lab.engines` for the arguments.
+    """Train the trials as one model; see `engines.engine` for the arguments.
 
     Each member sees the rows, starts from the weights and decays as it would alone, so its losses are those of
     `serial` but for the order in which numbers are added: 1e-10 apart after a thousand steps of `digits` in float64.
@@ -126,6 +125,3 @@ def _halve(task: Task, runs: Sequence[StackedRun], keep: Keep) -> None:
             one.stop(frozenset(measured) - going)
     for one in runs:
         _advance(one, task.num_steps, finish=True)
-
-
-__all__ = ["run", "why_not"]

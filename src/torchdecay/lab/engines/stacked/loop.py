@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.func import functional_call
 
 from torchdecay.errors import NotCompiledWarning
-from torchdecay.lab.engines import OnRun, OnSteps
 from torchdecay.lab.engines.stacked.form import Form, form_of
 from torchdecay.lab.engines.stacked.lanes import lanes_of, order_of
 from torchdecay.lab.engines.stacked.losses import Losses
@@ -25,7 +24,7 @@ from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.results import TrainingRun
 from torchdecay.lab.training.running import Record
 from torchdecay.lab.training.train import batches_of
-from torchdecay.lab.training.trial import Trial
+from torchdecay.lab.training.trial import OnRun, OnSteps, Trial
 
 TIMED_STEPS = 20
 COMPILE_SECONDS = 12.0

@@ -1,0 +1,132 @@
+"""`Engine`: a way to run the trials of a sweep, with its options.
+
+Behind each name is a module with a function
+
+    run(task, trials, *, on_run, on_step=..., keep=None, claim=..., **its own options) -> None
+
+`on_run(trial, outcome)` is called in this process as soon as a trial has finished or failed, in any order; `on_step(n)`
+when n more steps have been done; `keep` stops some trials at rungs; `claim` is asked right before a trial starts. A
+KeyboardInterrupt passes through after everything finished was handed over. An engine that takes long to start has also
+`session(task, **its own options)`, a context inside of which several calls of `run` share it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from torchdecay.errors import TaskError
+from torchdecay.lab.tasks.task import Task
+from torchdecay.lab.training.trial import Claim, Keep, OnRun, OnSteps, Trial
+from torchdecay.text import nearest, repr_quoted
+
+MODULES = {
+    "auto": "auto",
+    "serial": "serial",
+    "process": "process",
+    "stacked": "stacked.engine",
+    "ray": "ray.engine",
+}
+
+
+@dataclass(frozen=True, init=False)
+class Engine:
+    """What runs the trials of a sweep.
+
+    Args:
+        name: "auto" times a few steps of each way that needs no cluster and takes the one that will be done first;
+            "serial": one run after the other; "process": one run per worker process, on all cores; "stacked": all runs
+            as one model with stacked parameters; "ray": one run per worker of a Ray cluster.
+        options: of that engine: `workers` for process, ray and auto; `compile`, `num_threads` and `memory` for
+            stacked; for ray also `address`, `num_cpus`, `num_gpus`, `scheduler`, `storage`, `checkpoint_seconds`,
+            `runtime_env` and `timeout`. Each is explained at the engine's `run`.
+
+    Raises:
+        TaskError: there is no such engine, or it has no such option.
+
+    Example:
+        >>> Engine("process", workers=2)
+        Engine('process', workers=2)
+    """
+
+    name: str
+    options: Mapping[str, Any]
+
+    def __init__(self, name: str = "auto", **options: Any) -> None:
+        if name not in MODULES:
+            raise TaskError(
+                f"there is no engine {repr_quoted(str(name))}.",
+                f"Engines: {', '.join(MODULES)}.",
+                nearest(str(name), MODULES),
+            )
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "options", options)
+        known = _options_of(self._module.choose if name == "auto" else self._module.run)
+        for option in options:
+            if option not in known:
+                has = f"It has {', '.join(known)}." if known else "It has none."
+                raise TaskError(f"the engine {name} has no option {repr_quoted(option)}.", has, nearest(option, known))
+
+    def __repr__(self) -> str:
+        return f"Engine({', '.join([repr(self.name), *(f'{name}={value!r}' for name, value in self.options.items())])})"
+
+    @property
+    def _module(self) -> ModuleType:
+        return importlib.import_module(f"torchdecay.lab.engines.{MODULES[self.name]}")
+
+    def chosen_for(self, task: Task, trials: Sequence[Trial]) -> tuple[Engine, str]:
+        """The engine itself; of auto the one that it takes for these trials, and why, in words."""
+        if self.name != "auto":
+            return self, ""
+        name, why = self._module.choose(task, trials, **self.options)
+        return Engine(name, **(self.options if name == "process" else {})), why
+
+    def session(self, task: Task) -> AbstractContextManager[None]:
+        """What several calls of `run` share; nothing for most engines.
+
+        Raises:
+            TaskError, MissingExtra: as `run`.
+        """
+        made: AbstractContextManager[None] = getattr(self._module, "session", _no_session)(task, **self.options)
+        return made
+
+    def run(
+        self,
+        task: Task,
+        trials: Sequence[Trial],
+        *,
+        on_run: OnRun,
+        on_step: OnSteps = lambda n: None,
+        keep: Keep | None = None,
+        claim: Claim = lambda trial: True,
+    ) -> None:
+        """Run the trials.
+
+        Raises:
+            TaskError: the task or an option can't be used by this engine.
+            MissingExtra: it needs what is not installed.
+        """
+        self._module.run(task, trials, on_run=on_run, on_step=on_step, keep=keep, claim=claim, **self.options)
+
+
+def as_engine(engine: str | Engine) -> Engine:
+    """An engine from its name, or as it is.
+
+    Raises:
+        TaskError: there is no such engine.
+    """
+    return engine if isinstance(engine, Engine) else Engine(engine)
+
+
+def _options_of(function: Any) -> list[str]:
+    ours = inspect.signature(Engine.run).parameters
+    return [name for name in inspect.signature(function).parameters if name not in ours]
+
+
+def _no_session(task: Task, **options: Any) -> AbstractContextManager[None]:
+    return nullcontext()
