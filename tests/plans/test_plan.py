@@ -35,6 +35,7 @@ from torchdecay.plans.census import census
 from torchdecay.plans.parameters import Parameter
 from torchdecay.plans.rows import Row
 from torchdecay.plans.schedules import Custom
+from torchdecay.plans.selectors import as_selector
 from torchdecay.records import is_opaque
 
 pytestmark = pytest.mark.filterwarnings("ignore::torchdecay.UnknownRoleWarning")
@@ -213,11 +214,13 @@ def test_m2_3_weight_and_bias_of_one_layer_get_values_of_their_own() -> None:
 
 
 def rule_by_hand(parameter: Parameter, ordered: Any, default: Any) -> Any:
-    """What a plan should decide for an untied parameter, in three lines."""
-    for one in ordered:
-        if one.selector.picks(parameter):
-            return one.resolve(default), one.options
-    return default, ()
+    """What a plan should decide for an untied parameter: the decay and each option by the first rule that says it."""
+    matching = [one for one in ordered if one.selector.picks(parameter)]
+    options: dict[str, Any] = {}
+    for one in reversed(matching):
+        options |= dict(one.options)
+    decay = next((one.resolve(default) for one in matching if "UNSAID" not in repr(one.decay)), default)
+    return decay, tuple(sorted(options.items()))
 
 
 @slow_start
@@ -249,6 +252,49 @@ def test_order_decides_between_overlapping_rules() -> None:
     one, two = td.rule("0.*", 0.5, optional=True), td.rule("*.weight", 0.3, optional=True)
     assert td.plan(mlp(), 0.1, rules=[one, two])["0.weight"].decay == td.native(0.5)
     assert td.plan(mlp(), 0.1, rules=[two, one])["0.weight"].decay == td.native(0.3)
+
+
+def test_a_rule_with_options_alone_says_nothing_about_who_decays() -> None:
+    """A learning rate for the backbone leaves its norms and biases spared, and `explain` names both rules."""
+    model = nn.ModuleDict({"backbone": nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3)), "head": nn.Linear(3, 2)})
+    plan = td.plan(model, td.decoupled(0.1), rules=[td.rule("backbone.*", lr=1e-5), *td.STANDARD])
+    plain = td.plan(model, td.decoupled(0.1))
+    assert [row.decay for row in plan.rows] == [row.decay for row in plain.rows]
+    assert [dict(row.options) for row in plan.rows] == [{"lr": 1e-5}] * 4 + [{}] * 2
+    said = plan.explain("backbone.1.weight")
+    assert 'because       norms and scales are spared: role norm (weight of nn.LayerNorm); lr by rule 1, "back' in said
+    assert "group options lr=1e-05" in said
+
+
+def test_each_option_is_set_by_the_first_rule_that_names_it() -> None:
+    """A rule before may decide the decay, another the learning rate, a third the momentum."""
+    ordered = [
+        td.rule("0.*", 0.5),
+        td.rule("*.weight", lr=0.1),
+        td.rule("*", td.DEFAULT, lr=0.2, momentum=0.9),
+        td.rule("2.weight", lr=0.3, optional=True),
+    ]
+    plan = td.plan(mlp(), td.decoupled(0.1), rules=ordered)
+    assert plan["0.weight"].decay == td.native(0.5)
+    assert plan["2.weight"].decay == td.decoupled(0.1)
+    assert plan["0.weight"].options == plan["2.weight"].options == (("lr", 0.1), ("momentum", 0.9))
+    assert plan["2.bias"].options == (("lr", 0.2), ("momentum", 0.9))
+    assert plan["0.weight"].reason == 'rule 1, "0.*"; lr by rule 2, "*.weight"; momentum by rule 3, "*"'
+
+
+def test_a_rule_whose_options_are_all_taken_is_an_error() -> None:
+    """It matches, but every option that it names is set by a rule before; the rule named is one of those."""
+    ordered = [td.rule("0.*", 0.5), td.rule("*", lr=0.1), td.rule("0.weight", lr=0.2), *td.STANDARD]
+    with pytest.raises(PlanError, match="never wins") as caught:
+        td.plan(mlp(), 0.1, rules=ordered)
+    assert 'rule 3, "0.weight"' in str(caught.value)
+    assert 'rule 2, "*"' in str(caught.value)
+
+
+def test_a_rule_that_fits_no_single_use_of_a_tied_weight_matches_nothing() -> None:
+    """The head's name with the embedding's role is neither of the two uses."""
+    with pytest.raises(PlanError, match="matches no parameter"):
+        td.plan(TiedModel(), 0.1, rules=[td.rule(as_selector("head.*") & td.role("embedding"), 0.3), *td.STANDARD])
 
 
 def test_what_no_rule_matches_gets_the_plans_own_decay() -> None:
@@ -487,7 +533,8 @@ def test_a_plan_is_read_by_row_and_by_name() -> None:
     assert len(plan) == 6
     assert "0.weight" in plan
     assert "0.wieght" not in plan
-    assert [row.name for row in plan.rows] == [name for name, _ in mlp().named_parameters()]
+    assert [row.name for row in plan] == [name for name, _ in mlp().named_parameters()]
+    assert list(plan) == list(plan.rows)
     assert plan["0.weight"].num_elements == 12
     assert repr(plan) == "<Plan: 2 of 6 parameters decay by decoupled(0.1), rules standard>"
 

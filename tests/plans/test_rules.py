@@ -103,3 +103,4 @@ def test_a_rule_prints_as_it_is_written() -> None:
     """Messages quote it."""
     assert repr(td.rule("a", td.times(0.5), optional=True, lr=0.1)) == 'rule("a", times(0.5), optional=True, lr=0.1)'
     assert repr(td.rule(nn.Linear)) == "rule(Linear, DEFAULT)"
+    assert repr(td.rule("a", lr=0.1)) == 'rule("a", lr=0.1)'

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -18,7 +17,7 @@ from torchdecay.plans.parameters import Parameter
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.policies import STANDARD, UNSURE, name_of
 from torchdecay.plans.rows import Row
-from torchdecay.plans.rules import Rule, as_rules, rule
+from torchdecay.plans.rules import DECAY, Rule, as_rules, rule
 from torchdecay.text import listed, repr_quoted
 
 Tied = Literal["spare", "first", "error"]
@@ -33,8 +32,9 @@ def plan(
 ) -> Plan:
     """Decide for every trainable parameter what pulls it, and why; touches nothing.
 
-    Rules are read in order and the first match wins; what no rule matches gets `decay`. A rule that wins nowhere is
-    an error unless it is optional, because it is almost always a typo.
+    Rules are read in order: the first match that says a decay decides it, and for each option the first that names
+    it; where no rule says a decay, it is `decay`. A rule that wins nowhere is an error unless it is optional, because
+    it is almost always a typo.
 
     Args:
         model: a module, on any device, meta included; or names and tensors of a checkpoint.
@@ -119,12 +119,27 @@ def decide(model: Any, decay: Any, rules: Any, tied: Tied) -> Plan:
         )
     for one in ordered:
         one.selector.check(everyone, optional=one.optional)
-    wins: list[list[str]] = [[] for _ in ordered]
-    made = tuple(_row(parameter, ordered, default, tied, wins) for parameter in trainable)
-    _refuse_idle_rules(ordered, wins, everyone)
-    done = Plan(rows=made, decay=default, policy=name_of(ordered), frozen=frozen)
-    unsure = [name for one, names in zip(ordered, wins, strict=True) if one == UNSURE for name in names]
-    unsure = [name for name in unsure if done[name].decay is None]
+    judge = _Judge(ordered, default)
+    rows: list[Row] = []
+    unsure: list[str] = []
+    for parameter in trainable:
+        verdict = _agreed([judge.verdict(use) for use in _uses(parameter)], parameter, tied)
+        rows.append(
+            Row(
+                names=parameter.names,
+                shape=parameter.shape,
+                dtype=parameter.dtype,
+                role=parameter.role,
+                kind=parameter.kind,
+                decay=verdict.decay,
+                reason=verdict.reason,
+                evidence=parameter.evidence,
+                options=verdict.options,
+            )
+        )
+        if verdict.decay is None and verdict.by is not None and ordered[verdict.by] == UNSURE:
+            unsure.append(parameter.name)
+    _refuse_idle_rules(judge, everyone)
     if unsure and default is not None:
         warnings.warn(
             f"{len(unsure)} parameters of unknown role are spared: {listed(unsure)}. "
@@ -132,69 +147,101 @@ def decide(model: Any, decay: Any, rules: Any, tied: Tied) -> Plan:
             UnknownRoleWarning,
             stacklevel=3,
         )
-    return done
+    return Plan(rows=tuple(rows), decay=default, policy=name_of(ordered), frozen=frozen)
 
 
-@dataclass(frozen=True)
-class _Verdict:
+class _Verdict(NamedTuple):
+    """What a parameter gets.
+
+    Attributes:
+        decay: its decay, or None.
+        options: keys of its parameter group.
+        by: index of the rule that decided the decay; None where none had a word about it.
+        reason: that in words, with the rules that decided the options.
+    """
+
     decay: Decay | None
     options: tuple[tuple[str, Any], ...]
-    reason: str = field(compare=False)
+    by: int | None
+    reason: str
 
 
-def _judge(parameter: Parameter, rules: Sequence[Rule], default: Decay | None, wins: list[list[str]]) -> _Verdict:
-    for index, one in enumerate(rules):
-        if one.selector.picks(parameter):
-            wins[index].append(parameter.name)
-            why = one.selector.why(parameter)
-            reason = f"{one.label}: {why}" if one.label else f"rule {index + 1}, {why}"
-            return _Verdict(one.resolve(default), one.options, reason)
-    return _Verdict(default, (), f"no rule spares role {parameter.role}" if rules else "everything decays")
+class _Judge:
+    """Reads the rules in their order, for one parameter after another, and notes which ever won."""
+
+    def __init__(self, rules: Sequence[Rule], default: Decay | None) -> None:
+        self.rules, self.default = rules, default
+        self.said = [one.decides for one in rules]
+        self.won: set[int] = set()
+
+    def verdict(self, use: Parameter) -> _Verdict:
+        """The first match decides, for the decay and for each option apart."""
+        found: dict[str, int] = {}
+        for index, (one, said) in enumerate(zip(self.rules, self.said, strict=True)):
+            if not said <= found.keys() and one.selector.picks(use):
+                found |= dict.fromkeys(said - found.keys(), index)
+        self.won.update(found.values())
+        options = tuple((key, dict(self.rules[found[key]].options)[key]) for key in sorted(found) if key != DECAY)
+        by = found.get(DECAY)
+        if by is not None:
+            decay, reason = self.rules[by].resolve(self.default), self._why(by, use)
+        else:
+            decay = self.default
+            decided = any(DECAY in said for said in self.said)
+            reason = f"no rule spares role {use.role}" if decided else "everything decays"
+        for other in sorted({*found.values()} - {by}):
+            keys = ", ".join(key for key, _ in options if found[key] == other)
+            reason += f"; {keys} by {self._why(other, use)}"
+        return _Verdict(decay, options, by, reason)
+
+    def _why(self, index: int, use: Parameter) -> str:
+        one = self.rules[index]
+        return f"{one.label}: {one.selector.why(use)}" if one.label else f"rule {index + 1}, {one.selector.why(use)}"
 
 
-def _row(parameter: Parameter, rules: Sequence[Rule], default: Decay | None, tied: Tied, wins: list[list[str]]) -> Row:
-    uses = [parameter]
-    if len(parameter.names) > 1:
-        roles = parameter.roles or (parameter.role,) * len(parameter.names)
-        uses = [
-            dataclasses.replace(parameter, names=(name,), role=role, roles=(role,))
-            for name, role in zip(parameter.names, roles, strict=True)
-        ]
-    verdicts = [_judge(use, rules, default, wins) for use in uses]
+def _uses(parameter: Parameter) -> list[Parameter]:
+    """A parameter under each of its names, with the role that it has there."""
+    if len(parameter.names) == 1:
+        return [parameter]
+    roles = parameter.roles or (parameter.role,) * len(parameter.names)
+    return [
+        dataclasses.replace(parameter, names=(name,), role=role, roles=(role,))
+        for name, role in zip(parameter.names, roles, strict=True)
+    ]
+
+
+def _agreed(verdicts: Sequence[_Verdict], parameter: Parameter, tied: Tied) -> _Verdict:
+    """One verdict from those on the uses of a parameter."""
     verdict = verdicts[0]
-    if any(other != verdict for other in verdicts[1:]):
-        said = "; ".join(f"{use.name} ({use.role}): {one.decay!r}" for use, one in zip(uses, verdicts, strict=True))
-        if tied == "error":
-            raise PlanError(
-                f"the uses of the tied weight {repr_quoted(parameter.name)} fall under rules that disagree: {said}.",
-                "One tensor can have one decay only.",
-                'Write tied="spare" or tied="first", or one rule that matches all its names.',
-            )
-        if tied == "spare":
-            verdict = next((one for one in verdicts if one.decay is None), verdict)
-        verdict = dataclasses.replace(verdict, reason=f"tied ({said}); {verdict.reason}")
-    return Row(
-        names=parameter.names,
-        shape=parameter.shape,
-        dtype=parameter.dtype,
-        role=parameter.role,
-        kind=parameter.kind,
-        decay=verdict.decay,
-        reason=verdict.reason,
-        evidence=parameter.evidence,
-        options=verdict.options,
+    if all((other.decay, other.options) == (verdict.decay, verdict.options) for other in verdicts[1:]):
+        return verdict
+    said = "; ".join(
+        f"{use.name} ({use.role}): {one.decay!r}" for use, one in zip(_uses(parameter), verdicts, strict=True)
     )
+    if tied == "error":
+        raise PlanError(
+            f"the uses of the tied weight {repr_quoted(parameter.name)} fall under rules that disagree: {said}.",
+            "One tensor can have one decay only.",
+            'Write tied="spare" or tied="first", or one rule that matches all its names.',
+        )
+    if tied == "spare":
+        verdict = next((one for one in verdicts if one.decay is None), verdict)
+    return verdict._replace(reason=f"tied ({said}); {verdict.reason}")
 
 
-def _refuse_idle_rules(rules: Sequence[Rule], wins: Sequence[list[str]], everyone: Sequence[Parameter]) -> None:
-    for index, (one, won) in enumerate(zip(rules, wins, strict=True)):
-        if won or one.optional:
+def _refuse_idle_rules(judge: _Judge, everyone: Sequence[Parameter]) -> None:
+    rules = judge.rules
+    for index, one in enumerate(rules):
+        if index in judge.won or one.optional:
             continue
-        picked = [parameter for parameter in everyone if one.selector.picks(parameter)]
+        picked = [parameter for parameter in everyone if any(map(one.selector.picks, _uses(parameter)))]
         trainable = [parameter for parameter in picked if parameter.trainable]
         where = f"rule {index + 1}, {one.selector!r},"
         if trainable:
-            before = next(i for i, earlier in enumerate(rules) if earlier.selector.picks(trainable[0]))
+            uses = _uses(trainable[0])
+            before = next(
+                i for i, said in enumerate(judge.said) if said & one.decides and any(map(rules[i].selector.picks, uses))
+            )
             raise PlanError(
                 f"{where} never wins.",
                 f"All it matches ({listed(p.name for p in trainable)}) is taken by earlier rules, such as rule "

@@ -32,11 +32,23 @@ class Times:
         return f"times({spelled(self.multiplier)})"
 
 
+@dataclass(frozen=True)
+class Unsaid:
+    """Stands in a rule that leaves the decay to the other rules, and only sets options."""
+
+    def __repr__(self) -> str:
+        return "UNSAID"
+
+
 DEFAULT = Default()
 """In a rule, the plan's own decay: `td.rule("head.*", td.DEFAULT)` decays what a later rule would spare."""
-RESERVED = ("params", "param_names", "weight_decay")
+UNSAID = Unsaid()
+"""In a rule, no word about decay: options without it leave the decay to the other rules."""
+DECAY = "weight_decay"
+"""What a rule decides that names a decay, beside its options; it is no option itself."""
+RESERVED = ("params", "param_names", DECAY)
 """Keys of a parameter group that the plan decides, and that no option may set."""
-Choice = Decay | Default | Times | None
+Choice = Decay | Default | Times | Unsaid | None
 
 
 def times(multiplier: float) -> Times:
@@ -63,9 +75,15 @@ class Rule:
     options: tuple[tuple[str, Any], ...] = ()
     label: str = ""
 
+    @property
+    def decides(self) -> frozenset[str]:
+        """What the rule has a word about: `DECAY`, and the keys of its options."""
+        said = () if isinstance(self.decay, Unsaid) else (DECAY,)
+        return frozenset((*said, *(key for key, _ in self.options)))
+
     def resolve(self, default: Decay | None) -> Decay | None:
         """The decay that a picked parameter gets when the plan's own is `default`."""
-        if isinstance(self.decay, Default):
+        if isinstance(self.decay, (Default, Unsaid)):
             return default
         if isinstance(self.decay, Times):
             if default is None or self.decay.multiplier == 0:
@@ -74,19 +92,23 @@ class Rule:
         return self.decay
 
     def __repr__(self) -> str:
-        parts = [repr(self.selector), repr(self.decay)]
+        parts = [repr(self.selector), *([] if isinstance(self.decay, Unsaid) else [repr(self.decay)])]
         parts += ["optional=True"] if self.optional else []
         parts += [f"{key}={value!r}" for key, value in self.options]
         return f"rule({', '.join(parts)})"
 
 
-def rule(selector: Any, decay: Any = DEFAULT, *, optional: bool = False, **options: Any) -> Rule:
+def rule(selector: Any, decay: Any = UNSAID, *, optional: bool = False, **options: Any) -> Rule:
     """One rule of a plan: what a selector picks gets this decay, and these options in its parameter group.
+
+    Decay and options are matched apart. The first matching rule that says a decay decides the decay, and for each
+    option the first that names it; a rule with options alone says nothing about who decays.
 
     Args:
         selector: a pattern such as "head.*", a module class, `td.role(...)` and so on, combined with `&`, `|`, `~`.
         decay: a Decay, a number (the optimizer's own weight_decay), None or 0 (spared), `td.DEFAULT` (the plan's own
-            decay), or `td.times(0.5)`.
+            decay), or `td.times(0.5)`. Left out beside options it is up to the other rules; left out alone it is
+            `td.DEFAULT`.
         optional: whether the rule may match nothing; otherwise that is an error.
         options: any other key of the parameter group, lr or momentum say.
 
@@ -97,9 +119,13 @@ def rule(selector: Any, decay: Any = DEFAULT, *, optional: bool = False, **optio
         >>> import torchdecay as td
         >>> td.rule("backbone.*", td.decoupled(0.01), lr=1e-4)
         rule("backbone.*", decoupled(0.01), lr=0.0001)
+        >>> td.rule("backbone.*", lr=1e-4)
+        rule("backbone.*", lr=0.0001)
     """
     check_options(options, "a rule")
-    chosen = decay if isinstance(decay, (Default, Times)) else as_decay(decay)
+    if isinstance(decay, Unsaid) and not options:
+        decay = DEFAULT
+    chosen = decay if isinstance(decay, (Default, Times, Unsaid)) else as_decay(decay)
     return Rule(as_selector(selector), chosen, optional, tuple(sorted(options.items())))
 
 
