@@ -22,7 +22,7 @@ ROOMS = {
     "records": 0,
     "tables": 0,
     "plans": 1,
-    "optimizers": 3,
+    "optimizers": 2,
     "apply": 3,
     "observe": 4,
     "lab": 5,

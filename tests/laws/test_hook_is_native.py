@@ -9,7 +9,7 @@ import torch
 from torch import nn, optim
 
 import torchdecay as td
-from torchdecay.optimizers.own_decay import TABLE
+from torchdecay.optimizers.cards import torch_class, torch_names
 
 # name: (class, options, weight_decay). Learning rates are high enough for the decay to move the last digits.
 OPTIMIZERS = {
@@ -105,7 +105,8 @@ def test_a_decay_that_is_a_little_off_is_seen(name, implementation):
 def test_every_optimizer_of_torch_that_decays_is_in_this_law():
     """A new torch optimizer with a weight_decay must be added to the table and to this law."""
     tested = {cls for cls, _ in OPTIMIZERS.values()} | {optim.Adafactor}
-    assert tested == set(TABLE)
+    known = {torch_class(name) for name in torch_names(decays=True)}
+    assert tested == known
     import inspect
 
     decaying = {
@@ -115,4 +116,4 @@ def test_every_optimizer_of_torch_that_decays_is_in_this_law():
         and issubclass(cls, optim.Optimizer)
         and "weight_decay" in inspect.signature(cls.__init__).parameters
     }
-    assert decaying == set(TABLE)
+    assert decaying == known

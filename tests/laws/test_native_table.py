@@ -9,9 +9,10 @@ import torch
 from torch import nn, optim
 
 import torchdecay as td
-from torchdecay.optimizers.own_decay import SWITCH, TABLE, WITHOUT
+from torchdecay.optimizers.cards import SWITCH, card_of, torch_class, torch_names
 
 WD, LR = 0.25, 0.125
+TABLE = {torch_class(name): card_of(torch_class(name)).native for name in torch_names(decays=True)}
 FIXED = {optim.ASGD: {"lambd": 0.0}}  # ASGD decays by lambd even at weight_decay 0
 
 
@@ -52,8 +53,8 @@ def test_each_entry_is_what_the_class_does(cls):
 def test_each_entry_that_can_be_switched_switches(cls):
     """And the others have no such option, AdamW's fixed one apart."""
     signature = inspect.signature(cls.__init__).parameters
-    assert (SWITCH in signature) is TABLE[cls].switchable
-    if TABLE[cls].switchable:
+    assert (SWITCH in signature) is (TABLE[cls].switch == "chooses")
+    if TABLE[cls].switch == "chooses":
         assert probed(cls, **{SWITCH: True}) is td.Site.BEFORE
 
 
@@ -73,7 +74,7 @@ def test_each_entry_is_exact_where_it_says_so(cls):
 def test_every_optimizer_of_torch_is_in_the_table_or_known_to_have_no_decay():
     """A new class in torch must be looked at."""
     every = {one for one in vars(optim).values() if inspect.isclass(one) and issubclass(one, optim.Optimizer)}
-    assert every - {optim.Optimizer} == set(TABLE) | set(WITHOUT)
+    assert every - {optim.Optimizer} == {torch_class(name) for name in torch_names()}
 
 
 class Ignores(optim.SGD):

@@ -18,7 +18,7 @@ from observe.verify.optimizers import TORCH, WITHOUT, Lion, Twice, case_id, make
 from torchdecay.errors import ApplyError
 from torchdecay.observe.inspect import inspect
 from torchdecay.observe.verify.verify import verify
-from torchdecay.optimizers.own_decay import native_of
+from torchdecay.optimizers.cards import native_of
 
 
 def small():

@@ -23,7 +23,7 @@ from torchdecay.apply.loss import penalty_of
 from torchdecay.apply.lowering import Lowering, Via, lower
 from torchdecay.apply.state import Loaded, OnLoad, mark_of, pack, unpack
 from torchdecay.errors import ApplyError, ForgottenPenaltyWarning, LoadError, OwnershipWarning
-from torchdecay.optimizers.own_decay import SWITCH
+from torchdecay.optimizers.cards import SWITCH
 from torchdecay.plans.census import parameters_by_name
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.groups import MARK

@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim import LBFGS, Optimizer
+from torch.optim import Optimizer
 
 from torchdecay.apply.attach import handle_of
 from torchdecay.errors import LoadError
-from torchdecay.optimizers.own_decay import SWITCH
+from torchdecay.optimizers.cards import CARDS, SWITCH, card_of
 from torchdecay.plans.census import names_of
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.names import canonical, canonical_keys
@@ -21,11 +21,8 @@ from torchdecay.text import listed
 
 Winner = Literal["plan", "checkpoint", "equal"]
 _NAMING = ("params", "param_names")
-_ELEMENTWISE = frozenset(
-    ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "momentum_buffer", "sum", "square_avg", "grad_avg",
-     "acc_delta", "ax", "prev")
-)  # fmt: skip
-"""State of torch's optimizers that has the weight's shape; other entries are as the optimizer likes them."""
+_ELEMENTWISE = frozenset(key for card in CARDS for key in card.state)
+"""State that has the weight's shape; other entries are as the optimizer likes them."""
 
 
 @dataclass(frozen=True)
@@ -133,9 +130,10 @@ def load_optimizer(
             f"It has {listed(one.name for one in saved)}; here are {listed(name for names in here for name in names)}.",
             "Pass model= to see through wrappers, and old_plan= for a checkpoint without names.",
         )
-    if isinstance(optimizer, LBFGS) and [one.name for one in saved] != [n for names in here for n in names]:
+    card = card_of(optimizer)
+    if card is not None and card.reevaluates and [one.name for one in saved] != [n for names in here for n in names]:
         raise LoadError(
-            "LBFGS keeps one long vector over all its parameters, and they are others here, or in another order.",
+            f"{card.name} keeps one long vector over all its parameters; here they are others, or in another order.",
             fix="Give it the parameters that the checkpoint has, in their order.",
         )
     state: dict[int, Any] = {}

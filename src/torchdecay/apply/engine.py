@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import SGD, Adam, Optimizer
+from torch.optim import Optimizer
 
 from torchdecay.apply.bindings import Bindings, digest, mask_tensors, reference_tensors
 from torchdecay.apply.kernels import Run
@@ -22,6 +22,7 @@ from torchdecay.apply.lowering import GroupLowering, Lowering
 from torchdecay.apply.passes import Passes
 from torchdecay.apply.work import Amount, Pull, Work
 from torchdecay.errors import ApplyError
+from torchdecay.optimizers.cards import card_of, settled_factor
 from torchdecay.optimizers.peaks import peak_of
 from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.plans.references import Average, Bound, Initial, Reference, Tensors
@@ -207,8 +208,8 @@ class Engine:
                 self._write(program, group, value)
 
     def _write(self, program: GroupProgram, group: dict[str, Any], value: float) -> None:
-        lr = group.get("lr")
-        if isinstance(self.optimizer, Adam) and isinstance(lr, Tensor) and program.lowering.every_step:
+        lr, card = group.get("lr"), card_of(self.optimizer)
+        if program.lowering.every_step and isinstance(lr, Tensor) and card is not None and card.has_tensor_decay:
             if not isinstance(program.written, Tensor):
                 program.written = torch.zeros((), dtype=lr.dtype, device=lr.device)
             program.written.fill_(value)
@@ -315,7 +316,7 @@ class Engine:
         index = program.lowering.index
         coefficient = self.coefficient(program, decay)
         if decay.site is Site.GRADIENT:
-            if isinstance(self.optimizer, SGD) and isinstance(decay.regularizer, L2):
+            if isinstance(decay.regularizer, L2) and settled_factor(self.optimizer, group) is not None:
                 check_fraction(decay, coefficient * group["lr"], index, group["lr"])
             return coefficient
         lr = _lr_of(group, index, decay) if decay.scale is not Scale.ONE else 1.0

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from torchdecay.apply.work import Amount, Elementwise
+from torchdecay.apply.work import Amount
+from torchdecay.optimizers.elementwise import Elementwise
 from torchdecay.plans.regularizers import L1, L2, ElasticNet, Huber, Regularizer
 
 Tensors = Sequence[Tensor]

@@ -7,16 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import Tensor, nn
-from torch.optim import LBFGS, SGD, Optimizer
+from torch.optim import Optimizer
 
 from torchdecay.apply.rounding import is_low
 from torchdecay.apply.row_pulls import check_rows
 from torchdecay.apply.runtimes import check_controller
 from torchdecay.errors import ApplyError
-from torchdecay.optimizers.averaging import check_averaging
-from torchdecay.optimizers.own_decay import SWITCH, Native, native_of
-from torchdecay.optimizers.step_size import is_matched
-from torchdecay.optimizers.updates import reads_update_sign
+from torchdecay.optimizers.cards import SWITCH, Native, card_of, keeps_average, native_of, settled_factor
+from torchdecay.optimizers.steps import is_matched, reads_update_sign
 from torchdecay.plans.census import parameters_by_name
 from torchdecay.plans.controllers import Cautious, LazyRows
 from torchdecay.plans.decay import Decay, Scale, Site
@@ -205,7 +203,7 @@ def _lower_group(
     members: list[tuple[Tensor, str, Decay | None]],
     via: Via,
 ) -> tuple[GroupLowering, list[LoweringRow]]:
-    known = native_of(optimizer, group)
+    known, card = native_of(optimizer, group), card_of(optimizer)
     decays = [decay for _, _, decay in members]
     uniform = all(decay == decays[0] for decay in decays)
     written: Decay | None = None
@@ -219,9 +217,9 @@ def _lower_group(
         elif decay.site is Site.LOSS:
             route, why = "loss", "add handle.penalty(model) to the loss"
             loss.append((param, name, decay))
-        elif isinstance(optimizer, LBFGS):
+        elif card is not None and card.reevaluates:
             raise ApplyError(
-                f"{decay!r} can't run on LBFGS.",
+                f"{decay!r} can't run on {card.name}.",
                 "It evaluates the closure many times a step, and every evaluation must see the same function.",
                 "Use td.penalized(wd) and add handle.penalty(model) to the loss inside the closure.",
             )
@@ -234,7 +232,7 @@ def _lower_group(
             else:
                 route = "hook"
                 by_hook = _by_hook(optimizer, group, index, known, decay)
-                check_averaging(optimizer, group, by_hook)
+                _check_averaging(optimizer, group, by_hook)
                 check_rows(param, name, by_hook)
                 hooked.append((param, name, by_hook))
                 exact, why = _hook_terms(optimizer, group, param, by_hook, obstacle)
@@ -252,7 +250,7 @@ def _lower_group(
         native=written,
         switch=switch,
         every_step=every_step,
-        is_fraction=site is Site.BEFORE or (site is Site.GRADIENT and isinstance(optimizer, SGD)),
+        is_fraction=site is Site.BEFORE or (site is Site.GRADIENT and settled_factor(optimizer, group) is not None),
         hooked=tuple(hooked),
         loss=tuple(loss),
         replaces=group.get("weight_decay"),
@@ -286,7 +284,7 @@ def _obstacle(
         return f"what weight_decay means in {type(optimizer).__name__} is not known"
     if decay.site is Site.BEFORE and any(is_low(param) for param in group["params"]):
         return "low-precision weights: the optimizer's own decay would be rounded away"
-    if decay.site is not known.site and not known.switchable:
+    if decay.site is not known.site and known.switch != "chooses":
         means = "coupled" if known.site is Site.GRADIENT else "decoupled"
         return f"{type(optimizer).__name__}'s own weight_decay is {means}"
     return None
@@ -320,8 +318,18 @@ def _by_hook(optimizer: Optimizer, group: Mapping[str, Any], index: int, known: 
             "A group whose rows differ can't use the optimizer's own weight_decay, and nothing is guessed.",
             "Say td.coupled(wd) or td.decoupled(wd), or build the optimizer from plan.param_groups(model).",
         )
-    scale = Scale.LR if known.site is Site.BEFORE else Scale.ONE
-    return decay.replace(site=known.site, scale=scale)
+    return known.resolve(decay)
+
+
+def _check_averaging(optimizer: Optimizer, group: Mapping[str, Any], decay: Decay) -> None:
+    """Refuse a pull on the parameters where the weights behind them would not be pulled."""
+    if decay.site in (Site.BEFORE, Site.AFTER) and keeps_average(optimizer, group):
+        raise ApplyError(
+            f"{decay!r} can't run on {type(optimizer).__name__}.",
+            "Its parameters are a mixture of hidden weights and their average, so that a pull on them would miss the "
+            "hidden weights, and move the average far too much.",
+            "Use its own decay, td.native(wd), or td.coupled(wd), which goes through the gradient.",
+        )
 
 
 def _hook_terms(

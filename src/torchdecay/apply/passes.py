@@ -18,9 +18,10 @@ from torchdecay.apply import kernels
 from torchdecay.apply.rounding import Debts, is_low, pay_
 from torchdecay.apply.row_pulls import RowPulls
 from torchdecay.apply.runtimes import Runtime, constrained_step_, runtime_of
-from torchdecay.apply.work import Amount, Elementwise, Pull, Work, grad_of
-from torchdecay.optimizers.step_size import step_size
-from torchdecay.optimizers.updates import maximizes, reads_update_sign, update_direction
+from torchdecay.apply.work import Amount, Pull, Work
+from torchdecay.optimizers.elementwise import Elementwise
+from torchdecay.optimizers.gradients import grad_of, maximizes
+from torchdecay.optimizers.steps import reads_update_sign, step_size, update_direction
 from torchdecay.plans.controllers import Cautious, Controller, Multiplier, RowGate
 from torchdecay.plans.decay import Site
 from torchdecay.plans.references import Average

@@ -13,8 +13,9 @@ from torch.optim import Optimizer
 
 from torchdecay.apply import kernels
 from torchdecay.apply.rounding import is_low, pay_
-from torchdecay.apply.work import Amount, Pull, Work, grad_of
+from torchdecay.apply.work import Amount, Pull, Work
 from torchdecay.errors import ApplyError
+from torchdecay.optimizers.gradients import grad_of
 from torchdecay.plans.controllers import LazyRows, RowGate
 from torchdecay.plans.decay import Decay
 from torchdecay.text import repr_quoted

@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, optim
+from torch import Tensor
 from torch.optim import Optimizer
 
 from torchdecay.apply.sharded import number, whole
 from torchdecay.apply.work import Amount, Pull, Work
 from torchdecay.errors import ApplyError
-from torchdecay.optimizers.own_decay import native_of
-from torchdecay.optimizers.updates import maximizes, mean_second_moment
+from torchdecay.optimizers.cards import settled_factor, update_of
+from torchdecay.optimizers.gradients import maximizes, mean_second_moment
 from torchdecay.plans import controllers as adaptive
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.regularizers import Deviation, Huber, Regularizer, SquaredNorm
@@ -51,10 +51,8 @@ class _Stable(Runtime):
     def before(self, works: Sequence[Work]) -> None:
         shared: Tensor | None = None
         for work in works:
-            if isinstance(self.optimizer, optim.SGD):
-                momentum, dampening = work.group["momentum"], work.group["dampening"]
-                multiplier: Amount = (1 - dampening) / (1 - momentum) if momentum else 1.0
-            else:
+            multiplier: Amount | None = settled_factor(self.optimizer, work.group)
+            if multiplier is None:
                 if shared is None:
                     shared = mean_second_moment(self.optimizer).rsqrt()
                 # Where gradients vanish the explicit step would take off more than the weight: go implicit there.
@@ -278,8 +276,8 @@ def check_controller(optimizer: Optimizer, group: Mapping[str, Any], decay: Deca
     Raises:
         ApplyError: naming the decay, the optimizer and what would do.
     """
-    fits = isinstance(optimizer, (optim.SGD, optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam))
-    if isinstance(decay.controller, adaptive.Stable) and not (fits and native_of(optimizer, group)):
+    update = update_of(optimizer, group)
+    if isinstance(decay.controller, adaptive.Stable) and (update is None or not update.is_whole):
         raise ApplyError(
             f"{decay!r} can't run on {type(optimizer).__name__}.",
             "It needs the second moments of the Adam family, or SGD's momentum.",

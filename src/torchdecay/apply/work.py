@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
+from torchdecay.optimizers.gradients import grad_of
 from torchdecay.plans.decay import Decay
 
 Amount = float | Tensor
-
-
-@dataclass(frozen=True)
-class Elementwise:
-    """Numbers of a parameter's shape that are worked out part by part, so that they never stand in memory as a whole.
-
-    Attributes:
-        of: takes `tensors`, or the same part of each, to a new tensor of that part's shape.
-        tensors: of the parameter's shape; or 0-d, for a number that changes from step to step, which a compiled pass
-            would otherwise be compiled anew for.
-    """
-
-    of: Callable[..., Tensor]
-    tensors: tuple[Tensor, ...]
-
-    def whole(self) -> Tensor:
-        """All of them at once."""
-        return self.of(*self.tensors)
 
 
 @dataclass
@@ -104,10 +87,3 @@ class Work:
         if self.multipliers is None:
             return [self.amount] * len(self.live)
         return [self.amount * multiplier for multiplier in self.multipliers]
-
-
-def grad_of(param: Tensor) -> Tensor:
-    """The gradient of a parameter that is known to have one."""
-    grad = param.grad
-    assert grad is not None
-    return grad

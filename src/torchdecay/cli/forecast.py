@@ -35,15 +35,15 @@ def optimizer_class(name: str) -> type[Optimizer]:
     Raises:
         UnitError: torch has none of this name whose weight_decay is known.
     """
-    from torchdecay.optimizers.own_decay import TABLE
+    from torchdecay.optimizers.cards import torch_class, torch_names
 
-    known = {cls.__name__.lower(): cls for cls in TABLE}
-    if name.lower() not in known:
-        names = [cls.__name__ for cls in TABLE]
+    names = torch_names(decays=True)
+    found = torch_class(name) if name.lower() in (one.lower() for one in names) else None
+    if found is None:
         raise UnitError(
             f"there is no optimizer {repr_quoted(name)}.", f"Known: {', '.join(names)}.", nearest(name, names)
         )
-    return known[name.lower()]
+    return found
 
 
 def _made_run(told: dict[str, Any], own: Run | None) -> Run:

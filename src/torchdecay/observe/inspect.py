@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from torch import Tensor, nn, optim
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from torchdecay.apply.attach import Handle
 from torchdecay.errors import ApplyError
 from torchdecay.observe.pulls import Expectation, attached, bad_number, expectations
-from torchdecay.optimizers.own_decay import WITHOUT, native_of
+from torchdecay.optimizers.cards import has_no_decay, native_of, settled_factor
 from torchdecay.plans.census import names_of
 from torchdecay.plans.decay import Site
 from torchdecay.plans.groups import MARK
@@ -216,7 +216,7 @@ def _meaning(optimizer: Any, group: Mapping[str, Any]) -> Meaning:
     known = native_of(optimizer, group)
     if known is not None:
         return "coupled" if known.site is Site.GRADIENT else "decoupled"
-    return "none" if type(optimizer) in WITHOUT or "weight_decay" not in group else "unknown"
+    return "none" if has_no_decay(optimizer) or "weight_decay" not in group else "unknown"
 
 
 def _wiring(group: Mapping[str, Any], handle: Handle | None) -> Wiring:
@@ -261,10 +261,7 @@ def _pull(optimizer: Any, group: Mapping[str, Any], expected: Mapping[int, Expec
             return None
         elif one.decay.site is not Site.GRADIENT:
             fractions.append(one.amount(lr))
-        elif type(optimizer) is optim.SGD:
-            momentum, dampening = float(group["momentum"]), float(group["dampening"])
-            settled = (1 - dampening) / (1 - momentum) if momentum else 1.0
-            settled = 1 + momentum * settled if group["nesterov"] else settled
+        elif (settled := settled_factor(optimizer, group)) is not None:
             fractions.append(lr * one.amount(lr) * settled)
         else:
             return None

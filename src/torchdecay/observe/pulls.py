@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,15 +13,18 @@ from torch.optim import Optimizer
 from torchdecay.apply.attach import Handle, handle_of
 from torchdecay.apply.lowering import name_parameters
 from torchdecay.errors import ApplyError
-from torchdecay.optimizers.own_decay import TABLE, WITHOUT, Native, native_of
+from torchdecay.optimizers.cards import Native, base_card_of, has_no_decay, native_of
 from torchdecay.optimizers.peaks import peak_of
-from torchdecay.plans.decay import Decay, Scale, Site
+from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.references import Average
 
 DECAY_NAMES = ("weight_decay", "wd", "weight_decay_rate", "l2", "l2_reg")
 """What optimizers call it, in their groups or as an attribute of their own."""
+
+_GUESS = Native(Site.BEFORE)
+"""Stands in for what is not known, in an expectation of which only the amount counts."""
 
 Source = Literal["plan", "class", "base", "group", "nothing"]
 
@@ -136,7 +138,7 @@ def _of_group(optimizer: Any, group: Mapping[str, Any]) -> Expectation:
         )
     name, asked = decay_of(optimizer, group)
     if not name:
-        return Expectation(source="class" if type(optimizer) in WITHOUT else "nothing")
+        return Expectation(source="class" if has_no_decay(optimizer) else "nothing")
     wrong = bad_number(asked, name)
     if wrong:
         return Expectation(wrong=wrong, wrong_kind="number")
@@ -145,8 +147,8 @@ def _of_group(optimizer: Any, group: Mapping[str, Any]) -> Expectation:
     if value == 0:
         return Expectation(source=source)
     if known is None:
-        return Expectation(decay=_plain(value, Site.BEFORE), source="group")
-    return Expectation(decay=_plain(value, known.site), source=source, beside=not known.exact)
+        return Expectation(decay=_GUESS.decay(value), source="group")
+    return Expectation(decay=known.decay(value), source=source, beside=not known.exact)
 
 
 def decay_of(optimizer: Any, group: Mapping[str, Any]) -> tuple[str, Any]:
@@ -174,17 +176,15 @@ def _meaning(optimizer: Any, group: Mapping[str, Any]) -> tuple[Native | None, S
     known = native_of(optimizer, group)
     if known is not None:
         return known, "class"
-    base = next((one for one in type(optimizer).__mro__ if one in TABLE), None)
-    if base is None:
-        return None, "group"
-    # An empty instance will do: only its class is looked at.
-    empty: Optimizer = object.__new__(base)
-    return native_of(empty, group), "base"
+    base = base_card_of(optimizer)
+    known = None if base is None else base.native_in(group)
+    return known, "group" if known is None else "base"
 
 
 def base_name(optimizer: Any) -> str:
     """The class of the native table that this optimizer's class derives from, or ""."""
-    return next((one.__name__ for one in inspect.getmro(type(optimizer)) if one in TABLE), "")
+    base = base_card_of(optimizer)
+    return "" if base is None else base.name
 
 
 def _of_row(
@@ -197,8 +197,8 @@ def _of_row(
     spoken = repr(decay)
     if decay.site is Site.NATIVE:
         if known is None:
-            return Expectation(decay=decay.replace(site=Site.BEFORE, scale=Scale.LR), source="group", spoken=spoken)
-        decay = decay.replace(site=known.site, scale=Scale.LR if known.site is Site.BEFORE else Scale.ONE)
+            return Expectation(decay=_GUESS.resolve(decay), source="group", spoken=spoken)
+        decay = known.resolve(decay)
     made = Expectation(decay=decay, source="plan", spoken=spoken)
     if decay.controller is not None:
         return replace(made, unsayable=f"{decay!r} decides at each step how hard it pulls")
@@ -218,10 +218,6 @@ def _of_row(
     native = known is not None and handle is not None and handle.lowering.groups[index].native is not None
     beside = known is not None and not known.exact and (native or handle is None)
     return replace(made, steps=state.steps if state is not None else 0, peak=peak, beside=beside)
-
-
-def _plain(value: float, site: Site) -> Decay:
-    return Decay(coefficient=value, site=site, scale=Scale.LR if site is Site.BEFORE else Scale.ONE)
 
 
 def held(handle: Handle) -> dict[int, tuple[Tensor | None, Tensor | None]]:

@@ -1,1 +1,1 @@
-"""What torch's optimizers do in a step of their own, class by class."""
+"""What each optimizer class does in a step of its own: cards by class, and the formulas behind them."""

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import optim
-from torch.optim import Optimizer
-
 from torchdecay.arguments import check_number
 from torchdecay.errors import DecayError, UnitError
-from torchdecay.optimizers.own_decay import SWITCH, TABLE, WITHOUT, native_of
+from torchdecay.optimizers.cards import SWITCH, Card, card_of, settled_factor, torch_class, torch_names
 from torchdecay.plans.decay import Site
 from torchdecay.text import nearest, printable
-
-_CLASSES: Mapping[str, type[Optimizer]] = {cls.__name__.lower(): cls for cls in (*TABLE, *WITHOUT)}
 
 
 @dataclass(frozen=True)
@@ -49,50 +43,43 @@ def kind_of(optimizer: Any, momentum: float | None = None) -> Kind:
         UnitError: a name or a class whose weight_decay is not known.
     """
     if isinstance(optimizer, str):
-        cls = _CLASSES.get(optimizer.lower())
+        cls = torch_class(optimizer)
         if cls is None:
+            names = [name.lower() for name in torch_names()]
             raise UnitError(
                 f'there is no optimizer "{printable(optimizer)}" in torch.optim.',
-                fix=nearest(optimizer.lower(), _CLASSES) or f"Known: {', '.join(_CLASSES)}.",
+                fix=nearest(optimizer.lower(), names) or f"Known: {', '.join(names)}.",
             )
-        return _of_class(cls, momentum)
-    if inspect.isclass(optimizer) and issubclass(optimizer, Optimizer):
-        return _of_class(optimizer, momentum)
-    if isinstance(optimizer, Optimizer):
-        return _of_groups(optimizer, momentum)
+        return kind_of(cls, momentum)
+    if isinstance(optimizer, type):
+        card = _known(card_of(optimizer), optimizer)
+        site = None if card.native is None else card.native.site
+        return Kind(optimizer.__name__, site, card.settled({}) is not None and not momentum, momentum or 0.0)
+    if hasattr(optimizer, "param_groups"):
+        return _of_groups(optimizer, optimizer.param_groups, momentum)
     raise UnitError(
         f"optimizer is {optimizer!r}, of type {type(optimizer).__name__}.",
         fix='Give a torch optimizer or a name, optimizer="sgd".',
     )
 
 
-def _of_class(cls: type[Optimizer], momentum: float | None) -> Kind:
-    if cls in TABLE or cls in WITHOUT:
-        site = TABLE[cls].site if cls in TABLE else None
-        return Kind(cls.__name__, site, cls is optim.SGD and not momentum, momentum or 0.0)
-    raise _unknown(cls)
-
-
-def _of_groups(optimizer: Optimizer, momentum: float | None) -> Kind:
-    groups = optimizer.param_groups
-    name = type(optimizer).__name__
-    if type(optimizer) in WITHOUT:
-        return Kind(name, None, False)
-    sites = {known.site if (known := native_of(optimizer, group)) else None for group in groups}
-    if sites == {None}:
-        raise _unknown(type(optimizer))
+def _of_groups(optimizer: Any, groups: Sequence[dict[str, Any]], momentum: float | None) -> Kind:
+    cls = type(optimizer)
+    card = _known(card_of(optimizer), cls)
+    if not card.decays:
+        return Kind(cls.__name__, None, False)
+    sites = {native.site for group in groups if (native := card.native_in(group)) is not None}
     if len(sites) > 1:
         raise UnitError(
-            f"the groups of this {name} couple their weight_decay in some and not in others.",
+            f"the groups of this {cls.__name__} couple their weight_decay in some and not in others.",
             fix=f"Convert group by group: say optimizer= by name, or make {SWITCH} equal.",
         )
     momenta = {float(group.get("momentum", 0.0)) for group in groups}
     if momentum is not None and momenta != {momentum}:
         raise UnitError(f"momentum={momentum:g} contradicts the optimizer, where it is {sorted(momenta)}.")
     rates = {_rate(group.get("lr")) for group in groups}
-    site = sites.pop()
-    plain = type(optimizer) is optim.SGD and momenta == {0.0}
-    return Kind(name, site, plain, max(momenta), rates.pop() if len(rates) == 1 else None)
+    plain = momenta == {0.0} and all(settled_factor(optimizer, group) is not None for group in groups)
+    return Kind(cls.__name__, sites.pop(), plain, max(momenta), rates.pop() if len(rates) == 1 else None)
 
 
 def _rate(lr: Any) -> float | None:
@@ -104,8 +91,10 @@ def _rate(lr: Any) -> float | None:
         raise UnitError(error.what, fix=error.fix) from error
 
 
-def _unknown(cls: type) -> UnitError:
-    return UnitError(
+def _known(card: Card | None, cls: type) -> Card:
+    if card is not None and (card.native is not None or not card.decays):
+        return card
+    raise UnitError(
         f"what weight_decay means in {cls.__name__} is not known.",
         "It is no optimizer of torch, or steps in a way of its own.",
         "Measure it with td.verify(optimizer), and name the unit: coupled or decoupled.",

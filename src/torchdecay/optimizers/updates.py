@@ -1,168 +1,272 @@
-"""What an optimizer's own state says about the step that it is about to take, read before the step."""
+"""The update of each optimizer class as a formula over gradient and state: one for its sign, its size and its course.
+
+Each formula is tested against real steps. Which class has which stands in `torchdecay.optimizers.cards`.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, optim
-from torch.optim import Optimizer
+from torchdecay.optimizers.elementwise import Elementwise
 
-from torchdecay.apply.work import Elementwise, grad_of
-from torchdecay.optimizers.own_decay import native_of
+if TYPE_CHECKING:
+    from torch import Tensor
 
-
-def reads_update_sign(optimizer: Optimizer, group: Mapping[str, Any]) -> bool:
-    """Whether `update_direction` knows this optimizer."""
-    return _is_lion(optimizer, group) or (native_of(optimizer, group) is not None and type_of(optimizer) in _DIRECTIONS)
+Group = Mapping[str, Any]
+State = Mapping[str, Any]
 
 
-def update_direction(optimizer: Optimizer, group: Mapping[str, Any], param: Tensor) -> Elementwise:
-    """Numbers with the signs of the update u in θ ← θ − u that comes next, zeros included.
+@dataclass(frozen=True)
+class Terms:
+    r"""The numbers of one update: u = η·(a·g + b·m)·q/(√v + e), with m and v as the step leaves them.
 
-    Only for what `reads_update_sign` knows.
-    The decay must not go through the gradient in this group, since the gradient is read as it is.
+    Attributes:
+        gradient: a.
+        moment: b.
+        settled: a·g + b·m of a gradient that stays, in units of that gradient.
+        gain: q.
+        eps: e; None where nothing is divided.
     """
-    state = optimizer.state.get(param, {})
-    grad = gradient_seen(optimizer, group, param)
-    rule: Callable[..., Elementwise] = _lion if _is_lion(optimizer, group) else _DIRECTIONS[type_of(optimizer)]
-    return rule(group, state, grad)
+
+    gradient: float
+    moment: float
+    settled: float = 1.0
+    gain: float = 1.0
+    eps: float | None = None
 
 
-def type_of(optimizer: Optimizer) -> type[Optimizer]:
-    """The optimizer's class in `torch.optim`, which it is or derives from."""
-    return next((cls for cls in type(optimizer).__mro__ if cls in _DIRECTIONS), type(optimizer))
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """How a class makes its update u, in θ ← θ − u, of gradient and state.
+
+    Attributes:
+        moment: the state's key of the first moment m, "" without one.
+        moved: from the group to the function that takes gradient and moment to the moment after the step.
+        terms: from group, state and how many steps ahead of the state, to the numbers of that step.
+        signs: instead of those, where the sign of the update follows in another way from group, state, gradient and
+            weight; takes them to `Elementwise`.
+        is_whole: whether the terms give the update whole, and not its sign alone.
+        reads: what the whole update needs: keys of the state, and "grad".
+        is_linear: whether an update is made of gradients with factors that no gradient has a part in.
+        spread: from the group to what one gradient moves a weight by in all, and to the sum of the squares of what it
+            moves it by in each step, in units of the learning rate, gradients being noise; None where not known.
+        fits: whether the formula holds for this optimizer and group, where the class alone does not tell.
+    """
+
+    moment: str = ""
+    moved: Callable[[Group], Callable[[Tensor, Tensor], Tensor]] | None = None
+    terms: Callable[[Group, State, int], Terms] = lambda group, state, ahead: Terms(1.0, 0.0)
+    signs: Callable[[Group, State, Tensor, Tensor], Elementwise] | None = None
+    is_whole: bool = False
+    reads: tuple[str, ...] = ()
+    is_linear: bool = False
+    spread: Callable[[Group], tuple[float, float] | None] = lambda group: None
+    fits: Callable[[Any, Group], bool] = lambda optimizer, group: True
+
+    def coming_signs(self, group: Group, state: State, grad: Tensor, param: Tensor) -> Elementwise:
+        """Numbers with the signs of the update that comes next, zeros included; `grad` as the update rule sees it."""
+        if self.signs is not None:
+            return self.signs(group, state, grad, param)
+        terms = self.terms(group, state, 1)
+        moment = state.get(self.moment)
+        if self.moved is None or moment is None or not terms.moment:
+            # Both parts of a first step have the gradient's signs.
+            return Elementwise(lambda g: g, (grad,))
+        moved = self.moved(group)
+        if not terms.gradient:
+            return Elementwise(moved, (grad, moment))
+        return Elementwise(
+            lambda g, m, share: g + moved(g, m) * share, (grad, moment, number(terms.moment / terms.gradient))
+        )
+
+    def step_size(self, group: Group, state: State) -> float | Elementwise:
+        """The s for which a gradient g that stays moves a weight by lr·s·g, by the state that a step has left."""
+        terms = self.terms(group, state, 0)
+        if terms.eps is None:
+            return terms.settled
+        gain, eps = number(terms.settled * terms.gain), number(terms.eps)
+        return Elementwise(lambda v, gain, eps: gain / v.sqrt().add_(eps), (second_moment(group, state), gain, eps))
+
+    def taken(self, group: Group, state: State, grad: Tensor | None) -> Tensor:
+        """U of the step that left this state, as a new tensor; `grad` as the step saw it, where the update reads it."""
+        terms, lr = self.terms(group, state, 0), float(group["lr"])
+        parts = [] if grad is None or not terms.gradient else [grad * (lr * terms.gradient)]
+        parts += [state[self.moment] * (lr * terms.moment)] if terms.moment else []
+        update: Tensor = parts[0] if len(parts) == 1 else parts[0].add_(parts[1])
+        if terms.eps is None:
+            return update
+        return update.div_(second_moment(group, state).sqrt().add_(terms.eps)).mul_(terms.gain)
 
 
-def gradient_seen(optimizer: Optimizer, group: Mapping[str, Any], param: Tensor) -> Tensor:
-    """The gradient as the update rule sees it: unscaled, and negated where the group maximizes."""
-    grad = grad_of(param)
-    scale = getattr(optimizer, "grad_scale", None)
-    if scale is not None:
-        grad = grad / scale
-    return -grad if maximizes(optimizer, group) else grad
+def number(value: float) -> Tensor:
+    """A number that changes from step to step, for `Elementwise`."""
+    import torch
+
+    return torch.tensor(value, dtype=torch.float64)
 
 
-def maximizes(optimizer: Optimizer, group: Mapping[str, Any]) -> bool:
-    """Whether the optimizer negates gradients: by a key of the group, or, outside torch, for all groups at once."""
-    return bool(group.get("maximize", getattr(optimizer, "maximize", False)))
+def second_moment(group: Group, state: State) -> Tensor:
+    """What the Adam family divides by the root of."""
+    found: Tensor = state["max_exp_avg_sq"] if group.get("amsgrad") else state["exp_avg_sq"]
+    return found
 
 
-def mean_second_moment(optimizer: Optimizer) -> Tensor:
-    """v̄: the mean over all elements of all groups of the bias-corrected second moment of the step that comes next."""
-    total: Tensor | None = None
-    count = 0
-    for group in optimizer.param_groups:
-        beta2: float = group["betas"][1]
-        for param in group["params"]:
-            if param.grad is None:
-                continue
-            state = optimizer.state.get(param, {})
-            squares = torch.linalg.vector_norm(_wide(gradient_seen(optimizer, group, param))).square() * (1 - beta2)
-            before = state.get("exp_avg_sq")
-            if before is not None:
-                squares = squares + beta2 * _wide(before).sum()
-            corrected = squares / (1 - beta2 ** (float(state.get("step", 0)) + 1))
-            total = corrected if total is None else total + corrected.to(total.device)
-            count += param.numel()
-    assert total is not None
-    return total / count
+def settled(group: Group, momentum: float | None = None) -> float:
+    r"""By how much SGD's momentum multiplies a gradient that stays: (1 − dampening)/(1 − momentum).
+
+    With Nesterov's too, where torch lets dampening be 0 alone: 1 + momentum/(1 − momentum) is the same.
+
+    Args:
+        group: the parameter group.
+        momentum: instead of the group's; from 1 on nothing settles, and the factor is infinite.
+    """
+    momentum = float(group.get("momentum") or 0.0) if momentum is None else momentum
+    if not momentum:
+        return 1.0
+    return (1.0 - float(group.get("dampening") or 0.0)) / (1.0 - momentum) if momentum < 1.0 else math.inf
 
 
-def _wide(tensor: Tensor) -> Tensor:
-    """At least float32, in which sums of half-precision numbers are taken."""
-    return tensor.float() if tensor.dtype.itemsize < 4 else tensor
+def _sgd(group: Group, state: State, ahead: int) -> Terms:
+    momentum = float(group["momentum"])
+    if not momentum:
+        return Terms(1.0, 0.0)
+    nesterov = bool(group["nesterov"])
+    return Terms(1.0 if nesterov else 0.0, momentum if nesterov else 1.0, settled(group))
 
 
-def _gradient(group: Mapping[str, Any], state: Mapping[str, Any], grad: Tensor) -> Elementwise:
-    return Elementwise(lambda g: g, (grad,))
+def _sgd_moved(group: Group) -> Callable[[Tensor, Tensor], Tensor]:
+    momentum, fresh = float(group["momentum"]), 1 - float(group["dampening"])
+    return lambda g, m: m * momentum + g * fresh
 
 
-def _sgd(group: Mapping[str, Any], state: Mapping[str, Any], grad: Tensor) -> Elementwise:
+def _sgd_spread(group: Group) -> tuple[float, float]:
+    momentum = float(group.get("momentum") or 0.0)
+    if group.get("nesterov"):
+        return settled(group), (1.0 + momentum) ** 2 + momentum**4 / (1.0 - momentum**2)
+    fresh = 1.0 - float(group.get("dampening") or 0.0) if momentum else 1.0
+    return settled(group), fresh**2 / (1.0 - momentum**2)
+
+
+def _averaged(group: Group) -> Callable[[Tensor, Tensor], Tensor]:
+    weight = 1 - _betas(group)[0]
+    return lambda g, m: m.lerp(g.to(m.dtype), weight)
+
+
+def _adam(group: Group, state: State, ahead: int) -> Terms:
+    beta1, beta2 = _betas(group)
+    step = _step(state, ahead)
+    root = math.sqrt(_filled(beta2, step))
+    return Terms(0.0, 1.0 / _filled(beta1, step), gain=root, eps=float(group["eps"]) * root)
+
+
+def _adam_spread(group: Group) -> tuple[float, float] | None:
+    beta1 = _betas(group)[0]
+    return None if group.get("amsgrad") else (1.0, (1.0 - beta1) / (1.0 + beta1))
+
+
+def _radam(group: Group, state: State, ahead: int) -> Terms:
+    """RAdam divides once it has seen enough, by a rectified root to which eps is added before its bias is corrected."""
+    beta1, beta2 = _betas(group)
+    step = _step(state, ahead)
+    filled, longest = _filled(beta2, step), 2 / (1 - beta2) - 1
+    length = longest - 2 * step * (1 - filled) / filled
+    of_moment = 1.0 / _filled(beta1, step)
+    if length <= 5:
+        return Terms(0.0, of_moment)
+    rectified = math.sqrt((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length))
+    return Terms(0.0, of_moment, gain=rectified * math.sqrt(filled), eps=float(group["eps"]))
+
+
+def _nadam(group: Group, state: State, ahead: int) -> Terms:
+    """NAdam takes a part of the gradient itself, and of the moment as much as the next step would."""
+    beta1, beta2 = _betas(group)
+    step, decay = _step(state, ahead), float(group["momentum_decay"])
+    now, following = (beta1 * (1 - 0.5 * 0.96 ** (at * decay)) for at in (step, step + 1))
+    product = float(state.get("mu_product", 1.0)) * (now if ahead else 1.0)
+    of_gradient, of_moment = (1 - now) / (1 - product), following / (1 - product * following)
+    root = math.sqrt(_filled(beta2, step))
+    lasting = of_gradient + of_moment * _filled(beta1, step)
+    return Terms(of_gradient, of_moment, lasting, gain=root, eps=float(group["eps"]) * root)
+
+
+def _rmsprop_signs(group: Group, state: State, grad: Tensor, param: Tensor) -> Elementwise:
     momentum: float = group["momentum"]
-    fresh, nesterov = 1 - float(group["dampening"]), bool(group["nesterov"])
     buffer = state.get("momentum_buffer")
     if not momentum or buffer is None:
-        # A first step, whose buffer is the gradient itself: with Nesterov the same signs again.
-        return _gradient(group, state, grad)
-
-    def direction(g: Tensor, b: Tensor) -> Tensor:
-        moved = b * momentum + g * fresh
-        return g + moved * momentum if nesterov else moved
-
-    return Elementwise(direction, (grad, buffer))
-
-
-def _first_moment(group: Mapping[str, Any], state: Mapping[str, Any], grad: Tensor) -> Elementwise:
-    moment, weight = state.get("exp_avg"), 1 - group["betas"][0]
-    if moment is None:
-        return Elementwise(lambda g: g * weight, (grad,))
-    return Elementwise(lambda g, m: torch.lerp(m, g.to(m.dtype), weight), (grad, moment))
-
-
-def _lion(group: Mapping[str, Any], state: Mapping[str, Any], grad: Tensor) -> Elementwise:
-    moment, weight = state.get("exp_avg"), 1 - group["betas"][0]
-    if moment is None:
-        return Elementwise(lambda g: g * weight, (grad,))
-    return Elementwise(lambda g, m: m * (1 - weight) + g * weight, (grad, moment))
-
-
-def _rmsprop(group: Mapping[str, Any], state: Mapping[str, Any], grad: Tensor) -> Elementwise:
-    momentum: float = group["momentum"]
-    buffer = state.get("momentum_buffer")
-    if not momentum or buffer is None:
-        return _gradient(group, state, grad)
+        return Elementwise(lambda g: g, (grad,))
     alpha, eps, centered = float(group["alpha"]), float(group["eps"]), bool(group["centered"])
     averages = (state["grad_avg"],) if centered else ()
 
     def direction(g: Tensor, b: Tensor, square: Tensor, *average: Tensor) -> Tensor:
         square = square * alpha + g * g * (1 - alpha)
         if centered:
-            square = square - torch.lerp(average[0], g, 1 - alpha).square()
+            square = square - average[0].lerp(g, 1 - alpha).square()
         return b * momentum + g / (square.sqrt() + eps)
 
     return Elementwise(direction, (grad, buffer, state["square_avg"], *averages))
 
 
-def _nadam(group: Mapping[str, Any], state: Mapping[str, Any], grad: Tensor) -> Elementwise:
-    beta1, decay = group["betas"][0], group["momentum_decay"]
-    step = float(state.get("step", 0)) + 1
-    now = beta1 * (1 - 0.5 * 0.96 ** (step * decay))
-    following = beta1 * (1 - 0.5 * 0.96 ** ((step + 1) * decay))
-    product = float(state.get("mu_product", 1.0)) * now
-    of_grad, of_moment = (1 - now) / (1 - product), following / (1 - product * following)
-    moment = state.get("exp_avg")
+def _asgd_signs(group: Group, state: State, grad: Tensor, param: Tensor) -> Elementwise:
+    lambd = float(group["lambd"])
+    return Elementwise(lambda g, p: g + p * lambd, (grad, param.detach()))
+
+
+def _lion_signs(group: Group, state: State, grad: Tensor, param: Tensor) -> Elementwise:
+    moment, weight = state.get("exp_avg"), 1 - group["betas"][0]
     if moment is None:
-        # Both parts have the gradient's signs.
-        return _gradient(group, state, grad)
-    share = torch.tensor(of_moment / of_grad, dtype=torch.float64)
-    return Elementwise(lambda g, m, share: g + torch.lerp(m, g, 1 - beta1) * share, (grad, moment, share))
+        return Elementwise(lambda g: g, (grad,))
+    return Elementwise(lambda g, m: m * (1 - weight) + g * weight, (grad, moment))
 
 
-_DIRECTIONS: Mapping[type[Optimizer], Callable[..., Elementwise]] = {
-    optim.SGD: _sgd,
-    optim.Adam: _first_moment,
-    optim.AdamW: _first_moment,
-    optim.RAdam: _first_moment,
-    optim.Adamax: _first_moment,
-    optim.NAdam: _nadam,
-    optim.RMSprop: _rmsprop,
-    optim.Adagrad: _gradient,
-    optim.ASGD: _gradient,
-}
+def _lion_spread(group: Group) -> tuple[float, float]:
+    """A sign turns with a gradient by √(2/π) over the size of what it is the sign of."""
+    beta1, beta2 = _betas(group)
+    noise = (1.0 - beta1) ** 2 + beta1**2 * (1.0 - beta2) / (1.0 + beta2)
+    return math.sqrt(2.0 / (math.pi * noise)), 1.0
 
 
-_LION_VARIANTS = ("cautious", "cautious_factor", "use_gc")
-"""Keys of Lions that mask or center what they take the sign of, where they are set."""
+def _is_plain_lion(optimizer: Any, group: Group) -> bool:
+    """Lion comes from many libraries, mostly as sign(β₁m + (1 − β₁)g) over one moment called exp_avg.
 
-
-def _is_lion(optimizer: Optimizer, group: Mapping[str, Any]) -> bool:
-    """Lion comes from many libraries, mostly as sign(β₁m + (1 − β₁)g) over one moment called exp_avg."""
-    if type(optimizer).__name__.lower() not in ("lion", "foreachlion"):
-        # Asked for each parameter, so the look at every state must not be taken each time.
-        return False
-    plain = all(group.get(key, False) is False for key in _LION_VARIANTS)
+    Some mask or center what they take the sign of, by keys of the group.
+    """
+    plain = all(group.get(key, False) is False for key in ("cautious", "cautious_factor", "use_gc"))
     states = [set(state) for state in optimizer.state.values()]
     known = all("exp_avg" in keys and "exp_avg_sq" not in keys for keys in states)
     return plain and "betas" in group and known
+
+
+def _betas(group: Group) -> tuple[float, float]:
+    return float(group["betas"][0]), float(group["betas"][1])
+
+
+def _step(state: State, ahead: int) -> float:
+    return float(state.get("step", 0)) + ahead
+
+
+def _filled(beta: float, step: float) -> float:
+    """How much of an average that began at 0 has been filled: 1 − βᵗ."""
+    return 1 - math.pow(beta, step)
+
+
+_MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+SGD = Update(
+    moment="momentum_buffer",
+    moved=_sgd_moved,
+    terms=_sgd,
+    is_whole=True,
+    reads=("grad",),
+    is_linear=True,
+    spread=_sgd_spread,
+)
+ADAM = Update(moment="exp_avg", moved=_averaged, terms=_adam, is_whole=True, reads=_MOMENTS, spread=_adam_spread)
+RADAM = Update(moment="exp_avg", moved=_averaged, terms=_radam, is_whole=True, reads=_MOMENTS)
+NADAM = Update(moment="exp_avg", moved=_averaged, terms=_nadam, is_whole=True, reads=("grad", *_MOMENTS, "mu_product"))
+FIRST_MOMENT = Update(moment="exp_avg", moved=_averaged, terms=lambda group, state, ahead: Terms(0.0, 1.0))
+GRADIENT = Update()
+RMSPROP = Update(signs=_rmsprop_signs)
+ASGD = Update(signs=_asgd_signs)
+LION = Update(signs=_lion_signs, spread=_lion_spread, fits=_is_plain_lion)

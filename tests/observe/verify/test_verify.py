@@ -41,7 +41,7 @@ from observe.verify.optimizers import (
     without_own_decay,
 )
 from torchdecay.observe.verify.verify import verify
-from torchdecay.optimizers.own_decay import native_of
+from torchdecay.optimizers.cards import native_of
 
 BF16, F16, F32, F64 = torch.bfloat16, torch.float16, torch.float32, torch.float64
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
-from torch.optim import SGD, Optimizer
+from torch.optim import Optimizer
 
 from torchdecay.errors import TaskError
-from torchdecay.optimizers.own_decay import native_of
+from torchdecay.optimizers.cards import native_of, settled_factor
 from torchdecay.optimizers.peaks import peak_of
 from torchdecay.plans.census import parameters_by_name
 from torchdecay.plans.decay import Decay, Scale, Site
@@ -72,17 +72,16 @@ def _pull(name: str, decay: Decay, optimizer: Optimizer | None, place: int | Non
     native = native_of(optimizer, group) if decay.site is Site.NATIVE else None
     if native is not None and native.site is Site.GRADIENT:
         return decay.coefficient
-    if not isinstance(optimizer, SGD):
+    settled = settled_factor(optimizer, group)
+    if settled is None:
         raise TaskError(
             f"{name} decays by {decay!r} under {type(optimizer).__name__}.",
             "There the decay is balanced by the update, whose size follows the history of the gradients and not the "
             "gradient: training has no place of rest that the loss and the coefficient alone determine.",
             'Use coupled or penalized, or direction(..., method="differences").',
         )
-    # At rest the momentum buffer holds (1 − dampening)/(1 − momentum) gradients.
-    momentum = float(group["momentum"])
-    gain = (1 - float(group["dampening"])) / (1 - momentum) if momentum else 1.0
-    return _relative(decay, group, place) / gain
+    # At rest the momentum buffer holds so many gradients.
+    return _relative(decay, group, place) / settled
 
 
 def _relative(decay: Decay, group: Mapping[str, Any], place: int) -> float:

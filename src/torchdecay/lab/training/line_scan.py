@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Optimizer
+from torch.optim import Optimizer
 
 from torchdecay.lab.tasks.task import Data, Task, evaluate
 from torchdecay.lab.training.results import LineScan
-from torchdecay.optimizers.own_decay import native_of
-from torchdecay.optimizers.step_size import is_matched
+from torchdecay.optimizers.cards import native_of, settled_factor
+from torchdecay.optimizers.steps import is_matched
 from torchdecay.plans.census import parameters_by_name
 from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.plans.plan import Plan
@@ -122,15 +122,15 @@ def penalty_factor(decay: Decay, optimizer: Optimizer, group: Mapping[str, Any],
         return None
     if decay.controller is not None or decay.schedule != Constant():
         return None
-    site, scale = decay.site, decay.scale
-    if site is Site.NATIVE:
+    if decay.site is Site.NATIVE:
         known = native_of(optimizer, group)
         if known is None:
             return None
-        site, scale = known.site, Scale.LR if known.site is Site.BEFORE else Scale.ONE
-    if site in (Site.LOSS, Site.GRADIENT):
+        decay = known.resolve(decay)
+    scale = decay.scale
+    if decay.site in (Site.LOSS, Site.GRADIENT):
         return 1.0
-    plain = type(optimizer) is SGD and not group["momentum"]
+    plain = settled_factor(optimizer, group) is not None and not group["momentum"]
     if decay.proximal and scale is Scale.LR and is_matched(optimizer, group, weight):
         return 1.0
     lr = float(group["lr"])

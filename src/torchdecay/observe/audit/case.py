@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from torch import Tensor, nn, optim
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from torchdecay.apply.attach import Handle
@@ -17,10 +17,10 @@ from torchdecay.errors import ApplyError
 from torchdecay.observe.lr_curve import lr_curve
 from torchdecay.observe.pulls import attached, decay_of
 from torchdecay.observe.run import Run
-from torchdecay.optimizers.own_decay import WITHOUT, Native, native_of
+from torchdecay.optimizers.cards import Native, has_no_decay, native_of, settled_factor
 from torchdecay.optimizers.peaks import peak_of
 from torchdecay.plans.census import census, parameters_by_name
-from torchdecay.plans.decay import Decay, Scale, Site
+from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.parameters import Parameter
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.regularizers import L2
@@ -89,18 +89,17 @@ class Group:
             return None
         coefficient = decay.coefficient_at(step, lr / peak if decay.schedule.needs_lr and peak else 1.0)
         if decay.site in (Site.GRADIENT, Site.LOSS):
-            return lr * coefficient if type(self.optimizer) is optim.SGD else None
+            return None if settled_factor(self.optimizer, self.values) is None else lr * coefficient
         if decay.site not in (Site.BEFORE, Site.AFTER) or (decay.scale.needs_max_lr and not peak):
             return None
         taken = decay.scale.factor(lr, peak) * coefficient
         return taken / (1 + taken) if decay.proximal else taken
 
     def settled(self, decay: Decay) -> float:
-        """By how much momentum multiplies a coupled pull of SGD once it has settled: (1 - dampening)/(1 - momentum)."""
-        momentum = as_number(self.values.get("momentum")) or 0.0
-        if decay.site not in (Site.GRADIENT, Site.LOSS) or not 0 < momentum < 1:
-            return 1.0
-        return (1 - (as_number(self.values.get("dampening")) or 0.0)) / (1 - momentum)
+        """By how much momentum multiplies a coupled pull of SGD once it has settled; 1 where nothing settles."""
+        coupled = decay.site in (Site.GRADIENT, Site.LOSS)
+        factor = settled_factor(self.optimizer, self.values) if coupled else None
+        return 1.0 if factor is None or not math.isfinite(factor) else factor
 
     def peak(self, decay: Decay) -> float | None:
         """The peak learning rate that the decay is scaled by, or None where it is not known or not needed."""
@@ -199,13 +198,9 @@ def as_number(value: Any) -> float | None:
 
 def native_decay(optimizer: Any, native: Native | None, weight_decay: float) -> Decay | None:
     """A group's own weight_decay as a Decay: what it natively means, or NATIVE where nobody knows."""
-    if not weight_decay > 0 or type(optimizer) in WITHOUT:
+    if not weight_decay > 0 or has_no_decay(optimizer):
         return None
-    if native is None:
-        return Decay(coefficient=weight_decay, site=Site.NATIVE)
-    if native.site is Site.GRADIENT:
-        return Decay(coefficient=weight_decay, site=Site.GRADIENT)
-    return Decay(coefficient=weight_decay, site=Site.BEFORE, scale=Scale.LR)
+    return Decay(coefficient=weight_decay, site=Site.NATIVE) if native is None else native.decay(weight_decay)
 
 
 def _planned(optimizer: Any, model: nn.Module | None) -> dict[int, tuple[str, Decay | None]]:

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import nn, optim
+from torch import nn
 
 from torchdecay.observe.audit.case import Case, Group
 from torchdecay.observe.audit.check import Hit, check
+from torchdecay.optimizers.cards import base_card_of
 from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.selectors import scale_invariant
-
-_ADAPTIVE = (
-    optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam, optim.Adamax, optim.Adagrad, optim.Adadelta, optim.RMSprop,
-)  # fmt: skip
 
 
 @check("WD401")
@@ -77,4 +74,5 @@ def sparse(case: Case) -> Iterator[Hit]:
 
 
 def _is_coupled(group: Group, decay: Decay) -> bool:
-    return decay.site is Site.GRADIENT and isinstance(group.optimizer, _ADAPTIVE)
+    card = base_card_of(group.optimizer)
+    return decay.site is Site.GRADIENT and card is not None and card.is_adaptive

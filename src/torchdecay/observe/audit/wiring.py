@@ -7,14 +7,14 @@ import math
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor, optim
+from torch import Tensor
 
 from torchdecay.errors import ApplyError
 from torchdecay.observe.audit.case import Case, Group, as_number
 from torchdecay.observe.audit.check import Hit, check
 from torchdecay.observe.audit.penalties import penalized_parameters
 from torchdecay.observe.pulls import DECAY_NAMES
-from torchdecay.optimizers.own_decay import WITHOUT
+from torchdecay.optimizers.cards import card_of, has_no_decay
 from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.groups import MARK
 
@@ -30,7 +30,7 @@ def misspelled(case: Case) -> Iterator[Hit]:
     """Keys that the optimizer does not have, but nearly, and weight_decay where there is none."""
     for group in case.groups:
         known = set(getattr(group.optimizer, "defaults", ())) | set(_MEANT)
-        if type(group.optimizer) in WITHOUT and group.values.get("weight_decay"):
+        if has_no_decay(group.optimizer) and group.values.get("weight_decay"):
             name, found = type(group.optimizer).__name__, group.values["weight_decay"]
             yield Hit(group.where, f'"weight_decay"={found!r} is ignored; {name} has none')
         for key in group.values:
@@ -174,8 +174,10 @@ def penalty_too(case: Case) -> Iterator[Hit]:
 def hidden_lambd(case: Case) -> Iterator[Hit]:
     """ASGD's decay term that is not called weight_decay."""
     for group in case.groups:
-        if isinstance(group.optimizer, optim.ASGD) and as_number(group.values.get("lambd")):
-            yield Hit(group.where, f"lambd={group.values['lambd']:g}, weight_decay={group.weight_decay:g}")
+        card = card_of(group.optimizer)
+        key = "" if card is None else card.shrinks_by
+        if as_number(group.values.get(key)):
+            yield Hit(group.where, f"{key}={group.values[key]:g}, weight_decay={group.weight_decay:g}")
 
 
 @check("WD212", needs="loss")

@@ -11,6 +11,7 @@ from typing import Any
 
 from torchdecay.observe.forecast.pulled import Pulled
 from torchdecay.observe.fractions import log_retention
+from torchdecay.optimizers.updates import settled
 from torchdecay.plans.controllers import Stable
 from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.plans.schedules import Constant
@@ -70,13 +71,12 @@ def course_of(pulled: Pulled, curves: Mapping[str, Sequence[Any]]) -> Course:
     coefficient = _coefficients(decay, pulled, rates)
     if decay.site in COUPLED:
         return _through_momentum(pulled.values, rates, momenta, coefficient)
-    damped = 1.0 - float(pulled.values.get("dampening", 0.0))
-    settled = isinstance(decay.controller, Stable)
+    is_stable = isinstance(decay.controller, Stable)
     pulls = []
     for lr, momentum in zip(rates, momenta, strict=True):
         amount = decay.scale.factor(lr, pulled.peak) * coefficient(lr) if lr else 0.0
-        if settled and momentum:
-            amount *= damped / (1.0 - momentum)
+        if is_stable:
+            amount *= settled(pulled.values, momentum)
         pulls.append(amount / (1.0 + amount) if decay.proximal else amount)
     return Course(pulls, pulls, pulls)
 

@@ -7,16 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from torch import optim
-
 from torchdecay.errors import UnitError
 from torchdecay.observe.forecast.course import COUPLED
-from torchdecay.observe.forecast.predictability import is_plain_sgd
-from torchdecay.optimizers.own_decay import native_of
-from torchdecay.optimizers.updates import reads_update_sign
+from torchdecay.optimizers import updates
+from torchdecay.optimizers.cards import update_of
 from torchdecay.plans.decay import Decay, Site
 
 Rule = Literal["AdamW", "SGD", "Lion"]
+_RULES: Mapping[updates.Update, Rule] = {updates.SGD: "SGD", updates.ADAM: "AdamW", updates.LION: "Lion"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,43 +89,20 @@ def equilibrium(
     """
     if decay is None or not decay.is_plain_l2 or not (lr > 0.0 and 0.0 < pull < 1.0):
         return None
-    if is_plain_sgd(optimizer, values):
-        return _sgd(values, decay, lr, pull)
-    if decay.site not in (Site.BEFORE, Site.AFTER) or "betas" not in values:
+    update = update_of(optimizer, values)
+    spread = None if update is None else update.spread(values)
+    if update is None or spread is None or not (update.is_linear or decay.site in (Site.BEFORE, Site.AFTER)):
         return None
-    beta1, beta2 = map(float, values["betas"])
-    if isinstance(optimizer, optim.Adam) and native_of(optimizer, values) and not values.get("amsgrad"):
-        rotation = math.sqrt(2.0 * pull * (1.0 - beta1) / (1.0 + beta1))
-        return _made("AdamW", lr, pull, rotation, rms=lr / math.sqrt(2.0 * pull))
-    if type(optimizer).__name__.lower() in ("lion", "foreachlion") and reads_update_sign(optimizer, values):
-        spread = (1.0 - beta1) ** 2 + beta1**2 * (1.0 - beta2) / (1.0 + beta2)
-        # √(π/2)·√(2f)·√K.
-        rotation = math.sqrt(math.pi * pull * spread)
-        return _made("Lion", lr, pull, rotation, rms=lr / math.sqrt(math.pi * pull * spread))
-    return None
-
-
-def _sgd(values: Mapping[str, Any], decay: Decay, lr: float, pull: float) -> Equilibrium:
-    """A gradient moves the weight by lr·(total) in all, spread over steps with the sum of squares `spread`."""
-    momentum = float(values.get("momentum") or 0.0)
-    fresh = 1.0 - float(values.get("dampening") or 0.0) if momentum else 1.0
-    total, spread = fresh / (1.0 - momentum), fresh**2 / (1.0 - momentum**2)
-    if values.get("nesterov"):
-        spread = (1.0 + momentum) ** 2 + momentum**4 / (1.0 - momentum**2)
+    # A gradient moves the weight by lr·total in all, in steps with the sum of squares lr²·squares.
+    total, squares = spread
     fraction = pull * total if decay.site in COUPLED else pull
-    rotation = math.sqrt(2.0 * fraction * spread) / total
-    return _made("SGD", lr, fraction, rotation, gain=(lr * total) ** 2 / (2.0 * fraction))
-
-
-def _made(
-    rule: Rule, lr: float, fraction: float, rotation: float, *, rms: float | None = None, gain: float | None = None
-) -> Equilibrium:
+    square = (lr * total) ** 2 / (2.0 * fraction)
     return Equilibrium(
-        rule=rule,
+        rule=_RULES[update],
         lr=lr,
         fraction=fraction,
-        rotation=rotation,
-        rms=rms,
-        gain=gain,
+        rotation=math.sqrt(2.0 * fraction * squares) / total,
+        rms=None if update.is_linear else math.sqrt(square),
+        gain=square if update.is_linear else None,
         num_steps=1.0 / (2.0 * fraction),
     )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import optim
 
 from torchdecay.observe.forecast.course import COUPLED
 from torchdecay.observe.forecast.pulled import Pulled
-from torchdecay.optimizers.own_decay import TABLE, native_of
+from torchdecay.optimizers.cards import card_of, native_of, settled_factor
 from torchdecay.plans.controllers import Cautious, Stable, TouchedRows
 from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.references import Average
@@ -21,11 +20,13 @@ Prediction = Literal["exact", "at most", "unknown"]
 def predict(pulled: Pulled) -> tuple[Prediction, str]:
     """How much can be told of a weight without gradient under this pull, and why no more."""
     decay, optimizer = pulled.decay, pulled.optimizer
-    if isinstance(optimizer, optim.ASGD) and pulled.values.get("lambd"):
-        return "unknown", "ASGD shrinks weights by its own lambd as well, by an lr that it changes itself"
+    card = card_of(optimizer)
+    if card is not None and pulled.values.get(card.shrinks_by):
+        why = f"{card.name} shrinks weights by its own {card.shrinks_by} as well, by an lr that it changes itself"
+        return "unknown", why
     if decay is None:
         return "exact", ""
-    unknown = _unsayable(decay, optimizer) or _unsited(decay, pulled)
+    unknown = _unsayable(decay, pulled) or _unsited(decay, pulled)
     if unknown:
         return "unknown", unknown
     if isinstance(decay.gate, Cautious):
@@ -43,12 +44,6 @@ def predict(pulled: Pulled) -> tuple[Prediction, str]:
     return "exact", ""
 
 
-def is_plain_sgd(optimizer: Any, values: Any) -> bool:
-    """Whether the step is torch's SGD."""
-    base = next((one for one in type(optimizer).__mro__ if one in TABLE), None)
-    return base is optim.SGD and native_of(optimizer, values) is not None
-
-
 def low_dtypes(pulled: Pulled) -> list[str]:
     """Of the dtypes of the parameters, those that lose small displacements."""
     return [dtype for dtype in pulled.dtypes if dtype in ("bfloat16", "float16")]
@@ -64,9 +59,9 @@ def visible(dtype: str) -> float:
     return float(torch.finfo(getattr(torch, dtype)).eps) / 4.0
 
 
-def _unsayable(decay: Decay, optimizer: Any) -> str:
+def _unsayable(decay: Decay, pulled: Pulled) -> str:
     controller = decay.controller
-    if isinstance(controller, Stable) and isinstance(optimizer, optim.SGD):
+    if isinstance(controller, Stable) and settled_factor(pulled.optimizer, pulled.values) is not None:
         controller = None
     if controller is not None:
         return "how hard it pulls is decided at each step"
@@ -89,7 +84,7 @@ def _unsited(decay: Decay, pulled: Pulled) -> str:
         return ""
     if optimizer is None:
         return "what a coupled decay takes depends on the optimizer: give optimizer="
-    if not is_plain_sgd(optimizer, pulled.values):
+    if settled_factor(optimizer, pulled.values) is None:
         return (
             f"{name} divides it by the size of the gradients"
             if native_of(optimizer, pulled.values)

@@ -16,7 +16,7 @@ from torchdecay.errors import ApplyError, UnitError
 from torchdecay.observe.audit.case import native_decay
 from torchdecay.observe.inspect import name_all
 from torchdecay.observe.pulls import attached, bad_number, decay_of
-from torchdecay.optimizers.own_decay import native_of
+from torchdecay.optimizers.cards import native_of
 from torchdecay.optimizers.peaks import peak_of
 from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.groups import MARK

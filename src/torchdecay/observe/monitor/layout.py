@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import Tensor, nn
-from torch.optim import SGD, Optimizer
+from torch.optim import Optimizer
 
 from torchdecay.apply.attach import Handle
 from torchdecay.errors import ApplyError
 from torchdecay.observe.inspect import name_all
 from torchdecay.observe.monitor.series import Series, Source
-from torchdecay.observe.monitor.updates import update_rule
 from torchdecay.observe.pulls import Expectation, expectations
+from torchdecay.optimizers.cards import settled_factor
+from torchdecay.optimizers.steps import tells_update
 from torchdecay.plans.census import census
 from torchdecay.plans.controllers import Cautious, LazyRows, Multiplier, RowGate
 from torchdecay.plans.decay import Decay, Site
@@ -120,11 +121,11 @@ def lay_out(
     hooked = _hooked(handle)
     members = []
     for index, (group, own) in enumerate(zip(optimizer.param_groups, names, strict=True)):
-        rule = update_rule(optimizer, group)
+        readable = tells_update(optimizer, group)
         for param, name in zip(group["params"], own, strict=True):
             if param.is_floating_point() or param.is_complex():
                 member = Tracked(param, name, roles.get(name, ""), index, expected[id(param)])
-                member.source = _source(optimizer, group, member, param, id(param) in hooked, rule is not None)
+                member.source = _source(optimizer, group, member, param, id(param) in hooked, readable)
                 members.append(member)
     spoken: dict[int, str] = {}
     keys: dict[tuple[str, str, Source], list[Tracked]] = {}
@@ -190,7 +191,7 @@ def _source(
     if decay is not None and decay.site is Site.LOSS:
         return "planned"
     # Adafactor, whose update reads the weight before its decay, is no exception here: it has no rule.
-    if has_rule and (decay is None or decay.site is Site.BEFORE or isinstance(optimizer, SGD)):
+    if has_rule and (decay is None or decay.site is Site.BEFORE or settled_factor(optimizer, group) is not None):
         return "state"
     return "none" if decay is None else "planned"
 
@@ -217,11 +218,8 @@ def planned_fraction(
         return None
     amount = expected.amount(lr, ahead)
     if decay.site in (Site.GRADIENT, Site.LOSS):
-        if not isinstance(optimizer, SGD):
-            return None
-        momentum, dampening = float(group["momentum"]), float(group["dampening"])
-        settled = (1 - dampening) / (1 - momentum) if momentum else 1.0
-        return lr * amount * (1 + momentum * settled if group["nesterov"] else settled)
+        settled = settled_factor(optimizer, group)
+        return None if settled is None else lr * amount * settled
     return amount / (1 + amount) if decay.proximal else amount
 
 

@@ -6,10 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from torch.optim import SGD
-
 from torchdecay.observe.forecast.equilibrium import equilibrium
 from torchdecay.observe.pulls import Expectation
+from torchdecay.optimizers.cards import card_of
 from torchdecay.plans.decay import Site
 
 
@@ -36,4 +35,6 @@ def effective_lr(optimizer: Any, lr: float, norm: float, num_elements: int) -> f
     """η/‖θ‖² where updates scale with gradients (SGD), η√C/‖θ‖ where each element moves by about η (Adam's kin)."""
     if not norm > 0:
         return math.nan
-    return lr / norm**2 if isinstance(optimizer, SGD) else lr * math.sqrt(num_elements) / norm
+    card = card_of(optimizer)
+    is_linear = card is not None and card.update is not None and card.update.is_linear
+    return lr / norm**2 if is_linear else lr * math.sqrt(num_elements) / norm

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,9 +21,9 @@ from torchdecay.apply.rounding import is_low
 from torchdecay.observe.monitor.layout import Layout, Tracked, planned_fraction
 from torchdecay.observe.monitor.predictions import predicted_rotation
 from torchdecay.observe.monitor.samples import aligned, over_ranks, sampled, wide
-from torchdecay.observe.monitor.updates import reads_gradient, tensors_of, update_rule
 from torchdecay.observe.verify.borrowing import local
-from torchdecay.optimizers.updates import maximizes
+from torchdecay.optimizers.cards import update_of
+from torchdecay.optimizers.gradients import as_seen
 
 _PART = 1 << 18
 
@@ -79,7 +80,7 @@ class Reading:
 
     def __init__(self, optimizer: Optimizer, layout: Layout, handle: Handle | None, most: int | None) -> None:
         self.optimizer, self.layout, self.handle, self.most = optimizer, layout, handle, most
-        self._rules = [update_rule(optimizer, group) for group in optimizer.param_groups]
+        self._updates = [update_of(optimizer, group) for group in optimizer.param_groups]
         self._start: list[Tensor] = []
         self._has_gradient: list[bool] = []
         self._gradients: list[Tensor | None] = []
@@ -177,13 +178,15 @@ class Reading:
             if place in self._updated:
                 decay += end - wide(self._updated[place])
             return decay, moved - decay
-        rule = self._rules[member.group]
+        rule = self._updates[member.group]
         if member.source == "state" and rule is not None and self._has_gradient[place]:
-            state = tensors_of(self.optimizer.state.get(member.param, {}))
-            own = {name: wide(one if one.dim() == 0 else sampled(one, self.most)) for name, one in state.items()}
+            own: dict[str, Any] = {"step": steps.get(id(member.param), 0.0)}
+            for name, one in self.optimizer.state.get(member.param, {}).items():
+                if name in rule.reads and isinstance(one, Tensor):
+                    own[name] = wide(one if one.dim() == 0 else sampled(one, self.most))
             seen = self._gradients[place]
-            group, step = self.optimizer.param_groups[member.group], steps.get(id(member.param), 0.0)
-            update = rule(group, own, step, None if seen is None else wide(seen)).neg_()
+            group = self.optimizer.param_groups[member.group]
+            update = rule.taken(group, own, None if seen is None else wide(seen)).neg_()
             return moved - update, update
         decay = start * -(self._planned[place] or 0.0)
         return decay, moved - decay
@@ -239,16 +242,13 @@ class Reading:
 
     def _seen(self, member: Tracked, gradient: Tensor | None) -> Tensor | None:
         """A sample of the gradient as the update rule sees it, where one is needed."""
-        rule = self._rules[member.group]
+        rule = self._updates[member.group]
         if gradient is None or gradient.is_sparse or member.source != "state" or rule is None:
             return None
-        if not reads_gradient(rule):
+        if "grad" not in rule.reads:
             return None
-        seen = sampled(gradient, self.most).clone()
-        scale = getattr(self.optimizer, "grad_scale", None)
-        if scale is not None:
-            seen = seen / scale
-        return -seen if maximizes(self.optimizer, self.optimizer.param_groups[member.group]) else seen
+        group = self.optimizer.param_groups[member.group]
+        return as_seen(self.optimizer, group, sampled(gradient, self.most).clone())
 
 
 def _norms(tensors: Sequence[Tensor]) -> list[Tensor]:

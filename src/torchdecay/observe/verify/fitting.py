@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchdecay.apply.work import Elementwise
 from torchdecay.observe.pulls import Expectation
 from torchdecay.observe.verify.borrowing import local
 from torchdecay.observe.verify.slots import Slot
-from torchdecay.optimizers.step_size import step_size
+from torchdecay.optimizers.elementwise import Elementwise
+from torchdecay.optimizers.steps import step_size
 from torchdecay.plans.controllers import Cautious
 from torchdecay.plans.decay import Site
 

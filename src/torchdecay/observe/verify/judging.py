@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import optim
-
 from torchdecay.observe.pulls import Expectation, base_name
 from torchdecay.observe.verify.explaining import Explanation
 from torchdecay.observe.verify.result import SITES, Fault
+from torchdecay.optimizers.cards import base_card_of
 from torchdecay.plans.decay import Scale, Site
 
 
@@ -121,9 +120,11 @@ def _as_expected(seen: Seen) -> SlotVerdict:
     besides = ""
     if seen.hidden == seen.hidden and seen.hidden:
         scale = seen.lr / seen.telling_lr if seen.lr is not None and seen.telling_lr else 1.0
-        if not isinstance(seen.optimizer, optim.ASGD):
+        card = base_card_of(seen.optimizer)
+        key = "" if card is None else card.shrinks_by
+        if not key:
             return _hidden(seen, seen.hidden * scale)
-        besides = f" Besides, lambd={seen.group.get('lambd'):g} takes {percent(seen.hidden * scale)} per step."
+        besides = f" Besides, {key}={seen.group.get(key):g} takes {percent(seen.hidden * scale)} per step."
     one = seen.one
     if one.decay is None or not any(seen.amounts):
         return SlotVerdict(expected=0.0, measured=0.0, why=_spared(one) + besides)

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, optim
+from torch import Tensor
 from torch.autograd import grad_mode
 
 from torchdecay.errors import ApplyError, TorchdecayError
@@ -30,6 +30,7 @@ from torchdecay.observe.verify.hooks import ATTRIBUTES, around, global_hooks, ow
 from torchdecay.observe.verify.randomness import Random
 from torchdecay.observe.verify.slots import Slot, pools_for, reals
 from torchdecay.observe.verify.snapshot import Snapshot
+from torchdecay.optimizers.cards import base_card_of
 from torchdecay.text import listed
 
 
@@ -76,13 +77,14 @@ class Probe:
         _refuse(optimizer)
         self.optimizer = optimizer
         self._snapshot = Snapshot(optimizer)
-        if any(isinstance(one, optim.LBFGS) for one in self._snapshot.optimizers):
+        cards = [card for one in self._snapshot.optimizers if (card := base_card_of(one)) is not None]
+        if any(card.reevaluates for card in cards):
             _refuse_lbfgs()
         _refuse_foreign(self._snapshot, allow_hooks)
         self.obstacles: dict[int, str] = {}
         self._lay_out(only)
         self.size = self.slots[-1].stop if self.slots else 0
-        self._sparse = any(isinstance(one, optim.SparseAdam) for one in self._snapshot.optimizers)
+        self._sparse = any(card.is_sparse for card in cards)
         self._states = [
             (state, dict(state))
             for one in self._snapshot.optimizers

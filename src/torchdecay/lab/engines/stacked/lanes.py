@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from torchdecay.lab.engines.stacked.members import FUSED, Member, NotStackable, settings_of
+from torchdecay.lab.engines.stacked.members import Member, NotStackable, settings_of
 from torchdecay.lab.engines.stacked.tensors import Stack, rows_of
 from torchdecay.lab.tasks.task import Task
+from torchdecay.optimizers.cards import card_of
 
 
 @dataclass(eq=False)
@@ -49,7 +50,9 @@ class Lane:
         params = {name: stack.params[name].detach()[place] for name in stack.names}
         # All are float tensors on one device, as a fused kernel wants them, unless the model says otherwise.
         plain = {(param.device, param.is_floating_point()) for param in params.values()}
-        fused = {"fused": True} if first.optimizer_type in FUSED and len(plain) == 1 and (*plain,)[0][1] else {}
+        card = card_of(first.optimizer_type)
+        has_fused = card is not None and card.has_fused and len(plain) == 1 and (*plain,)[0][1]
+        fused = {"fused": True} if has_fused else {}
         groups = [
             {
                 "params": [params[name] for name in group.names],

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn, optim
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from torchdecay.apply.lowering import lower
@@ -16,31 +16,15 @@ from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.contenders import ByHand
 from torchdecay.lab.training.setup import Setup
 from torchdecay.lab.training.trial import Trial
-from torchdecay.optimizers.own_decay import native_of
+from torchdecay.optimizers.cards import base_card_of, card_of, native_of
 from torchdecay.plans.census import parameters_by_name
 from torchdecay.plans.controllers import Cautious
-from torchdecay.plans.decay import Decay, Scale, Site
+from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.forms import coupled
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.references import Initial
 from torchdecay.text import repr_quoted
 
-ELEMENTWISE: tuple[type[Optimizer], ...] = (
-    optim.SGD,
-    optim.Adam,
-    optim.AdamW,
-    optim.NAdam,
-    optim.RAdam,
-    optim.Adamax,
-    optim.Adagrad,
-    optim.Adadelta,
-    optim.RMSprop,
-    optim.Rprop,
-    optim.ASGD,
-)
-"""Optimizers whose update of an element reads nothing but that element's own gradient and state."""
-
-FUSED = (optim.SGD, optim.Adam, optim.AdamW, optim.Adagrad)
 _OURS = ("params", "param_names", "weight_decay", "decoupled_weight_decay", "fused", "foreach", "initial_lr", MARK)
 
 
@@ -153,16 +137,15 @@ def _resolved(decay: Decay | None, optimizer: Optimizer, group: dict[str, Any]) 
     known = native_of(optimizer, group)
     if known is None:
         raise NotStackable(f"what weight_decay means in {type(optimizer).__name__} is not known")
-    return decay.replace(site=known.site, scale=Scale.LR if known.site is Site.BEFORE else Scale.ONE)
+    return known.resolve(decay)
 
 
 def _check_optimizer(optimizer: Optimizer) -> None:
-    cls = type(optimizer)
-    base = next((one for one in cls.__mro__ if one in ELEMENTWISE), None)
-    if base is None:
-        raise NotStackable(f"{cls.__name__} is not known to update each element on its own")
-    if any("step" in vars(one) for one in cls.__mro__[: cls.__mro__.index(base)]):
-        raise NotStackable(f"{cls.__name__} has a step of its own, which may not update each element on its own")
+    name, base = type(optimizer).__name__, base_card_of(optimizer)
+    if base is None or not base.is_elementwise:
+        raise NotStackable(f"{name} is not known to update each element on its own")
+    if card_of(optimizer) is None:
+        raise NotStackable(f"{name} has a step of its own, which may not update each element on its own")
     if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
         raise NotStackable("the optimizer has hooks around its step, which would see all members at once")
 

@@ -8,18 +8,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import SGD
 
 from torchdecay.apply import kernels
 from torchdecay.apply.engine import check_fraction
-from torchdecay.apply.work import Elementwise
 from torchdecay.errors import TorchdecayError
 from torchdecay.lab.engines.stacked.lanes import Lane
 from torchdecay.lab.engines.stacked.members import Member, template_of
 from torchdecay.lab.engines.stacked.tensors import Stack, rows_of
+from torchdecay.optimizers.cards import settled_factor
+from torchdecay.optimizers.elementwise import Elementwise
+from torchdecay.optimizers.gradients import maximizes
 from torchdecay.optimizers.peaks import peak_of
-from torchdecay.optimizers.step_size import step_size
-from torchdecay.optimizers.updates import maximizes, reads_update_sign, update_direction
+from torchdecay.optimizers.steps import reads_update_sign, step_size, update_direction
 from torchdecay.plans.controllers import Cautious
 from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.references import Initial
@@ -104,7 +104,7 @@ class Pull:
         if not isinstance(decay.regularizer, L2) or decay.proximal or decay.site is Site.LOSS:
             return
         if decay.site is Site.GRADIENT:
-            if not isinstance(self.lane.optimizer, SGD):
+            if settled_factor(self.lane.optimizer, self.group) is None:
                 return
             amounts = amounts * lr
         refused: dict[int, TorchdecayError] = {}

@@ -7,18 +7,21 @@ import torch
 from torch import nn, optim
 
 import torchdecay as td
-from torchdecay.optimizers.own_decay import SWITCH, TABLE, WITHOUT, native_of
+from torchdecay.optimizers.cards import SWITCH, card_of, native_of, torch_class, torch_names
 
 
 def group_of(cls, **options):
     return cls([nn.Parameter(torch.ones(2, 2))], lr=0.1, **options)
 
 
-@pytest.mark.parametrize("cls", [*TABLE], ids=lambda cls: cls.__name__)
-def test_the_entry_of_a_class_is_found_for_its_objects(cls):
-    """Wrapping `step`, which torch does once per class, does not hide the entry."""
-    optimizer = group_of(cls)
-    assert native_of(optimizer, optimizer.param_groups[0]) == TABLE[cls]
+@pytest.mark.parametrize("name", torch_names())
+def test_the_card_of_a_class_is_found_for_its_objects(name):
+    """Wrapping `step`, which torch does once per class, does not hide the card."""
+    optimizer = group_of(torch_class(name))
+    card = card_of(optimizer)
+    assert card.name == name
+    assert native_of(optimizer, optimizer.param_groups[0]) == card.native
+    assert card.decays is (card.native is not None)
 
 
 def test_adamw_is_not_taken_for_adam():
@@ -51,7 +54,8 @@ def test_adam_without_the_key_can_not_be_switched():
     """Versions of torch before the key existed would ignore it silently."""
     optimizer = group_of(optim.Adam)
     group = {key: value for key, value in optimizer.param_groups[0].items() if key != SWITCH}
-    assert not native_of(optimizer, group).switchable
+    assert native_of(optimizer, optimizer.param_groups[0]).switch == "chooses"
+    assert not native_of(optimizer, group).switch
 
 
 def test_a_subclass_with_its_own_step_is_not_guessed():
@@ -66,10 +70,10 @@ def test_a_subclass_with_its_own_step_is_not_guessed():
 
     own, same = group_of(Own), group_of(Same)
     assert native_of(own, own.param_groups[0]) is None
-    assert native_of(same, same.param_groups[0]) == TABLE[optim.SGD]
+    assert native_of(same, same.param_groups[0]) == card_of(optim.SGD).native
 
 
-@pytest.mark.parametrize("cls", WITHOUT, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", [optim.Rprop, optim.LBFGS, optim.SparseAdam], ids=lambda cls: cls.__name__)
 def test_optimizers_without_decay_have_no_entry(cls):
     """What has no weight_decay means nothing by it."""
     optimizer = group_of(cls)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn, optim
 
-from torchdecay.apply.work import Elementwise
-from torchdecay.optimizers.step_size import is_matched, step_size
+from torchdecay.optimizers.elementwise import Elementwise
+from torchdecay.optimizers.steps import is_matched, step_size
 
 MATCHED = {
     "SGD": (optim.SGD, {}),
