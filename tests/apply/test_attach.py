@@ -192,10 +192,19 @@ def test_a_weight_decay_of_10_at_learning_rate_1e_3_is_legal():
 
 
 def test_coupled_decay_above_1_over_lr_is_legal_where_the_optimizer_normalizes():
-    """Under Adam lr·wd is no fraction of the weight."""
-    model = make_model()
-    optimizer = optim.Adam(model.parameters(), lr=0.1)
-    td.attach(optimizer, td.plan(model, td.coupled(30.0)), model=model)
+    """Under Adam lr·wd is no fraction of the weight: what comes of it are torch's own bits."""
+
+    def run(wd, decay):
+        model = make_model()
+        optimizer = optim.Adam(model.parameters(), lr=0.1, weight_decay=wd)
+        if decay is not None:
+            td.attach(optimizer, td.plan(model, decay, rules=()), model=model)
+        zero_gradients(model)
+        optimizer.step()
+        return weights(model)
+
+    assert same(run(0.0, td.coupled(30.0)), run(30.0, None))
+    assert not same(run(0.0, td.coupled(30.0)), run(0.0, None))
 
 
 @pytest.mark.parametrize("decay", [td.decoupled(5.0), td.native(5.0), td.toward("initial", 5.0)], ids=repr)
@@ -310,10 +319,11 @@ def test_a_forgotten_penalty_is_noticed_at_the_first_step_and_at_every_later_one
 
 
 def test_a_penalty_inside_a_closure_is_not_forgotten():
-    """The closure runs inside the step, so the question is asked after it."""
+    """The closure runs inside the step, so the question is asked after it; and the penalty decays as it says."""
     model = make_model()
+    before = weights(model)
     optimizer = optim.SGD(model.parameters(), lr=0.1)
-    handle = td.attach(optimizer, td.plan(model, td.penalized(0.1)), model=model)
+    handle = td.attach(optimizer, td.plan(model, td.penalized(0.1), rules=()), model=model)
 
     def closure():
         optimizer.zero_grad()
@@ -325,6 +335,7 @@ def test_a_penalty_inside_a_closure_is_not_forgotten():
         warnings.simplefilter("error")
         optimizer.step(closure)
         optimizer.step(closure)
+    torch.testing.assert_close(weights(model), [w * (1 - 0.1 * 0.1) ** 2 for w in before], rtol=1e-14, atol=0)
 
 
 def test_a_penalty_for_another_model_is_refused_by_name():
@@ -544,17 +555,25 @@ def test_a_copied_optimizer_carries_the_mark_but_not_the_hooks(copied):
 
 
 def test_the_learning_rate_scheduler_is_not_disturbed():
-    """Schedulers wrap `step` on the object and count its calls."""
-    model = make_model()
-    optimizer = optim.AdamW(model.parameters(), lr=0.1)
-    scheduler = lr_scheduler.CosineAnnealingLR(optimizer, 5)
-    td.attach(optimizer, td.plan(model, td.l1(0.1)), model=model)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    """Schedulers wrap `step` on the object and count its calls: every learning rate is the one without decay."""
+
+    def lrs(decay):
+        model = make_model()
+        optimizer = optim.AdamW(model.parameters(), lr=0.1)
+        scheduler = lr_scheduler.CosineAnnealingLR(optimizer, 5)
+        if decay is not None:
+            td.attach(optimizer, td.plan(model, decay), model=model)
+        found = []
         for _ in range(4):
             zero_gradients(model)
             optimizer.step()
+            found.append(optimizer.param_groups[0]["lr"])
             scheduler.step()
+        return [*found, *scheduler.get_last_lr()]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert lrs(td.l1(0.1)) == lrs(None) != [0.1] * 5
 
 
 def test_an_optimizer_without_learning_rate_says_so():

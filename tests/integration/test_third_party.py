@@ -198,16 +198,21 @@ def test_a_lion_read_with_the_wrong_sign_is_seen(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("name", ["Lion", "ADOPT"])
 def test_coupled_decay_shrinks_where_a_library_maximizes(name: str) -> None:
-    """pytorch-optimizer keeps `maximize` on the optimizer; the pull must be negated with the gradient."""
-    peer = Peer("pytorch_optimizer", name, GRADIENT, {"maximize": True})
-    model = model_of()
-    optimizer = peer.build(model.parameters(), 0.0)
-    td.attach(optimizer, td.plan(model, td.coupled(WD), rules=()), model=model, via="hook")
-    before = model.weight.norm()
-    for _ in range(20):
-        model.weight.grad = torch.zeros_like(model.weight)
-        optimizer.step()
-    assert model.weight.norm() < before
+    """pytorch-optimizer keeps `maximize` on the optimizer: the pull is negated with the gradient, and so the same."""
+
+    def run(maximize: bool) -> torch.Tensor:
+        peer = Peer("pytorch_optimizer", name, GRADIENT, {"maximize": maximize})
+        model = model_of()
+        optimizer = peer.build(model.parameters(), 0.0)
+        td.attach(optimizer, td.plan(model, td.coupled(WD), rules=()), model=model, via="hook")
+        for _ in range(20):
+            model.weight.grad = torch.zeros_like(model.weight)
+            optimizer.step()
+        return model.weight.detach().clone()
+
+    before, found = model_of().weight.detach(), run(maximize=True)
+    assert torch.equal(found, run(maximize=False))
+    assert found.norm() < 0.8 * before.norm()
 
 
 @pytest.mark.parametrize("form", ["decoupled", "independent", "per_step", "cautious", "l1"])

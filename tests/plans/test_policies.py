@@ -153,25 +153,26 @@ def test_what_is_unsure_is_spared_with_a_warning_that_names_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("decay", "rules"),
+    ("decay", "rules", "decays"),
     [
-        (0.1, [td.rule("zorp", td.DEFAULT), *td.STANDARD]),
-        (0.1, [td.rule("zorp", None), *td.STANDARD]),
-        (0.1, policies.torch),
-        (0.1, policies.nanogpt),
-        (None, td.STANDARD),
+        (0.1, [td.rule("zorp", td.DEFAULT), *td.STANDARD], True),
+        (0.1, [td.rule("zorp", None), *td.STANDARD], False),
+        (0.1, policies.torch, True),
+        (0.1, policies.nanogpt, True),
+        (None, td.STANDARD, False),
     ],
     ids=["said to decay", "said to be spared", "torch", "nanogpt", "nothing decays"],
 )
-def test_nobody_is_warned_of_what_was_decided(decay: Any, rules: Any) -> None:
+def test_nobody_is_warned_of_what_was_decided(decay: Any, rules: Any, decays: bool) -> None:
     """A warning that stays after the user has said what the parameter is teaches to overlook warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        td.plan(Odd(), decay, rules=rules)
+        plan = td.plan(Odd(), decay, rules=rules)
+    assert (plan["zorp"].decay is not None) is decays
 
 
 def test_standard_is_quiet_on_a_plain_model() -> None:
     """No warning where every role is known."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        td.plan(Deep(2), 0.1)
+        assert td.plan(Deep(2), 0.1).policy == "standard"
