@@ -90,9 +90,9 @@ PUBLIC_NAMES: tuple[str, ...] = (
 
 def versions(root: Path) -> dict[str, str]:
     """Read the version out of every file that states one."""
-    module = ast.parse((root / "src/torchdecay/__init__.py").read_text(encoding="utf-8"))
+    module = ast.parse((root / "src/torchdecay/_version.py").read_text(encoding="utf-8"))
     stated = {
-        "__init__.py": next(
+        "_version.py": next(
             str(ast.literal_eval(node.value))
             for node in module.body
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__version__"
@@ -126,7 +126,7 @@ def test_one_version_everywhere() -> None:
 def test_a_seeded_second_version_is_seen(tmp_path: Path) -> None:
     """The reader of versions does not overlook a file that was forgotten."""
     (tmp_path / "src/torchdecay").mkdir(parents=True)
-    for file in ("src/torchdecay/__init__.py", "CITATION.cff", "CHANGELOG.md"):
+    for file in ("src/torchdecay/_version.py", "CITATION.cff", "CHANGELOG.md"):
         (tmp_path / file).write_text((ROOT / file).read_text(encoding="utf-8"), encoding="utf-8")
     citation = (tmp_path / "CITATION.cff").read_text(encoding="utf-8")
     (tmp_path / "CITATION.cff").write_text(re.sub(r"(?m)^version: .*$", "version: 9.9.9", citation), encoding="utf-8")

@@ -15,17 +15,14 @@ PUBLIC_ROOMS = ("lab",)
 
 
 def undocumented(package: griffe.Module, pages: str) -> list[str]:
-    """Say which names in `__all__` lack a docstring in the source, or a `::: torchdecay.NAME` in the pages."""
+    """Say which names of a package's stub lack a docstring in the source, or a `::: torchdecay.NAME` in the pages."""
     shown = set(re.findall(r"^::: (\S+)$", pages, re.MULTILINE))
     found = []
-    for name in sorted(str(name) for name in package.exports or ()):
-        if name.startswith("__"):
-            continue
+    for name, target in sorted(package.imports.items()):
         path, member = f"{package.path}.{name}", package.members.get(name)
-        # A function may be called like the room that it lives in: then only its full path means the function.
-        if member is not None and member.is_module and not member.is_alias and name in package.imports:
-            path = package.imports[name]
-            member = package.modules_collection[path]
+        # Rooms have pages of their own.
+        if target == path or name.startswith("_"):
+            continue
         if path not in shown:
             found.append(f"docs/api*.md has no `::: {path}`")
         if member is None or member.docstring is None or not member.docstring.value.strip():

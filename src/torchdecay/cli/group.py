@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from torchdecay import __version__
+from torchdecay._version import __version__
 from torchdecay.errors import MissingExtra, TorchdecayError
 from torchdecay.text import nearest
 

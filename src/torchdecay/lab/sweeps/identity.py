@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from torchdecay._version import __version__
 from torchdecay.lab.sweeps.meaning import learning_rates
 from torchdecay.lab.tasks.task import Data, Task
 from torchdecay.lab.training.contenders import BARE
@@ -44,7 +44,7 @@ def identity_of(task: Task, model: nn.Module, data: Data, *, form: str, groups: 
         "score": _name(task.score),
         "torch": torch.__version__,
         # The package itself stands to the right of this room; it is loaded all the same.
-        "torchdecay": str(sys.modules["torchdecay"].__version__),
+        "torchdecay": __version__,
     }
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import platform
-import sys
 
 import torch
 from torch import nn
 
+from torchdecay._version import __version__
 from torchdecay.lab.tasks.task import Data, Task
 from torchdecay.lab.training.contenders import BARE, ByHand, Contender
 from torchdecay.lab.training.results import PlannedRow, PlanSummary
@@ -78,7 +78,7 @@ def versions(task: Task) -> dict[str, str]:
     """What this ran with."""
     return {
         # The package itself stands to the right of this room; it is loaded all the same.
-        "torchdecay": str(sys.modules["torchdecay"].__version__),
+        "torchdecay": __version__,
         "torch": torch.__version__,
         "Python": platform.python_version(),
         "platform": platform.platform(),

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from torchdecay._version import __version__
 from torchdecay.apply.attach import handle_of
 from torchdecay.arguments import check_count
 from torchdecay.errors import ApplyError, LoadError
@@ -336,8 +337,6 @@ def _dtypes(layout: Layout) -> list[torch.dtype]:
 
 
 def _versions() -> dict[str, str]:
-    from torchdecay import __version__
-
     return {"torchdecay": __version__, "torch": str(torch.__version__)}
 
 

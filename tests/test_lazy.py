@@ -1,0 +1,115 @@
+"""Names are loaded when they are used: in any order, from one table, and torch only for what needs it."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import torchdecay
+import torchdecay.lab
+
+SOURCE = Path(__file__).parents[1] / "src" / "torchdecay"
+PACKAGES = [torchdecay, torchdecay.lab]
+
+# Each is as good a first line of a script as any other.
+WAYS = [
+    "from torchdecay import plan; assert callable(plan)",
+    "import torchdecay as td; assert str(td.plan(torch.nn.Linear(2, 1), 0.1)['weight'].decay) == 'native(0.1)'",
+    "import torchdecay.lab; assert callable(torchdecay.lab.compare) and callable(torchdecay.audit)",
+    "from torchdecay.lab import sweep; assert callable(sweep)",
+    "import torchdecay as td, pickle; made = td.plan(torch.nn.Linear(2, 1), td.cautious(0.1)); "
+    "assert pickle.loads(pickle.dumps(made)) == made",
+    "import torchdecay as td, inspect; assert 'rules' in inspect.signature(td.plan).parameters",
+    "import torchdecay.plans.plan, torchdecay.observe.inspect, torchdecay.lab.sweeps.sweep; "
+    "assert callable(torchdecay.plan) and callable(torchdecay.inspect) and callable(torchdecay.lab.sweep)",
+    "from torchdecay import *; assert callable(verify) and callable(penalty)",
+]
+
+FORKS = """
+import os, sys, torch
+for code in sys.stdin.read().split("\\0"):
+    assert "torchdecay" not in sys.modules
+    child = os.fork()
+    if not child:
+        try:
+            exec(code, {"torch": torch})
+        except BaseException as error:
+            print(f"{code}\\n  {type(error).__name__}: {error}", flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+
+
+def fresh(*codes: str) -> list[str]:
+    """What goes wrong in processes of their own, which have torch and have not seen torchdecay."""
+    return run(FORKS, "\0".join(codes)).splitlines()
+
+
+def run(code: str, given: str = "") -> str:
+    path = os.pathsep.join([str(SOURCE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=given, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path}
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_way_in_works_before_and_after_every_other() -> None:
+    """A lazy package must not depend on who came first: each as the first line, and then all the others."""
+    assert fresh(*("\n".join([*WAYS[i:], *WAYS[:i]]) for i in range(len(WAYS)))) == []
+
+
+def test_every_public_name_can_be_the_first() -> None:
+    """What a worker or a pickle asks for first is no matter of luck."""
+    stubs = [ast.parse(path.read_text(encoding="utf-8")).body for path in SOURCE.rglob("__init__.pyi")]
+    homes = {ast.unparse(node).partition(" import")[0].replace("from", "import") for stub in stubs for node in stub}
+    assert len(homes) > 30 and fresh(*sorted(homes)) == []
+
+
+def test_a_seeded_failure_is_seen() -> None:
+    """The processes above are really run, and tell."""
+    assert fresh("import torchdecay; torchdecay.plam", "import math") == [
+        "import torchdecay; torchdecay.plam",
+        "  AttributeError: module 'torchdecay' has no attribute 'plam'",
+    ]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import torchdecay",
+        "import torchdecay.lab",
+        "import torchdecay as td; dir(td), dir(td.lab), td.__version__, td.PlanError",
+        "from torchdecay.cli import main",
+    ],
+)
+def test_torch_is_loaded_by_what_needs_it(code: str) -> None:
+    """Completion, help and a check of the version don't wait for torch."""
+    assert run(f"{code}\nimport sys; print('torch' in sys.modules, 'numpy' in sys.modules)").split() == ["False"] * 2
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
+def test_the_stub_is_the_table(package: object) -> None:
+    """What type checkers and editors read is what is loaded, each name from the file that defines it."""
+    stub = ast.parse(Path(str(package.__file__) + "i").read_text(encoding="utf-8"))  # type: ignore[attr-defined]
+    for node in stub.body:
+        assert isinstance(node, ast.ImportFrom)
+        (alias,) = node.names
+        assert alias.name == alias.asname and alias.name in dir(package)
+        found = getattr(package, alias.name)
+        if isinstance(found, type) or callable(found):
+            assert found.__module__.startswith(str(node.module))
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
+def test_a_name_that_is_not_there_is_an_attribute_error(package: object) -> None:
+    """As of any module, so that hasattr, pickle and import see it."""
+    assert not hasattr(package, "torch") and not hasattr(package, "nothing")
+    with pytest.raises(ImportError):
+        exec(textwrap.dedent(f"from {package.__name__} import nothing"))  # type: ignore[attr-defined]
