@@ -12,7 +12,7 @@ import torchdecay as td
 from torchdecay.optimizers.cards import SWITCH, card_of, torch_class, torch_names
 
 WD, LR = 0.25, 0.125
-TABLE = {torch_class(name): card_of(torch_class(name)).native for name in torch_names(decays=True)}
+TABLE = {torch_class(name): card_of(torch_class(name)).native for name in torch_names(decaying=True)}
 FIXED = {optim.ASGD: {"lambd": 0.0}}  # ASGD decays by lambd even at weight_decay 0
 
 

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from torchdecay.apply.attach import handle_of
 from torchdecay.errors import LoadError
-from torchdecay.optimizers.cards import CARDS, SWITCH, card_of
+from torchdecay.optimizers.cards import CARDS, SWITCH, has_trait
 from torchdecay.plans.census import names_of
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.names import canonical, canonical_keys
@@ -130,10 +130,10 @@ def load_optimizer(
             f"It has {listed(one.name for one in saved)}; here are {listed(name for names in here for name in names)}.",
             "Pass model= to see through wrappers, and old_plan= for a checkpoint without names.",
         )
-    card = card_of(optimizer)
-    if card is not None and card.reevaluates and [one.name for one in saved] != [n for names in here for n in names]:
+    if has_trait(optimizer, "reevaluating") and [one.name for one in saved] != [n for names in here for n in names]:
         raise LoadError(
-            f"{card.name} keeps one long vector over all its parameters; here they are others, or in another order.",
+            f"{type(optimizer).__name__} keeps one long vector over all its parameters, and here they are others.",
+            "Other parameters, or another order of them, can't be told apart in it.",
             fix="Give it the parameters that the checkpoint has, in their order.",
         )
     state: dict[int, Any] = {}

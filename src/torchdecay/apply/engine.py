@@ -22,7 +22,7 @@ from torchdecay.apply.lowering import GroupLowering, Lowering
 from torchdecay.apply.passes import Passes
 from torchdecay.apply.work import Amount, Pull, Work
 from torchdecay.errors import ApplyError
-from torchdecay.optimizers.cards import card_of, settled_factor
+from torchdecay.optimizers.cards import has_trait, settled_factor
 from torchdecay.optimizers.peaks import peak_of
 from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.plans.references import Average, Bound, Initial, Reference, Tensors
@@ -208,8 +208,8 @@ class Engine:
                 self._write(program, group, value)
 
     def _write(self, program: GroupProgram, group: dict[str, Any], value: float) -> None:
-        lr, card = group.get("lr"), card_of(self.optimizer)
-        if program.lowering.every_step and isinstance(lr, Tensor) and card is not None and card.has_tensor_decay:
+        lr = group.get("lr")
+        if program.lowering.every_step and isinstance(lr, Tensor) and has_trait(self.optimizer, "tensor decay"):
             if not isinstance(program.written, Tensor):
                 program.written = torch.zeros((), dtype=lr.dtype, device=lr.device)
             program.written.fill_(value)

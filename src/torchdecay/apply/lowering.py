@@ -13,7 +13,7 @@ from torchdecay.apply.rounding import is_low
 from torchdecay.apply.row_pulls import check_rows
 from torchdecay.apply.runtimes import check_controller
 from torchdecay.errors import ApplyError
-from torchdecay.optimizers.cards import SWITCH, Native, card_of, keeps_average, native_of, settled_factor
+from torchdecay.optimizers.cards import SWITCH, Native, has_trait, keeps_average, native_of, settled_factor
 from torchdecay.optimizers.steps import is_matched, reads_update_sign
 from torchdecay.plans.census import parameters_by_name
 from torchdecay.plans.controllers import Cautious, LazyRows
@@ -203,7 +203,7 @@ def _lower_group(
     members: list[tuple[Tensor, str, Decay | None]],
     via: Via,
 ) -> tuple[GroupLowering, list[LoweringRow]]:
-    known, card = native_of(optimizer, group), card_of(optimizer)
+    known = native_of(optimizer, group)
     decays = [decay for _, _, decay in members]
     uniform = all(decay == decays[0] for decay in decays)
     written: Decay | None = None
@@ -217,9 +217,9 @@ def _lower_group(
         elif decay.site is Site.LOSS:
             route, why = "loss", "add handle.penalty(model) to the loss"
             loss.append((param, name, decay))
-        elif card is not None and card.reevaluates:
+        elif has_trait(optimizer, "reevaluating"):
             raise ApplyError(
-                f"{decay!r} can't run on {card.name}.",
+                f"{decay!r} can't run on {type(optimizer).__name__}.",
                 "It evaluates the closure many times a step, and every evaluation must see the same function.",
                 "Use td.penalized(wd) and add handle.penalty(model) to the loss inside the closure.",
             )

@@ -37,7 +37,7 @@ def optimizer_class(name: str) -> type[Optimizer]:
     """
     from torchdecay.optimizers.cards import torch_class, torch_names
 
-    names = torch_names(decays=True)
+    names = torch_names(decaying=True)
     found = torch_class(name) if name.lower() in (one.lower() for one in names) else None
     if found is None:
         raise UnitError(

@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 from torchdecay.apply.attach import Handle
 from torchdecay.errors import ApplyError
 from torchdecay.observe.pulls import Expectation, attached, bad_number, expectations
-from torchdecay.optimizers.cards import has_no_decay, native_of, settled_factor
+from torchdecay.optimizers.cards import has_trait, native_of, settled_factor
 from torchdecay.plans.census import names_of
 from torchdecay.plans.decay import Site
 from torchdecay.plans.groups import MARK
@@ -216,7 +216,7 @@ def _meaning(optimizer: Any, group: Mapping[str, Any]) -> Meaning:
     known = native_of(optimizer, group)
     if known is not None:
         return "coupled" if known.site is Site.GRADIENT else "decoupled"
-    return "none" if has_no_decay(optimizer) or "weight_decay" not in group else "unknown"
+    return "none" if has_trait(optimizer, "no decay") or "weight_decay" not in group else "unknown"
 
 
 def _wiring(group: Mapping[str, Any], handle: Handle | None) -> Wiring:

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torchdecay.apply.attach import Handle, handle_of
 from torchdecay.apply.lowering import name_parameters
 from torchdecay.errors import ApplyError
-from torchdecay.optimizers.cards import Native, base_card_of, has_no_decay, native_of
+from torchdecay.optimizers.cards import Native, base_card_of, has_trait, native_of
 from torchdecay.optimizers.peaks import peak_of
 from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.groups import MARK
@@ -138,7 +138,7 @@ def _of_group(optimizer: Any, group: Mapping[str, Any]) -> Expectation:
         )
     name, asked = decay_of(optimizer, group)
     if not name:
-        return Expectation(source="class" if has_no_decay(optimizer) else "nothing")
+        return Expectation(source="class" if has_trait(optimizer, "no decay") else "nothing")
     wrong = bad_number(asked, name)
     if wrong:
         return Expectation(wrong=wrong, wrong_kind="number")

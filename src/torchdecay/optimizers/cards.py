@@ -56,44 +56,42 @@ class Native:
         return decay.replace(site=self.site, scale=Scale.LR if self.site is Site.BEFORE else Scale.ONE)
 
 
+Trait = Literal["adaptive", "elementwise", "fused", "tensor decay", "averaging", "reevaluating", "sparse", "no decay"]
+"""
+What else is true of a class.
+
+* adaptive: it divides each element's gradient by the size of earlier ones.
+* elementwise: the update of an element reads nothing but that element's own gradient and state.
+* fused: it has a fused kernel.
+* tensor decay: weight_decay may be a tensor that is filled anew at each step.
+* averaging: its parameters are no weights, but mixtures of hidden weights and their average.
+* reevaluating: it evaluates its closure many times a step, and keeps one vector over all parameters.
+* sparse: it takes sparse gradients alone.
+* no decay: it has no weight_decay of its own.
+"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Card:
     """What one class does.
 
     Attributes:
-        classes: patterns of module and name of the classes that do this, as "torch.optim*:SGD"; letters of any case.
+        name: the class's name, as it is written.
+        classes: pattern of module and name of the classes that do this, in letters of any case.
         native: what its own weight_decay does; None where it has none, or where that is not known.
-        decays: whether it has a weight_decay of its own.
         update: how its update follows from gradient and state, None where that is not known.
-        is_adaptive: whether it divides each element's gradient by the size of earlier ones.
-        is_elementwise: whether the update of an element reads nothing but that element's own gradient and state.
-        has_fused: whether it has a fused kernel.
-        has_tensor_decay: whether weight_decay may be a tensor that is filled anew at each step.
-        keeps_average: whether its parameters are no weights, but mixtures of hidden weights and their average.
-        reevaluates: whether it evaluates its closure many times a step, and keeps one vector over all parameters.
-        is_sparse: whether it takes sparse gradients alone.
-        shrinks_by: the group key of a second decay, "" without one.
+        traits: what else is true of it.
         state: the keys of its state that have the weight's shape.
+        shrinks_by: the group key of a second decay, "" without one.
     """
 
-    classes: tuple[str, ...]
+    name: str
+    classes: str
     native: Native | None = None
-    decays: bool = True
     update: Update | None = None
-    is_adaptive: bool = False
-    is_elementwise: bool = False
-    has_fused: bool = False
-    has_tensor_decay: bool = False
-    keeps_average: bool = False
-    reevaluates: bool = False
-    is_sparse: bool = False
-    shrinks_by: str = ""
+    traits: frozenset[Trait] = frozenset()
     state: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """The class's name, as it is written."""
-        return self.classes[0].rpartition(":")[2]
+    shrinks_by: str = ""
 
     def native_in(self, group: Mapping[str, Any]) -> Native | None:
         """What weight_decay means in this group."""
@@ -109,108 +107,55 @@ class Card:
         return settled(group) if self.update is not None and self.update.is_linear else None
 
 
-_COUPLED, _DECOUPLED = Native(Site.GRADIENT), Native(Site.BEFORE)
-_BY_SWITCH = Native(Site.GRADIENT, switch="chooses")
-_ADAM_STATE = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+def _of_torch(
+    name: str,
+    native: Native | None,
+    *traits: Trait,
+    update: Update | None = None,
+    state: str = "",
+    shrinks_by: str = "",
+) -> Card:
+    """The card of a class of torch.optim; its state's keys with blanks between them."""
+    return Card(
+        name=name,
+        classes=f"torch.optim*:{name}",
+        native=native,
+        update=update,
+        traits=frozenset(traits),
+        state=tuple(state.split()),
+        shrinks_by=shrinks_by,
+    )
+
+
+_COUPLED, _DECOUPLED, _EITHER = Native(Site.GRADIENT), Native(Site.BEFORE), Native(Site.GRADIENT, switch="chooses")
+_KEPT_DECOUPLED = Native(Site.BEFORE, switch="obeyed")
+_SIZED_FIRST = Native(
+    Site.BEFORE, exact=False, note="Adafactor sizes its step by RMS(p) before the decay, a hook after it"
+)
+_PLAIN: tuple[Trait, ...] = ("elementwise", "fused")
+_ADAPTIVE: tuple[Trait, ...] = ("elementwise", "adaptive")
+_ADAM: tuple[Trait, ...] = (*_ADAPTIVE, "fused", "tensor decay")
 
 CARDS = (
-    Card(
-        classes=("torch.optim*:SGD",),
-        native=_COUPLED,
-        update=updates.SGD,
-        is_elementwise=True,
-        has_fused=True,
-        state=("momentum_buffer",),
-    ),
-    Card(
-        classes=("torch.optim*:Adam",),
-        native=_BY_SWITCH,
-        update=updates.ADAM,
-        is_adaptive=True,
-        is_elementwise=True,
-        has_fused=True,
-        has_tensor_decay=True,
-        state=_ADAM_STATE,
-    ),
-    Card(
-        classes=("torch.optim*:AdamW",),
-        native=Native(Site.BEFORE, switch="obeyed"),
-        update=updates.ADAM,
-        is_adaptive=True,
-        is_elementwise=True,
-        has_fused=True,
-        has_tensor_decay=True,
-        state=_ADAM_STATE,
-    ),
-    Card(
-        classes=("torch.optim*:NAdam",),
-        native=_BY_SWITCH,
-        update=updates.NADAM,
-        is_adaptive=True,
-        is_elementwise=True,
-        state=_ADAM_STATE[:2],
-    ),
-    Card(
-        classes=("torch.optim*:RAdam",),
-        native=_BY_SWITCH,
-        update=updates.RADAM,
-        is_adaptive=True,
-        is_elementwise=True,
-        state=_ADAM_STATE[:2],
-    ),
-    Card(
-        classes=("torch.optim*:Adamax",),
-        native=_COUPLED,
-        update=updates.FIRST_MOMENT,
-        is_adaptive=True,
-        is_elementwise=True,
-        state=("exp_avg", "exp_inf"),
-    ),
-    Card(
-        classes=("torch.optim*:Adagrad",),
-        native=_COUPLED,
-        update=updates.GRADIENT,
-        is_adaptive=True,
-        is_elementwise=True,
-        has_fused=True,
-        state=("sum",),
-    ),
-    Card(
-        classes=("torch.optim*:Adadelta",),
-        native=_COUPLED,
-        is_adaptive=True,
-        is_elementwise=True,
-        state=("square_avg", "acc_delta"),
-    ),
-    Card(
-        classes=("torch.optim*:RMSprop",),
-        native=_COUPLED,
-        update=updates.RMSPROP,
-        is_adaptive=True,
-        is_elementwise=True,
-        state=("square_avg", "momentum_buffer", "grad_avg"),
-    ),
-    Card(
-        classes=("torch.optim*:ASGD",),
-        native=_COUPLED,
-        update=updates.ASGD,
-        is_elementwise=True,
-        shrinks_by="lambd",
-        state=("ax",),
-    ),
-    Card(
-        classes=("torch.optim*:Adafactor",),
-        native=Native(
-            Site.BEFORE, exact=False, note="Adafactor sizes its step by RMS(p) before the decay, a hook after it"
-        ),
-    ),
-    Card(classes=("torch.optim*:Muon",), native=_DECOUPLED, state=("momentum_buffer",)),
-    Card(classes=("torch.optim*:Rprop",), decays=False, is_elementwise=True, state=("prev", "step_size")),
-    Card(classes=("torch.optim*:SparseAdam",), decays=False, is_sparse=True, state=_ADAM_STATE[:2]),
-    Card(classes=("torch.optim*:LBFGS",), decays=False, reevaluates=True),
-    # Of other libraries, where the meaning of weight_decay turns on options of each: td.verify measures it.
-    Card(classes=("*:Lion", "*:ForeachLion"), update=updates.LION, state=("exp_avg",)),
-    Card(classes=("*:*ScheduleFree*",), keeps_average=True),
+    _of_torch("SGD", _COUPLED, *_PLAIN, update=updates.SGD, state="momentum_buffer"),
+    _of_torch("Adam", _EITHER, *_ADAM, update=updates.ADAM, state="exp_avg exp_avg_sq max_exp_avg_sq"),
+    _of_torch("AdamW", _KEPT_DECOUPLED, *_ADAM, update=updates.ADAM, state="exp_avg exp_avg_sq max_exp_avg_sq"),
+    _of_torch("NAdam", _EITHER, *_ADAPTIVE, update=updates.NADAM, state="exp_avg exp_avg_sq"),
+    _of_torch("RAdam", _EITHER, *_ADAPTIVE, update=updates.RADAM, state="exp_avg exp_avg_sq"),
+    _of_torch("Adamax", _COUPLED, *_ADAPTIVE, update=updates.FIRST_MOMENT, state="exp_avg exp_inf"),
+    _of_torch("Adagrad", _COUPLED, *_ADAPTIVE, "fused", update=updates.GRADIENT, state="sum"),
+    _of_torch("Adadelta", _COUPLED, *_ADAPTIVE, state="square_avg acc_delta"),
+    _of_torch("RMSprop", _COUPLED, *_ADAPTIVE, update=updates.RMSPROP, state="square_avg momentum_buffer grad_avg"),
+    _of_torch("ASGD", _COUPLED, "elementwise", update=updates.ASGD, state="ax", shrinks_by="lambd"),
+    _of_torch("Adafactor", _SIZED_FIRST),
+    _of_torch("Muon", _DECOUPLED, state="momentum_buffer"),
+    _of_torch("Rprop", None, "elementwise", "no decay", state="prev step_size"),
+    _of_torch("SparseAdam", None, "sparse", "no decay", state="exp_avg exp_avg_sq"),
+    _of_torch("LBFGS", None, "reevaluating", "no decay"),
+    # Of other libraries. What weight_decay means there turns on options of each: td.verify measures it.
+    Card(name="Lion", classes="*:lion", update=updates.LION, state=("exp_avg",)),
+    Card(name="ForeachLion", classes="*:foreachlion", update=updates.LION, state=("exp_avg",)),
+    Card(name="ScheduleFree", classes="*:*schedulefree*", traits=frozenset({"averaging"})),
 )
 
 _FOUND: WeakKeyDictionary[type, tuple[Card, type] | None] = WeakKeyDictionary()
@@ -242,9 +187,8 @@ def native_of(optimizer: object, group: Mapping[str, Any]) -> Native | None:
 def update_of(optimizer: object, group: Mapping[str, Any]) -> Update | None:
     """How the update of this group follows from gradient and state, or None when that is not known."""
     card = card_of(optimizer)
-    if card is None or card.update is None or not card.update.fits(optimizer, group):
-        return None
-    return card.update
+    update = None if card is None else card.update
+    return update if update is not None and update.fits(optimizer, group) else None
 
 
 def settled_factor(optimizer: object, group: Mapping[str, Any]) -> float | None:
@@ -253,10 +197,10 @@ def settled_factor(optimizer: object, group: Mapping[str, Any]) -> float | None:
     return None if card is None else card.settled(group)
 
 
-def has_no_decay(optimizer: object) -> bool:
-    """Whether the class is known to have no weight_decay of its own."""
+def has_trait(optimizer: object, trait: Trait) -> bool:
+    """Whether something is known to be true of the optimizer."""
     card = card_of(optimizer)
-    return card is not None and not card.decays
+    return card is not None and trait in card.traits
 
 
 def keeps_average(optimizer: object, group: Mapping[str, Any]) -> bool:
@@ -265,7 +209,7 @@ def keeps_average(optimizer: object, group: Mapping[str, Any]) -> bool:
     Schedule-free optimizers do, in every library that has them: they know a training mode, and are called so.
     """
     card = base_card_of(optimizer)
-    return "train_mode" in group or (card is not None and card.keeps_average)
+    return "train_mode" in group or (card is not None and "averaging" in card.traits)
 
 
 def torch_class(name: str) -> type[Optimizer] | None:
@@ -275,10 +219,10 @@ def torch_class(name: str) -> type[Optimizer] | None:
     return next((getattr(optim, one, None) for one in torch_names() if one.lower() == name.lower()), None)
 
 
-def torch_names(*, decays: bool = False) -> list[str]:
+def torch_names(*, decaying: bool = False) -> list[str]:
     """Names of the classes of torch that have a card, or of those that have a weight_decay."""
-    torchs = [card for card in CARDS if card.classes[0].startswith("torch.optim")]
-    return [card.name for card in torchs if card.decays or not decays]
+    torchs = [card for card in CARDS if card.classes.startswith("torch.optim")]
+    return [card.name for card in torchs if not decaying or "no decay" not in card.traits]
 
 
 def _nearest(cls: type) -> tuple[Card, type] | None:
@@ -290,8 +234,7 @@ def _nearest(cls: type) -> tuple[Card, type] | None:
 
 
 def _is_of(card: Card, cls: type) -> bool:
-    called = f"{cls.__module__}:{cls.__name__}".lower()
-    return any(fnmatchcase(called, pattern.lower()) for pattern in card.classes)
+    return fnmatchcase(f"{cls.__module__}:{cls.__name__}".lower(), card.classes.lower())
 
 
 def _step(cls: type) -> Any:

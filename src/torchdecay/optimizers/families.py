@@ -66,7 +66,7 @@ def kind_of(optimizer: Any, momentum: float | None = None) -> Kind:
 def _of_groups(optimizer: Any, groups: Sequence[dict[str, Any]], momentum: float | None) -> Kind:
     cls = type(optimizer)
     card = _known(card_of(optimizer), cls)
-    if not card.decays:
+    if "no decay" in card.traits:
         return Kind(cls.__name__, None, False)
     sites = {native.site for group in groups if (native := card.native_in(group)) is not None}
     if len(sites) > 1:
@@ -92,7 +92,7 @@ def _rate(lr: Any) -> float | None:
 
 
 def _known(card: Card | None, cls: type) -> Card:
-    if card is not None and (card.native is not None or not card.decays):
+    if card is not None and (card.native is not None or "no decay" in card.traits):
         return card
     raise UnitError(
         f"what weight_decay means in {cls.__name__} is not known.",

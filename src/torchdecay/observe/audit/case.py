@@ -17,7 +17,7 @@ from torchdecay.errors import ApplyError
 from torchdecay.observe.lr_curve import lr_curve
 from torchdecay.observe.pulls import attached, decay_of
 from torchdecay.observe.run import Run
-from torchdecay.optimizers.cards import Native, has_no_decay, native_of, settled_factor
+from torchdecay.optimizers.cards import Native, has_trait, native_of, settled_factor
 from torchdecay.optimizers.peaks import peak_of
 from torchdecay.plans.census import census, parameters_by_name
 from torchdecay.plans.decay import Decay, Site
@@ -198,7 +198,7 @@ def as_number(value: Any) -> float | None:
 
 def native_decay(optimizer: Any, native: Native | None, weight_decay: float) -> Decay | None:
     """A group's own weight_decay as a Decay: what it natively means, or NATIVE where nobody knows."""
-    if not weight_decay > 0 or has_no_decay(optimizer):
+    if not weight_decay > 0 or has_trait(optimizer, "no decay"):
         return None
     return Decay(coefficient=weight_decay, site=Site.NATIVE) if native is None else native.decay(weight_decay)
 

@@ -75,4 +75,4 @@ def sparse(case: Case) -> Iterator[Hit]:
 
 def _is_coupled(group: Group, decay: Decay) -> bool:
     card = base_card_of(group.optimizer)
-    return decay.site is Site.GRADIENT and card is not None and card.is_adaptive
+    return decay.site is Site.GRADIENT and card is not None and "adaptive" in card.traits

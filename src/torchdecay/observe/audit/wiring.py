@@ -14,7 +14,7 @@ from torchdecay.observe.audit.case import Case, Group, as_number
 from torchdecay.observe.audit.check import Hit, check
 from torchdecay.observe.audit.penalties import penalized_parameters
 from torchdecay.observe.pulls import DECAY_NAMES
-from torchdecay.optimizers.cards import card_of, has_no_decay
+from torchdecay.optimizers.cards import card_of, has_trait
 from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.groups import MARK
 
@@ -30,7 +30,7 @@ def misspelled(case: Case) -> Iterator[Hit]:
     """Keys that the optimizer does not have, but nearly, and weight_decay where there is none."""
     for group in case.groups:
         known = set(getattr(group.optimizer, "defaults", ())) | set(_MEANT)
-        if has_no_decay(group.optimizer) and group.values.get("weight_decay"):
+        if has_trait(group.optimizer, "no decay") and group.values.get("weight_decay"):
             name, found = type(group.optimizer).__name__, group.values["weight_decay"]
             yield Hit(group.where, f'"weight_decay"={found!r} is ignored; {name} has none')
         for key in group.values:

@@ -77,14 +77,14 @@ class Probe:
         _refuse(optimizer)
         self.optimizer = optimizer
         self._snapshot = Snapshot(optimizer)
-        cards = [card for one in self._snapshot.optimizers if (card := base_card_of(one)) is not None]
-        if any(card.reevaluates for card in cards):
+        traits = {trait for one in self._snapshot.optimizers if (card := base_card_of(one)) for trait in card.traits}
+        if "reevaluating" in traits:
             _refuse_lbfgs()
         _refuse_foreign(self._snapshot, allow_hooks)
         self.obstacles: dict[int, str] = {}
         self._lay_out(only)
         self.size = self.slots[-1].stop if self.slots else 0
-        self._sparse = any(card.is_sparse for card in cards)
+        self._sparse = "sparse" in traits
         self._states = [
             (state, dict(state))
             for one in self._snapshot.optimizers

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchdecay.lab.engines.stacked.members import Member, NotStackable, settings_of
 from torchdecay.lab.engines.stacked.tensors import Stack, rows_of
 from torchdecay.lab.tasks.task import Task
-from torchdecay.optimizers.cards import card_of
+from torchdecay.optimizers.cards import has_trait
 
 
 @dataclass(eq=False)
@@ -50,8 +50,7 @@ class Lane:
         params = {name: stack.params[name].detach()[place] for name in stack.names}
         # All are float tensors on one device, as a fused kernel wants them, unless the model says otherwise.
         plain = {(param.device, param.is_floating_point()) for param in params.values()}
-        card = card_of(first.optimizer_type)
-        has_fused = card is not None and card.has_fused and len(plain) == 1 and (*plain,)[0][1]
+        has_fused = has_trait(first.optimizer_type, "fused") and len(plain) == 1 and (*plain,)[0][1]
         fused = {"fused": True} if has_fused else {}
         groups = [
             {

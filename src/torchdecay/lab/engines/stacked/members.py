@@ -142,7 +142,7 @@ def _resolved(decay: Decay | None, optimizer: Optimizer, group: dict[str, Any]) 
 
 def _check_optimizer(optimizer: Optimizer) -> None:
     name, base = type(optimizer).__name__, base_card_of(optimizer)
-    if base is None or not base.is_elementwise:
+    if base is None or "elementwise" not in base.traits:
         raise NotStackable(f"{name} is not known to update each element on its own")
     if card_of(optimizer) is None:
         raise NotStackable(f"{name} has a step of its own, which may not update each element on its own")
