@@ -25,5 +25,5 @@ def forecast() -> td.Forecast:
 
 
 if __name__ == "__main__":
-    forecast().figure(FOLDER / "forecast.svg")
-    forecast().figure(FOLDER / "forecast-dark.svg", dark=True)
+    td.figure(forecast(), FOLDER / "forecast.svg")
+    td.figure(forecast(), FOLDER / "forecast-dark.svg", dark=True)

@@ -40,6 +40,6 @@ def history() -> td.History:
 
 if __name__ == "__main__":
     seen = history()
-    seen.figure(FOLDER / "monitor.svg")
-    seen.figure(FOLDER / "monitor-dark.svg", dark=True)
+    td.figure(seen, FOLDER / "monitor.svg")
+    td.figure(seen, FOLDER / "monitor-dark.svg", dark=True)
     print(seen)

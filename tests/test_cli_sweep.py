@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+import torchdecay as td
 from calling import torchdecay
 from torchdecay.cli.progress import Bar
 from torchdecay.lab.sweeps.result import Sweep
@@ -34,7 +35,7 @@ def numbers_only(sweep: Sweep, path: Path) -> Path:
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Callable[..., Result]:
     """Run `torchdecay` in an empty folder; an exception that is no exit fails the test."""
     if "page" not in request.node.name:
-        monkeypatch.setattr("torchdecay.reports.write_sweep", numbers_only)
+        monkeypatch.setattr("torchdecay.reports.report", numbers_only)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     return torchdecay
@@ -52,7 +53,7 @@ def test_a_sweep_prints_a_table_and_a_verdict_and_keeps_every_number(call: Calla
     made = saved("torchdecay-sweep-halves")
     assert made.command == "torchdecay " + " ".join([*SHORT, "--steps", "10"])
     assert made.num_steps == 10 and len(made.runs) == 6 and made.task_words == "sweeping:task --steps 10"
-    assert made.verdict.splitlines()[0][:40] in done.stdout
+    assert td.verdict(made).splitlines()[0][:40] in done.stdout
 
 
 def test_json_is_the_sweep(call: Callable[..., Result]) -> None:

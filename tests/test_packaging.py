@@ -58,6 +58,7 @@ PUBLIC_NAMES: tuple[str, ...] = (
     "decoupled",
     "elastic_net",
     "exempt",
+    "figure",
     "forecast",
     "forms",
     "independent",
@@ -74,6 +75,7 @@ PUBLIC_NAMES: tuple[str, ...] = (
     "per_step",
     "plan",
     "policies",
+    "report",
     "rescale",
     "role",
     "rule",
@@ -84,6 +86,7 @@ PUBLIC_NAMES: tuple[str, ...] = (
     "suggest",
     "times",
     "toward",
+    "verdict",
     "verify",
 )
 

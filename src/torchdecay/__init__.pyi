@@ -70,3 +70,6 @@ from torchdecay.plans.selectors import role as role
 from torchdecay.plans.selectors import scale_invariant as scale_invariant
 from torchdecay.plans.split import Split as Split
 from torchdecay.plans.split import split as split
+from torchdecay.reports import figure as figure
+from torchdecay.reports import report as report
+from torchdecay.reports import verdict as verdict

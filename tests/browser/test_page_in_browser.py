@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reports import samples
-from torchdecay.reports.comparison.view import view
+from torchdecay.reports.comparison.page import page_of
 from torchdecay.reports.document import render
-from torchdecay.reports.example import example_view
+from torchdecay.reports.example import demo_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -61,15 +61,15 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     from torchdecay.lab import worked_example
 
     folder = tmp_path_factory.mktemp("pages")
-    demo = [view(replace(samples.noise(), task="overfit")), view(samples.comparison())]
+    demo = [replace(samples.noise(), task="overfit"), samples.comparison()]
     made = {
-        "comparison": render([view(samples.comparison())], title="Toy", description="A toy"),
-        "hostile": render([view(samples.nasty())], title=samples.NASTY[0], description=samples.NASTY[1]),
-        "stopped": render([view(samples.stopped())], title="Toy", description="A toy"),
-        "demo": render(demo, title="Demo", description="Two", example=example_view(worked_example())),
+        "comparison": page_of(samples.comparison()),
+        "hostile": page_of(samples.nasty()),
+        "stopped": page_of(samples.stopped()),
+        "demo": demo_page(worked_example(), demo),
     }
-    for name, text in made.items():
-        (folder / f"{name}.html").write_text(text, encoding="utf-8")
+    for name, page in made.items():
+        (folder / f"{name}.html").write_text(render(page), encoding="utf-8")
     return {name: folder / f"{name}.html" for name in made}
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from browser.test_page_in_browser import TEXTS, open_all, show
 from reports import sweep_samples
-from torchdecay.reports.sweep.page import render_sweep
-from torchdecay.reports.sweep.view import sweep_view
+from torchdecay.reports.document import render
+from torchdecay.reports.sweep.page import page_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -23,7 +23,7 @@ NAMES = ("plain", "map", "failed", "nasty")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder, every = tmp_path_factory.mktemp("sweeps"), sweep_samples.every()
     for name in NAMES:
-        (folder / f"{name}.html").write_text(render_sweep(sweep_view(every[name])), encoding="utf-8")
+        (folder / f"{name}.html").write_text(render(page_of(every[name])), encoding="utf-8")
     return {name: folder / f"{name}.html" for name in NAMES}
 
 

@@ -15,6 +15,7 @@ from reports import samples
 from torchdecay.lab.training.planned_and_measured import GroupCourse, PlannedAndMeasured
 from torchdecay.lab.training.results import Comparison
 from torchdecay.observe.monitor.series import Event
+from torchdecay.reports.comparison.page import view
 from torchdecay.reports.comparison.planned_and_measured import (
     HEAD,
     MOST_CHARTS,
@@ -23,7 +24,6 @@ from torchdecay.reports.comparison.planned_and_measured import (
     acting_remarks,
     acting_rows,
 )
-from torchdecay.reports.comparison.view import view
 from torchdecay.reports.drawing.chart import Chart
 from torchdecay.reports.drawing.palette import LIGHT
 

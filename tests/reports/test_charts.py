@@ -10,8 +10,8 @@ import pytest
 from reports import samples
 from torchdecay.reports.comparison.curves import curve_chart
 from torchdecay.reports.comparison.gaps import gap_chart
-from torchdecay.reports.comparison.headline import headline
 from torchdecay.reports.comparison.scans import scan_charts
+from torchdecay.reports.comparison.sentences import headline
 from torchdecay.reports.comparison.series import MOST_POINTS, Series, coincident, series_of
 from torchdecay.reports.drawing.chart import cut_at, limits, spans_decades
 

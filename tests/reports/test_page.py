@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pytest
 
+import torchdecay as td
 from reports import samples
 from torchdecay.errors import TaskError
 from torchdecay.lab.training.results import Comparison
-from torchdecay.reports import picture, write, write_demo
-from torchdecay.reports.comparison.view import FIGURES, slug, view
+from torchdecay.reports.comparison.page import FIGURES, slug, view
+from torchdecay.reports.example import write_demo
 
 
 class Reader(HTMLParser):
@@ -70,7 +71,7 @@ def addresses(reader: Reader) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(samples.comparison(), tmp_path_factory.mktemp("page"))
+    return td.report(samples.comparison(), tmp_path_factory.mktemp("page"))
 
 
 @pytest.fixture(autouse=True)
@@ -93,10 +94,10 @@ def test_a_folder_gets_page_figures_and_numbers(page: Path) -> None:
 
 
 def test_a_page_by_name_keeps_its_things_under_that_name(tmp_path: Path) -> None:
-    """Two pages in one folder do not overwrite each other's figures; `.report("out.html")` goes the same way."""
+    """Two pages in one folder do not overwrite each other's figures; a page by name keeps its own."""
     made = samples.comparison(("none", "decoupled:1"), seeds=1)
-    assert made.report(tmp_path / "one.html") == tmp_path / "one.html"
-    write(made, tmp_path / "two.html")
+    assert td.report(made, tmp_path / "one.html") == tmp_path / "one.html"
+    td.report(made, tmp_path / "two.html")
     assert {path.name for path in tmp_path.iterdir()} == {
         f"{name}{end}" for name in ("one", "two") for end in (".html", ".json", "-figures")
     }
@@ -141,7 +142,7 @@ def test_the_page_says_what_the_lab_found(page: Path) -> None:
     words = " ".join(" ".join(read(page).words).split())
     made = samples.comparison()
     assert "With decoupled:0.1, test accuracy ended at 0.830; without decay, at 0.710." in words
-    for line in made.verdict.splitlines():
+    for line in td.verdict(made).splitlines():
         assert " ".join(line.split()) in words
     assert "0.710 ± 0.010" in words
     assert "no rule spares role weight" in words
@@ -159,7 +160,7 @@ def test_M5_pictures_are_all_there(page: Path) -> None:
 
 def test_noise_is_called_noise(tmp_path: Path) -> None:
     """For random labels the page claims nothing but what decay does to confidence."""
-    words = " ".join(read(write(samples.noise(), tmp_path)).words)
+    words = " ".join(read(td.report(samples.noise(), tmp_path)).words)
     assert "Nothing can be learned here" in words
     assert "The labels are noise" in words
     assert "below a test loss of 0.693" in words
@@ -167,14 +168,14 @@ def test_noise_is_called_noise(tmp_path: Path) -> None:
 
 def test_an_interrupted_comparison_has_a_page_that_says_what_is_missing(tmp_path: Path) -> None:
     """Ctrl-C keeps the finished runs, and nobody takes five of nine for all."""
-    words = " ".join(" ".join(read(write(samples.stopped(), tmp_path)).words).split())
+    words = " ".join(" ".join(read(td.report(samples.stopped(), tmp_path)).words).split())
     assert "Stopped before all runs were done. 5 runs of 9 finished." in words
     assert "Missing: none (seed 2); coupled:0.1 (seed 2); decoupled:0.1 (seeds 1 and 2)." in words
 
 
 def test_nothing_finished_still_has_a_page(tmp_path: Path) -> None:
     """Stopped before the first run was done: the page says so and shows the plan."""
-    page = write(replace(samples.comparison(), runs=(), interrupted=True), tmp_path)
+    page = td.report(replace(samples.comparison(), runs=(), interrupted=True), tmp_path)
     reader = read(page)
     assert "No run was finished." in reader.words
     assert not (tmp_path / "figures").exists()
@@ -183,7 +184,7 @@ def test_nothing_finished_still_has_a_page(tmp_path: Path) -> None:
 
 def test_a_diverged_run_is_on_the_page(tmp_path: Path) -> None:
     """Infinities and NaN are drawn as far as they are numbers, then named."""
-    words = " ".join(read(write(samples.diverged(), tmp_path)).words)
+    words = " ".join(read(td.report(samples.diverged(), tmp_path)).words)
     assert "diverged in 1 of 3 seeds" in words
     assert "not a number" in words
     kept = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
@@ -192,7 +193,7 @@ def test_a_diverged_run_is_on_the_page(tmp_path: Path) -> None:
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
     """Tags, quotes, template marks and control characters in any name are shown, never obeyed."""
-    page = write(samples.nasty(), tmp_path)
+    page = td.report(samples.nasty(), tmp_path)
     reader = read(page)
     assert len([tag for tag, _ in reader.tags if tag == "script"]) == 1
     assert not [tag for tag, _ in reader.tags if tag == "img"]
@@ -208,13 +209,13 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
 def test_a_name_without_letters_still_makes_an_id(tmp_path: Path) -> None:
     """A task called 日本 has a page like any other."""
     assert (slug("日本"), slug("My Task!"), slug("a/../b")) == ("task", "my-task", "a-b")
-    read(write(replace(samples.comparison(("none",), seeds=1), task="日本"), tmp_path))
+    read(td.report(replace(samples.comparison(("none",), seeds=1), task="日本"), tmp_path))
 
 
 def test_failure_leaves_the_earlier_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A chart that can't be drawn costs the new page, not the old one."""
     made = samples.comparison(("none",), seeds=1)
-    page = write(made, tmp_path)
+    page = td.report(made, tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
     def failing(*_: object, **__: object) -> bytes:
@@ -222,16 +223,16 @@ def test_failure_leaves_the_earlier_page(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr("torchdecay.reports.document.png_file", failing)
     with pytest.raises(RuntimeError, match="no ink"):
-        write(replace(made, title="Another"), tmp_path)
+        td.report(replace(made, title="Another"), tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert "Another" not in page.read_text(encoding="utf-8")
 
 
 def test_figures_of_an_earlier_page_do_not_stay(tmp_path: Path) -> None:
     """A page of two decays without a score is not mixed with the figures of three with one; other files stay."""
-    write(samples.comparison(), tmp_path)
+    td.report(samples.comparison(), tmp_path)
     (tmp_path / "figures" / "mine.svg").write_text("mine")
-    write(samples.comparison(("none", "decoupled:1"), seeds=1, score=False), tmp_path)
+    td.report(samples.comparison(("none", "decoupled:1"), seeds=1, score=False), tmp_path)
     names = {path.name for path in (tmp_path / "figures").glob("*.svg")}
     assert names == {
         "mine.svg", "gap-loss.svg", "train-loss.svg", "test-loss.svg", "weight-norm.svg", "gradient-norm.svg",
@@ -247,9 +248,9 @@ def test_every_figure_has_a_known_name(page: Path) -> None:
 
 def test_the_same_comparison_gives_the_same_page(tmp_path: Path) -> None:
     """A page made again from results.json is the page, byte for byte."""
-    first = write(samples.comparison(), tmp_path / "a")
+    first = td.report(samples.comparison(), tmp_path / "a")
     kept = Comparison.from_json((tmp_path / "a" / "results.json").read_text(encoding="utf-8"))
-    assert write(kept, tmp_path / "b").read_bytes() == first.read_bytes()
+    assert td.report(kept, tmp_path / "b").read_bytes() == first.read_bytes()
 
 
 def test_many_parameters_and_many_sentences_are_folded() -> None:
@@ -275,7 +276,7 @@ def test_a_folder_that_can_not_be_written(tmp_path: Path) -> None:
     """The message says what to do; see test_files for what stays untouched."""
     (tmp_path / "file").write_text("mine")
     with pytest.raises(TaskError, match="can't be written"):
-        write(samples.comparison(("none",), seeds=1), tmp_path / "file")
+        td.report(samples.comparison(("none",), seeds=1), tmp_path / "file")
 
 
 def test_the_demo_is_one_page_of_example_and_comparisons(tmp_path: Path) -> None:
@@ -313,7 +314,7 @@ def test_two_comparisons_of_one_name_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dark", [False, True])
 def test_the_picture_names_its_lines(tmp_path: Path, name: str, dark: bool) -> None:
     """The picture for a README says the finding, and each line's name and number, without a page around it."""
-    path = picture(samples.comparison(), tmp_path / name, dark=dark)
+    path = td.figure(samples.comparison(), tmp_path / name, dark=dark)
     content = path.read_bytes()
     if name.endswith("png"):
         assert int.from_bytes(content[16:20], "big") > 1500
@@ -327,7 +328,7 @@ def test_the_picture_keeps_names_apart(tmp_path: Path) -> None:
     """Twelve lines that end at the same place have twelve readable names."""
     made = samples.comparison(("none", *(f"decoupled:1e-{i}" for i in range(11))), seeds=1)
     same = replace(made, runs=tuple(replace(run, test_score=made.runs[0].test_score) for run in made.runs))
-    text = picture(same, tmp_path / "x.svg").read_text(encoding="utf-8")
+    text = td.figure(same, tmp_path / "x.svg").read_text(encoding="utf-8")
     rows = [float(y) for y, word in re.findall(r'y="([\d.]+)"[^>]*>([^<]*)</text>', text) if "decoupled:1e-" in word]
     rows = sorted(rows)[-12:]
     assert min(b - a for a, b in itertools.pairwise(rows)) > 10
@@ -339,5 +340,5 @@ def test_a_picture_that_can_not_be_made_is_refused(tmp_path: Path, made: str, na
     """Another ending, or no run at all: said plainly, nothing written."""
     value = samples.comparison() if made == "x" else replace(samples.comparison(), runs=())
     with pytest.raises(TaskError, match=r"can't be written as|no finished run"):
-        picture(value, tmp_path / name)
+        td.figure(value, tmp_path / name)
     assert list(tmp_path.iterdir()) == []

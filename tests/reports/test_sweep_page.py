@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import re
 import shlex
 from collections.abc import Callable
@@ -13,20 +12,22 @@ from pathlib import Path
 
 import pytest
 
+import torchdecay as td
 from reports import samples, sweep_samples
 from reports.test_page import addresses, headings, read
 from torchdecay.lab.sweeps.result import Sweep
+from torchdecay.reports.document import render
 from torchdecay.reports.drawing.chart import Chart
 from torchdecay.reports.drawing.palette import LIGHT
 from torchdecay.reports.drawing.svg import svg_file
+from torchdecay.reports.sweep.advice import nexts, notices
 from torchdecay.reports.sweep.course import along_path, gap_path, halving_chart
 from torchdecay.reports.sweep.map import map_chart
-from torchdecay.reports.sweep.page import FIGURES, render_sweep, write_sweep
+from torchdecay.reports.sweep.page import FIGURES, page_of
 from torchdecay.reports.sweep.points import name_of, renamed, spots_of
 from torchdecay.reports.sweep.response import bare_spot, response_chart
-from torchdecay.reports.sweep.sentences import headline, nexts, notices
-from torchdecay.reports.sweep.table import share, table_of
-from torchdecay.reports.sweep.view import sweep_view
+from torchdecay.reports.sweep.sentences import headline
+from torchdecay.reports.sweep.table import table_of
 
 EVERY = sweep_samples.every()
 
@@ -34,8 +35,8 @@ EVERY = sweep_samples.every()
 @pytest.fixture(autouse=True)
 def _quick_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of figures take most of the time: test_svg looks at them, and here at those inside the page."""
-    monkeypatch.setattr("torchdecay.reports.sweep.page.png_file", lambda chart: b"\x89PNG of " + chart.name.encode())
-    monkeypatch.setattr("torchdecay.reports.sweep.page.svg_file", lambda chart: f"<svg>{chart.name}</svg>")
+    monkeypatch.setattr("torchdecay.reports.document.png_file", lambda chart: b"\x89PNG of " + chart.name.encode())
+    monkeypatch.setattr("torchdecay.reports.document.svg_file", lambda chart: f"<svg>{chart.name}</svg>")
 
 
 def chart_of(sweep: Sweep, draw: Callable[[Sweep], Chart | None]) -> Chart:
@@ -52,7 +53,7 @@ def hero(sweep: Sweep) -> Chart:
 def test_every_kind_of_sweep_has_a_page_that_fetches_nothing(name: str, tmp_path: Path) -> None:
     """One value, one seed, none finished, NaN, maps, groups, hostile names: a whole page with figures and numbers."""
     sweep = EVERY[name]
-    page = write_sweep(sweep, tmp_path / "out")
+    page = td.report(sweep, tmp_path / "out")
     reader = read(page)
     assert page == tmp_path / "out" / "index.html"
     assert [one for one in addresses(reader) if not one.startswith(("#", "data:"))] == []
@@ -72,9 +73,9 @@ def test_a_page_that_is_named_has_its_files_beside_it_and_the_second_replaces_th
     """Figures of an earlier sweep do not stay, and files of others are left alone."""
     (tmp_path / "a-figures").mkdir()
     (tmp_path / "a-figures" / "mine.svg").write_text("mine")
-    write_sweep(EVERY["map"], tmp_path / "a.html")
+    td.report(EVERY["map"], tmp_path / "a.html")
     assert (tmp_path / "a-figures" / "map.png").exists()
-    assert write_sweep(EVERY["plain"], tmp_path / "a.html") == tmp_path / "a.html"
+    assert td.report(EVERY["plain"], tmp_path / "a.html") == tmp_path / "a.html"
     assert not (tmp_path / "a-figures" / "map.png").exists()
     assert (tmp_path / "a-figures" / "mine.svg").exists()
     assert (tmp_path / "a.json").exists()
@@ -82,7 +83,7 @@ def test_a_page_that_is_named_has_its_files_beside_it_and_the_second_replaces_th
 
 def test_hostile_names_stand_on_the_page_as_text() -> None:
     """Names made of tags are escaped everywhere: in charts, tables, commands, tracebacks and attributes."""
-    text = render_sweep(sweep_view(EVERY["nasty"]))
+    text = render(page_of(EVERY["nasty"]))
     assert text.count("<script>") == 1
     assert "<img" not in text
     assert "\x00" not in text
@@ -139,7 +140,7 @@ def test_what_a_reader_should_be_wary_of_is_noticed() -> None:
 
 def test_a_traceback_is_folded_and_escaped() -> None:
     """It is there for whoever needs it, does not push the page down, and its text is no markup."""
-    text = render_sweep(sweep_view(EVERY["failed"]))
+    text = render(page_of(EVERY["failed"]))
     assert "<details><summary>Traceback</summary>" in text
     assert "ValueError: &lt;b&gt;" in text
 
@@ -307,13 +308,6 @@ def test_the_table_marks_the_best_mean_where_the_rule_takes_another() -> None:
     assert "Chosen is 1.2, the strongest of these." in hero(made).caption
 
 
-def test_shares_are_said_as_people_say_them() -> None:
-    """A rounded 100 % would say that nothing is left."""
-    assert [share(value) for value in (0.3449, 7.2, 0.0002, 0.99999, 1.0, math.inf, 2e7)] == [
-        "34.5 %", "7.2 times", "0.02 %", ">99.9 %", "100 %", "never", "2e+07 times",
-    ]  # fmt: skip
-
-
 def test_points_have_short_names_that_stay_apart() -> None:
     """The form is said once, in the title; numbers that differ in a late digit are told in full."""
     near = sweep_samples.sweep((0.1, 0.10000001))
@@ -327,7 +321,7 @@ def test_points_have_short_names_that_stay_apart() -> None:
 
 def test_engine_seconds_versions_and_command_are_there() -> None:
     """Whoever gets the page can tell what ran it and run it again."""
-    page = render_sweep(sweep_view(EVERY["plain"]))
+    page = render(page_of(EVERY["plain"]))
     told = ("stacked: 20 ms a step, against 50 for process", "12.0 s; 27.0 s of training in 18 runs", "0.1.0",
             "torchdecay sweep toy --from 0.01 --to 100 --points 5 --seeds 3", "2030-01-02 03:04 UTC")  # fmt: skip
     assert [one for one in told if one not in page] == []
@@ -335,6 +329,6 @@ def test_engine_seconds_versions_and_command_are_there() -> None:
 
 def test_every_name_of_the_samples_is_hostile() -> None:
     """A seeded fault: were names not escaped, the check above would see them."""
-    text = render_sweep(sweep_view(EVERY["nasty"])).replace("&lt;script&gt;", "<script>")
+    text = render(page_of(EVERY["nasty"])).replace("&lt;script&gt;", "<script>")
     assert text.count("<script>") > 10
     assert samples.NASTY[0].startswith("<script>")

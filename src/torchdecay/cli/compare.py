@@ -88,6 +88,6 @@ def compare(
 
 def _page(result: Comparison, folder: Path) -> Path | None:
     """Write the page, unless there is nothing to show: earlier results are worth more than an empty page."""
-    from torchdecay.reports.document import write
+    from torchdecay.reports import report
 
-    return write(result, folder) if result.runs else None
+    return report(result, folder) if result.runs else None

@@ -33,7 +33,8 @@ def demo(ctx: click.Context, out: Path, as_json: bool) -> None:
     from torchdecay.lab.comparisons.compare import compare
     from torchdecay.lab.example import worked_example
     from torchdecay.lab.tasks.registry import task_named
-    from torchdecay.reports.document import write_demo
+    from torchdecay.reports import verdict
+    from torchdecay.reports.example import write_demo
 
     require_writable(out)
     example = worked_example()
@@ -52,7 +53,7 @@ def demo(ctx: click.Context, out: Path, as_json: bool) -> None:
     finished = [one for one in comparisons if one.runs]
     page = write_demo(example, finished, out) if finished else None
     if as_json:
-        verdicts = {one.task: one.verdict for one in comparisons}
+        verdicts = {one.task: verdict(one) for one in comparisons}
         found = {"page": None if page is None else str(page), "verdicts": verdicts}
         click.echo(json.dumps(found, indent=1, ensure_ascii=False))
     else:

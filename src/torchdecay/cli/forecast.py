@@ -81,6 +81,7 @@ def forecast(
       torchdecay forecast plan.json --optimizer AdamW --lr 1e-3 --steps 10000 --figure decay.svg
     """  # noqa: D301
     from torchdecay.observe.forecast.forecast import forecast as make
+    from torchdecay.reports import figure as draw
 
     told = {name: value for name, value in parts.items() if value is not None}
     if decay is not None or is_saved(target):
@@ -100,7 +101,7 @@ def forecast(
         else:
             found = make(setup["plan"], optimizer=setup["optimizer"], run=run, model=setup.get("model"))
     if figure is not None:
-        found.figure(figure)
+        draw(found, figure)
     click.echo(found.to_json() if as_json else str(found))
 
 

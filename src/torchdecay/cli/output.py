@@ -14,6 +14,7 @@ import click
 from torchdecay.errors import TaskError
 
 if TYPE_CHECKING:
+    from torchdecay.lab.sweeps.result import Sweep
     from torchdecay.lab.training.results import Comparison
 
 POINTS = 10
@@ -51,6 +52,7 @@ def print_comparison(comparison: Comparison) -> None:
     """Curves at ten points, final numbers, failures and the verdict."""
     from rich.console import Console
 
+    from torchdecay.reports import verdict
     from torchdecay.reports.comparison.planned_and_measured import acting_remarks
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
@@ -68,7 +70,7 @@ def print_comparison(comparison: Comparison) -> None:
             console.print()
     for failure in comparison.failures:
         console.print(f"FAILED {failure.label}, seed {failure.seed}: {failure.message}", style="red", markup=False)
-    for line in (*comparison.verdict.splitlines(), *acting_remarks(comparison)):
+    for line in (*verdict(comparison).splitlines(), *acting_remarks(comparison)):
         console.print(f"* {line}", markup=False)
 
 
@@ -150,6 +152,9 @@ def where(page: Path | None) -> str:
     return f"\nPage: {page}" if page else "\nNo run was finished, so no page was written."
 
 
-def with_page(comparison: Comparison, page: Path | None) -> str:
-    """The results as JSON, with where the page is."""
-    return json.dumps({"page": None if page is None else str(page)} | json.loads(comparison.to_json()), indent=1)
+def with_page(result: Comparison | Sweep, page: Path | None) -> str:
+    """The results as JSON, with where the page is and what they show."""
+    from torchdecay.reports import verdict
+
+    found = {"page": None if page is None else str(page)} | json.loads(result.to_json()) | {"verdict": verdict(result)}
+    return json.dumps(found, indent=1, ensure_ascii=False)

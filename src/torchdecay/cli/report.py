@@ -29,6 +29,7 @@ def report(results: Path, out: Path | None, as_json: bool) -> None:
     """  # noqa: D301
     from torchdecay.lab.sweeps.result import Sweep
     from torchdecay.lab.training.results import Comparison
+    from torchdecay.reports import report as write
 
     path = results
     if results.is_dir():
@@ -38,5 +39,5 @@ def report(results: Path, out: Path | None, as_json: bool) -> None:
     except (OSError, UnicodeDecodeError) as error:
         raise LoadError(f"{path} can't be read: {error}.", fix="Give the results.json that compare wrote.") from error
     kind: type[Comparison] | type[Sweep] = Sweep if kind_of(text) == "sweep" else Comparison
-    page = kind.from_json(text).report(out or path.parent)
+    page = write(kind.from_json(text), out or path.parent)
     click.echo(json.dumps({"page": str(page)}) if as_json else f"Page: {page}")

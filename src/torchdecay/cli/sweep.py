@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 import sys
@@ -13,7 +12,7 @@ import click
 
 from torchdecay.cli.group import as_typed
 from torchdecay.cli.inputs.tasks import named_task, task_options
-from torchdecay.cli.output import json_option, require_writable, where
+from torchdecay.cli.output import json_option, require_writable, where, with_page
 
 if TYPE_CHECKING:
     from torchdecay.lab.sweeps.result import Sweep
@@ -101,6 +100,7 @@ def sweep(
     from torchdecay.cli.progress import Bar
     from torchdecay.lab.engines.engine import Engine
     from torchdecay.lab.sweeps.sweep import sweep as run
+    from torchdecay.reports import report
 
     made = named_task(task, steps=steps, data=data, target=target, kind=kind, categorical=categorical)
     folder = out or Path(f"torchdecay-sweep-{made.name}")
@@ -129,10 +129,9 @@ def sweep(
     said += [word for name in categorical for word in ("--categorical", name)]
     result = result.with_command(shlex.join(["torchdecay", *as_typed(ctx)]), shlex.join(said))
     # Without a single run there is nothing to show, and earlier results are worth more than an empty page.
-    page = result.report(folder) if result.runs else None
+    page = report(result, folder) if result.runs else None
     if as_json:
-        found = {"page": None if page is None else str(page)} | json.loads(result.to_json())
-        click.echo(json.dumps(found, indent=1, ensure_ascii=False))
+        click.echo(with_page(result, page))
     else:
         print_sweep(result)
         click.echo(where(page))
@@ -165,6 +164,9 @@ def print_sweep(result: Sweep) -> None:
     """What each value measured, what failed, and the verdict."""
     from rich.console import Console
 
+    from torchdecay.reports import verdict
+    from torchdecay.reports.sweep.advice import next_command
+
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
     console.print(f"\n{result.title}: {result.form}", style="bold", markup=False)
     why = f" ({result.why_engine})" if result.why_engine else ""
@@ -176,16 +178,16 @@ def print_sweep(result: Sweep) -> None:
     console.print()
     for failure in result.failures:
         console.print(f"FAILED {failure.label}, seed {failure.seed}: {failure.message}", style="red", markup=False)
-    for line in result.verdict.splitlines():
+    for line in verdict(result).splitlines():
         console.print(f"* {line}", markup=False)
-    if result.next_command:
-        console.print(f"\nNext: {result.next_command}", markup=False, soft_wrap=True)
+    if command := next_command(result):
+        console.print(f"\nNext: {command}", markup=False, soft_wrap=True)
 
 
 def _table(result: Sweep) -> Any:
     from rich.table import Table
 
-    from torchdecay.lab.sweeps.words import many
+    from torchdecay.text import step_count
 
     chosen = result.best
     meanings = {meaning.label: meaning for meaning in result.meanings}
@@ -209,6 +211,6 @@ def _table(result: Sweep) -> Any:
             f"{mark}{one.point.label}",
             str(one.num_runs),
             *cells,
-            "-" if life is None else "never" if life == math.inf else f"{many(life)} steps",
+            "-" if life is None else "never" if life == math.inf else f"{step_count(life)} steps",
         )
     return table

@@ -1,7 +1,136 @@
-"""Showing it: charts and one self-contained page."""
+"""Saying and drawing results: one verb each for a page, a picture and a sentence, whatever the result is.
 
-from torchdecay.reports.comparison.picture import picture
-from torchdecay.reports.document import write, write_demo
-from torchdecay.reports.sweep.page import write_sweep
+Results are numbers, and know nothing of this room; it knows each by the name of its class.
+"""
 
-__all__ = ["picture", "write", "write_demo", "write_sweep"]
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from torchdecay.errors import TaskError
+
+if TYPE_CHECKING:
+    from torchdecay.reports.drawing.svg import Picture
+
+_TEXTS = "torchdecay.reports.tables"
+_KNOWN = {
+    "Comparison": "torchdecay.reports.comparison",
+    "Sweep": "torchdecay.reports.sweep",
+    "History": "torchdecay.reports.history",
+    "Forecast": "torchdecay.reports.forecast",
+    "Audit": _TEXTS,
+    "Direction": _TEXTS,
+    "Hypergradient": _TEXTS,
+    "Inspection": _TEXTS,
+    "Plan": _TEXTS,
+    "Rescaled": _TEXTS,
+    "Suggestion": _TEXTS,
+    "Verification": _TEXTS,
+}
+"""Class of a result → the module that has its `page_of`, its `verdict` and, where it is drawn, its `picture_of`."""
+
+
+def report(result: Any, path: str | Path) -> Path:
+    """Write the page of a result: one HTML file that fetches nothing, its figures and numbers beside it.
+
+    Everything is made before anything is replaced, so a failure leaves earlier results as they were.
+
+    Args:
+        result: a comparison, sweep, history, forecast, audit, plan, or any other result of this package.
+        path: a folder, which gets index.html, figures/ and a JSON of every number; or a page, "out.html" say, which
+            gets out-figures/ and out.json beside it.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        TaskError: nothing that has a page, nothing to show, or a folder that can't be written.
+        MissingExtra: matplotlib or jinja2 is not installed.
+
+    Example:
+        >>> import tempfile, torch, torchdecay as td
+        >>> plan = td.plan(torch.nn.Linear(4, 2), td.decoupled(0.1))
+        >>> td.report(plan, tempfile.mkdtemp()).name
+        'index.html'
+    """
+    from torchdecay.reports.document import write
+
+    return write(_speaker(result).page_of(result), Path(path))
+
+
+@overload
+def figure(result: Any, path: None = None, *, dark: bool = False, **options: Any) -> Picture: ...
+@overload
+def figure(result: Any, path: str | Path, *, dark: bool = False, **options: Any) -> Path: ...
+def figure(result: Any, path: str | Path | None = None, *, dark: bool = False, **options: Any) -> Picture | Path:
+    """Draw the one picture that says most about a result.
+
+    Of a comparison training beside test, of a sweep what the coefficient does, of a history one quantity over the
+    steps, of a forecast what is left of a weight.
+
+    Args:
+        result: a comparison, sweep, history or forecast.
+        path: ends in .svg or .png; None returns the picture, which notebooks show.
+        dark: whether for a dark page.
+        options: of a history, `quantity="shrink"` or another of its quantities.
+
+    Returns:
+        The path, or the picture without one.
+
+    Raises:
+        TaskError: a result without a picture, nothing to draw, another ending, or a folder that can't be written.
+        LoadError: a quantity that the history did not record.
+        MissingExtra: matplotlib is not installed.
+    """
+    draw = getattr(_speaker(result), "picture_of", None)
+    if draw is None:
+        drawn = [name for name, module in _KNOWN.items() if module != _TEXTS]
+        raise TaskError(
+            f"{_a(type(result).__name__)} has no picture.",
+            f"What is drawn: {', '.join(drawn)}.",
+            "Print it, or write its page with td.report(result, path).",
+        )
+    picture: Picture = draw(result, **options)
+    if path is None:
+        return picture
+    from torchdecay.reports.drawing.svg import save
+
+    return save(picture, Path(path), dark=dark)
+
+
+def verdict(result: Any) -> str:
+    """What a result shows and what it does not, in plain words: one paragraph per line.
+
+    Args:
+        result: any result of this package.
+
+    Raises:
+        TaskError: nothing that this package made.
+
+    Example:
+        >>> import torch, torchdecay as td
+        >>> print(td.verdict(td.plan(torch.nn.Linear(4, 2), td.decoupled(0.1))))
+        1 of 2 parameters decay: 8 of 10 elements (80 %)
+    """
+    said: str = _speaker(result).verdict(result)
+    return said
+
+
+def _speaker(result: Any) -> Any:
+    for cls in type(result).__mro__:
+        if cls.__name__ in _KNOWN and cls.__module__.startswith("torchdecay."):
+            return importlib.import_module(_KNOWN[cls.__name__])
+    raise TaskError(
+        f"nothing is known to say about {_a(type(result).__name__)}.",
+        f"What can be said: {', '.join(_KNOWN)}.",
+        "Give a result of this package: what td.lab.compare, td.forecast or td.audit returned, say.",
+    )
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[0] in 'AEIOUaeiou' else 'a'} {noun}"
+
+
+__all__ = ["figure", "report", "verdict"]

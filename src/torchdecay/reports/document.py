@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from glob import escape
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from torchdecay.errors import TaskError, need
-from torchdecay.reports.comparison.view import FIGURES, View, view
-from torchdecay.reports.drawing.chart import Chart
+from torchdecay.errors import need
+from torchdecay.reports.drawing.chart import Chart, Key
 from torchdecay.reports.drawing.files import place
 from torchdecay.reports.drawing.palette import DARK, LIGHT
 from torchdecay.reports.drawing.svg import inline_svg, png_file, svg_file
-from torchdecay.reports.example import ExampleView, example_view
-from torchdecay.text import listed
-
-if TYPE_CHECKING:
-    from torchdecay.lab.example import WorkedExample
-    from torchdecay.lab.training.results import Comparison
 
 _MARKERS = {
     "o": "M-4 0A4 4 0 1 0 4 0A4 4 0 1 0-4 0Z",
@@ -35,103 +30,113 @@ _MARKERS = {
 }
 
 
-def write(comparison: Comparison, path: str | Path) -> Path:
-    """Write the page of a comparison, with its figures and numbers beside it.
+@dataclass(frozen=True)
+class Section:
+    """Some charts under one heading.
 
-    Everything is made before anything is replaced, so a failure leaves earlier results as they were.
-
-    Args:
-        comparison: finished or interrupted; the page says what is missing.
-        path: a folder, which gets index.html, figures/ and results.json; or a page, "out.html" say, which gets
-            out-figures/ and out.json beside it.
-
-    Returns:
-        The path of the page.
-
-    Raises:
-        TaskError: the folder can't be written.
-        MissingExtra: matplotlib or jinja2 is not installed.
+    Attributes:
+        id: for links.
+        heading, intro: what it shows and how to read it.
+        charts: in order.
+        keys: a legend of its own, where it is not the page's.
+        head, rows: a table of numbers below the charts.
+        remarks: sentences below that.
     """
-    path = Path(path)
-    arranged = view(comparison)
-    page = render([arranged], title=arranged.title, description=arranged.headline)
-    numbers = comparison.to_json()
-    if path.suffix.lower() in (".html", ".htm"):
-        made = _figures([arranged], f"{path.stem}-figures")
-        contents = {**made, f"{path.stem}.json": numbers, path.name: page}
-        return place(path.parent, contents, last=path.name, replaces=_earlier(f"{path.stem}-figures"))
-    made = _figures([arranged], "figures")
-    contents = {**made, "results.json": numbers, "index.html": page}
-    return place(path, contents, last="index.html", replaces=_earlier("figures"))
+
+    id: str
+    heading: str
+    intro: str = ""
+    charts: tuple[Chart, ...] = ()
+    keys: tuple[Key, ...] = ()
+    head: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
-def write_demo(example: WorkedExample, comparisons: Sequence[Comparison], folder: str | Path) -> Path:
-    """Write one page of the worked example and several comparisons, with figures and numbers beside it.
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """A result arranged for a page: plain text and charts, which the template escapes and places.
 
-    Args:
-        example: what `torchdecay.lab.worked_example()` made.
-        comparisons: at least one, of tasks with different names.
-        folder: gets index.html, figures/, example.json and a JSON per comparison, named after its task.
-
-    Returns:
-        The path of the page.
-
-    Raises:
-        TaskError: the folder can't be written, or two comparisons of one name.
-        MissingExtra: matplotlib or jinja2 is not installed.
-    """
-    views = [view(comparison) for comparison in comparisons]
-    names = [one.id for one in views]
-    if len(set(names)) != len(names) or "example" in names:
-        raise TaskError(
-            f"the page was given comparisons called {listed(names)}.",
-            "Their names become the names of files.",
-            "Give each task a name of its own.",
-        )
-    page = render(
-        views,
-        title="Weight decay, seen at work",
-        description="One step by hand, number by number; then real trainings, with decay and without.",
-        example=example_view(example),
-    )
-    numbers = {f"{one.id}.json": comparison.to_json() for one, comparison in zip(views, comparisons, strict=True)}
-    made = {
-        **_figures(views, "figures", prefixed=True),
-        **numbers,
-        "example.json": example.to_json(),
-        "index.html": page,
-    }
-    return place(Path(folder), made, last="index.html")
-
-
-def render(views: Sequence[View], *, title: str, description: str, example: ExampleView | None = None) -> str:
-    """The HTML of a page: one comparison by itself, or the worked example and several."""
-    charts = {one.id: one.charts for one in views}
-    links = _links(views, example)
-    return document(
-        "page.html.j2", charts, title=title, description=description, links=links, views=views, example=example
-    )
-
-
-def document(
-    template: str,
-    charts: Mapping[str, Sequence[Chart]],
-    *,
-    title: str,
-    description: str,
-    links: Sequence[Mapping[str, str]],
-    **context: Any,
-) -> str:
-    """The HTML of a template that is a whole page, with styles, script and charts inside it.
-
-    Args:
-        template: its name among the templates.
-        charts: for each id on the page its charts; the template finds them in `svgs` under "id/name".
+    Attributes:
         title: of the page.
         description: of the page, for search engines.
-        links: in the bar at the top, each an "id" and a "text".
+        links: in the bar at the top, each an id and a text.
+        charts: for each id on the page its charts; the template finds them in `svgs` under "id/name".
+        template: its name among the templates.
         context: what else the template reads.
+        numbers: file name in the page's folder → JSON; a page of its own name has its only one under that name.
+        earlier: patterns of figures that an earlier page may have had; None where figures are no files.
     """
+
+    title: str
+    description: str
+    links: tuple[tuple[str, str], ...]
+    charts: Mapping[str, tuple[Chart, ...]]
+    template: str
+    context: Mapping[str, Any]
+    numbers: Mapping[str, str] = field(default_factory=dict)
+    earlier: tuple[str, ...] | None = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Article:
+    """What a page of one result says that has no template of its own.
+
+    Attributes:
+        id: for links.
+        title: of the page.
+        headline: what the result says, in a sentence.
+        sure: what to know about that.
+        warnings: pairs of a heading and a text.
+        keys: the legend of the sections' charts, whose lines it hides.
+        sections: charts and tables.
+    """
+
+    id: str
+    title: str
+    headline: str
+    sure: str = ""
+    warnings: tuple[tuple[str, str], ...] = ()
+    keys: tuple[Key, ...] = ()
+    sections: tuple[Section, ...] = ()
+
+    @property
+    def charts(self) -> tuple[Chart, ...]:
+        """All charts, in order."""
+        return tuple(chart for section in self.sections for chart in section.charts)
+
+    def page(self) -> Page:
+        """As a page: one HTML file, nothing beside it."""
+        return Page(
+            title=self.title,
+            description=self.headline,
+            links=tuple((f"{self.id}-{one.id}", one.heading) for one in self.sections),
+            charts={self.id: self.charts},
+            template="article.html.j2",
+            context={"view": self},
+            earlier=None,
+        )
+
+
+def write(page: Page, path: Path) -> Path:
+    """Write a page into a folder, or under a name of its own; `torchdecay.reports.report` documents it."""
+    named = path.suffix.lower() in (".html", ".htm")
+    folder, name = (path.parent, path.name) if named else (path, "index.html")
+    figures = f"{path.stem}-figures" if named else "figures"
+    contents: dict[str, str | bytes] = {}
+    if page.earlier is not None:
+        for owner, charts in page.charts.items():
+            for chart in charts:
+                start = f"{figures}/{owner}-" if len(page.numbers) > 1 else f"{figures}/"
+                contents |= {f"{start}{chart.name}.svg": svg_file(chart), f"{start}{chart.name}.png": png_file(chart)}
+    contents |= {f"{path.stem}.json" if named else where: text for where, text in page.numbers.items()}
+    contents[name] = render(page)
+    stale = [f"{escape(figures)}/{one}.{end}" for one in page.earlier or () for end in ("svg", "png")]
+    return place(folder, contents, last=name, replaces=stale)
+
+
+def render(page: Page) -> str:
+    """The HTML of a page, with styles, script and charts inside it."""
     jinja2, markupsafe = need("jinja2", "lab"), need("markupsafe", "lab")
     templates = files("torchdecay.reports") / "templates"
     environment = jinja2.Environment(
@@ -146,36 +151,27 @@ def document(
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     # Charts are made of escaped text by an XML writer; style and script are files of this package.
     svgs = {
-        f"{name}/{chart.name}": markupsafe.Markup(inline_svg(chart, prefix=name))
-        for name, own in charts.items()
+        f"{owner}/{chart.name}": markupsafe.Markup(inline_svg(chart, prefix=owner))
+        for owner, own in page.charts.items()
         for chart in own
     }
     return str(
-        environment.get_template(template).render(
+        environment.get_template(page.template).render(
             svgs=svgs,
-            title=title,
-            description=description,
-            links=links,
+            title=page.title,
+            description=page.description,
+            links=page.links,
             css=markupsafe.Markup(_css() + (templates / "style.css").read_text(encoding="utf-8")),
             script=markupsafe.Markup(script),
             script_hash=digest,
-            **context,
+            **page.context,
         )
     )
 
 
-def _links(views: Sequence[View], example: ExampleView | None) -> list[dict[str, str]]:
-    if example is not None:
-        return [
-            {"id": "example", "text": "One step by hand"},
-            *({"id": one.id, "text": one.name.capitalize()} for one in views),
-        ]
-    (one,) = views
-    tail = [("finals", "Final numbers")] if one.rows else []
-    tail += [("plans", "Who decayed")] if one.plans else []
-    short = {"score": "Score", "loss": "Loss", "norms": "Norms", "line": "Why it works"}
-    named = [(section.id, short.get(section.id, section.heading)) for section in one.sections]
-    return [{"id": f"{one.id}-{part}", "text": text} for part, text in [*named, *tail, ("about", "Repeat it")]]
+def with_words(numbers: str, verdict: str) -> str:
+    """A result's JSON with its verdict, for readers of the file that do not run Python; reading ignores it."""
+    return json.dumps(json.loads(numbers) | {"verdict": verdict}, ensure_ascii=False, indent=1)
 
 
 def _css() -> str:
@@ -183,19 +179,3 @@ def _css() -> str:
     return (
         f":root{{color-scheme:light dark;{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
     )
-
-
-def _earlier(folder: str) -> list[str]:
-    """Patterns of the figures that an earlier page may have had and this one has not."""
-    folder = escape(folder)
-    return [f"{folder}/{name}.{end}" for name in FIGURES for end in ("svg", "png")]
-
-
-def _figures(views: Sequence[View], folder: str, *, prefixed: bool = False) -> Mapping[str, str | bytes]:
-    made: dict[str, str | bytes] = {}
-    for one in views:
-        for chart in one.charts:
-            name = f"{one.id}-{chart.name}" if prefixed else chart.name
-            made[f"{folder}/{name}.svg"] = svg_file(chart)
-            made[f"{folder}/{name}.png"] = png_file(chart)
-    return made

@@ -1,13 +1,21 @@
-"""The worked example arranged for a page: each matrix with its name, its cells tinted by their value."""
+"""The page of the demo: the worked example, its matrices tinted by their values, and then real trainings."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from torchdecay.errors import TaskError
+from torchdecay.reports.comparison.page import view
+from torchdecay.reports.comparison.sentences import verdict
+from torchdecay.reports.document import Page, with_words, write
+from torchdecay.text import listed
 
 if TYPE_CHECKING:
     from torchdecay.lab.example import Update, WorkedExample
+    from torchdecay.lab.training.results import Comparison
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,48 @@ def example_view(example: WorkedExample) -> ExampleView:
         "and that of the penalty. Both are taken with respect to the weights.",
         start=_matrices(("", "w before the step", example.weights), ("", "x", example.inputs)),
         steps=tuple(_step(example, update) for update in example.updates),
+    )
+
+
+def write_demo(example: WorkedExample, comparisons: Sequence[Comparison], folder: str | Path) -> Path:
+    """Write one page of the worked example and several comparisons, with figures and numbers beside it.
+
+    Args:
+        example: what `torchdecay.lab.worked_example()` made.
+        comparisons: at least one, of tasks with different names.
+        folder: gets index.html, figures/, example.json and a JSON per comparison, named after its task.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        TaskError: the folder can't be written, or two comparisons of one name.
+        MissingExtra: matplotlib or jinja2 is not installed.
+    """
+    return write(demo_page(example, comparisons), Path(folder))
+
+
+def demo_page(example: WorkedExample, comparisons: Sequence[Comparison]) -> Page:
+    """The page that `write_demo` writes."""
+    views = [view(comparison) for comparison in comparisons]
+    names = [one.id for one in views]
+    if len(set(names)) != len(names) or "example" in names:
+        raise TaskError(
+            f"the page was given comparisons called {listed(names)}.",
+            "Their names become the names of files.",
+            "Give each task a name of its own.",
+        )
+    numbers = {
+        f"{name}.json": with_words(one.to_json(), verdict(one)) for name, one in zip(names, comparisons, strict=True)
+    }
+    return Page(
+        title="Weight decay, seen at work",
+        description="One step by hand, number by number; then real trainings, with decay and without.",
+        links=(("example", "One step by hand"), *((one.id, one.name.capitalize()) for one in views)),
+        charts={one.id: one.charts for one in views},
+        template="page.html.j2",
+        context={"views": views, "example": example_view(example)},
+        numbers={**numbers, "example.json": example.to_json()},
     )
 
 

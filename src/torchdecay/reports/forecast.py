@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchdecay.errors import TaskError
+from torchdecay.reports.document import Article, Page, Section
 from torchdecay.reports.drawing.chart import SMALL, Colors, dot, frame, limits, line, plain_text, tick
-from torchdecay.reports.drawing.files import place
-from torchdecay.reports.drawing.palette import DARK, LIGHT, Style, styles
-from torchdecay.reports.drawing.svg import add_axes, paint, standalone
-from torchdecay.text import counted, number, shown
+from torchdecay.reports.drawing.palette import Style, styles
+from torchdecay.reports.drawing.svg import Picture, add_axes
+from torchdecay.reports.tables import as_table
+from torchdecay.text import counted, number, percent, prose, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,27 +23,15 @@ if TYPE_CHECKING:
 _WIDTH, _LEFT, _RIGHT = 760.0, 62.0, 24.0
 _TOP, _RETENTION, _GAP, _RATE, _BELOW, _KEY = 96.0, 210.0, 76.0, 76.0, 62.0, 21.0
 _MOST = 8
+_TITLE = "What decay will do"
 
 
-def draw(forecast: Forecast, path: str | Path, *, dark: bool = False) -> Path:
-    """Draw a forecast as one SVG or PNG.
-
-    Args:
-        forecast: with at least one group whose course is known.
-        path: ends in .svg or .png.
-        dark: whether for a dark page.
-
-    Returns:
-        The path.
+def picture_of(forecast: Forecast) -> Picture:
+    """What is left of a weight over the run, and the learning rate below it.
 
     Raises:
-        TaskError: another ending, nothing to draw, or a folder that can't be written.
-        MissingExtra: matplotlib is not installed.
+        TaskError: no group whose course is known.
     """
-    path = Path(path)
-    form = path.suffix.lower().lstrip(".")
-    if form not in ("svg", "png"):
-        raise TaskError(f"a picture can't be written as {path.name!r}.", fix="Let its name end in .svg or .png.")
     every = [group for group in forecast.groups if group.curve is not None and group.fraction]
     if not every:
         raise TaskError(
@@ -51,15 +39,15 @@ def draw(forecast: Forecast, path: str | Path, *, dark: bool = False) -> Path:
             " ".join(f"{group.decay}: {group.why}." for group in forecast.groups if group.why),
             "The forecast as text says what is lacking.",
         )
-    drawn, colors, look = every[:_MOST], DARK if dark else LIGHT, styles(min(len(every), _MOST))
+    drawn, look = every[:_MOST], styles(min(len(every), _MOST))
     height = _TOP + _RETENTION + _GAP + _RATE + _BELOW + _KEY * len(drawn)
 
-    def paint_all(figure: Figure) -> None:
+    def draw(figure: Figure, colors: Colors) -> None:
         cover: Axes = figure.add_axes((0, 0, 1, 1), facecolor="none")
         cover.set_axis_off()
         cover.set_xlim(0, _WIDTH)
         cover.set_ylim(height, 0)
-        plain_text(cover, 20, 34, "What decay will do", colors["ink"], fontsize=17, fontweight="bold")
+        plain_text(cover, 20, 34, _TITLE, colors["ink"], fontsize=17, fontweight="bold")
         plain_text(cover, 20, 56, shown(_subtitle(forecast, len(every) - len(drawn)), most=110), colors["muted"])
         panels = ((_TOP, _RETENTION, "Left of a weight without gradient"),
                   (_TOP + _RETENTION + _GAP, _RATE, "Learning rate"))  # fmt: skip
@@ -72,11 +60,33 @@ def draw(forecast: Forecast, path: str | Path, *, dark: bool = False) -> Path:
         for row, (group, style) in enumerate(zip(drawn, look, strict=True)):
             _key(cover, group, style, colors, top + _KEY * row)
 
-    content = paint(paint_all, _WIDTH, height, background=colors["card"], form=form, dpi=160)
-    if form == "png":
-        return place(path.parent, {path.name: content}, last=path.name)
-    text = standalone(content, name=path.stem, title="What decay will do", alt=_alt(forecast, drawn))
-    return place(path.parent, {path.name: text}, last=path.name)
+    return Picture("forecast", _TITLE, _alt(forecast, drawn), _WIDTH, height, draw, dpi=160)
+
+
+def page_of(forecast: Forecast) -> Page:
+    """The page of a forecast: its table and its remarks."""
+    head, rows = as_table(forecast)
+    said, *remarks = verdict(forecast).splitlines()
+    sections = (Section("groups", "The groups", head=head, rows=rows, remarks=tuple(remarks)),)
+    return Article(id="forecast", title=_TITLE, headline=said, sure=_run(forecast), sections=sections).page()
+
+
+def verdict(forecast: Forecast) -> str:
+    """What decay will do to each group, and what the forecast remarks."""
+    pulled = [group for group in forecast.groups if group.decay != "none" or group.remarks]
+    if not pulled:
+        return "Nothing decays."
+    lines = [_said(group) for group in pulled]
+    lines += [f"{_label(group)}, {one.kind}: {one.text}" for group in pulled for one in group.remarks]
+    return "\n".join(prose(line) for line in lines)
+
+
+def _said(group: GroupForecast) -> str:
+    if group.total_shrink is None or group.half_life is None:
+        return f"{_label(group)}: unknown: {group.why}."
+    most = "at most " if group.prediction == "at most" else ""
+    taken = f"takes {most}{percent(group.total_shrink)} of each weight in {counted(group.num_steps, 'step')}"
+    return f"{_label(group)}: decay by itself {taken}; {_numbers(group)}."
 
 
 def _retention(axes: Axes, drawn: Sequence[GroupForecast], look: Sequence[Style], colors: Colors) -> None:
@@ -136,9 +146,12 @@ def _numbers(group: GroupForecast) -> str:
     return half + (", at least" if group.prediction == "at most" else "")
 
 
+def _run(forecast: Forecast) -> str:
+    return f"{counted(forecast.num_steps, 'step')}; learning rate: {forecast.schedule}"
+
+
 def _subtitle(forecast: Forecast, left_out: int) -> str:
-    rest = f"; {counted(left_out, 'group')} not drawn" if left_out else ""
-    return f"{counted(forecast.num_steps, 'step')}; learning rate: {forecast.schedule}{rest}"
+    return _run(forecast) + (f"; {counted(left_out, 'group')} not drawn" if left_out else "")
 
 
 def _alt(forecast: Forecast, drawn: Sequence[GroupForecast]) -> str:

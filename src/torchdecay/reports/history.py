@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchdecay.errors import TaskError
-from torchdecay.reports.comparison.view import Section
-from torchdecay.reports.document import document
+from torchdecay.reports.document import Article, Page, Section
 from torchdecay.reports.drawing.chart import Chart, Colors, Key, dot, frame, limits, line, spans_decades
-from torchdecay.reports.drawing.files import place
 from torchdecay.reports.drawing.palette import Style, styles
-from torchdecay.reports.drawing.svg import png_file, svg_file
+from torchdecay.reports.drawing.svg import Picture, titled
 from torchdecay.text import counted, listing, number, prose, shown
 
 if TYPE_CHECKING:
@@ -26,7 +23,6 @@ if TYPE_CHECKING:
 MOST = 6
 """Groups in one chart; of more the largest are drawn."""
 _MOST_POINTS, _MOST_ALARMS = 400, 12
-_ID = "history"
 _BESIDE = {"shrink": "planned", "rotation": "predicted_rotation"}
 _LOG = frozenset(
     {"weight_norm", "gradient_norm", "decay_norm", "update_norm", "ratio", "rotation", "effective_lr", "lr"}
@@ -44,59 +40,29 @@ class _Curve:
     beside: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True)
-class HistoryView:
-    """A history arranged for a page: what the template reads."""
-
-    id: str
-    headline: str
-    sure: str
-    warnings: tuple[tuple[str, str], ...]
-    keys: tuple[Key, ...]
-    sections: tuple[Section, ...]
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    @property
-    def charts(self) -> tuple[Chart, ...]:
-        """All charts, in order."""
-        return tuple(chart for section in self.sections for chart in section.charts)
+def page_of(history: History) -> Page:
+    """The page of a history."""
+    return history_view(history).page()
 
 
-def report(history: History, path: str | Path) -> Path:
-    """Write the page of a history: one HTML file.
+def verdict(history: History) -> str:
+    """Whether decay did what was planned, and what was loudest."""
+    if not history.records:
+        return "The history has no record, so there is nothing to say."
+    return "\n".join([_headline(history), *(f"{head}: {said}" for head, said in _warnings(history))])
+
+
+def picture_of(history: History, *, quantity: str = "shrink") -> Picture:
+    """One quantity of the largest groups over the steps.
 
     Args:
         history: with at least one record.
-        path: the file, "run.html", or a folder that gets index.html.
+        quantity: one of its quantities, "shrink" or "ratio".
 
     Raises:
-        TaskError: no record, or a folder that can't be written.
-        MissingExtra: matplotlib or jinja2 is not installed.
+        LoadError: a quantity that was not recorded.
+        TaskError: no group has a number for it.
     """
-    path = Path(path)
-    page = path if path.suffix.lower() in (".html", ".htm") else path / "index.html"
-    arranged = history_view(history)
-    text = document(
-        "history.html.j2",
-        {arranged.id: arranged.charts},
-        title="What decay did",
-        description=arranged.headline,
-        links=[
-            *({"id": f"{arranged.id}-{one.id}", "text": one.heading} for one in arranged.sections),
-            {"id": f"{arranged.id}-groups", "text": "The groups"},
-        ],
-        view=arranged,
-    )
-    return place(page.parent, {page.name: text}, last=page.name)
-
-
-def figure(history: History, path: str | Path, *, quantity: str = "shrink", dark: bool = False) -> Path:
-    """Draw one quantity of the largest groups over the steps, as SVG or PNG."""
-    path = Path(path)
-    form = path.suffix.lower().lstrip(".")
-    if form not in ("svg", "png"):
-        raise TaskError(f"a picture can't be written as {path.name!r}.", fix="Let its name end in .svg or .png.")
     if quantity not in ("shrink", "ratio"):
         history._check_quantity(quantity)
     drawn = _largest(history)
@@ -106,26 +72,32 @@ def figure(history: History, path: str | Path, *, quantity: str = "shrink", dark
             f"there is nothing to draw: no group has a number for {quantity!r}.",
             fix=f"Draw one of {', '.join(history.quantities) or 'a history with records'}.",
         )
-    content = svg_file(chart, dark=dark) if form == "svg" else png_file(chart, dark=dark)
-    return place(path.parent, {path.name: content}, last=path.name)
+    return titled(chart)
 
 
-def history_view(history: History) -> HistoryView:
+def history_view(history: History) -> Article:
     """Arrange a history for a page."""
     if not history.records:
         raise TaskError("the history has no record, so there is nothing to show.", fix="Let the optimizer step.")
     drawn = _largest(history)
     look = styles(len(drawn))
     left_out = len(history.groups) - len(drawn)
-    return HistoryView(
-        id=_ID,
+    return Article(
+        id="history",
+        title="What decay did",
         headline=_headline(history),
         sure=f"Of {counted(len(history.groups), 'group')} the {len(drawn)} largest are drawn." if left_out else "",
         warnings=_warnings(history),
         keys=tuple(Key(shown(name), style, i) for i, (name, style) in enumerate(zip(drawn, look, strict=True))),
-        sections=sections(history, drawn, look),
-        head=("Group", "Decay", "Weights", "Norm, first", "Norm, last", "Shrunk by", "Planned", "Measured"),
-        rows=tuple(_row(history, name) for name in history.groups[:200]),
+        sections=(
+            *sections(history, drawn, look),
+            Section(
+                "groups",
+                "The groups",
+                head=("Group", "Decay", "Weights", "Norm, first", "Norm, last", "Shrunk by", "Planned", "Measured"),
+                rows=tuple(_row(history, name) for name in history.groups[:200]),
+            ),
+        ),
     )
 
 

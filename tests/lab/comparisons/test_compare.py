@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+import torchdecay as td
 from torchdecay.errors import ApplyError, DecayError, TaskError
 from torchdecay.lab.comparisons.compare import Progress, compare
 from torchdecay.lab.tasks.task import Task
@@ -34,8 +35,8 @@ def test_m5_4_curves_with_and_without_over_several_seeds_with_the_spread(small: 
     middle, spread = result.mean_and_spread("none", "test_loss")
     assert spread is not None and spread > 0
     assert middle == pytest.approx(sum(result.final("none", "test_loss")) / 3)
-    assert "over 3 seeds" in result.verdict
-    assert "Final gap" in result.verdict
+    assert "over 3 seeds" in td.verdict(result)
+    assert "Final gap" in td.verdict(result)
 
 
 def test_a_plan_is_kept_with_the_reasons_and_the_way_it_was_carried_out(small: Task) -> None:
@@ -77,7 +78,7 @@ def test_ctrl_c_keeps_what_is_finished(small: Task) -> None:
 
     result = compare(small, ["none", "decoupled:0.1"], seeds=3, on_progress=stop)
     assert result.interrupted and len(result.runs) == 3
-    assert "3 of 6 runs were finished" in result.verdict
+    assert "3 of 6 runs were finished" in td.verdict(result)
 
 
 def test_a_run_that_fails_midway_costs_no_other(small: Task) -> None:
@@ -99,7 +100,7 @@ def test_a_run_that_fails_midway_costs_no_other(small: Task) -> None:
     assert [(failure.label, failure.seed) for failure in result.failures] == [("decoupled:9", 0), ("decoupled:9", 1)]
     assert "RuntimeError: too small to go on (at " in result.failures[0].message
     assert len(result.runs) == 4
-    assert "2 runs failed (decoupled:9)" in result.verdict
+    assert "2 runs failed (decoupled:9)" in td.verdict(result)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import torchdecay as td
 from torchdecay.errors import LoadError, TaskError
 from torchdecay.lab.training.results import Comparison, Failure, LineScan, PlannedRow, PlanSummary, TrainingRun
 
@@ -136,9 +137,9 @@ def test_a_data_frame_has_a_line_per_run_and_step(comparison: Comparison) -> Non
 
 
 def test_the_page_is_one_call(comparison: Comparison, tmp_path: Path) -> None:
-    """`comparison.report("out.html")` gives the path of the page."""
+    """`td.report(comparison, "out.html")` gives the path of the page."""
     pytest.importorskip("matplotlib")
-    page = comparison.report(tmp_path / "out.html")
+    page = td.report(comparison, tmp_path / "out.html")
     assert page == tmp_path / "out.html" and page.stat().st_size > 1000
 
 

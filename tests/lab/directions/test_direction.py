@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+import torchdecay as td
 from torchdecay.errors import TaskError
 from torchdecay.lab.directions.direction import direction
 from torchdecay.lab.directions.hypergradient import Hypergradient, Slope
@@ -45,7 +46,7 @@ def test_at_the_end_of_real_runs_the_slopes_are_exact_to_a_millionth(task: Task)
     for seed, one in zip(found.seeds, found.by_seed, strict=True):
         assert dict(one.slopes)["weight"] == pytest.approx(exact(5.0, seed), abs=1e-6)
     assert [group.move for group in found.groups] == ["weaker"]
-    assert found.words == "Against native(5), decay should be weaker on weight."
+    assert td.verdict(found) == "Against native(5), decay should be weaker on weight."
     assert "weight: doubling changes the validation loss by about +" in str(found)
 
 
@@ -54,7 +55,7 @@ def test_trying_agrees_with_the_implicit_road(task: Task) -> None:
     tried = direction(task, "decoupled:5", seeds=1, method="differences")
     assert tried.method == "differences" and tried.by_seed[0].solution is None
     assert dict(tried.by_seed[0].slopes)["weight"] == pytest.approx(exact(5.0, 0), rel=0.05)
-    assert "One seed" in tried.words
+    assert "One seed" in td.verdict(tried)
 
 
 def network() -> nn.Module:
@@ -79,7 +80,6 @@ def test_where_rest_is_not_known_values_are_tried_instead(task: Task) -> None:
 
 
 def found_plan(task: Task, layer: str, value: float) -> Any:
-    import torchdecay as td
 
     rules = [(f"{layer}.weight", td.decoupled(value)), ("*.bias", None)]
     return td.plan(task.model(), td.decoupled(5.0), rules=rules)
@@ -88,14 +88,14 @@ def found_plan(task: Task, layer: str, value: float) -> Any:
 def test_a_run_that_is_too_short_claims_nothing(task: Task) -> None:
     """Three steps end nowhere near rest, and the sentence says so."""
     found = direction(dataclasses.replace(task, num_steps=3), "native:0.1", seeds=2)
-    assert "has not come to rest" in found.why_not and found.words.startswith("No direction: training has not")
+    assert "has not come to rest" in found.why_not and td.verdict(found).startswith("No direction: training has not")
     assert {group.move for group in found.groups} == {""}
 
 
 def test_a_network_that_ends_in_no_minimum_claims_nothing(task: Task) -> None:
     """After five steps a network's loss curves down somewhere."""
     found = direction(dataclasses.replace(task, model=network, num_steps=5), "native:0.001", seeds=1)
-    assert "set damping above" in found.words or "has not come to rest" in found.words
+    assert "set damping above" in td.verdict(found) or "has not come to rest" in td.verdict(found)
     assert {group.move for group in found.groups} == {""}
 
 
@@ -140,7 +140,7 @@ def result(*slopes: tuple[float, float], **changes: Any) -> Direction:
 def test_both_moves_in_one_sentence() -> None:
     """What it is all for: stronger here, weaker there."""
     found = result((-0.3, 0.2), (-0.31, 0.22), (-0.29, 0.18))
-    assert found.words == "Against coupled(1), decay should be stronger on head, weaker on body."
+    assert td.verdict(found) == "Against coupled(1), decay should be stronger on head, weaker on body."
     assert found.groups[0].mean == pytest.approx(-0.15)  # relative to the loss
 
 
@@ -159,4 +159,4 @@ def test_nothing_is_claimed_that_is_not_sure(slopes: list[tuple[float, float]], 
     """Each reason by itself is enough."""
     found = result(*slopes, **changes)
     assert {group.move for group in found.groups} == {""}
-    assert found.words.startswith("No ")
+    assert td.verdict(found).startswith("No ")

@@ -19,6 +19,7 @@ from typing import Any
 import optuna
 import pytest
 
+import torchdecay as td
 from sweeping import into_store, slow_task, task, until_full
 from torchdecay.errors import TaskError
 from torchdecay.lab.sweeps import claims
@@ -94,7 +95,7 @@ def test_a_resumed_sweep_is_the_uninterrupted_one(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     options: Any = dict(points=5, low=0.01, high=1, seeds=2, engine="serial", store=path)
     first = sweep(task(), on_progress=stop, **options)
-    assert first.interrupted and len(first.runs) == 3 and "--resume goes on" in first.verdict
+    assert first.interrupted and len(first.runs) == 3 and "--resume goes on" in td.verdict(first)
     rest = sweep(task(), resume=True, on_progress=lambda one: calls.extend([one.label] * one.run_is_done), **options)
     assert not rest.interrupted and len(calls) == len(whole.runs) == 12
     assert [dataclasses.replace(run, seconds=0) for run in rest.runs] == [

@@ -24,6 +24,7 @@ from torchdecay.lab.tasks.task import Data
 from torchdecay.lab.training.contenders import Contender
 from torchdecay.lab.training.holdout import with_validation
 from torchdecay.lab.training.results import TrainingRun
+from torchdecay.reports.sweep.advice import next_command
 
 
 def run_of(label: str, seed: int, validation: float, test: float = 0.5, steps: int = 10) -> TrainingRun:
@@ -78,21 +79,21 @@ def test_one_se_takes_the_largest_value_within_one_standard_error() -> None:
     """.793 lies within .02/√3 of .80, so the stated rule takes 10 for 1; .60 does not."""
     result = made(CLEAR).with_rule("one_se")
     assert result.best is not None and result.best.point.value == 10.0 and result.best.leader == "decoupled(1)"
-    assert "the largest within one standard error" in result.verdict
-    assert "The best mean itself is that of decoupled(1)" in result.verdict
+    assert "the largest within one standard error" in td.verdict(result)
+    assert "The best mean itself is that of decoupled(1)" in td.verdict(result)
 
 
 def test_what_can_not_be_told_from_the_best_is_named() -> None:
     """10 is within the seeds' noise of 1; 0.1 and none are not."""
     best = made(CLEAR).best
     assert best is not None and best.tied == ("decoupled(10)",)
-    assert "can't be told from the best: decoupled(10)." in made(CLEAR).verdict
+    assert "can't be told from the best: decoupled(10)." in td.verdict(made(CLEAR))
 
 
 def test_no_measurable_difference_is_said() -> None:
     """Better on average over three seeds, but not by more than they scatter: the words say so."""
     noisy = {None: [(0.50, 0.5), (0.60, 0.7), (0.40, 0.3)], 1.0: [(0.60, 0.4), (0.45, 0.6), (0.52, 0.62)]}
-    verdict = made(noisy).verdict
+    verdict = td.verdict(made(noisy))
     assert "no measurable difference (paired difference over 3 seeds" in verdict
     assert "none differs measurably from the best" in verdict
 
@@ -113,8 +114,8 @@ def test_diverged_stopped_and_unfinished_points_do_not_compete() -> None:
     by_value = {one.point.value: one for one in curve(result)}
     assert by_value[20.0].diverged == 1 and by_value[20.0].num_runs == 2
     assert by_value[0.1].stopped == (4,) and by_value[0.1].mean == pytest.approx(0.6)
-    assert "Diverged, and out of the choice: decoupled(20)." in result.verdict
-    assert "stopped 1 of" in result.verdict
+    assert "Diverged, and out of the choice: decoupled(20)." in td.verdict(result)
+    assert "stopped 1 of" in td.verdict(result)
 
 
 def test_losses_are_better_when_smaller() -> None:
@@ -128,13 +129,13 @@ def test_one_seed_claims_nothing() -> None:
     """No interval, no difference, and the advice to repeat."""
     result = made({value: pairs[:1] for value, pairs in CLEAR.items()})
     assert result.best is not None and result.best.low is None
-    assert "one seed, so this is what happened once" in result.verdict and "--seeds 3 or more" in result.verdict
+    assert "one seed, so this is what happened once" in td.verdict(result) and "--seeds 3 or more" in td.verdict(result)
 
 
 def test_nothing_finished_is_said() -> None:
     """An empty sweep has a verdict and no choice."""
     result = made({None: []}, seeds=(0,))
-    assert result.best is None and "nothing is chosen" in result.verdict and result.next_command == ""
+    assert result.best is None and "nothing is chosen" in td.verdict(result) and next_command(result) == ""
 
 
 @pytest.mark.parametrize(
@@ -149,14 +150,14 @@ def test_nothing_finished_is_said() -> None:
 )
 def test_the_next_command(finals: Any, command: str) -> None:
     """A clear choice is to be compared, one at an end needs a wider range."""
-    assert made(finals).next_command == command
+    assert next_command(made(finals)) == command
 
 
 def test_unsure_asks_for_more_seeds() -> None:
     """The same command as typed, with more seeds, going on from the store."""
     unsure = {v: [(a, 0.5 + 0.1 * s) for s, (a, _) in enumerate(pairs)] for v, pairs in CLEAR.items()}
     typed = made(unsure, store="s.db").with_command("torchdecay sweep digits --points 9 --seeds 3 --store s.db")
-    assert typed.next_command == "torchdecay sweep digits --points 9 --store s.db --seeds 5 --resume"
+    assert next_command(typed) == "torchdecay sweep digits --points 9 --store s.db --seeds 5 --resume"
 
 
 def test_a_sweep_tries_the_run_without_decay_and_every_value_with_every_seed() -> None:
@@ -165,7 +166,7 @@ def test_a_sweep_tries_the_run_without_decay_and_every_value_with_every_seed() -
     assert [point.label for point in result.points] == ["none", "decoupled(0.1)", "decoupled(1)", "decoupled(50)"]
     assert [len(result.of(point.label)) for point in result.points] == [2, 2, 2, 0]
     assert {failure.label for failure in result.failures} == {"decoupled(50)"}
-    assert "ApplyError" in result.failures[0].traceback and "2 runs failed (decoupled(50))" in result.verdict
+    assert "ApplyError" in result.failures[0].traceback and "2 runs failed (decoupled(50))" in td.verdict(result)
     assert result.lr == 0.1 and result.equation.startswith("θ ← θ")
 
 
@@ -252,7 +253,7 @@ def test_what_a_value_means_in_steps() -> None:
     assert one.total_shrink == pytest.approx(1 - 0.9**10) and one.share_of_run == pytest.approx(one.half_life / 10)
     result = sweep(short, lambda value: td.forms.huber(value), [0.1], seeds=1, engine="serial")
     assert "does not remove a fixed fraction" in result.meanings[1].why
-    assert result.form == "function <lambda>" and result.next_command == ""
+    assert result.form == "function <lambda>" and next_command(result) == ""
 
     def cut(optimizer: torch.optim.Optimizer) -> Any:
         return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: float(step < 5))
@@ -355,7 +356,7 @@ def test_a_sweep_can_say_which_way_to_move_from_its_choice() -> None:
     found = sweep(task_named("ridge"), "native", [9.0], seeds=2, engine="serial", direction=True)
     again = Sweep.from_json(found.to_json())
     assert again.direction == found.direction
-    assert found.verdict.endswith("\n".join(found.direction))
+    assert td.verdict(found).endswith("\n".join(found.direction))
     if found.best is not None and not found.best.point.is_bare:
         assert "doubling changes the validation loss" in found.direction[-1]
     bare = sweep(task(num_steps=2), "decoupled", [1e-9], seeds=1, engine="serial", direction=True)

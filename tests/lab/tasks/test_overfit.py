@@ -106,10 +106,10 @@ def test_m4_by_hand_and_as_a_penalty_are_the_built_in_curve(task: Task, built_in
 
 def test_m4_the_training_loss_swings_with_decay(task: Task) -> None:
     """From epoch to epoch it goes up and down, as the source's does, where without decay it has long settled."""
-    from torchdecay.lab.comparisons.statistics import _oscillates
+    from torchdecay.lab.comparisons.statistics import oscillates
 
     short = dataclasses.replace(task, num_steps=60, eval_every=1)
-    assert _oscillates(train(short, "native:0.1"))
+    assert oscillates(train(short, "native:0.1"))
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import torch
 pytest.importorskip("sklearn")
 import pandas
 
+import torchdecay as td
 from torchdecay.lab.comparisons.compare import compare
 from torchdecay.lab.tasks.table import hidden_width, mse, r_squared, table
 from torchdecay.lab.training.train import train
@@ -108,5 +109,5 @@ def test_r_squared_and_mse() -> None:
 def test_a_comparison_on_a_table_has_a_verdict(people: Path) -> None:
     """The user's own file from end to end."""
     result = compare(dataclasses.replace(table(people, "win"), num_steps=60), ["none", "decoupled:10"], seeds=2)
-    assert "test accuracy" in result.verdict
+    assert "test accuracy" in td.verdict(result)
     assert any("numeric" in note and "MLP" in note for note in result.notes)

@@ -459,7 +459,7 @@ def test_names_can_not_garble_the_table() -> None:
 @pytest.mark.parametrize("name", ["a.svg", "a.png"])
 def test_the_figure(tmp_path: Path, name: str) -> None:
     """A file of its kind, with the numbers in words in the SVG."""
-    path = some().figure(tmp_path / name)
+    path = td.figure(some(), tmp_path / name)
     content = path.read_bytes()
     if name == "a.svg":
         assert b"decoupled(0.5)" in content and b"What is left of a weight without gradient over 3,000" in content
@@ -470,9 +470,9 @@ def test_the_figure(tmp_path: Path, name: str) -> None:
 def test_a_figure_of_nothing(tmp_path: Path) -> None:
     """No decay, or none that is known: said, not drawn."""
     with pytest.raises(TaskError, match="nothing to draw"):
-        td.forecast(td.plan(net(), td.native(0.1)), run=RUN).figure(tmp_path / "a.svg")
+        td.figure(td.forecast(td.plan(net(), td.native(0.1)), run=RUN), tmp_path / "a.svg")
     with pytest.raises(TaskError, match=r"in \.svg or \.png"):
-        some().figure(tmp_path / "a.pdf")
+        td.figure(some(), tmp_path / "a.pdf")
 
 
 def test_a_weight_that_grows_beyond_all_numbers(tmp_path: Path) -> None:
@@ -481,4 +481,4 @@ def test_a_weight_that_grows_beyond_all_numbers(tmp_path: Path) -> None:
     (group,) = said = td.forecast(optimizer, run=td.Run(steps=1001))
     assert group.retention_at(1001) == math.inf and group.total_shrink == math.inf
     assert td.Forecast.from_json(said.to_json()) == said
-    assert said.figure(tmp_path / "a.png").exists() and "diverges" in str(said)
+    assert td.figure(said, tmp_path / "a.png").exists() and "diverges" in str(said)

@@ -286,7 +286,7 @@ def test_a_part_comes_back_from_its_file(tmp_path):
         (lambda h: h.curve("layers.1", "weight_nrom"), 'Nearest: "weight_norm"'),
         (lambda h: h.select(quantities="dual"), "It has weight_norm"),
         (lambda h: h.shrink("nothing"), 'no group "nothing"'),
-        (lambda h: h.figure("x.svg", quantity="dual"), 'no quantity "dual"'),
+        (lambda h: td.figure(h, "x.svg", quantity="dual"), 'no quantity "dual"'),
     ],
 )
 def test_a_name_that_is_not_there_is_told(ask, says):

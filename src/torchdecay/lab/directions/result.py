@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torchdecay.lab.comparisons.statistics import interval, mean
 from torchdecay.lab.directions.hypergradient import Hypergradient
+from torchdecay.printing import words_of
 
 NEGLIGIBLE = 1e-3
 """Where doubling a coefficient changes the validation loss by less than this share, nothing is claimed."""
@@ -111,24 +112,5 @@ class Direction:
             group=self.by_seed[0].slopes[index][0], slopes=slopes, mean=average, low=low, high=high, move=move
         )
 
-    @property
-    def words(self) -> str:
-        """What to move where, in a sentence or two."""
-        if self.why_not:
-            return f'No direction: {self.why_not}. Train for longer, or use method="differences".'
-        moves = {move: [one.group for one in self.groups if one.move == move] for move in ("stronger", "weaker")}
-        said = ", ".join(f"{move} on {' and '.join(names)}" for move, names in moves.items() if names)
-        if not said:
-            return f"No group's decay should measurably be stronger or weaker than {self.decay}."
-        one = " One seed: how it differs between seeds is not known." if len(self.seeds) == 1 else ""
-        return f"Against {self.decay}, decay should be {said}.{one}"
-
     def __str__(self) -> str:
-        lines = [self.words]
-        for one in self.groups:
-            within = ""
-            if one.low is not None and one.high is not None:
-                within = f" (95 %: {one.low * math.log(2):+.2%} to {one.high * math.log(2):+.2%})"
-            change = f"{one.mean * math.log(2):+.2%}{within}"
-            lines.append(f"  {one.group}: doubling changes the validation loss by about {change}")
-        return "\n".join(lines)
+        return words_of(self)

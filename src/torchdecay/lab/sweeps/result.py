@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torchdecay.errors import TaskError, need
 from torchdecay.lab.sweeps.meaning import Meaning
 from torchdecay.lab.training.results import Comparison, Failure, TrainingRun
+from torchdecay.printing import words_of
 from torchdecay.records import JsonRecord
 from torchdecay.text import nearest, repr_quoted
 
@@ -109,7 +109,7 @@ class Sweep(JsonRecord, kind="sweep"):
         created: when, ISO 8601.
     """
 
-    _derived: ClassVar = ("best", "verdict")
+    _derived: ClassVar = ("best",)
     task: str
     title: str
     step_name: str
@@ -192,20 +192,6 @@ class Sweep(JsonRecord, kind="sweep"):
 
         return choose(self)
 
-    @property
-    def verdict(self) -> str:
-        """What these runs show and what they do not, in plain words: one paragraph per line."""
-        from torchdecay.lab.sweeps.words import verdict
-
-        return verdict(self)
-
-    @property
-    def next_command(self) -> str:
-        """What to type next: a wider range, more seeds, or the comparison that uses the chosen value."""
-        from torchdecay.lab.sweeps.words import next_command
-
-        return next_command(self)
-
     def with_rule(self, rule: Rule) -> Sweep:
         """The same runs, chosen from by another rule."""
         return replace(self, rule=rule)
@@ -266,18 +252,8 @@ class Sweep(JsonRecord, kind="sweep"):
             )
         return pandas.DataFrame(lines)
 
-    def report(self, path: str | Path) -> Path:
-        """Write the page: one self-contained HTML file, its figures and numbers beside it.
-
-        Args:
-            path: the page, "out.html" say, or a folder that gets index.html.
-
-        Returns:
-            The path of the page.
-        """
-        from torchdecay.reports import write_sweep
-
-        return write_sweep(self, path)
+    def __str__(self) -> str:
+        return words_of(self)
 
 
 CURVE_NAMES = (

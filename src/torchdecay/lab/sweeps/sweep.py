@@ -7,7 +7,7 @@ import datetime
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -23,7 +23,6 @@ from torchdecay.lab.sweeps.run import SweepProgress, SweepRun
 from torchdecay.lab.sweeps.search import HIGH, LOW, POINTS, Candidate, Space, search_named
 from torchdecay.lab.sweeps.store import Store
 from torchdecay.lab.sweeps.trials import FormLike, TrialMaker, as_form
-from torchdecay.lab.sweeps.words import RULES
 from torchdecay.lab.tasks.registry import BUILT_IN
 from torchdecay.lab.tasks.task import Task, data_of, model_of
 from torchdecay.lab.training.facts import describe, versions
@@ -112,8 +111,9 @@ def sweep(
     started = time.perf_counter()
     named = None if values is None else _values(values)
     scales = _positive(lr_scales, "lr_scales")
-    if rule not in RULES:
-        raise TaskError(f"there is no rule {rule!r}.", f"Rules: {', '.join(RULES)}.", nearest(str(rule), RULES))
+    rules = get_args(Rule)
+    if rule not in rules:
+        raise TaskError(f"there is no rule {rule!r}.", f"Rules: {', '.join(rules)}.", nearest(str(rule), rules))
     space = Space(
         low=min(named) if named else low,
         high=max(named) if named else high,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from torchdecay.errors import TaskError, need
 from torchdecay.lab.training.planned_and_measured import PlannedAndMeasured
+from torchdecay.printing import words_of
 from torchdecay.records import JsonRecord
 from torchdecay.text import nearest, repr_quoted
 
@@ -211,7 +211,6 @@ class Comparison(JsonRecord, kind="comparison"):
         created: when, ISO 8601.
     """
 
-    _derived: ClassVar = ("verdict",)
     task: str
     title: str
     step_name: str
@@ -301,13 +300,6 @@ class Comparison(JsonRecord, kind="comparison"):
 
         return contrasts(self)
 
-    @property
-    def verdict(self) -> str:
-        """What these runs show and what they do not, in plain words: one paragraph per line."""
-        from torchdecay.lab.comparisons.statistics import verdict
-
-        return verdict(self)
-
     def with_command(self, command: str) -> Comparison:
         """A copy that carries the command that made it."""
         return replace(self, command=command)
@@ -328,15 +320,5 @@ class Comparison(JsonRecord, kind="comparison"):
         ]
         return pandas.DataFrame(lines, columns=[*head, *curves])
 
-    def report(self, path: str | Path) -> Path:
-        """Write the page: one self-contained HTML file, its figures beside it.
-
-        Args:
-            path: the page, "out.html" say, or a folder that gets index.html.
-
-        Returns:
-            The path of the page.
-        """
-        from torchdecay.reports import write
-
-        return write(self, path)
+    def __str__(self) -> str:
+        return words_of(self)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchdecay.errors import UnitError
@@ -196,24 +195,6 @@ class Forecast(Entries[GroupForecast], Printed, JsonRecord, kind="forecast"):
                 return group
         names = [one for group in self.groups for one in group.names]
         raise UnitError(f'the forecast has no parameter "{name}".', fix=nearest(name, names))
-
-    def figure(self, path: str | Path, *, dark: bool = False) -> Path:
-        """Draw what is left of a weight over the run, and the learning rate below it.
-
-        Args:
-            path: ends in .svg or .png.
-            dark: whether for a dark page.
-
-        Returns:
-            The path.
-
-        Raises:
-            TaskError: another ending, nothing to draw, or a folder that can't be written.
-            MissingExtra: matplotlib is not installed.
-        """
-        from torchdecay.reports.forecast import draw
-
-        return draw(self, path, dark=dark)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         heads = ("per step", "half-life", "time scale", "gone at the end", "rotation")

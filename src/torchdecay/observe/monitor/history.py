@@ -208,32 +208,6 @@ class History:
         head, found = jsonl.load(Path(path))
         return cls(series=tuple(found.series), records=tuple(found.records), events=tuple(found.events), **vars(head))
 
-    def figure(self, path: str | Path, *, quantity: str = "shrink", dark: bool = False) -> Path:
-        """Draw one quantity of all groups over the steps, as SVG or PNG.
-
-        Args:
-            path: ends in .svg or .png.
-            quantity: one of `quantities`; "shrink" is the log-shrink, planned and realized.
-            dark: whether for a dark page.
-
-        Raises:
-            LoadError: a quantity that was not recorded.
-            TaskError: another ending, or a folder that can't be written.
-        """
-        from torchdecay.reports.history import figure
-
-        return figure(self, path, quantity=quantity, dark=dark)
-
-    def report(self, path: str | Path) -> Path:
-        """Write a page of every quantity and alarm: one HTML file that fetches nothing.
-
-        Raises:
-            TaskError: the folder can't be written.
-        """
-        from torchdecay.reports.history import report
-
-        return report(self, path)
-
     def __str__(self) -> str:
         return _table(self)
 

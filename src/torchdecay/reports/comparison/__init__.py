@@ -1,1 +1,7 @@
-"""The page of a comparison."""
+"""The page of a comparison of decays."""
+
+from torchdecay.reports.comparison.page import page_of
+from torchdecay.reports.comparison.picture import picture_of
+from torchdecay.reports.comparison.sentences import verdict
+
+__all__ = ["page_of", "picture_of", "verdict"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from torchdecay.lab.comparisons.statistics import mean, spread
 from torchdecay.reports.comparison.curves import label_styles
 from torchdecay.reports.drawing.chart import SMALL, Chart, Colors, Key, dot, frame, limits, plain_text
 from torchdecay.text import counted, mean_and_spread, number, shown
@@ -141,8 +142,6 @@ def _pair(run: TrainingRun, what: str) -> tuple[float, float]:
 
 def gap_of(comparison: Comparison, label: str, what: str) -> tuple[float, float | None]:
     """Mean and standard deviation over seeds of the final test value less the final training value."""
-    from torchdecay.lab.comparisons.statistics import mean, spread
-
     gaps = [test - train for train, test in (_pair(run, what) for run in comparison.of(label))]
     return mean(gaps), spread(gaps)
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchdecay.errors import TaskError
 from torchdecay.reports.comparison.curves import curve_chart, label_styles
-from torchdecay.reports.comparison.headline import headline
+from torchdecay.reports.comparison.sentences import headline
 from torchdecay.reports.comparison.series import series_of
 from torchdecay.reports.drawing.chart import SMALL, Colors, plain_text
-from torchdecay.reports.drawing.files import place
-from torchdecay.reports.drawing.palette import DARK, LIGHT
-from torchdecay.reports.drawing.svg import add_axes, paint, standalone
+from torchdecay.reports.drawing.svg import Picture, add_axes
 from torchdecay.text import counted, mean_and_spread, prose, shown
 
 if TYPE_CHECKING:
@@ -28,33 +25,19 @@ _BELOW, _TALL = 54.0, 226.0
 _MOST_NAMES = 12
 
 
-def picture(comparison: Comparison, path: str | Path, *, dark: bool = False) -> Path:
-    """Draw training and test curves of a comparison as one SVG or PNG.
-
-    Args:
-        comparison: with at least one finished run.
-        path: ends in .svg or .png.
-        dark: whether for a dark page.
-
-    Returns:
-        The path.
+def picture_of(comparison: Comparison) -> Picture:
+    """Training and test curves of a comparison.
 
     Raises:
-        TaskError: no finished run, another ending, or a folder that can't be written.
-        MissingExtra: matplotlib is not installed.
+        TaskError: no finished run.
     """
-    path = Path(path)
-    form = path.suffix.lower().lstrip(".")
-    if form not in ("svg", "png"):
-        raise TaskError(f"a picture can't be written as {path.name!r}.", fix="Let its name end in .svg or .png.")
     if not comparison.runs:
         raise TaskError("the comparison has no finished run, so there is nothing to draw.", fix="Let one finish.")
-    colors = DARK if dark else LIGHT
     what = "score" if comparison.score_name else "loss"
     charts = [chart for part in ("train", "test") if (chart := curve_chart(comparison, f"{part}_{what}")) is not None]
     said, _ = headline(comparison)
 
-    def draw(figure: Figure) -> None:
+    def draw(figure: Figure, colors: Colors) -> None:
         cover: Axes = figure.add_axes((0, 0, 1, 1), facecolor="none")
         cover.set_axis_off()
         cover.set_xlim(0, _WIDTH)
@@ -68,12 +51,8 @@ def picture(comparison: Comparison, path: str | Path, *, dark: bool = False) -> 
             plain_text(cover, left - 42, 92, chart.title, colors["ink"], fontweight="bold")
         _name_lines(cover, comparison, f"test_{what}", colors, axes.get_ylim(), left + _WIDE + 14)
 
-    content = paint(draw, _WIDTH, _HEIGHT, background=colors["card"], form=form, dpi=160)
-    if form == "png":
-        return place(path.parent, {path.name: content}, last=path.name)
     alt = " ".join([said, *(chart.alt for chart in charts)])
-    text = standalone(content, name=path.stem, title=prose(comparison.title), alt=alt)
-    return place(path.parent, {path.name: text}, last=path.name)
+    return Picture("comparison", prose(comparison.title), alt, _WIDTH, _HEIGHT, draw, dpi=160)
 
 
 def _subtitle(comparison: Comparison) -> str:

@@ -1,16 +1,20 @@
-"""Charts to SVG and PNG: inline SVG in the page's own colors, files in light colors."""
+"""Charts to SVG and PNG: inline SVG in the page's own colors, files in light or dark colors."""
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from torchdecay.errors import need
+from torchdecay.errors import TaskError, need
 from torchdecay.reports.drawing.chart import TEXT, WIDTH, Chart, Colors, Key, plain_text
+from torchdecay.reports.drawing.files import place
 from torchdecay.reports.drawing.palette import DARK, LIGHT, SENTINELS
 from torchdecay.text import shown
 
@@ -34,6 +38,31 @@ _SETTINGS = {
 }
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A figure of its own: one chart or several, with title and legend.
+
+    Attributes:
+        name: file name without ending.
+        title: of the file.
+        alt: what it shows, in numbers, for whoever does not see it.
+        width, height: in units of 1/72 inch, which are the units of the SVG.
+        draw: draws onto an empty matplotlib figure, in the colors of a palette.
+        dpi: resolution of a PNG.
+    """
+
+    name: str
+    title: str
+    alt: str
+    width: float
+    height: float
+    draw: Callable[[Figure, Colors], None]
+    dpi: int = 200
+
+    def _repr_svg_(self) -> str:
+        return svg_file(self)
+
+
 def inline_svg(chart: Chart, *, prefix: str) -> str:
     """The chart as an `<svg>` element for an HTML page, colored by the page's CSS variables.
 
@@ -41,7 +70,7 @@ def inline_svg(chart: Chart, *, prefix: str) -> str:
         chart: what to draw.
         prefix: makes the ids of this chart unique on the page.
     """
-    root = ElementTree.fromstring(_draw(chart, SENTINELS, "svg", titled=False))
+    root = ElementTree.fromstring(_paint(_bare(chart), SENTINELS, "svg", background=""))
     names = {color: f"var(--{name})" for name, color in SENTINELS.items()}
     _clean(root, prefix=f"{prefix}-{chart.name}", colors=names)
     root.set("role", "img")
@@ -51,43 +80,48 @@ def inline_svg(chart: Chart, *, prefix: str) -> str:
     return _text(root)
 
 
-def svg_file(chart: Chart, *, dark: bool = False) -> str:
-    """The chart as an SVG file of its own, with title, legend and description."""
-    drawn = _draw(chart, DARK if dark else LIGHT, "svg", titled=True)
-    return standalone(drawn, name=chart.name, title=chart.title, alt=chart.alt)
-
-
-def standalone(svg: bytes, *, name: str, title: str, alt: str) -> str:
-    """Turn matplotlib's SVG into one with a title, a description and the reader's own sans-serif font."""
-    root = ElementTree.fromstring(svg)
-    _clean(root, prefix=name, colors={})
+def svg_file(drawn: Chart | Picture, *, dark: bool = False) -> str:
+    """A file of its own: with title, legend and description, in the reader's own sans-serif font."""
+    picture = titled(drawn) if isinstance(drawn, Chart) else drawn
+    root = ElementTree.fromstring(_paint(picture, DARK if dark else LIGHT, "svg"))
+    _clean(root, prefix=picture.name, colors={})
     root.set("role", "img")
     root.set("font-family", FONT)
-    for tag, text in (("desc", alt), ("title", title)):
+    for tag, text in (("desc", picture.alt), ("title", picture.title)):
         element = ElementTree.Element(f"{{{_SVG}}}{tag}")
         element.text = text
         root.insert(0, element)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + _text(root) + "\n"
 
 
-def png_file(chart: Chart, *, dpi: int = 200, dark: bool = False) -> bytes:
-    """The chart as a PNG, with title and legend."""
-    return _draw(chart, DARK if dark else LIGHT, "png", titled=True, dpi=dpi)
+def png_file(drawn: Chart | Picture, *, dark: bool = False) -> bytes:
+    """The same as a PNG."""
+    picture = titled(drawn) if isinstance(drawn, Chart) else drawn
+    return _paint(picture, DARK if dark else LIGHT, "png")
 
 
-def paint(
-    draw: Callable[[Figure], None], width: float, height: float, *, background: str, form: str, dpi: int = 72
-) -> bytes:
-    """What `draw` puts on a new figure, as a file; the user's own matplotlib settings neither matter nor change.
+def save(picture: Picture, path: Path, *, dark: bool = False) -> Path:
+    """Write a picture.
 
     Args:
-        draw: gets the empty figure.
-        width: in units of 1/72 inch, which are the units of the SVG.
-        height: in the same.
-        background: a color, or "none".
-        form: "svg" or "png".
-        dpi: resolution of a PNG.
+        picture: what to draw.
+        path: ends in .svg or .png.
+        dark: whether for a dark page.
+
+    Raises:
+        TaskError: another ending, or a folder that can't be written.
+        MissingExtra: matplotlib is not installed.
     """
+    form = path.suffix.lower().lstrip(".")
+    if form not in ("svg", "png"):
+        raise TaskError(f"a picture can't be written as {path.name!r}.", fix="Let its name end in .svg or .png.")
+    named = dataclasses.replace(picture, name=path.stem)
+    content = svg_file(named, dark=dark) if form == "svg" else png_file(named, dark=dark)
+    return place(path.parent, {path.name: content}, last=path.name)
+
+
+def _paint(picture: Picture, colors: Colors, form: str, *, background: str = "card") -> bytes:
+    """The picture as a file; the user's own matplotlib settings neither matter nor change."""
     matplotlib = need("matplotlib", "lab")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -99,27 +133,40 @@ def paint(
         # A label may hold a character that the font for measuring lacks; the browser has others.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
-        figure = Figure(figsize=(width / 72, height / 72), facecolor=background)
+        figure = Figure(
+            figsize=(picture.width / 72, picture.height / 72), facecolor=colors[background] if background else "none"
+        )
         FigureCanvasAgg(figure)
-        draw(figure)
+        picture.draw(figure, colors)
         buffer = io.BytesIO()
-        figure.savefig(buffer, format=form, dpi=dpi, metadata=metadata)
+        figure.savefig(buffer, format=form, dpi=picture.dpi if form == "png" else 72, metadata=metadata)
     return buffer.getvalue()
 
 
-def _draw(chart: Chart, colors: Colors, form: str, *, titled: bool, dpi: int = 72) -> bytes:
-    rows = _legend_rows(chart.keys) if titled else []
-    head = 26.0 if titled else 0.0
+def _bare(chart: Chart) -> Picture:
+    """The chart alone: what stands around it is HTML."""
+
+    def draw(figure: Figure, colors: Colors) -> None:
+        chart.draw(add_axes(figure, _box(chart, 0.0), WIDTH, chart.height), colors)
+
+    return Picture(chart.name, chart.title, chart.alt, WIDTH, chart.height, draw)
+
+
+def titled(chart: Chart) -> Picture:
+    """The chart below its title and above its legend."""
+    rows = _legend_rows(chart.keys)
     foot = 18.0 * len(rows) + (8 if rows else 0)
-    height = chart.height + head + foot
+    height = chart.height + 26.0 + foot
 
-    def draw(figure: Figure) -> None:
-        box = (chart.left, foot + _BOTTOM, WIDTH - chart.left - _RIGHT, chart.height - _TOP - _BOTTOM)
-        chart.draw(add_axes(figure, box, WIDTH, height), colors)
-        if titled:
-            _title_and_legend(figure, chart, colors, rows, height)
+    def draw(figure: Figure, colors: Colors) -> None:
+        chart.draw(add_axes(figure, _box(chart, foot), WIDTH, height), colors)
+        _title_and_legend(figure, chart, colors, rows, height)
 
-    return paint(draw, WIDTH, height, background=colors["card"] if titled else "none", form=form, dpi=dpi)
+    return Picture(chart.name, chart.title, chart.alt, WIDTH, height, draw)
+
+
+def _box(chart: Chart, foot: float) -> tuple[float, float, float, float]:
+    return chart.left, foot + _BOTTOM, WIDTH - chart.left - _RIGHT, chart.height - _TOP - _BOTTOM
 
 
 def add_axes(figure: Figure, box: tuple[float, float, float, float], width: float, height: float) -> Axes:

@@ -118,8 +118,10 @@ def gap_path(sweep: Sweep, what: str) -> Chart | None:
                     dot(axes, x, spot.mean, style, colors, gid="scan-end", size=6)
 
     gaps = [(b.mean - a.mean, a.point) for a, b in told]
-    least = min(gaps, key=lambda gap: abs(gap[0]))
-    most = max(gaps, key=lambda gap: abs(gap[0]))
+    narrowest, widest = (
+        f"{name_of(sweep, point)} ({number(gap, signed=True)})"
+        for gap, point in (pick(gaps, key=lambda gap: abs(gap[0])) for pick in (min, max))
+    )
     at = f" at {lr_name(sweep, scale)}" if len(lr_scales(sweep)) > 1 else ""
     return Chart(
         name=f"gap-{what}-by-coefficient",
@@ -129,13 +131,14 @@ def gap_path(sweep: Sweep, what: str) -> Chart | None:
             f"{capital(name_of(sweep, a.point))}: training {number(a.mean)}, test {number(b.mean)}."
             for a, b in told[:30]
         ),
-        caption=f"Mean over seeds{at}. Test less training is widest for {name_of(sweep, most[1])} ({_signed(most[0])})"
-        + (f", narrowest for {name_of(sweep, least[1])} ({_signed(least[0])})." if len(gaps) > 1 else "."),
+        caption=f"Mean over seeds{at}. Test less training is widest for {widest}"
+        + (f", narrowest for {narrowest}." if len(gaps) > 1 else "."),
         draw=draw,
         keys=(Key("training", _TRAIN, -1), Key("test", _TEST, -1)),
         head=("coefficient", "training", "test", "test − training"),
         rows=tuple(
-            (name_of(sweep, a.point), number(a.mean), number(b.mean), _signed(b.mean - a.mean)) for a, b in told
+            (name_of(sweep, a.point), number(a.mean), number(b.mean), number(b.mean - a.mean, signed=True))
+            for a, b in told
         ),
     )  # fmt: skip
 
@@ -206,7 +209,3 @@ def _evenly(points: Sequence[Point], most: int, kept: Point | None) -> list[Poin
         inner = places - {0, len(points) - 1}
         places = places - {min(inner, key=lambda place: abs(place - own))} | {own}
     return [points[i] for i in sorted(places)]
-
-
-def _signed(value: float) -> str:
-    return ("+" if value > 0 else "") + number(value)

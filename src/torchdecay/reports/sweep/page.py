@@ -1,19 +1,28 @@
-"""The page of a sweep: one HTML file that needs no network, its figures as files, and a JSON of every number."""
+"""The page of a sweep: charts, a table and words, all plain text until the template escapes it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from glob import escape
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torchdecay.reports.document import document
-from torchdecay.reports.drawing.files import place
-from torchdecay.reports.drawing.svg import png_file, svg_file
-from torchdecay.reports.sweep.view import SweepView, sweep_view
+from torchdecay.errors import TaskError
+from torchdecay.reports.comparison.page import runs_as_csv, slug, when
+from torchdecay.reports.document import Page, Section, with_words
+from torchdecay.reports.drawing.chart import Chart, Key
+from torchdecay.reports.drawing.svg import Picture, titled
+from torchdecay.reports.sweep.advice import Next, Notice, nexts, notices
+from torchdecay.reports.sweep.course import along_path, gap_path, halving_chart, path_curves, path_keys
+from torchdecay.reports.sweep.map import map_chart
+from torchdecay.reports.sweep.points import lr_name, lr_scales, renamed
+from torchdecay.reports.sweep.response import response_chart
+from torchdecay.reports.sweep.sentences import headline, verdict
+from torchdecay.reports.sweep.table import Table, table_of
+from torchdecay.text import counted, listing, number, prose, shown
 
 if TYPE_CHECKING:
     from torchdecay.lab.sweeps.result import Sweep
+
 
 # Every name that a chart of a sweep may have, as file name patterns: a page written again takes what it lacks away.
 FIGURES = (
@@ -26,51 +35,166 @@ FIGURES = (
 )
 
 
-def write_sweep(sweep: Sweep, path: str | Path) -> Path:
-    """Write the page of a sweep, with its figures and numbers beside it.
+@dataclass(frozen=True)
+class SweepView:
+    """Everything of one sweep that a page says.
 
-    Everything is made before anything is replaced, so a failure leaves earlier results as they were.
+    Attributes:
+        tracked: sections whose lines a press on the legend hides; the others have legends of their own.
+    """
 
-    Args:
-        sweep: finished or interrupted; the page says what is missing.
-        path: a folder, which gets index.html, figures/ and sweep.json; or a page, "out.html" say, which gets
-            out-figures/ and out.json beside it.
+    id: str
+    title: str
+    headline: str
+    sure: str
+    notices: tuple[Notice, ...]
+    verdict: tuple[str, ...]
+    nexts: tuple[Next, ...]
+    hero: Chart | None
+    sections: tuple[Section, ...]
+    keys: tuple[Key, ...]
+    tracked: tuple[Section, ...]
+    table: Table
+    csv: str
+    facts: tuple[tuple[str, str], ...]
+    made: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+    command: str
 
-    Returns:
-        The path of the page.
+    @property
+    def charts(self) -> tuple[Chart, ...]:
+        """All charts, in order."""
+        hero = () if self.hero is None else (self.hero,)
+        return (*hero, *(chart for section in (*self.sections, *self.tracked) for chart in section.charts))
+
+
+def sweep_view(sweep: Sweep) -> SweepView:
+    """Arrange a sweep for a page."""
+    said, sure = headline(sweep)
+    hero = _hero(sweep)
+    drawn = along_path(sweep)
+    parts = ("train", "validation", "test")
+    names = [f"{part}_score" for part in parts if sweep.score_name] + [f"{part}_loss" for part in parts]
+    left_out = len(sweep.points) - len(drawn)
+    at = f" All at {lr_name(sweep, drawn[0][0].lr_scale)}." if drawn and len(lr_scales(sweep)) > 1 else ""
+    curves = Section(
+        "curves",
+        "While training",
+        "Lines are means over seeds, from weak to strong decay; bands reach from the lowest to the highest seed."
+        + (f" {len(drawn)} of {len(sweep.points)} points are drawn." if left_out else "")
+        + at,
+        tuple(path_curves(sweep, drawn, [*names, "weight_norm"])),
+    )
+    return SweepView(
+        id=slug(sweep.task),
+        title=f"{shown(sweep.title or sweep.task)}: {shown(sweep.form)}",
+        headline=said,
+        sure=sure,
+        notices=notices(sweep),
+        verdict=tuple(prose(line) for line in verdict(sweep).splitlines()),
+        nexts=nexts(sweep),
+        hero=hero,
+        sections=tuple(section for section in _sections(sweep, hero) if section.charts),
+        keys=path_keys(sweep, drawn),
+        tracked=(curves,) if curves.charts else (),
+        table=table_of(sweep),
+        csv=runs_as_csv(renamed(sweep, sweep.points)),
+        facts=tuple((shown(what), prose(value)) for what, value in sweep.facts),
+        made=_made(sweep),
+        notes=tuple(prose(note) for note in sweep.notes),
+        command=shown(sweep.command, most=4000),
+    )
+
+
+def page_of(sweep: Sweep) -> Page:
+    """The page of one sweep."""
+    arranged = sweep_view(sweep)
+    short = {"effect": "Effect", "halving": "Halving", "curves": "Curves"}
+    parts = [(one.id, short[one.id]) for one in (*arranged.sections, *arranged.tracked)]
+    return Page(
+        title=arranged.title,
+        description=arranged.headline,
+        links=tuple(
+            (f"{arranged.id}-{part}", text) for part, text in [*parts, ("table", "Table"), ("about", "Repeat it")]
+        ),
+        charts={arranged.id: arranged.charts},
+        template="sweep.html.j2",
+        context={"view": arranged},
+        numbers={"sweep.json": with_words(sweep.to_json(), verdict(sweep))},
+        earlier=FIGURES,
+    )
+
+
+def picture_of(sweep: Sweep) -> Picture:
+    """What the coefficient does: against the deciding measure, or as a map where two numbers were varied.
 
     Raises:
-        TaskError: the folder can't be written.
-        MissingExtra: matplotlib or jinja2 is not installed.
+        TaskError: no run ended with a finite number.
     """
-    path = Path(path)
-    arranged = sweep_view(sweep)
-    is_page = path.suffix.lower() in (".html", ".htm")
-    folder = f"{path.stem}-figures" if is_page else "figures"
-    page, numbers = (path.name, f"{path.stem}.json") if is_page else ("index.html", "sweep.json")
-    contents: Mapping[str, str | bytes] = {
-        **{f"{folder}/{chart.name}.svg": svg_file(chart) for chart in arranged.charts},
-        **{f"{folder}/{chart.name}.png": png_file(chart) for chart in arranged.charts},
-        numbers: sweep.to_json(),
-        page: render_sweep(arranged),
-    }
-    earlier = [f"{escape(folder)}/{name}.{end}" for name in FIGURES for end in ("svg", "png")]
-    return place(path.parent if is_page else path, contents, last=page, replaces=earlier)
+    drawn = _hero(sweep)
+    if drawn is None:
+        raise TaskError("the sweep has no finished run, so there is nothing to draw.", fix="Let one finish.")
+    return titled(drawn)
 
 
-def render_sweep(view: SweepView) -> str:
-    """The HTML of a sweep's page."""
-    short = {"effect": "Effect", "halving": "Halving", "curves": "Curves"}
-    links = [
-        *({"id": f"{view.id}-{one.id}", "text": short[one.id]} for one in (*view.sections, *view.tracked)),
-        {"id": f"{view.id}-table", "text": "Table"},
-        {"id": f"{view.id}-about", "text": "Repeat it"},
-    ]
-    return document(
-        "sweep.html.j2",
-        {view.id: view.charts},
-        title=view.title,
-        description=view.headline,
-        links=links,
-        view=view,
+def _hero(sweep: Sweep) -> Chart | None:
+    return map_chart(sweep) or response_chart(sweep, sweep.measure)
+
+
+def _sections(sweep: Sweep, hero: Chart | None) -> Iterable[Section]:
+    def known(*charts: Chart | None) -> tuple[Chart, ...]:
+        found = [chart for chart in charts if chart is not None]
+        return tuple(chart for chart in found if hero is None or chart.name != hero.name)
+
+    what = "score" if sweep.score_name else "loss"
+    response = response_chart(sweep, sweep.measure)
+    yield Section(
+        "effect",
+        "What the coefficient does",
+        "Where training and test part, the model learns rows by heart. The choice is made on validation rows alone; "
+        "test rows are drawn to be looked at.",
+        known(
+            response,
+            response_chart(sweep, sweep.measure, close=True),
+            gap_path(sweep, what),
+            response_chart(sweep, "validation_loss"),
+            gap_path(sweep, "loss") if what == "score" else None,
+            response_chart(sweep, "weight_norm"),
+        ),
+        keys=() if response is None else response.keys,
     )
+    yield Section(
+        "halving",
+        "Successive halving",
+        "At each dotted line only the better third of the values went on: most of the time went to what looked good.",
+        known(halving_chart(sweep)),
+    )
+
+
+def _made(sweep: Sweep) -> tuple[tuple[str, str], ...]:
+    training = sum(run.seconds for run in sweep.runs)
+    if sweep.groups:
+        tried = f"{len(sweep.points)} points, {_range(sweep)} for each group"
+    else:
+        tried = f"{counted(len({p.value for p in sweep.points} - {None}), 'value')}, {_range(sweep)}"
+    lines = [
+        ("form", f"{sweep.form}{f': {sweep.equation}' if sweep.equation else ''}"),
+        ("tried", tried),
+        *((f"group {name}", selector) for name, selector in sweep.groups),
+        ("search", sweep.search),
+        ("rule", "the best mean" if sweep.rule == "best" else "the largest within 1 standard error of the best"),
+        ("seeds", listing([str(seed) for seed in sweep.seeds], most=12)),
+        ("steps", f"{sweep.num_steps:,} ({sweep.step_name}s)" if sweep.step_name != "step" else f"{sweep.num_steps:,}"),
+        *([("learning rate", f"{sweep.lr:.6g}")] if sweep.lr is not None else []),
+        ("engine", f"{sweep.engine}{f': {sweep.why_engine}' if sweep.why_engine else ''}"),
+        ("time", f"{number(sweep.seconds)} s; {number(training)} s of training in {counted(len(sweep.runs), 'run')}"),
+        *([("store", sweep.store)] if sweep.store else []),
+        *sweep.versions.items(),
+        *([("made", when(sweep.created))] if sweep.created else []),
+    ]
+    return tuple((shown(name, most=60), prose(value)) for name, value in lines)
+
+
+def _range(sweep: Sweep) -> str:
+    """The range of coefficients in words."""
+    return f"{sweep.low:g} to {sweep.high:g}" if sweep.low != sweep.high else f"{sweep.low:g}"

@@ -1,38 +1,24 @@
-"""What a sweep's page says in words: the first sentence, what to be wary of, what to run next."""
+"""A sweep in plain words: a headline that claims no more than the seeds allow, and the verdict in full."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
 from typing import TYPE_CHECKING
 
-from torchdecay.reports.sweep.points import curve_name, lr_scales, name_of
-from torchdecay.text import counted, listing, number, prose, shown, spelled
+from torchdecay.reports.sweep.advice import open_end
+from torchdecay.reports.sweep.points import curve_name, name_of
+from torchdecay.text import counted, listing, number, step_count
 
 if TYPE_CHECKING:
     from torchdecay.lab.sweeps.choice import Chosen
-    from torchdecay.lab.sweeps.result import Sweep
-    from torchdecay.lab.training.results import Failure
+    from torchdecay.lab.sweeps.result import Point, Sweep
 
+RULES = {
+    "best": "the best mean",
+    "one_se": "the largest within one standard error of the best mean",
+}
 _MOST_NAMES = 8
-
-
-@dataclass(frozen=True)
-class Notice:
-    """Something to be wary of; a traceback can be unfolded."""
-
-    head: str
-    text: str
-    traceback: str = ""
-
-
-@dataclass(frozen=True)
-class Next:
-    """What to run next, and why."""
-
-    why: str
-    command: str
+_MOST_TIES = 6
 
 
 def headline(sweep: Sweep) -> tuple[str, str]:
@@ -52,10 +38,10 @@ def headline(sweep: Sweep) -> tuple[str, str]:
         return f"{name} did best: {own}.", _once(chosen)
     against = chosen.against
     if against is None or against.better is None:
-        return f"No measurable difference: {name} did best, at {own}.", _test(sweep, chosen)
+        return f"No measurable difference: {name} did best, at {own}.", _on_test(sweep, chosen)
     if against.better:
-        return f"Take {name}: {own}.", _test(sweep, chosen)
-    return f"{name} did best in validation, but on the test rows no decay is better.", _test(sweep, chosen)
+        return f"Take {name}: {own}.", _on_test(sweep, chosen)
+    return f"{name} did best in validation, but on the test rows no decay is better.", _on_test(sweep, chosen)
 
 
 def _interval(low: float | None, high: float | None) -> str:
@@ -75,7 +61,7 @@ def _tied(sweep: Sweep, chosen: Chosen) -> str:
     return f"{counted(chosen.num_seeds, 'seed')} can’t tell it from {listing(names, most=_MOST_NAMES)}."
 
 
-def _test(sweep: Sweep, chosen: Chosen) -> str:
+def _on_test(sweep: Sweep, chosen: Chosen) -> str:
     head = f"On test rows, {curve_name(sweep, chosen.test_measure)} {number(chosen.test_mean)}"
     one = chosen.against
     if one is None or one.mean is None or one.low is None or one.high is None:
@@ -86,121 +72,138 @@ def _test(sweep: Sweep, chosen: Chosen) -> str:
     sure = f"{seeds} can’t show a difference" if one.better is None else luck
     return (
         f"{head}, against {number(base)} without decay. {sure} (95 % interval of the difference "
-        f"{_signed(one.low)} to {_signed(one.high)})."
+        f"{number(one.low, signed=True)} to {number(one.high, signed=True)})."
     )
 
 
-def notices(sweep: Sweep) -> tuple[Notice, ...]:
-    """What is missing, failed or at the edge."""
-    from torchdecay.lab.sweeps.words import at_edge
-
-    made = []
-    chosen = sweep.best
-    edge = None if chosen is None else at_edge(sweep, chosen.point)
-    if chosen is not None and edge is not None:
-        way = "beyond" if edge == "upper" else "below"
-        made.append(
-            Notice(
-                f"The choice lies at the {edge} end of what was tried",
-                f"What lies {way} {name_of(sweep, chosen.point)} is not known: widen the range before taking it.",
-            )
-        )
-    missing = _missing(sweep)
-    if sweep.interrupted or missing:
-        head = "Stopped before all runs were done" if sweep.interrupted else "Not all runs were finished"
-        kept = f" What is finished is kept in {shown(sweep.store)}; --resume goes on." if sweep.store else ""
-        lost = f" Missing: {listing(missing, most=_MOST_NAMES)}." if missing else ""
-        made.append(Notice(head, f"{counted(len(sweep.runs), 'run')} finished, and only they count.{lost}{kept}"))
-    diverged = [name_of(sweep, one.point) for one in sweep.curve if one.diverged]
-    if diverged:
-        made.append(Notice("Some runs diverged", f"{listing(diverged, most=_MOST_NAMES)}: out of the choice."))
-    return (*made, *_failures(sweep))
-
-
-def _failures(sweep: Sweep) -> list[Notice]:
-    """Failed runs, those with the same message together."""
-    alike: dict[str, list[Failure]] = {}
-    for failure in sweep.failures:
-        alike.setdefault(failure.message, []).append(failure)
-    names = {point.label: name_of(sweep, point) for point in sweep.points}
-    made = []
-    for message, some in alike.items():
-        who = [f"{names.get(one.label, shown(one.label))}, seed {one.seed}" for one in some]
-        head = f"A run failed: {who[0]}" if len(who) == 1 else f"{len(who)} runs failed"
-        names_all = f" These are {listing(who, most=_MOST_NAMES)}." if len(who) > 1 else ""
-        made.append(Notice(head, prose(message) + names_all, _lines(some[0].traceback)))
-    return made
-
-
-def _missing(sweep: Sweep) -> list[str]:
-    made = []
-    for point in sweep.points:
-        known = {run.seed for run in sweep.of(point.label, whole=False)}
-        known |= {failure.seed for failure in sweep.failures if failure.label == point.label}
-        seeds = [str(seed) for seed in sweep.seeds if seed not in known]
-        if seeds:
-            made.append(f"{name_of(sweep, point)} (seed{'s' if len(seeds) > 1 else ''} {listing(seeds, most=5)})")
-    return made
-
-
-def _lines(text: str) -> str:
-    """A traceback with its lines, each made safe to show; of a very long one the end, which says most."""
-    return "\n".join(shown(line, most=400) for line in text.splitlines()[-60:])
-
-
-def nexts(sweep: Sweep) -> tuple[Next, ...]:
-    """What to run next: the command that the sweep itself gives, and a finer look around the best."""
-    from torchdecay.lab.sweeps.words import at_edge
-
+def verdict(sweep: Sweep) -> str:
+    """What these runs show and what they do not, in plain words: one paragraph per line."""
     chosen = sweep.best
     if chosen is None:
-        return ()
-    edge = at_edge(sweep, chosen.point)
-    made = []
-    # Without the command that was typed, that of a map would lack its second axis.
-    typed = sweep.next_command if sweep.command or not (sweep.groups or len(lr_scales(sweep)) > 1) else ""
-    if typed:
-        why = {"sweep": "The same with more seeds", "compare": "The chosen value beside no decay, with more seeds"}
-        words = shlex.split(typed)
-        wider = words[1] == "sweep" and words[-2:] == ["--seeds", str(len(sweep.seeds))]
-        told = "A wider range, as the choice lies at its end" if wider else why.get(words[1], "Next")
-        made.append(Next(told, shown(typed, most=4000)))
-    if edge is None and chosen.point.value is not None and len(lr_scales(sweep)) == 1:
-        around = _around(sweep, chosen.point.value)
-        if around is not None:
-            made.append(Next("A finer look around the best", _ranged(sweep, *around)))
-    if edge is not None and not typed:
-        factor = (1.0, 100.0) if edge == "upper" else (0.01, 1.0)
-        made.append(Next("A wider range", _ranged(sweep, sweep.low * factor[0], sweep.high * factor[1])))
-    return tuple(made)
-
-
-def _around(sweep: Sweep, value: float) -> tuple[float, float] | None:
-    values: Sequence[float] = sorted({point.value for point in sweep.points if point.value is not None})
-    place = values.index(value)
-    if not 0 < place < len(values) - 1:
-        return None
-    low, high = values[place - 1], values[place + 1]
-    # A step of a fifth is less than seeds can tell.
-    return None if high < 2 * low else (low, high)
-
-
-def _ranged(sweep: Sweep, low: float, high: float) -> str:
-    low, high = (float(f"{value:.6g}") for value in (low, high))
-    if sweep.task_words and not sweep.groups and len(lr_scales(sweep)) == 1:
-        return shown(
-            f"torchdecay sweep {sweep.task_words} --form {shlex.quote(sweep.form)} --from {spelled(low)} "
-            f"--to {spelled(high)} --points 8 --seeds {len(sweep.seeds)}",
-            most=4000,
+        return "\n".join(
+            [*_unfinished(sweep), "No point has a finished run with finite numbers, so nothing is chosen."]
         )
-    form = "form" if sweep.form.startswith("function ") else repr(sweep.form)
-    groups = ", groups=groups" if sweep.groups else ""
-    groups += ", lr_scales=lr_scales" if len(lr_scales(sweep)) > 1 else ""
-    return shown(
-        f"sweep(task, {form}, low={spelled(low)}, high={spelled(high)}, points=8, seeds={len(sweep.seeds)}{groups})",
-        most=4000,
+    return "\n".join(
+        [
+            *_unfinished(sweep),
+            _choice(sweep, chosen),
+            *_test(sweep, chosen),
+            *_ties(sweep, chosen),
+            *_meaning(sweep, chosen.point),
+            *_edge(sweep, chosen),
+            *_lost(sweep),
+            *_limits(sweep, chosen),
+            *sweep.direction,
+        ]
     )
 
 
-def _signed(value: float) -> str:
-    return ("+" if value > 0 else "") + number(value)
+def _unfinished(sweep: Sweep) -> list[str]:
+    lines = []
+    if sweep.interrupted:
+        kept = f" They are kept in {sweep.store}: --resume goes on." if sweep.store else ""
+        lines.append(f"Stopped early, with {len(sweep.runs)} runs finished; only they count here.{kept}")
+    if sweep.failures:
+        labels = listing(list(dict.fromkeys(failure.label for failure in sweep.failures)), most=_MOST_TIES)
+        lines.append(f"{len(sweep.failures)} runs failed ({labels}); they are listed with their messages.")
+    return lines
+
+
+def _choice(sweep: Sweep, chosen: Chosen) -> str:
+    named = "no decay" if chosen.point.is_bare else chosen.point.label
+    tried = len([one for one in sweep.points if not one.is_bare])
+    span = _span(chosen.low, chosen.high, chosen.num_seeds)
+    line = (
+        f"Chosen: {named}, by {RULES[chosen.rule]} on the validation rows: {_name(sweep, chosen.measure)} "
+        f"{number(chosen.mean)}{span}, of {tried} values and no decay."
+    )
+    if chosen.leader != chosen.point.label:
+        line += f" The best mean itself is that of {chosen.leader}."
+    return line
+
+
+def _test(sweep: Sweep, chosen: Chosen) -> list[str]:
+    head = f"On the test rows, which took no part in the choice: {_name(sweep, chosen.test_measure)} "
+    head += f"{number(chosen.test_mean)}{_span(chosen.test_low, chosen.test_high, chosen.num_seeds)}"
+    one = chosen.against
+    if one is None or one.mean is None:
+        return [f"{head}."]
+    base = sweep.comparison(one.baseline).mean_and_spread(one.baseline, one.measure)[0]
+    head += f", against {number(base)} without decay"
+    if one.low is None or one.high is None:
+        return [f"{head}; one seed, so this is what happened once, not a measured difference."]
+    tail = (
+        f"paired difference over {len(one.differences)} seeds {number(one.mean, signed=True)}, interval "
+        f"{number(one.low, signed=True)} to {number(one.high, signed=True)}"
+    )
+    if one.better is None:
+        return [f"{head}: no measurable difference ({tail})."]
+    return [f"{head}: {'better' if one.better else 'worse'}, and by more than the seeds explain ({tail})."]
+
+
+def _ties(sweep: Sweep, chosen: Chosen) -> list[str]:
+    tied = [label for label in chosen.tied if label != chosen.point.label]
+    if chosen.num_seeds < 2 or not tied:
+        return []
+    if len(tied) == len([one for one in sweep.curve if one.num_runs == chosen.num_seeds]) - 1:
+        return ["On the validation rows none differs measurably from the best: as far as this shows, any would do."]
+    return [f"On the validation rows these can't be told from the best: {listing(tied, most=_MOST_TIES)}."]
+
+
+def _meaning(sweep: Sweep, point: Point) -> list[str]:
+    found = next((one for one in sweep.meanings if one.label == point.label), None)
+    if found is None or point.is_bare or not found.half_life or not math.isfinite(found.half_life):
+        return []
+    assert found.share_of_run is not None
+    share = found.share_of_run
+    part = f"{step_count(share)} times" if share >= 1 else f"{share:.2%} of" if share < 0.01 else f"{share:.0%} of"
+    steps = f"{step_count(found.half_life)} steps"
+    return [
+        f"What it means: a weight that no gradient moves is halved in {steps}, {part} this run. In a run of another "
+        "length or learning rate, another value means that."
+    ]
+
+
+def _edge(sweep: Sweep, chosen: Chosen) -> list[str]:
+    edge = open_end(sweep, chosen)
+    if not edge:
+        return []
+    return [f"The choice lies at the {edge} end of what was tried: a wider range may hold a better one."]
+
+
+def _lost(sweep: Sweep) -> list[str]:
+    curve = sweep.curve
+    diverged = [one.point.label for one in curve if one.diverged]
+    stopped = sum(len(one.stopped) for one in curve)
+    lines = [f"Diverged, and out of the choice: {listing(diverged, most=_MOST_TIES)}."] if diverged else []
+    if stopped:
+        lines.append(
+            f"Successive halving stopped {stopped} of {len(sweep.runs)} runs early, maybe before a slow decay had "
+            "acted; they do not compete."
+        )
+    return lines
+
+
+def _limits(sweep: Sweep, chosen: Chosen) -> list[str]:
+    lines = []
+    if sweep.noise:
+        lines.append("The labels are noise: there is nothing to learn, and no value is right.")
+    if chosen.num_seeds == 1:
+        lines.append("One seed can't tell luck from effect: repeat with --seeds 3 or more before believing the choice.")
+    else:
+        lines.append(
+            "The validation number of the winner of many is a little too good; the test number is not. Intervals are "
+            "95 % t intervals and cover the seeds' randomness on this task, nothing beyond it."
+        )
+    return lines
+
+
+def _name(sweep: Sweep, measure: str) -> str:
+    part, _, kind = measure.partition("_")
+    return f"{part} {sweep.score_name if kind == 'score' else 'loss'}"
+
+
+def _span(low: float | None, high: float | None, count: int) -> str:
+    if low is None or high is None:
+        return " (one seed)"
+    return f" (95 % interval {number(low)} to {number(high)} over {count} seeds)"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torchdecay.reports.sweep.points import capital, curve_name, name_of
-from torchdecay.text import mean_and_spread, number, prose, shown
+from torchdecay.text import mean_and_spread, number, prose, share, shown, step_count
 
 if TYPE_CHECKING:
     from torchdecay.lab.sweeps.result import CurvePoint, Sweep
@@ -102,7 +102,7 @@ def _meaning(sweep: Sweep, one: CurvePoint, whys: dict[str, None]) -> list[Cell]
             whys[shown(found.why)] = None
         return [Cell("–"), Cell("–"), Cell("–")]
     return [
-        Cell(_steps(found.half_life), _key(found.half_life)),
+        Cell(step_count(found.half_life), _key(found.half_life)),
         Cell(share(found.share_of_run), _key(found.share_of_run)),
         Cell(share(found.total_shrink), _key(found.total_shrink)),
     ]
@@ -114,23 +114,6 @@ def _seconds(sweep: Sweep, one: CurvePoint) -> Cell:
         return Cell("–")
     mean = math.fsum(run.seconds for run in runs) / len(runs)
     return Cell(number(mean), _key(mean))
-
-
-def _steps(value: float) -> str:
-    if not math.isfinite(value):
-        return "never"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def share(value: float) -> str:
-    """A share of the run as a person says it: 34 %, 7.2 times, 0.02 %."""
-    if not math.isfinite(value):
-        return "never"
-    if value > 1:
-        return f"{value:,.3g} times" if value < 1e6 else f"{value:.2g} times"
-    text = f"{100 * value:.3g}"
-    # A rounded 100 would say that nothing is left.
-    return ">99.9 %" if value < 1 and text == "100" else f"{text} %"
 
 
 def _key(value: float) -> str:

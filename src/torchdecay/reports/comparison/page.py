@@ -1,4 +1,4 @@
-"""A comparison arranged for a page: charts, tables and words, all plain text until the template escapes it."""
+"""The page of a comparison: charts, tables and words, all plain text until the template escapes it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from torchdecay.lab.comparisons.statistics import mean
 from torchdecay.reports.comparison.curves import curve_chart, label_styles, title_of
 from torchdecay.reports.comparison.gaps import gap_chart
-from torchdecay.reports.comparison.headline import headline
 from torchdecay.reports.comparison.planned_and_measured import HEAD, KEYS, acting_charts, acting_remarks, acting_rows
 from torchdecay.reports.comparison.scans import scan_charts
+from torchdecay.reports.comparison.sentences import headline, verdict
+from torchdecay.reports.document import Page, Section, with_words
 from torchdecay.reports.drawing.chart import Chart, Key
 from torchdecay.text import counted, listing, mean_and_spread, number, prose, shown
 
@@ -36,29 +38,6 @@ FIGURES = (
     "line-[0-9]",
     "line-[0-9][0-9]",
 )
-
-
-@dataclass(frozen=True)
-class Section:
-    """Some charts under one heading.
-
-    Attributes:
-        id: for links.
-        heading, intro: what it shows and how to read it.
-        charts: in order.
-        keys: a legend of its own, where it is not the page's.
-        head, rows: a table of numbers below the charts.
-        remarks: sentences below that.
-    """
-
-    id: str
-    heading: str
-    intro: str
-    charts: tuple[Chart, ...]
-    keys: tuple[Key, ...] = ()
-    head: tuple[str, ...] = ()
-    rows: tuple[tuple[str, ...], ...] = ()
-    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,7 +93,7 @@ def view(comparison: Comparison) -> View:
         title=shown(comparison.title or comparison.task),
         headline=said,
         sure=sure,
-        verdict=tuple(prose(line) for line in comparison.verdict.splitlines()),
+        verdict=tuple(prose(line) for line in verdict(comparison).splitlines()),
         warnings=_warnings(comparison),
         facts=tuple((shown(what), prose(value)) for what, value in comparison.facts),
         notes=tuple(prose(note) for note in comparison.notes),
@@ -136,6 +115,25 @@ def view(comparison: Comparison) -> View:
         versions=tuple((shown(name), shown(version)) for name, version in comparison.versions.items()),
         created=when(comparison.created),
         charts=tuple(filter(None, [hero, *(chart for section in sections for chart in section.charts)])),
+    )
+
+
+def page_of(comparison: Comparison) -> Page:
+    """The page of one comparison."""
+    arranged = view(comparison)
+    short = {"score": "Score", "loss": "Loss", "norms": "Norms", "line": "Why it works"}
+    parts = [(section.id, short.get(section.id, section.heading)) for section in arranged.sections]
+    parts += [("finals", "Final numbers")] if arranged.rows else []
+    parts += [("plans", "Who decayed")] if arranged.plans else []
+    return Page(
+        title=arranged.title,
+        description=arranged.headline,
+        links=tuple((f"{arranged.id}-{part}", text) for part, text in [*parts, ("about", "Repeat it")]),
+        charts={arranged.id: arranged.charts},
+        template="page.html.j2",
+        context={"views": [arranged], "example": None},
+        numbers={"results.json": with_words(comparison.to_json(), verdict(comparison))},
+        earlier=FIGURES,
     )
 
 
@@ -226,8 +224,6 @@ def _head(comparison: Comparison, name: str) -> str:
 
 
 def _table(comparison: Comparison) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    from torchdecay.lab.comparisons.statistics import mean
-
     columns = _columns(comparison)
     head = ("Decay", "Seeds", *(_head(comparison, name) for name in columns), "Seconds")
     rows = []

@@ -1,0 +1,200 @@
+"""What a reader of a sweep should be wary of, and what to run next: a wider range, more seeds, a finer look."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torchdecay.plans.forms import PRESETS
+from torchdecay.reports.sweep.points import lr_scales, name_of
+from torchdecay.text import counted, listing, prose, shown, spelled
+
+if TYPE_CHECKING:
+    from torchdecay.lab.sweeps.choice import Chosen
+    from torchdecay.lab.sweeps.result import Point, Sweep
+    from torchdecay.lab.training.results import Failure
+
+_MORE_SEEDS, _MOST_NAMES = 5, 8
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something to be wary of; a traceback can be unfolded."""
+
+    head: str
+    text: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True)
+class Next:
+    """What to run next, and why."""
+
+    why: str
+    command: str
+
+
+def notices(sweep: Sweep) -> tuple[Notice, ...]:
+    """What is missing, failed or at the edge."""
+    made = []
+    chosen = sweep.best
+    edge = None if chosen is None else _at_edge(sweep, chosen.point)
+    if chosen is not None and edge is not None:
+        way = "beyond" if edge == "upper" else "below"
+        made.append(
+            Notice(
+                f"The choice lies at the {edge} end of what was tried",
+                f"What lies {way} {name_of(sweep, chosen.point)} is not known: widen the range before taking it.",
+            )
+        )
+    missing = _missing(sweep)
+    if sweep.interrupted or missing:
+        head = "Stopped before all runs were done" if sweep.interrupted else "Not all runs were finished"
+        kept = f" What is finished is kept in {shown(sweep.store)}; --resume goes on." if sweep.store else ""
+        lost = f" Missing: {listing(missing, most=_MOST_NAMES)}." if missing else ""
+        made.append(Notice(head, f"{counted(len(sweep.runs), 'run')} finished, and only they count.{lost}{kept}"))
+    diverged = [name_of(sweep, one.point) for one in sweep.curve if one.diverged]
+    if diverged:
+        made.append(Notice("Some runs diverged", f"{listing(diverged, most=_MOST_NAMES)}: out of the choice."))
+    return (*made, *_failures(sweep))
+
+
+def _failures(sweep: Sweep) -> list[Notice]:
+    """Failed runs, those with the same message together."""
+    alike: dict[str, list[Failure]] = {}
+    for failure in sweep.failures:
+        alike.setdefault(failure.message, []).append(failure)
+    names = {point.label: name_of(sweep, point) for point in sweep.points}
+    made = []
+    for message, some in alike.items():
+        who = [f"{names.get(one.label, shown(one.label))}, seed {one.seed}" for one in some]
+        head = f"A run failed: {who[0]}" if len(who) == 1 else f"{len(who)} runs failed"
+        names_all = f" These are {listing(who, most=_MOST_NAMES)}." if len(who) > 1 else ""
+        made.append(Notice(head, prose(message) + names_all, _lines(some[0].traceback)))
+    return made
+
+
+def _missing(sweep: Sweep) -> list[str]:
+    made = []
+    for point in sweep.points:
+        known = {run.seed for run in sweep.of(point.label, whole=False)}
+        known |= {failure.seed for failure in sweep.failures if failure.label == point.label}
+        seeds = [str(seed) for seed in sweep.seeds if seed not in known]
+        if seeds:
+            made.append(f"{name_of(sweep, point)} (seed{'s' if len(seeds) > 1 else ''} {listing(seeds, most=5)})")
+    return made
+
+
+def _lines(text: str) -> str:
+    """A traceback with its lines, each made safe to show; of a very long one the end, which says most."""
+    return "\n".join(shown(line, most=400) for line in text.splitlines()[-60:])
+
+
+def nexts(sweep: Sweep) -> tuple[Next, ...]:
+    """What to run next: the command that the sweep itself gives, and a finer look around the best."""
+    chosen = sweep.best
+    if chosen is None:
+        return ()
+    edge = _at_edge(sweep, chosen.point)
+    made = []
+    # Without the command that was typed, that of a map would lack its second axis.
+    typed = next_command(sweep) if sweep.command or not (sweep.groups or len(lr_scales(sweep)) > 1) else ""
+    if typed:
+        why = {"sweep": "The same with more seeds", "compare": "The chosen value beside no decay, with more seeds"}
+        words = shlex.split(typed)
+        wider = words[1] == "sweep" and words[-2:] == ["--seeds", str(len(sweep.seeds))]
+        told = "A wider range, as the choice lies at its end" if wider else why.get(words[1], "Next")
+        made.append(Next(told, shown(typed, most=4000)))
+    if edge is None and chosen.point.value is not None and len(lr_scales(sweep)) == 1:
+        around = _around(sweep, chosen.point.value)
+        if around is not None:
+            made.append(Next("A finer look around the best", _ranged(sweep, *around)))
+    if edge is not None and not typed:
+        factor = (1.0, 100.0) if edge == "upper" else (0.01, 1.0)
+        made.append(Next("A wider range", _ranged(sweep, sweep.low * factor[0], sweep.high * factor[1])))
+    return tuple(made)
+
+
+def _around(sweep: Sweep, value: float) -> tuple[float, float] | None:
+    values: Sequence[float] = sorted({point.value for point in sweep.points if point.value is not None})
+    place = values.index(value)
+    if not 0 < place < len(values) - 1:
+        return None
+    low, high = values[place - 1], values[place + 1]
+    # A step of a fifth is less than seeds can tell.
+    return None if high < 2 * low else (low, high)
+
+
+def _ranged(sweep: Sweep, low: float, high: float) -> str:
+    low, high = (float(f"{value:.6g}") for value in (low, high))
+    if sweep.task_words and not sweep.groups and len(lr_scales(sweep)) == 1:
+        return shown(
+            f"torchdecay sweep {sweep.task_words} --form {shlex.quote(sweep.form)} --from {spelled(low)} "
+            f"--to {spelled(high)} --points 8 --seeds {len(sweep.seeds)}",
+            most=4000,
+        )
+    form = "form" if sweep.form.startswith("function ") else repr(sweep.form)
+    groups = ", groups=groups" if sweep.groups else ""
+    groups += ", lr_scales=lr_scales" if len(lr_scales(sweep)) > 1 else ""
+    return shown(
+        f"sweep(task, {form}, low={spelled(low)}, high={spelled(high)}, points=8, seeds={len(sweep.seeds)}{groups})",
+        most=4000,
+    )
+
+
+def next_command(sweep: Sweep) -> str:
+    """What to type next: a wider range, more seeds, or the comparison that uses the chosen value; "" for nothing."""
+    chosen, words = sweep.best, sweep.task_words
+    name = sweep.form.partition(":")[0]
+    if chosen is None or not words or name not in PRESETS:
+        return ""
+    if not sweep.command and (sweep.groups or len({point.lr_scale for point in sweep.points}) > 1):
+        # Selectors and learning rates that were given in Python have no spelling that is sure to mean the same.
+        return ""
+    head = f"torchdecay sweep {words} --form {sweep.form}"
+    edge = open_end(sweep, chosen)
+    if edge and not sweep.groups:
+        low, high = (sweep.low, sweep.high * 100) if edge == "upper" else (sweep.low / 100, sweep.high)
+        return f"{head} --from {spelled(low)} --to {spelled(high)} --seeds {len(sweep.seeds)}"
+    unsure = chosen.against is not None and chosen.against.better is None
+    if (unsure or chosen.num_seeds == 1) and len(sweep.seeds) < _MORE_SEEDS:
+        return _with_more_seeds(sweep, head)
+    if chosen.point.value is None:
+        return ""
+    colon = f"{sweep.form}," if ":" in sweep.form else f"{sweep.form}:"
+    return f"torchdecay compare {words} --decay none --decay {colon}{spelled(chosen.point.value)} --seeds {_MORE_SEEDS}"
+
+
+def _with_more_seeds(sweep: Sweep, head: str) -> str:
+    """The command as it was typed, with more seeds; without one, the same range."""
+    resume = " --resume" if sweep.store else ""
+    if not sweep.command:
+        store = f" --store {sweep.store}" if sweep.store else ""
+        return f"{head} --from {spelled(sweep.low)} --to {spelled(sweep.high)}{store} --seeds {_MORE_SEEDS}{resume}"
+    words = shlex.split(sweep.command)
+    drop = {i + shift for i, word in enumerate(words) if word == "--seeds" for shift in (0, 1)}
+    drop |= {i for i, word in enumerate(words) if word.startswith("--seeds=") or word == "--resume"}
+    kept = shlex.join(word for i, word in enumerate(words) if i not in drop)
+    return f"{kept} --seeds {_MORE_SEEDS}{resume}"
+
+
+def open_end(sweep: Sweep, chosen: Chosen) -> str:
+    """The end of the range beyond which something better may lie, or ""; below what changes nothing lies nothing."""
+    edge = _at_edge(sweep, chosen.point)
+    better = chosen.against is not None and chosen.against.better is True
+    return "upper" if edge == "upper" else "lower" if edge == "lower" and better else ""
+
+
+def _at_edge(sweep: Sweep, point: Point) -> str | None:
+    """Tell "upper" or "lower" where a point holds the largest or smallest coefficient that was tried, else None."""
+    values = [value for one in sweep.points for value in _values(one)]
+    own = _values(point)
+    if not own or len(set(values)) < 2:
+        return None
+    return "upper" if max(own) == max(values) else "lower" if min(own) == min(values) else None
+
+
+def _values(point: Point) -> list[float]:
+    return [value for _, value in point.values] or ([] if point.value is None else [point.value])

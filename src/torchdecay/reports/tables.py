@@ -1,0 +1,168 @@
+"""Pages of results that are a table and a sentence: audits, plans, what was read, measured and suggested."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from torchdecay.reports.document import Article, Page, Section
+from torchdecay.text import counted, listing, number, prose, shown
+
+if TYPE_CHECKING:
+    from torchdecay.lab.directions.hypergradient import Hypergradient
+    from torchdecay.lab.directions.result import Direction
+    from torchdecay.observe.audit.result import Audit
+    from torchdecay.observe.inspect import Inspection
+    from torchdecay.observe.units.rescaled import Rescaled
+    from torchdecay.observe.units.suggestion import Suggestion
+    from torchdecay.observe.verify.result import Verification
+    from torchdecay.plans.plan import Plan
+
+Head = tuple[str, ...]
+Rows = tuple[tuple[str, ...], ...]
+
+
+def page_of(result: Any) -> Page:
+    """The page: a sentence, a table, and what else is to be said."""
+    return _article(result).page()
+
+
+def verdict(result: Any) -> str:
+    """The page's sentence, and what else is to be said."""
+    made = _article(result)
+    return "\n".join([made.headline, *(remark for section in made.sections for remark in section.remarks)])
+
+
+def _article(result: Any) -> Article:
+    return _ARTICLES[next(cls.__name__ for cls in type(result).__mro__ if cls.__name__ in _ARTICLES)](result)
+
+
+def _audit(audit: Audit) -> Article:
+    counts = ((kind, sum(one.severity == kind for one in audit)) for kind in ("error", "warning", "info"))
+    said = ", ".join(counted(count, "note" if kind == "info" else kind) for kind, count in counts)
+    rows = tuple(
+        (one.code, one.severity, one.where, listing(one.names, most=8), one.what, one.why, one.fix) for one in audit
+    )
+    left = tuple(f"Not looked into: {code} (needs {needs})." for code, needs in audit.skipped)
+    head = ("Code", "Severity", "Where", "Parameters", "What", "Why", "What to do")
+    return _one("audit", "What was found about weight decay", f"{said}.", "Findings", head, rows, left)
+
+
+def _plan(plan: Plan) -> Article:
+    table = plan.table()
+    return _one("plan", "Who decays, and why", table.summary, "The parameters", *as_table(table))
+
+
+def _inspection(found: Inspection) -> Article:
+    title = "What the optimizer says about weight decay"
+    return _one("inspection", title, found.summary, "The groups", *as_table(found))
+
+
+def _verification(found: Verification) -> Article:
+    return _one("verification", "What each group really does", found.summary, "The groups", *as_table(found))
+
+
+def _direction(found: Direction) -> Article:
+    rows = tuple(
+        (one.group, _change(one.mean), _within(one.low, one.high), one.move or "neither") for one in found.groups
+    )
+    head = ("Group", "Doubling changes the validation loss by", "95 % interval", "Decay should be")
+    return _one("direction", "Where decay should be stronger or weaker", _moves(found), "The groups", head, rows)
+
+
+def _hypergradient(found: Hypergradient) -> Article:
+    rows = tuple((one.group, f"{len(one.names):,}", f"{one.slope:.4g}") for one in found.slopes)
+    trust = "converged" if found.converged else "did not converge, so nothing follows from it"
+    said = (
+        f"The validation loss is {number(found.loss)}; the linear system {trust} (residual {found.residual:.1g} after "
+        f"{counted(found.iterations, 'product')}); the gradient left is {found.unrest:.1%} of the decay's pull."
+    )
+    head = ("Group", "Parameters", "dV/d ln λ")
+    return _one("hypergradient", "How the validation loss answers to each coefficient", said, "The groups", head, rows)
+
+
+def _suggestion(found: Suggestion) -> Article:
+    said = f"decoupled({found.value:.3g}), to sweep from {found.low:.3g} to {found.high:.3g}."
+    rows = tuple(
+        (one.rule, f"{one.value:.3g}", f"{one.low:.3g}", f"{one.high:.3g}", one.formula, str(one.source))
+        for one in (found, *found.others)
+    )
+    head = ("Rule", "Weight decay", "From", "To", "Formula", "Source")
+    return _one("suggestion", "Which weight decay to start from", said, "By each rule", head, rows, found.remarks)
+
+
+def _rescaled(found: Rescaled) -> Article:
+    said, *_ = str(found).splitlines()
+    rows = tuple(
+        (one.rule, f"{one.value:.4g}", one.formula, one.remark, "" if one.source is None else str(one.source))
+        for one in found.versions
+    )
+    head = ("Rule", "Weight decay", "Formula", "What it keeps", "Source")
+    left = tuple(f"Left out: {one}." for one in found.left_out)
+    return _one("rescaled", "What a weight decay becomes in another run", said, "By each rule", head, rows, left)
+
+
+def _one(
+    id: str, title: str, said: str, heading: str, head: Head, rows: Rows, remarks: tuple[str, ...] = ()
+) -> Article:
+    safe = tuple(tuple(prose(cell) for cell in row) for row in rows)
+    section = Section(id, heading, head=head, rows=safe, remarks=tuple(map(prose, remarks)))
+    return Article(id=f"{id}-page", title=title, headline=prose(said), sections=(section,))
+
+
+_ARTICLES: Mapping[str, Callable[[Any], Article]] = {
+    "Audit": _audit,
+    "Direction": _direction,
+    "Hypergradient": _hypergradient,
+    "Inspection": _inspection,
+    "Plan": _plan,
+    "Rescaled": _rescaled,
+    "Suggestion": _suggestion,
+    "Verification": _verification,
+}
+
+
+def as_table(result: Any) -> tuple[Head, Rows]:
+    """Heads and rows of whatever prints as a table of rich."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    (table,) = (part for part in result.__rich_console__(console, console.options) if isinstance(part, Table))
+
+    def plain(cell: Any) -> str:
+        return shown(cell.plain if isinstance(cell, Text) else Text.from_markup(str(cell)).plain, most=2000)
+
+    columns = [[plain(cell) for cell in column.cells] for column in table.columns]
+    return tuple(plain(column.header) for column in table.columns), tuple(zip(*columns, strict=True))
+
+
+def direction_in_words(found: Direction) -> str:
+    """What to move where, and how the validation loss answers to each group's coefficient."""
+    lines = [_moves(found)]
+    for one in found.groups:
+        within = _within(one.low, one.high)
+        change = _change(one.mean) + (f" (95 %: {within})" if within else "")
+        lines.append(f"  {one.group}: doubling changes the validation loss by about {change}")
+    return "\n".join(lines)
+
+
+def _moves(found: Direction) -> str:
+    if found.why_not:
+        return f'No direction: {found.why_not}. Train for longer, or use method="differences".'
+    moves = {move: [one.group for one in found.groups if one.move == move] for move in ("stronger", "weaker")}
+    said = ", ".join(f"{move} on {' and '.join(names)}" for move, names in moves.items() if names)
+    if not said:
+        return f"No group's decay should measurably be stronger or weaker than {found.decay}."
+    one = " One seed: how it differs between seeds is not known." if len(found.seeds) == 1 else ""
+    return f"Against {found.decay}, decay should be {said}.{one}"
+
+
+def _change(slope: float) -> str:
+    return f"{slope * math.log(2):+.2%}"
+
+
+def _within(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{_change(low)} to {_change(high)}"
