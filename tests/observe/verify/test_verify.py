@@ -366,6 +366,101 @@ def test_stochastic_rounding_is_not_taken_for_a_loss():
     assert checked[0].measured == pytest.approx(1e-3, rel=0.05)
 
 
+# Optimizers and plans that three steps at a rate of the probe's own do not show as they are.
+
+
+class Odd(optim.Optimizer):
+    """Decays by some function of group and learning rate; begins at some step; may need a closure."""
+
+    def __init__(self, params, lr=1e-3, amount=None, first=1, needs_closure=False, wd=0.1):
+        super().__init__(params, {"lr": lr, "max_lr": lr, "weight_decay": wd if amount else 0.0})
+        self.amount, self.first, self.needs_closure = amount or (lambda group, size: 0.0), first, needs_closure
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        if self.needs_closure and closure is None:
+            raise RuntimeError("closure required")
+        if closure is not None:
+            closure()
+        for group, param in live(self):
+            state = self.state[param]
+            state["step"] = state.get("step", 0) + 1
+            state["size"] = max(state.get("size", 0.0), float(param.grad.abs().max()))
+            if state["step"] >= self.first:
+                param.mul_(1 - self.amount(group, state["size"]) * group["weight_decay"]).sub_(
+                    group["lr"] * param.grad.sign()
+                )
+
+
+@pytest.mark.parametrize("wd", [0.1, 10.0])
+def test_decay_that_grows_as_the_square_of_the_learning_rate_is_measured_at_the_groups_own(wd):
+    """AdamC's lr²/max_lr: at the probe's own rate it would take whole weights."""
+    optimizer = Odd(two_layers().parameters(), amount=lambda group, size: group["lr"] ** 2 / group["max_lr"], wd=wd)
+    (found,) = verify(optimizer)
+    assert found.ok and found.site is td.Site.BEFORE and found.lr_enters
+    assert found.measured == pytest.approx(1e-3 * wd, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    "amount",
+    [lambda group, size: min(group["lr"], 0.002), lambda group, size: min(0.2, size) * group["lr"]],
+    ids=["capped", "by what gradients were"],
+)
+def test_decay_that_follows_more_than_the_learning_rate_gets_no_number(amount):
+    """What is measured at one rate says nothing about another one then, as with d-adapted optimizers."""
+    (found,) = verify(Odd(two_layers().parameters(), amount=amount))
+    assert found.measured is None and "follows more than the learning rate" in found.why
+
+
+def test_an_optimizer_that_begins_late_moves():
+    """RAdam of other libraries moves at its sixth step; one that never does is told from it."""
+    assert verify(Odd(two_layers().parameters(), first=6)).ok
+    (still,) = verify(Odd(two_layers().parameters(), first=1000))
+    assert still.parts[0].fault == "unmoved" and "in 12 steps" in still.why
+
+
+def test_a_step_that_raises_without_a_closure_gets_one():
+    """The signature says that it may go without; only the step itself tells."""
+    (found,) = verify(Odd(two_layers().parameters(), amount=lambda group, size: group["lr"], needs_closure=True))
+    assert found.ok and found.measured == pytest.approx(1e-4, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    "decay",
+    [
+        td.per_step(1e-3, schedule=td.schedules.follow_lr()),
+        td.independent(1e-3, schedule=td.schedules.follow_lr()),
+        td.coupled(5e-4, schedule=td.schedules.follow_lr()),
+        td.decoupled(0.1, schedule=td.schedules.piecewise({0: 0.1, 1: 1.0})),
+        td.per_step(0.001, schedule=td.schedules.warmup(3)),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("base", [optim.SGD, optim.Adam, optim.AdamW], ids=lambda cls: cls.__name__)
+def test_a_plan_that_follows_the_learning_rate_or_rises_is_right(decay, base):
+    """The probe's rate is such that no step of the few takes more than is told apart, nor a whole weight."""
+    model = two_layers()
+    optimizer = base(model.parameters(), lr=1e-3)
+    td.attach(optimizer, td.plan(model, decay, rules=()), model=model)
+    checked = verify(optimizer)
+    assert checked.ok, checked[0].why
+    assert checked[0].measured == pytest.approx(checked[0].expected, rel=1e-2, abs=1e-9)
+
+
+@pytest.mark.parametrize("beside", ["controller", "frozen"])
+def test_a_threshold_beside_what_is_not_measured_with_it_is_verified(beside):
+    """The step size of an l1 pull is asked for where it is measured only: elsewhere there is no state to ask."""
+    model = two_layers()
+    other = td.l1(0.1) if beside == "frozen" else td.forms.constrained(kappa=0.1)
+    plan = td.plan(model, None, rules=[("0.*", td.l1(0.1)), ("1.*", other)])
+    optimizer = optim.Adam(model.parameters(), lr=0.1)
+    td.attach(optimizer, plan, model=model)
+    if beside == "frozen":
+        model[1].weight.requires_grad_(False)
+    checked = verify(optimizer)
+    assert checked.ok, checked[0].why
+
+
 # Attached plans.
 
 FORMS = {

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from torchdecay.observe.verify.fitting import STEPS, Candidate, Fit
+from torchdecay.observe.verify.fitting import Candidate, Fit
 from torchdecay.observe.verify.inputs import STRENGTH
 from torchdecay.plans.decay import Site
 
@@ -79,6 +79,7 @@ def explain(
     asked: Sequence[Site | None],
     shrink: Sequence[float],
     added: Sequence[float],
+    steps: int,
 ) -> dict[int, Explanation]:
     """For each open slot the plain pull that comes nearest; where several do, at the site that was asked for.
 
@@ -88,6 +89,7 @@ def explain(
         asked: for each slot the site where its pull should be.
         shrink: for each slot what a step without gradient takes off, 0 or NaN when that says nothing.
         added: for each slot what a coupled pull may add, as part of the weight.
+        steps: how many were seen.
     """
     fractions = [one if math.isfinite(one) and one else STRENGTH / 2 for one in shrink]
     tries = [(site, beside, fractions, 1.0) for site, beside in _FRACTIONS]
@@ -96,7 +98,7 @@ def explain(
     best: dict[int, _Try] = {}
     for number, (site, beside, amounts, start) in enumerate(tries):
         candidates = [
-            Candidate(site, (amount,) * STEPS, beside) if look else None
+            Candidate(site, (amount,) * steps, beside) if look else None
             for amount, look in zip(amounts, open_, strict=True)
         ]
         found = fitter(candidates, torch.full((len(candidates),), start, dtype=torch.float64), rounds=4)

@@ -17,9 +17,6 @@ from torchdecay.optimizers.steps import step_size
 from torchdecay.plans.controllers import Cautious
 from torchdecay.plans.decay import Site
 
-STEPS = 3
-"""Three steps: the first shows signs, the next ones what went into momentum and second moments."""
-
 _NUDGE = 0.25
 _MATCH = 1e-3
 _LOW_PRECISION_NOISE = 2.0**-8
@@ -49,14 +46,19 @@ class Fit:
     Attributes:
         multiple: what the candidate's amounts must be multiplied by.
         residual: distance that is left.
-        tolerance: distance that rounding explains.
+        rounding: distance that rounding alone explains.
         reach: distance that the candidate makes as a whole.
     """
 
     multiple: Tensor
     residual: Tensor
-    tolerance: Tensor
+    rounding: Tensor
     reach: Tensor
+
+    @property
+    def tolerance(self) -> Tensor:
+        """Distance that rounding explains, and that an optimizer's own computation may be off."""
+        return self.rounding + _MATCH * self.reach
 
     @property
     def matches(self) -> Tensor:
@@ -103,8 +105,6 @@ class Carried:
         segments: Segments,
         candidates: Sequence[Candidate | None],
         multiple: Tensor,
-        *,
-        steps: int = STEPS,
     ) -> None:
         self._optimizer, self._segments = optimizer, segments
         self._special = [
@@ -112,17 +112,18 @@ class Carried:
             for i, (slot, one) in enumerate(zip(segments.slots, candidates, strict=True))
             if one is not None and one.form is not None
         ]
-        self._gradient = self._vectors(candidates, multiple, steps, Site.GRADIENT, False)
-        self._before = self._vectors(candidates, multiple, steps, Site.BEFORE, False)
-        self._beside = self._vectors(candidates, multiple, steps, Site.BEFORE, True)
-        self._after = self._vectors(candidates, multiple, steps, Site.AFTER, False)
+        self._gradient = self._vectors(candidates, multiple, Site.GRADIENT, False)
+        self._before = self._vectors(candidates, multiple, Site.BEFORE, False)
+        self._beside = self._vectors(candidates, multiple, Site.BEFORE, True)
+        self._after = self._vectors(candidates, multiple, Site.AFTER, False)
         self._start = torch.empty(0)
 
     def before(self, step: int, weights: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
         """The pulls that come before the update."""
         self._start = weights
-        gradients = gradients + self._gradient[step] * weights
-        weights = weights * (1 - self._before[step])
+        if self._gradient:
+            gradients = gradients + self._gradient[step] * weights
+            weights = weights * (1 - self._before[step])
         for slot, one, multiple in self._special:
             if one.form is None or one.form.decay is None or isinstance(one.form.decay.gate, Cautious):
                 continue
@@ -136,7 +137,8 @@ class Carried:
 
     def after(self, step: int, weights: Tensor) -> Tensor:
         """The pulls that come after the update."""
-        weights = weights * (1 - self._after[step]) - self._beside[step] * self._start
+        if self._after:
+            weights = weights * (1 - self._after[step]) - self._beside[step] * self._start
         for slot, one, multiple in self._special:
             decay = one.form.decay if one.form is not None else None
             if one.form is None or decay is None:
@@ -169,12 +171,12 @@ class Carried:
         return _flat(moved)
 
     def _vectors(
-        self, candidates: Sequence[Candidate | None], multiple: Tensor, steps: int, site: Site, beside: bool
+        self, candidates: Sequence[Candidate | None], multiple: Tensor, site: Site, beside: bool
     ) -> list[Tensor]:
         """For each step the plain amounts at one site, spread over the slots."""
         rows = []
         groups = self._optimizer.param_groups
-        for step in range(steps):
+        for step in range(max((len(one.amounts) for one in candidates if one is not None), default=0)):
             amounts = [
                 one.amounts[step]
                 if one is not None and one.form is None and one.site is site and one.beside is beside
@@ -229,7 +231,7 @@ def fit(
     best = best.nan_to_num(torch.inf, torch.inf)
     # An optimizer that sees only signs does not move with a small change, but with the whole.
     reach = torch.maximum(reach, segments.total((found - without).square()).sqrt()).nan_to_num(0.0, 0.0)
-    return Fit(multiple, best, segments.noise * scale + _MATCH * reach, reach)
+    return Fit(multiple, best, segments.noise * scale, reach)
 
 
 def _noise(param: Tensor) -> float:

@@ -13,6 +13,12 @@ from torchdecay.observe.verify.borrowing import local
 from torchdecay.observe.verify.slots import Slot
 from torchdecay.plans.decay import Scale, Site
 
+STEPS = 3
+"""Three steps: the first shows signs, the next ones what went into momentum and second moments."""
+
+MANY_STEPS = 12
+"""For optimizers that do not move at once; RAdam's kin begin at the sixth."""
+
 STRENGTH = 0.25
 """Share of a weight that the strongest pull takes per step: visible in bf16, and far from 1."""
 
@@ -61,12 +67,12 @@ def telling_lr(now: float | None, members: Sequence[tuple[Slot, Expectation]]) -
 
 
 def strength(one: Expectation, lr: float) -> float:
-    """How much of a weight a pull takes per step at this learning rate, roughly."""
+    """How much of a weight a pull takes per step at this learning rate, roughly, in the hardest of a few steps."""
     if one.decay is None or one.wrong or one.decay.site is Site.LOSS:
         return 0.0
-    if one.decay.site is Site.GRADIENT or one.decay.scale is Scale.ONE:
-        return one.decay.coefficient * lr
-    return one.amount(lr)
+    amount = max(one.amount(lr, step) for step in range(STEPS))
+    free = one.decay.scale is Scale.ONE and not one.decay.schedule.needs_lr
+    return amount * lr if one.decay.site is Site.GRADIENT or free else amount
 
 
 def push(one: Expectation, size: float) -> float:

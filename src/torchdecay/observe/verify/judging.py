@@ -12,6 +12,9 @@ from torchdecay.observe.verify.result import SITES, Fault
 from torchdecay.optimizers.cards import base_card_of
 from torchdecay.plans.decay import Scale, Site
 
+_CLOSE = 0.35
+"""How far what is taken at a learning rate may be from what other ones foretell, as a part of the larger."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SlotVerdict:
@@ -48,7 +51,9 @@ class Seen:
         is_visible: whether a wrong amount would have shown.
         state: "unmoved", when no step moves it; "ignored", when the pull makes no difference; "resolved", when it
             undergoes what it should; "open", when it does not.
+        steps: how many were taken.
         shrink: the fraction that a step without gradient takes; 0 or NaN when that says nothing.
+        shrink_now: the same at the learning rate as it stands, and how far that may be off.
         hidden: the fraction that it still takes when all decay is off.
         explanation: the plain pull that does what an open slot undergoes.
     """
@@ -64,7 +69,9 @@ class Seen:
     multiple: float
     is_visible: bool
     state: str
+    steps: int
     shrink: float
+    shrink_now: tuple[float, float]
     hidden: float
     explanation: Explanation | None
 
@@ -85,7 +92,7 @@ def verdict_of(seen: Seen) -> SlotVerdict:
         fused = " with fused=True" if seen.group.get("fused") else ""
         name = type(seen.optimizer).__name__
         return SlotVerdict(
-            fault="unmoved", why=f"{name}{fused} leaves {seen.dtype} weights where they are, at any gradient."
+            fault="unmoved", why=f"{name}{fused} leaves {seen.dtype} weights where they are, in {seen.steps} steps."
         )
     if seen.state == "ignored":
         why = f"{wish(seen)}, but the step is the same as without: it is ignored."
@@ -190,6 +197,15 @@ def _explained(seen: Seen, pull: Explanation) -> SlotVerdict:
     if one.unsayable:
         why = f"{one.unsayable}; at this step it takes {percent(measured)} off each weight."
         return replace(found, expected_site=None, expected=None, why=why)
+    if one.source in ("group", "nothing") and pull.site is not Site.GRADIENT and seen.telling_lr is not None:
+        now, unsure = seen.shrink_now
+        if abs(now - measured) > _CLOSE * max(abs(now), abs(measured)) + unsure:
+            return SlotVerdict(
+                site=pull.site,
+                why=f"At learning rate {seen.telling_lr:g} it takes {percent(pull.at_full)} off each weight per step, "
+                f"at its own, without gradient, {percent(now)}: that follows more than the learning rate, so no number "
+                "is told.",
+            )
     if one.decay is None:
         if one.source == "nothing":
             return replace(found, expected=None)

@@ -12,12 +12,18 @@ from torch import Tensor
 from torchdecay.observe.pulls import Expectation
 from torchdecay.observe.verify.borrowing import local
 from torchdecay.observe.verify.explaining import explain
-from torchdecay.observe.verify.fitting import STEPS, Candidate, Carried, Fit, Segments, fit
-from torchdecay.observe.verify.inputs import against, levels, push, signed, telling_lr
+from torchdecay.observe.verify.fitting import Candidate, Carried, Fit, Segments, fit
+from torchdecay.observe.verify.inputs import MANY_STEPS, STEPS, STRENGTH, against, levels, push, signed, telling_lr
 from torchdecay.observe.verify.judging import Seen, SlotVerdict, verdict_of
 from torchdecay.observe.verify.probe import Probe
 from torchdecay.observe.verify.rounding import settle
 from torchdecay.plans.decay import Site
+
+_GENTLY = 8
+"""How often a learning rate is lowered at most."""
+
+_AT_OWN_RATE = 16
+"""Steps at the learning rate as it stands, where decay may be too small for one to show."""
 
 _MANY_STILL = 0.4
 """More of a tensor that three steps leave where it was is no accident of rounding."""
@@ -48,7 +54,10 @@ def measure(
     wanted = [expected[id(slot.param)] for slot in probe.slots]
     verdicts: list[SlotVerdict | None] = [None] * len(wanted)
     for members in levels(probe.slots, wanted, active, lrs):
-        seen = _Round(probe, wanted, members, lrs).seen()
+        seen = _Round(probe, wanted, members, lrs, STEPS).seen()
+        still = [i in seen and seen[i].state == "unmoved" for i in range(len(wanted))]
+        if any(still):
+            seen |= _Round(probe, wanted, still, lrs, MANY_STEPS).seen()
         found = {i: verdict_of(one) for i, one in seen.items()}
         for i, verdict in settle(probe, seen, found, lrs).items():
             verdicts[i] = verdict
@@ -68,9 +77,14 @@ class _Round:
     """Measures slots whose pulls are about as strong as each other, at learning rates at which they show."""
 
     def __init__(
-        self, probe: Probe, wanted: Sequence[Expectation], active: Sequence[bool], lrs: Sequence[float | None]
+        self,
+        probe: Probe,
+        wanted: Sequence[Expectation],
+        active: Sequence[bool],
+        lrs: Sequence[float | None],
+        steps: int,
     ) -> None:
-        self.probe, self.wanted, self.active, self.lrs_now = probe, wanted, active, lrs
+        self.probe, self.wanted, self.active, self.lrs_now, self.steps = probe, wanted, active, lrs, steps
         self.segments = Segments(probe.slots, probe.size)
         self.groups = probe.optimizer.param_groups
         taking_part = [
@@ -80,8 +94,8 @@ class _Round:
             telling_lr(lr, [member for member in taking_part if member[0].group == index])
             for index, lr in enumerate(lrs)
         ]
-        # Such that an update of the size of the learning rate is a part of the weight.
-        self._draw([4 * (self.lrs[slot.group] or 1.0) for slot in probe.slots])
+        self._draw(self._sizes())
+        self._go_gently()
         self._draw_smaller()
         self.runs = [self._both(lrs) for lrs in (self.lrs, [None if lr is None else lr / 2 for lr in self.lrs])]
 
@@ -91,7 +105,7 @@ class _Round:
         asked, asked_half = ([self._asked(i, runs.lrs) for i in range(len(self.wanted))] for runs in self.runs)
         ones = torch.ones(len(asked), dtype=torch.float64)
         first, second = self._fit(asked, ones), self._fit(asked_half, ones, half=True)
-        shrink, hidden = (self._shrink(native=native) for native in (True, False))
+        shrink, hidden = (self._shrink(self.lrs, native=native) for native in (True, False))
         untouched = self.segments.total((full.full - full.off).square()).sqrt()
         states = [
             self._state(i, asked[i], first, second, float(untouched[i])) if on else ""
@@ -105,7 +119,10 @@ class _Round:
                 one.decay.coefficient if one.decay is not None and one.is_plain else pushed / size
                 for one, pushed, size in zip(self.wanted, self.pushes, self.sizes, strict=True)
             ]
-            explained = explain(self._fit, open_, sites, shrink.tolist(), added)
+            explained = explain(self._fit, open_, sites, shrink.tolist(), added, self.steps)
+        now = torch.zeros_like(shrink)
+        if any(self.wanted[i].source in ("group", "nothing") for i in explained):
+            now = self._shrink(self.lrs_now, native=True, steps=_AT_OWN_RATE)
         dtypes: dict[int, set[torch.dtype]] = {}
         for slot in self.probe.slots:
             dtypes.setdefault(slot.group, set()).add(local(slot.param).dtype)
@@ -125,7 +142,9 @@ class _Round:
                     multiple=float(first.multiple[i]),
                     is_visible=bool(first.is_visible[i]),
                     state=state,
+                    steps=self.steps,
                     shrink=float(shrink[i]),
+                    shrink_now=(float(now[i]), torch.finfo(local(slot.param).dtype).eps / 2),
                     hidden=float(hidden[i]),
                     explanation=explained.get(i),
                 )
@@ -139,7 +158,7 @@ class _Round:
             return "unmoved"
         if asked is None:
             return "resolved" if untouched <= tolerance else "open"
-        if first.is_visible[index] and untouched <= tolerance:
+        if first.is_visible[index] and untouched <= float(first.rounding[index]):
             return "ignored"
         return (
             "resolved"
@@ -153,9 +172,10 @@ class _Round:
     def _asked(self, index: int, lrs: Sequence[float | None]) -> Candidate | None:
         """What the slot should undergo, None for nothing."""
         one, lr = self.wanted[index], lrs[self.probe.slots[index].group]
-        if one.decay is None or one.unsayable or one.wrong or one.decay.site is Site.LOSS:
+        idle = not self.active[index] or one.unsayable or one.wrong
+        if one.decay is None or idle or one.decay.site is Site.LOSS:
             return None
-        amounts = tuple(one.amount(1.0 if lr is None else lr, step) for step in range(STEPS))
+        amounts = tuple(one.amount(1.0 if lr is None else lr, step) for step in range(self.steps))
         return Candidate(one.decay.site, amounts, one.beside, None if one.is_plain else one) if any(amounts) else None
 
     def _fit(
@@ -178,13 +198,35 @@ class _Round:
         )
         return _Runs(lrs, full, off)
 
-    def _shrink(self, *, native: bool) -> Tensor:
+    def _shrink(self, lrs: Sequence[float | None], *, native: bool, steps: int = 1) -> Tensor:
         """The fraction of its weights that a step without gradient takes off each slot; NaN where that is none."""
-        nothing = [torch.zeros_like(self.weights)]
-        start, end = self.probe.run(self.weights, nothing, active=self.active, lrs=self.lrs, native=native)
+        nothing = [torch.zeros_like(self.weights)] * steps
+        start, end = self.probe.run(self.weights, nothing, active=self.active, lrs=lrs, native=native, trace=False)
         size = self.segments.total(start.square()).clamp(min=torch.finfo(torch.float64).tiny)
         share = self.segments.total(start * (start - end)) / size
-        return torch.where(share.abs() > self.segments.noise / 2, share, torch.where(share.isnan(), share, 0.0))
+        share = torch.where(share.abs() > self.segments.noise / 2, share, torch.where(share.isnan(), share, 0.0))
+        return share if steps == 1 else -torch.expm1(torch.log1p(-share) / steps)
+
+    def _sizes(self) -> list[float]:
+        """Of weights, such that an update of the size of the learning rate is a part of one."""
+        return [4 * (self.lrs[slot.group] or 1.0) for slot in self.probe.slots]
+
+    def _go_gently(self) -> None:
+        """Lower the rates at which more is taken off than was thought: it may grow as the square of the rate."""
+        for _ in range(_GENTLY):
+            worst: dict[int, float] = {}
+            for slot, one, share in zip(
+                self.probe.slots, self.wanted, self._shrink(self.lrs, native=True).tolist(), strict=True
+            ):
+                if one.source not in ("class", "plan") and 2 * STRENGTH < share < math.inf:
+                    worst[slot.group] = max(worst.get(slot.group, 0.0), share)
+            if not worst:
+                return
+            self.lrs = [
+                lr if lr is None or index not in worst else lr * math.sqrt(STRENGTH / worst[index])
+                for index, lr in enumerate(self.lrs)
+            ]
+            self._draw(self._sizes())
 
     def _draw(self, sizes: Sequence[float]) -> None:
         """Weights of these typical sizes, and gradients as large as what a coupled decay would add to them."""
@@ -196,7 +238,7 @@ class _Round:
         minus = [-1.0 if self.groups[slot.group].get("maximize") else 1.0 for slot in probe.slots]
         pushed = self.segments.spread(torch.tensor(self.pushes, dtype=torch.float64) * torch.tensor(minus))
         self.weights = probe.rounded(spread * signs)
-        self.gradients = [probe.rounded(pushed * against(signs, step)) for step in range(STEPS)]
+        self.gradients = [probe.rounded(pushed * against(signs, step)) for step in range(self.steps)]
         for slot, one in zip(probe.slots, self.wanted, strict=True):
             if one.reference is not None:
                 probe.set_sample(one.reference, slot, spread * signed(probe.size, 1) / 2)

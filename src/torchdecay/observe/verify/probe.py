@@ -91,7 +91,7 @@ class Probe:
             if isinstance(state := vars(one).get("state"), dict)
         ]
         self._keep_state = False
-        self._wants_closure = _needs_closure(optimizer.step)
+        self._gives_closure = _needs_closure(optimizer.step)
         self._exit = contextlib.ExitStack()
 
     def __enter__(self) -> Probe:
@@ -143,12 +143,18 @@ class Probe:
         """
         try:
             return self._run(weights, gradients, active, lrs, native, by_hand, trace)
-        except StepFailed:
-            if self._keep_state or not any(before for _, before in self._states):
-                raise
-        # This optimizer makes its state when it is made, so it gets the keys that it made, on small zeros.
-        self._keep_state = True
-        return self._run(weights, gradients, active, lrs, native, by_hand, trace)
+        except StepFailed as error:
+            failed, was = error, (self._keep_state, self._gives_closure)
+        # Some make their state when they are made, and get the keys that they made on small zeros; some need a closure.
+        keeps = any(before for _, before in self._states)
+        takes = bool(inspect.signature(self.optimizer.step).parameters)
+        for way in [(keep, give) for keep in {False, keeps} for give in {False, takes}]:
+            if way != was:
+                self._keep_state, self._gives_closure = way
+                with contextlib.suppress(StepFailed):
+                    return self._run(weights, gradients, active, lrs, native, by_hand, trace)
+        self._keep_state, self._gives_closure = was
+        raise failed
 
     def rounded(self, vector: Tensor) -> Tensor:
         """What is left of a vector in the parameters' own dtypes, as float64."""
@@ -289,7 +295,7 @@ class Probe:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                if self._wants_closure:
+                if self._gives_closure:
                     self.optimizer.step(evaluate)
                 else:
                     self.optimizer.step()
