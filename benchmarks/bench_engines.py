@@ -65,13 +65,8 @@ def of_store(options: Options) -> Iterator[Check]:
     if isinstance(made, Failure):
         sys.exit(made.message)
     with tempfile.TemporaryDirectory() as folder:
-        store = Store.open(
-            Path(folder) / "sweep.db",
-            identity={"task": "nothing", "form": "decoupled"},
-            measure="test_loss",
-            num_steps=1000,
-            resume=False,
-        )
+        identity = {"task": "nothing", "form": "decoupled"}
+        store = Store(Path(folder) / "sweep.db").open(identity=identity, measure="test_loss", num_steps=1000)
         times = []
         for trial in trials(100 + 10 * options.repeats):
             run: TrainingRun = dataclasses.replace(made, seed=trial.seed)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from torchdecay.errors import TaskError
+from torchdecay.lab.sweeps.store import Store
 from torchdecay.lab.sweeps.sweep import sweep
 from torchdecay.lab.tasks.task import Data, Task
 
@@ -86,13 +87,13 @@ class Deadly(nn.Module):
 def into_store(path: str, values: tuple[float, ...], seeds: int, form: str = "decoupled", resume: bool = True) -> None:
     """What a child does until it is killed, or done."""
     torch.set_num_threads(1)
-    sweep(slow_task(), form, values, seeds=seeds, engine="serial", store=path, resume=resume)
+    sweep(slow_task(), form, values, seeds=seeds, engine="serial", store=Store(path, resume))
 
 
 def until_full(path: str, values: tuple[float, ...], seeds: int, room: int) -> None:
     """A sweep on a disk with so many bytes left; writes down what it was told."""
     torch.set_num_threads(1)
-    options: Any = {"engine": "serial", "store": path, "resume": True}
+    options: Any = {"engine": "serial", "store": Store(path, resume=True)}
     sweep(task(), "decoupled", values[:1], seeds=1, **options)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     full = os.path.getsize(path) + room

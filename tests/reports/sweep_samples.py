@@ -9,7 +9,8 @@ from typing import Any
 
 from reports.samples import NASTY
 from torchdecay.lab.sweeps.meaning import Meaning
-from torchdecay.lab.sweeps.result import Point, Sweep
+from torchdecay.lab.sweeps.points import Point
+from torchdecay.lab.sweeps.result import Sweep
 from torchdecay.lab.training.results import Failure, TrainingRun
 
 STEPS = 90

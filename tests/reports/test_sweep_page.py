@@ -154,7 +154,7 @@ def test_what_to_run_next_depends_on_the_outcome() -> None:
     assert edge.why.startswith("A wider range")
     assert "--to 10000" in edge.command
     (python,) = nexts(sweep_samples.sweep(task_words="", command=""))
-    assert python.command == "sweep(task, 'decoupled', low=0.1, high=10, points=8, seeds=3)"
+    assert python.command == "sweep(task, 'decoupled', search=Search(0.1, 10, points=8), seeds=3)"
     assert nexts(EVERY["empty"]) == ()
 
 

@@ -99,9 +99,13 @@ def sweep(
     """  # noqa: D301
     from torchdecay.cli.progress import Bar
     from torchdecay.lab.engines.engine import Engine
+    from torchdecay.lab.sweeps.search import Search
+    from torchdecay.lab.sweeps.store import Store
     from torchdecay.lab.sweeps.sweep import sweep as run
     from torchdecay.reports import report
 
+    if resume and store is None:
+        raise click.BadParameter("there is no store to resume from; name it: --store sweep.db.", param_hint="--resume")
     made = named_task(task, steps=steps, data=data, target=target, kind=kind, categorical=categorical)
     folder = out or Path(f"torchdecay-sweep-{made.name}")
     require_writable(folder)
@@ -110,17 +114,12 @@ def sweep(
             made,
             form,
             list(values) or None,
-            low=low,
-            high=high,
-            points=points,
             seeds=seeds,
-            lr_scales=lr_scales or (1.0,),
             groups=_groups(groups),
-            search=search,
+            search=Search(low, high, kind=search, points=points, lr_scales=lr_scales or (1.0,)),
             rule=rule,
             engine=Engine(engine, **_engine_options(engine, workers, ray_address, ray_cpus, ray_gpus)),
-            store=store,
-            resume=resume,
+            store=None if store is None else Store(store, resume=resume),
             direction=direction,
             on_progress=bar.sweep,
         )

@@ -9,6 +9,8 @@ from torchdecay.lab.example import WorkedExample as WorkedExample
 from torchdecay.lab.example import worked_example as worked_example
 from torchdecay.lab.sweeps.result import Sweep as Sweep
 from torchdecay.lab.sweeps.run import SweepProgress as SweepProgress
+from torchdecay.lab.sweeps.search import Search as Search
+from torchdecay.lab.sweeps.store import Store as Store
 from torchdecay.lab.sweeps.sweep import sweep as sweep
 from torchdecay.lab.tasks.registry import task_named as task_named
 from torchdecay.lab.tasks.task import Data as Data

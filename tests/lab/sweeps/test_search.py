@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
 import pytest
 
-from torchdecay.errors import TaskError
-from torchdecay.lab.sweeps.search import SEARCHES, Candidate, Space, between, powers_of_ten, search_named, spaced
+from torchdecay.errors import DecayError, TaskError
+from torchdecay.lab.sweeps.search import KINDS, Candidate, Search, as_search, between, powers_of_ten, spaced
 
 
-def asked(name: str, space: Space, best: float = 3.0, seed: int = 0) -> list[list[Candidate]]:
+def asked(search: Search, best: float = 3.0, num_groups: int = 1) -> list[list[Candidate]]:
     """The batches of a search when candidates near `best` score best."""
-    search, batches = search_named(name, space, seed=seed), []
+    made, batches = search.batches(num_groups), []
     scores: dict[Candidate, float] = {}
     try:
-        batch = next(search)
+        batch = next(made)
         while True:
             batches.append(list(batch))
             scores |= {one: -sum(abs(math.log(value / best)) for value in one.values) for one in batch}
-            batch = search.send(scores)
+            batch = made.send(scores)
     except StopIteration:
         return batches
 
@@ -31,7 +32,7 @@ def values(batch: list[Candidate]) -> list[float]:
 
 def test_m5_6_powers_of_ten_first_then_around_the_best() -> None:
     """What people ask for: 1e-4 to 10 by tens, and the rest of the budget between the best one's neighbors."""
-    tens, fine = asked("grid", Space(low=1e-4, high=10, points=11), best=0.9)
+    tens, fine = asked(Search(1e-4, 10, points=11), best=0.9)
     assert values(tens) == [1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0]
     assert len(fine) == 5 and all(0.1 < value < 10 for value in values(fine))
     # The better neighbor's side gets the odd one.
@@ -40,65 +41,72 @@ def test_m5_6_powers_of_ten_first_then_around_the_best() -> None:
 
 def test_around_an_end_there_is_one_side() -> None:
     """The best is the largest: all further points lie below it, none outside the range."""
-    _, fine = asked("grid", Space(low=0.1, high=10, points=6), best=100)
+    _, fine = asked(Search(0.1, 10, points=6), best=100)
     assert values(fine) == [1.78, 3.16, 5.62]
 
 
 def test_a_grid_without_scores_does_not_refine() -> None:
     """Where every run failed there is nothing to go by, and the search ends."""
-    search = search_named("grid", Space(), seed=0)
-    next(search)
+    batches = Search().batches()
+    next(batches)
     with pytest.raises(StopIteration):
-        search.send({})
+        batches.send({})
 
 
 def test_ranges_without_two_powers_of_ten_are_evenly_spaced() -> None:
     """2 to 9 holds none: the points are even on a log scale, the ends among them."""
-    (batch,) = asked("grid", Space(low=2, high=8, points=3))
+    (batch,) = asked(Search(2, 8, points=3))
     assert values(batch) == [2.0, 4.0, 8.0]
 
 
 def test_named_values_are_tried_as_they_are() -> None:
     """Who names values gets those and no others."""
-    assert [values(batch) for batch in asked("grid", Space(values=(0.3, 7.0)))] == [[0.3, 7.0]]
-    assert [values(batch) for batch in asked("halving", Space(values=(0.3, 7.0)))] == [[0.3, 7.0]]
+    assert [values(batch) for batch in asked(Search(values=(7.0, 0.3)))] == [[0.3, 7.0]]
+    assert [values(batch) for batch in asked(Search(kind="halving", values=(0.3, 0, 7.0)))] == [[0.3, 7.0]]
     with pytest.raises(TaskError, match="nothing for the search tpe to draw"):
-        search_named("tpe", Space(values=(0.3,)), seed=0)
+        as_search("tpe", [0.3])
 
 
 def test_groups_and_learning_rates_make_a_whole_grid() -> None:
     """Every pair of coefficients, and every coefficient at every learning rate."""
-    (pairs,) = asked("grid", Space(low=0.1, high=10, points=9, num_groups=2))
+    (pairs,) = asked(Search(0.1, 10, points=9), num_groups=2)
     assert len(pairs) == 9 and {one.values for one in pairs} >= {(0.1, 10.0), (10.0, 0.1), (1.0, 1.0)}
-    (grid,) = asked("grid", Space(low=0.1, high=10, points=3, lr_scales=(0.5, 1.0)))
+    (grid,) = asked(Search(0.1, 10, points=3, lr_scales=(0.5, 1.0)))
     assert [(one.values[0], one.lr_scale) for one in grid] == [
         (0.1, 0.5), (1.0, 0.5), (10.0, 0.5), (0.1, 1.0), (1.0, 1.0), (10.0, 1.0),
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SEARCHES)
+def test_one_learning_rate_other_than_the_tasks_own_is_refined_at_that() -> None:
+    """All points, the later ones too, are at the multiplier that was asked for."""
+    batches = asked(Search(0.1, 10, points=6, lr_scales=(0.5,)), best=0.9)
+    assert [len(batch) for batch in batches] == [3, 3]
+    assert {one.lr_scale for batch in batches for one in batch} == {0.5}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    "space",
-    [Space(points=10), Space(points=9, num_groups=2), Space(points=4, lr_scales=(0.5, 1.0))],
+    ("search", "num_groups"),
+    [(Search(points=10), 1), (Search(points=9), 2), (Search(points=4, lr_scales=(0.5, 1.0)), 1)],
     ids=["1", "2", "lr"],
 )
-def test_the_same_answers_bring_the_same_questions(name: str, space: Space) -> None:
+def test_the_same_answers_bring_the_same_questions(kind: str, search: Search, num_groups: int) -> None:
     """An interrupted sweep asks again for what it has: same batches, within the range, within the budget."""
-    batches = asked(name, space)
-    assert batches == asked(name, space)
+    search = dataclasses.replace(search, kind=kind)
+    batches = asked(search, num_groups=num_groups)
+    assert batches == asked(search, num_groups=num_groups)
     everything = [one for batch in batches for one in batch]
-    assert 0 < len(set(everything)) <= space.points * len(space.lr_scales)
-    assert all(space.low <= value <= space.high for one in everything for value in one.values)
-    assert all(one.lr_scale in space.lr_scales and len(one.values) == space.num_groups for one in everything)
+    assert 0 < len(set(everything)) <= search.points * len(search.lr_scales)
+    assert all(search.low <= value <= search.high for one in everything for value in one.values)
+    assert all(one.lr_scale in search.lr_scales and len(one.values) == num_groups for one in everything)
 
 
 def test_random_depends_on_its_seed_and_tpe_on_what_did_well() -> None:
     """Another seed draws others; TPE draws nearer to what scored well than chance does."""
-    assert asked("random", Space()) != asked("random", Space(), seed=1)
-    space = Space(low=1e-4, high=1e4, points=40)
+    assert asked(Search(kind="random")) != asked(Search(kind="random", seed=1))
 
-    def distance(name: str) -> float:
-        late = [value for batch in asked(name, space) for value in values(batch)][20:]
+    def distance(kind: str) -> float:
+        late = [value for batch in asked(Search(1e-4, 1e4, kind=kind, points=40)) for value in values(batch)][20:]
         return sum(abs(math.log10(value / 3)) for value in late) / len(late)
 
     assert distance("tpe") < 0.7 * distance("random")
@@ -115,18 +123,29 @@ def test_random_depends_on_its_seed_and_tpe_on_what_did_well() -> None:
         ({"high": math.nan}, "high is no positive number"),
         ({"points": 1}, "number of points is 1"),
         ({"points": 2.5}, "number of points is 2.5"),
+        ({"lr_scales": [0.0]}, "lr_scales"),
+        ({"lr_scales": []}, "lr_scales is"),
     ],
 )
 def test_ranges_that_mean_nothing(wrong: dict[str, Any], said: str) -> None:
     """Empty, reversed, negative: told before anything is trained."""
-    with pytest.raises(TaskError, match=said):
-        Space(**wrong)
+    with pytest.raises((TaskError, DecayError), match=said):
+        Search(**wrong)
 
 
 def test_a_search_with_a_typo() -> None:
     """The nearest name is offered."""
     with pytest.raises(TaskError, match='Nearest: "halving"'):
-        search_named("halfing", Space(), seed=0)
+        Search(kind="halfing")
+
+
+def test_short_spellings_of_a_search() -> None:
+    """A kind, the two ends of a range, or everything; named values make the range."""
+    assert as_search("tpe", None) == Search(kind="tpe")
+    assert as_search((0.5, 50), None) == Search(0.5, 50)
+    assert as_search(Search(points=5), [3.0, 0.1]) == Search(0.1, 3.0, points=5, values=(0.1, 3.0))
+    with pytest.raises(TaskError, match="Write a kind"):
+        as_search((1.0, 2.0, 3.0), None)  # type: ignore[arg-type]
 
 
 def test_numbers_on_a_log_scale() -> None:

@@ -24,7 +24,8 @@ from sweeping import into_store, slow_task, task, until_full
 from torchdecay.errors import TaskError
 from torchdecay.lab.sweeps import claims
 from torchdecay.lab.sweeps.claims import Claims
-from torchdecay.lab.sweeps.store import Store
+from torchdecay.lab.sweeps.search import Search
+from torchdecay.lab.sweeps.store import Store, StoredRuns
 from torchdecay.lab.sweeps.sweep import sweep
 from torchdecay.lab.training.contenders import as_contender
 from torchdecay.lab.training.results import Failure
@@ -36,8 +37,8 @@ IDENTITY = {"task": "halves", "form": "decoupled", "steps": "18"}
 VALUES = (0.01, 0.1, 0.3, 1.0)
 
 
-def opened(path: Path, *, resume: bool = True, **identity: str) -> Store:
-    return Store.open(path, identity=IDENTITY | identity, measure="validation_loss", num_steps=18, resume=resume)
+def opened(path: Path, *, resume: bool = True, **identity: str) -> StoredRuns:
+    return Store(path, resume).open(identity=IDENTITY | identity, measure="validation_loss", num_steps=18)
 
 
 def trial(value: float = 0.1, seed: int = 0) -> Trial:
@@ -84,7 +85,7 @@ def test_a_run_comes_back_equal(tmp_path: Path) -> None:
 
 def test_a_resumed_sweep_is_the_uninterrupted_one(tmp_path: Path) -> None:
     """Stopped after some runs and gone on with: the same runs, the same choice, and only the missing ones trained."""
-    whole = sweep(task(), points=5, low=0.01, high=1, seeds=2, engine="serial")
+    whole = sweep(task(), search=Search(0.01, 1, points=5), seeds=2, engine="serial")
     calls: list[str] = []
 
     def stop(progress: Any) -> None:
@@ -93,10 +94,11 @@ def test_a_resumed_sweep_is_the_uninterrupted_one(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     path = tmp_path / "s.db"
-    options: Any = dict(points=5, low=0.01, high=1, seeds=2, engine="serial", store=path)
-    first = sweep(task(), on_progress=stop, **options)
+    options: Any = dict(search=Search(0.01, 1, points=5), seeds=2, engine="serial")
+    first = sweep(task(), on_progress=stop, store=path, **options)
     assert first.interrupted and len(first.runs) == 3 and "--resume goes on" in td.verdict(first)
-    rest = sweep(task(), resume=True, on_progress=lambda one: calls.extend([one.label] * one.run_is_done), **options)
+    more: Any = {"on_progress": lambda one: calls.extend([one.label] * one.run_is_done)}
+    rest = sweep(task(), store=Store(path, resume=True), **more, **options)
     assert not rest.interrupted and len(calls) == len(whole.runs) == 12
     assert [dataclasses.replace(run, seconds=0) for run in rest.runs] == [
         dataclasses.replace(run, seconds=0) for run in whole.runs
@@ -127,7 +129,8 @@ def killed(children: Any, path: Path, moments: int, seed: int) -> None:
     child.join()
     assert child.exitcode == 0
     assert len(keys(path)) == (len(VALUES) + 1) * 6 and set(keys(path).values()) == {1}
-    assert len(sweep(slow_task(), "decoupled", VALUES, seeds=6, engine="serial", store=path, resume=True).runs) == 30
+    result = sweep(slow_task(), "decoupled", VALUES, seeds=6, engine="serial", store=Store(path, resume=True))
+    assert len(result.runs) == 30
 
 
 def _count(path: Path) -> int:
@@ -216,7 +219,7 @@ def test_a_longer_run_stands_in_for_a_stopped_one(tmp_path: Path) -> None:
 
 def test_what_halving_stopped_a_grid_trains_to_its_end(tmp_path: Path) -> None:
     """A run that was stopped early is no whole run: another search with the same values makes it again."""
-    options: Any = dict(values=(0.01, 0.1, 1.0), seeds=1, engine="serial", store=tmp_path / "s.db", resume=True)
+    options: Any = dict(values=(0.01, 0.1, 1.0), seeds=1, engine="serial", store=Store(tmp_path / "s.db", resume=True))
     assert sorted(run.steps[-1] for run in sweep(task(), search="halving", **options).runs) == [2, 2, 18, 18]
     assert [run.steps[-1] for run in sweep(task(), **options).runs] == [18] * 4
     assert sorted(keys(tmp_path / "s.db").values()) == [1, 1, 2, 2]
@@ -249,7 +252,7 @@ def test_another_format_is_another_sweep(tmp_path: Path, monkeypatch: pytest.Mon
 def test_what_the_runs_depend_on_is_what_resume_compares(tmp_path: Path) -> None:
     """Other steps, rows, learning rate or rules make another sweep; other seeds and values do not."""
     path = tmp_path / "s.db"
-    options: Any = dict(engine="serial", store=path, resume=True)
+    options: Any = dict(engine="serial", store=Store(path, resume=True))
     sweep(task(), "decoupled", [0.1], seeds=1, **options)
     assert len(sweep(task(), "decoupled", [0.1, 0.2], seeds=2, **options).runs) == 6
     import torch
@@ -323,7 +326,7 @@ def test_a_full_disk_costs_the_runs_in_flight_only(tmp_path: Path, children: Any
     assert "can't be written: " in (tmp_path / "told").read_text()
     there = keys(path)
     assert 2 <= len(there) < 36 and set(there.values()) == {1}
-    result = sweep(task(), "decoupled", values, seeds=9, engine="serial", store=path, resume=True)
+    result = sweep(task(), "decoupled", values, seeds=9, engine="serial", store=Store(path, resume=True))
     assert len(result.runs) == 36 and set(keys(path).values()) == {1}
 
 

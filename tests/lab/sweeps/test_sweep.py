@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import sys
+import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +16,13 @@ import torch
 import torchdecay as td
 from sweeping import accuracy, network, sgd, task
 from torchdecay.errors import ApplyError, DecayError, LoadError, MissingExtra, PlanError, TaskError
+from torchdecay.lab.engines.engine import Engine
 from torchdecay.lab.sweeps.choice import curve
 from torchdecay.lab.sweeps.halving import Halving, rungs_of
 from torchdecay.lab.sweeps.meaning import meaning_of
-from torchdecay.lab.sweeps.result import Point, Sweep
+from torchdecay.lab.sweeps.points import Point
+from torchdecay.lab.sweeps.result import Sweep
+from torchdecay.lab.sweeps.search import Search
 from torchdecay.lab.sweeps.sweep import sweep
 from torchdecay.lab.sweeps.trials import as_form
 from torchdecay.lab.tasks.registry import task_named
@@ -189,7 +195,8 @@ def test_rows_to_choose_by_are_taken_from_the_training_rows() -> None:
 
 def test_groups_have_a_coefficient_each() -> None:
     """The first group that picks a parameter has it; what the rules spare stays spared."""
-    result = sweep(task(), groups={"body": "0.*", "head": "*"}, points=4, low=0.1, high=1, seeds=1, engine="serial")
+    search, groups = Search(0.1, 1, points=4), {"body": "0.*", "head": "*"}
+    result = sweep(task(), groups=groups, search=search, seeds=1, engine="serial")
     assert [point.values for point in result.points if not point.is_bare] == [
         (("body", 0.1), ("head", 0.1)), (("body", 0.1), ("head", 1.0)),
         (("body", 1.0), ("head", 0.1)), (("body", 1.0), ("head", 1.0)),
@@ -217,7 +224,7 @@ def test_groups_that_do_not_fit(groups: Any, kind: type[Exception], said: str) -
 
 def test_a_map_over_learning_rates() -> None:
     """Each coefficient at each learning rate, and no decay at each as well; lr x 1 is the plain sweep."""
-    result = sweep(task(), "decoupled", [0.1, 1], lr_scales=(0.5, 1), seeds=1, engine="serial")
+    result = sweep(task(), "decoupled", [0.1, 1], search=Search(lr_scales=(0.5, 1)), seeds=1, engine="serial")
     labels = ["none", "decoupled(0.1)", "decoupled(1)"]
     assert {point.label for point in result.points} == {*labels, *(f"{label} at lr x 0.5" for label in labels)}
     half = sweep(
@@ -230,7 +237,7 @@ def test_halving_stops_the_worse_at_rungs_and_keeps_the_baseline() -> None:
     """Nine values: three go on at a ninth, one at a third of the steps; all seeds of a value together."""
     long = task(num_steps=36, eval_every=4)
     assert rungs_of(long) == (4, 12)
-    result = sweep(long, search="halving", points=9, low=1e-3, high=5, seeds=2, engine="serial")
+    result = sweep(long, search=Search(1e-3, 5, kind="halving", points=9), seeds=2, engine="serial")
     ends = sorted(run.steps[-1] for run in result.runs if run.seed == 0)
     assert ends == [4] * 6 + [12] * 2 + [36] * 2
     assert ends == sorted(run.steps[-1] for run in result.runs if run.seed == 1)
@@ -241,7 +248,7 @@ def test_halving_stops_the_worse_at_rungs_and_keeps_the_baseline() -> None:
 def test_random_and_tpe_give_as_many_points_as_asked_for() -> None:
     """Each drawn value is trained with each seed, beside the run without decay."""
     for search in ("random", "tpe"):
-        result = sweep(task(), search=search, points=5, seeds=1, engine="serial")
+        result = sweep(task(), search=Search(kind=search, points=5), seeds=1, engine="serial")
         assert len(result.points) == 6 and len(result.runs) == 6
 
 
@@ -265,7 +272,7 @@ def test_what_a_value_means_in_steps() -> None:
 def test_progress_tells_runs_steps_and_the_best() -> None:
     """A bar can show how far it is and what leads; done never exceeds planned, and ends there."""
     told: list[Any] = []
-    sweep(task(score=accuracy), points=4, low=0.01, high=1, seeds=2, engine="serial", on_progress=told.append)
+    sweep(task(score=accuracy), search=Search(0.01, 1, points=4), seeds=2, engine="serial", on_progress=told.append)
     assert all(one.runs_done <= one.runs_planned == 10 and one.steps_done <= one.steps_planned for one in told)
     assert told[-1].runs_done == 10 and told[-1].steps_done == told[-1].steps_planned == 180
     assert sum(one.run_is_done for one in told) == 10
@@ -274,7 +281,7 @@ def test_progress_tells_runs_steps_and_the_best() -> None:
 
 def test_json_both_ways_and_a_frame() -> None:
     """A saved sweep is the sweep; a frame has one line per run."""
-    result = sweep(task(), "decoupled", [0.1, 50], seeds=1, engine="serial", lr_scales=(1, 2))
+    result = sweep(task(), "decoupled", [0.1, 50], seeds=1, engine="serial", search=Search(lr_scales=(1, 2)))
     assert Sweep.from_json(result.to_json()) == result
     frame = result.to_frame()
     assert len(frame) == len(result.runs) and set(frame["coefficient"]) == {0.0, 0.1}
@@ -305,15 +312,12 @@ def test_a_sweep_becomes_a_comparison() -> None:
         ({"values": []}, TaskError, "values is"),
         ({"values": [0.1, 0.1]}, TaskError, "there once"),
         ({"values": [-1.0]}, DecayError, "values"),
-        ({"low": 10.0, "high": 1.0}, TaskError, "reversed"),
-        ({"lr_scales": [0.0]}, DecayError, "lr_scales"),
-        ({"lr_scales": []}, TaskError, "lr_scales is"),
+        ({"search": (10.0, 1.0)}, TaskError, "reversed"),
         ({"rule": "beste"}, TaskError, "Rules: best, one_se"),
         ({"search": "bayes"}, TaskError, "there is no search"),
         ({"engine": "stackd"}, TaskError, 'Nearest: "stacked"'),
-        ({"resume": True}, TaskError, "no store to resume from"),
         ({"seeds": 0}, TaskError, "seeds is 0"),
-        ({"low": 50.0, "high": 100.0}, ApplyError, "50"),
+        ({"search": (50.0, 100.0)}, ApplyError, "50"),
     ],
 )  # fmt: skip
 def test_wrong_use_is_told_before_anything_is_trained(wrong: dict[str, Any], kind: type[Exception], said: str) -> None:
@@ -324,6 +328,43 @@ def test_wrong_use_is_told_before_anything_is_trained(wrong: dict[str, Any], kin
 
     with pytest.raises(kind, match=said):
         sweep(task(loss=never), **({"engine": "serial"} | wrong))
+
+
+HALVES = {"body": "0.*", "rest": "*"}
+
+
+def counted(folder: str) -> torch.nn.Module:
+    """The network; leaves a file for each time that it is built, in whatever process."""
+    Path(folder, uuid.uuid4().hex).touch()
+    return network()
+
+
+@pytest.mark.parametrize(
+    ("engine", "groups", "during"),
+    [("serial", HALVES, 10), (Engine("process", workers=1), None, 10), ("stacked", HALVES, 2)],
+    ids=["serial", "process", "stacked"],
+)
+def test_a_large_model_is_built_once_and_then_once_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Any, groups: Any, during: int
+) -> None:
+    """One model serves all that is found out before the first training and after the last; building may take minutes.
+
+    Each run builds its own and no more; as one stack those of a seed share one.
+    """
+    folder, before = tmp_path / "built", []
+    folder.mkdir()
+    run = Engine.run
+
+    def counting(*args: Any, **options: Any) -> None:
+        before.append(len(list(folder.iterdir())))
+        run(*args, **options)
+
+    monkeypatch.setattr(Engine, "run", counting)
+    counts = task(model=functools.partial(counted, str(folder)))
+    search = Search(0.1, 0.4, points=4)
+    result = sweep(counts, groups=groups, search=search, seeds=2, engine=engine, store=tmp_path / "s.db")
+    assert before == [1] and len(result.runs) == 10 and len(result.meanings) == 5
+    assert len(list(folder.iterdir())) == 1 + during
 
 
 def test_forms_by_name_and_by_function() -> None:

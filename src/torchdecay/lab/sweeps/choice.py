@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 
 from torchdecay.lab.comparisons.statistics import Contrast, contrast, interval, mean, spread
-from torchdecay.lab.sweeps.result import CURVE_NAMES, CurvePoint, Point, Rule, Sweep
+from torchdecay.lab.sweeps.points import Point
+from torchdecay.lab.sweeps.result import CURVE_NAMES, CurvePoint, Rule, Sweep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +77,6 @@ def curve(sweep: Sweep) -> tuple[CurvePoint, ...]:
     return tuple(made)
 
 
-def pull_of(point: Point) -> float:
-    """How hard a point pulls, to put points of one form in order: lr_scale · coefficient, groups by geometric mean."""
-    values = [value for _, value in point.values] or ([] if point.value is None else [point.value])
-    return point.lr_scale * math.exp(sum(map(math.log, values)) / len(values)) if values else 0.0
-
-
 def choose(sweep: Sweep) -> Chosen | None:
     """`Sweep.best`, which documents it."""
     points = [one for one in sweep.curve if one.num_runs and not one.diverged]
@@ -94,7 +89,7 @@ def choose(sweep: Sweep) -> Chosen | None:
     chosen = leader
     if sweep.rule == "one_se" and leader.spread is not None:
         error = leader.spread / math.sqrt(most)
-        chosen = max((one for one, value in able if value >= best - error), key=lambda one: pull_of(one.point))
+        chosen = max((one for one, value in able if value >= best - error), key=lambda one: one.point.pull)
     labels = [one.point.label for one, _ in able]
     everyone = sweep.comparison(*labels)
     tied = tuple(

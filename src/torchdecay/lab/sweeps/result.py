@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torchdecay.errors import TaskError, need
 from torchdecay.lab.sweeps.meaning import Meaning
+from torchdecay.lab.sweeps.points import Point
 from torchdecay.lab.training.results import Comparison, Failure, TrainingRun
 from torchdecay.printing import words_of
 from torchdecay.records import JsonRecord
@@ -19,30 +20,6 @@ if TYPE_CHECKING:
     from torchdecay.lab.sweeps.choice import Chosen
 
 Rule = Literal["best", "one_se"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Point:
-    """One thing that was tried: a coefficient, or one per group, at one multiplier of the learning rate.
-
-    Attributes:
-        label: its name in tables, and that of its runs.
-        decay: as it prints; "none" for the run without.
-        value: the coefficient; None for the run without decay, and with groups.
-        values: (group, coefficient) pairs, with groups.
-        lr_scale: multiplier of the task's learning rate.
-    """
-
-    label: str
-    decay: str
-    value: float | None = None
-    values: tuple[tuple[str, float], ...] = ()
-    lr_scale: float = 1.0
-
-    @property
-    def is_bare(self) -> bool:
-        """Whether it is a run without decay."""
-        return self.value is None and not self.values
 
 
 @dataclass(frozen=True, kw_only=True)

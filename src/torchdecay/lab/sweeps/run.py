@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from torchdecay.lab.engines.engine import Engine
 from torchdecay.lab.sweeps.halving import Halving
-from torchdecay.lab.sweeps.search import Candidate, Scores, Search, Space
-from torchdecay.lab.sweeps.store import Store
+from torchdecay.lab.sweeps.search import Batches, Candidate, Scores, Search
+from torchdecay.lab.sweeps.store import StoredRuns
 from torchdecay.lab.sweeps.trials import TrialMaker
 from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.trial import Keep, Trial
@@ -56,11 +56,10 @@ class SweepRun:
 
     maker: TrialMaker
     seeds: tuple[int, ...]
-    search: str
-    space: Space
-    store: Store | None
+    search: Search
     engine: Engine
     on_progress: Callable[[SweepProgress], None] | None
+    store: StoredRuns | None = None
     why_engine: str = ""
     interrupted: bool = False
     trials: list[Trial] = field(default_factory=list)
@@ -86,17 +85,17 @@ class SweepRun:
         """The curve that decides."""
         return f"validation_{'loss' if self.maker.task.score is None else 'score'}"
 
-    def go(self, search: Search) -> None:
+    def go(self, batches: Batches) -> None:
         """Run stage after stage until the search has nothing more to ask, or Ctrl-C."""
         tried: list[Candidate] = []
         try:
             with self.engine.session(self.maker.task):
-                batch = next(search)
+                batch = next(batches)
                 while True:
                     new = [one for one in dict.fromkeys(batch) if one not in tried]
                     tried += new
                     self._stage(list(self._trials_of(new, with_bare=not self.trials)))
-                    batch = search.send(self._scores(tried))
+                    batch = batches.send(self._scores(tried))
         except StopIteration:
             pass
         except KeyboardInterrupt:
@@ -105,7 +104,7 @@ class SweepRun:
     def _trials_of(self, candidates: list[Candidate], *, with_bare: bool) -> Iterator[Trial]:
         """Seed by seed, so that what is finished when it is stopped can be paired."""
         for seed in self.seeds:
-            for scale in self.space.lr_scales if with_bare else ():
+            for scale in self.search.lr_scales if with_bare else ():
                 yield from self.maker.trials(None, scale, [seed])
             for candidate in candidates:
                 yield from self.maker.trials(candidate, candidate.lr_scale, [seed])
@@ -119,7 +118,7 @@ class SweepRun:
         self.engine, why = self.engine.chosen_for(self.maker.task, todo)
         self.why_engine = self.why_engine or why
         keep = None
-        if self.search == "halving":
+        if self.search.kind == "halving":
             keep = Halving(self.maker.task, self.measure, lambda: self._known(trials)).keep
         while todo := self._missing(trials):
             if self.store is None or keep is None:
@@ -152,7 +151,7 @@ class SweepRun:
             run = finished.get(trial.key)
             if run is None or trial.key in self.outcomes:
                 continue
-            if run.steps[-1] >= self.maker.task.num_steps or self.search == "halving":
+            if run.steps[-1] >= self.maker.task.num_steps or self.search.kind == "halving":
                 self.outcomes[trial.key] = dataclasses.replace(run, label=trial.contender.label)
 
     def _claim(self, trial: Trial) -> bool:
@@ -186,7 +185,7 @@ class SweepRun:
         finished = sum(trial.key in self.outcomes for trial in self.trials)
         planned = max(len(self.trials), self._planned())
         steps = (planned - (finished - self._ours)) * self.maker.task.num_steps
-        if self.search == "halving":
+        if self.search.kind == "halving":
             steps = Halving.steps(self.maker.task, planned - (finished - self._ours))
         self.on_progress(
             SweepProgress(
@@ -205,9 +204,9 @@ class SweepRun:
 
     def _planned(self) -> int:
         """How many runs there will be, where a search adds to what it has asked for."""
-        if self.space.values is not None or self.space.num_groups > 1 or self.search == "halving":
+        if self.search.values is not None or self.maker.num_values > 1 or self.search.kind == "halving":
             return 0
-        return len(self.seeds) * len(self.space.lr_scales) * (self.space.points + 1)
+        return len(self.seeds) * len(self.search.lr_scales) * (self.search.points + 1)
 
     def _means(self) -> dict[str, float]:
         """Mean of the deciding measure over the whole runs of each point, more being better."""

@@ -8,16 +8,132 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, TypeAlias
 
+from torchdecay.arguments import check_number
 from torchdecay.errors import TaskError, need
 from torchdecay.text import nearest, repr_quoted
 
-SEARCHES = ("grid", "random", "tpe", "halving")
-LOW, HIGH, POINTS = 1e-4, 10.0, 12
+KINDS = ("grid", "random", "tpe", "halving")
 TPE_START, TPE_BATCH = 0.4, 4
+
+
+@dataclass(frozen=True)
+class Search:
+    """Which coefficients a sweep tries, and at which learning rates; distances are those of a log scale.
+
+    Args:
+        low, high: the range of every coefficient, above 0.
+        kind: "grid": powers of ten, then the rest of the points around the best; "random" and "tpe" (Optuna's
+            samplers) draw from the range; "halving": a grid of which at 1/9 and 1/3 of the steps only the better third
+            goes on.
+        points: how many coefficients in all, at least 2, for each of `lr_scales`; with groups the size of the whole
+            grid.
+        seed: for random and tpe.
+        lr_scales: multipliers of the learning rate, above 0; each is tried with every coefficient.
+        values: coefficients that are named, above 0; then nothing else is tried. Zeros are left out: the run without
+            decay is made in any case.
+
+    Raises:
+        TaskError: no such kind, or a range or number of points that means nothing.
+        DecayError: a value or multiplier that is not above 0.
+
+    Example:
+        >>> Search(0.5, 50, points=8).high
+        50
+    """
+
+    low: float = 1e-4
+    high: float = 10.0
+    _: KW_ONLY
+    kind: str = "grid"
+    points: int = 12
+    seed: int = 0
+    lr_scales: Sequence[float] = (1.0,)
+    values: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise TaskError(
+                f"there is no search {repr_quoted(str(self.kind))}.",
+                f"Searches: {', '.join(KINDS)}.",
+                nearest(str(self.kind), KINDS),
+            )
+        object.__setattr__(self, "lr_scales", _positive(self.lr_scales, "lr_scales"))
+        if self.values is None:
+            self._check_range()
+        else:
+            values = tuple(sorted(_positive([value for value in self.values if value], "values")))
+            for name, value in (("values", values), ("low", values[0]), ("high", values[-1])):
+                object.__setattr__(self, name, value)
+            if self.kind in ("random", "tpe"):
+                raise TaskError(
+                    f"the values are named, so there is nothing for the search {self.kind} to draw.",
+                    fix="Leave the values out and give a range, or search grid.",
+                )
+        if isinstance(self.points, bool) or not isinstance(self.points, int) or self.points < 2:
+            raise TaskError(f"the number of points is {self.points!r}.", fix="Ask for at least two.")
+
+    def _check_range(self) -> None:
+        for name, value in (("low", self.low), ("high", self.high)):
+            if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
+                raise TaskError(
+                    f"the range goes from {self.low!r} to {self.high!r}, and {name} is no positive number.",
+                    "Coefficients are tried on a log scale; the run without decay is always there as well.",
+                    "Write a range such as 1e-4 to 10.",
+                )
+        if self.low == self.high:
+            raise TaskError(
+                f"the range goes from {self.low:g} to {self.high:g}, so it is empty.",
+                fix="Name two different ends, or a single value under values.",
+            )
+        if self.low > self.high:
+            raise TaskError(
+                f"the range goes from {self.low:g} to {self.high:g}, so it is reversed.",
+                fix=f"Write the smaller one first: {self.high:g} to {self.low:g}.",
+            )
+
+    def batches(self, num_groups: int = 1) -> Batches:
+        """What to try, batch by batch, with so many coefficients each."""
+        if self.kind == "random":
+            sampler = need("optuna.samplers", "lab").RandomSampler(seed=self.seed)
+            return _drawn(self, num_groups, sampler, batch=self.points)
+        if self.kind == "tpe":
+            start = max(2, math.ceil(TPE_START * self.points))
+            make = need("optuna.samplers", "lab").TPESampler
+            sampler = make(seed=self.seed, n_startup_trials=start, constant_liar=True)
+            return _drawn(self, num_groups, sampler, batch=TPE_BATCH)
+        return _grid(self, num_groups)
+
+
+def as_search(search: str | tuple[float, float] | Search, values: Iterable[float] | None) -> Search:
+    """A search from its kind, from the two ends of a range, or as it is; with named values where there are some.
+
+    Raises:
+        TaskError, DecayError: as `Search`.
+    """
+    if isinstance(search, str):
+        search = Search(kind=search)
+    elif not isinstance(search, Search):
+        if not isinstance(search, (tuple, list)) or len(search) != 2:
+            raise TaskError(
+                f"search is {search!r}.", fix='Write a kind, "tpe", a range, (0.1, 10), or Search(0.1, 10, points=8).'
+            )
+        search = Search(*search)
+    return search if values is None else replace(search, values=tuple(values))
+
+
+def _positive(values: Iterable[float], name: str) -> tuple[float, ...]:
+    made = tuple(check_number(value, name, open_minimum=True) for value in values)
+    if not made or len(set(made)) != len(made):
+        raise TaskError(
+            f"{name} is {list(made)}.",
+            "Each must be a number above 0, and there once; the run without decay is made in any case.",
+            f"Write {name}=[0.1, 1, 10], say.",
+        )
+    return made
 
 
 @dataclass(frozen=True)
@@ -34,126 +150,61 @@ class Candidate:
 
 
 Scores: TypeAlias = Mapping[Candidate, float]
-Search: TypeAlias = Generator[tuple[Candidate, ...], Scores, None]
+Batches: TypeAlias = Generator[tuple[Candidate, ...], Scores, None]
 """Scores: more is better; candidates without a usable one are left out."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Space:
-    """Where to look.
-
-    Attributes:
-        low, high: the range of every coefficient.
-        points: how many candidates in all, for each `lr_scale`.
-        num_groups: coefficients per candidate.
-        lr_scales: multipliers of the learning rate.
-        values: coefficients that were named; then nothing else is tried.
-    """
-
-    low: float = LOW
-    high: float = HIGH
-    points: int = POINTS
-    num_groups: int = 1
-    lr_scales: tuple[float, ...] = (1.0,)
-    values: tuple[float, ...] | None = None
-
-    def __post_init__(self) -> None:
-        for name, value in (("low", self.low), ("high", self.high)):
-            if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
-                raise TaskError(
-                    f"the range goes from {self.low!r} to {self.high!r}, and {name} is no positive number.",
-                    "Coefficients are tried on a log scale; the run without decay is always there as well.",
-                    "Write a range such as 1e-4 to 10.",
-                )
-        if self.values is None and self.low >= self.high:
-            raise TaskError(
-                f"the range goes from {self.low:g} to {self.high:g}, so it is "
-                + ("reversed." if self.low > self.high else "empty."),
-                fix=f"Write the smaller one first: {self.high:g} to {self.low:g}."
-                if self.low > self.high
-                else "Name two different ends, or a single value under values.",
-            )
-        if isinstance(self.points, bool) or not isinstance(self.points, int) or self.points < 2:
-            raise TaskError(f"the number of points is {self.points!r}.", fix="Ask for at least two.")
-
-
-def search_named(name: str, space: Space, *, seed: int) -> Search:
-    """The search of this name over a space.
-
-    Raises:
-        TaskError: no such search, or one that does not go with named values.
-    """
-    if name not in SEARCHES:
-        raise TaskError(
-            f"there is no search {repr_quoted(name)}.", f"Searches: {', '.join(SEARCHES)}.", nearest(name, SEARCHES)
-        )
-    if space.values is not None and name in ("random", "tpe"):
-        raise TaskError(
-            f"the values are named, so there is nothing for the search {name} to draw.",
-            fix="Leave the values out and give a range, or search grid.",
-        )
-    if name == "random":
-        return _drawn(space, need("optuna.samplers", "lab").RandomSampler(seed=seed), batch=space.points)
-    if name == "tpe":
-        start = max(2, math.ceil(TPE_START * space.points))
-        sampler = need("optuna.samplers", "lab").TPESampler(seed=seed, n_startup_trials=start, constant_liar=True)
-        return _drawn(space, sampler, batch=TPE_BATCH)
-    return _grid(space, refine=name == "grid")
-
-
-def _grid(space: Space, *, refine: bool) -> Search:
+def _grid(search: Search, num_groups: int) -> Batches:
     """Powers of ten first, then the rest of the budget around the best of them."""
-    single = space.num_groups == 1 and len(space.lr_scales) == 1
-    tens = powers_of_ten(space.low, space.high)
-    if space.values is not None:
-        axis, refine = space.values, False
-    elif refine and single and 2 <= len(tens) <= space.points:
+    refine = search.kind == "grid" and num_groups == 1 and len(search.lr_scales) == 1
+    tens = powers_of_ten(search.low, search.high)
+    if search.values is not None:
+        axis, refine = tuple(search.values), False
+    elif refine and 2 <= len(tens) <= search.points:
         axis = tens
     else:
         # With k groups the budget is that of the whole grid.
-        axis = spaced(space.low, space.high, max(2, int(space.points ** (1 / space.num_groups) + 1e-9)))
+        axis = spaced(search.low, search.high, max(2, int(search.points ** (1 / num_groups) + 1e-9)))
         refine = False
     scores = yield tuple(
-        Candidate(values, scale)
-        for scale in space.lr_scales
-        for values in itertools.product(axis, repeat=space.num_groups)
+        Candidate(values, scale) for scale in search.lr_scales for values in itertools.product(axis, repeat=num_groups)
     )
-    left = space.points - len(axis)
+    left = search.points - len(axis)
     if not refine or not left or not scores:
         return
-    best = max(scores, key=scores.__getitem__).values[0]
+    best, scale = max(scores, key=scores.__getitem__).values[0], search.lr_scales[0]
     below = [value for value in axis if value < best][-1:]
     above = [value for value in axis if value > best][:1]
     sides = [sorted((best, other)) for other in (*below, *above)]
     # The better neighbor's side gets the odd one.
-    sides.sort(key=lambda side: -max(scores.get(Candidate((end,)), -math.inf) for end in side if end != best))
+    sides.sort(key=lambda side: -max(scores.get(Candidate((end,), scale), -math.inf) for end in side if end != best))
     yield tuple(
-        Candidate((value,))
+        Candidate((value,), scale)
         for index, (low, high) in enumerate(sides)
         for value in between(low, high, (left + len(sides) - 1 - index) // len(sides))
     )
 
 
-def _drawn(space: Space, sampler: Any, *, batch: int) -> Search:
+def _drawn(search: Search, num_groups: int, sampler: Any, *, batch: int) -> Batches:
     """What an Optuna sampler draws, in batches."""
     optuna = need("optuna", "lab")
-    log = optuna.distributions.FloatDistribution(space.low, space.high, log=True)
-    axes = {f"coefficient {i}": log for i in range(space.num_groups)}
-    if len(space.lr_scales) > 1:
-        axes["lr_scale"] = optuna.distributions.CategoricalDistribution(space.lr_scales)
+    log = optuna.distributions.FloatDistribution(search.low, search.high, log=True)
+    axes = {f"coefficient {i}": log for i in range(num_groups)}
+    if len(search.lr_scales) > 1:
+        axes["lr_scale"] = optuna.distributions.CategoricalDistribution(search.lr_scales)
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         study = optuna.create_study(direction="maximize", sampler=sampler)
     finally:
         optuna.logging.set_verbosity(verbosity)
-    left = space.points * len(space.lr_scales)
+    left = search.points * len(search.lr_scales)
     while left:
         asked = [study.ask(axes) for _ in range(min(batch, left))]
         candidates = tuple(
             Candidate(
-                tuple(rounded(trial.params[f"coefficient {i}"]) for i in range(space.num_groups)),
-                trial.params.get("lr_scale", space.lr_scales[0]),
+                tuple(rounded(trial.params[f"coefficient {i}"]) for i in range(num_groups)),
+                trial.params.get("lr_scale", search.lr_scales[0]),
             )
             for trial in asked
         )

@@ -12,6 +12,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,49 +29,66 @@ MOST_VALUES = 20
 """Points of the deciding curve that Optuna gets, one row each; the run itself has them all."""
 
 
+@dataclass(frozen=True)
 class Store:
-    """The finished runs of one sweep. Made by `Store.open`."""
+    """A file for the finished runs of sweeps, each written at once.
 
-    def __init__(self, path: Path, study: Any, claims: Any, *, measure: str, num_steps: int) -> None:
-        self.path, self._study, self._claims = path, study, claims
-        self._measure, self._num_steps = measure, num_steps
-        self._read: dict[int, tuple[str, TrainingRun]] = {}
+    Args:
+        path: the SQLite file, made where there is none; other sweeps, also running ones, may be in it.
+        resume: whether to go on with the runs of the same sweep that are in it already; without, they are an error.
 
-    @classmethod
-    def open(
-        cls, path: str | Path, *, identity: Mapping[str, str], measure: str, num_steps: int, resume: bool
-    ) -> Store:
-        """Open the file, making it where there is none, and find this sweep in it.
+    Example:
+        >>> Store("sweep.db", resume=True).resume
+        True
+    """
+
+    path: str | Path
+    resume: bool = False
+
+    def open(self, *, identity: Mapping[str, str], measure: str, num_steps: int) -> StoredRuns:
+        """Open the file, and find this sweep in it.
 
         Args:
-            path: the SQLite file; other sweeps, also running ones, may be in it.
             identity: what makes runs comparable; "task" and "form" are in it, and become the study's name.
             measure: the curve that decides.
             num_steps: steps of a whole run.
-            resume: whether to go on with runs that are there already.
 
         Raises:
             TaskError: the file can't be used, holds another sweep or version, or holds this one and resume is off.
             MissingExtra: Optuna is not installed.
         """
-        path = Path(path).expanduser()
+        path = Path(self.path).expanduser()
         claims_of = _sqlite(path)
         _require_usable(path)
         optuna = need("optuna", "lab")
         name = f"{identity['task']}, {identity['form']}"
         with _told(path), _quiet(optuna), _alone(claims_of(path, "")):
             storage = _storage(optuna, path)
-            made = _study(optuna, storage, path, name, dict(identity), resume, up=measure.endswith("score"))
-            store = cls(path, made, claims_of(path, made.study_name), measure=measure, num_steps=num_steps)
-        there = store.finished()
-        if there and not resume:
-            store.close()
+            made = _study(optuna, storage, path, name, dict(identity), self.resume, up=measure.endswith("score"))
+            runs = StoredRuns(path, made, claims_of(path, made.study_name), measure=measure, num_steps=num_steps)
+        there = runs.finished()
+        if there and not self.resume:
+            runs.close()
             raise TaskError(
                 f"{path} holds {len(there)} finished runs of this sweep already.",
                 "They would be taken over instead of being made again, and you did not ask for that.",
-                "Say --resume (resume=True) to go on with them, or name another file.",
+                "Say --resume (Store(path, resume=True)) to go on with them, or name another file.",
             )
-        return store
+        return runs
+
+
+def as_store(store: str | Path | Store | None) -> Store | None:
+    """A store from its path, or as it is."""
+    return store if store is None or isinstance(store, Store) else Store(store)
+
+
+class StoredRuns:
+    """The finished runs of one sweep in an open store. Made by `Store.open`."""
+
+    def __init__(self, path: Path, study: Any, claims: Any, *, measure: str, num_steps: int) -> None:
+        self.path, self._study, self._claims = path, study, claims
+        self._measure, self._num_steps = measure, num_steps
+        self._read: dict[int, tuple[str, TrainingRun]] = {}
 
     def finished(self) -> dict[str, TrainingRun]:
         """Every finished run by its trial's key; of a run that was stopped and made again later the longer."""
@@ -210,7 +228,7 @@ def _study(
         raise TaskError(
             f"{path} holds {listed(others)}, but not this sweep: {_differences(wanted, others)}.",
             "Runs of different sweeps can't be counted together.",
-            "Leave --resume (resume=True) out to add a sweep to the file, or name another file.",
+            "Leave --resume (Store(path, resume=True)) out to add a sweep to the file, or name another file.",
         )
     taken = sum(other == name or other.startswith(f"{name} (") for other in others)
     study = optuna.create_study(
@@ -268,7 +286,7 @@ def _unusable(path: Path, why: str) -> TaskError:
     return TaskError(
         f"the store {path} can't be written: {why}.",
         "Runs that are in it already are safe.",
-        "Make room, or name a file that you may write to; then go on with --resume (resume=True).",
+        "Make room, or name a file that you may write to; then go on with --resume (Store(path, resume=True)).",
     )
 
 

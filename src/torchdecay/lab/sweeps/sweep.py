@@ -12,19 +12,20 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
-from torchdecay.arguments import check_number
 from torchdecay.errors import TaskError, TorchdecayError
 from torchdecay.lab.directions.direction import direction as find_direction
 from torchdecay.lab.engines.engine import Engine, as_engine
 from torchdecay.lab.sweeps.identity import identity_of
 from torchdecay.lab.sweeps.meaning import Meaning, meaning_of
-from torchdecay.lab.sweeps.result import Point, Rule, Sweep
+from torchdecay.lab.sweeps.points import Point, points_of
+from torchdecay.lab.sweeps.result import Rule, Sweep
 from torchdecay.lab.sweeps.run import SweepProgress, SweepRun
-from torchdecay.lab.sweeps.search import HIGH, LOW, POINTS, Candidate, Space, search_named
-from torchdecay.lab.sweeps.store import Store
+from torchdecay.lab.sweeps.search import Candidate, Search, as_search
+from torchdecay.lab.sweeps.store import Store, as_store
 from torchdecay.lab.sweeps.trials import FormLike, TrialMaker, as_form
 from torchdecay.lab.tasks.registry import BUILT_IN
 from torchdecay.lab.tasks.task import Task, data_of, model_of
+from torchdecay.lab.training.contenders import Contender
 from torchdecay.lab.training.facts import describe, versions
 from torchdecay.lab.training.holdout import with_validation
 from torchdecay.lab.training.seeds import as_seeds
@@ -37,18 +38,12 @@ def sweep(
     form: FormLike = "decoupled",
     values: Iterable[float] | None = None,
     *,
-    low: float = LOW,
-    high: float = HIGH,
-    points: int = POINTS,
     seeds: Iterable[int] | int | None = None,
-    lr_scales: Iterable[float] = (1.0,),
     groups: Mapping[str, Any] | None = None,
-    search: str = "grid",
-    search_seed: int = 0,
+    search: str | tuple[float, float] | Search = "grid",
     rule: Rule = "best",
     engine: str | Engine = "auto",
-    store: str | Path | None = None,
-    resume: bool = False,
+    store: str | Path | Store | None = None,
     direction: bool = False,
     on_progress: Callable[[SweepProgress], None] | None = None,
 ) -> Sweep:
@@ -67,23 +62,17 @@ def sweep(
     Args:
         task: what to train; `task_named("digits")`, or a `Task` of your own.
         form: a preset's name ("decoupled", "toward:initial"), or a function from a number to a Decay.
-        values: coefficients, above 0; None searches the range.
-        low: where the range starts, above 0.
-        high: where it ends; distances are those of a log scale.
-        points: how many coefficients in all, at least 2; with groups the size of the whole grid.
+        values: coefficients, above 0; None searches a range.
         seeds: seeds, or how many (0, 1, ...); None takes the task's own.
-        lr_scales: multipliers of the learning rate, above 0; each is tried with every coefficient.
         groups: {name: selector}: a coefficient for each group of parameters, the first that matches has one; only
             those decay that the task's rules let decay.
-        search: "grid": powers of ten, then the rest of the points around the best; "random" and "tpe" (Optuna's
-            samplers) draw from the range; "halving": a grid of which at 1/9 and 1/3 of the steps only the better
-            third goes on.
-        search_seed: for random and tpe.
+        search: which coefficients to try: a kind ("grid", "random", "tpe", "halving"), the two ends of a range,
+            (0.1, 10), or all that a `Search` says, learning rates too.
         rule: "best": the best mean; "one_se": the largest value within one standard error of it.
         engine: "auto" times the ways and takes the fastest; "serial", "process" (all cores), "stacked" (one model
             with stacked parameters), "ray" (a cluster); or with options, `Engine("process", workers=2)`.
-        store: an SQLite file, which Optuna's dashboard opens; every finished run is written at once.
-        resume: whether to go on with what the store holds.
+        store: an SQLite file, which Optuna's dashboard opens; every finished run is written at once. To go on with
+            what it holds: `Store("sweep.db", resume=True)`.
         direction: whether to say, when the value is chosen, on which of the model's parts (or `groups`) decay should
             be stronger or weaker than that; see `torchdecay.lab.direction` for what it costs.
         on_progress: called while it runs.
@@ -109,85 +98,60 @@ def sweep(
     arXiv 2405.13698.
     """
     started = time.perf_counter()
-    named = None if values is None else _values(values)
-    scales = _positive(lr_scales, "lr_scales")
+    search = as_search(search, values)
     rules = get_args(Rule)
     if rule not in rules:
         raise TaskError(f"there is no rule {rule!r}.", f"Rules: {', '.join(rules)}.", nearest(str(rule), rules))
-    space = Space(
-        low=min(named) if named else low,
-        high=max(named) if named else high,
-        points=points,
-        num_groups=len(groups) if groups else 1,
-        lr_scales=scales,
-        values=named,
-    )
-    found = search_named(search, space, seed=search_seed)
-    chosen_seeds = as_seeds(task.seeds if seeds is None else seeds)
-    made, made_engine = as_form(form), as_engine(engine)
+    seeds = as_seeds(task.seeds if seeds is None else seeds)
+    made, engine, store = as_form(form), as_engine(engine), as_store(store)
     # One thread, as a worker has, so that sums keep their order whatever the engine.
-    task, note = with_validation(dataclasses.replace(task, num_threads=task.num_threads or 1), chosen_seeds[0])
+    task, note = with_validation(dataclasses.replace(task, num_threads=task.num_threads or 1), seeds[0])
     with torch.random.fork_rng(devices=[]):
         # One model for all that is found out before and after the runs: to build one may take minutes.
-        model, rows = model_of(task, 0), data_of(task, 0)
+        model, data = model_of(task, 0), data_of(task, 0)
         maker = TrialMaker.make(task, model, made, groups)
-        weakest = maker.contender(Candidate((space.low,) * space.num_groups), scales[0])
-        with Setup.make(task, model, weakest, lr_scale=min(scales)) as setup:
-            lr = max(float(group["lr"]) for group in setup.optimizer.param_groups) / min(scales)
-        facts, notes = describe(task, model, rows)
-    opened = None
+        scale = min(search.lr_scales)
+        weakest = maker.contender(Candidate((search.low,) * maker.num_values), scale)
+        with Setup.make(task, model, weakest, lr_scale=scale) as setup:
+            lr = max(float(group["lr"]) for group in setup.optimizer.param_groups) / scale
+        facts, notes = describe(task, model, data)
+    run = SweepRun(maker=maker, seeds=seeds, search=search, engine=engine, on_progress=on_progress)
     if store is not None:
-        opened = Store.open(
-            store,
-            identity=identity_of(task, model, rows, form=made.name, groups=groups or {}),
-            measure=f"validation_{'loss' if task.score is None else 'score'}",
-            num_steps=task.num_steps,
-            resume=resume,
-        )
-    elif resume:
-        raise TaskError("there is no store to resume from.", fix='Name it: store="sweep.db" (--store sweep.db).')
-    run = SweepRun(
-        maker=maker,
-        seeds=chosen_seeds,
-        search=search,
-        space=space,
-        store=opened,
-        engine=made_engine,
-        on_progress=on_progress,
-    )
+        identity = identity_of(task, model, data, form=made.name, groups=groups or {})
+        run.store = store.open(identity=identity, measure=run.measure, num_steps=task.num_steps)
     try:
-        run.go(found)
+        run.go(search.batches(maker.num_values))
     finally:
-        if opened is not None:
-            opened.close()
-    tried = _points(run)
+        if run.store is not None:
+            run.store.close()
+    points, contenders = points_of(run.trials), {trial.contender.label: trial.contender for trial in run.trials}
     result = Sweep(
         task=task.name,
         title=task.title or task.name,
         step_name=task.step_name,
         score_name=task.score_name if task.score is not None else "",
         form=made.name,
-        equation=made(space.low).equation,
-        points=tried,
+        equation=made(search.low).equation,
+        points=points,
         runs=run.runs,
-        seeds=chosen_seeds,
+        seeds=seeds,
         num_steps=task.num_steps,
-        low=space.low,
-        high=space.high,
+        low=search.low,
+        high=search.high,
         lr=lr,
         groups=tuple((name, str(selector)) for name, selector in (groups or {}).items()),
-        search=search,
+        search=search.kind,
         rule=rule,
         engine=run.engine.name,
         why_engine=run.why_engine,
-        meanings=tuple(_meaning(task, model, run, point) for point in tried),
+        meanings=tuple(_meaning(task, model, point, contenders[point.label]) for point in points),
         facts=facts,
         notes=(*notes, note),
         noise=task.noise,
         failures=run.failures,
         interrupted=run.interrupted,
-        store="" if opened is None else str(opened.path),
-        task_words=_words(task),
+        store="" if run.store is None else str(run.store.path),
+        task_words=task.name if task.name in BUILT_IN else "",
         seconds=time.perf_counter() - started,
         versions=versions(task),
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -214,46 +178,10 @@ def _direction(sweep: Sweep, maker: TrialMaker, groups: Mapping[str, Any] | None
     return tuple(line.strip() for line in str(found).splitlines())
 
 
-def _values(values: Iterable[float]) -> tuple[float, ...]:
-    made = _positive([value for value in values if value], "values")
-    return tuple(sorted(made))
-
-
-def _positive(values: Iterable[float], name: str) -> tuple[float, ...]:
-    made = tuple(check_number(value, name, open_minimum=True) for value in values)
-    if not made or len(set(made)) != len(made):
-        raise TaskError(
-            f"{name} is {list(made)}.",
-            "Each must be a number above 0, and there once; the run without decay is made in any case.",
-            f"Write {name}=[0.1, 1, 10], say.",
-        )
-    return made
-
-
-def _points(run: SweepRun) -> tuple[Point, ...]:
-    """What was tried: without decay first, then by learning rate and coefficient."""
-    found: dict[str, Point] = {}
-    for trial in run.trials:
-        contender = trial.contender
-        found[contender.label] = Point(
-            label=contender.label,
-            decay=contender.printed if not trial.values else contender.label,
-            value=trial.value,
-            values=trial.values,
-            lr_scale=trial.lr_scale,
-        )
-    return tuple(sorted(found.values(), key=lambda one: (not one.is_bare, one.lr_scale, one.value or 0.0, one.values)))
-
-
-def _meaning(task: Task, model: nn.Module, run: SweepRun, point: Point) -> Meaning:
-    contender = next(trial.contender for trial in run.trials if trial.contender.label == point.label)
+def _meaning(task: Task, model: nn.Module, point: Point, contender: Contender) -> Meaning:
     if point.values:
         return Meaning(label=point.label, why="each group has its own")
     try:
         return meaning_of(task, model, contender, lr_scale=point.lr_scale)
     except TorchdecayError as error:
         return Meaning(label=point.label, why=error.what)
-
-
-def _words(task: Task) -> str:
-    return task.name if task.name in BUILT_IN else ""

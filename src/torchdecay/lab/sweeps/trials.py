@@ -118,6 +118,11 @@ class TrialMaker:
             decaying = [row.name for row in setup.plan.rows if row.decay is not None]
             return cls(task, form, members_of(model, decaying, groups), setup.plan)
 
+    @property
+    def num_values(self) -> int:
+        """Coefficients of a candidate."""
+        return len(self.members) or 1
+
     def contender(self, candidate: Candidate | None, lr_scale: float) -> Contender:
         """The contender; None is the one without decay."""
         tail = "" if lr_scale == 1.0 else f" at lr x {spelled(lr_scale)}"

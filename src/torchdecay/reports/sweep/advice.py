@@ -13,7 +13,8 @@ from torchdecay.text import counted, listing, prose, shown, spelled
 
 if TYPE_CHECKING:
     from torchdecay.lab.sweeps.choice import Chosen
-    from torchdecay.lab.sweeps.result import Point, Sweep
+    from torchdecay.lab.sweeps.points import Point
+    from torchdecay.lab.sweeps.result import Sweep
     from torchdecay.lab.training.results import Failure
 
 _MORE_SEEDS, _MOST_NAMES = 5, 8
@@ -137,11 +138,9 @@ def _ranged(sweep: Sweep, low: float, high: float) -> str:
         )
     form = "form" if sweep.form.startswith("function ") else repr(sweep.form)
     groups = ", groups=groups" if sweep.groups else ""
-    groups += ", lr_scales=lr_scales" if len(lr_scales(sweep)) > 1 else ""
-    return shown(
-        f"sweep(task, {form}, low={spelled(low)}, high={spelled(high)}, points=8, seeds={len(sweep.seeds)}{groups})",
-        most=4000,
-    )
+    scales = ", lr_scales=lr_scales" if len(lr_scales(sweep)) > 1 else ""
+    search = f"Search({spelled(low)}, {spelled(high)}, points=8{scales})"
+    return shown(f"sweep(task, {form}, search={search}, seeds={len(sweep.seeds)}{groups})", most=4000)
 
 
 def next_command(sweep: Sweep) -> str:

@@ -36,7 +36,8 @@ from torchdecay.text import counted, number, shown
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from torchdecay.lab.sweeps.result import Point, Sweep
+    from torchdecay.lab.sweeps.points import Point
+    from torchdecay.lab.sweeps.result import Sweep
 
 BARE = Style("s0", (), "o")
 _TRAIN, _TEST = Style("s1", (7, 2.5), "s"), Style("s2", (), "o")

@@ -23,7 +23,8 @@ from torchdecay.text import listing, number, shown
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from torchdecay.lab.sweeps.result import Point, Sweep
+    from torchdecay.lab.sweeps.points import Point
+    from torchdecay.lab.sweeps.result import Sweep
 
 _MOST_WITH_TEXT = 8
 _FAINT, _FULL = 0.05, 0.55

@@ -26,7 +26,8 @@ from torchdecay.text import counted, listing, mean_and_spread, number, shown, sp
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from torchdecay.lab.sweeps.result import CurvePoint, Point, Sweep
+    from torchdecay.lab.sweeps.points import Point
+    from torchdecay.lab.sweeps.result import CurvePoint, Sweep
 
 BARE = Style("s0", (5, 3), "")
 ERROR = Style("held", (), "s")

@@ -11,7 +11,8 @@ from torchdecay.text import counted, listing, number, step_count
 
 if TYPE_CHECKING:
     from torchdecay.lab.sweeps.choice import Chosen
-    from torchdecay.lab.sweeps.result import Point, Sweep
+    from torchdecay.lab.sweeps.points import Point
+    from torchdecay.lab.sweeps.result import Sweep
 
 RULES = {
     "best": "the best mean",
