@@ -86,12 +86,48 @@ def test_a_seeded_failure_is_seen() -> None:
         "import torchdecay",
         "import torchdecay.lab",
         "import torchdecay as td; dir(td), dir(td.lab), td.__version__, td.PlanError",
-        "from torchdecay.cli import main",
+        "import torchdecay.observe.units.converting, torchdecay.observe.audit.catalog, torchdecay.plans.forms",
+        "import torchdecay as td; td.convert(0.1, 'decoupled', 'half_life', lr=1e-3)",
     ],
 )
 def test_torch_is_loaded_by_what_needs_it(code: str) -> None:
-    """Completion, help and a check of the version don't wait for torch."""
-    assert run(f"{code}\nimport sys; print('torch' in sys.modules, 'numpy' in sys.modules)").split() == ["False"] * 2
+    """A conversion, a finding's text and a check of the version don't wait for torch."""
+    assert run(f"{code}; import sys; print('torch' in sys.modules, 'numpy' in sys.modules)").split() == ["False"] * 2
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--help", "torchdecay convert"),
+        ("--version", torchdecay.__version__),
+        ("sweep --help", "--seeds"),
+        ("convert 0.1 decoupled half_life --lr 1e-3", "6931.1"),
+        ("convert --list", "timescale_epochs"),
+        ("compare --list", "grokking"),
+        ("comp", "plain,compare"),
+        ("sweep --eng", "--engine"),
+    ],
+)
+def test_the_command_line_starts_without_torch(words: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Help, the version, conversions, lists and the shell's completion of a half-typed word come at once."""
+    if not says.startswith(("plain", "--engine")):
+        code = f"main({words.split()}, standalone_mode=False)"
+    else:
+        monkeypatch.setenv("_TORCHDECAY_COMPLETE", "bash_complete")
+        monkeypatch.setenv("COMP_WORDS", f"torchdecay {words}")
+        monkeypatch.setenv("COMP_CWORD", str(len(words.split())))
+        code = "main(prog_name='torchdecay')"
+    code = f"""
+        import sys
+        from torchdecay.cli import main
+        try:
+            {code}
+        except SystemExit as end:
+            assert not end.code
+        print("torch" in sys.modules)
+        """
+    lines = run(textwrap.dedent(code)).splitlines()
+    assert lines[-1] == "False" and says in "\n".join(lines)
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)

@@ -7,14 +7,15 @@ against these.
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from torchdecay.arguments import check_number
 from torchdecay.records import value_type
 
-Threshold = float | Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Threshold = float | Tensor
 
 
 class Regularizer:
@@ -78,10 +79,10 @@ class L1(Regularizer):
         return x.abs().sum()
 
     def gradient(self, x: Tensor) -> Tensor:
-        return torch.sgn(x)
+        return x.sgn()
 
     def prox(self, z: Tensor, tau: Threshold) -> Tensor:
-        return torch.sgn(z) * (z.abs() - tau).clamp_(min=0)
+        return z.sgn() * (z.abs() - tau).clamp_(min=0)
 
 
 @value_type
@@ -106,7 +107,7 @@ class ElasticNet(Regularizer):
         return self.l1 * L1().value(x) + self.l2 * L2().value(x)
 
     def gradient(self, x: Tensor) -> Tensor:
-        return self.l1 * torch.sgn(x) + self.l2 * x
+        return self.l1 * x.sgn() + self.l2 * x
 
     def prox(self, z: Tensor, tau: Threshold) -> Tensor:
         return L1().prox(z, tau * self.l1) / (1 + tau * self.l2)
@@ -128,7 +129,7 @@ class Huber(Regularizer):
 
     def value(self, x: Tensor) -> Tensor:
         size = x.abs()
-        return torch.where(size <= self.delta, size.square() / 2, self.delta * (size - self.delta / 2)).sum()
+        return (size.square() / 2).where(size <= self.delta, self.delta * (size - self.delta / 2)).sum()
 
     def gradient(self, x: Tensor) -> Tensor:
         return x.clamp(-self.delta, self.delta)
@@ -136,9 +137,7 @@ class Huber(Regularizer):
     def prox(self, z: Tensor, tau: Threshold) -> Tensor:
         # z·τ/(1 + τ) is the quadratic part's displacement; beyond (1 + τ)δ it has reached its cap τδ.
         step = z * (tau / (1 + tau))
-        cap = tau * self.delta
-        if isinstance(cap, Tensor):
-            return z - torch.minimum(torch.maximum(step, -cap), cap)
+        cap: Any = tau * self.delta
         return z - step.clamp(-cap, cap)
 
 
@@ -150,6 +149,8 @@ class SquaredNorm(Regularizer):
     symbol = "‖θ‖²"
 
     def value(self, x: Tensor) -> Tensor:
+        import torch
+
         norm: Tensor = torch.linalg.vector_norm(x)
         return norm.square()
 
@@ -177,9 +178,11 @@ class Deviation(Regularizer):
     def gradient(self, x: Tensor) -> Tensor:
         offset = x - x.mean()
         deviation = offset.square().mean().sqrt()
-        return torch.where(deviation > 0, offset / (x.numel() * deviation), torch.zeros_like(x))
+        return (offset / (x.numel() * deviation)).where(deviation > 0, x.new_zeros(()))
 
     def prox(self, z: Tensor, tau: Threshold) -> Tensor:
+        import torch
+
         offset = z - z.mean()
         deviation = offset.square().mean().sqrt()
         share = (1 - tau / (z.numel() * deviation).clamp(min=torch.finfo(z.dtype).tiny)).clamp(min=0)
@@ -199,16 +202,20 @@ class Spectral(Regularizer):
     elementwise = False
 
     def value(self, x: Tensor) -> Tensor:
+        import torch
+
         norm: Tensor = torch.linalg.matrix_norm(_matrix(x), 2)
         return norm.square() / 2
 
     def gradient(self, x: Tensor) -> Tensor:
-        u, s, vh = torch.linalg.svd(_matrix(x), full_matrices=False)
-        first: Tensor = s[0] * torch.outer(u[:, 0], vh[0])
+        u, s, vh = _svd(x)
+        first: Tensor = s[0] * u[:, 0].outer(vh[0])
         return first.reshape(x.shape)
 
     def prox(self, z: Tensor, tau: Threshold) -> Tensor:
-        u, s, vh = torch.linalg.svd(_matrix(z), full_matrices=False)
+        import torch
+
+        u, s, vh = _svd(z)
         # The largest values are lowered to one level t with Σ(s − t)₊ = τ·t; t lies between two neighbors.
         sums = s.cumsum(0)
         levels = sums / (torch.arange(1, len(s) + 1, device=s.device) + tau)
@@ -216,6 +223,13 @@ class Spectral(Regularizer):
         level = levels[(levels >= following).nonzero()[0, 0]]
         lowered: Tensor = (u * s.clamp(max=level)) @ vh
         return lowered.reshape(z.shape)
+
+
+def _svd(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    import torch
+
+    u, s, vh = torch.linalg.svd(_matrix(x), full_matrices=False)
+    return u, s, vh
 
 
 def _matrix(x: Tensor) -> Tensor:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from torchdecay.errors import TaskError
+from torchdecay.lab.tasks.catalog import ABOUT
 from torchdecay.lab.tasks.fashion import FILES, VARIABLE
-from torchdecay.lab.tasks.registry import ABOUT, BUILT_IN, task_named
+from torchdecay.lab.tasks.registry import BUILT_IN, task_named
 from torchdecay.lab.training.contenders import as_contenders
 
 

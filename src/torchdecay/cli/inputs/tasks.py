@@ -27,7 +27,7 @@ class Seeds(click.ParamType):  # type: ignore[type-arg]
 
 def _list_tasks(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value:
-        from torchdecay.lab.tasks.registry import ABOUT
+        from torchdecay.lab.tasks.catalog import ABOUT
 
         width = max(map(len, ABOUT))
         click.echo("\n".join(f"{name:{width}}  {about}" for name, about in ABOUT.items()))

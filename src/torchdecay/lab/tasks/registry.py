@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from torchdecay.errors import TaskError
+from torchdecay.lab.tasks.catalog import ABOUT
 from torchdecay.lab.tasks.custom import custom
 from torchdecay.lab.tasks.digits import digits
 from torchdecay.lab.tasks.fashion import fashion
@@ -26,18 +27,6 @@ BUILT_IN: dict[str, Callable[[], Task]] = {
     "ridge": ridge,
     "fashion": fashion,
 }
-
-ABOUT = {
-    "overfit": "noise learned by heart: 1,000 rows, 1,000 columns, labels that mean nothing",
-    "digits": "handwritten digits, 36 % of the training labels wrong: decay visibly helps",
-    "mnist1d": "digits drawn as curves of 40 points, few rows: a small CNN",
-    "grokking": "addition modulo 59: decay decides between 0 % and 100 %",
-    "ridge": "linear regression whose best weights are known exactly, for checks",
-    "fashion": "Fashion-MNIST, 40 % of the training labels wrong; its files from Debian or --data FOLDER",
-    "csv": "a column of your own file: --data file.csv --target column",
-    "module:function": "your own: a function without arguments that returns a torchdecay.lab.Task",
-}
-"""What can be asked for, for people."""
 
 
 def task_named(

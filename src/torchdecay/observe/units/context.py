@@ -9,7 +9,6 @@ from typing import Any
 
 from torchdecay.arguments import check_count, check_number
 from torchdecay.errors import DecayError, UnitError
-from torchdecay.observe.lr_curve import lr_curve
 from torchdecay.observe.run import Run
 from torchdecay.optimizers.families import Kind, kind_of
 from torchdecay.text import nearest, printable, spelled
@@ -111,6 +110,9 @@ def _from_run(known: dict[str, Any], run: Run, start: float | None) -> None:
             _agree(known, "lr", start, "the run")
             known.setdefault("max_lr", start)
         return
+    # A schedule may be torch's, so this loads torch.
+    from torchdecay.observe.lr_curve import lr_curve
+
     optimizer = getattr(run.lr_schedule, "optimizer", None)
     curves = lr_curve(run, getattr(optimizer, "param_groups", ()) if start is None else [{"lr": start}])
     if curves and all(curve == curves[0] for curve in curves):

@@ -6,9 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from torchdecay.arguments import check_count
 from torchdecay.errors import UnitError
@@ -20,9 +18,11 @@ from torchdecay.observe.units.rescaling import facts_of, rescale
 from torchdecay.observe.units.scaling_rules import best_share, tokens_per_parameter
 from torchdecay.observe.units.suggestion import Suggestion
 from torchdecay.optimizers.families import Kind, kind_of
-from torchdecay.plans.census import census
 from torchdecay.plans.decay import Decay
 from torchdecay.text import nearest, repr_quoted
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,14 +126,18 @@ def _size(model: Any) -> tuple[int | None, float]:
     """Trainable parameters, and the share of embeddings in them."""
     if model is None:
         return None, 0.0
+    if isinstance(model, int) and not isinstance(model, bool) and model > 0:
+        return model, 0.0
+    from torch import nn
+
+    from torchdecay.plans.census import census
+
     if isinstance(model, nn.Module):
         sizes = [(one.role, math.prod(one.shape)) for one in census(model) if one.trainable]
         total = sum(size for _, size in sizes)
         if not total:
             raise UnitError("the model has no parameter that trains.", fix="Unfreeze some, or give their number.")
         return total, sum(size for role, size in sizes if role == "embedding") / total
-    if isinstance(model, int) and not isinstance(model, bool) and model > 0:
-        return model, 0.0
     raise UnitError(
         f"model is {model!r}, of type {type(model).__name__}.",
         fix="Give the nn.Module, its number of parameters, or None.",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from torchdecay.plans.controllers import Projection
 from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.plans.references import Average, Mask, as_mask, as_reference
 from torchdecay.plans.schedules import Schedule, as_schedule
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def toward(
