@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -62,18 +60,27 @@ def test_alone_measures_again_what_others_disturbed(monkeypatch):
         paired.undisturbed(lambda: None, paired.Options(1, alone=True))
 
 
-@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="only Linux tells what other processes do")
-def test_what_others_compute_is_seen():
-    """A busy loop in another process is noticed."""
-    from paired import _others
+def test_what_others_compute_is_what_all_did_less_our_own(tmp_path, monkeypatch):
+    """Waiting and idling are no computing, interrupts are; and two hundredths are the kernel's rounding."""
+    import paired
 
-    stranger = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
-        _, busy = _others(lambda: time.sleep(1.0))
-    finally:
-        stranger.kill()
-        stranger.wait()
-    assert busy > 0.2
+    stat = tmp_path / "stat"
+    seconds, own = iter([10.0, 12.0]), iter([(1.0, 0.5, 0.0, 0.0, 0.0), (1.5, 0.5, 0.25, 0.0, 0.0)])
+    monkeypatch.setattr(paired, "STAT", stat)
+    monkeypatch.setattr(paired.os, "sysconf", lambda name: 100)
+    monkeypatch.setattr(paired.os, "times", lambda: next(own))
+    monkeypatch.setattr(paired.time, "perf_counter", lambda: next(seconds))
+
+    def work():
+        # user, nice, system, idle, iowait, irq, softirq, steal: 2.77 s computed, 0.75 s of them ours.
+        stat.write_text("cpu  1150 10 570 9000 800 10 37 5000\ncpu0 0 0 0 0 0 0 0 0\n")
+        return "done"
+
+    stat.write_text("cpu  1000 0 500 100 100 0 0 0\ncpu0 0 0 0 0 0 0 0 0\n")
+    assert paired._others(work) == ("done", pytest.approx((2.77 - 0.75 - 0.02) / 2))
+    monkeypatch.setattr(paired, "STAT", tmp_path / "absent")
+    seconds, own = iter([10.0, 12.0]), iter([(0.0,) * 5, (1.0,) * 5])
+    assert paired._others(lambda: None) == (None, 0.0)
 
 
 @pytest.mark.parametrize(
