@@ -16,6 +16,9 @@ from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.testing import CliRunner
+
+from torchdecay.cli import main
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -25,6 +28,7 @@ SOURCE = ROOT / "src"
 PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if path.exists()]
 LANGUAGES = {"python", "console", "text", "json", "toml", "csv", "bibtex"}
 RUN = "import sys; sys.argv[0] = 'torchdecay'; from torchdecay.cli import main; main()"
+pytestmark = pytest.mark.docs
 ONE_BUILD = pytest.mark.xdist_group("site")
 
 
@@ -95,14 +99,27 @@ def shows(shown: list[str], printed: str) -> str:
 
 
 def run_command(command: Command, folder: Path) -> None:
-    """Run one line as a user would, and compare exit code and shown output."""
-    run = [sys.executable, "-c", RUN, *shlex.split(command.line, comments=True)[1:]]
-    env = os.environ | {"PYTHONPATH": str(SOURCE), "COLUMNS": "120"}
-    done = subprocess.run(run, cwd=folder, env=env, capture_output=True, text=True, timeout=280, check=False)
-    said = f"$ {command.line}\n{done.stdout}{done.stderr}"
-    assert done.returncode == command.code, f"exit code {done.returncode}, not {command.code}:\n{said}"
-    missing = shows(command.shown, done.stdout + done.stderr)
+    """Run one line as a user would, but in this process, and compare exit code and shown output."""
+    found = CliRunner().invoke(main, shlex.split(command.line, comments=True)[1:], env={"COLUMNS": "120"})
+    if found.exception is not None and not isinstance(found.exception, SystemExit):
+        raise found.exception
+    compare(command, found.exit_code, found.output)
+    forget(folder)
+
+
+def compare(command: Command, code: int, printed: str) -> None:
+    said = f"$ {command.line}\n{printed}"
+    assert code == command.code, f"exit code {code}, not {command.code}:\n{said}"
+    missing = shows(command.shown, printed)
     assert not missing, f"the page shows {missing!r}, which is not printed there:\n{said}"
+
+
+def forget(folder: Path) -> None:
+    """Let the next command import the modules of this folder anew, as a process of its own would."""
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(f"{folder}{os.sep}"):
+            del sys.modules[name]
+    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != folder.resolve()]
 
 
 def run_page(page: Path, folder: Path) -> None:
@@ -129,6 +146,17 @@ def test_every_block_of_the_page_runs(page: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
     run_page(page, tmp_path)
+
+
+def test_the_first_command_of_the_readme_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
+    """Loading, arguments, exit code and streams are a terminal's; the other commands are run in this process."""
+    commands = [c for block in read_blocks((ROOT / "README.md").read_text()) for c in read_commands(block.text)]
+    command = next(one for one in commands if one.line.startswith("torchdecay "))
+    run = [sys.executable, "-c", RUN, *shlex.split(command.line, comments=True)[1:]]
+    env = os.environ | {"PYTHONPATH": str(SOURCE), "COLUMNS": "120"}
+    done = subprocess.run(run, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    compare(command, done.returncode, done.stdout + done.stderr)
+    assert done.stdout
 
 
 def test_a_seeded_error_in_a_block_is_reported_at_its_line(tmp_path: Path) -> None:
