@@ -19,7 +19,7 @@ from calling import torchdecay
 from torchdecay.cli import main
 from torchdecay.cli.group import COMMANDS
 from torchdecay.lab.comparisons.compare import Progress
-from torchdecay.lab.training.results import Comparison
+from torchdecay.lab.comparisons.comparison import Comparison
 from torchdecay.plans.plan import Plan
 
 SOURCE = Path(__file__).parents[1] / "src"

@@ -6,8 +6,9 @@ import math
 from dataclasses import replace
 from typing import Any
 
+from torchdecay.lab.comparisons.comparison import Comparison
 from torchdecay.lab.training.planned_and_measured import GroupCourse, PlannedAndMeasured
-from torchdecay.lab.training.results import Comparison, Failure, LineScan, PlannedRow, PlanSummary, TrainingRun
+from torchdecay.lab.training.results import Failure, LineScan, PlannedRow, PlanSummary, TrainingRun
 from torchdecay.observe.monitor.series import Event
 
 NASTY = (

@@ -12,8 +12,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from reports import samples
+from torchdecay.lab.comparisons.comparison import Comparison
 from torchdecay.lab.training.planned_and_measured import GroupCourse, PlannedAndMeasured
-from torchdecay.lab.training.results import Comparison
 from torchdecay.observe.monitor.series import Event
 from torchdecay.reports.comparison.page import view
 from torchdecay.reports.comparison.planned_and_measured import (

@@ -18,7 +18,7 @@ import pytest
 import torchdecay as td
 from reports import samples
 from torchdecay.errors import TaskError
-from torchdecay.lab.training.results import Comparison
+from torchdecay.lab.comparisons.comparison import Comparison
 from torchdecay.reports.comparison.page import FIGURES, slug, view
 from torchdecay.reports.example import write_demo
 

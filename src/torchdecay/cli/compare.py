@@ -13,7 +13,7 @@ from torchdecay.cli.inputs.tasks import named_task, task_options
 from torchdecay.cli.output import json_option, print_comparison, require_writable, where, with_page
 
 if TYPE_CHECKING:
-    from torchdecay.lab.training.results import Comparison
+    from torchdecay.lab.comparisons.comparison import Comparison
 
 
 @click.command()

@@ -14,8 +14,8 @@ import click
 from torchdecay.errors import TaskError
 
 if TYPE_CHECKING:
+    from torchdecay.lab.comparisons.comparison import Comparison
     from torchdecay.lab.sweeps.result import Sweep
-    from torchdecay.lab.training.results import Comparison
 
 POINTS = 10
 

@@ -27,8 +27,8 @@ def report(results: Path, out: Path | None, as_json: bool) -> None:
       torchdecay report torchdecay-digits/results.json --out digits.html
       torchdecay report torchdecay-sweep-digits
     """  # noqa: D301
+    from torchdecay.lab.comparisons.comparison import Comparison
     from torchdecay.lab.sweeps.result import Sweep
-    from torchdecay.lab.training.results import Comparison
     from torchdecay.reports import report as write
 
     path = results

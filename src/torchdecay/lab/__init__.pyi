@@ -1,5 +1,6 @@
 from torchdecay.lab.comparisons.compare import Progress as Progress
 from torchdecay.lab.comparisons.compare import compare as compare
+from torchdecay.lab.comparisons.comparison import Comparison as Comparison
 from torchdecay.lab.directions.direction import direction as direction
 from torchdecay.lab.directions.hypergradient import Hypergradient as Hypergradient
 from torchdecay.lab.directions.hypergradient import hypergradient as hypergradient
@@ -18,7 +19,6 @@ from torchdecay.lab.tasks.task import Task as Task
 from torchdecay.lab.training.contenders import ByHand as ByHand
 from torchdecay.lab.training.planned_and_measured import GroupCourse as GroupCourse
 from torchdecay.lab.training.planned_and_measured import PlannedAndMeasured as PlannedAndMeasured
-from torchdecay.lab.training.results import Comparison as Comparison
 from torchdecay.lab.training.results import LineScan as LineScan
 from torchdecay.lab.training.results import TrainingRun as TrainingRun
 from torchdecay.lab.training.train import train as train

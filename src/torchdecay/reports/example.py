@@ -14,8 +14,8 @@ from torchdecay.reports.document import Page, with_words, write
 from torchdecay.text import listed
 
 if TYPE_CHECKING:
+    from torchdecay.lab.comparisons.comparison import Comparison
     from torchdecay.lab.example import Update, WorkedExample
-    from torchdecay.lab.training.results import Comparison
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import pytest
 
 import torchdecay as td
 from torchdecay.errors import LoadError, TaskError
-from torchdecay.lab.training.results import Comparison, Failure, LineScan, PlannedRow, PlanSummary, TrainingRun
+from torchdecay.lab.comparisons.comparison import Comparison
+from torchdecay.lab.training.results import Failure, LineScan, PlannedRow, PlanSummary, TrainingRun
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ import pytest
 from scipy import stats
 
 import torchdecay as td
-from torchdecay.lab.comparisons.statistics import contrast, interval, mean, spread
-from torchdecay.lab.training.results import Comparison, TrainingRun
+from torchdecay.lab.comparisons.comparison import Comparison
+from torchdecay.lab.comparisons.statistics import interval, mean, spread
+from torchdecay.lab.training.results import TrainingRun
 
 
 def run(
@@ -97,7 +98,7 @@ def test_pairs_are_matched_by_seed_not_by_order() -> None:
     """After Ctrl-C some seeds lack a partner; the others keep theirs."""
     runs = (run("none", 0, 1.0), run("none", 2, 3.0), run("d", 2, 2.5), run("d", 1, 9.0))
     made = Comparison(task="t", title="T", step_name="step", labels=("none", "d"), runs=runs, seeds=(0, 1, 2))
-    assert contrast(made, "d", "none").differences == (-0.5,)
+    assert made.contrast("d", "none").differences == (-0.5,)
 
 
 def test_several_decays_share_the_error(monkeypatch: pytest.MonkeyPatch) -> None:

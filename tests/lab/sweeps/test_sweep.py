@@ -17,7 +17,6 @@ import torchdecay as td
 from sweeping import accuracy, network, sgd, task
 from torchdecay.errors import ApplyError, DecayError, LoadError, MissingExtra, PlanError, TaskError
 from torchdecay.lab.engines.engine import Engine
-from torchdecay.lab.sweeps.choice import curve
 from torchdecay.lab.sweeps.halving import Halving, rungs_of
 from torchdecay.lab.sweeps.meaning import meaning_of
 from torchdecay.lab.sweeps.points import Point
@@ -117,7 +116,7 @@ def test_diverged_stopped_and_unfinished_points_do_not_compete() -> None:
     stopped = run_of("decoupled(0.1)", 3, 1.0, steps=4)
     result = dataclasses.replace(result, runs=(*result.runs, stopped))
     assert result.best is not None and result.best.point.value == 1.0
-    by_value = {one.point.value: one for one in curve(result)}
+    by_value = {one.point.value: one for one in result.curve}
     assert by_value[20.0].diverged == 1 and by_value[20.0].num_runs == 2
     assert by_value[0.1].stopped == (4,) and by_value[0.1].mean == pytest.approx(0.6)
     assert "Diverged, and out of the choice: decoupled(20)." in td.verdict(result)

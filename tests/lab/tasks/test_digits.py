@@ -8,8 +8,8 @@ import torch
 pytest.importorskip("sklearn")
 
 from torchdecay.lab.comparisons.compare import compare
+from torchdecay.lab.comparisons.comparison import Comparison
 from torchdecay.lab.tasks.digits import accuracy, data, digits
-from torchdecay.lab.training.results import Comparison
 from torchdecay.lab.training.train import train
 
 pytestmark = pytest.mark.timeout(900)

@@ -13,10 +13,11 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, ReduceLROnPlateau
 
 from torchdecay.apply.attach import handle_of
+from torchdecay.lab.comparisons.comparison import Comparison
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.contenders import ByHand
 from torchdecay.lab.training.planned_and_measured import GroupCourse
-from torchdecay.lab.training.results import Comparison, TrainingRun
+from torchdecay.lab.training.results import TrainingRun
 from torchdecay.lab.training.train import train
 from torchdecay.plans import policies
 from torchdecay.plans.rules import rule

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import torch
 
 from torchdecay.errors import TorchdecayError
+from torchdecay.lab.comparisons.comparison import Comparison
 from torchdecay.lab.tasks.custom import told
 from torchdecay.lab.tasks.task import Task, data_of, model_of
 from torchdecay.lab.training.contenders import Contender, ContenderLike, as_contenders
 from torchdecay.lab.training.facts import describe, summarize, versions
-from torchdecay.lab.training.results import Comparison, Failure, TrainingRun
+from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.seeds import as_seeds
 from torchdecay.lab.training.train import train
 

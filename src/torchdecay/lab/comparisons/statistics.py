@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torchdecay.errors import need
-from torchdecay.lab.training.results import Comparison, TrainingRun
+from torchdecay.lab.training.results import TrainingRun
 
 LEVEL = 0.95
 SAME = 1e-3
@@ -99,71 +99,13 @@ def interval(values: Sequence[float], level: float = LEVEL) -> tuple[float | Non
     return centre - half, centre + half
 
 
-def contrast(
-    comparison: Comparison, label: str, baseline: str, *, level: float = LEVEL, measure: str | None = None
-) -> Contrast:
-    """`label` against `baseline` in a curve, the deciding one unless told, paired by seed."""
-    measure = measure or comparison.measure
-    base = {run.seed: run.final(measure) for run in comparison.of(baseline)}
-    pairs = [run.final(measure) - base[run.seed] for run in comparison.of(label) if run.seed in base]
-    differences = tuple(difference for difference in pairs if math.isfinite(difference))
-    low, high = interval(differences, level)
-    better = None
-    if low is not None and high is not None and (low > 0 or high < 0):
-        better = (low > 0) == comparison.higher_is_better
-    return Contrast(
-        label=label,
-        baseline=baseline,
-        measure=measure,
-        differences=differences,
-        diverged=len(pairs) - len(differences),
-        level=level,
-        low=low,
-        high=high,
-        better=better,
-    )
+def together(count: int) -> float:
+    """The level of each of so many intervals, so that all hold together at `LEVEL` (Bonferroni)."""
+    return 1 - (1 - LEVEL) / max(1, count)
 
 
-def contrasts(comparison: Comparison) -> tuple[Contrast, ...]:
-    """`Comparison.contrasts`, which documents it."""
-    baseline = comparison.baseline
-    others = [label for label in comparison.labels if label != baseline and comparison.of(label)]
-    if baseline is None:
-        return ()
-    level = 1 - (1 - LEVEL) / max(1, len(others))
-    return tuple(contrast(comparison, label, baseline, level=level) for label in others)
-
-
-def best(comparison: Comparison) -> Best | None:
-    """`Comparison.best`, which documents it."""
-    measure, sign = comparison.measure, 1 if comparison.higher_is_better else -1
-    finals = {label: comparison.final(label, measure) for label in comparison.labels if comparison.of(label)}
-    sound = {label: values for label, values in finals.items() if all(map(math.isfinite, values))}
-    if not sound:
-        return None
-    winner = max(sound, key=lambda label: sign * mean(sound[label]))
-    low, high = interval(sound[winner])
-    others = [label for label in finals if label != winner]
-    level = 1 - (1 - LEVEL) / max(1, len(others))
-    tied = tuple(label for label in others if contrast(comparison, label, winner, level=level).better is None)
-    return Best(label=winner, measure=measure, value=mean(sound[winner]), low=low, high=high, tied=tied)
-
-
-def alike(comparison: Comparison) -> list[list[str]]:
-    """Labels, those whose curves coincide together: a reader should not look for a difference between them."""
-    clusters: list[list[str]] = []
-    for label in comparison.labels:
-        runs = comparison.of(label)
-        for cluster in clusters:
-            if runs and _same_curves(comparison.of(cluster[0]), runs):
-                cluster.append(label)
-                break
-        else:
-            clusters += [[label]] if runs else []
-    return clusters
-
-
-def _same_curves(left: Sequence[TrainingRun], right: Sequence[TrainingRun]) -> bool:
+def same_curves(left: Sequence[TrainingRun], right: Sequence[TrainingRun]) -> bool:
+    """Whether the runs of two decays trained alike, seed by seed, to within `SAME`."""
     pairs = {run.seed: run for run in left}
     return len(left) == len(right) and all(
         run.seed in pairs

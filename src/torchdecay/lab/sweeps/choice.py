@@ -3,15 +3,46 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from torchdecay.lab.comparisons.statistics import Contrast, contrast, interval, mean, spread
+from torchdecay.lab.comparisons.comparison import Comparison
+from torchdecay.lab.comparisons.statistics import Contrast, interval, mean, spread
 from torchdecay.lab.sweeps.points import Point
-from torchdecay.lab.sweeps.result import CURVE_NAMES, CurvePoint, Rule, Sweep
+from torchdecay.lab.training.results import CURVES, TrainingRun
+
+Rule = Literal["best", "one_se"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chosen:
+class CurvePoint:
+    """What the runs of one point measured at their end, over seeds.
+
+    Attributes:
+        point: what was tried.
+        num_runs: finished runs; those that were stopped early or diverged do not count.
+        diverged: runs that ended in NaN or infinities.
+        stopped: runs that successive halving stopped, by the step where it did.
+        mean: mean of the deciding measure on the validation rows; None without a run.
+        spread: its standard deviation over seeds (n − 1); None with fewer than two.
+        low, high: the 95 % t interval of the mean; None with fewer than two.
+        finals: mean and spread of every curve that the runs have, by the curve's name.
+    """
+
+    point: Point
+    num_runs: int
+    diverged: int
+    stopped: tuple[int, ...]
+    mean: float | None
+    spread: float | None
+    low: float | None
+    high: float | None
+    finals: Mapping[str, tuple[float, float | None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
     """The point that a sweep recommends.
 
     Attributes:
@@ -47,74 +78,59 @@ class Chosen:
     against: Contrast | None
 
 
-def curve(sweep: Sweep) -> tuple[CurvePoint, ...]:
-    """`Sweep.curve`, which documents it."""
-    made = []
-    for point in sweep.points:
-        runs = sweep.of(point.label)
-        sound = [run for run in runs if math.isfinite(run.final(sweep.measure))]
-        values = [run.final(sweep.measure) for run in sound]
-        low, high = interval(values)
-        finals = {}
-        for name in CURVE_NAMES:
-            ends = [run.final(name) for run in sound if getattr(run, name) is not None]
-            if ends:
-                finals[name] = (mean(ends), spread(ends))
-        stopped = sorted(run.steps[-1] for run in sweep.of(point.label, whole=False) if run not in runs)
-        made.append(
-            CurvePoint(
-                point=point,
-                num_runs=len(sound),
-                diverged=len(runs) - len(sound),
-                stopped=tuple(stopped),
-                mean=mean(values) if values else None,
-                spread=spread(values),
-                low=low,
-                high=high,
-                finals=finals,
-            )
-        )
-    return tuple(made)
+def curve_point(point: Point, runs: Sequence[TrainingRun], *, measure: str, num_steps: int) -> CurvePoint:
+    """What the runs of a point measured in a curve, those that were stopped before so many steps left out."""
+    whole = [run for run in runs if run.steps[-1] >= num_steps]
+    sound = [run for run in whole if math.isfinite(run.final(measure))]
+    values = [run.final(measure) for run in sound]
+    low, high = interval(values)
+    ends = {name: [run.final(name) for run in sound if getattr(run, name) is not None] for name in CURVES}
+    return CurvePoint(
+        point=point,
+        num_runs=len(sound),
+        diverged=len(whole) - len(sound),
+        stopped=tuple(sorted(run.steps[-1] for run in runs if run not in whole)),
+        mean=mean(values) if values else None,
+        spread=spread(values),
+        low=low,
+        high=high,
+        finals={name: (mean(some), spread(some)) for name, some in ends.items() if some},
+    )
 
 
-def choose(sweep: Sweep) -> Chosen | None:
-    """`Sweep.best`, which documents it."""
-    points = [one for one in sweep.curve if one.num_runs and not one.diverged]
+def choose(curve: Sequence[CurvePoint], runs: Comparison, *, rule: Rule, measure: str) -> Choice | None:
+    """The point to recommend, from what the points measured and the whole runs behind them; see `Sweep.best`."""
+    points = [one for one in curve if one.num_runs and not one.diverged]
     # All seeds, or as many as any point has where the sweep was stopped: fewer make a mean look better than it is.
     most = max((one.num_runs for one in points), default=0)
-    able = [(one, _oriented(sweep, one)) for one in points if one.num_runs == most]
+    able = [(one, _oriented(one, runs)) for one in points if one.num_runs == most]
     if not able:
         return None
     leader, best = max(able, key=lambda pair: pair[1])
     chosen = leader
-    if sweep.rule == "one_se" and leader.spread is not None:
+    if rule == "one_se" and leader.spread is not None:
         error = leader.spread / math.sqrt(most)
         chosen = max((one for one, value in able if value >= best - error), key=lambda one: one.point.pull)
-    labels = [one.point.label for one, _ in able]
-    everyone = sweep.comparison(*labels)
-    tied = tuple(
-        label
-        for label in labels
-        if label != leader.point.label and contrast(everyone, label, leader.point.label).better is None
-    )
-    test = sweep.measure.replace("validation", "test")
-    ends = [run.final(test) for run in sweep.of(chosen.point.label)]
+    others = [one.point.label for one, _ in able if one is not leader]
+    against_leader = {label: runs.contrast(label, leader.point.label, measure=measure) for label in others}
+    test = measure.replace("validation", "test")
+    ends = runs.final(chosen.point.label, test)
     low, high = interval(ends)
     bare = [(one, value) for one, value in able if one.point.is_bare]
     baseline = max(bare, key=lambda pair: pair[1])[0].point.label if bare else None
     against = None
     if baseline is not None and not chosen.point.is_bare:
-        against = contrast(everyone, chosen.point.label, baseline, measure=test)
+        against = runs.contrast(chosen.point.label, baseline, measure=test)
     assert chosen.mean is not None
-    return Chosen(
+    return Choice(
         point=chosen.point,
-        rule=sweep.rule,
+        rule=rule,
         num_seeds=most,
-        measure=sweep.measure,
+        measure=measure,
         mean=chosen.mean,
         low=chosen.low,
         high=chosen.high,
-        tied=tied,
+        tied=tuple(label for label, one in against_leader.items() if one.better is None),
         leader=leader.point.label,
         test_measure=test,
         test_mean=mean(ends),
@@ -124,6 +140,6 @@ def choose(sweep: Sweep) -> Chosen | None:
     )
 
 
-def _oriented(sweep: Sweep, one: CurvePoint) -> float:
+def _oriented(one: CurvePoint, runs: Comparison) -> float:
     assert one.mean is not None
-    return one.mean if sweep.higher_is_better else -one.mean
+    return one.mean if runs.higher_is_better else -one.mean

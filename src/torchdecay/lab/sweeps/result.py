@@ -6,46 +6,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from torchdecay.errors import TaskError, need
+from torchdecay.lab.comparisons.comparison import Comparison
+from torchdecay.lab.sweeps.choice import Choice, CurvePoint, Rule, choose, curve_point
 from torchdecay.lab.sweeps.meaning import Meaning
 from torchdecay.lab.sweeps.points import Point
-from torchdecay.lab.training.results import Comparison, Failure, TrainingRun
+from torchdecay.lab.training.results import CURVES, Failure, TrainingRun
 from torchdecay.printing import words_of
 from torchdecay.records import JsonRecord
 from torchdecay.text import nearest, repr_quoted
-
-if TYPE_CHECKING:
-    from torchdecay.lab.sweeps.choice import Chosen
-
-Rule = Literal["best", "one_se"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CurvePoint:
-    """What the runs of one point measured at their end, over seeds.
-
-    Attributes:
-        point: what was tried.
-        num_runs: finished runs; those that were stopped early or diverged do not count.
-        diverged: runs that ended in NaN or infinities.
-        stopped: runs that successive halving stopped, by the step where it did.
-        mean: mean of the deciding measure on the validation rows; None without a run.
-        spread: its standard deviation over seeds (n − 1); None with fewer than two.
-        low, high: the 95 % t interval of the mean; None with fewer than two.
-        finals: mean and spread of every curve that the runs have, by the curve's name.
-    """
-
-    point: Point
-    num_runs: int
-    diverged: int
-    stopped: tuple[int, ...]
-    mean: float | None
-    spread: float | None
-    low: float | None
-    high: float | None
-    finals: Mapping[str, tuple[float, float | None]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,20 +125,19 @@ class Sweep(JsonRecord, kind="sweep"):
     @cached_property
     def curve(self) -> tuple[CurvePoint, ...]:
         """For each point mean, spread and number of runs of what was measured at the end."""
-        from torchdecay.lab.sweeps.choice import curve
-
-        return curve(self)
+        return tuple(
+            curve_point(point, self.of(point.label, whole=False), measure=self.measure, num_steps=self.num_steps)
+            for point in self.points
+        )
 
     @cached_property
-    def best(self) -> Chosen | None:
+    def best(self) -> Choice | None:
         """The chosen point, how sure that is, and what it does on the test rows; None before any point is done.
 
         Chosen on validation rows only, by the sweep's rule: "best" takes the best mean over seeds, "one_se" the
         largest value whose mean is within one standard error of it. Only points with all seeds compete.
         """
-        from torchdecay.lab.sweeps.choice import choose
-
-        return choose(self)
+        return choose(self.curve, self.comparison(), rule=self.rule, measure=self.measure)
 
     def with_rule(self, rule: Rule) -> Sweep:
         """The same runs, chosen from by another rule."""
@@ -223,7 +193,7 @@ class Sweep(JsonRecord, kind="sweep"):
                     "seed": run.seed,
                     "steps": run.steps[-1],
                     "half_life": half_lives.get(run.label),
-                    **{name: run.final(name) for name in CURVE_NAMES if getattr(run, name) is not None},
+                    **{name: run.final(name) for name in CURVES if getattr(run, name) is not None},
                     "seconds": run.seconds,
                 }
             )
@@ -231,9 +201,3 @@ class Sweep(JsonRecord, kind="sweep"):
 
     def __str__(self) -> str:
         return words_of(self)
-
-
-CURVE_NAMES = (
-    "train_loss", "validation_loss", "test_loss", "train_score", "validation_score", "test_score",
-    "weight_norm", "gradient_norm",
-)  # fmt: skip

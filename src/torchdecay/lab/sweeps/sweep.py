@@ -15,10 +15,11 @@ from torch import nn
 from torchdecay.errors import TaskError, TorchdecayError
 from torchdecay.lab.directions.direction import direction as find_direction
 from torchdecay.lab.engines.engine import Engine, as_engine
+from torchdecay.lab.sweeps.choice import Rule
 from torchdecay.lab.sweeps.identity import identity_of
 from torchdecay.lab.sweeps.meaning import Meaning, meaning_of
 from torchdecay.lab.sweeps.points import Point, points_of
-from torchdecay.lab.sweeps.result import Rule, Sweep
+from torchdecay.lab.sweeps.result import Sweep
 from torchdecay.lab.sweeps.run import SweepProgress, SweepRun
 from torchdecay.lab.sweeps.search import Candidate, Search, as_search
 from torchdecay.lab.sweeps.store import Store, as_store

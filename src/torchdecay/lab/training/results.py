@@ -1,19 +1,12 @@
-"""Results as frozen values: what each run measured, and what a comparison of runs says."""
+"""What a training leaves behind, as frozen values: curves, who decayed, or why it failed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
-from torchdecay.errors import TaskError, need
+from torchdecay.errors import TaskError
 from torchdecay.lab.training.planned_and_measured import PlannedAndMeasured
-from torchdecay.printing import words_of
-from torchdecay.records import JsonRecord
 from torchdecay.text import nearest, repr_quoted
-
-if TYPE_CHECKING:
-    from torchdecay.lab.comparisons.statistics import Best, Contrast
 
 Curve = tuple[float, ...]
 
@@ -185,140 +178,3 @@ class Failure:
     seed: int
     message: str
     traceback: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison(JsonRecord, kind="comparison"):
-    """The same task trained with several decays and seeds.
-
-    Attributes:
-        task: the task's name.
-        title: one line.
-        step_name: what the x axis counts, "epoch" or "step".
-        score_name: what the score is called; "" without one.
-        labels: the decays in the order they were asked for.
-        runs: the finished runs.
-        plans: for each label that was started, who decays and why.
-        seeds: the seeds that were asked for.
-        facts: what to know about task and data, as (what, value) pairs for people.
-        notes: sentences that a reader should know.
-        chance_loss: the test loss below which no model can be expected to get, where known.
-        noise: whether the labels are noise.
-        failures: runs that did not finish.
-        interrupted: whether it was stopped before all runs were done.
-        command: the command that repeats it; "" when made in Python.
-        versions: of torchdecay, torch, Python and the platform.
-        created: when, ISO 8601.
-    """
-
-    task: str
-    title: str
-    step_name: str
-    labels: tuple[str, ...]
-    runs: tuple[TrainingRun, ...]
-    score_name: str = ""
-    plans: Mapping[str, PlanSummary] = field(default_factory=dict)
-    seeds: tuple[int, ...] = ()
-    facts: tuple[tuple[str, str], ...] = ()
-    notes: tuple[str, ...] = ()
-    chance_loss: float | None = None
-    noise: bool = False
-    failures: tuple[Failure, ...] = ()
-    interrupted: bool = False
-    command: str = ""
-    versions: Mapping[str, str] = field(default_factory=dict)
-    created: str = ""
-
-    @property
-    def measure(self) -> str:
-        """The curve that decides: a score where there is one, on validation rows where there are some."""
-        part = "validation" if any(run.validation_loss is not None for run in self.runs) else "test"
-        return f"{part}_{'score' if self.score_name else 'loss'}"
-
-    @property
-    def higher_is_better(self) -> bool:
-        """Whether more of the deciding measure is better: so for scores, not for losses."""
-        return bool(self.score_name)
-
-    @property
-    def baseline(self) -> str | None:
-        """The label to compare with: the first without decay, else the first."""
-        finished = [label for label in self.labels if self.of(label)]
-        bare = [label for label in finished if self.of(label)[0].decay == "none"]
-        return next(iter([*bare, *finished]), None)
-
-    def of(self, label: str) -> tuple[TrainingRun, ...]:
-        """The finished runs with this decay, one per seed.
-
-        Raises:
-            TaskError: the comparison has no such label.
-        """
-        if label not in self.labels:
-            raise TaskError(
-                f"the comparison has no {repr_quoted(label)}.",
-                f"It has {', '.join(self.labels)}.",
-                nearest(label, self.labels),
-            )
-        return tuple(run for run in self.runs if run.label == label)
-
-    def final(self, label: str, curve: str) -> Curve:
-        """The last point of a curve for each seed; "gap" is test loss − train loss.
-
-        Raises:
-            TaskError: an unknown label or curve.
-        """
-        return tuple(run.final(curve) for run in self.of(label))
-
-    def mean_and_spread(self, label: str, curve: str) -> tuple[float, float | None]:
-        """Mean over seeds, and the standard deviation over seeds (n − 1); None with a single seed.
-
-        Raises:
-            TaskError: an unknown label or curve, or no finished run.
-        """
-        from torchdecay.lab.comparisons.statistics import mean, spread
-
-        values = self.final(label, curve)
-        if not values:
-            raise TaskError(f"no run of {repr_quoted(label)} was finished.")
-        return mean(values), spread(values)
-
-    @property
-    def best(self) -> Best | None:
-        """The decay with the best mean, its t interval, and which others can't be told from it.
-
-        Chosen on validation rows where the task has them. Chosen on test rows, the winner's own number
-        flatters it. None when no run was finished.
-        """
-        from torchdecay.lab.comparisons.statistics import best
-
-        return best(self)
-
-    @property
-    def contrasts(self) -> tuple[Contrast, ...]:
-        """Each decay against the baseline, seed by seed."""
-        from torchdecay.lab.comparisons.statistics import contrasts
-
-        return contrasts(self)
-
-    def with_command(self, command: str) -> Comparison:
-        """A copy that carries the command that made it."""
-        return replace(self, command=command)
-
-    def to_frame(self) -> Any:
-        """A pandas DataFrame: one line per run and step, a column per curve.
-
-        Raises:
-            MissingExtra: pandas is not installed.
-        """
-        pandas = need("pandas", "lab")
-        curves = [name for name in CURVES if any(getattr(run, name) is not None for run in self.runs)]
-        head = ["label", "decay", "seed", self.step_name]
-        lines = [
-            [run.label, run.decay, run.seed, step, *(getattr(run, name)[i] for name in curves)]
-            for run in self.runs
-            for i, step in enumerate(run.steps)
-        ]
-        return pandas.DataFrame(lines, columns=[*head, *curves])
-
-    def __str__(self) -> str:
-        return words_of(self)

@@ -27,7 +27,7 @@ from torchdecay.text import counted, listing, number
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from torchdecay.lab.training.results import Comparison
+    from torchdecay.lab.comparisons.comparison import Comparison
 
 _LOSSES = ("train_loss", "test_loss", "validation_loss")
 _SCORES = ("train_score", "test_score", "validation_score")

@@ -13,7 +13,8 @@ from torchdecay.text import counted, mean_and_spread, number, shown
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from torchdecay.lab.training.results import Comparison, TrainingRun
+    from torchdecay.lab.comparisons.comparison import Comparison
+    from torchdecay.lab.training.results import TrainingRun
 
 _HEAD, _FOOT = 26.0, 12.0
 

@@ -22,7 +22,8 @@ from torchdecay.reports.drawing.chart import Chart, Key
 from torchdecay.text import counted, listing, mean_and_spread, number, prose, shown
 
 if TYPE_CHECKING:
-    from torchdecay.lab.training.results import Comparison, PlanSummary
+    from torchdecay.lab.comparisons.comparison import Comparison
+    from torchdecay.lab.training.results import PlanSummary
 
 MOST_PLAN_ROWS = 200
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from torchdecay.lab.training.results import Comparison
+    from torchdecay.lab.comparisons.comparison import Comparison
 
 _WIDTH, _HEIGHT = 920.0, 380.0
 _LEFT, _WIDE, _BETWEEN = 62.0, 310.0, 62.0

@@ -14,8 +14,8 @@ from torchdecay.text import counted, listing, number, percent, prose, shown
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from torchdecay.lab.comparisons.comparison import Comparison
     from torchdecay.lab.training.planned_and_measured import GroupCourse
-    from torchdecay.lab.training.results import Comparison
     from torchdecay.observe.monitor.series import Event
 
 FORECAST = Style("ink", (5, 2.5), "")

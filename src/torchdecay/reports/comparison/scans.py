@@ -13,7 +13,8 @@ from torchdecay.text import number, prose, shown
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from torchdecay.lab.training.results import Comparison, LineScan, TrainingRun
+    from torchdecay.lab.comparisons.comparison import Comparison
+    from torchdecay.lab.training.results import LineScan, TrainingRun
 
 LOSS = Style("loss", (), "o")
 PENALTY = Style("penalty", (2, 2), "")

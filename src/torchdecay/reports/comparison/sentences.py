@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from torchdecay.lab.comparisons.statistics import LEVEL, SAME, alike, mean, oscillates
+from torchdecay.lab.comparisons.statistics import LEVEL, SAME, mean, oscillates
 from torchdecay.text import counted, listing, number, shown
 
 if TYPE_CHECKING:
+    from torchdecay.lab.comparisons.comparison import Comparison
     from torchdecay.lab.comparisons.statistics import Contrast
-    from torchdecay.lab.training.results import Comparison
 
 
 def headline(comparison: Comparison) -> tuple[str, str]:
@@ -60,7 +60,7 @@ def verdict(comparison: Comparison) -> str:
     """What these runs show and what they do not, in plain words: one paragraph per line."""
     if not comparison.runs:
         return "No run was finished, so there is nothing to say."
-    clusters = alike(comparison)
+    clusters = comparison.alike
     names = {cluster[0]: listing(cluster) for cluster in clusters}
     lines = [*_unfinished(comparison)]
     lines += [_words(comparison, one, names) for one in comparison.contrasts if one.label in names]

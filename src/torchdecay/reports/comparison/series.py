@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from torchdecay.text import shown
 
 if TYPE_CHECKING:
-    from torchdecay.lab.training.results import Comparison
+    from torchdecay.lab.comparisons.comparison import Comparison
 
 MOST_POINTS = 220
 

@@ -12,7 +12,7 @@ from torchdecay.reports.sweep.points import lr_scales, name_of
 from torchdecay.text import counted, listing, prose, shown, spelled
 
 if TYPE_CHECKING:
-    from torchdecay.lab.sweeps.choice import Chosen
+    from torchdecay.lab.sweeps.choice import Choice
     from torchdecay.lab.sweeps.points import Point
     from torchdecay.lab.sweeps.result import Sweep
     from torchdecay.lab.training.results import Failure
@@ -179,7 +179,7 @@ def _with_more_seeds(sweep: Sweep, head: str) -> str:
     return f"{kept} --seeds {_MORE_SEEDS}{resume}"
 
 
-def open_end(sweep: Sweep, chosen: Chosen) -> str:
+def open_end(sweep: Sweep, chosen: Choice) -> str:
     """The end of the range beyond which something better may lie, or ""; below what changes nothing lies nothing."""
     edge = _at_edge(sweep, chosen.point)
     better = chosen.against is not None and chosen.against.better is True

@@ -13,9 +13,9 @@ from torchdecay.text import shown, spelled
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from torchdecay.lab.comparisons.comparison import Comparison
     from torchdecay.lab.sweeps.points import Point
     from torchdecay.lab.sweeps.result import Sweep
-    from torchdecay.lab.training.results import Comparison
 
 _MOST_TICKS = 6
 

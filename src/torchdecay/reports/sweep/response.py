@@ -26,8 +26,9 @@ from torchdecay.text import counted, listing, mean_and_spread, number, shown, sp
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from torchdecay.lab.sweeps.choice import CurvePoint
     from torchdecay.lab.sweeps.points import Point
-    from torchdecay.lab.sweeps.result import CurvePoint, Sweep
+    from torchdecay.lab.sweeps.result import Sweep
 
 BARE = Style("s0", (5, 3), "")
 ERROR = Style("held", (), "s")

@@ -10,7 +10,7 @@ from torchdecay.reports.sweep.points import curve_name, name_of
 from torchdecay.text import counted, listing, number, step_count
 
 if TYPE_CHECKING:
-    from torchdecay.lab.sweeps.choice import Chosen
+    from torchdecay.lab.sweeps.choice import Choice
     from torchdecay.lab.sweeps.points import Point
     from torchdecay.lab.sweeps.result import Sweep
 
@@ -53,16 +53,16 @@ def _interval(low: float | None, high: float | None) -> str:
     return f", 95 % interval {number(low)} to {number(high)}"
 
 
-def _once(chosen: Chosen) -> str:
+def _once(chosen: Choice) -> str:
     return "" if chosen.num_seeds > 1 else "One seed: this happened once and is not a measured difference."
 
 
-def _tied(sweep: Sweep, chosen: Chosen) -> str:
+def _tied(sweep: Sweep, chosen: Choice) -> str:
     names = [name_of(sweep, sweep.point(label)) for label in chosen.tied]
     return f"{counted(chosen.num_seeds, 'seed')} can’t tell it from {listing(names, most=_MOST_NAMES)}."
 
 
-def _on_test(sweep: Sweep, chosen: Chosen) -> str:
+def _on_test(sweep: Sweep, chosen: Choice) -> str:
     head = f"On test rows, {curve_name(sweep, chosen.test_measure)} {number(chosen.test_mean)}"
     one = chosen.against
     if one is None or one.mean is None or one.low is None or one.high is None:
@@ -110,7 +110,7 @@ def _unfinished(sweep: Sweep) -> list[str]:
     return lines
 
 
-def _choice(sweep: Sweep, chosen: Chosen) -> str:
+def _choice(sweep: Sweep, chosen: Choice) -> str:
     named = "no decay" if chosen.point.is_bare else chosen.point.label
     tried = len([one for one in sweep.points if not one.is_bare])
     span = _span(chosen.low, chosen.high, chosen.num_seeds)
@@ -123,7 +123,7 @@ def _choice(sweep: Sweep, chosen: Chosen) -> str:
     return line
 
 
-def _test(sweep: Sweep, chosen: Chosen) -> list[str]:
+def _test(sweep: Sweep, chosen: Choice) -> list[str]:
     head = f"On the test rows, which took no part in the choice: {_name(sweep, chosen.test_measure)} "
     head += f"{number(chosen.test_mean)}{_span(chosen.test_low, chosen.test_high, chosen.num_seeds)}"
     one = chosen.against
@@ -142,7 +142,7 @@ def _test(sweep: Sweep, chosen: Chosen) -> list[str]:
     return [f"{head}: {'better' if one.better else 'worse'}, and by more than the seeds explain ({tail})."]
 
 
-def _ties(sweep: Sweep, chosen: Chosen) -> list[str]:
+def _ties(sweep: Sweep, chosen: Choice) -> list[str]:
     tied = [label for label in chosen.tied if label != chosen.point.label]
     if chosen.num_seeds < 2 or not tied:
         return []
@@ -165,7 +165,7 @@ def _meaning(sweep: Sweep, point: Point) -> list[str]:
     ]
 
 
-def _edge(sweep: Sweep, chosen: Chosen) -> list[str]:
+def _edge(sweep: Sweep, chosen: Choice) -> list[str]:
     edge = open_end(sweep, chosen)
     if not edge:
         return []
@@ -185,7 +185,7 @@ def _lost(sweep: Sweep) -> list[str]:
     return lines
 
 
-def _limits(sweep: Sweep, chosen: Chosen) -> list[str]:
+def _limits(sweep: Sweep, chosen: Choice) -> list[str]:
     lines = []
     if sweep.noise:
         lines.append("The labels are noise: there is nothing to learn, and no value is right.")

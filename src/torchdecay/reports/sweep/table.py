@@ -10,7 +10,8 @@ from torchdecay.reports.sweep.points import capital, curve_name, name_of
 from torchdecay.text import mean_and_spread, number, prose, share, shown, step_count
 
 if TYPE_CHECKING:
-    from torchdecay.lab.sweeps.result import CurvePoint, Sweep
+    from torchdecay.lab.sweeps.choice import CurvePoint
+    from torchdecay.lab.sweeps.result import Sweep
 
 _CURVES = ("train_loss", "validation_loss", "test_loss", "train_score", "validation_score", "test_score", "weight_norm")
 
