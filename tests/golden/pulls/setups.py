@@ -399,7 +399,7 @@ row("native_signs", td.native(0.1), Signs, lr=0.01)
 row("native_cosine_adamw", td.native(0.2, schedule=schedules.cosine(1, 0.1, 10)))
 row("coupled_momentum", td.coupled(0.1), SGD, momentum=0.9)
 row("coupled_nesterov_hook", td.coupled(0.1), SGD, how="hook", momentum=0.9, nesterov=True)
-row("coupled_adamw", td.coupled(0.1), model="language", more={"still": ("embed.weight",)})
+row("coupled_adamw", td.coupled(0.1), model="language", more={"still": ("inner.weight",)})
 row("coupled_rmsprop_hook", td.coupled(0.01), optim.RMSprop, how="hook", momentum=0.5, centered=True)
 row("coupled_muon", td.coupled(0.1), optim.Muon, model="matrices", lr=0.02)
 row("coupled_linear_dampened", td.coupled(0.2, schedule=schedules.linear(1, 0, 8)), SGD, momentum=0.9, dampening=0.5)
@@ -409,6 +409,7 @@ row("decoupled_sgd", td.decoupled(0.1), SGD, momentum=0.9)
 row("decoupled_adam", td.decoupled(0.1), ADAM, amsgrad=True, more={"invariant": ("0.weight",)})
 row("decoupled_muon", td.decoupled(0.1), optim.Muon, model="matrices", lr=0.02, scheduler="lambda")
 row("decoupled_signs", td.decoupled(0.2), Signs, lr=0.01, run="function")
+row("decoupled_lion", td.decoupled(0.5), Lion, more={"invariant": ("0.weight",)})
 row("independent_adamw", td.independent(0.01), scheduler="cosine")
 row("independent_sgd_one_cycle", td.independent(0.02), SGD, momentum=0.9, scheduler="one cycle")
 row("independent_one_cycle_late", td.independent(0.02), scheduler="one cycle", scheduled_first=False)
@@ -416,7 +417,6 @@ row("independent_cyclic", td.independent(0.01), SGD, scheduler="cyclic")
 row("independent_max_lr_hook", td.independent(0.01, max_lr=0.02), ADAM, how="hook")
 row("per_step_rmsprop", td.per_step(0.01), optim.RMSprop, scheduler="lambda")
 row("per_step_sgd_linear", td.per_step(0.02, schedule=schedules.linear(0, 1, 6)), SGD, run="cosine")
-row("per_step_signs_hook", td.per_step(0.01), Signs, how="hook", lr=0.01)
 row("corrected_adamw", td.corrected(0.2), scheduler="cosine", more={"invariant": ("0.weight",)})
 row("corrected_nadam_hook", td.corrected(0.2), optim.NAdam, how="hook", scheduler="steps")
 row("cautious_adamw", td.cautious(0.1))
@@ -473,11 +473,10 @@ plain("plain_rmsprop", optim.RMSprop, weight_decay=0.01, momentum=0.9)
 plain("plain_adamax", optim.Adamax)
 plain("plain_adadelta", optim.Adadelta, lr=1.0)
 plain("plain_asgd", optim.ASGD, lambd=0.01)
-plain("plain_adafactor", optim.Adafactor, run="epochs")
+plain("plain_adafactor", optim.Adafactor, weight_decay=3.0, run="epochs")
 plain("plain_muon", optim.Muon, model="matrices", lr=0.02)
 plain("plain_muon_refuses_vectors", optim.Muon, lr=0.02)
 plain("plain_signs", Signs)
-plain("plain_lion", Lion, how="named", more={"invariant": ("0.weight",)})
 plain("plain_own_step", OwnStep)
 plain("plain_same_step", SameStep, momentum=0.5)
 plain("plain_own_words", OwnWords, weight_decay=None, wd=0.1)
@@ -486,11 +485,9 @@ plain("plain_without_run", ADAMW, run="none")
 plain("plain_negative", SGD, groups=lambda model: [{"params": model.parameters(), "weight_decay": -0.1}])
 plain("plain_nan", ADAMW, groups=lambda model: [{"params": model.parameters(), "weight_decay": float("nan")}])
 plain("plain_too_strong", ADAMW, weight_decay=25.0)
-plain("coupled_too_strong", SGD, weight_decay=25.0, momentum=0.9)
 
 # ── planned, and not at work; or at work on what was built without it ──
 
-row("groups_decoupled_sgd", td.decoupled(0.1), SGD, how="groups", momentum=0.9)
 row("groups_l1_adamw", td.l1(0.01), how="groups", model="tied", scheduler="cosine")
 row("groups_scheduled_muon", td.native(0.1, schedule=schedules.warmup(4)), optim.Muon, how="groups", model="matrices")
 row("beside_decoupled_adamw", td.decoupled(0.2), how="beside", weight_decay=0.1)
@@ -552,9 +549,10 @@ def overwritten_by_hand() -> Setup:
 
 @listed
 def overwritten_under_a_plan() -> Setup:
-    """Somebody sets what the handle owns."""
-    made = setup(td.decoupled(0.5), ADAMW)
-    made.before_step = lambda step: made.optimizer.param_groups[0].update(weight_decay=0.0) if step == 4 else None
+    """Somebody sets what the handle owns, before the first step and once more after three."""
+    made = setup(td.decoupled(0.5), SGD)
+    made.optimizer.param_groups[0]["weight_decay"] = 0.2
+    made.before_step = lambda step: made.optimizer.param_groups[0].update(weight_decay=0.1) if step == 4 else None
     return made
 
 
@@ -570,7 +568,7 @@ row("fp16_cautious", td.cautious(0.01), dtype=torch.float16, eps=1e-4)
 row("fp16_not_finite", td.decoupled(0.01), dtype=torch.float16)
 row("fp64_adamw", td.decoupled(0.1), dtype=torch.float64, model="language")
 row("mixed_adamw_decoupled", td.decoupled(0.01), change=mix)
-plain("mixed_adamw_plain", ADAMW, weight_decay=0.01, change=mix)
+plain("mixed_adamw_plain", ADAMW, weight_decay=0.03, change=mix)
 row("mixed_sgd_per_step", td.per_step(0.001, schedule=schedules.warmup(3)), SGD, change=mix, momentum=0.9)
 
 # ── who takes part ──
@@ -659,6 +657,7 @@ row("mixed_forms", td.decoupled(0.2), rules=[td.rule("0.weight", td.l1(0.1)), td
 row("mixed_forms_one_group", td.decoupled(0.2), SGD, how="onto plain", momentum=0.9, rules=[
     td.rule("0.weight", td.independent(0.01)), td.rule("1.*", td.coupled(0.1)), *td.STANDARD])  # fmt: skip
 row("lr_zero", td.decoupled(0.1), lr=0.0)
+row("lr_zero_of_one_group", td.per_step(0.01), SGD, rules=[td.rule("0.weight", lr=0.0), *td.STANDARD])
 row("lr_from_zero", td.per_step(0.01), scheduler="from 0")
 row(
     "lr_from_zero_scheduled_hook",
@@ -697,6 +696,14 @@ def lr_tensor() -> Setup:
 def lr_tensor_plain_sgd() -> Setup:
     """A learning rate that is a tensor, and momentum."""
     return setup(None, SGD, how="plain", weight_decay=0.1, lr=torch.tensor(0.05), momentum=0.9, scheduler="cosine")
+
+
+@listed
+def lr_lowered_by_hand() -> Setup:
+    """A learning rate that is lowered after three steps, so that only the handle knows the peak."""
+    made = setup(td.independent(0.05), SGD, momentum=0.9)
+    made.before_step = lambda step: [group.update(lr=0.01) for group in made.optimizer.param_groups if step == 4]
+    return made
 
 
 @listed
@@ -788,5 +795,6 @@ alone("plan_adaptive", forms.adaptive(0.1), STEPS, optimizer=ADAM)
 alone("plan_ada_decay", forms.ada_decay(0.1), STEPS, optimizer=SGD)
 alone("plan_constrained", forms.constrained(kappa=1.0), STEPS)
 alone("plan_spectral", forms.spectral(0.1), STEPS, optimizer=optim.Adafactor)
+alone("plan_diverging", td.decoupled(50.0), STEPS)
 alone("plan_stable", forms.stable(0.1), STEPS)
 alone("plan_huber", forms.huber(0.1), STEPS, optimizer=optim.ASGD)
