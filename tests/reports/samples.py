@@ -50,7 +50,7 @@ def run(
             penalty=tuple(0.5 * a * a for a in alphas) if pull else None,
             note="" if pull else "No decay, so no penalty.",
         ),
-        acting=PlannedAndMeasured(groups=(course(label, pull=pull, last=grid[-1]),) if pull else ()),
+        planned_and_measured=PlannedAndMeasured(groups=(course(label, pull=pull, last=grid[-1]),) if pull else ()),
     )
 
 
@@ -136,7 +136,7 @@ def nasty() -> Comparison:
     row = PlannedRow(name=text, shape=(2,), role=text, decay=text, reason=text)
     return replace(
         made,
-        runs=tuple(replace(one, acting=acting) for one in made.runs),
+        runs=tuple(replace(one, planned_and_measured=acting) for one in made.runs),
         task=NASTY[0],
         title=text,
         step_name=NASTY[0],

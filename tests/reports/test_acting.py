@@ -32,7 +32,9 @@ def of(*groups: GroupCourse, seeds: int = 1, **changes: Any) -> Comparison:
     """Two labels, the second with these groups."""
     made = samples.comparison(("none", "decoupled:1"), seeds=seeds)
     acting = PlannedAndMeasured(groups=groups, **changes)
-    runs = tuple(replace(one, acting=PlannedAndMeasured() if one.label == "none" else acting) for one in made.runs)
+    runs = tuple(
+        replace(one, planned_and_measured=PlannedAndMeasured() if one.label == "none" else acting) for one in made.runs
+    )
     return replace(made, runs=runs)
 
 
@@ -78,11 +80,11 @@ def test_seeds_are_drawn_as_mean_and_range() -> None:
     """One seed of three loses its decay: the mean parts from the forecast, and the table shows the mean."""
     course = samples.course("d")
     made = of(course, seeds=3)
+    odd = PlannedAndMeasured(groups=(lost(course),))
     runs = tuple(
-        replace(one, acting=PlannedAndMeasured(groups=(lost(course),))) if (one.label, one.seed) == ("decoupled:1", 1)
-        else one
+        replace(one, planned_and_measured=odd) if (one.label, one.seed) == ("decoupled:1", 1) else one
         for one in made.runs
-    )  # fmt: skip
+    )
     made = replace(made, runs=runs)
     (chart,) = acting_charts(made)
     assert chart.caption.startswith("Not as forecast")
@@ -167,7 +169,7 @@ def test_what_is_not_finite_is_drawn_as_far_as_it_goes(value: float) -> None:
 def test_results_without_it_have_no_such_section(tmp_path: Path) -> None:
     """A file of runs that nobody watched makes the page that it made before."""
     made = samples.comparison()
-    bare = replace(made, runs=tuple(replace(one, acting=None) for one in made.runs))
+    bare = replace(made, runs=tuple(replace(one, planned_and_measured=None) for one in made.runs))
     assert "acting" not in [section.id for section in view(bare).sections]
     assert "acting" in [section.id for section in view(made).sections]
     only_none = replace(made, runs=tuple(one for one in made.runs if one.label == "none"))

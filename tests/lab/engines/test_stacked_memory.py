@@ -1,4 +1,4 @@
-"""The forecast of a stack's memory against what a process really takes."""
+"""The estimate of a stack's memory against what a process really takes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from torchdecay.lab.engines.stacked import engine as stacked
-from torchdecay.lab.engines.stacked.memory import Forecast, available_bytes, forecast
+from torchdecay.lab.engines.stacked.memory import MemoryEstimate, available_bytes, estimate
 from torchdecay.lab.engines.stacked.prepare import prepare
 from torchdecay.lab.tasks.task import Data, Task
 from torchdecay.lab.training.contenders import as_contender
@@ -46,14 +46,14 @@ def most_held(work: Callable[[], object]) -> int:
 
 
 @pytest.mark.parametrize(("model", "members"), [(wide_weights, 6), (wide_activations, 24)])
-def test_the_forecast_is_within_half_of_what_is_taken(model, members):
+def test_the_estimate_is_within_half_of_what_is_taken(model, members):
     """Weights, gradients, moments and activations, for both ways of computing."""
     task = Task(name="memory", data=data, model=model, loss=F.cross_entropy, num_steps=2, batch_size=192, eval_every=1)
     trials = [
         Trial(contender=as_contender(f"decoupled:{index / 100}"), seed=index % 2, value=index / 100)
         for index in range(members)
     ]
-    expected = forecast(task, prepare(task, trials)).total(members)
+    expected = estimate(task, prepare(task, trials)).total(members)
     taken = most_held(lambda: stacked.run(task, trials, on_run=lambda *_: None))
     assert expected > 50 << 20
     assert expected / 1.5 < taken < expected * 1.5, f"{taken / 2**20:.0f} MB taken of {expected / 2**20:.0f} expected"
@@ -61,7 +61,8 @@ def test_the_forecast_is_within_half_of_what_is_taken(model, members):
 
 def test_how_many_fit_is_what_the_total_says():
     """One more would be above what may be taken."""
-    for one in (Forecast(100, 50, 4, 10_000), Forecast(100, 50, 10**6, 10_000), Forecast(100, 50, 4, 300)):
+    for at_once, available in ((4, 10_000), (10**6, 10_000), (4, 300)):
+        one = MemoryEstimate(100, 50, at_once, available)
         assert one.total(one.most) <= 0.7 * one.available < one.total(one.most + 1)
 
 

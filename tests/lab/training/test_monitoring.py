@@ -16,7 +16,7 @@ from torchdecay.apply.attach import handle_of
 from torchdecay.lab.comparisons.comparison import Comparison
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.contenders import ByHand
-from torchdecay.lab.training.planned_and_measured import GroupCourse
+from torchdecay.lab.training.planned_and_measured import GroupCourse, PlannedAndMeasured
 from torchdecay.lab.training.results import TrainingRun
 from torchdecay.lab.training.train import train
 from torchdecay.plans import policies
@@ -52,8 +52,8 @@ def long(small: Task) -> Task:
 
 
 def only(run: TrainingRun) -> GroupCourse:
-    assert run.acting is not None
-    (group,) = run.acting.groups
+    assert run.planned_and_measured is not None
+    (group,) = run.planned_and_measured.groups
     return group
 
 
@@ -67,7 +67,8 @@ def test_forecast_and_measurement_agree_where_decay_is_at_work(long: Task) -> No
     assert group.steps[0] == 1 and group.steps[-1] == 2 * HALF and len(group.steps) == 26
     assert len(group.weight_norm) == len(group.steps)
     assert (group.name, group.prediction, group.timescale) == ("weight", "exact", 100.0)
-    assert run.acting is not None and run.acting.alarms == () and run.acting.note == ""
+    assert run.planned_and_measured is not None
+    assert (run.planned_and_measured.alarms, run.planned_and_measured.note) == ((), "")
 
 
 def test_decay_that_is_lost_midway_parts_from_its_forecast(long: Task) -> None:
@@ -76,8 +77,8 @@ def test_decay_that_is_lost_midway_parts_from_its_forecast(long: Task) -> None:
     group = only(run)
     assert group.planned_shrink == pytest.approx(1 - 0.99**200)
     assert group.realized_shrink == pytest.approx(1 - 0.99**104, abs=0.02)  # a straight line between two records
-    assert run.acting is not None
-    assert [(one.kind, one.step, one.group) for one in run.acting.alarms] == [("lost", 104, "weight")]
+    assert run.planned_and_measured is not None
+    assert [(one.kind, one.step, one.group) for one in run.planned_and_measured.alarms] == [("lost", 104, "weight")]
 
 
 def test_looking_on_changes_no_number_of_the_training(long: Task) -> None:
@@ -89,8 +90,10 @@ def test_looking_on_changes_no_number_of_the_training(long: Task) -> None:
     )
     for decay in ("decoupled:1", "l1:0.01", "cautious:1"):
         watched, alone = train(task, decay), train(task, decay, monitor=False)
-        assert alone.acting is None
-        assert dataclasses.replace(watched, acting=None, seconds=0.0) == dataclasses.replace(alone, seconds=0.0)
+        assert alone.planned_and_measured is None
+        assert dataclasses.replace(watched, planned_and_measured=None, seconds=0.0) == dataclasses.replace(
+            alone, seconds=0.0
+        )
 
 
 @pytest.mark.parametrize(
@@ -145,14 +148,13 @@ def test_a_pull_toward_a_reference_is_not_compared_with_one_toward_zero(long: Ta
 def test_a_run_without_decay_has_nothing_to_tell(long: Task) -> None:
     """No group, no alarm, no note."""
     run = train(long, None)
-    assert run.acting is not None
-    assert (run.acting.groups, run.acting.alarms, run.acting.note) == ((), (), "")
+    assert run.planned_and_measured == PlannedAndMeasured()
 
 
 def test_weights_that_decay_differently_are_told_apart(long: Task) -> None:
     """Two values for two layers of one role: two courses, each with its own numbers."""
     task = dataclasses.replace(long, rules=[rule("0.*", 1.0), *policies.torch])
-    acting = train(task, 0.5).acting
+    acting = train(task, 0.5).planned_and_measured
     assert acting is not None
     assert [(one.name, round(one.planned_shrink or 0, 3)) for one in acting.groups] == [
         ("weight, bias 1", 0.866),
@@ -183,8 +185,8 @@ def test_a_forecast_that_fails_costs_no_training(long: Task) -> None:
 
     task = dataclasses.replace(long, scheduler=lambda optimizer: Stubborn(optimizer, lambda step: 1.0))
     run = train(task, "decoupled:1")
-    assert run.acting is not None and run.acting.groups == ()
-    assert "No forecast: " in run.acting.note and "not to be copied" in run.acting.note
+    assert run.planned_and_measured is not None and run.planned_and_measured.groups == ()
+    assert "No forecast: " in run.planned_and_measured.note and "not to be copied" in run.planned_and_measured.note
     assert run.steps[-1] == 2 * HALF
 
 
@@ -213,6 +215,6 @@ def test_json_keeps_it_and_reads_files_without_it(long: Task) -> None:
     assert Comparison.from_json(made.to_json()) == made
     data = json.loads(made.to_json())
     for run in data["runs"]:
-        del run["acting"]
+        del run["planned_and_measured"]
     before = Comparison.from_json(json.dumps(data))
-    assert [run.acting for run in before.runs] == [None] * 3
+    assert [run.planned_and_measured for run in before.runs] == [None] * 3

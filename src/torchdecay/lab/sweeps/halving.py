@@ -10,13 +10,14 @@ from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.results import TrainingRun
 from torchdecay.lab.training.trial import Keep, Trial
 
-SHARES = (9, 3)
-KEPT = 3
+RUNGS = 2
+REDUCTION_FACTOR = 3
 
 
 def rungs_of(task: Task) -> tuple[int, ...]:
     """The steps where some stop: points of the curves, so that a whole run has them too."""
-    rungs = {max(1, round(task.num_steps / share / task.eval_every)) * task.eval_every for share in SHARES}
+    shares = [REDUCTION_FACTOR**rung for rung in range(1, RUNGS + 1)]
+    rungs = {max(1, round(task.num_steps / share / task.eval_every)) * task.eval_every for share in shares}
     return tuple(sorted(rung for rung in rungs if rung < task.num_steps))
 
 
@@ -42,7 +43,7 @@ class Halving:
                 values[trial.contender.label].append(value if math.isfinite(value) else -math.inf)
         means = {label: sum(some) / len(some) for label, some in values.items()}
         ranked = sorted(means, key=lambda label: -means[label])
-        going = set(ranked[: math.ceil(len(ranked) / KEPT)])
+        going = set(ranked[: math.ceil(len(ranked) / REDUCTION_FACTOR)])
         return frozenset(trial for trial in measures if _is_bare(trial) or trial.contender.label in going)
 
     def _recorded(self, rung: int) -> dict[Trial, float]:
@@ -58,7 +59,7 @@ class Halving:
         total, before, living = 0, 0, count
         for rung in (*rungs_of(task), task.num_steps):
             total += living * (rung - before)
-            before, living = rung, math.ceil(living / KEPT)
+            before, living = rung, math.ceil(living / REDUCTION_FACTOR)
         return total
 
 

@@ -31,7 +31,7 @@ _OTHER = "not compared: what a pull toward a reference, or through a mask, takes
 _BY_HAND = "not measured: added to the gradient by hand, the decay is part of the update"
 
 
-class Watching:
+class Monitoring:
     """Forecasts a training, then records it; `close` ends it, `result` says what was seen.
 
     Whatever goes wrong here is told in the result's note: what looks on must not stop a training.

@@ -75,7 +75,7 @@ class PlannedAndMeasured:
         >>> import dataclasses
         >>> from torchdecay.lab import task_named, train
         >>> run = train(dataclasses.replace(task_named("digits"), num_steps=40), "decoupled:10")
-        >>> (group,) = run.acting.groups
+        >>> (group,) = run.planned_and_measured.groups
         >>> f"{group.half_life:.0f} steps", f"{group.planned_shrink:.3f}", f"{group.realized_shrink:.3f}"
         ('69 steps', '0.331', '0.331')
     """

@@ -78,8 +78,8 @@ class TrainingRun:
         gradient_norm: ‖g‖ over all trainable parameters, of the loss alone, on the rows of the next step.
         seconds: wall time of the training, without the line scan.
         line: the loss along a line through the solution.
-        acting: what decay was to do, forecast before the training, and what a monitor saw it do; None where nobody
-            looked, as in sweeps.
+        planned_and_measured: what decay was to do, forecast before the training, and what a monitor saw it do; None
+            where nobody looked, as in sweeps.
     """
 
     label: str
@@ -96,7 +96,7 @@ class TrainingRun:
     validation_loss: Curve | None = None
     validation_score: Curve | None = None
     line: LineScan | None = None
-    acting: PlannedAndMeasured | None = None
+    planned_and_measured: PlannedAndMeasured | None = None
 
     def final(self, curve: str) -> float:
         """The last point of a curve, "test_loss" say; "gap" is final test loss − final train loss.

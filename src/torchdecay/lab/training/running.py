@@ -73,7 +73,7 @@ class Running:
             steps=tuple(self.record.steps),
             seconds=self.earlier + time.perf_counter() - self.started,
             line=None,
-            acting=None,
+            planned_and_measured=None,
             **self.record.curves(),
         )
 

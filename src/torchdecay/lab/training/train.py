@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchdecay.lab.tasks.task import Data, Task, data_of, evaluate, measures, model_of
 from torchdecay.lab.training.contenders import ContenderLike, as_contender
 from torchdecay.lab.training.line_scan import scan
-from torchdecay.lab.training.monitoring import Watching
+from torchdecay.lab.training.monitoring import Monitoring
 from torchdecay.lab.training.results import TrainingRun
 from torchdecay.lab.training.running import Running
 from torchdecay.lab.training.setup import Setup, quiet_plan
@@ -50,8 +50,8 @@ def train(
         on_step: called with the number of steps done, at every point of the curves.
         lr_scale: multiplies the learning rate of every parameter group, before a scheduler is made.
         with_line: whether to scan the loss along a line through the solution.
-        monitor: whether to forecast what decay will do and to record what it does, for the run's `acting`. It changes
-            no number of the training.
+        monitor: whether to forecast what decay will do and to record what it does, for the run's
+            `planned_and_measured`. It changes no number of the training.
         on_point: called with the training under way after each step that starts at a point of the curves; not after
             the last.
         resume: what `state_dict()` of that training gave in an earlier try with the same task, decay and seed; it goes
@@ -75,7 +75,7 @@ def train(
         with Setup.make(task, model_of(task, seed), contender, lr_scale=lr_scale) as setup:
             watched = watched_weights(task, setup.model)
             scheduler = None if task.scheduler is None else task.scheduler(setup.optimizer)
-            watching = _watch(task, setup, scheduler, len(data.train[0])) if monitor else None
+            monitoring = _monitoring(task, setup, scheduler, len(data.train[0])) if monitor else None
             running = Running(
                 contender=contender,
                 seed=seed,
@@ -90,16 +90,16 @@ def train(
                 _loop(task, setup, running, data, watched, on_step or (lambda step: None), on_point)
                 run = running.run
             finally:
-                if watching is not None:
-                    watching.close()
+                if monitoring is not None:
+                    monitoring.close()
             line = scan(task, setup.model, data, watched, setup.plan, setup.optimizer) if with_line else None
-    return replace(run, line=line, acting=None if watching is None else watching.result())
+    return replace(run, line=line, planned_and_measured=None if monitoring is None else monitoring.result())
 
 
-def _watch(task: Task, setup: Setup, scheduler: LRScheduler | None, num_rows: int) -> Watching:
+def _monitoring(task: Task, setup: Setup, scheduler: LRScheduler | None, num_rows: int) -> Monitoring:
     by_hand = setup.handle is None
     about = task, setup.model, setup.optimizer, setup.plan, scheduler
-    return Watching(*about, num_rows=num_rows, by_hand=by_hand)
+    return Monitoring(*about, num_rows=num_rows, by_hand=by_hand)
 
 
 def watched_weights(task: Task, model: nn.Module) -> dict[str, Tensor]:

@@ -95,8 +95,8 @@ def _remarks(comparison: Comparison) -> Iterator[str]:
             yield f"{one.label}, {prose(one.first.measured)}."
     for label in comparison.labels:
         for run in comparison.of(label):
-            if run.acting is not None and run.acting.note:
-                yield f"{shown(label)}: {prose(run.acting.note)}"
+            if run.planned_and_measured is not None and run.planned_and_measured.note:
+                yield f"{shown(label)}: {prose(run.planned_and_measured.note)}"
 
 
 def _alarms(comparison: Comparison) -> Iterator[str]:
@@ -104,7 +104,7 @@ def _alarms(comparison: Comparison) -> Iterator[str]:
     for label in comparison.labels:
         alike: dict[tuple[str, str], list[tuple[int, Event]]] = {}
         for run in comparison.of(label):
-            for alarm in run.acting.alarms if run.acting is not None else ():
+            for alarm in run.planned_and_measured.alarms if run.planned_and_measured is not None else ():
                 alike.setdefault((alarm.kind, alarm.group), []).append((run.seed, alarm))
         for (kind, _), events in alike.items():
             seeds = list(dict.fromkeys(str(seed) for seed, _ in events))
@@ -118,7 +118,7 @@ def _courses(comparison: Comparison) -> Iterator[_Course]:
     for label in comparison.labels:
         groups: dict[tuple[object, ...], list[GroupCourse]] = {}
         for run in comparison.of(label):
-            for one in run.acting.groups if run.acting is not None else ():
+            for one in run.planned_and_measured.groups if run.planned_and_measured is not None else ():
                 groups.setdefault((one.name, one.decay, one.steps), []).append(one)
         several = len({(name, decay) for name, decay, _ in groups}) > 1
         for same in groups.values():

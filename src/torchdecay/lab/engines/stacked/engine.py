@@ -11,8 +11,8 @@ from torchdecay.errors import TaskError
 from torchdecay.lab.engines.stacked.fit import try_it
 from torchdecay.lab.engines.stacked.lanes import order_of
 from torchdecay.lab.engines.stacked.loop import StackedRun
-from torchdecay.lab.engines.stacked.members import Member, NotStackable
-from torchdecay.lab.engines.stacked.memory import SHARE, Forecast, forecast
+from torchdecay.lab.engines.stacked.members import NotStackable, StackedMember
+from torchdecay.lab.engines.stacked.memory import SHARE, MemoryEstimate, estimate
 from torchdecay.lab.engines.stacked.prepare import Prepared, prepare
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.train import threads
@@ -58,9 +58,9 @@ def run(
             on_run(trial, failure)
         if not prepared.members:
             return
-        runs = _turns(task, prepared, forecast(task, prepared, available=memory), halving=keep is not None)
+        runs = _turns(task, prepared, estimate(task, prepared, available=memory), halving=keep is not None)
 
-        def started(members: Sequence[Member]) -> StackedRun:
+        def started(members: Sequence[StackedMember]) -> StackedRun:
             return StackedRun(task, prepared, members, on_run=on_run, on_step=on_step, compile=compile)
 
         if keep is None:
@@ -87,7 +87,7 @@ def prepared_for(task: Task, trials: Sequence[Trial]) -> Prepared:
     return prepared
 
 
-def _turns(task: Task, prepared: Prepared, size: Forecast, *, halving: bool) -> list[list[Member]]:
+def _turns(task: Task, prepared: Prepared, size: MemoryEstimate, *, halving: bool) -> list[list[StackedMember]]:
     """Members in turns that fit into memory, neighbors alike."""
     members = prepared.members
     seeds = list(prepared.models)

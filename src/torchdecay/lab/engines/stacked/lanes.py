@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from torchdecay.lab.engines.stacked.members import Member, NotStackable, settings_of
+from torchdecay.lab.engines.stacked.members import NotStackable, StackedMember, settings_of
 from torchdecay.lab.engines.stacked.tensors import Stack, rows_of
 from torchdecay.lab.tasks.task import Task
 from torchdecay.optimizers.cards import has_trait
@@ -40,7 +40,7 @@ class Lane:
     peaks: dict[tuple[int, str], float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, task: Task, stack: Stack, members: Sequence[Member], place: slice) -> Lane:
+    def of(cls, task: Task, stack: Stack, members: Sequence[StackedMember], place: slice) -> Lane:
         """A lane for members that stand at `place` in the stack.
 
         Raises:
@@ -123,7 +123,7 @@ def _moved(value: Any, picked: Sequence[int], old: Tensor) -> Any:
     return rows_of(value, picked) if isinstance(value, Tensor) and value.shape == old.shape else value
 
 
-def order_of(members: Sequence[Member], seeds: Sequence[int]) -> list[int]:
+def order_of(members: Sequence[StackedMember], seeds: Sequence[int]) -> list[int]:
     """Members so that those of one lane stand together, in it those of one form, and in these those of one seed."""
     structures = list(dict.fromkeys(member.structure for member in members))
     forms = list(dict.fromkeys(member.form for member in members))
@@ -134,7 +134,7 @@ def order_of(members: Sequence[Member], seeds: Sequence[int]) -> list[int]:
     return sorted(range(len(members)), key=keys.__getitem__)
 
 
-def lanes_of(task: Task, stack: Stack, members: Sequence[Member]) -> list[Lane]:
+def lanes_of(task: Task, stack: Stack, members: Sequence[StackedMember]) -> list[Lane]:
     """The lanes of members that stand in `order_of`."""
     structures = [member.structure for member in members]
     starts = [i for i in range(len(members)) if i == 0 or structures[i] != structures[i - 1]]
@@ -142,7 +142,7 @@ def lanes_of(task: Task, stack: Stack, members: Sequence[Member]) -> list[Lane]:
     return [Lane.of(task, stack, members[place], place) for place in places]
 
 
-def state_bytes(task: Task, stack: Stack, member: Member) -> int:
+def state_bytes(task: Task, stack: Stack, member: StackedMember) -> int:
     """Bytes of optimizer state of one member, found by one step of a stack of one."""
     one = Stack(
         stack.model,

@@ -16,7 +16,7 @@ from torchdecay.lab.engines.stacked.lanes import lanes_of, order_of
 from torchdecay.lab.engines.stacked.losses import Losses
 from torchdecay.lab.engines.stacked.lowered import Lowered
 from torchdecay.lab.engines.stacked.measuring import Measured, measure
-from torchdecay.lab.engines.stacked.members import Member
+from torchdecay.lab.engines.stacked.members import StackedMember
 from torchdecay.lab.engines.stacked.prepare import Prepared, failure_of
 from torchdecay.lab.engines.stacked.pulls import MembersRefused, initial_of, pulls_of
 from torchdecay.lab.engines.stacked.tensors import Rows, Stack, norms_of, rows_of
@@ -47,7 +47,7 @@ class StackedRun:
         self,
         task: Task,
         prepared: Prepared,
-        members: Sequence[Member],
+        members: Sequence[StackedMember],
         *,
         on_run: OnRun,
         on_step: OnSteps,
@@ -221,7 +221,7 @@ class StackedRun:
             steps=tuple(record.steps),
             seconds=self._seconds[place],
             line=None,
-            acting=None,
+            planned_and_measured=None,
             **record.curves(),
         )
         self._on_run(member.trial, run)

@@ -41,7 +41,7 @@ class GroupSpec:
 
 
 @dataclass(frozen=True, eq=False)
-class Member:
+class StackedMember:
     """One trial, as the stack needs it.
 
     Attributes:
@@ -76,7 +76,7 @@ def template_of(decay: Decay) -> Decay:
     return decay.replace(coefficient=1.0)
 
 
-def read_member(task: Task, trial: Trial, setup: Setup) -> Member:
+def read_member(task: Task, trial: Trial, setup: Setup) -> StackedMember:
     """What a trial asks for, from the setup that `train` would begin with.
 
     Raises:
@@ -104,7 +104,7 @@ def read_member(task: Task, trial: Trial, setup: Setup) -> Member:
         raise NotStackable("it has low-precision weights, which are rounded run by run")
     bare = dataclasses.replace(plan, rows=tuple(dataclasses.replace(row, decay=None) for row in plan.rows))
     groups = _groups(task, (bare if by_hand else plan).param_groups(model), names)
-    return Member(trial, decays, groups, settings_of(optimizer, names), type(optimizer))
+    return StackedMember(trial, decays, groups, settings_of(optimizer, names), type(optimizer))
 
 
 def settings_of(optimizer: Optimizer, names: dict[int, str]) -> dict[str, str]:

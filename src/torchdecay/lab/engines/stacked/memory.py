@@ -11,18 +11,18 @@ from torch import Tensor
 from torchdecay.lab.engines.stacked.lanes import state_bytes
 from torchdecay.lab.engines.stacked.losses import Losses
 from torchdecay.lab.engines.stacked.lowered import CACHE, fits, layers_of
-from torchdecay.lab.engines.stacked.members import Member
+from torchdecay.lab.engines.stacked.members import StackedMember
 from torchdecay.lab.engines.stacked.prepare import Prepared
 from torchdecay.lab.engines.stacked.tensors import Rows, Stack
 from torchdecay.lab.engines.stacked.vmapped import Vmapped
 from torchdecay.lab.tasks.task import Task
 
 SHARE = 0.7
-"""The part of the available memory that a stack may fill: others want some, and the forecast may be off by half."""
+"""The part of the available memory that a stack may fill: others want some, and the estimate may be off by half."""
 
 
 @dataclass(frozen=True)
-class Forecast:
+class MemoryEstimate:
     """Memory of a stack in bytes.
 
     Attributes:
@@ -49,7 +49,7 @@ class Forecast:
         return some if some < self.at_once else (budget - self.at_once * self.passing) // self.kept
 
 
-def forecast(task: Task, prepared: Prepared, *, available: int | None = None) -> Forecast:
+def estimate(task: Task, prepared: Prepared, *, available: int | None = None) -> MemoryEstimate:
     """The memory of each member of a stack.
 
     Args:
@@ -81,7 +81,7 @@ def forecast(task: Task, prepared: Prepared, *, available: int | None = None) ->
         passing += _bytes_of(rows.x) + _bytes_of(rows.y) if len(prepared.models) > 1 else 0
     device = next(iter(stack.params.values())).device
     free = available_bytes(device) if available is None else available
-    return Forecast(kept, passing + temporaries, at_once, free)
+    return MemoryEstimate(kept, passing + temporaries, at_once, free)
 
 
 def available_bytes(device: torch.device) -> int:
@@ -103,7 +103,7 @@ def _lines(path: str) -> list[str]:
         return []
 
 
-def _lanes(prepared: Prepared) -> list[Member]:
+def _lanes(prepared: Prepared) -> list[StackedMember]:
     return list({member.structure: member for member in prepared.members}.values())
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from torchdecay.errors import TorchdecayError
-from torchdecay.lab.engines.stacked.members import Member, NotStackable, read_member
+from torchdecay.lab.engines.stacked.members import NotStackable, StackedMember, read_member
 from torchdecay.lab.tasks.custom import told
 from torchdecay.lab.tasks.task import Data, Task, data_of, model_of
 from torchdecay.lab.training.results import Failure
@@ -31,7 +31,7 @@ class Prepared:
         watched: names of the weights that norms are about.
     """
 
-    members: list[Member] = field(default_factory=list)
+    members: list[StackedMember] = field(default_factory=list)
     data: dict[int, Data] = field(default_factory=dict)
     models: dict[int, nn.Module] = field(default_factory=dict)
     failures: dict[Trial, Failure] = field(default_factory=dict)
@@ -47,7 +47,7 @@ def prepare(task: Task, trials: Sequence[Trial]) -> Prepared:
         NotStackable: a trial that can't be stacked.
     """
     made = Prepared()
-    read: dict[tuple[str, float], Member] = {}
+    read: dict[tuple[str, float], StackedMember] = {}
     with torch.random.fork_rng(devices=[]):
         for trial in trials:
             try:
@@ -59,7 +59,7 @@ def prepare(task: Task, trials: Sequence[Trial]) -> Prepared:
                     setup = Setup.make(task, model, trial.contender, lr_scale=trial.lr_scale)
                     read[key] = read_member(task, trial, setup)
                 one = read[key]
-                made.members.append(Member(trial, one.decays, one.groups, one.settings, one.optimizer_type))
+                made.members.append(StackedMember(trial, one.decays, one.groups, one.settings, one.optimizer_type))
             except NotStackable:
                 raise
             except Exception as error:

@@ -13,7 +13,7 @@ from torchdecay.apply import kernels
 from torchdecay.apply.engine import check_fraction
 from torchdecay.errors import TorchdecayError
 from torchdecay.lab.engines.stacked.lanes import Lane
-from torchdecay.lab.engines.stacked.members import Member, template_of
+from torchdecay.lab.engines.stacked.members import StackedMember, template_of
 from torchdecay.lab.engines.stacked.tensors import Stack, rows_of
 from torchdecay.optimizers.cards import settled_factor
 from torchdecay.optimizers.elementwise import Elementwise
@@ -35,7 +35,7 @@ class MembersRefused(Exception):
 
 
 @dataclass(eq=False)
-class Pull:
+class StackedPull:
     """One parameter's decay for members side by side that differ in nothing but how hard it is.
 
     Attributes:
@@ -175,7 +175,9 @@ class Pull:
             kernels.explicit_([param], self.decay.regularizer, [amounts], [self.reference])
 
 
-def pulls_of(stack: Stack, members: Sequence[Member], lanes: Sequence[Lane], initial: dict[str, Tensor]) -> list[Pull]:
+def pulls_of(
+    stack: Stack, members: Sequence[StackedMember], lanes: Sequence[Lane], initial: dict[str, Tensor]
+) -> list[StackedPull]:
     """The pulls of all members: per parameter one for each run of neighbors whose templates agree."""
     found = []
     for lane in lanes:
@@ -192,7 +194,7 @@ def pulls_of(stack: Stack, members: Sequence[Member], lanes: Sequence[Lane], ini
                 base = lane.members.start
                 reference = initial[name][base + start : base + stop] if template.reference is not None else None
                 found.append(
-                    Pull(
+                    StackedPull(
                         template,
                         lane,
                         name,
@@ -204,7 +206,7 @@ def pulls_of(stack: Stack, members: Sequence[Member], lanes: Sequence[Lane], ini
     return found
 
 
-def initial_of(stack: Stack, members: Sequence[Member]) -> dict[str, Tensor]:
+def initial_of(stack: Stack, members: Sequence[StackedMember]) -> dict[str, Tensor]:
     """Copies of the weights that some member is pulled toward."""
     wanted = {
         name
