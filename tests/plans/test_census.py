@@ -16,8 +16,9 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoi
 from torch.optim.swa_utils import AveragedModel
 
 from torchdecay.errors import PlanError
-from torchdecay.plans.census import census, names_of, parameters_by_name
+from torchdecay.plans.census import census
 from torchdecay.plans.parameters import Parameter
+from torchdecay.plans.tree import names_of, parameters_by_name
 
 RESNET50 = (Path(__file__).parents[1] / "golden" / "resnet50_names.txt").read_text().split()
 

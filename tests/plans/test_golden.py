@@ -62,7 +62,7 @@ def test_in_a_table_nothing_that_is_called_a_norm_or_a_bias_is_a_weight(name: st
 @pytest.mark.filterwarnings("ignore")
 def test_a_seeded_fault_shows_in_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the witness that knows custom norms, the table of Llama is another one."""
-    from torchdecay.plans import roles
+    from torchdecay.plans.roles import reading
 
-    monkeypatch.setattr(roles, "WITNESSES", [one for one in roles.WITNESSES if one is not roles.named.norm])
+    monkeypatch.setattr(reading, "WITNESSES", [one for one in reading.WITNESSES if one is not reading.named.norm])
     assert made("llama") != tables.read("llama")[1]

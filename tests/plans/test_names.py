@@ -12,8 +12,8 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoi
 from torch.nn.utils import parametrizations
 from torch.optim.swa_utils import AveragedModel
 
-from torchdecay.plans.census import names_of, parameters_by_name
-from torchdecay.plans.names import canonical, canonical_keys, nodes
+from torchdecay.plans.names import canonical, canonical_keys
+from torchdecay.plans.tree import names_of, nodes, parameters_by_name
 
 
 class Trap(nn.Module):

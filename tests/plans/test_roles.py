@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
 
-from torchdecay.plans import roles as roles_package
 from torchdecay.plans.census import census
 from torchdecay.plans.parameters import KINDS, ROLES
-from torchdecay.plans.roles import WITNESSES, usage
+from torchdecay.plans.roles import reading, usage
+from torchdecay.plans.roles.reading import WITNESSES
 
 
 def roles(model: nn.Module | dict[str, Tensor]) -> dict[str, str]:
@@ -800,7 +800,7 @@ def test_each_witness_is_needed(witness: Callable[..., Any], monkeypatch: pytest
     """A seeded fault for each: without it, something that only it knows gets another role."""
     model = SAMPLES[witness.__name__]()
     before = roles(model)
-    monkeypatch.setattr(roles_package, "WITNESSES", [one for one in WITNESSES if one is not witness])
+    monkeypatch.setattr(reading, "WITNESSES", [one for one in WITNESSES if one is not witness])
     assert roles(model) != before
 
 

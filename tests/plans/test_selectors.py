@@ -18,7 +18,7 @@ from torchdecay.plans.selectors import Selector, as_selector
 
 
 def parameter(name: str = "a.weight", *more: str, shape: tuple[int, ...] = (2, 3), **rest: Any) -> Parameter:
-    return Parameter(names=(name, *more), shape=shape, **rest)
+    return Parameter(names=(name, *more), shape=shape, tensor=torch.empty(shape, device="meta"), **rest)
 
 
 def picked(selector: Any, *names: str) -> list[str]:

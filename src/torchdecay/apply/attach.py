@@ -24,11 +24,11 @@ from torchdecay.apply.lowering import Lowering, Via, lower
 from torchdecay.apply.state import Loaded, OnLoad, mark_of, pack, unpack
 from torchdecay.errors import ApplyError, ForgottenPenaltyWarning, LoadError, OwnershipWarning
 from torchdecay.optimizers.cards import SWITCH
-from torchdecay.plans.census import parameters_by_name
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.planning import plan as make_plan
+from torchdecay.plans.tree import parameters_by_name
 from torchdecay.text import nearest
 
 # The optimizer's hooks keep the handle alive; a strong reference here would keep the optimizer alive.

@@ -13,10 +13,10 @@ from torch.optim import Optimizer
 from torchdecay.apply.attach import handle_of
 from torchdecay.errors import LoadError
 from torchdecay.optimizers.cards import CARDS, SWITCH, has_trait
-from torchdecay.plans.census import names_of
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.names import canonical, canonical_keys
 from torchdecay.plans.plan import Plan
+from torchdecay.plans.tree import names_of
 from torchdecay.text import listed
 
 Winner = Literal["plan", "checkpoint", "equal"]

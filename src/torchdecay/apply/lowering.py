@@ -15,11 +15,11 @@ from torchdecay.apply.runtimes import check_controller
 from torchdecay.errors import ApplyError
 from torchdecay.optimizers.cards import SWITCH, Native, has_trait, keeps_average, native_of, settled_factor
 from torchdecay.optimizers.steps import is_matched, reads_update_sign
-from torchdecay.plans.census import parameters_by_name
 from torchdecay.plans.controllers import Cautious, LazyRows
 from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.schedules import Constant
+from torchdecay.plans.tree import parameters_by_name
 from torchdecay.text import listed, nearest
 
 Via = Literal["auto", "hook"]

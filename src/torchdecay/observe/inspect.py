@@ -14,9 +14,9 @@ from torchdecay.apply.attach import Handle
 from torchdecay.errors import ApplyError
 from torchdecay.observe.pulls import Expectation, attached, bad_number, expectations
 from torchdecay.optimizers.cards import has_trait, native_of, settled_factor
-from torchdecay.plans.census import names_of
 from torchdecay.plans.decay import Site
 from torchdecay.plans.groups import MARK
+from torchdecay.plans.tree import names_of
 from torchdecay.records import JsonRecord
 from torchdecay.tables import FOLD, Entries, Printed, rich_table
 

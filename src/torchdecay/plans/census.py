@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from torchdecay.errors import PlanError
-from torchdecay.plans import roles
-from torchdecay.plans.names import Node, canonical_keys, nodes
-from torchdecay.plans.parameters import Parameter
+from torchdecay.plans.names import canonical_keys
+from torchdecay.plans.parameters import KINDS, Parameter
 from torchdecay.plans.per_class import per_class
-from torchdecay.plans.sharding import whole_shapes
+from torchdecay.plans.roles.place import Place, place_at, places_of
+from torchdecay.plans.roles.reading import MOST_SPARED, read
+from torchdecay.plans.tree import Node, Occurrence, nodes, occurrences
 from torchdecay.text import repr_quoted
 
 BUFFERS = frozenset({"running_mean", "running_var", "num_batches_tracked", "inv_freq", "n_averaged"})
@@ -56,57 +59,21 @@ def census(model: nn.Module | Mapping[str, Tensor]) -> tuple[Parameter, ...]:
     )
 
 
-def parameters_by_name(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Canonical name → parameter; a tied parameter stands under all its names.
-
-    Args:
-        model: any module, wrapped or not.
-    """
-    return {name: tensor for name, _, _, tensor in _occurrences(model)}
-
-
-def names_of(model: nn.Module) -> dict[int, str]:
-    """`id(parameter)` → its first canonical name, in the order of `named_parameters`."""
-    found: dict[int, str] = {}
-    for name, _, _, tensor in _occurrences(model):
-        found.setdefault(id(tensor), name)
-    return found
-
-
-def _occurrences(model: nn.Module) -> Iterator[tuple[str, Node, str, nn.Parameter]]:
-    """(canonical name, node, attribute, parameter), once for every name that a parameter has."""
-    taken: dict[str, nn.Parameter] = {}
-    for node in nodes(model):
-        for attribute, tensor in node.module._parameters.items():
-            if tensor is None:
-                continue
-            name = f"{node.path}.{attribute}" if node.path else attribute
-            if name in taken:
-                if taken[name] is tensor:
-                    continue
-                # Two tensors that differ by a wrapper's segment only keep the names that torch gives them.
-                name = f"{node.raw}.{attribute}"
-            taken[name] = tensor
-            yield name, node, attribute, tensor
-
-
 def _census_of_module(model: nn.Module) -> tuple[Parameter, ...]:
-    whole = whole_shapes(model)
-    first: dict[object, roles.Place] = {}
-    tied: dict[object, list[roles.Place]] = {}
-    for name, node, attribute, tensor in _occurrences(model):
-        if is_lazy(tensor):
+    speakers: list[_Speaker] = []
+    found: dict[object, Parameter] = {}
+    tied: dict[object, list[Parameter]] = {}
+    for one in occurrences(_heard(nodes(model), speakers)):
+        if is_lazy(one.tensor):
             raise PlanError(
-                f"{repr_quoted(name)} is a lazy parameter that has no shape yet.",
+                f"{repr_quoted(one.name)} is a lazy parameter that has no shape yet.",
                 "Its role depends on its shape, and an optimizer could not hold it either.",
                 "Run one batch through the model first, then make the plan.",
             )
-        key = id(tensor)
-        shape = whole.get(key) or tuple(tensor.shape)
-        place = roles.place_at(name, node, attribute, tensor, shape)
-        if first.setdefault(key, place) is not place:
-            tied.setdefault(key, []).append(place)
-    return tuple(_parameters(first, tied, exemptions(model)))
+        parameter = _parameter(place_at(one), _exempt(one, speakers) if speakers else "")
+        if found.setdefault(id(one.tensor), parameter) is not parameter:
+            tied.setdefault(id(one.tensor), []).append(parameter)
+    return tuple(_joined(found, tied))
 
 
 def _census_of_tensors(tensors: Mapping[str, Tensor]) -> tuple[Parameter, ...]:
@@ -123,13 +90,13 @@ def _census_of_tensors(tensors: Mapping[str, Tensor]) -> tuple[Parameter, ...]:
     short = canonical_keys(tensors)
     named = {short[name]: tensor for name, tensor in kept.items()}
     beside = {short[name]: tensor for name, tensor in tensors.items()}
-    first: dict[object, roles.Place] = {}
-    tied: dict[object, list[roles.Place]] = {}
-    for place in roles.places_of(named, beside):
-        key = _storage(place.tensor)
-        if first.setdefault(key, place) is not place:
-            tied.setdefault(key, []).append(place)
-    return tuple(_parameters(first, tied, {}))
+    found: dict[object, Parameter] = {}
+    tied: dict[object, list[Parameter]] = {}
+    for place in places_of(named, beside):
+        key, parameter = _storage(place.tensor), _parameter(place)
+        if found.setdefault(key, parameter) is not parameter:
+            tied.setdefault(key, []).append(parameter)
+    return tuple(_joined(found, tied))
 
 
 def _storage(tensor: Tensor) -> object:
@@ -139,51 +106,58 @@ def _storage(tensor: Tensor) -> object:
     return tensor.data_ptr(), tuple(tensor.shape), tensor.stride()
 
 
-def _parameters(
-    first: Mapping[object, roles.Place], tied: Mapping[object, list[roles.Place]], exempt: Mapping[str, str]
-) -> Iterator[Parameter]:
-    """A parameter for each tensor: its first place, and the further ones of a tensor that has several."""
-    radial = _radial(list(first.values()))
-    for (key, place), angle in zip(first.items(), radial, strict=True):
-        role, kind, evidence = roles.decide(place)
-        names: tuple[str, ...] = (place.name,)
-        found: tuple[str, ...] = (role,)
-        classes = _bases(type(place.owner)) if place.owner is not None else ()
-        if key in tied:
-            places = [place, *tied[key]]
-            decisions = [(role, kind, evidence), *map(roles.decide, tied[key])]
-            names = tuple(one.name for one in places)
-            found = tuple(decision[0] for decision in decisions)
-            classes = _classes(places)
-            role, kind, evidence = roles.combine(names, decisions)
-        tensor = place.tensor
-        yield Parameter(
-            names=names,
-            shape=place.shape,
-            dtype=str(tensor.dtype).removeprefix("torch."),
-            role=role,
-            roles=found,
-            kind=kind,
-            evidence=evidence,
-            classes=classes,
-            trainable=tensor.requires_grad if isinstance(tensor, nn.Parameter) else True,
-            exempt=_said_of(names, exempt) or _tag(tensor),
-            radial=angle,
-        )
+def _parameter(place: Place, exempt: str = "") -> Parameter:
+    """A parameter as one place shows it."""
+    role, kind, evidence = read(place)
+    tensor = place.tensor
+    return Parameter(
+        names=(place.name,),
+        shape=place.shape,
+        dtype=_spelled(tensor.dtype),
+        role=role,
+        roles=(role,),
+        kind=kind,
+        evidence=evidence,
+        classes=_bases(type(place.node.module)) if place.node is not None else (),
+        trainable=tensor.requires_grad if place.node or isinstance(tensor, nn.Parameter) else True,
+        exempt=exempt or _tag(tensor),
+        tensor=tensor,
+    )
 
 
-def _classes(places: list[roles.Place]) -> tuple[str, ...]:
-    owners = dict.fromkeys(type(place.owner) for place in places if place.owner is not None)
-    return tuple(dict.fromkeys(name for kind in owners for name in _bases(kind)))
+def _joined(found: Mapping[object, Parameter], tied: Mapping[object, list[Parameter]]) -> Iterator[Parameter]:
+    """One parameter for each tensor: its first use, or all of them."""
+    for key, first in found.items():
+        yield _tied(first, [first, *tied[key]]) if key in tied else first
+
+
+def _tied(first: Parameter, uses: Sequence[Parameter]) -> Parameter:
+    """One parameter from its uses: the most spared role wins, whatever the order of the names."""
+    role = min((use.role for use in uses), key=MOST_SPARED.index)
+    same = [use for use in uses if use.role == role]
+    evidence = dict.fromkeys(line for use in same for line in use.evidence)
+    if len(same) < len(uses):
+        evidence["tied: " + ", ".join(f"{use.name} ({use.role})" for use in uses)] = None
+    return dataclasses.replace(
+        first,
+        names=tuple(use.name for use in uses),
+        role=role,
+        roles=tuple(use.role for use in uses),
+        kind=max((use.kind for use in same), key=KINDS.index) if role == "weight" else "",
+        evidence=tuple(evidence),
+        classes=tuple(dict.fromkeys(name for use in uses for name in use.classes)),
+        exempt=next((use.exempt for use in uses if use.exempt), ""),
+    )
+
+
+@lru_cache(maxsize=64)
+def _spelled(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 @per_class
 def _bases(kind: type) -> tuple[str, ...]:
     return tuple(f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__ if base is not object)
-
-
-def _said_of(names: tuple[str, ...], exempt: Mapping[str, str]) -> str:
-    return next((exempt[name] for name in names if name in exempt), "") if exempt else ""
 
 
 def _tag(tensor: Tensor) -> str:
@@ -198,34 +172,37 @@ def _tag(tensor: Tensor) -> str:
     return named and f"tag {named}"
 
 
-def exemptions(model: nn.Module) -> dict[str, str]:
-    """Canonical name → how a module asks for no decay: `no_weight_decay()` or `no_weight_decay_keywords()`.
+class _Speaker(NamedTuple):
+    """A module that asks for no decay of what it names; names are relative to it."""
 
-    Both are read on every module of the tree, so wrappers don't hide them; names are relative to the module
-    that says them, and a keyword counts wherever it occurs in a name, as where these methods come from.
+    node: Node
+    method: str
+    words: frozenset[str]
+
+
+def _heard(tree: Iterable[Node], speakers: list[_Speaker]) -> Iterator[Node]:
+    """The nodes, after those that ask for no decay are noted: `no_weight_decay()` and `no_weight_decay_keywords()`.
+
+    Both are read on every module, so that wrappers don't hide them, and always before the parameters below.
     """
-    speaking = [
-        (node, method, words)
-        for node in nodes(model)
-        for method in _asking(type(node.module))
-        if (words := _said(node, method))
-    ]
-    found: dict[str, str] = {}
-    if not speaking:
-        return found
-    for name, at, attribute, _ in _occurrences(model):
-        for node, method, words in speaking:
-            if node.path and not name.startswith(f"{node.path}."):
-                continue
-            inside = name[len(node.path) + 1 :] if node.path else name
-            raw = f"{at.raw}.{attribute}"[len(node.raw) + 1 if node.raw else 0 :]
-            if method == "no_weight_decay":
-                hit = not words.isdisjoint((inside, raw, name))
-            else:
-                hit = any(word in inside for word in words)
-            if hit:
-                found.setdefault(name, f"{method}()" + (f" of {node.path}" if node.path else ""))
-    return found
+    for node in tree:
+        for method in _asking(type(node.module)):
+            if words := _said(node, method):
+                speakers.append(_Speaker(node, method, words))
+        yield node
+
+
+def _exempt(one: Occurrence, speakers: Iterable[_Speaker]) -> str:
+    """How a module asks for no decay of this parameter; a keyword counts wherever it occurs, as where it comes from."""
+    for node, method, words in speakers:
+        if node.path and not one.name.startswith(f"{node.path}."):
+            continue
+        inside = one.name[len(node.path) + 1 :] if node.path else one.name
+        raw = one.raw[len(node.raw) + 1 if node.raw else 0 :]
+        by_name = method == "no_weight_decay"
+        if not words.isdisjoint((inside, raw, one.name)) if by_name else any(word in inside for word in words):
+            return f"{method}()" + (f" of {node.path}" if node.path else "")
+    return ""
 
 
 @per_class
@@ -249,35 +226,3 @@ def _said(node: Node, method: str) -> frozenset[str]:
     if isinstance(asked, str):
         asked = (asked,)
     return frozenset(str(word) for word in asked or ())
-
-
-def _radial(places: list[roles.Place]) -> list[float | None]:
-    """|⟨w, g⟩| / (‖w‖ ‖g‖) of each tensor; None where no gradient is there or only a shard of one.
-
-    A shard says nothing about the whole, and gathering it would need every process to ask at the same time. One
-    transfer per device.
-    """
-    found: list[float | None] = [None] * len(places)
-    pending: dict[torch.device, list[tuple[int, Tensor]]] = {}
-    with torch.no_grad():
-        for index, place in enumerate(places):
-            tensor = place.tensor
-            gradient = tensor.grad if tensor.is_leaf else None
-            if gradient is None or gradient.layout is not torch.strided or tensor.is_meta or not tensor.numel():
-                continue
-            if hasattr(tensor, "full_tensor") or tuple(tensor.shape) != place.shape:
-                continue
-            w, g = _flat(tensor.detach()), _flat(gradient)
-            cosine = torch.dot(w, g).abs() / (torch.linalg.vector_norm(w) * torch.linalg.vector_norm(g))
-            pending.setdefault(cosine.device, []).append((index, cosine))
-    for entries in pending.values():
-        values = torch.stack([cosine.double() for _, cosine in entries]).tolist()
-        for (index, _), value in zip(entries, values, strict=True):
-            found[index] = value if math.isfinite(value) else None
-    return found
-
-
-def _flat(tensor: Tensor) -> Tensor:
-    """The elements as a vector of real numbers, in a precision that a sum over them survives."""
-    real = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
-    return (real if real.dtype in (torch.float32, torch.float64) else real.float()).flatten()

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from torchdecay.errors import PlanError
-from torchdecay.plans.census import parameters_by_name
 from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.rows import Row
 from torchdecay.plans.rules import check_options
 from torchdecay.plans.schedules import Constant
-from torchdecay.plans.sharding import whole_shapes
 from torchdecay.text import listed, nearest
 
 MARK = "torchdecay"
@@ -26,27 +24,36 @@ def needs_attach(decay: Decay | None) -> bool:
     return decay is not None and not (decay.site is Site.NATIVE and decay.schedule == Constant())
 
 
-def groups_of(planned: Sequence[Row], model: nn.Module, options: dict[str, Any]) -> list[dict[str, Any]]:
-    """`Plan.param_groups`, which documents it."""
+class Held(Protocol):
+    """A parameter of a model: an `Occurrence`, or a `Parameter` of its census."""
+
+    @property
+    def tensor(self) -> Tensor:
+        """The parameter itself."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its sizes, outside any shard."""
+
+
+def groups_of(planned: Sequence[Row], held: Mapping[str, Held], options: dict[str, Any]) -> list[dict[str, Any]]:
+    """`Plan.param_groups`, which documents it, with the model's parameters by name."""
     check_options(options, "param_groups()")
-    if not isinstance(model, nn.Module):
-        raise PlanError(
-            f"param_groups() got a {type(model).__name__} where a model belongs.", fix="Give a torch.nn.Module."
-        )
-    tensors = parameters_by_name(model)
-    _require_same_model(planned, tensors, whole_shapes(model))
+    _require_same_model(planned, held)
     groups: list[tuple[_Settings, list[Row]]] = []
+    met: dict[tuple[int, int], list[Row]] = {}
     for row in planned:
-        settings = _settings(row, options)
-        # Compared, not hashed: an option may be a tensor or a list.
-        for known, rows in groups:
-            if _equal(known, settings):
-                rows.append(row)
-                break
-        else:
-            groups.append((settings, [row]))
+        # Most rows share one decay and the same options, and need not be compared.
+        key = (id(row.decay), id(row.options))
+        if key not in met:
+            settings = _settings(row, options)
+            # Compared, not hashed: an option may be a tensor or a list.
+            met[key] = next((rows for known, rows in groups if _equal(known, settings)), [])
+            if not met[key]:
+                groups.append((settings, met[key]))
+        met[key].append(row)
     return [
-        {"params": [tensors[row.name] for row in rows], "param_names": [row.name for row in rows]}
+        {"params": [held[row.name].tensor for row in rows], "param_names": [row.name for row in rows]}
         | dict(settings.options)
         | {"weight_decay": settings.weight_decay}
         | ({MARK: f"not attached: {settings.unattached!r}"} if settings.unattached is not None else {})
@@ -86,36 +93,33 @@ def _same(left: Any, right: Any) -> bool:
     return bool(left == right)
 
 
-def _require_same_model(
-    rows: Sequence[Row], tensors: dict[str, nn.Parameter], whole: dict[int, tuple[int, ...]]
-) -> None:
+def _require_same_model(rows: Sequence[Row], held: Mapping[str, Held]) -> None:
     again = "Make the plan from this model as it is now: td.plan(model, ...)."
     another = "the plan was made for another model"
     planned = {name: row for row in rows for name in row.names}
-    lacking = [name for name in planned if name not in tensors]
+    lacking = [name for name in planned if name not in held]
     if lacking:
         raise PlanError(
             f"{another}: this one has no {listed(lacking)}.",
-            nearest(lacking[0], [name for name in tensors if name not in planned]),
+            nearest(lacking[0], [name for name in held if name not in planned]),
             again,
         )
-    shapes = {name: whole.get(id(tensors[name])) or tuple(tensors[name].shape) for name in planned}
-    reshaped = [name for name, row in planned.items() if shapes[name] != row.shape]
+    reshaped = [name for name, row in planned.items() if held[name].shape != row.shape]
     if reshaped:
         name = reshaped[0]
         raise PlanError(
-            f"{another}: {listed(reshaped)} has another shape ({shapes[name]} here, "
+            f"{another}: {listed(reshaped)} has another shape ({held[name].shape} here, "
             f"{planned[name].shape} in the plan).",
             fix=again,
         )
-    extra = [name for name, tensor in tensors.items() if tensor.requires_grad and name not in planned]
+    extra = [name for name, one in held.items() if one.tensor.requires_grad and name not in planned]
     if extra:
         raise PlanError(
             f"{another}: it has no row for {listed(extra)}.",
             "Every trainable parameter must be in exactly one row; was it frozen when the plan was made?",
             again,
         )
-    untied = [name for name, row in planned.items() if tensors[name] is not tensors[row.name]]
+    untied = [name for name, row in planned.items() if held[name].tensor is not held[row.name].tensor]
     if untied:
         raise PlanError(
             f"{another}: {listed(untied)} was tied to {listed([planned[untied[0]].name])} there, and is a tensor of "
@@ -125,7 +129,7 @@ def _require_same_model(
         )
     first: dict[int, str] = {}
     for row in rows:
-        other = first.setdefault(id(tensors[row.name]), row.name)
+        other = first.setdefault(id(held[row.name].tensor), row.name)
         if other != row.name:
             raise PlanError(
                 f"{another}: {listed([other, row.name])} are one tied tensor here, and two rows there.",

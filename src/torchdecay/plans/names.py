@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
-
-from torch import nn
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from torchdecay.plans.per_class import per_class
+
+if TYPE_CHECKING:
+    from torch import nn
 
 WRAPPERS: dict[tuple[str, str], tuple[str, ...]] = {
     ("torch", "OptimizedModule"): ("_orig_mod",),
@@ -38,26 +39,6 @@ CHECKPOINT_PREFIXES = ("base_model.model.", "module.")
 """Prefixes of whole checkpoints: dropped where every name has them."""
 
 
-class Node(NamedTuple):
-    """A module where it stands in the tree: one shared between two parents has two nodes.
-
-    Attributes:
-        module: the module.
-        segment: its name inside its parent, "" at the root.
-        parent: the node above, None at the root.
-        raw: the dotted path as torch gives it.
-        path: the dotted path without the segments of wrappers.
-        segments: that path's segments.
-    """
-
-    module: nn.Module
-    segment: str
-    parent: Node | None
-    raw: str
-    path: str
-    segments: tuple[str, ...]
-
-
 @per_class
 def transparent_children(kind: type) -> frozenset[str]:
     """The children of a module class that only stand for what it wraps; none unless it is a known wrapper."""
@@ -66,25 +47,6 @@ def transparent_children(kind: type) -> frozenset[str]:
         for base in kind.__mro__
         for child in WRAPPERS.get((base.__module__.partition(".")[0], base.__qualname__), ())
     )
-
-
-def nodes(model: nn.Module) -> Iterator[Node]:
-    """Every node in the tree, in the order of `named_modules`; a shared module once for each parent."""
-    stack = [Node(model, "", None, "", "", ())]
-    while stack:
-        node = stack.pop()
-        yield node
-        children = node.module._modules
-        hidden = transparent_children(type(node.module)) if children else frozenset()
-        for segment, child in reversed(children.items()):
-            if child is None or _above(node, child):
-                continue
-            raw = f"{node.raw}.{segment}" if node.raw else segment
-            if segment in hidden:
-                stack.append(Node(child, segment, node, raw, node.path, node.segments))
-            else:
-                path = f"{node.path}.{segment}" if node.path else segment
-                stack.append(Node(child, segment, node, raw, path, (*node.segments, segment)))
 
 
 def canonical(name: str, model: nn.Module | None = None) -> str:
@@ -131,13 +93,3 @@ def canonical_keys(names: Iterable[str]) -> dict[str, str]:
     for new in short.values():
         taken[new] = taken.get(new, 0) + 1
     return {name: new if taken[new] == 1 else name for name, new in short.items()}
-
-
-def _above(node: Node, module: nn.Module) -> bool:
-    """Whether the module is this node's own or stands above it: a cycle."""
-    at: Node | None = node
-    while at is not None:
-        if at.module is module:
-            return True
-        at = at.parent
-    return False

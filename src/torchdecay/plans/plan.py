@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from torchdecay.errors import LoadError, PlanError
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.diff import PlanDiff
-from torchdecay.plans.groups import groups_of
 from torchdecay.plans.rows import Row
 from torchdecay.plans.table import PlanTable
 from torchdecay.records import Callables, JsonRecord, described, encode, is_opaque, read, value_type, write
@@ -170,7 +169,10 @@ class Plan(JsonRecord, kind="plan"):
             >>> [(group["param_names"], group["weight_decay"]) for group in groups]
             [(['weight'], 0.1), (['bias'], 0.0)]
         """
-        return groups_of(self.rows, model, options)
+        from torchdecay.plans.groups import groups_of
+        from torchdecay.plans.tree import occurrences_by_name
+
+        return groups_of(self.rows, occurrences_by_name(model), options)
 
     def with_coefficients_of(self, other: Plan) -> Plan:
         """This plan with the coefficients, schedules and peaks of another plan, where the form is the same.

@@ -13,6 +13,7 @@ from torchdecay.errors import PlanError, UnknownRoleWarning
 from torchdecay.plans.census import census
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.forms import as_decay
+from torchdecay.plans.groups import groups_of
 from torchdecay.plans.parameters import Parameter
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.policies import STANDARD, UNSURE, name_of
@@ -92,7 +93,11 @@ def param_groups(
     """
     skipped = (skip,) if isinstance(skip, (str, type)) or not hasattr(skip, "__iter__") else skip
     spared = tuple(rule(selector, None) for selector in skipped)
-    return decide(model, wd, (*spared, *as_rules(rules)), "spare").param_groups(model, **options)
+    if not isinstance(model, nn.Module):
+        raise PlanError(f"got a {type(model).__name__} where a model belongs.", fix="Give a torch.nn.Module.")
+    everyone = census(model)
+    planned = decide(everyone, wd, (*spared, *as_rules(rules)), "spare")
+    return groups_of(planned.rows, {name: one for one in everyone for name in one.names}, options)
 
 
 def decide(model: Any, decay: Any, rules: Any, tied: Tied) -> Plan:
@@ -123,7 +128,7 @@ def decide(model: Any, decay: Any, rules: Any, tied: Tied) -> Plan:
     rows: list[Row] = []
     unsure: list[str] = []
     for parameter in trainable:
-        verdict = _agreed([judge.verdict(use) for use in _uses(parameter)], parameter, tied)
+        verdict = judge.verdict(parameter) if len(parameter.names) == 1 else _agreed(judge, parameter, tied)
         rows.append(
             Row(
                 names=parameter.names,
@@ -173,8 +178,20 @@ class _Judge:
         self.rules, self.default = rules, default
         self.said = [one.decides for one in rules]
         self.won: set[int] = set()
+        self._of_kinds = all(one.selector.of_kinds for one in rules)
+        self._known: dict[tuple[Any, ...], _Verdict] = {}
 
     def verdict(self, use: Parameter) -> _Verdict:
+        """What this use of a parameter gets; asked once about all that no rule can tell apart."""
+        if not self._of_kinds:
+            return self._verdict(use)
+        key = (use.role, use.kind, use.evidence, use.classes, len(use.shape), use.exempt)
+        verdict = self._known.get(key)
+        if verdict is None:
+            verdict = self._known[key] = self._verdict(use)
+        return verdict
+
+    def _verdict(self, use: Parameter) -> _Verdict:
         """The first match decides, for the decay and for each option apart."""
         found: dict[str, int] = {}
         for index, (one, said) in enumerate(zip(self.rules, self.said, strict=True)):
@@ -210,14 +227,14 @@ def _uses(parameter: Parameter) -> list[Parameter]:
     ]
 
 
-def _agreed(verdicts: Sequence[_Verdict], parameter: Parameter, tied: Tied) -> _Verdict:
-    """One verdict from those on the uses of a parameter."""
+def _agreed(judge: _Judge, parameter: Parameter, tied: Tied) -> _Verdict:
+    """What a tied parameter gets, from what its uses would."""
+    uses = _uses(parameter)
+    verdicts = list(map(judge.verdict, uses))
     verdict = verdicts[0]
     if all((other.decay, other.options) == (verdict.decay, verdict.options) for other in verdicts[1:]):
         return verdict
-    said = "; ".join(
-        f"{use.name} ({use.role}): {one.decay!r}" for use, one in zip(_uses(parameter), verdicts, strict=True)
-    )
+    said = "; ".join(f"{use.name} ({use.role}): {one.decay!r}" for use, one in zip(uses, verdicts, strict=True))
     if tied == "error":
         raise PlanError(
             f"the uses of the tied weight {repr_quoted(parameter.name)} fall under rules that disagree: {said}.",

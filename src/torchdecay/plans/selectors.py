@@ -26,6 +26,14 @@ class Selector:
         (ndim(2) & ~role("embedding"))
     """
 
+    @property
+    def of_kinds(self) -> bool:
+        """Whether it looks at nothing but what many parameters share, so that it is asked about them together.
+
+        That is: role, kind, evidence, classes, number of dimensions, exemption.
+        """
+        return False
+
     def picks(self, parameter: Parameter) -> bool:
         raise NotImplementedError
 
@@ -66,47 +74,41 @@ class Selector:
         )
 
 
-@dataclass(frozen=True)
-class Both(Selector):
+@dataclass(frozen=True, repr=False)
+class _Pair(Selector):
     left: Selector
     right: Selector
 
+    @property
+    def of_kinds(self) -> bool:
+        return self.left.of_kinds and self.right.of_kinds
+
+    def check(self, parameters: Sequence[Parameter], *, optional: bool) -> None:
+        self.left.check(parameters, optional=optional)
+        self.right.check(parameters, optional=optional)
+
+    def hint(self, parameters: Sequence[Parameter]) -> str:
+        idle = (side for side in (self.left, self.right) if not any(map(side.picks, parameters)))
+        return " ".join(dict.fromkeys(filter(None, (side.hint(parameters) for side in idle))))
+
+
+class Both(_Pair):
     def picks(self, parameter: Parameter) -> bool:
         return self.left.picks(parameter) and self.right.picks(parameter)
 
     def why(self, parameter: Parameter) -> str:
         return f"{self.left.why(parameter)} and {self.right.why(parameter)}"
 
-    def check(self, parameters: Sequence[Parameter], *, optional: bool) -> None:
-        self.left.check(parameters, optional=optional)
-        self.right.check(parameters, optional=optional)
-
-    def hint(self, parameters: Sequence[Parameter]) -> str:
-        idle = (side for side in (self.left, self.right) if not any(map(side.picks, parameters)))
-        return " ".join(dict.fromkeys(filter(None, (side.hint(parameters) for side in idle))))
-
     def __repr__(self) -> str:
         return f"({self.left!r} & {self.right!r})"
 
 
-@dataclass(frozen=True)
-class Either(Selector):
-    left: Selector
-    right: Selector
-
+class Either(_Pair):
     def picks(self, parameter: Parameter) -> bool:
         return self.left.picks(parameter) or self.right.picks(parameter)
 
     def why(self, parameter: Parameter) -> str:
         return (self.left if self.left.picks(parameter) else self.right).why(parameter)
-
-    def check(self, parameters: Sequence[Parameter], *, optional: bool) -> None:
-        self.left.check(parameters, optional=optional)
-        self.right.check(parameters, optional=optional)
-
-    def hint(self, parameters: Sequence[Parameter]) -> str:
-        idle = (side for side in (self.left, self.right) if not any(map(side.picks, parameters)))
-        return " ".join(dict.fromkeys(filter(None, (side.hint(parameters) for side in idle))))
 
     def __repr__(self) -> str:
         return f"({self.left!r} | {self.right!r})"
@@ -115,6 +117,10 @@ class Either(Selector):
 @dataclass(frozen=True)
 class Not(Selector):
     inner: Selector
+
+    @property
+    def of_kinds(self) -> bool:
+        return self.inner.of_kinds
 
     def picks(self, parameter: Parameter) -> bool:
         return not self.inner.picks(parameter)
@@ -163,6 +169,7 @@ class OfClass(Selector):
     """The module that owns the parameter is of a class, or of a class derived from it."""
 
     qualname: str
+    of_kinds = True
 
     def picks(self, parameter: Parameter) -> bool:
         return self.qualname in parameter.classes
@@ -178,6 +185,7 @@ class OfClass(Selector):
 @dataclass(frozen=True)
 class OfRole(Selector):
     roles: tuple[str, ...]
+    of_kinds = True
 
     def picks(self, parameter: Parameter) -> bool:
         return parameter.role in self.roles or parameter.kind in self.roles
@@ -217,6 +225,7 @@ class Named(Selector):
 @dataclass(frozen=True)
 class OfNdim(Selector):
     counts: tuple[int, ...]
+    of_kinds = True
 
     def picks(self, parameter: Parameter) -> bool:
         return len(parameter.shape) in self.counts
@@ -253,6 +262,8 @@ class ScaleInvariant(Selector):
 @dataclass(frozen=True)
 class Exempt(Selector):
     """The model itself asks for no decay: no_weight_decay(), its keywords, or a tag on the parameter."""
+
+    of_kinds = True
 
     def picks(self, parameter: Parameter) -> bool:
         return bool(parameter.exempt)

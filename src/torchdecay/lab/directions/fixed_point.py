@@ -11,10 +11,10 @@ from torch.optim import Optimizer
 from torchdecay.errors import TaskError
 from torchdecay.optimizers.cards import native_of, settled_factor
 from torchdecay.optimizers.peaks import peak_of
-from torchdecay.plans.census import parameters_by_name
 from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.schedules import Constant
+from torchdecay.plans.tree import parameters_by_name
 
 
 def pulls_of(model: nn.Module, plan: Plan, optimizer: Optimizer | None) -> dict[str, float]:

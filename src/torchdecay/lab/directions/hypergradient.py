@@ -15,8 +15,8 @@ from torchdecay.errors import TaskError
 from torchdecay.lab.directions.conjugate import solve
 from torchdecay.lab.directions.fixed_point import pulls_of
 from torchdecay.lab.training.groups import members_of
-from torchdecay.plans.census import parameters_by_name
 from torchdecay.plans.plan import Plan
+from torchdecay.plans.tree import parameters_by_name
 from torchdecay.text import listed, repr_quoted
 
 Loss = Callable[[], Tensor]

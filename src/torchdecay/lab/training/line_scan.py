@@ -14,10 +14,10 @@ from torchdecay.lab.tasks.task import Data, Task, evaluate
 from torchdecay.lab.training.results import LineScan
 from torchdecay.optimizers.cards import native_of, settled_factor
 from torchdecay.optimizers.steps import is_matched
-from torchdecay.plans.census import parameters_by_name
 from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.schedules import Constant
+from torchdecay.plans.tree import parameters_by_name
 
 ALPHAS = tuple(round(0.05 * i, 2) for i in range(31))
 """From all decaying weights at zero to half as long again as the solution; 1 is the solution."""

@@ -15,10 +15,10 @@ from torchdecay.apply.attach import Handle, attach
 from torchdecay.errors import TaskError, UnknownRoleWarning
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.contenders import ByHand, Contender
-from torchdecay.plans.census import parameters_by_name
 from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.planning import plan as make_plan
+from torchdecay.plans.tree import parameters_by_name
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,12 @@ from torchdecay.observe.pulls import attached, decay_of
 from torchdecay.observe.run import Run
 from torchdecay.optimizers.cards import Native, has_trait, native_of, settled_factor
 from torchdecay.optimizers.peaks import peak_of
-from torchdecay.plans.census import census, parameters_by_name
+from torchdecay.plans.census import census
 from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.parameters import Parameter
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.regularizers import L2
+from torchdecay.plans.tree import parameters_by_name
 
 
 class Member(NamedTuple):

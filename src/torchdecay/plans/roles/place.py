@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
-from torchdecay.plans.names import Node
 from torchdecay.plans.roles import usage
 from torchdecay.plans.roles.words import words
+from torchdecay.plans.tree import Node, Occurrence
 
 
 class Verdict(NamedTuple):
@@ -93,8 +93,9 @@ class Place(NamedTuple):
         return f"`{self.attribute}` of {self.owner_class}" if self.owner_class else f"`{self.name}`"
 
 
-def place_at(name: str, node: Node, attribute: str, tensor: Tensor, shape: tuple[int, ...]) -> Place:
-    """The place of a parameter that `node.module` holds under `attribute`; `shape` outside any shard."""
+def place_at(found: Occurrence) -> Place:
+    """The place of a parameter that a module of the tree holds, seen through containers and parametrizations."""
+    name, node, attribute, tensor, shape = found
     part = ""
     through: tuple[str, ...] = ()
     if isinstance(node.module, ParametrizationList) and node.parent and node.parent.parent:
@@ -107,8 +108,7 @@ def place_at(name: str, node: Node, attribute: str, tensor: Tensor, shape: tuple
     while isinstance(node.module, (nn.ParameterList, nn.ParameterDict)) and node.parent:
         attribute = node.segment
         node = node.parent
-    beside = node.module._parameters
-    return Place(name, tensor, shape, attribute, part, through, node, node.segments, beside)
+    return Place(name, tensor, shape, attribute, part, through, node, node.segments, node.module._parameters)
 
 
 _WEIGHT_NORM_PARTS = {"original0": "length", "original1": "direction"}

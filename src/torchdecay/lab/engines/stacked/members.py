@@ -17,12 +17,12 @@ from torchdecay.lab.training.contenders import ByHand
 from torchdecay.lab.training.setup import Setup
 from torchdecay.lab.training.trial import Trial
 from torchdecay.optimizers.cards import base_card_of, card_of, native_of
-from torchdecay.plans.census import parameters_by_name
 from torchdecay.plans.controllers import Cautious
 from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.forms import coupled
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.references import Initial
+from torchdecay.plans.tree import parameters_by_name
 from torchdecay.text import repr_quoted
 
 _OURS = ("params", "param_names", "weight_decay", "decoupled_weight_decay", "fused", "foreach", "initial_lr", MARK)

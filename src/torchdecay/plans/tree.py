@@ -1,0 +1,148 @@
+"""The tree of a model's modules, walked once, and every place in it where a parameter stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from torchdecay.errors import PlanError
+from torchdecay.plans.names import transparent_children
+
+
+class Node(NamedTuple):
+    """A module where it stands in the tree: one shared between two parents has two nodes.
+
+    Attributes:
+        module: the module.
+        segment: its name inside its parent, "" at the root.
+        parent: the node above, None at the root.
+        raw: the dotted path as torch gives it.
+        path: the dotted path without the segments of wrappers.
+        segments: that path's segments.
+    """
+
+    module: nn.Module
+    segment: str
+    parent: Node | None
+    raw: str
+    path: str
+    segments: tuple[str, ...]
+
+
+def nodes(model: nn.Module) -> Iterator[Node]:
+    """Every node in the tree, in the order of `named_modules`; a shared module once for each parent."""
+    stack = [Node(model, "", None, "", "", ())]
+    while stack:
+        node = stack.pop()
+        yield node
+        children = node.module._modules
+        hidden = transparent_children(type(node.module)) if children else frozenset()
+        for segment, child in reversed(children.items()):
+            # A module without children is in no circle.
+            if child is None or (child._modules and _above(node, child)):
+                continue
+            raw = f"{node.raw}.{segment}" if node.raw else segment
+            if segment in hidden:
+                stack.append(Node(child, segment, node, raw, node.path, node.segments))
+            else:
+                path = raw if node.path == node.raw else f"{node.path}.{segment}" if node.path else segment
+                stack.append(Node(child, segment, node, raw, path, (*node.segments, segment)))
+
+
+class Occurrence(NamedTuple):
+    """A parameter under one of its names.
+
+    Attributes:
+        name: canonical: without the segments of wrappers.
+        node: the module that holds it.
+        attribute: the name under which that module holds it.
+        tensor: the parameter.
+        shape: its sizes, outside any shard; () for a lazy parameter, which has none yet.
+    """
+
+    name: str
+    node: Node
+    attribute: str
+    tensor: nn.Parameter
+    shape: tuple[int, ...]
+
+    @property
+    def raw(self) -> str:
+        """The name that torch gives it here."""
+        return f"{self.node.raw}.{self.attribute}" if self.node.raw else self.attribute
+
+
+def occurrences(tree: Iterable[Node]) -> Iterator[Occurrence]:
+    """Every parameter of a model's `nodes`, once for every name that it has."""
+    taken: dict[str, nn.Parameter] = {}
+    whole: dict[int, tuple[int, ...]] = {}
+    for node in tree:
+        if "_handle" in node.module.__dict__:
+            whole |= _whole_shapes(node.module)
+        for attribute, tensor in node.module._parameters.items():
+            if tensor is None:
+                continue
+            name = f"{node.path}.{attribute}" if node.path else attribute
+            if name in taken:
+                if taken[name] is tensor:
+                    continue
+                # Two tensors that differ by a wrapper's segment only keep the names that torch gives them.
+                name = f"{node.raw}.{attribute}"
+            taken[name] = tensor
+            shape = (whole.get(id(tensor)) if whole else None) or (() if is_lazy(tensor) else tuple(tensor.shape))
+            yield Occurrence(name, node, attribute, tensor, shape)
+
+
+def _whole_shapes(module: nn.Module) -> dict[int, tuple[int, ...]]:
+    """`id(parameter)` → its shape before FSDP1 made it 1-D, for the parameters below a module that FSDP1 wraps.
+
+    FSDP2's DTensors report their whole shape themselves. With `use_orig_params=False` the parameters are gone, and
+    nothing can be said about the flat one that is left.
+    """
+    flat = getattr(vars(module)["_handle"], "flat_param", None)
+    originals = getattr(flat, "_params", None)
+    if flat is None or originals is None:
+        return {}
+    # Parameters tied inside one FSDP unit stand in `_params` once, so the two lists run together.
+    return {id(p): tuple(shape) for p, shape in zip(originals, flat._shapes, strict=True)}
+
+
+def occurrences_by_name(model: nn.Module) -> dict[str, Occurrence]:
+    """Canonical name → occurrence; a tied parameter has several.
+
+    Raises:
+        PlanError: what was given is no module.
+    """
+    if not isinstance(model, nn.Module):
+        raise PlanError(f"got a {type(model).__name__} where a model belongs.", fix="Give a torch.nn.Module.")
+    return {one.name: one for one in occurrences(nodes(model))}
+
+
+def parameters_by_name(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Canonical name → parameter; a tied parameter stands under all its names.
+
+    Args:
+        model: any module, wrapped or not.
+    """
+    return {name: one.tensor for name, one in occurrences_by_name(model).items()}
+
+
+def names_of(model: nn.Module) -> dict[int, str]:
+    """`id(parameter)` → its first canonical name, in the order of `named_parameters`."""
+    found: dict[int, str] = {}
+    for one in occurrences(nodes(model)):
+        found.setdefault(id(one.tensor), one.name)
+    return found
+
+
+def _above(node: Node, module: nn.Module) -> bool:
+    """Whether the module is this node's own or stands above it: a cycle."""
+    at: Node | None = node
+    while at is not None:
+        if at.module is module:
+            return True
+        at = at.parent
+    return False
