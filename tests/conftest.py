@@ -50,6 +50,18 @@ def _same_start() -> Iterator[None]:
     torch.set_grad_enabled(True)
 
 
+@pytest.fixture(autouse=True)
+def _figures_are_drawn_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Name the files beside a page in place of drawing them: inside the page is the same chart, in a third of the time.
+
+    tests/reports/test_svg.py looks at such files, and the docs write real ones.
+    """
+    if request.node.get_closest_marker("docs") is None:
+        names = "torchdecay.reports.document"
+        monkeypatch.setattr(f"{names}.png_file", lambda chart: b"\x89PNG of " + chart.name.encode())
+        monkeypatch.setattr(f"{names}.svg_file", lambda chart: f"<svg>{chart.name}</svg>")
+
+
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
     """Headless Chromium, as a Playwright `Browser`; tests that ask for it are skipped where there is none."""

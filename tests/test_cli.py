@@ -318,6 +318,7 @@ def test_csv_from_the_command_line(call: Callable[..., Result]) -> None:
     assert Path("torchdecay-csv/index.html").exists()
 
 
+@pytest.mark.integration
 def test_ctrl_c_keeps_the_finished_runs_and_writes_their_page(users: str, tmp_path: Path) -> None:
     """A real interrupt in a real process: exit code 1, a page of what is finished, no traceback."""
     words = ["compare", f"{users}:long_task", "--decay", "none", "--decay", "decoupled:0.1", "--seeds", "500"]
@@ -355,6 +356,7 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "BUILT_IN", few)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("few_steps")
 def test_demo_shows_the_example_and_both_tasks_on_one_page(call: Callable[..., Result]) -> None:
     """Every part of the demo, here with few steps; the page's path is the last line."""

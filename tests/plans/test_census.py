@@ -357,6 +357,7 @@ def seconds(model: nn.Module) -> float:
     return best
 
 
+@pytest.mark.long
 def test_the_time_grows_with_the_number_of_parameters_and_not_faster() -> None:
     def layers(count: int) -> nn.Module:
         with torch.device("meta"):

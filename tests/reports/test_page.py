@@ -74,12 +74,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return td.report(samples.comparison(), tmp_path_factory.mktemp("page"))
 
 
-@pytest.fixture(autouse=True)
-def _quick_png(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draw PNGs for `page` alone: they take half of the time, and test_svg looks at them."""
-    monkeypatch.setattr("torchdecay.reports.document.png_file", lambda chart: b"\x89PNG of " + chart.name.encode())
-
-
 def test_a_folder_gets_page_figures_and_numbers(page: Path) -> None:
     """Everything that the page shows is there to share: each figure twice, and every number."""
     folder = page.parent

@@ -32,13 +32,6 @@ from torchdecay.reports.sweep.table import table_of
 EVERY = sweep_samples.every()
 
 
-@pytest.fixture(autouse=True)
-def _quick_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files of figures take most of the time: test_svg looks at them, and here at those inside the page."""
-    monkeypatch.setattr("torchdecay.reports.document.png_file", lambda chart: b"\x89PNG of " + chart.name.encode())
-    monkeypatch.setattr("torchdecay.reports.document.svg_file", lambda chart: f"<svg>{chart.name}</svg>")
-
-
 def chart_of(sweep: Sweep, draw: Callable[[Sweep], Chart | None]) -> Chart:
     chart = draw(sweep)
     assert chart is not None

@@ -65,6 +65,7 @@ def test_serial_is_the_training_loop() -> None:
         assert found[one] == dataclasses.replace(alone, seconds=0.0)
 
 
+@pytest.mark.integration
 def test_process_is_serial_to_the_bit_and_a_failure_stays_its_own() -> None:
     """Workers train the same runs: every number equal; what raises in one comes back with its traceback."""
     odd = task(data=breaks)
@@ -75,6 +76,7 @@ def test_process_is_serial_to_the_bit_and_a_failure_stays_its_own() -> None:
     assert there[TRIALS[0]] == here[TRIALS[0]] and there[TRIALS[2]] == here[TRIALS[2]]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("deaths", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_dead_worker_costs_one_try(tmp_path: Path, deaths: int) -> None:
     """A killed worker's run is tried once more, and recorded as failed when that worker dies too."""
@@ -86,6 +88,7 @@ def test_a_dead_worker_costs_one_try(tmp_path: Path, deaths: int) -> None:
     assert isinstance(hit, TrainingRun) if deaths == 1 else isinstance(hit, Failure) and "died twice" in hit.message
 
 
+@pytest.mark.integration
 def test_workers_that_never_live_are_an_error_not_a_loop() -> None:
     """A task that workers can't import is told at once, with what to do."""
 

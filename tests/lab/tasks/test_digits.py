@@ -38,6 +38,7 @@ def test_accuracy_is_the_share_of_right_answers() -> None:
     assert accuracy(outputs, torch.tensor([0, 1, 1])) == pytest.approx(2 / 3)
 
 
+@pytest.mark.long
 def test_decay_helps_where_labels_are_wrong() -> None:
     """One seed of the real task: without decay about .73 of the test digits are right, with 10 about .93."""
     without, with_decay = (train(digits(), decay) for decay in ("none", "decoupled:10"))

@@ -22,7 +22,7 @@ from torchdecay.lab.training.train import train
 
 ROADS = ["by_hand:0.1", "coupled:0.1", "decoupled:0.1", "penalized:0.1"]
 
-pytestmark = [pytest.mark.xdist_group("overfit"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("overfit"), pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

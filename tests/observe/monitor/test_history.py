@@ -150,6 +150,7 @@ def test_every_cut_of_a_file_loads_or_is_told(tmp_path):
         assert found.records == whole.records[: len(found.records)]
 
 
+@pytest.mark.integration
 def test_a_killed_training_leaves_all_but_the_last_line(tmp_path):
     """kill -9 while it writes, as fast as it can."""
     code = """
