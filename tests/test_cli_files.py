@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from collections.abc import Callable
@@ -10,11 +11,15 @@ from typing import Any
 
 import pytest
 import torch
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 from torch import nn
 
+import torchdecay as td
 from torchdecay.cli import main
+from torchdecay.cli.inputs.results import CLASSES, load_result
 from torchdecay.plans.plan import Plan
+from torchdecay.records import JsonRecord
 
 MODULE = """
 import torch
@@ -248,7 +253,7 @@ def edited(change: Callable[[dict[str, Any]], object]) -> None:
     [
         (lambda data: data.update(version=99), "version 99"),
         (lambda data: data.update(format="other"), "not a plan file"),
-        (lambda data: data.pop("rows"), "no list of rows"),
+        (lambda data: data.pop("rows"), "lacks rows"),
         (lambda data: data["rows"][0].update(names=[]), "without a name"),
         (lambda data: data["rows"].append(data["rows"][0]), "twice"),
         (lambda data: data["rows"][0]["decay"].update(coefficient=-1), "outside its range"),
@@ -309,3 +314,84 @@ def test_a_plan_of_another_model_beside_an_optimizer(project: str) -> None:
 def test_an_optimizer_of_an_unknown_library(project: str) -> None:
     """It has groups and a step: audit reads what is there."""
     assert "0 errors" in run("audit", f"{project}:stranger").stdout
+
+
+# Files of results
+
+
+def every_result() -> dict[str, Any]:
+    """One small result of each kind that a file may be."""
+    model = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3))
+    plan, optimizer = td.plan(model, td.decoupled(0.1)), torch.optim.AdamW(td.param_groups(model, 0.1), lr=0.01)
+    with td.Monitor(optimizer, every_steps=1) as monitor:
+        model(torch.randn(2, 4)).square().mean().backward()
+        optimizer.step()
+    run = td.Run(steps=10, lr=0.01, batch_size=2, num_samples=4)
+    return {
+        "plan": plan,
+        "audit": td.audit(optimizer, model=model),
+        "inspection": td.inspect(optimizer),
+        "verification": td.verify(optimizer),
+        "forecast": td.forecast(optimizer, run=run),
+        "history": monitor.history,
+        "rescaled": td.rescale(0.1, before=run, after=td.Run(steps=20, lr=0.01, batch_size=2, num_samples=4)),
+        "suggestion": td.suggest(None, run=run),
+    }
+
+
+@pytest.fixture(scope="module")
+def results() -> dict[str, Any]:
+    return every_result()
+
+
+@pytest.mark.parametrize("kind", sorted({*CLASSES} - {"comparison", "sweep"}))
+def test_report_takes_any_file_by_what_it_says_it_is(results: dict[str, Any], kind: str, project: str) -> None:
+    """Whatever the file is called; the page stands beside it, and the file comes back as the value that was written."""
+    path = Path("what")
+    if kind == "history":
+        results[kind].save(path)
+    else:
+        path.write_text(results[kind].to_json())
+    assert load_result(path) == results[kind]
+    assert run("report", "what").stdout.strip() == "Page: what.html"
+    assert Path("what.html").read_text().startswith("<!DOCTYPE html>")
+
+
+def test_every_kind_of_file_has_its_class() -> None:
+    """A kind that is added later can be read and reported too."""
+    for name in CLASSES.values():
+        importlib.import_module(f"torchdecay.{name.partition(':')[0]}")
+    kinds = {cls._kind.name for cls in JsonRecord.__subclasses__() if cls.__module__.startswith("torchdecay.")}
+    assert kinds | {"history"} == set(CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "does not say that torchdecay wrote it"),
+        ('{"format": "torchdecay.poem", "version": 1}', "it is a poem"),
+        ('{"format": "torchdecay.audit", "version": 9}', "of version 9"),
+        ('{"format": "torchdecay.sweep", "version": 1}', "incomplete"),
+    ],
+)
+def test_report_refuses_what_it_can_not_read(project: str, text: str, said: str) -> None:
+    """Told with the file's name; no page is written."""
+    Path("x.json").write_text(text)
+    message = refused("report", "x.json")
+    assert said in message and "x.json" in message and not Path("x.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "word"),
+    [
+        ("plan x --rules ni", []),
+        ("plan x --rules ti", ["timm"]),
+        ("sweep x --engine s", ["serial", "stacked"]),
+        ("compare di", ["digits"]),
+    ],
+)
+def test_the_shell_completes_what_tables_know(words: str, word: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rules, engines, searches and tasks, from the tables that the package itself reads."""
+    *before, half = words.split()
+    found = ShellComplete(main, {}, "torchdecay", "_TORCHDECAY_COMPLETE").get_completions(before, half)
+    assert [item.value for item in found] == word

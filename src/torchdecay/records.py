@@ -145,9 +145,9 @@ def _constant(name: str) -> Any:
     raise ValueError(f'{name} is not JSON, and here is written "{name}"')
 
 
-def write(value: JsonRecord, *, opaque: bool = False) -> str:
-    """The JSON text of a value; see `encode`."""
-    return dumps(value._kind.header | encode(value, type(value), opaque=opaque))
+def write(value: JsonRecord, *, opaque: bool = False, **more: Any) -> str:
+    """The JSON text of a value, with more entries for readers that do not run Python; see `encode`."""
+    return dumps(value._kind.header | more | encode(value, type(value), opaque=opaque))
 
 
 def read(cls: type[R], text: str, *, callables: Callables = "refuse") -> R:
@@ -179,9 +179,13 @@ class JsonRecord:
         if kind:
             cls._kind = Kind(kind, version, again)
 
-    def to_json(self) -> str:
-        """Everything as JSON that `from_json` reads back to an equal value."""
-        return write(self)
+    def to_json(self, **more: Any) -> str:
+        """Everything as JSON that `from_json` reads back to an equal value.
+
+        Args:
+            more: entries for readers that do not run Python, a verdict say; reading leaves them out.
+        """
+        return write(self, **more)
 
     @classmethod
     def from_json(cls: type[R], text: str) -> R:

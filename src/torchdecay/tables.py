@@ -71,14 +71,15 @@ def rich_table(
 
     Args:
         columns: the head of each, or a head and options of rich's, such as `FOLD` and `RIGHT`.
-        rows: the cells; a cell is text, or text and a style. Names in it are never read as markup.
+        rows: the cells; a cell is text, or text and a style. Names in heads and cells are never read as markup.
     """
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
         head, options = (column, {}) if isinstance(column, str) else column
-        table.add_column(head, **options)
+        table.add_column(Text(head), **options)
     for row in rows:
         table.add_row(*(rich_text(cell) for cell in row))
     return table

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import traceback
 from collections.abc import Iterable, Sequence
 
 # ── Names ──
@@ -77,6 +76,8 @@ def describe_error(error: BaseException, *, where: bool = False) -> str:
         >>> describe_error(ValueError("no\n  such thing")), describe_error(KeyboardInterrupt())
         ('ValueError: no such thing', 'KeyboardInterrupt')
     """
+    import traceback
+
     text = ": ".join(filter(None, (type(error).__name__, prose(str(error)))))
     frames = traceback.extract_tb(error.__traceback__) if where else None
     return f"{text} (at {frames[-1].filename}, line {frames[-1].lineno})" if frames else text

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from torchdecay.cli.group import as_typed
-from torchdecay.cli.inputs.tasks import named_task, task_options
-from torchdecay.cli.output import json_option, print_comparison, require_writable, where, with_page
-
-if TYPE_CHECKING:
-    from torchdecay.lab.comparisons.comparison import Comparison
+from torchdecay.cli.inputs.tasks import AskedTask, task_options
+from torchdecay.cli.output import finish, json_option, require_writable
 
 
 @click.command()
@@ -30,14 +26,9 @@ if TYPE_CHECKING:
 @click.pass_context
 def compare(
     ctx: click.Context,
-    task: str,
+    task: AskedTask,
     decays: tuple[str, ...],
     seeds: Any,
-    steps: int | None,
-    data: Path | None,
-    target: str | None,
-    kind: Any,
-    categorical: tuple[str, ...],
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -69,25 +60,12 @@ def compare(
       torchdecay compare my_project:my_task --decay none --decay decoupled:0.1
     """  # noqa: D301
     from torchdecay.cli.progress import Bar
+    from torchdecay.cli.tables import print_comparison
     from torchdecay.lab.comparisons.compare import compare as run
 
-    made = named_task(task, steps=steps, data=data, target=target, kind=kind, categorical=categorical)
+    made = task.load()
     folder = out or Path(f"torchdecay-{made.name}")
     require_writable(folder)
     with Bar(made.name) as bar:
         result = run(made, list(decays) or None, seeds=seeds, on_progress=bar)
-    result = result.with_command(shlex.join(["torchdecay", *as_typed(ctx)]))
-    page = _page(result, folder)
-    if as_json:
-        click.echo(with_page(result, page))
-    else:
-        print_comparison(result)
-        click.echo(where(page))
-    ctx.exit(1 if result.interrupted or result.failures else 0)
-
-
-def _page(result: Comparison, folder: Path) -> Path | None:
-    """Write the page, unless there is nothing to show: earlier results are worth more than an empty page."""
-    from torchdecay.reports import report
-
-    return report(result, folder) if result.runs else None
+    finish(ctx, result.with_command(as_typed(ctx)), folder, print_comparison, as_json=as_json)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from typing import Any
 
 import click
 
-from torchdecay.cli.output import json_option
+from torchdecay.cli.output import json_option, print_json
 from torchdecay.errors import UnitError
 from torchdecay.text import spelled
 
@@ -105,7 +104,7 @@ def convert(
       torchdecay convert --list
     """  # noqa: D301
     if listing:
-        click.echo(_listing(as_json))
+        _list_units(as_json)
         return
     if value is None or source is None or target is None:
         raise UnitError(
@@ -121,21 +120,19 @@ def convert(
         raise UnitError(error.what, error.why, as_options(error.fix)) from error
     pair = None if isinstance(found, float) else found._asdict()
     if as_json:
-        from torchdecay.records import plain
-
         told = {"value": pair or found, "unit": target, "source": {"value": read_value(value), "unit": source}}
-        click.echo(json.dumps(plain(told | {"context": given}), indent=1))
+        print_json(told | {"context": given})
     else:
         click.echo(", ".join(f"{key}={spelled(one)}" for key, one in pair.items()) if pair else spelled(found))
 
 
-def _listing(as_json: bool) -> str:
+def _list_units(as_json: bool) -> None:
     """All units: name, equation, what each needs."""
     from torchdecay.observe.units.graph import UNITS
 
     if as_json:
-        rows = {unit.name: {"equation": unit.equation, "needs": list(unit.needs)} for unit in UNITS.values()}
-        return json.dumps(rows, indent=1, ensure_ascii=False)
+        print_json({unit.name: {"equation": unit.equation, "needs": unit.needs} for unit in UNITS.values()})
+        return
     lines = []
     for title, nodes in _SECTIONS:
         lines.append(f"{title}:")
@@ -144,4 +141,4 @@ def _listing(as_json: bool) -> str:
             lines.append(f"  {unit.name:<19}{unit.equation}{needs}")
     lines.append("native is weight_decay of --optimizer: coupled or decoupled. In brackets: what else a unit needs.")
     lines.append("The first two sections agree under plain SGD only; from λ to a time or fraction takes --lr as well.")
-    return "\n".join(lines)
+    click.echo("\n".join(lines))

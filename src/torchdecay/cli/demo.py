@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from torchdecay.cli.output import json_option, print_comparison, require_writable, where
+from torchdecay.cli.output import json_option, print_json, require_writable, where
 
 TASKS = ("overfit", "digits")
 
@@ -30,6 +29,7 @@ def demo(ctx: click.Context, out: Path, as_json: bool) -> None:
     Takes one to three minutes on two cores and writes one page with all pictures. Ctrl-C keeps what is finished.
     """
     from torchdecay.cli.progress import Bar
+    from torchdecay.cli.tables import print_comparison
     from torchdecay.lab.comparisons.compare import compare
     from torchdecay.lab.example import worked_example
     from torchdecay.lab.tasks.registry import task_named
@@ -54,8 +54,7 @@ def demo(ctx: click.Context, out: Path, as_json: bool) -> None:
     page = write_demo(example, finished, out) if finished else None
     if as_json:
         verdicts = {one.task: verdict(one) for one in comparisons}
-        found = {"page": None if page is None else str(page), "verdicts": verdicts}
-        click.echo(json.dumps(found, indent=1, ensure_ascii=False))
+        print_json({"page": None if page is None else str(page), "verdicts": verdicts})
     else:
         click.echo(where(page))
     ctx.exit(1 if any(one.interrupted or one.failures for one in comparisons) else 0)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
-from torchdecay.cli.output import json_option
-from torchdecay.cli.plan import is_saved, make_plan
+from torchdecay.cli.inputs.plans import POLICIES, is_saved, make_plan
+from torchdecay.cli.output import json_option, print_json
 from torchdecay.errors import LoadError
 from torchdecay.text import listed
 
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
 @click.argument("before")
 @click.argument("after")
 @click.option("--decay", default="decoupled:0.1", show_default=True, help="For what is not a saved plan.")
-@click.option("--rules", default="standard", show_default=True, help="Who decays in BEFORE, where it is a model.")
-@click.option("--against", default="standard", show_default=True, help="Who decays in AFTER, where it is a model.")
+@click.option("--rules", type=POLICIES, default="standard", show_default=True, help="Who decays in BEFORE, a model.")
+@click.option("--against", type=POLICIES, default="standard", show_default=True, help="Who decays in AFTER, a model.")
 @json_option
 @click.pass_context
 def diff(ctx: click.Context, before: str, after: str, decay: str, rules: str, against: str, as_json: bool) -> None:
@@ -46,7 +45,7 @@ def diff(ctx: click.Context, before: str, after: str, decay: str, rules: str, ag
             "removed": [row.name for row in found.removed],
             "changed": [str(change) for change in found.changed],
         }
-        click.echo(json.dumps(body, indent=1, ensure_ascii=False))
+        print_json(body)
     else:
         click.echo(str(found))
     ctx.exit(1 if found else 0)

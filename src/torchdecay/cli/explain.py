@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
-from torchdecay.cli.output import json_option
-from torchdecay.cli.plan import make_plan, plan_options
+from torchdecay.cli.inputs.plans import make_plan, plan_options
+from torchdecay.cli.output import json_option, print_json
 
 
 @click.command()
@@ -27,4 +25,7 @@ def explain(target: str, names: tuple[str, ...], decay: str, rules: str, as_json
     """  # noqa: D301
     made = make_plan(target, decay, rules)
     texts = {name: made.explain(name) for name in names}
-    click.echo(json.dumps(texts, indent=1, ensure_ascii=False) if as_json else "\n\n".join(texts.values()))
+    if as_json:
+        print_json(texts)
+    else:
+        click.echo("\n\n".join(texts.values()))

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchdecay.cli.inputs.runs import PARTS, run_from_options, spellings
+from torchdecay.cli.inputs.plans import POLICIES, is_saved, make_plan
+from torchdecay.cli.inputs.runs import run_from, run_options
 from torchdecay.cli.inputs.setups import load_setup
-from torchdecay.cli.output import json_option
-from torchdecay.cli.plan import is_saved, make_plan
+from torchdecay.cli.output import json_option, print_result
 from torchdecay.errors import UnitError
 from torchdecay.text import nearest, repr_quoted
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
-
-    from torchdecay.observe.run import Run
-
-
-def _run_parts(command: Any) -> Any:
-    """The options of a run, none of them needed: a setup may bring its own."""
-    for name in reversed(PARTS):
-        kind, text = PARTS[name]
-        command = click.option(*spellings(name), name, type=kind, help=text)(command)
-    return command
 
 
 def optimizer_class(name: str) -> type[Optimizer]:
@@ -46,15 +35,11 @@ def optimizer_class(name: str) -> type[Optimizer]:
     return found
 
 
-def _made_run(told: dict[str, Any], own: Run | None) -> Run:
-    return run_from_options(told) if own is None else dataclasses.replace(own, **told)
-
-
 @click.command()
 @click.argument("target")
-@_run_parts
+@run_options
 @click.option("--decay", help="For a model: decoupled:0.1, native:0.1, ...; it is then planned as by plan.")
-@click.option("--rules", default="standard", show_default=True, help="For a model: who decays, as for plan.")
+@click.option("--rules", type=POLICIES, default="standard", show_default=True, help="For a model: who decays.")
 @click.option("--optimizer", metavar="NAME", help="For a model or a saved plan: AdamW, SGD, ..., with its defaults.")
 @click.option("--figure", type=click.Path(path_type=Path), metavar="FILE.svg", help="Draw it: .svg or .png.")
 @json_option
@@ -64,8 +49,8 @@ def forecast(
     rules: str,
     optimizer: str | None,
     figure: Path | None,
+    run: dict[str, Any],
     as_json: bool,
-    **parts: Any,
 ) -> None:
     """What decay will do in a run, before it: per step, in half-lives, and in all.
 
@@ -83,10 +68,9 @@ def forecast(
     from torchdecay.observe.forecast.forecast import forecast as make
     from torchdecay.reports import figure as draw
 
-    told = {name: value for name, value in parts.items() if value is not None}
     if decay is not None or is_saved(target):
         cls = None if optimizer is None else optimizer_class(optimizer)
-        found = make(make_plan(target, decay or "none", rules), optimizer=cls, run=_made_run(told, None))
+        found = make(make_plan(target, decay or "none", rules), optimizer=cls, run=run_from(run))
     else:
         if optimizer is not None:
             raise UnitError(
@@ -95,14 +79,14 @@ def forecast(
                 "Leave it out, or say --decay decoupled:0.1 for a model.",
             )
         setup = _setup(target)
-        run = _made_run(told, setup.get("run"))
+        given: dict[str, Any] = {"run": run_from(run, setup.get("run")), "model": setup.get("model")}
         if setup.get("plan") is None:
-            found = make(setup["optimizer"], run=run, model=setup.get("model"))
+            found = make(setup["optimizer"], **given)
         else:
-            found = make(setup["plan"], optimizer=setup["optimizer"], run=run, model=setup.get("model"))
+            found = make(setup["plan"], optimizer=setup["optimizer"], **given)
     if figure is not None:
         draw(found, figure)
-    click.echo(found.to_json() if as_json else str(found))
+    print_result(found, as_json)
 
 
 def _setup(target: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -33,23 +32,16 @@ COMMANDS = (
 
 
 class Told(click.ClickException):
-    """A message on stderr without a traceback, and exit code 2: wrong use."""
-
-    exit_code = 2
+    """A message on stderr without a traceback; exit code 2, wrong use, or 1 where a library is missing."""
 
     def __init__(self, error: TorchdecayError) -> None:
         super().__init__(str(error))
         self.kind = type(error).__name__
+        self.exit_code = 1 if isinstance(error, MissingExtra) else 2  # type: ignore[misc]
 
     def show(self, file: Any = None) -> None:
         """Print the error as Python would, less the traceback."""
         click.echo(f"{click.style(self.kind, fg='red', bold=True)}: {self.message}", err=True, file=file)
-
-
-class Lacking(Told):
-    """A library is missing: nobody's mistake, exit code 1."""
-
-    exit_code = 1
 
 
 class Commands(click.Group):
@@ -89,7 +81,7 @@ class Commands(click.Group):
             try:
                 return super().invoke(ctx)
             except TorchdecayError as error:
-                raise (Lacking if isinstance(error, MissingExtra) else Told)(error) from error
+                raise Told(error) from error
 
 
 def _show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
@@ -124,7 +116,8 @@ def main() -> None:
     """  # noqa: D301
 
 
-def as_typed(ctx: click.Context) -> Sequence[str]:
-    """The words of the command line after `torchdecay`."""
-    words: tuple[str, ...] = ctx.find_root().obj
-    return words
+def as_typed(ctx: click.Context) -> str:
+    """The command line."""
+    import shlex
+
+    return shlex.join(["torchdecay", *ctx.find_root().obj])

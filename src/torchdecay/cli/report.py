@@ -2,42 +2,40 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from torchdecay.cli.output import json_option
-from torchdecay.errors import LoadError
-from torchdecay.records import kind_of
+from torchdecay.cli.inputs.results import NAMES, load_result
+from torchdecay.cli.output import json_option, print_json
 
 
 @click.command()
-@click.argument("results", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder, or a file.html.  [default: the folder of RESULTS]"
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder, or a page.html.  [default: the folder of a comparison or sweep, else FILE.html]",
 )
 @json_option
-def report(results: Path, out: Path | None, as_json: bool) -> None:
-    """Write the page again from results.json or sweep.json, without training.
+def report(file: Path, out: Path | None, as_json: bool) -> None:
+    """Write the page of any file that torchdecay wrote: results, a plan, a history, an audit, a forecast.
+
+    FILE says what it is. The folder of a comparison or of a sweep will do as well; nothing is trained again.
 
     \b
     Examples:
-      torchdecay report torchdecay-digits/results.json
+      torchdecay report torchdecay-digits
       torchdecay report torchdecay-digits/results.json --out digits.html
-      torchdecay report torchdecay-sweep-digits
+      torchdecay report run.jsonl
+      torchdecay report plan.json --out plan.html
     """  # noqa: D301
-    from torchdecay.lab.comparisons.comparison import Comparison
-    from torchdecay.lab.sweeps.result import Sweep
     from torchdecay.reports import report as write
 
-    path = results
-    if results.is_dir():
-        path = results / ("sweep.json" if (results / "sweep.json").exists() else "results.json")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LoadError(f"{path} can't be read: {error}.", fix="Give the results.json that compare wrote.") from error
-    kind: type[Comparison] | type[Sweep] = Sweep if kind_of(text) == "sweep" else Comparison
-    page = write(kind.from_json(text), out or path.parent)
-    click.echo(json.dumps({"page": str(page)}) if as_json else f"Page: {page}")
+    result = load_result(file)
+    own = file if file.is_dir() else file.parent if file.name in NAMES else file.with_suffix(".html")
+    page = write(result, out or own)
+    if as_json:
+        print_json({"page": str(page)})
+    else:
+        click.echo(f"Page: {page}")

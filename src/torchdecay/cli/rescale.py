@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from torchdecay.cli.inputs.runs import read_run
-from torchdecay.cli.output import json_option
+from torchdecay.cli.output import json_option, print_result
 from torchdecay.errors import DecayError, UnitError
 from torchdecay.text import repr_quoted
 
@@ -92,4 +92,4 @@ def rescale(
         width=read_pair(width, "--width"),
         width_exponent=width_exponent,
     )
-    click.echo(found.to_json() if as_json else str(found))
+    print_result(found, as_json)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchdecay.cli.inputs.runs import read_run, run_options
-from torchdecay.cli.output import json_option
+from torchdecay.cli.inputs.runs import read_run, run_from, run_options
+from torchdecay.cli.output import json_option, print_result
 from torchdecay.errors import UnitError
 
 if TYPE_CHECKING:
-    from torchdecay.observe.run import Run
+    pass
 
 
 def read_known(text: str) -> tuple[Any, ...]:
@@ -51,7 +51,7 @@ def _size_or_model(target: str | None) -> Any:
 @click.option("--known", metavar="VALUE,lr=...,...", help="A weight decay that was good in another run, to inherit.")
 @json_option
 def suggest(
-    target: str | None, run: Run, optimizer: str | None, rule: str | None, known: str | None, as_json: bool
+    target: str | None, run: dict[str, Any], optimizer: str | None, rule: str | None, known: str | None, as_json: bool
 ) -> None:
     """Which weight decay to start from in a run, a range to sweep, and whose word that is.
 
@@ -66,5 +66,5 @@ def suggest(
     from torchdecay.observe.units.suggesting import suggest as make
 
     known_run = None if known is None else read_known(known)
-    made = make(_size_or_model(target), run=run, optimizer=optimizer, rule=rule, known=known_run)
-    click.echo(made.to_json() if as_json else str(made))
+    made = make(_size_or_model(target), run=run_from(run), optimizer=optimizer, rule=rule, known=known_run)
+    print_result(made, as_json)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import shlex
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from torchdecay.cli.group import as_typed
-from torchdecay.cli.inputs.tasks import named_task, task_options
-from torchdecay.cli.output import json_option, require_writable, where, with_page
+from torchdecay.cli.inputs.names import Known
+from torchdecay.cli.inputs.tasks import AskedTask, task_options
+from torchdecay.cli.output import finish, json_option, require_writable
 
-if TYPE_CHECKING:
-    from torchdecay.lab.sweeps.result import Sweep
+SEARCHES, ENGINES = Known("lab.sweeps.search:KINDS"), Known("lab.engines.engine:MODULES")
 
 
 @click.command()
@@ -27,9 +25,9 @@ if TYPE_CHECKING:
 @click.option("--value", "values", type=float, multiple=True, help="Try this value, and no range; repeat it.")
 @click.option("--lr-scale", "lr_scales", type=float, multiple=True, help="Also try this times the lr; repeat it.")
 @click.option("--group", "groups", multiple=True, metavar="NAME=PATTERN", help="A value for each group; repeat it.")
-@click.option("--search", default="grid", show_default=True, help="grid, random, tpe or halving.")
+@click.option("--search", type=SEARCHES, default="grid", show_default=True, help="How values are found.")
 @click.option("--rule", default="best", show_default=True, help="best, or one_se: the largest within 1 SE of it.")
-@click.option("--engine", default="auto", show_default=True, help="auto, serial, process, stacked or ray.")
+@click.option("--engine", type=ENGINES, default="auto", show_default=True, help="What runs the trainings.")
 @click.option("--workers", type=int, help="Runs at once, for process and ray.  [default: one per core]")
 @click.option("--ray-address", metavar="HOST:PORT", help="A running Ray cluster, or auto.  [default: Ray started here]")
 @click.option("--ray-cpus", type=float, metavar="N", help="CPUs of a run on Ray.  [default: the task's threads]")
@@ -42,13 +40,8 @@ if TYPE_CHECKING:
 @click.pass_context
 def sweep(
     ctx: click.Context,
-    task: str,
+    task: AskedTask,
     seeds: Any,
-    steps: int | None,
-    data: Path | None,
-    target: str | None,
-    kind: Any,
-    categorical: tuple[str, ...],
     form: str,
     low: float,
     high: float,
@@ -98,15 +91,15 @@ def sweep(
       torchdecay sweep my_tasks:small --engine ray --ray-address 10.0.0.1:6379 --ray-gpus 1
     """  # noqa: D301
     from torchdecay.cli.progress import Bar
+    from torchdecay.cli.tables import print_sweep
     from torchdecay.lab.engines.engine import Engine
     from torchdecay.lab.sweeps.search import Search
     from torchdecay.lab.sweeps.store import Store
     from torchdecay.lab.sweeps.sweep import sweep as run
-    from torchdecay.reports import report
 
     if resume and store is None:
         raise click.BadParameter("there is no store to resume from; name it: --store sweep.db.", param_hint="--resume")
-    made = named_task(task, steps=steps, data=data, target=target, kind=kind, categorical=categorical)
+    made = task.load()
     folder = out or Path(f"torchdecay-sweep-{made.name}")
     require_writable(folder)
     with Bar(made.name) as bar:
@@ -123,18 +116,8 @@ def sweep(
             direction=direction,
             on_progress=bar.sweep,
         )
-    words = {"--data": data, "--target": target, "--kind": kind, "--steps": steps}
-    said = [task, *(str(word) for pair in words.items() if pair[1] is not None for word in pair)]
-    said += [word for name in categorical for word in ("--categorical", name)]
-    result = result.with_command(shlex.join(["torchdecay", *as_typed(ctx)]), shlex.join(said))
-    # Without a single run there is nothing to show, and earlier results are worth more than an empty page.
-    page = report(result, folder) if result.runs else None
-    if as_json:
-        click.echo(with_page(result, page))
-    else:
-        print_sweep(result)
-        click.echo(where(page))
-    ctx.exit(1 if result.interrupted or result.failures else 0)
+    result = result.with_command(as_typed(ctx), shlex.join(task.words))
+    finish(ctx, result, folder, print_sweep, as_json=as_json)
 
 
 def _engine_options(
@@ -157,59 +140,3 @@ def _groups(pairs: tuple[str, ...]) -> dict[str, str] | None:
             raise click.BadParameter(f"the group {name!r} is named twice.", param_hint="--group")
         made[name] = pattern
     return made or None
-
-
-def print_sweep(result: Sweep) -> None:
-    """What each value measured, what failed, and the verdict."""
-    from rich.console import Console
-
-    from torchdecay.reports import verdict
-    from torchdecay.reports.sweep.advice import next_command
-
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
-    console.print(f"\n{result.title}: {result.form}", style="bold", markup=False)
-    why = f" ({result.why_engine})" if result.why_engine else ""
-    console.print(f"{len(result.runs)} runs by the engine {result.engine}{why}.", style="dim", markup=False)
-    for note in result.notes:
-        console.print(note, style="dim", markup=False)
-    console.print()
-    console.print(_table(result))
-    console.print()
-    for failure in result.failures:
-        console.print(f"FAILED {failure.label}, seed {failure.seed}: {failure.message}", style="red", markup=False)
-    for line in verdict(result).splitlines():
-        console.print(f"* {line}", markup=False)
-    if command := next_command(result):
-        console.print(f"\nNext: {command}", markup=False, soft_wrap=True)
-
-
-def _table(result: Sweep) -> Any:
-    from rich.table import Table
-
-    from torchdecay.text import step_count
-
-    chosen = result.best
-    meanings = {meaning.label: meaning for meaning in result.meanings}
-    score = result.score_name
-    curves = [("train_loss", "train loss"), ("validation_loss", "validation loss")]
-    curves += [("validation_score", f"validation {score}")] if score else []
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("", "seeds", *(title for _, title in curves), "weight norm", "half-life"):
-        table.add_column(title, justify="left" if not title else "right", no_wrap=not title)
-    for one in result.curve:
-        cells = []
-        for name, _ in (*curves, ("weight_norm", "")):
-            middle, spread = one.finals.get(name, (None, None))
-            told = "" if spread is None or name == "weight_norm" else f" ±{spread:.3f}".replace("±0.", "±.")
-            cells.append("-" if middle is None else f"{middle:.3f}{told}")
-        if one.stopped and not one.num_runs:
-            cells[0] = f"stopped at {one.stopped[-1]:,}"
-        life = meanings[one.point.label].half_life if one.point.label in meanings else None
-        mark = "> " if chosen is not None and one.point == chosen.point else "  "
-        table.add_row(
-            f"{mark}{one.point.label}",
-            str(one.num_runs),
-            *cells,
-            "-" if life is None else "never" if life == math.inf else f"{step_count(life)} steps",
-        )
-    return table

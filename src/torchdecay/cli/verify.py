@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from torchdecay.cli.inputs.setups import load_setup
-from torchdecay.cli.output import json_option
+from torchdecay.cli.output import json_option, print_result
 
 
 @click.command()
@@ -29,5 +29,5 @@ def verify(ctx: click.Context, target: str, allow_hooks: bool, as_json: bool) ->
     setup = load_setup(target)
     told = {key: setup[key] for key in ("plan", "model") if key in setup}
     found = measure(setup["optimizer"], allow_hooks=allow_hooks, **told)
-    click.echo(found.to_json() if as_json else str(found))
+    print_result(found, as_json)
     ctx.exit(0 if found.ok else 1)

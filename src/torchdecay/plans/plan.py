@@ -115,7 +115,7 @@ class Plan(JsonRecord, kind="plan"):
         """What is different in `other`: parameters added and removed, decays, options and roles changed."""
         return PlanDiff.between(self.rows, other.rows)
 
-    def to_json(self, *, opaque: bool = False) -> str:
+    def to_json(self, *, opaque: bool = False) -> str:  # type: ignore[override]
         """The plan as JSON that `Plan.from_json` reads back to an equal plan.
 
         Args:

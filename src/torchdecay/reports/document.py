@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from glob import escape
@@ -167,11 +166,6 @@ def render(page: Page) -> str:
             **page.context,
         )
     )
-
-
-def with_words(numbers: str, verdict: str) -> str:
-    """A result's JSON with its verdict, for readers of the file that do not run Python; reading ignores it."""
-    return json.dumps(json.loads(numbers) | {"verdict": verdict}, ensure_ascii=False, indent=1)
 
 
 def _css() -> str:

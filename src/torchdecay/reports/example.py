@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from torchdecay.errors import TaskError
 from torchdecay.reports.comparison.page import view
 from torchdecay.reports.comparison.sentences import verdict
-from torchdecay.reports.document import Page, with_words, write
+from torchdecay.reports.document import Page, write
 from torchdecay.text import listed
 
 if TYPE_CHECKING:
@@ -96,9 +96,7 @@ def demo_page(example: WorkedExample, comparisons: Sequence[Comparison]) -> Page
             "Their names become the names of files.",
             "Give each task a name of its own.",
         )
-    numbers = {
-        f"{name}.json": with_words(one.to_json(), verdict(one)) for name, one in zip(names, comparisons, strict=True)
-    }
+    numbers = {f"{name}.json": one.to_json(verdict=verdict(one)) for name, one in zip(names, comparisons, strict=True)}
     return Page(
         title="Weight decay, seen at work",
         description="One step by hand, number by number; then real trainings, with decay and without.",

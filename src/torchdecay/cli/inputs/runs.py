@@ -29,31 +29,31 @@ PARTS: dict[str, tuple[type, str]] = {
 
 
 def run_options(command: Any) -> Any:
-    """The options of which a `td.Run` is made, which the command gets as `run`."""
+    """The options of which a `td.Run` is made; the command gets those that were given as `run`, for `run_from`."""
 
     @functools.wraps(command)
     def with_run(*args: Any, **given: Any) -> Any:
         told = {name: value for name in PARTS if (value := given.pop(name)) is not None}
-        return command(*args, run=run_from_options(told), **given)
+        return command(*args, run=told, **given)
 
     wrapped: Any = with_run
     for name in reversed(PARTS):
         kind, text = PARTS[name]
-        wrapped = click.option(*spellings(name), name, type=kind, help=text)(wrapped)
+        spellings = (f"--{name.replace('_', '-')}", *(["--schedule"] if name == "lr_schedule" else []))
+        wrapped = click.option(*spellings, name, type=kind, help=text)(wrapped)
     return wrapped
 
 
-def spellings(name: str) -> tuple[str, ...]:
-    """How a part of a run is written as an option."""
-    return (f"--{name.replace('_', '-')}", *(["--schedule"] if name == "lr_schedule" else []))
-
-
-def run_from_options(told: dict[str, Any]) -> Run:
-    """The run that some options make.
+def run_from(told: dict[str, Any], own: Run | None = None) -> Run:
+    """The run that some options make: a setup's own, where it brings one, but for what they say.
 
     Raises:
         UnitError: nothing says how long it is, or it contradicts itself.
     """
+    if own is not None:
+        import dataclasses
+
+        return dataclasses.replace(own, **told)
     if told.keys().isdisjoint(("steps", "epochs")):
         raise UnitError(
             "the run has neither steps nor epochs.",

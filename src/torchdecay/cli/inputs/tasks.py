@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from torchdecay.cli.inputs.names import Known
 
 if TYPE_CHECKING:
     from torchdecay.lab.tasks.task import Task
@@ -25,6 +28,36 @@ class Seeds(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"{value!r} is neither a number nor numbers with commas between.", param, ctx)
 
 
+@dataclass(frozen=True)
+class AskedTask:
+    """A task as it was asked for on the command line."""
+
+    task: str
+    data: Path | None
+    target: str | None
+    kind: Any
+    categorical: tuple[str, ...]
+    steps: int | None
+
+    def load(self) -> Task:
+        """The task.
+
+        Raises:
+            TaskError: no such task, or a file that can't be used.
+        """
+        from torchdecay.lab.tasks.registry import task_named
+
+        made = task_named(self.task, data=self.data, target=self.target, kind=self.kind, categorical=self.categorical)
+        return made if self.steps is None else replace(made, num_steps=self.steps)
+
+    @property
+    def words(self) -> list[str]:
+        """As it is typed after the name of a command."""
+        options = [(f"--{name}", getattr(self, name)) for name in ("data", "target", "kind", "steps")]
+        options += [("--categorical", name) for name in self.categorical]
+        return [self.task, *(str(word) for option in options if option[1] is not None for word in option)]
+
+
 def _list_tasks(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value:
         from torchdecay.lab.tasks.catalog import ABOUT
@@ -35,10 +68,17 @@ def _list_tasks(ctx: click.Context, param: click.Parameter, value: bool) -> None
 
 
 def task_options(command: Any) -> Any:
-    """TASK, its data, seeds, steps and the list of tasks."""
+    """TASK, its data and steps, which the command gets as `task`; seeds; and the list of tasks."""
+
+    @functools.wraps(command)
+    def with_task(*args: Any, **given: Any) -> Any:
+        asked = AskedTask(**{name: given.pop(name) for name in AskedTask.__dataclass_fields__})
+        return command(*args, task=asked, **given)
+
+    wrapped: Any = with_task
     for option in reversed(
-        [
-            click.argument("task"),
+        (
+            click.argument("task", type=Known("lab.tasks.catalog:ABOUT"), metavar="TASK"),
             click.option(
                 "--seeds", type=Seeds(), metavar="N|A,B,...", help="How many seeds, or which.  [default: the task's]"
             ),
@@ -66,21 +106,7 @@ def task_options(command: Any) -> Any:
                 callback=_list_tasks,
                 help="List the tasks.",
             ),
-        ]
+        )
     ):
-        command = option(command)
-    return command
-
-
-def named_task(
-    task: str, *, steps: int | None, data: Path | None, target: str | None, kind: Any, categorical: tuple[str, ...]
-) -> Task:
-    """The task that the options name.
-
-    Raises:
-        TaskError: no such task, or a file that can't be used.
-    """
-    from torchdecay.lab.tasks.registry import task_named
-
-    made = task_named(task, data=data, target=target, kind=kind, categorical=categorical)
-    return made if steps is None else dataclasses.replace(made, num_steps=steps)
+        wrapped = option(wrapped)
+    return wrapped

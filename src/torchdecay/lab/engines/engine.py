@@ -18,12 +18,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torchdecay.errors import TaskError
-from torchdecay.lab.tasks.task import Task
-from torchdecay.lab.training.trial import Claim, Keep, OnRun, OnSteps, Trial
 from torchdecay.text import nearest, repr_quoted
+
+if TYPE_CHECKING:
+    from torchdecay.lab.tasks.task import Task
+    from torchdecay.lab.training.trial import Claim, Keep, OnRun, OnSteps, Trial
 
 MODULES = {
     "auto": "auto",

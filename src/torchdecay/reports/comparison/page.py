@@ -17,7 +17,7 @@ from torchdecay.reports.comparison.gaps import gap_chart
 from torchdecay.reports.comparison.planned_and_measured import HEAD, KEYS, acting_charts, acting_remarks, acting_rows
 from torchdecay.reports.comparison.scans import scan_charts
 from torchdecay.reports.comparison.sentences import headline, verdict
-from torchdecay.reports.document import Page, Section, with_words
+from torchdecay.reports.document import Page, Section
 from torchdecay.reports.drawing.chart import Chart, Key
 from torchdecay.text import counted, listing, mean_and_spread, number, prose, shown
 
@@ -133,7 +133,7 @@ def page_of(comparison: Comparison) -> Page:
         charts={arranged.id: arranged.charts},
         template="page.html.j2",
         context={"views": [arranged], "example": None},
-        numbers={"results.json": with_words(comparison.to_json(), verdict(comparison))},
+        numbers={"results.json": comparison.to_json(verdict=verdict(comparison))},
         earlier=FIGURES,
     )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torchdecay.errors import TaskError
 from torchdecay.reports.comparison.page import runs_as_csv, slug, when
-from torchdecay.reports.document import Page, Section, with_words
+from torchdecay.reports.document import Page, Section
 from torchdecay.reports.drawing.chart import Chart, Key
 from torchdecay.reports.drawing.svg import Picture, titled
 from torchdecay.reports.sweep.advice import Next, Notice, nexts, notices
@@ -120,7 +120,7 @@ def page_of(sweep: Sweep) -> Page:
         charts={arranged.id: arranged.charts},
         template="sweep.html.j2",
         context={"view": arranged},
-        numbers={"sweep.json": with_words(sweep.to_json(), verdict(sweep))},
+        numbers={"sweep.json": sweep.to_json(verdict=verdict(sweep))},
         earlier=FIGURES,
     )
 

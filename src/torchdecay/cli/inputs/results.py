@@ -1,0 +1,59 @@
+"""A result from a file that the package wrote, by what the file says it is."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from torchdecay.errors import LoadError
+from torchdecay.text import listing
+
+CLASSES = {
+    "plan": "plans.plan:Plan",
+    "audit": "observe.audit.result:Audit",
+    "inspection": "observe.inspect:Inspection",
+    "verification": "observe.verify.result:Verification",
+    "forecast": "observe.forecast.result:Forecast",
+    "history": "observe.monitor.history:History",
+    "rescaled": "observe.units.rescaled:Rescaled",
+    "suggestion": "observe.units.suggestion:Suggestion",
+    "comparison": "lab.comparisons.comparison:Comparison",
+    "sweep": "lab.sweeps.result:Sweep",
+}
+"""What a file may say it is, and the class that reads it."""
+NEEDED = f"Give a file that torchdecay wrote: {listing([*CLASSES])}."
+NAMES = ("results.json", "sweep.json")
+"""What compare and sweep call theirs in their folders."""
+
+
+def load_result(path: Path, wanted: str = "") -> Any:
+    """What a file holds; code that a plan names is not imported.
+
+    Args:
+        path: of the file, or of the folder that compare or sweep wrote.
+        wanted: the only kind that will do.
+
+    Raises:
+        LoadError: it can't be read, is no file of torchdecay's or another kind, or means nothing.
+    """
+    from torchdecay.records import kind_of
+
+    if path.is_dir():
+        path = next((path / name for name in reversed(NAMES) if (path / name).exists()), path / NAMES[0])
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        fix = "Write one: torchdecay plan my_project:make_model --save plan.json." if wanted else NEEDED
+        raise LoadError(f"{path} can't be read: {error}.", fix=fix) from error
+    try:
+        kind = wanted or kind_of(text)
+        if kind not in CLASSES:
+            raise LoadError(f"it is a {kind}, of which nothing is known.", fix="Upgrade torchdecay.")
+        module, _, name = CLASSES[kind].partition(":")
+        cls = getattr(importlib.import_module(f"torchdecay.{module}"), name)
+        if kind == "history":
+            return cls.load(path)
+        return cls.from_json(text, **({"callables": "describe"} if kind == "plan" else {}))
+    except LoadError as error:
+        raise LoadError(f"{path}: {error.what}", error.why, error.fix) from error
