@@ -7,9 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from reports import samples
 from torchdecay.lab.comparisons.comparison import Comparison
@@ -25,7 +23,7 @@ from torchdecay.reports.comparison.planned_and_measured import (
     acting_rows,
 )
 from torchdecay.reports.drawing.chart import Chart
-from torchdecay.reports.drawing.palette import LIGHT
+from torchdecay.reports.drawing.plot import Dots, Line
 
 
 def of(*groups: GroupCourse, seeds: int = 1, **changes: Any) -> Comparison:
@@ -40,9 +38,7 @@ def of(*groups: GroupCourse, seeds: int = 1, **changes: Any) -> Comparison:
 
 def lines(chart: Chart) -> dict[str, list[float]]:
     """The heights of what a chart draws, by name."""
-    axes = Figure().add_subplot()
-    chart.draw(axes, LIGHT)
-    return {str(one.get_gid()): [float(y) for y in np.asarray(one.get_ydata())] for one in axes.lines if one.get_gid()}
+    return {mark.gid: list(mark.y) for mark in chart.plot.marks if isinstance(mark, Line | Dots)}
 
 
 def lost(course: GroupCourse) -> GroupCourse:

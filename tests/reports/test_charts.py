@@ -13,7 +13,7 @@ from torchdecay.reports.comparison.gaps import gap_chart
 from torchdecay.reports.comparison.scans import scan_charts
 from torchdecay.reports.comparison.sentences import headline
 from torchdecay.reports.comparison.series import MOST_POINTS, Series, coincident, series_of
-from torchdecay.reports.drawing.chart import cut_at, limits, spans_decades
+from torchdecay.reports.drawing.plot import cut_at, limits, spans_decades
 
 
 def long_series(count: int = 5001) -> Series:

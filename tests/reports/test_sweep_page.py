@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import re
+import math
 import shlex
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,28 +18,27 @@ from reports.test_page import addresses, headings, read
 from torchdecay.lab.sweeps.result import Sweep
 from torchdecay.reports.document import render
 from torchdecay.reports.drawing.chart import Chart
-from torchdecay.reports.drawing.palette import LIGHT
-from torchdecay.reports.drawing.svg import svg_file
+from torchdecay.reports.drawing.plot import Box, Dots, Line, Rule, Span, Text
 from torchdecay.reports.sweep.advice import nexts, notices
 from torchdecay.reports.sweep.course import along_path, gap_path, halving_chart
 from torchdecay.reports.sweep.map import map_chart
 from torchdecay.reports.sweep.page import FIGURES, page_of
-from torchdecay.reports.sweep.points import name_of, renamed, spots_of
-from torchdecay.reports.sweep.response import bare_spot, response_chart
+from torchdecay.reports.sweep.points import Points
+from torchdecay.reports.sweep.response import BARE, response_chart
 from torchdecay.reports.sweep.sentences import headline
 from torchdecay.reports.sweep.table import table_of
 
 EVERY = sweep_samples.every()
 
 
-def chart_of(sweep: Sweep, draw: Callable[[Sweep], Chart | None]) -> Chart:
-    chart = draw(sweep)
+def chart_of(sweep: Sweep, draw: Callable[[Points], Chart | None]) -> Chart:
+    chart = draw(Points(sweep))
     assert chart is not None
     return chart
 
 
 def hero(sweep: Sweep) -> Chart:
-    return chart_of(sweep, lambda one: response_chart(one, one.measure))
+    return chart_of(sweep, lambda one: response_chart(one, one.sweep.measure))
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -96,8 +95,8 @@ def test_hostile_names_stand_on_the_page_as_text() -> None:
 def test_the_first_sentence_is_the_verdict(change: dict[str, object], said: str, sure: str) -> None:
     """What to take with its interval where the seeds show it, and no more than they show."""
     made = sweep_samples.sweep(**change)  # type: ignore[arg-type]
-    assert headline(made)[0] == said
-    assert sure in headline(made)[1]
+    assert headline(Points(made))[0] == said
+    assert sure in headline(Points(made))[1]
 
 
 def test_no_measurable_difference_is_said_first() -> None:
@@ -110,22 +109,22 @@ def test_no_measurable_difference_is_said_first() -> None:
         else one
         for one in made.runs
     )
-    said, sure = headline(replace(made, runs=runs))
+    said, sure = headline(Points(replace(made, runs=runs)))
     assert said.startswith("No measurable difference: 1 did best, at validation accuracy 0.952, 95 % interval")
     assert "3 seeds can’t show a difference" in sure
 
 
 def test_what_a_reader_should_be_wary_of_is_noticed() -> None:
     """An edge, a stop, what is missing, divergence and failures each have a notice; a good sweep has none."""
-    assert notices(EVERY["plain"]) == ()
-    assert "upper end" in notices(sweep_samples.sweep(peak=100.0))[0].head
+    assert notices(Points(EVERY["plain"])) == ()
+    assert "upper end" in notices(Points(sweep_samples.sweep(peak=100.0)))[0].head
     stopped = replace(EVERY["plain"], runs=EVERY["plain"].runs[:-1], interrupted=True, store="a.db")
-    (one,) = notices(stopped)
+    (one,) = notices(Points(stopped))
     assert "17 runs finished" in one.text
     assert "100 (seed 2)" in one.text
     assert "a.db" in one.text
-    assert "100" in notices(EVERY["diverged"])[0].text
-    both, other = notices(EVERY["failed"])
+    assert "100" in notices(Points(EVERY["diverged"]))[0].text
+    both, other = notices(Points(EVERY["failed"]))
     assert (both.head, other.head) == ("2 runs failed", "A run failed: 10, seed 1")
     assert "100, seed 0 and 100, seed 1" in both.text
     assert both.traceback.count("\n") == 2
@@ -140,22 +139,22 @@ def test_a_traceback_is_folded_and_escaped() -> None:
 
 def test_what_to_run_next_depends_on_the_outcome() -> None:
     """Finer around a clear best, wider at an edge, and in Python where there is no command; each is one line to run."""
-    inner = nexts(EVERY["plain"])
+    inner = nexts(Points(EVERY["plain"]))
     assert [shlex.split(one.command)[1] for one in inner] == ["compare", "sweep"]
     assert "--from 0.1 --to 10 " in inner[1].command
-    (edge,) = nexts(sweep_samples.sweep(peak=100.0))
+    (edge,) = nexts(Points(sweep_samples.sweep(peak=100.0)))
     assert edge.why.startswith("A wider range")
     assert "--to 10000" in edge.command
-    (python,) = nexts(sweep_samples.sweep(task_words="", command=""))
+    (python,) = nexts(Points(sweep_samples.sweep(task_words="", command="")))
     assert python.command == "sweep(task, 'decoupled', search=Search(0.1, 10, points=8), seeds=3)"
-    assert nexts(EVERY["empty"]) == ()
+    assert nexts(Points(EVERY["empty"])) == ()
 
 
 def test_a_map_made_in_python_is_not_answered_with_a_command_that_forgets_half() -> None:
     """Neither groups nor learning rates are among what a sweep without a command could type again."""
     for name in ("map", "groups"):
         made = replace(EVERY[name], command="", rule="best")
-        assert [one for one in nexts(made) if one.command.startswith("torchdecay sweep")] == []
+        assert [one for one in nexts(Points(made)) if one.command.startswith("torchdecay sweep")] == []
 
 
 def test_the_chart_shows_each_seed_the_mean_the_run_without_decay_and_the_choice() -> None:
@@ -167,11 +166,17 @@ def test_the_chart_shows_each_seed_the_mean_the_run_without_decay_and_the_choice
     assert "At 1: 0.952 (0.950 to 0.954)" in chart.alt
     assert "Without decay: 0.802" in chart.alt
     assert chart.rows[3] == ("1", "3", "0.952", "0.950", "0.954")
-    text = svg_file(chart)
-    marks = re.findall(r'<g class="[^"]*">|<use ', text)
-    assert marks.count("<use ") >= 15
-    assert LIGHT["held"] in text
-    assert "scan-chosen" in text
+    (mean,) = chart.plot.named("scan-line")
+    assert isinstance(mean, Line)
+    assert mean.x == (-2.0, -1.0, 0.0, 1.0, 2.0) and mean.y[2] == pytest.approx(0.952)
+    seeds = [mark for mark in chart.plot.marks if isinstance(mark, Dots) and mark.size == 4.2]
+    assert [len(mark.x) for mark in seeds] == [3] * 5 and seeds[2].y == pytest.approx((0.95, 0.952, 0.954))
+    (across,) = [mark for mark in chart.plot.marks if isinstance(mark, Rule) and mark.axis == "y"]
+    assert across.at == pytest.approx(0.802) and across.style == BARE
+    (error,) = [mark for mark in chart.plot.marks if isinstance(mark, Span)]
+    assert (error.low, error.high) == pytest.approx((0.952 - 0.002 / math.sqrt(3), 0.952))
+    (taken,) = chart.plot.named("scan-chosen")
+    assert isinstance(taken, Dots) and taken.x == (0.0,) and taken.y == (mean.y[2],)
 
 
 def test_the_one_without_decay_is_the_same_in_every_chart() -> None:
@@ -186,7 +191,7 @@ def test_the_one_without_decay_is_the_same_in_every_chart() -> None:
         for one in made.runs
     )  # fmt: skip
     changed = replace(made, runs=bad)
-    spot = bare_spot(changed, spots_of(changed, "validation_loss"))
+    spot = Points(changed).bare("validation_loss")
     assert spot is not None
     assert spot.point.label == best
 
@@ -201,8 +206,8 @@ def test_a_second_chart_looks_closer_where_a_cliff_hides_the_differences() -> No
         ),
         points=sweep_samples.sweep((0.3, 0.6, 1.0, 2.0, 100.0)).points,
     )
-    assert response_chart(cliff, "validation_score", close=True) is not None
-    assert response_chart(EVERY["plain"], "validation_score", close=True) is None
+    assert response_chart(Points(cliff), "validation_score", close=True) is not None
+    assert response_chart(Points(EVERY["plain"]), "validation_score", close=True) is None
 
 
 def test_with_groups_each_has_a_line_at_the_best_of_the_others() -> None:
@@ -211,20 +216,24 @@ def test_with_groups_each_has_a_line_at_the_best_of_the_others() -> None:
         chart = chart_of(EVERY["three"], lambda one, curve=curve: response_chart(one, curve))
         assert [key.label for key in chart.keys][:3] == [f"{name}, others at their best" for name in
                                                          ("body", "neck", "head")]  # fmt: skip
-        assert svg_file(chart).count('class="scan-line"') == 3
+        assert len(chart.plot.named("scan-line")) == 3
 
 
 def test_a_map_has_a_cell_for_each_pair_and_lines_of_equal_product() -> None:
     """Learning rate up, coefficient across, none before the first; the dashed lines fall by one decade a decade."""
     chart = chart_of(EVERY["map"], map_chart)
     assert len(chart.rows) == 12
-    drawn = svg_file(chart)
-    for told in (">none<", ">0.1<", ">0.0001<", ">0.01<", ">learning rate<", ">0.952<"):
-        assert told in drawn
+    assert [name for _, name in chart.plot.x.ticks or ()] == ["none", "0.1", "1", "10"]
+    assert [name for _, name in chart.plot.y.ticks or ()] == ["0.0001", "0.001", "0.01"]
+    told = [mark.text for mark in chart.plot.marks if isinstance(mark, Text)]
+    assert told[0] == "learning rate" and told.count("0.952") == 3 and len(told) == 13
+    products = [mark for mark in chart.plot.marks if isinstance(mark, Line)]
+    assert len(products) == 5
+    assert all(one.y[0] - one.y[1] == pytest.approx(one.x[1] - one.x[0]) for one in products)
     assert "equal" not in chart.caption
     assert "lr · coefficient is the same" in chart.caption
-    assert map_chart(EVERY["plain"]) is None
-    assert map_chart(EVERY["three"]) is None
+    assert map_chart(Points(EVERY["plain"])) is None
+    assert map_chart(Points(EVERY["three"])) is None
     groups = chart_of(EVERY["groups"], map_chart)
     assert groups.title == "Validation accuracy by body and head"
     assert "lr ·" not in groups.caption
@@ -233,29 +242,33 @@ def test_a_map_has_a_cell_for_each_pair_and_lines_of_equal_product() -> None:
 def test_points_that_form_no_grid_are_dots_on_the_map() -> None:
     """Values drawn at random have a place each, not a cell of an almost empty grid."""
     made = sweep_samples.sweep((0.1, 0.3, 1.0, 3.0, 10.0, 30.0), scales=(0.1, 0.3, 1.0, 3.0, 10.0, 30.0), seeds=1)
-    keep = {one.label for i, one in enumerate(made.points) if one.is_bare or i % 7 == 3}
+    keep = {one.label for i, one in enumerate(made.points) if one.is_bare or i % 8 == 3}
     few = replace(
         made,
         points=tuple(one for one in made.points if one.label in keep),
         runs=tuple(one for one in made.runs if one.label in keep),
     )
-    cells = svg_file(chart_of(made, map_chart)).count("<path")
-    assert svg_file(chart_of(few, map_chart)).count("<path") < cells / 2
+
+    def drawn(sweep: Sweep, kind: type) -> int:
+        return sum(isinstance(mark, kind) for mark in chart_of(sweep, map_chart).plot.marks)
+
+    assert (drawn(made, Box), drawn(made, Dots)) == (2 * len(made.points), 0)
+    assert (drawn(few, Box), drawn(few, Dots)) == (0, 2 * len(few.points))
 
 
 def test_curves_are_colored_from_weak_to_strong_with_the_chosen_one_among_them() -> None:
     """Of 48 values seven are drawn: both ends, and the one that was taken."""
     values = tuple(point.value for point in EVERY["wide"].points if point.value is not None)
     made = sweep_samples.sweep(values, seeds=2, peak=values[26])
-    drawn = along_path(made)
-    names = [name_of(made, point) for point, _ in drawn]
+    drawn = along_path(Points(made))
+    names = [Points(made).name(point) for point, _ in drawn]
     chosen = made.best
     assert chosen is not None
     assert names[0] == "none"
     assert len(names) == 8
     assert names[1] == "0.0001"
-    assert names[-1] == name_of(made, made.points[-1])
-    assert name_of(made, chosen.point) in names
+    assert names[-1] == Points(made).name(made.points[-1])
+    assert Points(made).name(chosen.point) in names
     assert [style.color for _, style in drawn] == ["s0", *(f"r{i}" for i in range(7))]
 
 
@@ -265,7 +278,7 @@ def test_the_gap_chart_stands_training_beside_test() -> None:
     assert chart.rows[0][0] == "none"
     assert chart.rows[3] == ("1", "1.000", "0.942", "−0.058")
     assert "narrowest for 1 (−0.058)" in chart.caption
-    assert gap_path(EVERY["groups"], "score") is None
+    assert gap_path(Points(EVERY["groups"]), "score") is None
 
 
 def test_halving_says_where_each_was_stopped() -> None:
@@ -274,42 +287,45 @@ def test_halving_says_where_each_was_stopped() -> None:
     assert dict(chart.rows)["0.1"] == "30"
     assert dict(chart.rows)["1"] == "90"
     assert chart.caption.startswith("Stopped: 3 of 6 at step 10; 1 of 3 at step 30.")
-    assert halving_chart(EVERY["plain"]) is None
-    assert "3 stopped at 30" in {row.name: row.cells[0].text for row in table_of(EVERY["halving"]).rows}["0.1"]
+    assert halving_chart(Points(EVERY["plain"])) is None
+    assert "3 stopped at 30" in {row.name: row.cells[0].text for row in table_of(Points(EVERY["halving"])).rows}["0.1"]
 
 
 def test_the_table_holds_every_point_and_what_its_value_means() -> None:
     """Half-lives in steps and as a share; what is not known is a dash with its reason below."""
-    table = table_of(EVERY["plain"])
+    table = table_of(Points(EVERY["plain"]))
     by_name = {row.name: [cell.text for cell in row.cells] for row in table.rows}
     assert list(by_name) == ["none", "0.01", "0.1", "1", "10", "100"]
     assert by_name["1"][0] == "3"
     assert by_name["1"][-4:] == ["693", "7.7 times", "9 %", "1.500"]
     assert by_name["none"][-4:-1] == ["never", "never", "0 %"]
     assert [row.mark for row in table.rows] == ["", "", "", "chosen", "", ""]
-    assert "No half-life: each group has its own." in table_of(EVERY["groups"]).notes
-    lost = table_of(EVERY["diverged"]).rows[-1]
+    assert "No half-life: each group has its own." in table_of(Points(EVERY["groups"])).notes
+    lost = table_of(Points(EVERY["diverged"])).rows[-1]
     assert lost.cells[0].text == "0, 3 diverged"
     assert lost.cells[1].text == "–"
-    assert table_of(EVERY["failed"]).rows[-1].cells[0].text == "0, 2 failed"
+    assert table_of(Points(EVERY["failed"])).rows[-1].cells[0].text == "0, 2 failed"
 
 
 def test_the_table_marks_the_best_mean_where_the_rule_takes_another() -> None:
     """The rule of one standard error takes a stronger value, and the page says which mean was best."""
     made = sweep_samples.sweep((1.0, 1.1, 1.2), rule="one_se")
-    assert {row.name: row.mark for row in table_of(made).rows if row.mark} == {"1": "best mean", "1.2": "chosen"}
+    assert {row.name: row.mark for row in table_of(Points(made)).rows if row.mark} == {
+        "1": "best mean",
+        "1.2": "chosen",
+    }
     assert "Chosen is 1.2, the strongest of these." in hero(made).caption
 
 
 def test_points_have_short_names_that_stay_apart() -> None:
     """The form is said once, in the title; numbers that differ in a late digit are told in full."""
     near = sweep_samples.sweep((0.1, 0.10000001))
-    points = [replace(one, label=f"{i}") for i, one in enumerate(near.points)]
-    assert len({name_of(near, one) for one in points}) == 3
-    every = [name_of(EVERY["map"], one) for one in EVERY["map"].points]
+    apart = replace(near, points=tuple(replace(one, label=f"{i}") for i, one in enumerate(near.points)), runs=())
+    assert len(set(Points(apart).names.values())) == 3
+    every = [Points(EVERY["map"]).name(one) for one in EVERY["map"].points]
     assert every[:2] == ["none at lr 0.0001", "0.1 at lr 0.0001"]
-    assert renamed(EVERY["map"], EVERY["map"].points).labels == tuple(every)
-    assert name_of(replace(EVERY["map"], lr=None), EVERY["map"].points[1]) == "0.1 at lr × 0.1"
+    assert Points(EVERY["map"]).renamed(EVERY["map"].points).labels == tuple(every)
+    assert Points(replace(EVERY["map"], lr=None)).name(EVERY["map"].points[1]) == "0.1 at lr × 0.1"
 
 
 def test_engine_seconds_versions_and_command_are_there() -> None:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torchdecay.errors import TaskError
 from torchdecay.reports.document import Article, Page, Section
-from torchdecay.reports.drawing.chart import SMALL, Colors, dot, frame, limits, line, plain_text, tick
 from torchdecay.reports.drawing.palette import Style, styles
-from torchdecay.reports.drawing.svg import Picture, add_axes
+from torchdecay.reports.drawing.plot import SMALL, Axis, Mark, Plot, Text, dot, line, tick, y_axis
+from torchdecay.reports.drawing.svg import Panel, Picture, key_marks
 from torchdecay.reports.tables import as_table
 from torchdecay.text import counted, number, percent, prose, shown
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
     from torchdecay.observe.forecast.result import Forecast, GroupForecast
 
 _WIDTH, _LEFT, _RIGHT = 760.0, 62.0, 24.0
@@ -41,26 +39,24 @@ def picture_of(forecast: Forecast) -> Picture:
         )
     drawn, look = every[:_MOST], styles(min(len(every), _MOST))
     height = _TOP + _RETENTION + _GAP + _RATE + _BELOW + _KEY * len(drawn)
-
-    def draw(figure: Figure, colors: Colors) -> None:
-        cover: Axes = figure.add_axes((0, 0, 1, 1), facecolor="none")
-        cover.set_axis_off()
-        cover.set_xlim(0, _WIDTH)
-        cover.set_ylim(height, 0)
-        plain_text(cover, 20, 34, _TITLE, colors["ink"], fontsize=17, fontweight="bold")
-        plain_text(cover, 20, 56, shown(_subtitle(forecast, len(every) - len(drawn)), most=110), colors["muted"])
-        panels = ((_TOP, _RETENTION, "Left of a weight without gradient"),
-                  (_TOP + _RETENTION + _GAP, _RATE, "Learning rate"))  # fmt: skip
-        for top, tall, title in panels:
-            box = (_LEFT, height - top - tall, _WIDTH - _LEFT - _RIGHT, tall)
-            axes = add_axes(figure, box, _WIDTH, height)
-            plain_text(cover, 20, top - 10, title, colors["ink"], fontweight="bold")
-            (_retention if title.startswith("Left") else _rates)(axes, drawn, look, colors)
-        top = _TOP + _RETENTION + _GAP + _RATE + _BELOW
-        for row, (group, style) in enumerate(zip(drawn, look, strict=True)):
-            _key(cover, group, style, colors, top + _KEY * row)
-
-    return Picture("forecast", _TITLE, _alt(forecast, drawn), _WIDTH, height, draw, dpi=160)
+    cover: list[Mark] = [
+        Text(20, 34, _TITLE, size=17, bold=True),
+        Text(20, 56, shown(_subtitle(forecast, len(every) - len(drawn)), most=110), "muted"),
+    ]
+    panels = []
+    for top, tall, title, plot in (
+        (_TOP, _RETENTION, "Left of a weight without gradient", retention_plot(drawn, look)),
+        (_TOP + _RETENTION + _GAP, _RATE, "Learning rate", rates_plot(drawn, look)),
+    ):
+        cover.append(Text(20, top - 10, title, bold=True))
+        panels.append(Panel(_LEFT, height - top - tall, _WIDTH - _LEFT - _RIGHT, tall, plot))
+    top = _TOP + _RETENTION + _GAP + _RATE + _BELOW
+    for row, (group, style) in enumerate(zip(drawn, look, strict=True)):
+        y = top + _KEY * row
+        cover += key_marks(style, 20, y - 4, length=28, width=2.2)
+        cover.append(Text(56, y, shown(_label(group), most=62)))
+        cover.append(Text(_WIDTH - _RIGHT, y, _numbers(group), "muted", ha="right"))
+    return Picture("forecast", _TITLE, _alt(forecast, drawn), _WIDTH, height, tuple(panels), tuple(cover), dpi=160)
 
 
 def page_of(forecast: Forecast) -> Page:
@@ -89,49 +85,41 @@ def _said(group: GroupForecast) -> str:
     return f"{_label(group)}: decay by itself {taken}; {_numbers(group)}."
 
 
-def _retention(axes: Axes, drawn: Sequence[GroupForecast], look: Sequence[Style], colors: Colors) -> None:
-    _frame(axes, drawn, colors)
+def retention_plot(drawn: Sequence[GroupForecast], look: Sequence[Style]) -> Plot:
+    """What is left of a weight without gradient, over the steps."""
     # A weight that grows has an axis that holds what it does in the worst case, and no more than a hundredfold.
     most = max(max(group.curve.log_retention) for group in drawn if group.curve is not None)
-    axes.set_ylim(0.0, 1.06 * math.exp(min(max(most, 0.0), math.log(100.0))))
+    top = 1.06 * math.exp(min(max(most, 0.0), math.log(100.0)))
+    marks: list[Mark] = []
     for index, (group, style) in enumerate(zip(drawn, look, strict=True)):
         assert group.curve is not None
         left = [math.exp(min(value, 700.0)) for value in group.curve.log_retention]
-        line(axes, group.curve.steps, left, style, colors, width=2.2, gid=f"series-{index}-line")
-        if left[-1] <= axes.get_ylim()[1]:
-            dot(axes, group.curve.steps[-1], left[-1], style, colors, gid=f"series-{index}-end")
+        marks.append(line(group.curve.steps, left, style, width=2.2, gid=f"series-{index}-line"))
+        if left[-1] <= top:
+            marks.append(dot(group.curve.steps[-1], left[-1], style, gid=f"series-{index}-end"))
+    return Plot(_steps(drawn), Axis(0.0, top, grid=True), "step", tuple(marks))
 
 
-def _rates(axes: Axes, drawn: Sequence[GroupForecast], look: Sequence[Style], colors: Colors) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    _frame(axes, drawn, colors)
-    axes.yaxis.set_major_locator(MaxNLocator(3))
+def rates_plot(drawn: Sequence[GroupForecast], look: Sequence[Style]) -> Plot:
+    """The learning rates, over the steps; one line where all have the same."""
     known = [group.curve.lr for group in drawn if group.curve is not None and group.curve.lr is not None]
-    axes.set_ylim(*limits([0.0, *(value for curve in known for value in curve)], floor=0.0))
-    shared, seen = Style("muted", (), ""), set[tuple[float, ...]]()
+    marks: list[Mark] = []
+    seen = set[tuple[float, ...]]()
     for index, (group, style) in enumerate(zip(drawn, look, strict=True)):
         if group.curve is None or group.curve.lr is None or (group.curve.lr in seen):
             continue
         seen.add(group.curve.lr)
-        own = style if len(set(known)) > 1 else shared
-        line(axes, group.curve.steps, group.curve.lr, own, colors, width=1.8, gid=f"series-{index}-lr")
+        own = style if len(set(known)) > 1 else Style("muted", (), "")
+        marks.append(line(group.curve.steps, group.curve.lr, own, width=1.8, gid=f"series-{index}-lr"))
     if not known:
-        plain_text(axes, 0, 0.5, "not known", colors["muted"], transform=axes.transAxes, fontsize=SMALL)
+        marks.append(Text(0, 0.5, "not known", "muted", SMALL, in_widths=True, in_heights=True))
+    height = y_axis([0.0, *(value for curve in known for value in curve)], floor=0.0)
+    return Plot(_steps(drawn), replace(height, most_ticks=3), "step", tuple(marks))
 
 
-def _frame(axes: Axes, drawn: Sequence[GroupForecast], colors: Colors) -> None:
-    frame(axes, colors, x_label="step")
+def _steps(drawn: Sequence[GroupForecast]) -> Axis:
     last = max(group.num_steps for group in drawn)
-    axes.set_xlim(-0.01 * last, 1.01 * last)
-
-
-def _key(cover: Axes, group: GroupForecast, style: Style, colors: Colors, y: float) -> None:
-    color = colors[style.color]
-    cover.plot([20, 48], [y - 4, y - 4], color=color, linestyle=style.linestyle, linewidth=2.2)
-    cover.plot([34], [y - 4], color=color, marker=style.marker, markersize=6, linestyle="none")
-    plain_text(cover, 56, y, shown(_label(group), most=62), colors["ink"])
-    plain_text(cover, _WIDTH - _RIGHT, y, _numbers(group), colors["muted"], ha="right")
+    return Axis(-0.01 * last, 1.01 * last)
 
 
 def _label(group: GroupForecast) -> str:

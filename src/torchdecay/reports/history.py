@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from torchdecay.errors import TaskError
 from torchdecay.reports.document import Article, Page, Section
-from torchdecay.reports.drawing.chart import Chart, Colors, Key, dot, frame, limits, line, spans_decades
+from torchdecay.reports.drawing.chart import Chart, Key
 from torchdecay.reports.drawing.palette import Style, styles
+from torchdecay.reports.drawing.plot import Mark, Plot, dot, line, spans_decades, steps_axis, y_axis
 from torchdecay.reports.drawing.svg import Picture, titled
 from torchdecay.text import counted, listing, number, prose, shown
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from torchdecay.observe.monitor.history import History
     from torchdecay.observe.monitor.series import Event
 
@@ -144,23 +143,18 @@ def quantity_chart(history: History, quantity: str, drawn: Sequence[str], look: 
     log = quantity in _LOG and spans_decades(values)
     title = _title(quantity)
 
-    def draw(axes: Axes, colors: Colors) -> None:
-        frame(axes, colors, x_label="step", log=log)
-        last = max(curve.steps[-1] for curve in curves)
-        axes.set_xlim(-0.02 * last, 1.02 * last)
-        if log:
-            axes.set_ylim(0.8 * min(values), 1.25 * max(values))
-        else:
-            floor = None if quantity == "cosine" else 0.0
-            axes.set_ylim(*limits([*values, *([0.0] if floor == 0.0 else [])], floor=floor))
-        for curve in curves:
-            style, gid = look[curve.index], f"series-{curve.index}"
-            if curve.beside:
-                thin = Style(style.color, (), style.marker)
-                line(axes, curve.beside_steps, curve.beside, thin, colors, width=0.9, gid=f"{gid}-beside")
-            line(axes, curve.steps, curve.values, style, colors, width=2.0, gid=f"{gid}-line")
-            if math.isfinite(curve.values[-1]):
-                dot(axes, curve.steps[-1], curve.values[-1], style, colors, gid=f"{gid}-end")
+    floor = None if quantity == "cosine" else 0.0
+    marks: list[Mark] = []
+    for curve in curves:
+        style, gid = look[curve.index], f"series-{curve.index}"
+        if curve.beside:
+            thin = replace(style, dashes=())
+            marks.append(line(curve.beside_steps, curve.beside, thin, width=0.9, gid=f"{gid}-beside"))
+        marks.append(line(curve.steps, curve.values, style, width=2.0, gid=f"{gid}-line"))
+        if math.isfinite(curve.values[-1]):
+            marks.append(dot(curve.steps[-1], curve.values[-1], style, gid=f"{gid}-end"))
+    height = y_axis([*values, *([0.0] if floor == 0.0 and not log else [])], floor=floor, log=log)
+    last = max(curve.steps[-1] for curve in curves)
 
     ends = [f"{shown(drawn[curve.index])} ends at {_end(curve)}" for curve in curves]
     picked = _spread(sorted({step for curve in curves for step in curve.steps}), 11)
@@ -168,9 +162,9 @@ def quantity_chart(history: History, quantity: str, drawn: Sequence[str], look: 
     return Chart(
         name=quantity.replace("_", "-"),
         title=title,
-        alt=f"{title} over {max(curve.steps[-1] for curve in curves):,} steps: {'; '.join(ends)}.",
+        alt=f"{title} over {last:,} steps: {'; '.join(ends)}.",
         caption=_MEANING.get(quantity) or _meaning(quantity),
-        draw=draw,
+        plot=Plot(steps_axis(last), height, "step", tuple(marks)),
         keys=tuple(Key(shown(drawn[curve.index]), look[curve.index], curve.index) for curve in curves),
         head=("step", *(shown(drawn[curve.index]) for curve in curves)),
         rows=tuple(

@@ -7,26 +7,27 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torchdecay.reports.comparison.series import Series, coincident, series_of
-from torchdecay.reports.drawing.chart import (
+from torchdecay.reports.drawing.chart import Chart, Key
+from torchdecay.reports.drawing.palette import Style, styles
+from torchdecay.reports.drawing.plot import (
     SMALL,
-    Chart,
-    Colors,
-    Key,
+    Axis,
+    Band,
+    Mark,
+    Plot,
+    Rule,
+    Text,
     cut_at,
     dot,
-    frame,
-    limits,
     line,
-    plain_text,
     spans_decades,
+    steps_axis,
     tick,
+    y_axis,
 )
-from torchdecay.reports.drawing.palette import Style, styles
 from torchdecay.text import counted, listing, number
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from torchdecay.lab.comparisons.comparison import Comparison
 
 _LOSSES = ("train_loss", "test_loss", "validation_loss")
@@ -70,74 +71,46 @@ def curve_chart(comparison: Comparison, curve: str, *, look: Sequence[Style] | N
     log = curve in ("weight_norm", "gradient_norm") and spans_decades(usual)
     floor = 0.0 if curve in _LOSSES or family is _SCORES else None
     chance = comparison.chance_loss if curve in _LOSSES else None
-    y_range = limits([*usual, *([chance] if chance is not None else [])], floor=floor)
+    height = y_axis([*usual, *([chance] if chance is not None else [])], floor=floor, log=log)
     look = look or label_styles(comparison)
     same = coincident(drawn)
     title = title_of(comparison, curve)
 
-    def draw(axes: Axes, colors: Colors) -> None:
-        frame(axes, colors, x_label=comparison.step_name, log=log)
-        last = max(one.steps[-1] for one in drawn)
-        axes.set_xlim(-0.02 * last, 1.02 * last or 1)
-        if log:
-            axes.set_ylim(0.8 * min(filter(math.isfinite, usual)), 1.25 * max(filter(math.isfinite, usual)))
-        else:
-            axes.set_ylim(*y_range)
-        if chance is not None:
-            axes.axhline(chance, color=colors["muted"], linewidth=1, linestyle=(0, (2, 3)), zorder=2)
-            x, ha, va = _free_corner(drawn, chance, y_range)
-            plain_text(
-                axes,
-                x,
-                chance,
-                f"chance {tick(round(chance, 3))}",
-                colors["muted"],
-                ha=ha,
-                va=va,
-                fontsize=SMALL,
-                gid="halo",
-            )
-        for one in map(Series.thinned, drawn):
-            style, gid = look[one.index], f"series-{one.index}"
-            width = _width(one.index, same)
-            axes.fill_between(
-                one.steps, one.low, one.high, color=colors[style.color], alpha=0.16, linewidth=0, gid=f"{gid}-band"
-            )
-            line(axes, one.steps, one.mean, style, colors, width=width, gid=f"{gid}-line")
-        for one in drawn:
-            if one.finite and one.finite[-1][0] == one.steps[-1]:
-                dot(axes, one.steps[-1], one.mean[-1], look[one.index], colors, gid=f"series-{one.index}-end")
-            elif one.finite:
-                x, y = one.finite[-1]
-                # Far outside the axes a glyph would overflow the rasterizer.
-                y = min(max(y, axes.get_ylim()[0]), axes.get_ylim()[1])
-                plain_text(
-                    axes,
-                    x,
-                    y,
-                    "✕ diverged",
-                    colors["ink"],
-                    va="center",
-                    gid="halo",
-                    ha="right" if x > 0.7 * last else "left",
-                )
+    last = max(one.steps[-1] for one in drawn)
+    marks: list[Mark] = []
+    if chance is not None:
+        x, ha, va = _free_corner(drawn, chance, height)
+        marks.append(Rule("y", chance, Style("muted", (2, 3), "")))
+        marks.append(Text(x, chance, f"chance {tick(round(chance, 3))}", "muted", SMALL, ha=ha, va=va, halo=True))
+    for one in map(Series.thinned, drawn):
+        style, gid = look[one.index], f"series-{one.index}"
+        marks.append(Band(one.steps, one.low, one.high, style.color, f"{gid}-band"))
+        marks.append(line(one.steps, one.mean, style, width=_width(one.index, same), gid=f"{gid}-line"))
+    for one in drawn:
+        if one.finite and one.finite[-1][0] == one.steps[-1]:
+            marks.append(dot(one.steps[-1], one.mean[-1], look[one.index], gid=f"series-{one.index}-end"))
+        elif one.finite:
+            x, y = one.finite[-1]
+            # Far outside the axes a glyph would overflow the rasterizer.
+            y = min(max(y, height.low), height.high)
+            marks.append(Text(x, y, "✕ diverged", va="center", halo=True, ha="right" if x > 0.7 * last else "left"))
 
     return Chart(
         name=curve.replace("_", "-"),
         title=title,
         alt=_alt(comparison, curve, title, drawn),
         caption=_caption(comparison, curve, drawn, same, top),
-        draw=draw,
+        plot=Plot(steps_axis(last), height, comparison.step_name, tuple(marks)),
         keys=tuple(Key(one.label, look[one.index], one.index) for one in drawn),
         head=(comparison.step_name, *(one.label for one in drawn)),
         rows=_numbers(drawn),
     )
 
 
-def _free_corner(drawn: Sequence[Series], height: float, y_range: tuple[float, float]) -> tuple[float, str, str]:
+def _free_corner(drawn: Sequence[Series], height: float, axis: Axis) -> tuple[float, str, str]:
     """Where a short text at this height crosses the fewest points: x, and how it is aligned there."""
     first, last = 0.0, max(one.steps[-1] for one in drawn)
-    reach, tall = 0.3 * (last - first), 0.08 * (y_range[1] - y_range[0])
+    reach, tall = 0.3 * (last - first), 0.08 * (axis.high - axis.low)
 
     def crowd(place: tuple[float, str, str]) -> int:
         left = place[0] - (reach if place[1] == "right" else 0)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torchdecay.lab.comparisons.statistics import mean, spread
 from torchdecay.reports.comparison.curves import label_styles
-from torchdecay.reports.drawing.chart import SMALL, Chart, Colors, Key, dot, frame, limits, plain_text
+from torchdecay.reports.drawing.chart import Chart, Key
+from torchdecay.reports.drawing.palette import Style
+from torchdecay.reports.drawing.plot import SMALL, Axis, Line, Mark, Plot, Rule, Text, dot, limits
 from torchdecay.text import counted, mean_and_spread, number, shown
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from torchdecay.lab.comparisons.comparison import Comparison
     from torchdecay.lab.training.results import TrainingRun
 
@@ -42,73 +43,30 @@ def gap_chart(comparison: Comparison, what: str) -> Chart | None:
     gaps = {label: _gap_words(comparison, label, what) for label in runs}
     values = [value for ends in pairs.values() for pair in ends for value in pair]
     chance = comparison.chance_loss if what == "loss" else None
-    x_range = limits([*values, *([chance] if chance is not None else [])], floor=0.0)
+    x_axis = Axis(*limits([*values, *([chance] if chance is not None else [])], floor=0.0), grid=True)
     each = {label: min(10.0, 60.0 / len(ends)) for label, ends in pairs.items()}
     height = sum(_HEAD + each[label] * len(ends) + _FOOT for label, ends in pairs.items())
 
-    def draw(axes: Axes, colors: Colors) -> None:
-        frame(axes, colors, x_label=f"{name} at the end")
-        axes.grid(visible=False, axis="y")
-        axes.grid(axis="x", color=colors["grid"], linewidth=1)
-        axes.set_yticks([])
-        axes.set_xlim(*x_range)
-        axes.set_ylim(height, 0)
-        if chance is not None:
-            axes.axvline(chance, color=colors["muted"], linewidth=1, linestyle=(0, (2, 3)), zorder=2)
-        y = 0.0
-        for label, ends in pairs.items():
-            index = comparison.labels.index(label)
-            style, gid = look[index], f"series-{index}"
-            plain_text(
-                axes,
-                0.0,
-                y + 16,
-                shown(label, most=22),
-                colors["ink"],
-                transform=axes.get_yaxis_transform(),
-                va="baseline",
-                fontweight="bold",
-                gid="halo",
-            )
-            plain_text(
-                axes,
-                1.0,
-                y + 16,
-                f"test − training {gaps[label]}",
-                colors["muted"],
-                fontsize=SMALL,
-                va="baseline",
-                ha="right",
-                transform=axes.get_yaxis_transform(),
-                gid="halo",
-            )
-            y += _HEAD
-            for train, test in ends:
-                y += each[label] / 2
-                if math.isfinite(train) and math.isfinite(test):
-                    axes.plot(
-                        [train, test],
-                        [y, y],
-                        color=colors[style.color],
-                        alpha=0.45,
-                        linewidth=2.5,
-                        solid_capstyle="butt",
-                        gid=f"{gid}-line",
-                    )
-                for value, hollow in ((train, True), (test, False)):
-                    if math.isfinite(value):
-                        dot(
-                            axes,
-                            value,
-                            y,
-                            style,
-                            colors,
-                            gid=f"{gid}-end",
-                            size=_size(each[label], hollow),
-                            hollow=hollow,
-                        )
-                y += each[label] / 2
-            y += _FOOT
+    marks: list[Mark] = [] if chance is None else [Rule("x", chance, Style("muted", (2, 3), ""))]
+    y = 0.0
+    for label, ends in pairs.items():
+        index = comparison.labels.index(label)
+        style, gid = look[index], f"series-{index}"
+        solid = replace(style, dashes=())
+        gap = f"test − training {gaps[label]}"
+        marks.append(Text(0.0, y + 16, shown(label, most=22), bold=True, in_widths=True, halo=True))
+        marks.append(Text(1.0, y + 16, gap, "muted", SMALL, ha="right", in_widths=True, halo=True))
+        y += _HEAD
+        for pair in ends:
+            y += each[label] / 2
+            if all(map(math.isfinite, pair)):
+                marks.append(Line(pair, (y, y), solid, 2.5, f"{gid}-line", alpha=0.45, cap="butt", z=2))
+            for value, hollow in zip(pair, (True, False), strict=True):
+                if math.isfinite(value):
+                    size = _size(each[label], hollow)
+                    marks.append(dot(value, y, style, gid=f"{gid}-end", size=size, hollow=hollow))
+            y += each[label] / 2
+        y += _FOOT
 
     return Chart(
         name=f"gap-{what}",
@@ -117,7 +75,7 @@ def gap_chart(comparison: Comparison, what: str) -> Chart | None:
         caption="Hollow: training rows, with the labels they were trained on. Filled: test rows. "
         "Each pair is one seed; the line between them is the gap."
         + (f" Dotted: chance, {number(chance)}." if chance is not None else ""),
-        draw=draw,
+        plot=Plot(x_axis, Axis(height, 0.0, ticks=()), f"{name} at the end", tuple(marks)),
         height=height + 40,
         left=14.0,
         keys=tuple(

@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torchdecay.reports.drawing.chart import Chart, Colors, Key, dot, frame, limits, line
+from torchdecay.reports.drawing.chart import Chart, Key
 from torchdecay.reports.drawing.palette import Style
+from torchdecay.reports.drawing.plot import Band, Mark, Plot, Rule, dot, line, steps_axis, y_axis
 from torchdecay.text import counted, listing, number, percent, prose, shown
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from torchdecay.lab.comparisons.comparison import Comparison
     from torchdecay.lab.training.planned_and_measured import GroupCourse
     from torchdecay.observe.monitor.series import Event
@@ -131,22 +130,17 @@ def _chart(comparison: Comparison, place: int, course: _Course) -> Chart:
     middle, low, high = ([pick(values) for values in measured] for pick in (_mean, _least, _most))
     way = [_mean(values) for values in norms]
 
-    def draw(axes: Axes, colors: Colors) -> None:
-        frame(axes, colors, x_label=comparison.step_name)
-        axes.set_xlim(-0.02 * steps[-1], 1.02 * steps[-1])
-        axes.set_ylim(*limits([0.0, *planned, *low, *high, *way]))
-        axes.axhline(0.0, color=colors["axis"], linewidth=1, zorder=1)
-        if way:
-            line(axes, steps, way, NORM, colors, width=1.8, gid="acting-norm")
-        if middle:
-            axes.fill_between((0, *steps), (0.0, *low), (0.0, *high), color=colors[MEASURED.color], alpha=0.16,
-                              linewidth=0, gid="acting-band")  # fmt: skip
-            line(axes, (0, *steps), (0.0, *middle), MEASURED, colors, width=5, gid="acting-measured")
-        if planned:
-            line(axes, (0, *steps), (0.0, *planned), FORECAST, colors, width=1.5, gid="acting-planned")
-        if middle and math.isfinite(middle[-1]):
-            dot(axes, steps[-1], middle[-1], MEASURED, colors, gid="acting-end")
-
+    marks: list[Mark] = [Rule("y", 0.0, Style("axis", (), ""), z=1)]
+    if way:
+        marks.append(line(steps, way, NORM, width=1.8, gid="acting-norm"))
+    if middle:
+        marks.append(Band((0, *steps), (0.0, *low), (0.0, *high), MEASURED.color, "acting-band"))
+        marks.append(line((0, *steps), (0.0, *middle), MEASURED, width=5, gid="acting-measured"))
+    if planned:
+        marks.append(line((0, *steps), (0.0, *planned), FORECAST, width=1.5, gid="acting-planned"))
+    if middle and math.isfinite(middle[-1]):
+        marks.append(dot(steps[-1], middle[-1], MEASURED, gid="acting-end"))
+    height = y_axis([0.0, *planned, *low, *high, *way])
     title = f"Times halved: {course.label}"
     said = _said(course)
     return Chart(
@@ -154,7 +148,7 @@ def _chart(comparison: Comparison, place: int, course: _Course) -> Chart:
         title=title,
         alt=f"{title}, over {steps[-1]:,} {comparison.step_name}s. {said}",
         caption=said,
-        draw=draw,
+        plot=Plot(steps_axis(steps[-1]), height, comparison.step_name, tuple(marks)),
         keys=KEYS,
         head=(comparison.step_name, "forecast", "measured", "norm"),
         rows=tuple(

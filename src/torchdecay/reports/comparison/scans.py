@@ -6,13 +6,12 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from torchdecay.reports.drawing.chart import SMALL, Chart, Colors, Key, dot, frame, limits, line, plain_text
+from torchdecay.reports.drawing.chart import Chart, Key
 from torchdecay.reports.drawing.palette import Style
+from torchdecay.reports.drawing.plot import SMALL, Axis, Line, Mark, Plot, Rule, Text, dot, limits, line
 from torchdecay.text import number, prose, shown
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from torchdecay.lab.comparisons.comparison import Comparison
     from torchdecay.lab.training.results import LineScan, TrainingRun
 
@@ -37,45 +36,19 @@ def _scan_chart(comparison: Comparison, index: int, run: TrainingRun, scan: Line
     top = _top(scan)
     total = scan.total
 
-    def draw(axes: Axes, colors: Colors) -> None:
-        frame(axes, colors, x_label="α: weights times this")
-        axes.set_xlim(scan.alphas[0], scan.alphas[-1])
-        axes.set_ylim(0.0, top)
-        axes.axvline(1.0, color=colors["axis"], linewidth=1, zorder=1)
-        plain_text(
-            axes,
-            1.0,
-            0.985,
-            " solution",
-            colors["muted"],
-            transform=axes.get_xaxis_transform(),
-            va="top",
-            fontsize=SMALL,
-            gid="halo",
-        )
-        line(axes, scan.alphas, scan.test_loss, TEST, colors, width=1.6, gid="scan-test")
-        if scan.penalty is not None:
-            line(axes, scan.alphas, scan.penalty, PENALTY, colors, width=1.8, gid="scan-penalty")
-        line(axes, scan.alphas, scan.train_loss, LOSS, colors, width=2.2, gid="scan-loss")
-        if total is not None:
-            line(axes, scan.alphas, total, TOTAL, colors, width=2.2, gid="scan-total")
-        for mark in _labeled(scan, top):
-            if not math.isfinite(mark.value) or mark.value > top:
-                continue
-            color = colors[mark.style.color]
-            axes.plot([mark.alpha] * 2, [0, mark.value], color=color, linewidth=1, linestyle=(0, (1, 2)), zorder=2)
-            dot(axes, mark.alpha, mark.value, mark.style, colors, gid="scan-minimum", size=8)
-            axes.annotate(
-                mark.text,
-                (mark.alpha, mark.value),
-                xytext=(-7 if mark.left else 7, -5 if mark.below else 6),
-                textcoords="offset points",
-                ha="right" if mark.left else "left",
-                va="top" if mark.below else "bottom",
-                color=colors["ink"],
-                fontsize=SMALL,
-                gid="halo",
-            )
+    marks: list[Mark] = [
+        Rule("x", 1.0, Style("axis", (), ""), z=1),
+        Text(1.0, 0.985, " solution", "muted", SMALL, va="top", in_heights=True, halo=True),
+        line(scan.alphas, scan.test_loss, TEST, width=1.6, gid="scan-test"),
+    ]
+    if scan.penalty is not None:
+        marks.append(line(scan.alphas, scan.penalty, PENALTY, width=1.8, gid="scan-penalty"))
+    marks.append(line(scan.alphas, scan.train_loss, LOSS, width=2.2, gid="scan-loss"))
+    if total is not None:
+        marks.append(line(scan.alphas, total, TOTAL, width=2.2, gid="scan-total"))
+    for one in _labeled(scan, top):
+        if math.isfinite(one.value) and one.value <= top:
+            marks += _minimum_marks(one)
 
     keys = [Key("training loss", LOSS, 0)]
     if scan.penalty is not None:
@@ -86,7 +59,9 @@ def _scan_chart(comparison: Comparison, index: int, run: TrainingRun, scan: Line
         title=f"Along the line: {label}",
         alt=_alt(label, run, scan),
         caption=_caption(scan, top),
-        draw=draw,
+        plot=Plot(
+            Axis(scan.alphas[0], scan.alphas[-1]), Axis(0.0, top, grid=True), "α: weights times this", tuple(marks)
+        ),
         keys=tuple(keys),
         head=("α", "training loss", *(("penalty", "sum") if total is not None else ()), "test loss"),
         rows=_numbers(scan),
@@ -103,6 +78,15 @@ class Minimum:
     below: bool
     left: bool = False
     text: str = ""
+
+
+def _minimum_marks(one: Minimum) -> list[Mark]:
+    return [
+        Line((one.alpha, one.alpha), (0, one.value), replace(one.style, dashes=(1, 2)), 1.0, z=2),
+        dot(one.alpha, one.value, one.style, gid="scan-minimum", size=8),
+        Text(one.alpha, one.value, one.text, size=SMALL, ha="right" if one.left else "left",
+             va="top" if one.below else "bottom", offset=(-7 if one.left else 7, -5 if one.below else 6), halo=True),
+    ]  # fmt: skip
 
 
 def _minima(scan: LineScan) -> list[Minimum]:

@@ -6,24 +6,21 @@ import dataclasses
 import io
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from xml.etree import ElementTree
 
 from torchdecay.errors import TaskError, need
-from torchdecay.reports.drawing.chart import TEXT, WIDTH, Chart, Colors, Key, plain_text
+from torchdecay.reports.drawing.chart import Chart, Key
 from torchdecay.reports.drawing.files import place
-from torchdecay.reports.drawing.palette import DARK, LIGHT, SENTINELS
+from torchdecay.reports.drawing.palette import DARK, LIGHT, SENTINELS, Style
+from torchdecay.reports.drawing.plot import Colors, Dots, Line, Mark, Plot, Text
 from torchdecay.text import shown
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 _SVG, _LINK = "http://www.w3.org/2000/svg", "{http://www.w3.org/1999/xlink}href"
-_RIGHT, _TOP, _BOTTOM = 14.0, 10.0, 40.0
+_WIDTH, _RIGHT, _TOP, _BOTTOM = 420.0, 14.0, 10.0, 40.0
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 # Text stays text, and the same numbers give the same bytes.
 _SETTINGS = {
@@ -39,15 +36,27 @@ _SETTINGS = {
 
 
 @dataclass(frozen=True)
+class Panel:
+    """A plot, and where it stands on a picture, from the picture's lower left corner."""
+
+    left: float
+    bottom: float
+    width: float
+    height: float
+    plot: Plot
+
+
+@dataclass(frozen=True)
 class Picture:
-    """A figure of its own: one chart or several, with title and legend.
+    """A figure of its own: one plot or several, with title and legend.
 
     Attributes:
         name: file name without ending.
         title: of the file.
         alt: what it shows, in numbers, for whoever does not see it.
         width, height: in units of 1/72 inch, which are the units of the SVG.
-        draw: draws onto an empty matplotlib figure, in the colors of a palette.
+        panels: the plots.
+        cover: marks over all of it, in its own units from its upper left corner.
         dpi: resolution of a PNG.
     """
 
@@ -56,7 +65,8 @@ class Picture:
     alt: str
     width: float
     height: float
-    draw: Callable[[Figure, Colors], None]
+    panels: tuple[Panel, ...]
+    cover: tuple[Mark, ...] = ()
     dpi: int = 200
 
     def _repr_svg_(self) -> str:
@@ -133,11 +143,17 @@ def _paint(picture: Picture, colors: Colors, form: str, *, background: str = "ca
         # A label may hold a character that the font for measuring lacks; the browser has others.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
-        figure = Figure(
-            figsize=(picture.width / 72, picture.height / 72), facecolor=colors[background] if background else "none"
-        )
+        wide, tall = picture.width, picture.height
+        figure = Figure(figsize=(wide / 72, tall / 72), facecolor=colors[background] if background else "none")
         FigureCanvasAgg(figure)
-        picture.draw(figure, colors)
+        for one in picture.panels:
+            box = (one.left / wide, one.bottom / tall, one.width / wide, one.height / tall)
+            one.plot.paint(figure.add_axes(box), colors)
+        if picture.cover:
+            cover = figure.add_axes((0, 0, 1, 1), facecolor="none", xlim=(0, wide), ylim=(tall, 0))
+            cover.set_axis_off()
+            for mark in picture.cover:
+                mark.paint(cover, colors)
         buffer = io.BytesIO()
         figure.savefig(buffer, format=form, dpi=picture.dpi if form == "png" else 72, metadata=metadata)
     return buffer.getvalue()
@@ -145,11 +161,7 @@ def _paint(picture: Picture, colors: Colors, form: str, *, background: str = "ca
 
 def _bare(chart: Chart) -> Picture:
     """The chart alone: what stands around it is HTML."""
-
-    def draw(figure: Figure, colors: Colors) -> None:
-        chart.draw(add_axes(figure, _box(chart, 0.0), WIDTH, chart.height), colors)
-
-    return Picture(chart.name, chart.title, chart.alt, WIDTH, chart.height, draw)
+    return Picture(chart.name, chart.title, chart.alt, _WIDTH, chart.height, (_panel(chart, 0.0),))
 
 
 def titled(chart: Chart) -> Picture:
@@ -157,54 +169,41 @@ def titled(chart: Chart) -> Picture:
     rows = _legend_rows(chart.keys)
     foot = 18.0 * len(rows) + (8 if rows else 0)
     height = chart.height + 26.0 + foot
-
-    def draw(figure: Figure, colors: Colors) -> None:
-        chart.draw(add_axes(figure, _box(chart, foot), WIDTH, height), colors)
-        _title_and_legend(figure, chart, colors, rows, height)
-
-    return Picture(chart.name, chart.title, chart.alt, WIDTH, height, draw)
-
-
-def _box(chart: Chart, foot: float) -> tuple[float, float, float, float]:
-    return chart.left, foot + _BOTTOM, WIDTH - chart.left - _RIGHT, chart.height - _TOP - _BOTTOM
+    cover: list[Mark] = [Text(14, 20, chart.title, size=13, bold=True)]
+    for number, row in enumerate(rows):
+        for x, key in row:
+            y = height - 18 * (len(rows) - number) + 4
+            cover += key_marks(key.style, x, y)
+            cover.append(Text(x + 29, y, shown(key.label, most=40), va="center"))
+    return Picture(chart.name, chart.title, chart.alt, _WIDTH, height, (_panel(chart, foot),), tuple(cover))
 
 
-def add_axes(figure: Figure, box: tuple[float, float, float, float], width: float, height: float) -> Axes:
-    """Axes at (left, bottom, width, height) in the figure's own units."""
-    left, bottom, wide, tall = box
-    return figure.add_axes((left / width, bottom / height, wide / width, tall / height))
+def key_marks(style: Style, x: float, y: float, *, length: float = 24, width: float = 2) -> list[Mark]:
+    """A piece of a series' line and its marker, for a legend."""
+    made: list[Mark] = [Line((x, x + length), (y, y), style, width, cap="projecting")]
+    if style.marker:
+        middle = x + length / 2
+        made.append(Dots((middle,), (y,), style.marker, 6, style.color, style.color, 1.0, z=3))
+    return made
+
+
+def _panel(chart: Chart, foot: float) -> Panel:
+    width, height = _WIDTH - chart.left - _RIGHT, chart.height - _TOP - _BOTTOM
+    return Panel(chart.left, foot + _BOTTOM, width, height, chart.plot)
 
 
 def _legend_rows(keys: tuple[Key, ...]) -> list[list[tuple[float, Key]]]:
     """Keys with the x where each begins, broken into rows that fit."""
     rows: list[list[tuple[float, Key]]] = []
-    x = WIDTH
+    x = _WIDTH
     for key in keys:
         width = 38 + 7.2 * len(shown(key.label, most=40))
-        if x + width > WIDTH - 8:
+        if x + width > _WIDTH - 8:
             rows.append([])
             x = 14.0
         rows[-1].append((x, key))
         x += width
     return rows
-
-
-def _title_and_legend(
-    figure: Figure, chart: Chart, colors: Colors, rows: list[list[tuple[float, Key]]], height: float
-) -> None:
-    cover: Axes = figure.add_axes((0, 0, 1, 1), facecolor="none")
-    cover.set_axis_off()
-    cover.set_xlim(0, WIDTH)
-    cover.set_ylim(height, 0)
-    plain_text(cover, 14, 20, chart.title, colors["ink"], fontsize=13, fontweight="bold")
-    for number, row in enumerate(rows):
-        y = height - 18 * (len(rows) - number) + 4
-        for x, key in row:
-            color = colors[key.style.color]
-            cover.plot([x, x + 24], [y, y], color=color, linestyle=key.style.linestyle, linewidth=2)
-            if key.style.marker:
-                cover.plot([x + 12], [y], color=color, marker=key.style.marker, markersize=6, linestyle="none")
-            plain_text(cover, x + 29, y, shown(key.label, most=40), colors["ink"], fontsize=TEXT, va="center")
 
 
 def _clean(root: ElementTree.Element, *, prefix: str, colors: Mapping[str, str]) -> None:

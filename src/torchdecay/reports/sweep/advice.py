@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torchdecay.plans.forms import PRESETS
-from torchdecay.reports.sweep.points import lr_scales, name_of
+from torchdecay.reports.sweep.points import Points
 from torchdecay.text import counted, listing, prose, shown, spelled
 
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ class Next:
     command: str
 
 
-def notices(sweep: Sweep) -> tuple[Notice, ...]:
+def notices(points: Points) -> tuple[Notice, ...]:
     """What is missing, failed or at the edge."""
-    made = []
+    sweep, made = points.sweep, []
     chosen = sweep.best
     edge = None if chosen is None else _at_edge(sweep, chosen.point)
     if chosen is not None and edge is not None:
@@ -47,44 +47,43 @@ def notices(sweep: Sweep) -> tuple[Notice, ...]:
         made.append(
             Notice(
                 f"The choice lies at the {edge} end of what was tried",
-                f"What lies {way} {name_of(sweep, chosen.point)} is not known: widen the range before taking it.",
+                f"What lies {way} {points.name(chosen.point)} is not known: widen the range before taking it.",
             )
         )
-    missing = _missing(sweep)
+    missing = _missing(points)
     if sweep.interrupted or missing:
         head = "Stopped before all runs were done" if sweep.interrupted else "Not all runs were finished"
         kept = f" What is finished is kept in {shown(sweep.store)}; --resume goes on." if sweep.store else ""
         lost = f" Missing: {listing(missing, most=_MOST_NAMES)}." if missing else ""
         made.append(Notice(head, f"{counted(len(sweep.runs), 'run')} finished, and only they count.{lost}{kept}"))
-    diverged = [name_of(sweep, one.point) for one in sweep.curve if one.diverged]
+    diverged = [points.name(one.point) for one in sweep.curve if one.diverged]
     if diverged:
         made.append(Notice("Some runs diverged", f"{listing(diverged, most=_MOST_NAMES)}: out of the choice."))
-    return (*made, *_failures(sweep))
+    return (*made, *_failures(points))
 
 
-def _failures(sweep: Sweep) -> list[Notice]:
+def _failures(points: Points) -> list[Notice]:
     """Failed runs, those with the same message together."""
     alike: dict[str, list[Failure]] = {}
-    for failure in sweep.failures:
+    for failure in points.sweep.failures:
         alike.setdefault(failure.message, []).append(failure)
-    names = {point.label: name_of(sweep, point) for point in sweep.points}
     made = []
     for message, some in alike.items():
-        who = [f"{names.get(one.label, shown(one.label))}, seed {one.seed}" for one in some]
+        who = [f"{points.names.get(one.label, shown(one.label))}, seed {one.seed}" for one in some]
         head = f"A run failed: {who[0]}" if len(who) == 1 else f"{len(who)} runs failed"
         names_all = f" These are {listing(who, most=_MOST_NAMES)}." if len(who) > 1 else ""
         made.append(Notice(head, prose(message) + names_all, _lines(some[0].traceback)))
     return made
 
 
-def _missing(sweep: Sweep) -> list[str]:
-    made = []
+def _missing(points: Points) -> list[str]:
+    sweep, made = points.sweep, []
     for point in sweep.points:
-        known = {run.seed for run in sweep.of(point.label, whole=False)}
+        known = {run.seed for run in points.runs[point.label]}
         known |= {failure.seed for failure in sweep.failures if failure.label == point.label}
         seeds = [str(seed) for seed in sweep.seeds if seed not in known]
         if seeds:
-            made.append(f"{name_of(sweep, point)} (seed{'s' if len(seeds) > 1 else ''} {listing(seeds, most=5)})")
+            made.append(f"{points.name(point)} (seed{'s' if len(seeds) > 1 else ''} {listing(seeds, most=5)})")
     return made
 
 
@@ -93,28 +92,29 @@ def _lines(text: str) -> str:
     return "\n".join(shown(line, most=400) for line in text.splitlines()[-60:])
 
 
-def nexts(sweep: Sweep) -> tuple[Next, ...]:
+def nexts(points: Points) -> tuple[Next, ...]:
     """What to run next: the command that the sweep itself gives, and a finer look around the best."""
+    sweep = points.sweep
     chosen = sweep.best
     if chosen is None:
         return ()
     edge = _at_edge(sweep, chosen.point)
     made = []
     # Without the command that was typed, that of a map would lack its second axis.
-    typed = next_command(sweep) if sweep.command or not (sweep.groups or len(lr_scales(sweep)) > 1) else ""
+    typed = next_command(sweep) if sweep.command or not (sweep.groups or len(points.scales) > 1) else ""
     if typed:
         why = {"sweep": "The same with more seeds", "compare": "The chosen value beside no decay, with more seeds"}
         words = shlex.split(typed)
         wider = words[1] == "sweep" and words[-2:] == ["--seeds", str(len(sweep.seeds))]
         told = "A wider range, as the choice lies at its end" if wider else why.get(words[1], "Next")
         made.append(Next(told, shown(typed, most=4000)))
-    if edge is None and chosen.point.value is not None and len(lr_scales(sweep)) == 1:
+    if edge is None and chosen.point.value is not None and len(points.scales) == 1:
         around = _around(sweep, chosen.point.value)
         if around is not None:
-            made.append(Next("A finer look around the best", _ranged(sweep, *around)))
+            made.append(Next("A finer look around the best", _ranged(points, *around)))
     if edge is not None and not typed:
         factor = (1.0, 100.0) if edge == "upper" else (0.01, 1.0)
-        made.append(Next("A wider range", _ranged(sweep, sweep.low * factor[0], sweep.high * factor[1])))
+        made.append(Next("A wider range", _ranged(points, sweep.low * factor[0], sweep.high * factor[1])))
     return tuple(made)
 
 
@@ -128,9 +128,10 @@ def _around(sweep: Sweep, value: float) -> tuple[float, float] | None:
     return None if high < 2 * low else (low, high)
 
 
-def _ranged(sweep: Sweep, low: float, high: float) -> str:
+def _ranged(points: Points, low: float, high: float) -> str:
+    sweep = points.sweep
     low, high = (float(f"{value:.6g}") for value in (low, high))
-    if sweep.task_words and not sweep.groups and len(lr_scales(sweep)) == 1:
+    if sweep.task_words and not sweep.groups and len(points.scales) == 1:
         return shown(
             f"torchdecay sweep {sweep.task_words} --form {shlex.quote(sweep.form)} --from {spelled(low)} "
             f"--to {spelled(high)} --points 8 --seeds {len(sweep.seeds)}",
@@ -138,7 +139,7 @@ def _ranged(sweep: Sweep, low: float, high: float) -> str:
         )
     form = "form" if sweep.form.startswith("function ") else repr(sweep.form)
     groups = ", groups=groups" if sweep.groups else ""
-    scales = ", lr_scales=lr_scales" if len(lr_scales(sweep)) > 1 else ""
+    scales = ", lr_scales=lr_scales" if len(points.scales) > 1 else ""
     search = f"Search({spelled(low)}, {spelled(high)}, points=8{scales})"
     return shown(f"sweep(task, {form}, search={search}, seeds={len(sweep.seeds)}{groups})", most=4000)
 

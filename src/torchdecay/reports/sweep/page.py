@@ -14,7 +14,7 @@ from torchdecay.reports.drawing.svg import Picture, titled
 from torchdecay.reports.sweep.advice import Next, Notice, nexts, notices
 from torchdecay.reports.sweep.course import along_path, gap_path, halving_chart, path_curves, path_keys
 from torchdecay.reports.sweep.map import map_chart
-from torchdecay.reports.sweep.points import lr_name, lr_scales, renamed
+from torchdecay.reports.sweep.points import Points
 from torchdecay.reports.sweep.response import response_chart
 from torchdecay.reports.sweep.sentences import headline, verdict
 from torchdecay.reports.sweep.table import Table, table_of
@@ -70,35 +70,36 @@ class SweepView:
 
 def sweep_view(sweep: Sweep) -> SweepView:
     """Arrange a sweep for a page."""
-    said, sure = headline(sweep)
-    hero = _hero(sweep)
-    drawn = along_path(sweep)
+    points = Points(sweep)
+    said, sure = headline(points)
+    hero = _hero(points)
+    drawn = along_path(points)
     parts = ("train", "validation", "test")
     names = [f"{part}_score" for part in parts if sweep.score_name] + [f"{part}_loss" for part in parts]
     left_out = len(sweep.points) - len(drawn)
-    at = f" All at {lr_name(sweep, drawn[0][0].lr_scale)}." if drawn and len(lr_scales(sweep)) > 1 else ""
+    at = f" All at {points.lr_name(drawn[0][0].lr_scale)}." if drawn and len(points.scales) > 1 else ""
     curves = Section(
         "curves",
         "While training",
         "Lines are means over seeds, from weak to strong decay; bands reach from the lowest to the highest seed."
         + (f" {len(drawn)} of {len(sweep.points)} points are drawn." if left_out else "")
         + at,
-        tuple(path_curves(sweep, drawn, [*names, "weight_norm"])),
+        tuple(path_curves(points, drawn, [*names, "weight_norm"])),
     )
     return SweepView(
         id=slug(sweep.task),
         title=f"{shown(sweep.title or sweep.task)}: {shown(sweep.form)}",
         headline=said,
         sure=sure,
-        notices=notices(sweep),
+        notices=notices(points),
         verdict=tuple(prose(line) for line in verdict(sweep).splitlines()),
-        nexts=nexts(sweep),
+        nexts=nexts(points),
         hero=hero,
-        sections=tuple(section for section in _sections(sweep, hero) if section.charts),
-        keys=path_keys(sweep, drawn),
+        sections=tuple(section for section in _sections(points, hero) if section.charts),
+        keys=path_keys(points, drawn),
         tracked=(curves,) if curves.charts else (),
-        table=table_of(sweep),
-        csv=runs_as_csv(renamed(sweep, sweep.points)),
+        table=table_of(points),
+        csv=runs_as_csv(points.renamed(sweep.points)),
         facts=tuple((shown(what), prose(value)) for what, value in sweep.facts),
         made=_made(sweep),
         notes=tuple(prose(note) for note in sweep.notes),
@@ -131,23 +132,24 @@ def picture_of(sweep: Sweep) -> Picture:
     Raises:
         TaskError: no run ended with a finite number.
     """
-    drawn = _hero(sweep)
+    drawn = _hero(Points(sweep))
     if drawn is None:
         raise TaskError("the sweep has no finished run, so there is nothing to draw.", fix="Let one finish.")
     return titled(drawn)
 
 
-def _hero(sweep: Sweep) -> Chart | None:
-    return map_chart(sweep) or response_chart(sweep, sweep.measure)
+def _hero(points: Points) -> Chart | None:
+    return map_chart(points) or response_chart(points, points.sweep.measure)
 
 
-def _sections(sweep: Sweep, hero: Chart | None) -> Iterable[Section]:
+def _sections(points: Points, hero: Chart | None) -> Iterable[Section]:
     def known(*charts: Chart | None) -> tuple[Chart, ...]:
         found = [chart for chart in charts if chart is not None]
         return tuple(chart for chart in found if hero is None or chart.name != hero.name)
 
+    sweep = points.sweep
     what = "score" if sweep.score_name else "loss"
-    response = response_chart(sweep, sweep.measure)
+    response = response_chart(points, sweep.measure)
     yield Section(
         "effect",
         "What the coefficient does",
@@ -155,11 +157,11 @@ def _sections(sweep: Sweep, hero: Chart | None) -> Iterable[Section]:
         "test rows are drawn to be looked at.",
         known(
             response,
-            response_chart(sweep, sweep.measure, close=True),
-            gap_path(sweep, what),
-            response_chart(sweep, "validation_loss"),
-            gap_path(sweep, "loss") if what == "score" else None,
-            response_chart(sweep, "weight_norm"),
+            response_chart(points, sweep.measure, close=True),
+            gap_path(points, what),
+            response_chart(points, "validation_loss"),
+            gap_path(points, "loss") if what == "score" else None,
+            response_chart(points, "weight_norm"),
         ),
         keys=() if response is None else response.keys,
     )
@@ -167,7 +169,7 @@ def _sections(sweep: Sweep, hero: Chart | None) -> Iterable[Section]:
         "halving",
         "Successive halving",
         "At each dotted line only the better third of the values went on: most of the time went to what looked good.",
-        known(halving_chart(sweep)),
+        known(halving_chart(points)),
     )
 
 

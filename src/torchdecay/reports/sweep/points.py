@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import cached_property
 
-from torchdecay.reports.drawing.chart import tick
+from torchdecay.lab.comparisons.comparison import Comparison
+from torchdecay.lab.sweeps.choice import CurvePoint
+from torchdecay.lab.sweeps.meaning import Meaning
+from torchdecay.lab.sweeps.points import Point
+from torchdecay.lab.sweeps.result import Sweep
+from torchdecay.lab.training.results import CURVES, TrainingRun
+from torchdecay.reports.drawing.plot import Ticks, tick
 from torchdecay.text import shown, spelled
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from torchdecay.lab.comparisons.comparison import Comparison
-    from torchdecay.lab.sweeps.points import Point
-    from torchdecay.lab.sweeps.result import Sweep
 
 _MOST_TICKS = 6
 
@@ -42,58 +41,103 @@ class Spot:
         return math.fsum(self.values) / len(self.values) if self.values else math.nan
 
 
-def spots_of(sweep: Sweep, curve: str) -> list[Spot]:
-    """Every point with the last numbers of one curve, in the sweep's order."""
-    made = []
-    for point in sweep.points:
-        every = [run for run in sweep.of(point.label, whole=False) if getattr(run, curve) is not None]
-        whole = [run.final(curve) for run in every if run.steps[-1] >= sweep.num_steps]
-        early = [run.final(curve) for run in every if run.steps[-1] < sweep.num_steps]
+@dataclass(frozen=True)
+class Points:
+    """A sweep's points, worked out once for all that a page says of them."""
+
+    sweep: Sweep
+
+    @cached_property
+    def scales(self) -> list[float]:
+        """The multipliers of the learning rate that were tried, ascending."""
+        return sorted({point.lr_scale for point in self.sweep.points})
+
+    @cached_property
+    def runs(self) -> Mapping[str, list[TrainingRun]]:
+        """By label, those that halving stopped among them."""
+        found: dict[str, list[TrainingRun]] = {point.label: [] for point in self.sweep.points}
+        for run in sorted(self.sweep.runs, key=lambda run: run.seed):
+            found[run.label].append(run)
+        return found
+
+    @cached_property
+    def spots(self) -> Mapping[str, list[Spot]]:
+        """For each curve every point with its last numbers, in the sweep's order."""
+        return {curve: [self._spot(point, curve) for point in self.sweep.points] for curve in CURVES}
+
+    def _spot(self, point: Point, curve: str) -> Spot:
+        every = [run for run in self.runs[point.label] if getattr(run, curve) is not None]
+        whole = [run.final(curve) for run in every if run.steps[-1] >= self.sweep.num_steps]
+        early = [run.final(curve) for run in every if run.steps[-1] < self.sweep.num_steps]
         finite = tuple(filter(math.isfinite, whole))
-        made.append(Spot(point, finite, tuple(filter(math.isfinite, early)), len(whole) - len(finite)))
-    return made
+        return Spot(point, finite, tuple(filter(math.isfinite, early)), len(whole) - len(finite))
 
+    @property
+    def deciding(self) -> list[Spot]:
+        """The spots of the measure that decides."""
+        return self.spots[self.sweep.measure]
 
-def lr_scales(sweep: Sweep) -> list[float]:
-    """The multipliers of the learning rate that were tried, ascending."""
-    return sorted({point.lr_scale for point in sweep.points})
+    @cached_property
+    def names(self) -> Mapping[str, str]:
+        """What each label is called on the page: its coefficient alone, as the form is the same everywhere."""
+        return {point.label: self._name(point) for point in self.sweep.points}
 
+    def _name(self, point: Point) -> str:
+        if point.is_bare:
+            head = "none"
+        elif point.values:
+            head = ", ".join(f"{shown(name, most=30)} {spelled(value)}" for name, value in point.values)
+        else:
+            head = spelled(point.value or 0.0)
+        return head if self.scales == [1.0] else f"{head} at {self.lr_name(point.lr_scale)}"
 
-def name_of(sweep: Sweep, point: Point) -> str:
-    """What a point is called on the page: its coefficient alone, as the form is the same everywhere."""
-    if point.is_bare:
-        head = "none"
-    elif point.values:
-        head = ", ".join(f"{shown(name, most=30)} {spelled(value)}" for name, value in point.values)
-    else:
-        head = spelled(point.value or 0.0)
-    return head if lr_scales(sweep) == [1.0] else f"{head} at {lr_name(sweep, point.lr_scale)}"
+    def name(self, point: Point) -> str:
+        """What a point is called on the page."""
+        return self.names[point.label]
 
+    def lr_name(self, scale: float) -> str:
+        """The learning rate with this multiplier; the multiplier where the rate is not known."""
+        lr = self.sweep.lr
+        return f"lr × {spelled(scale)}" if lr is None else f"lr {float(f'{lr * scale:.3g}'):g}"
 
-def lr_name(sweep: Sweep, scale: float) -> str:
-    """The learning rate with this multiplier; the multiplier where the rate is not known."""
-    return f"lr × {spelled(scale)}" if sweep.lr is None else f"lr {float(f'{sweep.lr * scale:.3g}'):g}"
+    def curve_name(self, curve: str) -> str:
+        """What a curve is called: "validation accuracy", "training loss", "weight norm"."""
+        part, _, what = curve.partition("_")
+        if what == "norm":
+            return f"{part} norm"
+        named = shown(self.sweep.score_name, most=40) or "score" if what == "score" else what
+        return f"{'training' if part == 'train' else part} {named}"
 
+    @cached_property
+    def measured(self) -> Mapping[str, CurvePoint]:
+        """By label what its runs measured at their end."""
+        return {one.point.label: one for one in self.sweep.curve}
 
-def renamed(sweep: Sweep, points: Sequence[Point]) -> Comparison:
-    """Some points as a comparison whose labels are the short names."""
-    names = {point.label: name_of(sweep, point) for point in points}
-    made = sweep.comparison(*names)
-    return replace(
-        made,
-        labels=tuple(names.values()),
-        runs=tuple(replace(run, label=names[run.label]) for run in made.runs),
-        failures=(),
-    )
+    @cached_property
+    def meanings(self) -> Mapping[str, Meaning]:
+        """By label what its coefficient means in steps."""
+        return {one.label: one for one in self.sweep.meanings}
 
+    def best_of(self, spots: Sequence[Spot]) -> Spot | None:
+        """The one with the best mean; None where none has a number."""
+        sign = 1.0 if self.sweep.higher_is_better else -1.0
+        known = [spot for spot in spots if spot.values]
+        return max(known, key=lambda spot: sign * spot.mean, default=None)
 
-def curve_name(sweep: Sweep, curve: str) -> str:
-    """What a curve is called: "validation accuracy", "training loss", "weight norm"."""
-    part, _, what = curve.partition("_")
-    if what == "norm":
-        return f"{part} norm"
-    named = shown(sweep.score_name, most=40) or "score" if what == "score" else what
-    return f"{'training' if part == 'train' else part} {named}"
+    def bare(self, curve: str) -> Spot | None:
+        """The run without decay; of several learning rates that which the deciding measure likes best."""
+        best = self.best_of([spot for spot in self.deciding if spot.point.is_bare])
+        return next((one for one in self.spots[curve] if best and one.point == best.point and one.values), None)
+
+    def renamed(self, some: Sequence[Point]) -> Comparison:
+        """Some points as a comparison whose labels are the short names."""
+        made = self.sweep.comparison(*(point.label for point in some))
+        return replace(
+            made,
+            labels=tuple(map(self.name, some)),
+            runs=tuple(replace(run, label=self.names[run.label]) for run in made.runs),
+            failures=(),
+        )
 
 
 def capital(text: str) -> str:
@@ -101,25 +145,14 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def best_spot(sweep: Sweep, spots: Sequence[Spot]) -> Spot | None:
-    """The one with the best mean; None where none has a number."""
-    sign = 1.0 if sweep.higher_is_better else -1.0
-    known = [spot for spot in spots if spot.values]
-    return max(known, key=lambda spot: sign * spot.mean, default=None)
-
-
-def log_ticks(axes: Axes, values: Sequence[float], *, along: str = "x", none_at: float | None = None) -> None:
-    """Tick an axis of log10 coordinates: powers of ten where there are enough, else the values; "none" in its place."""
+def log_ticks(values: Sequence[float], *, none_at: float | None = None) -> Ticks:
+    """Ticks of an axis of log10 coordinates: powers of ten where there are enough, else the values; and "none"."""
     low, high = math.log10(min(values)), math.log10(max(values))
     tens = [10.0**exponent for exponent in range(math.ceil(low - 1e-9), math.floor(high + 1e-9) + 1)]
     picked = tens if len(tens) > 1 else sorted(set(values))
     picked = picked[:: math.ceil(len(picked) / _MOST_TICKS)]
-    places = [math.log10(value) for value in picked]
-    names = [tick(value) for value in picked]
-    if none_at is not None:
-        places, names = [none_at, *places], ["none", *names]
-    setter = axes.set_xticks if along == "x" else axes.set_yticks
-    setter(places, names)
+    ticks = tuple((math.log10(value), tick(value)) for value in picked)
+    return ticks if none_at is None else ((none_at, "none"), *ticks)
 
 
 def log_range(values: Sequence[float], *, room: float = 0.06) -> tuple[float, float]:

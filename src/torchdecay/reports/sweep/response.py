@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torchdecay.reports.drawing.chart import Chart, Colors, Key, dot, frame, limits, line, plain_text, spans_decades
+from torchdecay.reports.drawing.chart import Chart, Key
 from torchdecay.reports.drawing.palette import Style, ramp, styles
-from torchdecay.reports.sweep.points import (
-    Spot,
-    best_spot,
-    capital,
-    curve_name,
-    log_range,
-    log_ticks,
-    lr_name,
-    lr_scales,
-    name_of,
-    spots_of,
+from torchdecay.reports.drawing.plot import (
+    Axis,
+    Band,
+    Dots,
+    Mark,
+    Plot,
+    Rule,
+    Span,
+    Text,
+    dot,
+    limits,
+    line,
+    spans_decades,
+    y_axis,
 )
+from torchdecay.reports.sweep.points import Points, Spot, capital, log_range, log_ticks
 from torchdecay.text import counted, listing, mean_and_spread, number, shown, spelled
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from torchdecay.lab.sweeps.choice import CurvePoint
     from torchdecay.lab.sweeps.points import Point
-    from torchdecay.lab.sweeps.result import Sweep
 
 BARE = Style("s0", (5, 3), "")
 ERROR = Style("held", (), "s")
@@ -38,261 +38,279 @@ _CLOSE = 5.0
 
 
 @dataclass(frozen=True)
-class _Line:
-    """One line of the chart: a learning rate, or a group."""
+class Curve:
+    """One line of the chart: a learning rate, or a group.
+
+    Attributes:
+        name, style: in the legend.
+        spots: coefficients, ascending, and what was measured there.
+    """
 
     name: str
     style: Style
     spots: tuple[tuple[float, Spot], ...]
 
 
-def response_chart(sweep: Sweep, curve: str, *, close: bool = False) -> Chart | None:
-    """The last numbers of one curve against the coefficient.
+@dataclass(frozen=True)
+class Response:
+    """What was measured of one quantity against the coefficient.
+
+    Attributes:
+        points: of the sweep.
+        curve: the quantity, "validation_loss" say.
+        close: whether only the range of the better half is shown.
+        lines: one per learning rate or group.
+        told: the spots with a number.
+        bare: the run without decay.
+        error: from the best mean to one standard error from it, where this is the quantity that decides.
+    """
+
+    points: Points
+    curve: str
+    close: bool
+    lines: tuple[Curve, ...]
+    told: tuple[Spot, ...]
+    bare: Spot | None
+    error: tuple[float, float] | None
+
+    @property
+    def decides(self) -> bool:
+        """Whether the choice looks at this quantity."""
+        return self.curve == self.points.sweep.measure
+
+    @property
+    def chosen(self) -> Point | None:
+        """The chosen point, unless that is the one without decay."""
+        best = self.points.sweep.best
+        return None if best is None or best.point.is_bare else best.point
+
+    @property
+    def values(self) -> list[float]:
+        """All numbers that the axis must hold."""
+        unfinished = [spot for spot in self.points.spots[self.curve] if spot.early and not spot.values]
+        early = [value for spot in unfinished for value in spot.early] if len(unfinished) >= len(self.told) else []
+        return [value for spot in self.told for value in spot.values] + early
+
+
+def response_of(points: Points, curve: str, *, close: bool = False) -> Response | None:
+    """Select what a chart of this quantity shows; None where no run has it.
 
     Args:
-        sweep: the results; with groups each has a line, at the best of what the others had.
-        curve: its name, "validation_loss" say.
-        close: only the range of the better half, where that is a small part of the whole.
-
-    Returns:
-        The chart; None where no run has the curve, or where there is nothing to look at more closely.
+        points: of the sweep; with groups each has a line, at the best of what the others had.
+        curve: the quantity.
+        close: only the range of the better half.
     """
-    spots = spots_of(sweep, curve)
-    lines = _lines(sweep, spots)
-    told = [spot for spot in spots if spot.values]
+    told = tuple(spot for spot in points.spots[curve] if spot.values)
+    lines = tuple(_lines(points, points.spots[curve]))
     if not told or not any(one.spots for one in lines):
         return None
-    decides = curve == sweep.measure
-    bare = bare_spot(sweep, spots)
-    chosen = sweep.best
-    error = _error_band(sweep) if decides else None
-    values = [value for spot in told for value in spot.values]
-    unfinished = [spot for spot in spots if spot.early and not spot.values]
-    if len(unfinished) >= len(told):
-        values += [value for spot in unfinished for value in spot.early]
-    window = _closer(sweep, told, error) if close else None
-    if close and window is None:
+    error = _error_band(points) if curve == points.sweep.measure else None
+    return Response(points, curve, close, lines, told, points.bare(curve), error)
+
+
+def response_chart(points: Points, curve: str, *, close: bool = False) -> Chart | None:
+    """The last numbers of one quantity against the coefficient; None where there is nothing to look at."""
+    found = response_of(points, curve, close=close)
+    plot = None if found is None else _plot(found)
+    if found is None or plot is None:
         return None
-    log = not close and not curve.endswith("score") and spans_decades(values)
-    coefficients = [value for one in lines for value, _ in one.spots]
-    several = any(len(spot.values) > 1 for spot in told)
-
-    def draw(axes: Axes, colors: Colors) -> None:
-        frame(axes, colors, x_label="coefficient", log=log)
-        axes.set_xlim(*log_range(coefficients))
-        log_ticks(axes, coefficients)
-        if window is not None:
-            axes.set_ylim(*window)
-        elif log:
-            axes.set_ylim(0.8 * min(values), 1.25 * max(values))
-        else:
-            axes.set_ylim(*limits([*values, *(error or ())], floor=0.0))
-        if decides and not close and not log:
-            # Room for the number at the top.
-            low, high = axes.get_ylim()
-            axes.set_ylim(low, high + 0.1 * (high - low))
-        if error is not None:
-            axes.axhspan(*error, color=colors["held"], alpha=0.18, linewidth=0, zorder=1)
-        if bare is not None:
-            axes.axhline(bare.mean, color=colors["s0"], linewidth=1.6, linestyle=BARE.linestyle, zorder=2)
-        for one in lines:
-            _draw_line(axes, one, colors, shaded=len(lines) == 1)
-        if chosen is not None and not chosen.point.is_bare:
-            _mark(axes, lines, chosen.point, colors, named=decides and not close)
-
-    keys = [Key(one.name, one.style, -1) for one in lines]
-    if bare is not None:
-        keys.append(Key("no decay" if len(lr_scales(sweep)) == 1 else "no decay, at its best lr", BARE, -1))
-    if error is not None:
-        keys.append(Key("within 1 standard error of the best", ERROR, -1))
-    if chosen is not None and not chosen.point.is_bare:
-        keys.append(Key("chosen", CHOSEN, -1))
-    title = capital(curve_name(sweep, curve)) + (", closer" if close else "")
+    title = capital(points.curve_name(curve)) + (", closer" if close else "")
+    rows = tuple(
+        (points.name(one.point), str(len(one.values)), number(one.mean), number(min(one.values)),
+         number(max(one.values)))
+        for one in found.told
+    )  # fmt: skip
     return Chart(
         name=curve.replace("_", "-") + "-by-coefficient" + ("-close" if close else ""),
         title=title,
-        alt=_alt(sweep, curve, told, bare),
-        caption=_caption(sweep, curve, told, bare, decides, several, close),
-        draw=draw,
-        height=300.0 if decides and not close else 250.0,
-        keys=tuple(keys),
+        alt=_alt(found),
+        caption=_caption(found),
+        plot=plot,
+        height=300.0 if found.decides and not close else 250.0,
+        keys=tuple(_keys(found)),
         head=("coefficient", "runs", title, "lowest", "highest"),
-        rows=()
-        if close
-        else tuple(
-            (name_of(sweep, one.point), str(len(one.values)), number(one.mean), number(min(one.values)),
-             number(max(one.values)))
-            for one in told
-        ),
-    )  # fmt: skip
+        rows=() if close else rows,
+    )
 
 
-def _lines(sweep: Sweep, spots: Sequence[Spot]) -> list[_Line]:
-    scales = lr_scales(sweep)
+def _lines(points: Points, spots: Sequence[Spot]) -> Iterator[Curve]:
+    sweep = points.sweep
     if sweep.groups:
-        made = []
         own = {spot.point.label: spot for spot in spots}
         for (name, _), style in zip(sweep.groups, styles(len(sweep.groups)), strict=True):
             by_value: dict[float, list[Spot]] = {}
             # What is best is said by the measure that decides, whichever curve is drawn.
-            for spot in spots_of(sweep, sweep.measure):
+            for spot in points.deciding:
                 if spot.point.values:
                     by_value.setdefault(dict(spot.point.values)[name], []).append(spot)
-            best = {value: best_spot(sweep, some) for value, some in sorted(by_value.items())}
+            best = {value: points.best_of(some) for value, some in sorted(by_value.items())}
             found = tuple((value, own[spot.point.label]) for value, spot in best.items() if spot is not None)
-            made.append(_Line(f"{shown(name, most=30)}, others at their best", style, found))
-        return made
-    look = ramp(len(scales)) if len(scales) > 1 else [Style("s1", (), "o")]
-    return [
-        _Line(
-            lr_name(sweep, scale) if len(scales) > 1 else "mean, and each seed",
-            style,
-            tuple(
-                (spot.point.value, spot)
-                for spot in spots
-                if spot.point.value is not None and spot.point.lr_scale == scale
-            ),
-        )
-        for scale, style in zip(scales, look, strict=True)
-    ]
+            yield Curve(f"{shown(name, most=30)}, others at their best", style, found)
+        return
+    several = len(points.scales) > 1
+    look = ramp(len(points.scales)) if several else [Style("s1", (), "o")]
+    for scale, style in zip(points.scales, look, strict=True):
+        here = [spot for spot in spots if spot.point.lr_scale == scale]
+        found = tuple((spot.point.value, spot) for spot in here if spot.point.value is not None)
+        yield Curve(points.lr_name(scale) if several else "mean, and each seed", style, found)
 
 
-def bare_spot(sweep: Sweep, spots: Sequence[Spot]) -> Spot | None:
-    """The run without decay; of several learning rates that which the deciding measure likes best."""
-    best = best_spot(sweep, [spot for spot in spots_of(sweep, sweep.measure) if spot.point.is_bare])
-    return next((spot for spot in spots if best is not None and spot.point == best.point and spot.values), None)
-
-
-def _leader(sweep: Sweep) -> CurvePoint | None:
-    chosen = sweep.best
-    return next((one for one in sweep.curve if chosen is not None and one.point.label == chosen.leader), None)
-
-
-def _error_band(sweep: Sweep) -> tuple[float, float] | None:
+def _error_band(points: Points) -> tuple[float, float] | None:
     """From the best mean to one standard error below it (above, for losses)."""
-    leader = _leader(sweep)
+    chosen = points.sweep.best
+    leader = None if chosen is None else points.measured[chosen.leader]
     if leader is None or leader.mean is None or not leader.spread:
         return None
     error = leader.spread / math.sqrt(leader.num_runs)
-    return (leader.mean - error, leader.mean) if sweep.higher_is_better else (leader.mean, leader.mean + error)
+    return (leader.mean - error, leader.mean) if points.sweep.higher_is_better else (leader.mean, leader.mean + error)
 
 
-def _closer(sweep: Sweep, told: Sequence[Spot], error: tuple[float, float] | None) -> tuple[float, float] | None:
+def _plot(found: Response) -> Plot | None:
+    """What is drawn; None for a closer look that would show no more."""
+    height = _height(found)
+    if height is None:
+        return None
+    coefficients = [value for one in found.lines for value, _ in one.spots]
+    width = Axis(*log_range(coefficients), ticks=log_ticks(coefficients))
+    marks: list[Mark] = []
+    if found.error is not None:
+        marks.append(Span(*found.error, "held"))
+    if found.bare is not None:
+        marks.append(Rule("y", found.bare.mean, BARE, 1.6))
+    for one in found.lines:
+        marks += _line_marks(one, shaded=len(found.lines) == 1)
+    if found.chosen is not None:
+        marks += _chosen_marks(found, found.chosen, width, height)
+    return Plot(width, height, "coefficient", tuple(marks))
+
+
+def _height(found: Response) -> Axis | None:
+    if found.close:
+        window = _closer(found)
+        return None if window is None else Axis(*window, grid=True)
+    if not found.curve.endswith("score") and spans_decades(found.values):
+        return y_axis(found.values, log=True)
+    low, high = limits([*found.values, *(found.error or ())], floor=0.0)
+    # Where the choice is marked, room for its number at the top.
+    return Axis(low, high + 0.1 * (high - low) if found.decides else high, grid=True)
+
+
+def _closer(found: Response) -> tuple[float, float] | None:
     """The range of the better half of the points, where the whole is much larger."""
-    ranked = sorted(told, key=lambda spot: spot.mean, reverse=sweep.higher_is_better)
+    ranked = sorted(found.told, key=lambda spot: spot.mean, reverse=found.points.sweep.higher_is_better)
     half = ranked[: max(3, len(ranked) // 2)]
-    inner = [*(value for spot in half for value in spot.values), *(error or ())]
-    every = [value for spot in told for value in spot.values]
+    inner = [*(value for spot in half for value in spot.values), *(found.error or ())]
+    every = [value for spot in found.told for value in spot.values]
     span = max(inner) - min(inner)
     if len(ranked) < 4 or not span or max(every) - min(every) < _CLOSE * span:
         return None
     return limits(inner, margin=0.15)
 
 
-def _draw_line(axes: Axes, one: _Line, colors: Colors, *, shaded: bool) -> None:
+def _line_marks(one: Curve, *, shaded: bool) -> Iterator[Mark]:
     places = [(math.log10(value), spot) for value, spot in one.spots]
     known = [(x, spot) for x, spot in places if spot.values]
-    xs = [x for x, _ in known]
-    color = colors[one.style.color]
+    xs = tuple(x for x, _ in known)
+    color = one.style.color
     if shaded:
-        low, high = ([pick(spot.values) for _, spot in known] for pick in (min, max))
-        axes.fill_between(xs, low, high, color=color, alpha=0.16, linewidth=0, gid="scan-band")
-    line(axes, xs, [spot.mean for _, spot in known], one.style, colors, width=2.0, gid="scan-line")
+        low, high = (tuple(pick(spot.values) for _, spot in known) for pick in (min, max))
+        yield Band(xs, low, high, color, "scan-band")
+    yield line(xs, [spot.mean for _, spot in known], one.style, width=2.0, gid="scan-line")
     for x, spot in places:
-        alone = len(spot.values) == 1
-        axes.plot([x] * len(spot.values), spot.values, linestyle="none", marker=one.style.marker, color=color,
-                  markersize=6.0 if alone else 4.2, alpha=1.0 if alone else 0.75, markeredgewidth=0,
-                  zorder=4)  # fmt: skip
-        axes.plot([x] * len(spot.early), spot.early, linestyle="none", marker="o", markersize=4.5, zorder=3,
-                  markerfacecolor="none", markeredgecolor=colors["muted"], markeredgewidth=1.1)  # fmt: skip
+        size, alpha = (6.0, 1.0) if len(spot.values) == 1 else (4.2, 0.75)
+        yield Dots((x,) * len(spot.values), spot.values, one.style.marker, size, color, color, alpha=alpha, z=4)
+        yield Dots((x,) * len(spot.early), spot.early, "o", 4.5, "", "muted", 1.1, z=3)
         if spot.lost:
-            # In the axes' own units upward: a run that diverged has no height.
-            axes.plot([x], [0.03], marker="x", color=colors["ink"], markersize=6, markeredgewidth=1.6,
-                      linestyle="none", transform=axes.get_xaxis_transform(), zorder=5)  # fmt: skip
+            # A run that diverged has no height.
+            yield Dots((x,), (0.03,), "x", 6, "ink", "ink", 1.6, at_bottom=True)
 
 
-def _mark(axes: Axes, lines: Sequence[_Line], point: Point, colors: Colors, *, named: bool) -> None:
+def _chosen_marks(found: Response, chosen: Point, width: Axis, height: Axis) -> Iterator[Mark]:
     """A line down from the top, and a ring on the mean, wherever the chosen point is drawn."""
     seen = set()
-    for one in lines:
+    for one in found.lines:
         for value, spot in one.spots:
-            if spot.point == point and spot.values:
-                x = math.log10(value)
-                low, high = axes.get_ylim()
-                axes.axvline(x, color=colors["ink"], linewidth=1.0, linestyle=(0, (1, 2)), zorder=2)
-                if low <= spot.mean <= high:
-                    style = Style(one.style.color, (), CHOSEN.marker)
-                    dot(axes, x, spot.mean, style, colors, gid="scan-chosen", size=9.5)
-                    axes.plot([x], [spot.mean], marker=CHOSEN.marker, markersize=9.5, markerfacecolor="none",
-                              markeredgecolor=colors["ink"], markeredgewidth=1.4, zorder=6)  # fmt: skip
-                if named and value not in seen:
-                    left, right = axes.get_xlim()
-                    late = x > 0.5 * (left + right)
-                    plain_text(axes, x, 1.0, f" {spelled(value)} ", colors["ink"], va="top",
-                               ha="right" if late else "left", fontweight="bold", gid="halo",
-                               transform=axes.get_xaxis_transform())  # fmt: skip
-                seen.add(value)
+            if spot.point != chosen or not spot.values:
+                continue
+            x = math.log10(value)
+            yield Rule("x", x, Style("ink", (1, 2), ""))
+            if height.low <= spot.mean <= height.high:
+                yield dot(x, spot.mean, Style(one.style.color, (), CHOSEN.marker), gid="scan-chosen", size=9.5)
+                yield Dots((x,), (spot.mean,), CHOSEN.marker, 9.5, "", "ink", 1.4, z=6)
+            if found.decides and not found.close and value not in seen:
+                late = x > 0.5 * (width.low + width.high)
+                yield Text(x, 1.0, f" {spelled(value)} ", bold=True, ha="right" if late else "left", va="top",
+                           in_heights=True, halo=True)  # fmt: skip
+            seen.add(value)
 
 
-def _alt(sweep: Sweep, curve: str, told: Sequence[Spot], bare: Spot | None) -> str:
-    parts = [f"{capital(curve_name(sweep, curve))} at the end against the coefficient, on a log scale."]
-    for spot in told:
+def _keys(found: Response) -> Iterator[Key]:
+    for one in found.lines:
+        yield Key(one.name, one.style, -1)
+    if found.bare is not None:
+        yield Key("no decay" if len(found.points.scales) == 1 else "no decay, at its best lr", BARE, -1)
+    if found.error is not None:
+        yield Key("within 1 standard error of the best", ERROR, -1)
+    if found.chosen is not None:
+        yield Key("chosen", CHOSEN, -1)
+
+
+def _alt(found: Response) -> str:
+    points = found.points
+    parts = [f"{capital(points.curve_name(found.curve))} at the end against the coefficient, on a log scale."]
+    for spot in found.told:
         spread = f" ({number(min(spot.values))} to {number(max(spot.values))})" if len(spot.values) > 1 else ""
-        what = "without decay" if spot.point.is_bare else f"at {name_of(sweep, spot.point)}"
+        what = "without decay" if spot.point.is_bare else f"at {points.name(spot.point)}"
         parts.append(f"{capital(what)}: {number(spot.mean)}{spread}.")
     return " ".join(parts[:40])
 
 
-def _caption(
-    sweep: Sweep, curve: str, told: Sequence[Spot], bare: Spot | None, decides: bool, several: bool, close: bool
-) -> str:
-    if close:
+def _caption(found: Response) -> str:
+    if found.close:
         return "The same as above, as high as the better half reaches."
-    means = sorted(told, key=lambda spot: spot.mean)
+    points = found.points
+    means = sorted(found.told, key=lambda spot: spot.mean)
     low, high = means[0], means[-1]
-    sentences = []
-    if decides:
-        sentences += _choice(sweep, bare)
+    sentences: list[str] = []
+    if found.decides:
+        sentences += _choice(found)
     elif number(low.mean) == number(high.mean):
         sentences.append(f"{number(low.mean)} for all.")
     else:
         sentences.append(
-            f"Lowest for {name_of(sweep, low.point)} ({number(low.mean)}), highest for "
-            f"{name_of(sweep, high.point)} ({number(high.mean)})."
+            f"Lowest for {points.name(low.point)} ({number(low.mean)}), highest for "
+            f"{points.name(high.point)} ({number(high.mean)})."
         )
-    if several and decides:
-        alone = not sweep.groups and len(lr_scales(sweep)) == 1
+    if found.decides and any(len(spot.values) > 1 for spot in found.told):
+        alone = not points.sweep.groups and len(points.scales) == 1
         shade = "; the shade reaches from the lowest to the highest" if alone else ""
         sentences.append(f"Each small mark is a seed{shade}.")
-    lost = sum(spot.lost for spot in told)
+    lost = sum(spot.lost for spot in found.told)
     if lost:
         sentences.append(f"✕: {counted(lost, 'run')} diverged.")
-    if decides and any(spot.early for spot in spots_of(sweep, curve)):
+    if found.decides and any(spot.early for spot in points.spots[found.curve]):
         sentences.append("Hollow: stopped early, at the value it had then.")
     return " ".join(sentences)
 
 
-def _choice(sweep: Sweep, bare: Spot | None) -> list[str]:
-    chosen, band = sweep.best, _error_band(sweep)
+def _choice(found: Response) -> Iterator[str]:
+    points, band, chosen = found.points, found.error, found.points.sweep.best
     if chosen is None:
-        return []
-    by_label = {one.point.label: one for one in sweep.curve}
-    own, leader = by_label[chosen.point.label], by_label[chosen.leader]
-    sentences = []
+        return
+    leader = points.measured[chosen.leader]
     if leader.mean is not None:
         told = mean_and_spread(leader.mean, leader.spread)
-        sentences.append(f"The best mean is that of {name_of(sweep, leader.point)}: {told}.")
+        yield f"The best mean is that of {points.name(leader.point)}: {told}."
     if band is not None:
         near = [
-            name_of(sweep, one.point)
-            for one in sweep.curve
+            points.name(one.point)
+            for one in points.sweep.curve
             if one.mean is not None and one.num_runs == chosen.num_seeds and one.point.label != chosen.leader
             and band[0] <= one.mean <= band[1]
         ]  # fmt: skip
         if near:
-            sentences.append(f"Within one standard error of it: {listing(near, most=6)}.")
-    if chosen.leader != chosen.point.label and own.mean is not None:
-        sentences.append(f"Chosen is {name_of(sweep, own.point)}, the strongest of these.")
-    if bare is not None and not leader.point.is_bare:
-        sentences.append(f"Without decay: {number(bare.mean)}.")
-    return sentences
+            yield f"Within one standard error of it: {listing(near, most=6)}."
+    if chosen.leader != chosen.point.label:
+        yield f"Chosen is {points.name(chosen.point)}, the strongest of these."
+    if found.bare is not None and not leader.point.is_bare:
+        yield f"Without decay: {number(found.bare.mean)}."

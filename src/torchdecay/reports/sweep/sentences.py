@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from torchdecay.reports.sweep.advice import open_end
-from torchdecay.reports.sweep.points import curve_name, name_of
+from torchdecay.reports.sweep.points import Points
 from torchdecay.text import counted, listing, number, step_count
 
 if TYPE_CHECKING:
@@ -22,27 +22,28 @@ _MOST_NAMES = 8
 _MOST_TIES = 6
 
 
-def headline(sweep: Sweep) -> tuple[str, str]:
+def headline(points: Points) -> tuple[str, str]:
     """What to take, and how sure that is: said only as strongly as the seeds allow."""
+    sweep = points.sweep
     chosen = sweep.best
     if chosen is None:
         return "No value can be chosen: no run ended with a finite number.", ""
     if sweep.noise:
         return "Nothing can be learned here, so no value is right.", "The labels are noise."
-    name = name_of(sweep, chosen.point)
-    own = f"{curve_name(sweep, chosen.measure)} {number(chosen.mean)}{_interval(chosen.low, chosen.high)}"
+    name = points.name(chosen.point)
+    own = f"{points.curve_name(chosen.measure)} {number(chosen.mean)}{_interval(chosen.low, chosen.high)}"
     if chosen.point.is_bare:
         if len(chosen.tied) and chosen.num_seeds > 1:
-            return f"No measurable gain from decay: none did better than no decay ({own}).", _tied(sweep, chosen)
+            return f"No measurable gain from decay: none did better than no decay ({own}).", _tied(points, chosen)
         return f"Best without decay: {own}.", _once(chosen)
     if chosen.num_seeds == 1:
         return f"{name} did best: {own}.", _once(chosen)
     against = chosen.against
     if against is None or against.better is None:
-        return f"No measurable difference: {name} did best, at {own}.", _on_test(sweep, chosen)
+        return f"No measurable difference: {name} did best, at {own}.", _on_test(points, chosen)
     if against.better:
-        return f"Take {name}: {own}.", _on_test(sweep, chosen)
-    return f"{name} did best in validation, but on the test rows no decay is better.", _on_test(sweep, chosen)
+        return f"Take {name}: {own}.", _on_test(points, chosen)
+    return f"{name} did best in validation, but on the test rows no decay is better.", _on_test(points, chosen)
 
 
 def _interval(low: float | None, high: float | None) -> str:
@@ -57,13 +58,13 @@ def _once(chosen: Choice) -> str:
     return "" if chosen.num_seeds > 1 else "One seed: this happened once and is not a measured difference."
 
 
-def _tied(sweep: Sweep, chosen: Choice) -> str:
-    names = [name_of(sweep, sweep.point(label)) for label in chosen.tied]
+def _tied(points: Points, chosen: Choice) -> str:
+    names = [points.names[label] for label in chosen.tied]
     return f"{counted(chosen.num_seeds, 'seed')} can’t tell it from {listing(names, most=_MOST_NAMES)}."
 
 
-def _on_test(sweep: Sweep, chosen: Choice) -> str:
-    head = f"On test rows, {curve_name(sweep, chosen.test_measure)} {number(chosen.test_mean)}"
+def _on_test(points: Points, chosen: Choice) -> str:
+    head = f"On test rows, {points.curve_name(chosen.test_measure)} {number(chosen.test_mean)}"
     one = chosen.against
     if one is None or one.mean is None or one.low is None or one.high is None:
         return f"{head}."

@@ -6,12 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torchdecay.reports.sweep.points import capital, curve_name, name_of
+from torchdecay.reports.sweep.points import Points, capital
 from torchdecay.text import mean_and_spread, number, prose, share, shown, step_count
 
 if TYPE_CHECKING:
     from torchdecay.lab.sweeps.choice import CurvePoint
-    from torchdecay.lab.sweeps.result import Sweep
 
 _CURVES = ("train_loss", "validation_loss", "test_loss", "train_score", "validation_score", "test_score", "weight_norm")
 
@@ -50,8 +49,9 @@ class Table:
     notes: tuple[str, ...]
 
 
-def table_of(sweep: Sweep) -> Table:
+def table_of(points: Points) -> Table:
     """All points, without decay first, then by learning rate and coefficient."""
+    sweep = points.sweep
     curves = [name for name in _CURVES if any(getattr(run, name) is not None for run in sweep.runs)]
     chosen = sweep.best
     rows, whys = [], dict[str, None]()
@@ -59,18 +59,18 @@ def table_of(sweep: Sweep) -> Table:
         is_chosen = chosen is not None and chosen.point == one.point
         leads = chosen is not None and chosen.leader == one.point.label
         mark = "chosen" if is_chosen else "best mean" if leads else ""
-        cells = [Cell(_runs(sweep, one), str(one.num_runs))]
+        cells = [Cell(_runs(points, one), str(one.num_runs))]
         for curve in curves:
             middle, spread = one.finals.get(curve, (math.nan, None))
             known = curve in one.finals
             cells.append(Cell(mean_and_spread(middle, spread) if known else "–", _key(middle)))
-        cells += _meaning(sweep, one, whys)
-        cells.append(_seconds(sweep, one))
-        rows.append(Row(name_of(sweep, one.point), str(place), mark, tuple(cells)))
+        cells += _meaning(points, one, whys)
+        cells.append(_seconds(points, one))
+        rows.append(Row(points.name(one.point), str(place), mark, tuple(cells)))
     head = (
         "Coefficient",
         "Runs",
-        *(capital(curve_name(sweep, curve)) for curve in curves),
+        *(capital(points.curve_name(curve)) for curve in curves),
         "Half-life, steps",
         "Half-life, of the run",
         "Shrunk over the run",
@@ -85,8 +85,8 @@ def table_of(sweep: Sweep) -> Table:
     return Table(head, tuple(rows), tuple(notes))
 
 
-def _runs(sweep: Sweep, one: CurvePoint) -> str:
-    failed = sum(failure.label == one.point.label for failure in sweep.failures)
+def _runs(points: Points, one: CurvePoint) -> str:
+    failed = sum(failure.label == one.point.label for failure in points.sweep.failures)
     parts = [str(one.num_runs)]
     parts += [f"{one.diverged} diverged"] if one.diverged else []
     parts += [f"{failed} failed"] if failed else []
@@ -94,8 +94,8 @@ def _runs(sweep: Sweep, one: CurvePoint) -> str:
     return ", ".join(parts)
 
 
-def _meaning(sweep: Sweep, one: CurvePoint, whys: dict[str, None]) -> list[Cell]:
-    found = next((meaning for meaning in sweep.meanings if meaning.label == one.point.label), None)
+def _meaning(points: Points, one: CurvePoint, whys: dict[str, None]) -> list[Cell]:
+    found = points.meanings.get(one.point.label)
     if one.point.is_bare:
         return [Cell("never", "inf"), Cell("never", "inf"), Cell("0 %", "0")]
     if found is None or found.half_life is None or found.share_of_run is None or found.total_shrink is None:
@@ -109,8 +109,8 @@ def _meaning(sweep: Sweep, one: CurvePoint, whys: dict[str, None]) -> list[Cell]
     ]
 
 
-def _seconds(sweep: Sweep, one: CurvePoint) -> Cell:
-    runs = sweep.of(one.point.label, whole=False)
+def _seconds(points: Points, one: CurvePoint) -> Cell:
+    runs = points.runs[one.point.label]
     if not runs:
         return Cell("–")
     mean = math.fsum(run.seconds for run in runs) / len(runs)
