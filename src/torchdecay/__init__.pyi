@@ -1,10 +1,10 @@
 from torchdecay import lab as lab
 from torchdecay import reports as reports
 from torchdecay._version import __version__ as __version__
-from torchdecay.apply.attach import Handle as Handle
 from torchdecay.apply.attach import attach as attach
 from torchdecay.apply.checkpoint import LoadReport as LoadReport
 from torchdecay.apply.checkpoint import load_optimizer as load_optimizer
+from torchdecay.apply.handle import Handle as Handle
 from torchdecay.apply.lowering import Lowering as Lowering
 from torchdecay.apply.lowering import lower as lower
 from torchdecay.apply.penalty import penalty as penalty

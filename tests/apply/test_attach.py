@@ -14,7 +14,7 @@ from torch import nn, optim
 from torch.optim import lr_scheduler
 
 import torchdecay as td
-from torchdecay.apply.attach import handle_of
+from torchdecay.apply.handle import handle_of
 from torchdecay.errors import ForgottenPenaltyWarning, OwnershipWarning
 
 HOOKS = [

@@ -159,8 +159,9 @@ def test_sparse_gradients_refuse_coupled_decay_before_anything_changes():
     assert torch.equal(untouched, before[0][[0, 2, 4]] * (1 - LR * WD))
 
 
-def test_a_static_native_plan_writes_once_and_then_leaves_the_group_alone():
-    """No cost over the optimizer's own weight_decay: the value is written at the first step and never again."""
+@pytest.mark.parametrize(("decay", "writes"), [(td.decoupled(WD), 0), (td.independent(WD), 1)], ids=str)
+def test_a_static_native_plan_writes_once_and_then_leaves_the_group_alone(decay, writes):
+    """No cost over the optimizer's own weight_decay: only a peak has to wait for the first step."""
 
     class Watched(dict):
         writes = 0
@@ -170,7 +171,7 @@ def test_a_static_native_plan_writes_once_and_then_leaves_the_group_alone():
             super().__setitem__(key, value)
 
     model = make_model()
-    plan = td.plan(model, td.decoupled(WD), rules=())
+    plan = td.plan(model, decay, rules=())
     optimizer = optim.AdamW(plan.param_groups(model), lr=LR)
     group = optimizer.param_groups[0] = Watched(optimizer.param_groups[0])
     td.attach(optimizer, plan)
@@ -178,7 +179,7 @@ def test_a_static_native_plan_writes_once_and_then_leaves_the_group_alone():
     for _ in range(5):
         zero_gradients(*model.parameters())
         optimizer.step()
-    assert group.writes == 1
+    assert group.writes == writes
 
 
 def test_the_penalty_of_loss_rows_is_what_the_equation_says():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from torchdecay.apply.attach import handle_of
+from torchdecay.apply.handle import handle_of
 from torchdecay.errors import LoadError
 from torchdecay.optimizers.cards import CARDS, SWITCH, has_trait
 from torchdecay.plans.groups import MARK

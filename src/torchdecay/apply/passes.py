@@ -121,6 +121,10 @@ class Passes:
             {"rows": self.rows.scalars()} if self.rows.owes() else {}
         )
 
+    def duals(self) -> dict[str, float]:
+        """The dual variables that runtimes hold, by parameter name."""
+        return {name: float(mu) for runtime in self.runtimes.values() for name, mu in runtime.mu.items()}
+
     def load(self, scalars: Mapping[str, Any]) -> None:
         """Take over what `scalars` gave."""
         for runtime, saved in zip(self.runtimes.values(), scalars["controllers"], strict=True):

@@ -28,10 +28,15 @@ Scalars = dict[str, dict[str, float]]
 
 
 class Runtime:
-    """What a controller does; the base does nothing and keeps nothing."""
+    """What a controller does; the base does nothing and keeps nothing.
+
+    Attributes:
+        mu: the dual variables of a constraint, by parameter name.
+    """
 
     def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull]) -> None:
         self.optimizer = optimizer
+        self.mu: dict[str, Tensor] = {}
 
     def before(self, works: Sequence[Work]) -> None:
         """Before the update: set the multipliers of works that pull then, look at what the others need."""
@@ -104,7 +109,6 @@ class _Multiplier(Runtime):
     def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], bound: adaptive.Multiplier) -> None:
         super().__init__(optimizer, pulls)
         self.bound = bound
-        self.mu: dict[str, Tensor] = {}
         self.kappa: dict[str, Tensor] = {}
         for pull in pulls:
             for name, param in zip(pull.names, pull.params, strict=True):

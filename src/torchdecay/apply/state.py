@@ -13,10 +13,12 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from torchdecay.apply.engine import Engine, GroupState
+from torchdecay.apply.bindings import digest
+from torchdecay.apply.work import Pull
 from torchdecay.errors import LoadError
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.plan import Plan
+from torchdecay.plans.references import Average, Bound, Initial, Reference, Tensors
 
 OnLoad = Literal["plan", "checkpoint", "equal"]
 _VERSION = 1
@@ -26,6 +28,58 @@ _MARK = re.compile(
 _OTHER_PLAN = "the checkpoint was written under another plan: other parameters decay, or in another form."
 _WHY = "Going on would silently change what the weights are pulled toward."
 _FIX = "Attach the plan that the checkpoint was written with, then handle.update(plan) to change it."
+
+
+@dataclass
+class GroupState:
+    """What one group remembers: steps really taken, and its own peak learning rate once that is known."""
+
+    steps: int = 0
+    max_lr: float | None = None
+
+
+class References:
+    """The tensors that pulls lead toward, by parameter name."""
+
+    def __init__(self, pulls: Sequence[Pull]) -> None:
+        self._pulls = [pull for pull in pulls if pull.decay.reference is not None]
+        self._digest: str | None = None
+
+    def initial(self) -> dict[str, Tensor]:
+        """Those that only this run knows: "initial" ones and averages; the tensors themselves, not copies."""
+        return self._of(Initial, Average)
+
+    def lacking(self) -> set[str]:
+        """Parameters of which the reference has nothing."""
+        return {
+            name
+            for pull in self._pulls
+            for name, reference in zip(pull.names, pull.references, strict=True)
+            if reference is None
+        }
+
+    def digest(self) -> str:
+        """SHA-256 of those that only memory holds, or "": a file has a hash in the plan."""
+        if self._digest is None or self._of(Average):
+            held = self._of(Initial, Average, Tensors, Bound)
+            self._digest = digest([held[name] for name in sorted(held)]) if held else ""
+        return self._digest
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Overwrite the initial ones."""
+        for name, tensor in self.initial().items():
+            if name in state and state[name].shape == tensor.shape:
+                tensor.copy_(state[name])
+        self._digest = None
+
+    def _of(self, *kinds: type[Reference]) -> dict[str, Tensor]:
+        return {
+            name: tensor
+            for pull in self._pulls
+            if isinstance(pull.decay.reference, kinds)
+            for name, tensor in zip(pull.names, pull.references, strict=True)
+            if tensor is not None
+        }
 
 
 @dataclass(frozen=True)
@@ -48,11 +102,20 @@ def mark_of(plan: Plan) -> str:
     return f"attached: {plan.fingerprint}"
 
 
-def pack(state: dict[str, Any], plan: Plan, engine: Engine) -> None:
-    """Write what has to survive into the state dict of an optimizer."""
-    groups = [program.state for program in engine.programs]
+def pack(
+    state: dict[str, Any], plan: Plan, groups: Sequence[GroupState], scalars: Mapping[str, Any], references: str
+) -> None:
+    """Write what has to survive into the state dict of an optimizer.
+
+    Args:
+        state: the state dict.
+        plan: the plan at work.
+        groups: what each group remembers.
+        scalars: what controllers, low-precision weights and rows carry.
+        references: digest of the references.
+    """
     mark = mark_of(plan)
-    rows = "; rows owe" if engine.owes_rows() else ""
+    rows = "; rows owe" if "rows" in scalars else ""
     for packed, group in zip(state["param_groups"], groups, strict=False):
         # The state dict would hold the very tensor that later steps fill.
         if isinstance(packed.get("weight_decay"), Tensor):
@@ -63,12 +126,12 @@ def pack(state: dict[str, Any], plan: Plan, engine: Engine) -> None:
         "version": _VERSION,
         "plan": plan.to_json(opaque=True),
         "groups": [{"steps": group.steps, "max_lr": group.max_lr} for group in groups],
-        "references": engine.digest(),
-        "scalars": engine.scalars(),
+        "references": references,
+        "scalars": scalars,
     }
 
 
-def unpack(state: Mapping[str, Any], plan: Plan, engine: Engine, on_load: OnLoad) -> Loaded | None:
+def unpack(state: Mapping[str, Any], plan: Plan, references: str, on_load: OnLoad) -> Loaded | None:
     """What the state dict says, None when it says nothing; changes nothing.
 
     Raises:
@@ -93,7 +156,7 @@ def unpack(state: Mapping[str, Any], plan: Plan, engine: Engine, on_load: OnLoad
             f'the checkpoint has other coefficients, and on_load is "equal".\n{different}',
             fix='Write on_load="plan" or on_load="checkpoint" to say whose coefficients win.',
         )
-    if saved["references"] != engine.digest():
+    if saved["references"] != references:
         raise LoadError(
             "the weights that the plan pulls toward are not those of the run that is resumed.",
             "The pull would lead somewhere else from here on.",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from torchdecay.apply.attach import Handle
+from torchdecay.apply.handle import Handle
 from torchdecay.errors import ApplyError
 from torchdecay.observe.pulls import Expectation, attached, bad_number, expectations
 from torchdecay.optimizers.cards import has_trait, native_of, settled_factor

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from torchdecay.apply.attach import Handle, handle_of
+from torchdecay.apply.handle import Handle, handle_of
 from torchdecay.apply.lowering import name_parameters
 from torchdecay.errors import ApplyError
 from torchdecay.optimizers.cards import Native, base_card_of, has_trait, native_of
@@ -103,7 +103,7 @@ def expectations(optimizer: Any, plan: Plan | None, model: nn.Module | None) -> 
     chosen = plan if plan is not None else handle.plan if handle is not None else None
     assert chosen is not None
     if model is None and handle is not None:
-        model = handle._model
+        model = handle.model
     members = name_parameters(chosen, optimizer, model)
     tensors = held(handle) if handle is not None else {}
     for index, (group, named) in enumerate(zip(optimizer.param_groups, members, strict=True)):
@@ -206,27 +206,23 @@ def _of_row(
         return replace(made, unsayable=f"{decay!r} pulls toward what moves along")
     if handle is None and not (decay.is_plain_l2 and not decay.proximal):
         return replace(made, wrong=f"{decay!r} needs torchdecay.attach", wrong_kind="wiring")
-    state = handle._engine.programs[index].state if handle is not None else None
-    peak = state.max_lr if state is not None else None
-    if decay.max_lr is not None:
-        peak = decay.max_lr
-    if peak is None and (decay.scale.needs_max_lr or decay.schedule.needs_lr):
+    peak = decay.max_lr
+    if decay.scale.needs_max_lr or decay.schedule.needs_lr:
         try:
-            peak = peak_of(decay, group, index, handle._scheduler if handle is not None else None)
+            peak = peak_of(decay, group, index) if handle is None else handle.max_lr(index, decay)
         except ApplyError as error:
             return replace(made, wrong=error.what, wrong_kind="number")
     native = known is not None and handle is not None and handle.lowering.groups[index].native is not None
     beside = known is not None and not known.exact and (native or handle is None)
-    return replace(made, steps=state.steps if state is not None else 0, peak=peak, beside=beside)
+    return replace(made, steps=0 if handle is None else handle.steps(index), peak=peak, beside=beside)
 
 
 def held(handle: Handle) -> dict[int, tuple[Tensor | None, Tensor | None]]:
     """`id(parameter)` → the reference and the mask that the attached plan reads for it."""
     return {
-        id(param): (reference, mask)
-        for program in handle._engine.programs
-        for pull in program.pulls
-        for param, reference, mask in zip(pull.params, pull.references, pull.masks, strict=True)
+        id(param): (handle.reference(name), handle.mask(name))
+        for group in handle.lowering.groups
+        for param, name, _ in group.hooked
     }
 
 

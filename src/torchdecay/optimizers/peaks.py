@@ -9,12 +9,21 @@ from torchdecay.errors import ApplyError
 from torchdecay.plans.decay import Decay
 
 
-def peak_of(decay: Decay, group: Mapping[str, Any], index: int, scheduler: Any = None) -> float:
+def peak_of(
+    decay: Decay, group: Mapping[str, Any], index: int, scheduler: Any = None, *, kept: float | None = None
+) -> float:
     """The peak learning rate of one group, for a decay whose scale needs it.
 
     In this order: the decay's own `max_lr`; the group's `max_lr` (OneCycleLR sets it; its `initial_lr` is peak/25);
     the scheduler's `max_lrs` (CyclicLR keeps it there); the group's `initial_lr`, which every scheduler sets; the
-    group's learning rate as it is now.
+    highest learning rate that the group has had, where it is set by hand.
+
+    Args:
+        decay: the decay.
+        group: the live group.
+        index: of the group.
+        scheduler: the learning rate scheduler, if it is known.
+        kept: what was found at an earlier step.
 
     Raises:
         ApplyError: when the peak found is not above 0.
@@ -27,6 +36,9 @@ def peak_of(decay: Decay, group: Mapping[str, Any], index: int, scheduler: Any =
         ("lr of the group", group.get("lr")),
     )
     source, value = next((name, value) for name, value in candidates if value is not None)
+    if kept is not None and decay.max_lr is None:
+        # A rate that is set by hand may begin low; others are where the scheduler will lead, whatever stands there now.
+        return max(kept, float(value)) if source == "lr of the group" else kept
     peak = float(value)
     if not peak > 0:
         raise ApplyError(

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, ReduceLROnPlateau
 
-from torchdecay.apply.attach import handle_of
+from torchdecay.apply.handle import handle_of
 from torchdecay.lab.comparisons.comparison import Comparison
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.contenders import ByHand

@@ -219,7 +219,7 @@ def test_l1_shows_its_zeros_and_constrained_its_dual():
     handle = td.attach(optimizer, td.plan(model, td.forms.constrained(kappa_initial=0.5)), model=model)
     with td.Monitor(optimizer) as monitor:
         train(model, optimizer, 1)
-    mu = handle._engine.scalars()["controllers"][0]["mu"]["weight"]
+    mu = handle.duals["weight"]
     assert mu > 0
     assert value(monitor.history, "weight", "dual") == pytest.approx(mu, rel=1e-6)
 

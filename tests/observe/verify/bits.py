@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.optim import optimizer as torch_optimizer
 
-from torchdecay.apply.attach import handle_of
+from torchdecay.apply.handle import handle_of
 
 HOOKS = (
     "_optimizer_step_pre_hooks",
@@ -48,8 +48,8 @@ def read(optimizer, scheduler=None):
         engine = handle._engine
         found["engine"] = {key: id(value) for key, value in vars(engine).items()}
         found["steps"] = [(program.state.steps, program.state.max_lr, program.written) for program in engine.programs]
-        found["scalars"] = engine.scalars()
-        found["references"] = [(name, *described(one)) for name, one in engine.initial_references().items()]
+        found["scalars"] = engine.passes.scalars()
+        found["references"] = [(name, *described(one)) for name, one in handle.state_dict().items()]
     if scheduler is not None:
         found["scheduler"] = {key: value for key, value in vars(scheduler).items() if not callable(value)}
     return found

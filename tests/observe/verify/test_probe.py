@@ -14,7 +14,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 import torchdecay as td
 from observe.verify.bits import read, same
 from observe.verify.optimizers import TORCH, WITHOUT, Lion, OwnName, Wrapper, case_id, cases, live, make
-from torchdecay.apply.attach import handle_of
+from torchdecay.apply.handle import handle_of
 from torchdecay.errors import ApplyError
 from torchdecay.observe.verify.fitting import Segments
 from torchdecay.observe.verify.probe import Probe, StepFailed

@@ -536,10 +536,10 @@ def test_an_attached_plan_is_right_under_any_scheduler(form, scheduler, num_step
 @pytest.mark.parametrize("form", ["decoupled", "toward", "l1", "cautious", "coupled", "masked"])
 def test_an_attached_plan_that_does_something_else_is_caught(form, monkeypatch):
     """The seeded fault of the test above: the hooks carry out a tenth more than the plan says."""
-    from torchdecay.apply.engine import Engine
+    from torchdecay.apply.program import GroupProgram
 
-    amount = Engine.amount
-    monkeypatch.setattr(Engine, "amount", lambda *args: 1.1 * amount(*args))
+    amount = GroupProgram.amount
+    monkeypatch.setattr(GroupProgram, "amount", lambda *args: 1.1 * amount(*args))
     model, optimizer = make("SGD momentum", {})
     td.attach(optimizer, td.plan(model, FORMS[form]), model=model, via="hook")
     assert not verify(optimizer).ok

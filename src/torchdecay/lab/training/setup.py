@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from torchdecay.apply.attach import Handle, attach
+from torchdecay.apply.attach import attach
+from torchdecay.apply.handle import Handle
 from torchdecay.errors import TaskError, UnknownRoleWarning
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.contenders import ByHand, Contender

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from torchdecay.apply.attach import Handle
+from torchdecay.apply.handle import Handle
 from torchdecay.apply.lowering import name_parameters
 from torchdecay.errors import ApplyError
 from torchdecay.observe.lr_curve import lr_curve
@@ -108,11 +108,12 @@ class Group:
             return decay.max_lr
         if not (decay.scale.needs_max_lr or decay.schedule.needs_lr):
             return None
-        known = None if self.handle is None else self.handle.max_lr(self.index)
-        if known is not None or self.lr is None:
-            return known
+        if self.lr is None:
+            return None if self.handle is None else self.handle.max_lr(self.index)
         try:
-            return peak_of(decay, self.values, self.index, None if self.handle is None else self.handle._scheduler)
+            if self.handle is not None:
+                return self.handle.max_lr(self.index, decay)
+            return peak_of(decay, self.values, self.index)
         except ApplyError:
             return None
 
@@ -210,7 +211,7 @@ def _planned(optimizer: Any, model: nn.Module | None) -> dict[int, tuple[str, De
     if handle is None:
         return {}
     try:
-        members = name_parameters(handle.plan, optimizer, model if model is not None else handle._model)
+        members = name_parameters(handle.plan, optimizer, model if model is not None else handle.model)
     except ApplyError:
         return {}
     return {id(param): (name, decay) for group in members for param, name, decay in group}

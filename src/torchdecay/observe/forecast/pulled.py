@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
-from torchdecay.apply.attach import Handle
+from torchdecay.apply.handle import Handle
 from torchdecay.apply.lowering import lower, name_parameters
 from torchdecay.errors import ApplyError, UnitError
 from torchdecay.observe.audit.case import native_decay
@@ -139,7 +139,7 @@ def of_optimizers(
 def _planned(
     optimizer: Optimizer, number: int, plan: Plan, handle: Handle | None, model: nn.Module | None, scheduler: Any
 ) -> Iterator[Pulled]:
-    model = model if model is not None or handle is None else handle._model
+    model = model if model is not None or handle is None else handle.model
     own = handle is not None and handle.plan is plan
     lowering = handle.lowering if handle is not None and own else lower(plan, optimizer, model=model)
     hooked = {row.name for row in lowering.rows if row.route == "hook"}
@@ -147,7 +147,7 @@ def _planned(
     for index, (values, members) in enumerate(zip(optimizer.param_groups, named, strict=True)):
         live = [(name, param, decay) for param, name, decay in members if param.requires_grad]
         known = native_of(optimizer, values)
-        steps = handle._engine.programs[index].state.steps if handle is not None else 0
+        steps = handle.steps(index) if handle is not None else 0
         for decay, alike in _by_decay(live):
             means = decay
             if decay is not None and decay.site is Site.NATIVE and known is not None:
@@ -224,10 +224,7 @@ def _peak(
 ) -> float | None:
     if decay is None or not (decay.scale.needs_max_lr or decay.schedule.needs_lr):
         return None
-    if decay.max_lr is not None:
-        return decay.max_lr
-    known = None if handle is None else handle.max_lr(index)
-    return known or peak_of(decay, values, index, scheduler if handle is None else handle._scheduler)
+    return peak_of(decay, values, index, scheduler) if handle is None else handle.max_lr(index, decay)
 
 
 def _spoken(decay: Decay | None) -> str:

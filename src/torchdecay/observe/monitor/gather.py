@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch.optim import Optimizer
 
-from torchdecay.apply.attach import Handle
+from torchdecay.apply.handle import Handle
 from torchdecay.apply.rounding import is_low
-from torchdecay.apply.runtimes import Runtime
 from torchdecay.observe.monitor.layout import Layout, Tracked
 from torchdecay.observe.monitor.predictions import effective_lr
 from torchdecay.observe.monitor.quantities import QUANTITIES
@@ -148,8 +146,5 @@ def duals_of(handle: Handle | None, members: Sequence[Tracked]) -> dict[int, flo
     """`id(parameter)` → μ, where `constrained` holds it."""
     if handle is None or not any(member.is_constrained for member in members):
         return {}
-    runtimes: Sequence[Runtime] = list(handle._engine._passes.runtimes.values())
-    held: dict[str, Any] = {name: mu for one in runtimes for name, mu in getattr(one, "mu", {}).items()}
-    ids = {name: id(param) for program in handle._engine.programs for pull in program.pulls
-           for name, param in zip(pull.names, pull.params, strict=True)}  # fmt: skip
-    return {ids[name]: float(mu) for name, mu in held.items() if name in ids}
+    held = handle.duals
+    return {id(member.param): held[member.name] for member in members if member.name in held}

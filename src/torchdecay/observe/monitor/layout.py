@@ -9,7 +9,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from torchdecay.apply.attach import Handle
+from torchdecay.apply.handle import Handle
 from torchdecay.errors import ApplyError
 from torchdecay.observe.inspect import name_all
 from torchdecay.observe.monitor.series import Series, Source
@@ -114,7 +114,7 @@ def lay_out(
             'Records are grouped by "role", "block" or "tensor", or by a function from a name to a label.',
             nearest(str(by), ("role", "block", "tensor")),
         )
-    model = model if model is not None else handle._model if handle is not None else None
+    model = model if model is not None else handle.model if handle is not None else None
     expected = expectations(optimizer, plan, model)
     names = name_all(optimizer, model)
     roles = _roles(optimizer, names, plan if plan is not None else handle.plan if handle is not None else None, model)

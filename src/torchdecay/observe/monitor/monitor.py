@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from torchdecay._version import __version__
-from torchdecay.apply.attach import handle_of
+from torchdecay.apply.handle import handle_of
 from torchdecay.arguments import check_count
 from torchdecay.errors import ApplyError, LoadError
 from torchdecay.observe.inspect import optimizers_of

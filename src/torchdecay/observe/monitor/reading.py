@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from torchdecay.apply.attach import Handle
+from torchdecay.apply.handle import Handle
 from torchdecay.apply.kernels import buckets
 from torchdecay.apply.rounding import is_low
 from torchdecay.observe.monitor.layout import Layout, Tracked, planned_fraction
@@ -226,13 +226,13 @@ class Reading:
 
     def _steps(self, group: int) -> int:
         """Steps that the plan at work has counted in a group."""
-        return 0 if self.handle is None else self.handle._engine.programs[group].state.steps
+        return 0 if self.handle is None else self.handle.steps(group)
 
     def _debts(self) -> dict[str, float]:
         """Log-shrink that low-precision weights owe, as numbers below 0."""
         if self.handle is None or not any(is_low(member.param) for member in self.layout.members):
             return {}
-        return dict(self.handle._engine._passes.debts.owed)
+        return self.handle.debts
 
     def _gradient(self, member: Tracked) -> Tensor | None:
         gradient = member.param.grad

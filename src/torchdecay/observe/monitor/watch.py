@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from torchdecay.apply.attach import step_depth
+from torchdecay.apply.stepping import step_depth
 from torchdecay.observe.monitor.reading import Measured, Reading
 
 _Arguments = tuple[tuple[Any, ...], dict[str, Any]]

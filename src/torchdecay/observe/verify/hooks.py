@@ -10,7 +10,7 @@ from typing import Any
 
 from torch.optim import optimizer as _torch_optimizer
 
-from torchdecay.apply.attach import Handle
+from torchdecay.apply.handle import Handle
 
 ATTRIBUTES = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 _GLOBAL: ModuleType = _torch_optimizer

@@ -255,7 +255,7 @@ class Probe:
         """All that a step may have changed is as on entering, with fresh state and the given learning rates."""
         self._snapshot.restore()
         for handle in self._snapshot.handles:
-            handle._engine.forget_rows()
+            handle.forgive()
         self._random.rewind()
         for hooks, before in self._globals:
             _refill(hooks, before)

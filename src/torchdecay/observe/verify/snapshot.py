@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from torchdecay.apply.attach import Handle, handle_of
+from torchdecay.apply.handle import Handle, handle_of
 
 _CONTAINERS = (dict, list, set, collections.deque)
 _LEAVES = (str, bytes, int, float, complex, bool, type(None), type, nn.Module, torch.dtype, torch.device)

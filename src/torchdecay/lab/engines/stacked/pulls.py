@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from torchdecay.apply import kernels
-from torchdecay.apply.engine import check_fraction
+from torchdecay.apply.program import check_fraction
 from torchdecay.errors import TorchdecayError
 from torchdecay.lab.engines.stacked.lanes import Lane
 from torchdecay.lab.engines.stacked.members import StackedMember, template_of

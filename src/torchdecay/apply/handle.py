@@ -1,0 +1,397 @@
+"""`Handle`: a plan at work on an optimizer, through its hooks."""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from torchdecay.apply.bindings import Bindings
+from torchdecay.apply.compiled import runner
+from torchdecay.apply.engine import Engine
+from torchdecay.apply.kernels import in_parts
+from torchdecay.apply.loss import penalty_of
+from torchdecay.apply.lowering import Lowering, Via, lower
+from torchdecay.apply.state import Loaded, OnLoad, mark_of, pack, unpack
+from torchdecay.apply.stepping import Arguments, step_depth, with_closure
+from torchdecay.apply.work import Cost
+from torchdecay.errors import ApplyError, ForgottenPenaltyWarning, LoadError, OwnershipWarning
+from torchdecay.optimizers.cards import SWITCH
+from torchdecay.plans.decay import Decay
+from torchdecay.plans.groups import MARK
+from torchdecay.plans.plan import Plan
+from torchdecay.plans.tree import parameters_by_name
+from torchdecay.text import nearest
+
+# The optimizer's hooks keep the handle alive; a strong reference here would keep the optimizer alive.
+_ATTACHED: weakref.WeakKeyDictionary[Optimizer, weakref.ref[Handle]] = weakref.WeakKeyDictionary()
+_OWNED = (MARK, SWITCH, "weight_decay")
+
+
+def handle_of(optimizer: object) -> Handle | None:
+    """The handle of the plan that is attached to this optimizer, or None; also of what is no torch optimizer."""
+    found = _ATTACHED.get(optimizer) if isinstance(optimizer, Optimizer) else None
+    return found() if found is not None else None
+
+
+class Handle:
+    """A plan at work on an optimizer. Made by `torchdecay.attach`.
+
+    Attributes:
+        optimizer: the optimizer.
+        plan: the plan that is carried out.
+        model: the model that was given, or None.
+        scheduler: the scheduler that was given, or None.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        plan: Plan,
+        *,
+        model: nn.Module | None,
+        via: Via,
+        on_load: OnLoad,
+        bind: Bindings,
+        scheduler: Any,
+        compile: bool,
+    ) -> None:
+        self.optimizer, self.plan = optimizer, plan
+        self.model, self.scheduler = model, scheduler
+        self._via, self._on_load, self._bind = via, on_load, bind
+        self._run = runner() if compile else in_parts
+        self._before = [_owned(group) for group in optimizer.param_groups]
+        self._engine = self._build(plan)
+        values = self._engine.check()
+        self._depth = 0
+        self._penalty_called = False
+        self._loaded: Loaded | None = None
+        self._watches = self._watch()
+        # torch.compile(optimizer.step) would trace what runs here, and again whenever a counter changes.
+        disable: Callable[..., Any] = torch.compiler.disable
+        self._prepare_uncompiled: Callable[..., Arguments | None] = disable(self._prepare)
+        self._finish_uncompiled: Callable[[], None] = disable(self._finish)
+        self._hooks = [
+            optimizer.register_step_pre_hook(self._pre_step),
+            optimizer.register_step_post_hook(self._post_step),
+            optimizer.register_state_dict_post_hook(self._save),
+            optimizer.register_load_state_dict_pre_hook(self._check_load),
+            optimizer.register_load_state_dict_post_hook(self._finish_load),
+        ]
+        self._take_over(values)
+        _ATTACHED[optimizer] = weakref.ref(self)
+
+    @property
+    def lowering(self) -> Lowering:
+        """How each row is carried out."""
+        return self._engine.lowering
+
+    def steps(self, index: int) -> int:
+        """Steps that a parameter group has really taken, which its schedules count."""
+        return self._engine.programs[index].state.steps
+
+    def max_lr(self, index: int, decay: Decay | None = None) -> float | None:
+        """The peak learning rate that a group's decay is scaled by.
+
+        Args:
+            index: of the parameter group.
+            decay: a decay in this group; None asks for what the group keeps for all that give no `max_lr`, which is
+                None before its first step, or when nothing needs it.
+
+        Raises:
+            ApplyError: the peak of the `decay`, found as for the step that comes next, is not above 0.
+        """
+        program = self._engine.programs[index]
+        return program.state.max_lr if decay is None else program.peak(decay)
+
+    def reference(self, name: str) -> Tensor | None:
+        """The tensor that a parameter is pulled toward, not a copy; None is 0."""
+        pull, place = self._engine.places.get(name, (None, 0))
+        return None if pull is None else pull.references[place]
+
+    def mask(self, name: str) -> Tensor | None:
+        """The entries of a parameter that take part in its pull; None is all."""
+        pull, place = self._engine.places.get(name, (None, 0))
+        return None if pull is None else pull.masks[place]
+
+    def cost(self, name: str) -> Cost:
+        """What the decay of one parameter costs beside the optimizer's own step."""
+        pull, place = self._engine.places.get(name, (None, 0))
+        return Cost() if pull is None else pull.cost(place)
+
+    @property
+    def debts(self) -> dict[str, float]:
+        """What low-precision weights still owe, by parameter name: below 0 as a log-shrink, above as a displacement."""
+        return dict(self._engine.passes.debts.owed)
+
+    @property
+    def duals(self) -> dict[str, float]:
+        """The dual variable μ of each parameter that `constrained` holds, by name."""
+        return self._engine.passes.duals()
+
+    def penalty(self, model: nn.Module | None = None) -> Tensor:
+        """The penalty of the plan's LOSS rows, Σ λ_t·R(θ − ref): add it to the loss, at every evaluation.
+
+        Args:
+            model: where to look the parameters up by name; None takes those of the optimizer.
+
+        Returns:
+            A 0-d tensor; 0 when the plan has no LOSS rows.
+        """
+        self._penalty_called = True
+        self._follow_groups()
+        terms = []
+        tensors = None if model is None else parameters_by_name(model)
+        for program in self._engine.programs:
+            for pull in program.penalties:
+                params = pull.params if tensors is None else [_found(tensors, name) for name in pull.names]
+                coefficient = program.coefficient(pull.decay)
+                terms.append(penalty_of(pull.decay.regularizer, coefficient, params, pull.references, pull.masks))
+        return sum(terms[1:], start=terms[0]) if terms else torch.zeros(())
+
+    def flush(self) -> None:
+        """Let every row of tables with `rows="lazy"` pay what it owes: the weights are then those of `rows="all"`.
+
+        Needed before the weights are read other than by the steps and by the embeddings of `attach(..., model=)`,
+        whose rows catch up as they are read: before exporting the weights, say. `update` and `remove` do it. A
+        checkpoint needs no flush: what is owed is saved in the optimizer's state dict, and paid by the run that
+        resumes; but save the model's state and the optimizer's without a step or a forward pass in between.
+        """
+        self._engine.passes.rows.flush()
+
+    def forgive(self) -> None:
+        """Forget what rows of tables with `rows="lazy"` owe, for a measurement that begins where nothing is owed."""
+        self._engine.passes.rows.forget()
+
+    def update(self, plan: Plan) -> None:
+        """Go on with another plan from the next step; counters and peaks are kept, references of new rows are made.
+
+        Also the way to tell the handle of parameters that were added or unfrozen since.
+
+        Raises:
+            ApplyError: as `torchdecay.attach`; the old plan is then still at work.
+        """
+        engine = self._build(plan)
+        engine.inherit(self._engine)
+        values = engine.check()
+        self._engine.passes.give_back()
+        self._engine, self.plan = engine, plan
+        for watch in self._watches:
+            watch.remove()
+        self._watches = self._watch()
+        self._before += [_owned(group) for group in self.optimizer.param_groups[len(self._before) :]]
+        self._take_over(values)
+
+    def remove(self) -> None:
+        """Stop: hooks gone, and every group's `weight_decay` what it was before. Calling it twice is fine."""
+        if handle_of(self.optimizer) is not self:
+            return
+        self._engine.passes.give_back()
+        self._engine.passes.rows.flush()
+        for hook in (*self._hooks, *self._watches):
+            hook.remove()
+        for group, before in zip(self.optimizer.param_groups, self._before, strict=False):
+            for key in _OWNED:
+                if key in before:
+                    group[key] = before[key]
+                else:
+                    group.pop(key, None)
+        del _ATTACHED[self.optimizer]
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.remove()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The tensors of "initial" references by parameter name: to be saved beside the optimizer's state."""
+        return dict(self._engine.references.initial())
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take "initial" references from `state_dict()` of the run that is resumed.
+
+        Raises:
+            LoadError: a name is missing or unknown, or a shape differs; nothing is changed then.
+        """
+        mine = self._engine.references.initial()
+        for name in state:
+            if name not in mine:
+                raise LoadError(f'"{name}" has no "initial" reference here.', fix=nearest(name, mine))
+        for name, tensor in mine.items():
+            if name not in state or state[name].shape != tensor.shape:
+                found = f"of shape {tuple(state[name].shape)}" if name in state else "missing"
+                raise LoadError(f'the reference of "{name}", of shape {tuple(tensor.shape)}, is {found}.')
+        self._engine.references.load(state)
+
+    def __repr__(self) -> str:
+        routes = [row.route for row in self.lowering.rows]
+        counts = ", ".join(f"{routes.count(route)} by {route}" for route in dict.fromkeys(routes))
+        return f"<Handle on {type(self.optimizer).__name__}: {counts}>"
+
+    def _build(self, plan: Plan) -> Engine:
+        lowering = lower(plan, self.optimizer, model=self.model, via=self._via)
+        stood = [before.get("weight_decay") for before in self._before]
+        stood += [group.replaces for group in lowering.groups[len(stood) :]]
+        groups = tuple(replace(group, replaces=wd) for group, wd in zip(lowering.groups, stood, strict=True))
+        lowering = replace(lowering, groups=groups)
+        return Engine(self.optimizer, lowering, self._bind, self.scheduler, self._run)
+
+    def _watch(self) -> list[RemovableHandle]:
+        """Hooks by which rows that pay late catch up before an embedding reads them."""
+        late = {id(param) for param in self._engine.passes.rows.lazy_params()}
+        tables = (nn.Embedding, nn.EmbeddingBag)
+        found = [] if self.model is None or not late else self.model.modules()
+        return [
+            module.register_forward_pre_hook(self._catch_up, with_kwargs=True)
+            for module in found
+            if isinstance(module, tables) and id(module.weight) in late
+        ]
+
+    def _catch_up(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        rows, weight = args[0] if args else kwargs.get("input"), module.weight
+        if isinstance(rows, Tensor) and isinstance(weight, Tensor):
+            self._engine.passes.rows.catch_up(weight, rows)
+
+    def _take_over(self, values: Sequence[float | Tensor | None]) -> None:
+        """Write what native rows need into the groups; everything else decays by hook or not at all."""
+        mark = mark_of(self.plan)
+        for program, group in zip(self._engine.programs, self.optimizer.param_groups, strict=True):
+            if program.lowering.switch is not None:
+                group[SWITCH] = program.lowering.switch
+            group[MARK] = mark
+        self._engine.write(values)
+
+    def _pre_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+        return self._prepare_uncompiled(args, kwargs)
+
+    def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+        if self._depth and step_depth(self.optimizer) < 2:
+            # The step before this one raised, so its post hook never came.
+            self._depth = 0
+        self._depth += 1
+        if self._depth > 1:
+            return None
+        self._engine.reset()
+        try:
+            self._follow_groups()
+            self._reclaim()
+            changed = with_closure(args, kwargs, self._after_closure)
+            if changed is None:
+                self._begin()
+        except Exception:
+            self._depth = 0
+            raise
+        return changed
+
+    def _begin(self) -> None:
+        """What a step needs once its gradients are there."""
+        self._ask_for_penalty()
+        self._engine.before()
+
+    def _after_closure(self, closure: Callable[[], Any]) -> Callable[[], Any]:
+        called = False
+
+        def evaluate() -> Any:
+            nonlocal called
+            if called and self._engine.has_pulls:
+                self._engine.passes.give_back()
+                raise ApplyError(
+                    f"{type(self.optimizer).__name__} evaluates its closure more than once a step.",
+                    "Each evaluation would have to see the same function, so decay by hook is not defined.",
+                    "Use td.penalized(wd) and add handle.penalty(model) to the loss inside the closure.",
+                )
+            loss = closure()
+            if not called:
+                self._begin()
+            called = True
+            return loss
+
+        return evaluate
+
+    def _post_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._finish_uncompiled()
+
+    def _finish(self) -> None:
+        self._depth = max(0, self._depth - 1)
+        if self._depth == 0:
+            self._engine.after()
+
+    def _follow_groups(self) -> None:
+        """Take over parameters that were added or unfrozen since.
+
+        Raises:
+            ApplyError: the plan does not know one of them.
+        """
+        if self._engine.is_outdated():
+            self.update(self.plan)
+
+    def _reclaim(self) -> None:
+        """Own `weight_decay` again where another hand wrote it."""
+        for program, group in zip(self._engine.programs, self.optimizer.param_groups, strict=True):
+            found = group.get("weight_decay")
+            if found is program.written:
+                continue
+            if found != program.written:
+                warnings.warn(
+                    f"group {program.lowering.index}: weight_decay was set to {found!r} after attach, which owns "
+                    f"it; it is {program.written!r} again. To change a running job, use handle.update(plan).",
+                    OwnershipWarning,
+                    stacklevel=6,
+                )
+            group["weight_decay"] = program.written
+
+    def _ask_for_penalty(self) -> None:
+        if not self._penalty_called and self._engine.expects_penalty():
+            warnings.warn(
+                "the plan has rows that decay through a penalty in the loss, but handle.penalty() was not called "
+                "since the last step, so these weights do not decay. Write loss = loss + handle.penalty(model).",
+                ForgottenPenaltyWarning,
+                stacklevel=7,
+            )
+        self._penalty_called = False
+
+    def _save(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
+        groups = [program.state for program in self._engine.programs]
+        pack(state, self.plan, groups, self._engine.passes.scalars(), self._engine.references.digest())
+
+    def _check_load(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
+        """Refuse a checkpoint that means something else, before torch has changed anything."""
+        self._follow_groups()
+        self._loaded = unpack(state, self.plan, self._engine.references.digest(), self._on_load)
+
+    def _finish_load(self, optimizer: Optimizer) -> None:
+        loaded, self._loaded = self._loaded, None
+        if loaded is not None:
+            for program, state in zip(self._engine.programs, loaded.groups, strict=False):
+                program.state = state
+            if loaded.scalars is not None:
+                self._engine.passes.load(loaded.scalars)
+            if loaded.plan is not None and self._on_load == "checkpoint":
+                self.update(self.plan.with_coefficients_of(loaded.plan))
+                return
+        self._take_over(self._engine.check())
+
+
+def _owned(group: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: group[key] for key in _OWNED if key in group}
+
+
+def _found(tensors: Mapping[str, nn.Parameter], name: str) -> nn.Parameter:
+    if name not in tensors:
+        raise ApplyError(
+            f'handle.penalty(model): the model has no parameter "{name}".',
+            "The plan has a row for it that decays through the loss.",
+            nearest(name, tensors) or "Pass the model that the plan was made for, or no model at all.",
+        )
+    return tensors[name]

@@ -1,0 +1,198 @@
+"""One parameter group at work: what runs by hook and through the loss there, and how hard at the step that comes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from torchdecay.apply.bindings import Bindings, mask_tensors, reference_tensors
+from torchdecay.apply.lowering import GroupLowering
+from torchdecay.apply.state import GroupState
+from torchdecay.apply.work import Amount, Pull, Work, by_decay
+from torchdecay.errors import ApplyError
+from torchdecay.optimizers.cards import has_trait, settled_factor
+from torchdecay.optimizers.peaks import peak_of
+from torchdecay.plans.decay import Decay, Scale, Site
+from torchdecay.plans.regularizers import L2
+
+
+class GroupProgram:
+    """One parameter group as the engine runs it.
+
+    Attributes:
+        lowering: what runs natively, by hook and through the loss.
+        pulls: what runs by hook.
+        penalties: what runs through the loss.
+        state: what the group remembers.
+        written: what was last written under `weight_decay`, to notice another hand; a tensor that is filled anew at
+            each step where the group has tensors for numbers (see `write`).
+        is_settled: whether that stays as it is from step to step.
+    """
+
+    def __init__(self, optimizer: Optimizer, lowering: GroupLowering, bind: Bindings, scheduler: Any) -> None:
+        self.optimizer, self.lowering, self.scheduler = optimizer, lowering, scheduler
+        self.pulls, self.penalties = _pulls(lowering.hooked, bind), _pulls(lowering.loss, bind)
+        self.state = GroupState()
+        self.written: float | Tensor | None = None
+        self.is_settled = False
+
+    @property
+    def group(self) -> dict[str, Any]:
+        """The live parameter group."""
+        return self.optimizer.param_groups[self.lowering.index]
+
+    @property
+    def moves(self) -> bool:
+        """Whether the step that comes may move weights: its learning rate is not 0."""
+        return bool(self.group.get("lr") != 0)
+
+    def decays(self) -> Iterable[Decay]:
+        """All that pulls somewhere in this group."""
+        native = [] if self.lowering.native is None else [self.lowering.native]
+        return [pull.decay for pull in (*self.pulls, *self.penalties)] + native
+
+    @cached_property
+    def _needs_peak(self) -> Decay | None:
+        needing = (d for d in self.decays() if d.max_lr is None and (d.scale.needs_max_lr or d.schedule.needs_lr))
+        return next(needing, None)
+
+    def keep_peak(self) -> None:
+        """Remember the group's own peak from the first step that moves weights on, where a decay needs it."""
+        # Not before the first step, because a scheduler may be made after attach.
+        if self._needs_peak is not None and (peak := self.peak(self._needs_peak)) != self.state.max_lr:
+            self.state.max_lr, self.is_settled = peak, False
+
+    def peak(self, decay: Decay) -> float:
+        """η_max of a decay at the step that comes next."""
+        return peak_of(decay, self.group, self.lowering.index, self.scheduler, kept=self.state.max_lr)
+
+    def coefficient(self, decay: Decay) -> float:
+        """λ_t at the step that comes next."""
+        ratio = 1.0
+        if decay.schedule.needs_lr:
+            lr = float(self._lr(decay))
+            ratio = lr / self.peak(decay) if lr else 0.0
+        return decay.coefficient_at(self.state.steps, ratio)
+
+    def amount(self, decay: Decay) -> Amount:
+        """c_t·λ_t of a pull at the step that comes next.
+
+        Raises:
+            ApplyError: it is 1 or more.
+        """
+        coefficient, index = self.coefficient(decay), self.lowering.index
+        if decay.site is Site.GRADIENT:
+            if isinstance(decay.regularizer, L2) and settled_factor(self.optimizer, self.group) is not None:
+                check_fraction(decay, coefficient * self.group["lr"], index, self.group["lr"])
+            return coefficient
+        lr = self._lr(decay) if decay.scale is not Scale.ONE else 1.0
+        amount: Amount = decay.scale.factor(lr, self.peak(decay) if decay.scale.needs_max_lr else None) * coefficient
+        if isinstance(decay.regularizer, L2) and not decay.proximal and decay.controller is None:
+            check_fraction(decay, amount, index, lr)
+        return amount
+
+    def works(self) -> list[Work]:
+        """What the passes have to do in the step that comes next.
+
+        At learning rate 0 only what the optimizer itself would put into its momentum is done: no weight moves.
+        """
+        found, moves = [], self.moves
+        for pull in self.pulls:
+            plainly_coupled = pull.decay.site is Site.GRADIENT and pull.decay.controller is None
+            if (moves or plainly_coupled) and (live := pull.live()):
+                found.append(Work(pull, self.group, live, self.amount(pull.decay), self.state.steps))
+        return found
+
+    def native_value(self, decay: Decay, *, anew: bool = True) -> float | Tensor:
+        """What has to stand under `weight_decay` in the step that comes next, where it runs natively.
+
+        Args:
+            decay: what runs natively.
+            anew: whether to work it out even where what stands there is settled.
+
+        Raises:
+            ApplyError: the step would remove whole weights.
+        """
+        value = self._quotient(decay) if anew or not self.is_settled or self.written is None else self.written
+        # A fraction per step was checked as such: divided and multiplied by the lr, 1 may come out above 1.
+        if self.lowering.is_fraction and not _is_plain_fraction(decay):
+            check_fraction(decay, value * self.group["lr"], self.lowering.index, self.group["lr"])
+        return value
+
+    def _quotient(self, decay: Decay) -> float:
+        """c_t·λ_t/η_t."""
+        coefficient = self.coefficient(decay)
+        if decay.site is not Site.BEFORE or decay.scale is Scale.LR:
+            return coefficient
+        lr = float(self._lr(decay))
+        if lr == 0:
+            # Whatever stands there moves nothing, and a peak may not be known yet.
+            return 0.0
+        if decay.scale is Scale.ONE:
+            check_fraction(decay, coefficient, self.lowering.index, lr)
+            return coefficient / lr
+        peak = self.peak(decay)
+        return coefficient / peak if decay.scale is Scale.LR_RATIO else coefficient * (lr / peak)
+
+    def write(self, value: float | Tensor) -> None:
+        """Own the group's `weight_decay`.
+
+        A compiled step is compiled anew for each number that it has not seen, but not for a tensor that is filled:
+        so where a group's learning rate is a tensor, what changes from step to step is one too.
+        """
+        lr = self.group.get("lr")
+        if self.lowering.every_step and isinstance(lr, Tensor) and has_trait(self.optimizer, "tensor decay"):
+            if not isinstance(self.written, Tensor):
+                self.written = torch.zeros((), dtype=lr.dtype, device=lr.device)
+            self.written.fill_(float(value))
+        else:
+            self.written = value
+        self.group["weight_decay"] = self.written
+        self.is_settled = self.moves and not self.lowering.every_step
+
+    def _lr(self, decay: Decay) -> Any:
+        lr = self.group.get("lr")
+        if lr is None:
+            raise ApplyError(
+                f"group {self.lowering.index} has no learning rate, and {decay!r} is multiplied by it.",
+                "This optimizer finds its own step size.",
+                "Use td.per_step(fraction) or td.coupled(wd), or give the optimizer a learning rate.",
+            )
+        if self.group.get("fused") and isinstance(lr, Tensor) and lr.device.type == "cpu":
+            # Fused kernels on a CPU read it in double precision, the others keep its own.
+            return lr.item()
+        return lr
+
+
+def check_fraction(decay: Decay, amount: Any, index: int, lr: Any) -> None:
+    """Refuse an L2 step that would remove a whole weight or more.
+
+    Raises:
+        ApplyError: the amount is at least 1 (above 1 for a plain fraction per step).
+    """
+    if amount < 1 or (_is_plain_fraction(decay) and amount <= 1):
+        return
+    raise ApplyError(
+        f"group {index}: {decay!r} at learning rate {float(lr):g} would remove {float(amount):g} of each weight "
+        "per step.",
+        "At 1 every weight becomes 0, above 1 it changes its sign; the weights were left as they were.",
+        "Lower the coefficient or the learning rate so that their product is well below 1.",
+    )
+
+
+def _is_plain_fraction(decay: Decay) -> bool:
+    return decay.scale is Scale.ONE and decay.site in (Site.BEFORE, Site.AFTER)
+
+
+def _pulls(rows: Sequence[tuple[Tensor, str, Decay]], bind: Bindings) -> list[Pull]:
+    made = []
+    for decay, alike in by_decay(rows):
+        params, names = [param for param, _, _ in alike], [name for _, name, _ in alike]
+        references = reference_tensors(decay.reference, names, params, bind)
+        made.append(Pull(decay, names, params, references, mask_tensors(decay.mask, names, params, bind)))
+    return made
