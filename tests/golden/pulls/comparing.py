@@ -25,7 +25,6 @@ MEASURED = {*IN_WEIGHTS, "realized_shrink", "rotation", "cosine", "dual"}
 """Columns that are read off weights; what is planned is not."""
 _NORMS = ("weight_norm", "decay_norm")
 _NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
-_CODE = re.compile(r"\b[TW]D(\d{3})\b")
 
 
 def differences(pinned: Any, now: Any) -> list[str]:
@@ -49,7 +48,7 @@ def _walk(path: str, pinned: Any, now: Any) -> Iterator[str]:
         for place, (one, other) in enumerate(zip(pinned, now, strict=True)):
             yield from _walk(f"{path}[{place}]", one, other)
     elif isinstance(pinned, str) and isinstance(now, str):
-        if _coded(pinned) != _coded(now):
+        if pinned != now:
             yield f"{path}: was {pinned!r}, is {now!r}"
     elif isinstance(pinned, float) and isinstance(now, float):
         if abs(pinned - now) > DIGITS * max(abs(pinned), abs(now)):
@@ -125,7 +124,7 @@ def _text(path: str, pinned: list[Any], now: list[Any], *, by_monitor: bool) -> 
 
 
 def _as_lines(text: list[Any]) -> list[str]:
-    return [_coded(line if isinstance(line, str) else " | ".join(map(str, line))) for line in text]
+    return [line if isinstance(line, str) else " | ".join(map(str, line)) for line in text]
 
 
 def _prints_alike(old: str, new: str) -> bool:
@@ -144,10 +143,6 @@ def _same_number(old: str, new: str) -> bool:
     digits = [len(re.sub(r"e.*|[-.,]|^0\.0*", "", one).lstrip("0")) for one in (old, new)]
     part = 0.11 if digits == [2, 2] else PRINTED
     return abs(was - is_) <= part * max(abs(was), abs(is_)) or max(abs(was), abs(is_)) < NOISE
-
-
-def _coded(text: str) -> str:
-    return _CODE.sub(r"WD\1", text)
 
 
 def _short(value: Any) -> str:
