@@ -185,13 +185,13 @@ def test_a_killed_training_leaves_all_but_the_last_line(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "is no history"),
-        ("hello\n", "first line is not a history's header"),
-        ('{"a": 1}\n', "first line is not"),
+        ("", "is not a history file"),
+        ("hello\n", "does not say format"),
+        ('{"a": 1}\n', "does not say format"),
         ('{"format": "torchdecay.results", "version": 1}\n', 'but "torchdecay.results"'),
         ('{"format": "torchdecay.history", "version": 2, "versions": {"torchdecay": "9.1"}}\n', "of version 2.*9.1"),
-        ("[1, 2]\n", "first line is not"),
-        ("\x00\x01\n", "first line is not"),
+        ("[1, 2]\n", "does not say format"),
+        ("\x00\x01\n", "does not say format"),
     ],
     ids=["empty", "text", "json", "results", "newer", "list", "binary"],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import warnings
@@ -14,9 +13,10 @@ from typing import IO, Any
 from torchdecay.errors import LoadError, TornHistoryWarning
 from torchdecay.observe.monitor.columns import from_json, to_json
 from torchdecay.observe.monitor.series import Event, Record, Series
+from torchdecay.records import Kind, decode, loads, plain
 from torchdecay.text import repr_quoted
 
-FORMAT, VERSION = "torchdecay.history", 1
+KIND = Kind("history", again="Give a file that td.Monitor(..., path=) or history.save() wrote.")
 
 
 @dataclass(frozen=True)
@@ -100,16 +100,16 @@ def load(path: Path) -> tuple[Head, Content]:
         raise LoadError(f"{repr_quoted(str(path))} can't be read: {error.strerror}.") from error
     lines = content.split(b"\n")
     torn = lines.pop()
-    head = _header_of(lines[0] if lines else torn, path)
+    head = _header_of(lines[0] if lines else torn, repr_quoted(str(path)))
     if not lines:
         raise LoadError(f"{repr_quoted(str(path))} ends within its first line.", "It holds no history yet.")
     found = Content()
     for number, line in enumerate(lines[1:], start=2):
         try:
-            _read(json.loads(line), found)
+            _read(loads(line), found)
         except (ValueError, TypeError, KeyError, IndexError) as error:
             raise LoadError(
-                f"line {number} of {repr_quoted(str(path))} is damaged: {error}.",
+                f"line {number} of {repr_quoted(str(path))} is damaged: {getattr(error, 'what', error)}.",
                 f"Of a history that was cut off only the last line is torn, and this one has {len(lines)}.",
                 "Restore the file; or take the line out to lose what it says.",
             ) from error
@@ -121,40 +121,27 @@ def load(path: Path) -> tuple[Head, Content]:
             TornHistoryWarning,
             stacklevel=3,
         )
-    return Head(head["every_steps"], head["created"], head["versions"]), found
+    return head, found
 
 
 def _head_line(head: Head) -> dict[str, Any]:
-    return {"format": FORMAT, "version": VERSION, **dataclasses.asdict(head)}
+    return {**KIND.header, **plain(head)}
 
 
-def _header_of(line: bytes, path: Path) -> dict[str, Any]:
+def _header_of(line: bytes, where: str) -> Head:
     try:
-        head = json.loads(line)
-    except ValueError:
-        head = None
-    if not isinstance(head, dict) or head.get("format") != FORMAT:
-        other = head.get("format") if isinstance(head, dict) else None
-        raise LoadError(
-            f"{repr_quoted(str(path))} is no history"
-            + (f", but {repr_quoted(str(other))}." if other else ": its first line is not a history's header."),
-            fix="Give a file that td.Monitor(..., path=) or history.save() wrote.",
-        )
-    if head.get("version") != VERSION:
-        raise LoadError(
-            f"{repr_quoted(str(path))} is a history of version {head.get('version')!r}; this torchdecay reads "
-            f"{VERSION}.",
-            fix="Read it with the version of torchdecay that wrote it"
-            + (f", {head['versions']['torchdecay']}." if "torchdecay" in head.get("versions", {}) else "."),
-        )
+        data = loads(line)
+    except (ValueError, RecursionError):
+        data = None
+    head: Head = decode(KIND.body(data, where), Head, kind=KIND)
     return head
 
 
 def _read(line: dict[str, Any], found: Content) -> None:
     if "series" in line:
-        found.series += [Series(**{**one, "names": tuple(one.get("names", ()))}) for one in line["series"]]
+        found.series += decode(line["series"], tuple[Series, ...], kind=KIND)
     elif "event" in line:
-        found.events.append(Event(**line["event"]))
+        found.events.append(decode(line["event"], Event, kind=KIND))
     else:
         first, count = int(line["first"]), int(line["count"])
         if not 0 <= first <= first + count <= len(found.series):
@@ -164,7 +151,7 @@ def _read(line: dict[str, Any], found: Content) -> None:
 
 
 def _series_line(series: Iterable[Series]) -> dict[str, Any]:
-    return {"series": [_without_empty(dataclasses.asdict(one)) for one in series]}
+    return {"series": [plain(one) for one in series]}
 
 
 def _record_line(record: Record) -> dict[str, Any]:
@@ -173,11 +160,7 @@ def _record_line(record: Record) -> dict[str, Any]:
 
 
 def _event_line(event: Event) -> dict[str, Any]:
-    return {"event": dataclasses.asdict(event)}
-
-
-def _without_empty(series: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in series.items() if value not in ("", (), 0)}
+    return {"event": plain(event)}
 
 
 def _text(line: dict[str, Any]) -> bytes:
