@@ -8,6 +8,7 @@ import unicodedata
 import pytest
 
 from reports.samples import NASTY
+from torchdecay.errors import TaskError
 from torchdecay.text import (
     counted,
     describe_error,
@@ -134,3 +135,5 @@ def test_an_error_of_others_is_one_line() -> None:
         assert describe_error(error, where=True).startswith(r"KeyError: 'a\nb' (at " + __file__)
     assert describe_error(StopIteration()) == "StopIteration"
     assert describe_error(ValueError("what\n  why"), where=True) == "ValueError: what why"
+    assert describe_error(ValueError("what\n  why")) == "ValueError: what"
+    assert describe_error(TaskError("what", "why")) == "what\n  why"

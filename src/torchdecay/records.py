@@ -24,7 +24,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from torchdecay.errors import LoadError
-from torchdecay.text import nearest, repr_quoted
+from torchdecay.text import describe_error, nearest, repr_quoted
 
 T = TypeVar("T", bound=type)
 V = TypeVar("V")
@@ -507,7 +507,7 @@ def _resolve(name: str, callables: Callables) -> Any:
     except Exception as error:
         # A module that is imported runs, and may raise anything.
         raise LoadError(
-            f"the callable {repr_quoted(name)} in a plan file cannot be found: {type(error).__name__}: {error}.",
+            f"the callable {repr_quoted(name)} in a plan file cannot be found: {describe_error(error)}.",
             fix="Make its module importable here, or define the function there again.",
         ) from error
     if not callable(found):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from torchdecay.errors import TorchdecayError
+
 # ── Names ──
 
 
@@ -70,15 +72,22 @@ def counted(count: int, noun: str, plural: str = "") -> str:
 
 
 def describe_error(error: BaseException, *, where: bool = False) -> str:
-    r"""Somebody else's error as one line: its type and text, and the file and line if wanted.
+    r"""An error as text: one of ours as it speaks, another as one line, its type and the first line of its text.
+
+    Args:
+        error: what was raised.
+        where: for the user's own code: all of its text, and the file and line.
 
     Example:
         >>> describe_error(ValueError("no\n  such thing")), describe_error(KeyboardInterrupt())
-        ('ValueError: no such thing', 'KeyboardInterrupt')
+        ('ValueError: no', 'KeyboardInterrupt')
     """
+    if isinstance(error, TorchdecayError):
+        return str(error)
     import traceback
 
-    text = ": ".join(filter(None, (type(error).__name__, prose(str(error)))))
+    said = str(error).strip()
+    text = ": ".join(filter(None, (type(error).__name__, prose(said) if where else printable(said.partition("\n")[0]))))
     frames = traceback.extract_tb(error.__traceback__) if where else None
     return f"{text} (at {frames[-1].filename}, line {frames[-1].lineno})" if frames else text
 

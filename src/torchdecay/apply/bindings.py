@@ -25,7 +25,7 @@ from torchdecay.plans.references import (
     Tensors,
     file_sha256,
 )
-from torchdecay.text import repr_quoted
+from torchdecay.text import describe_error, repr_quoted
 
 Bindings = Mapping[str, Mapping[str, Tensor]]
 
@@ -117,9 +117,8 @@ def read_tensors(path: Path, *, sha256: str = "") -> Mapping[str, Tensor]:
         raise
     except Exception as error:
         # torch and safetensors raise a dozen types here; all of them mean that the file can't be read.
-        reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
         raise LoadError(
-            f'the file "{path}" can\'t be read as named tensors: {reason}.',
+            f'the file "{path}" can\'t be read as named tensors: {describe_error(error)}.',
             "It is truncated, not a checkpoint, or asks to unpickle code, which is refused.",
             "Save a state dict: torch.save(model.state_dict(), path), or use safetensors.",
         ) from error

@@ -13,6 +13,7 @@ from torch import Tensor
 from torchdecay.apply.kernels import Run, Tensors, as_vectors, in_parts
 from torchdecay.apply.work import Amount
 from torchdecay.errors import NotCompiledWarning
+from torchdecay.text import describe_error
 
 _WORTH_A_CALL = 1 << 16
 """Elements from which a compiled pass on a CPU gains more than its call costs, some 30 microseconds."""
@@ -28,10 +29,10 @@ def runner() -> Run:
         _compiled(_probe_)(torch.zeros(3), torch.zeros((), dtype=torch.float64), (), 1.0)
     except Exception as error:
         # Backends raise whatever their toolchain does; all of it means that this machine can't compile.
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         warnings.warn(
-            f"compile=True, but nothing can be compiled here: {reason}. The passes run uncompiled, with the same "
-            "numbers. On a CPU torch.compile needs a C++ compiler: install one, or point CXX at it.",
+            f"compile=True, but nothing can be compiled here: {describe_error(error)}. The passes run "
+            "uncompiled, with the same numbers. On a CPU torch.compile needs a C++ compiler: install one, or point CXX "
+            "at it.",
             NotCompiledWarning,
             stacklevel=4,
         )

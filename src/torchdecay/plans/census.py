@@ -18,7 +18,7 @@ from torchdecay.plans.per_class import per_class
 from torchdecay.plans.roles.place import Place, place_at, places_of
 from torchdecay.plans.roles.reading import MOST_SPARED, read
 from torchdecay.plans.tree import Node, Occurrence, nodes, occurrences
-from torchdecay.text import repr_quoted
+from torchdecay.text import describe_error, repr_quoted
 
 BUFFERS = frozenset({"running_mean", "running_var", "num_batches_tracked", "inv_freq", "n_averaged"})
 """Names in a checkpoint that torch and its users keep for buffers."""
@@ -219,7 +219,7 @@ def _said(node: Node, method: str) -> frozenset[str]:
             asked = asked()
         except Exception as error:
             raise PlanError(
-                f"{type(node.module).__name__}.{method}() raised {type(error).__name__}: {error}",
+                f"{type(node.module).__name__}.{method}() raised {describe_error(error)}",
                 "It says which parameters must not decay, so that a plan without it would be wrong.",
                 "Repair the method, or remove it and name those parameters in a rule.",
             ) from error

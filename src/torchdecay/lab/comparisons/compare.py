@@ -8,15 +8,14 @@ from dataclasses import dataclass
 
 import torch
 
-from torchdecay.errors import TorchdecayError
 from torchdecay.lab.comparisons.comparison import Comparison
-from torchdecay.lab.tasks.custom import told
 from torchdecay.lab.tasks.task import Task, data_of, model_of
 from torchdecay.lab.training.contenders import Contender, ContenderLike, as_contenders
 from torchdecay.lab.training.facts import describe, summarize, versions
 from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.seeds import as_seeds
 from torchdecay.lab.training.train import train
+from torchdecay.text import describe_error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +108,7 @@ def compare(
                     Failure(
                         label=contender.label,
                         seed=seed,
-                        message=str(error) if isinstance(error, TorchdecayError) else told(error),
+                        message=describe_error(error, where=True),
                     )
                 )
     except KeyboardInterrupt:

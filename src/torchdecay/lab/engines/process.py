@@ -20,10 +20,10 @@ import torch
 from torchdecay.errors import TaskError, need
 from torchdecay.lab.engines.rounds import in_rounds
 from torchdecay.lab.engines.serial import outcome_of
-from torchdecay.lab.tasks.custom import told
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.results import Failure
 from torchdecay.lab.training.trial import Claim, Keep, OnRun, OnSteps, Trial
+from torchdecay.text import describe_error
 
 MOST_STILLBORN = 3
 """Workers that may die before they have taken any work, until something must be wrong with all of them."""
@@ -76,7 +76,7 @@ def packed(task: Task, value: Any) -> bytes:
         return _pickled(value)
     except Exception as error:
         raise TaskError(
-            f"the task {task.name!r} can't be sent to other processes: {told(error)}.",
+            f"the task {task.name!r} can't be sent to other processes: {describe_error(error, where=True)}.",
             "Each worker needs a copy of it.",
             'Let it hold functions and tensors only, or run it here with engine="serial".',
         ) from error
@@ -229,7 +229,7 @@ def _work(pipe: Any) -> None:
         except (EOFError, OSError):
             return
         except Exception as error:
-            send("unusable", told(error))
+            send("unusable", describe_error(error, where=True))
             return
         send("ready", None)
         while True:

@@ -6,13 +6,12 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torchdecay.errors import TorchdecayError
 from torchdecay.lab.engines.rounds import in_rounds
-from torchdecay.lab.tasks.custom import told
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.train import OnPoint, train
 from torchdecay.lab.training.trial import Claim, Keep, OnRun, OnSteps, Trial
+from torchdecay.text import describe_error
 
 
 def run(
@@ -69,6 +68,6 @@ def outcome_of(
         return Failure(
             label=trial.contender.label,
             seed=trial.seed,
-            message=str(error) if isinstance(error, TorchdecayError) else told(error),
+            message=describe_error(error, where=True),
             traceback=traceback.format_exc(),
         )

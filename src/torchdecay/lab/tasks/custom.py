@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import traceback
 from pathlib import Path
 from typing import Any
 
 from torchdecay.errors import TaskError
 from torchdecay.lab.tasks.task import Task
-from torchdecay.text import nearest, repr_quoted
+from torchdecay.text import describe_error, nearest, repr_quoted
 
 
 def load(target: str) -> Any:
@@ -39,9 +38,9 @@ def load(target: str) -> Any:
                 f"Looked in {here} and in the installed packages.",
                 nearest(missing, files) or "Call from the folder that holds it.",
             ) from error
-        raise TaskError(f"{module_name} can't be imported: {told(error)}.") from error
+        raise TaskError(f"{module_name} can't be imported: {describe_error(error, where=True)}.") from error
     except Exception as error:
-        raise TaskError(f"{module_name} raises while it is imported: {told(error)}.") from error
+        raise TaskError(f"{module_name} raises while it is imported: {describe_error(error, where=True)}.") from error
     for part in name.split("."):
         if not hasattr(found, part):
             known = [known for known in vars(found) if not known.startswith("_")]
@@ -60,7 +59,8 @@ def call(found: Any, target: str) -> Any:
         return found()
     except Exception as error:
         raise TaskError(
-            f"{target} raises: {told(error)}.", fix="It is called without arguments; try it in Python first."
+            f"{target} raises: {describe_error(error, where=True)}.",
+            fix="It is called without arguments; try it in Python first.",
         ) from error
 
 
@@ -78,10 +78,3 @@ def custom(target: str) -> Task:
             fix="Return torchdecay.lab.Task(name=..., data=..., model=..., loss=..., num_steps=...).",
         )
     return made
-
-
-def told(error: BaseException) -> str:
-    """An error of the user's code as one line: type, text, file and line."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" (at {frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{where}"

@@ -8,8 +8,6 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from torchdecay.errors import TorchdecayError
-from torchdecay.lab.tasks.custom import told
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.planned_and_measured import Curve, GroupCourse, PlannedAndMeasured
 from torchdecay.observe.forecast.forecast import forecast
@@ -18,6 +16,7 @@ from torchdecay.observe.monitor.history import History
 from torchdecay.observe.monitor.monitor import Monitor
 from torchdecay.observe.run import Run
 from torchdecay.plans.plan import Plan
+from torchdecay.text import describe_error, prose
 
 RECORDS = 25
 """Records of a run, about: enough for a curve, few enough that nobody waits for them."""
@@ -140,7 +139,7 @@ class Monitoring:
         try:
             return make()
         except Exception as error:
-            said = " ".join(str(error).split()) if isinstance(error, TorchdecayError) else told(error)
+            said = prose(describe_error(error, where=True))
             self._notes.append(f"{what[:1].upper()}{what[1:]}: {said}")
             return None
 

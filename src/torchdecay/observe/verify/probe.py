@@ -31,7 +31,7 @@ from torchdecay.observe.verify.randomness import Random
 from torchdecay.observe.verify.slots import Slot, pools_for, reals
 from torchdecay.observe.verify.snapshot import Snapshot
 from torchdecay.optimizers.cards import base_card_of
-from torchdecay.text import listed
+from torchdecay.text import describe_error, listed
 
 
 class StepFailed(TorchdecayError, RuntimeError):
@@ -300,10 +300,8 @@ class Probe:
                 else:
                     self.optimizer.step()
         except Exception as error:
-            said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            raise StepFailed(
-                f"{type(self.optimizer).__name__}.step() on small tensors raised {said.rstrip('.')}"
-            ) from error
+            said = describe_error(error).rstrip(".")
+            raise StepFailed(f"{type(self.optimizer).__name__}.step() on small tensors raised {said}") from error
         for slot in self.slots:
             _drop_gradient(slot.param)
 

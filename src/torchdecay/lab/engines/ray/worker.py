@@ -17,10 +17,10 @@ import torch
 
 from torchdecay.lab.engines.rounds import deciding
 from torchdecay.lab.engines.serial import outcome_of
-from torchdecay.lab.tasks.custom import told
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.running import Running
 from torchdecay.lab.training.trial import Trial
+from torchdecay.text import describe_error
 
 TELL_SECONDS = 0.5
 FILE = "training.pt"
@@ -57,7 +57,7 @@ def work(
     try:
         task, trials = pickle.loads(payload)
     except Exception as error:
-        tune.report({"unusable": told(error)})
+        tune.report({"unusable": describe_error(error, where=True)})
         return
     reports = _Reports(task, trials[config[INDEX]], rungs, every_point, checkpoint_seconds)
     lasting = dataclasses.replace(task, num_steps=num_steps)

@@ -25,6 +25,7 @@ from torchdecay.lab.training.results import TrainingRun
 from torchdecay.lab.training.running import Record
 from torchdecay.lab.training.train import batches_of
 from torchdecay.lab.training.trial import OnRun, OnSteps, Trial
+from torchdecay.text import describe_error
 
 TIMED_STEPS = 20
 COMPILE_SECONDS = 12.0
@@ -305,8 +306,7 @@ class StackedRun:
                     reason = "its gradients are not those of the step as it is"
             except Exception as error:
                 # Backends raise whatever their toolchain does; all of it means that this can't be compiled.
-                text = str(error).strip().splitlines()
-                reason = text[0] if text else type(error).__name__
+                reason = describe_error(error)
         torch.random.set_rng_state(state)
         if reason:
             warnings.warn(f"the step is not compiled: {reason}. It runs as it is.", NotCompiledWarning, stacklevel=2)

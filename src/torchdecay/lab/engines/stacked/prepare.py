@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from torchdecay.errors import TorchdecayError
 from torchdecay.lab.engines.stacked.members import NotStackable, StackedMember, read_member
-from torchdecay.lab.tasks.custom import told
 from torchdecay.lab.tasks.task import Data, Task, data_of, model_of
 from torchdecay.lab.training.results import Failure
 from torchdecay.lab.training.setup import Setup
 from torchdecay.lab.training.train import watched_weights
 from torchdecay.lab.training.trial import Trial
+from torchdecay.text import describe_error
 
 
 @dataclass(eq=False)
@@ -72,7 +71,7 @@ def failure_of(trial: Trial, error: Exception) -> Failure:
     return Failure(
         label=trial.contender.label,
         seed=trial.seed,
-        message=str(error) if isinstance(error, TorchdecayError) else told(error),
+        message=describe_error(error, where=True),
         traceback="".join(traceback.format_exception(error)),
     )
 
