@@ -9,6 +9,7 @@ import torch
 from torch import nn, optim
 
 import torchdecay as td
+from torchdecay.apply import ways
 
 RAMP = td.schedules.linear(0.0, 1.0, 10)
 WD = 0.1
@@ -185,3 +186,27 @@ def test_a_corrected_decay_writes_one_number_per_step():
         optimizer.step()
         # Written as a quotient and multiplied again: one rounding more than λ·η²/η_max.
         assert torch.allclose(model[0].weight, before * (1 - WD * lr**2 / 0.5), rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    "decay", [td.decoupled(0.1), td.l1(0.1), td.cautious(0.1), td.penalized(0.1), td.native(0.1)], ids=str
+)
+def test_twice_as_many_parameters_take_twice_as_many_looks(decay, monkeypatch):
+    """A model has tens of thousands of tensors, and a look at all of them for each would take minutes."""
+    looks = 0
+
+    def counted(tensor):
+        nonlocal looks
+        looks += 1
+        return tensor.dtype in (torch.bfloat16, torch.float16)
+
+    monkeypatch.setattr(ways, "is_low", counted)
+    told = []
+    for count in (50, 100):
+        model = nn.ParameterList([nn.Parameter(torch.ones(2, 2)) for _ in range(count)])
+        optimizer = optim.Adam(model.parameters())
+        looks = 0
+        lowering = td.lower(td.plan(model, decay, rules=()), optimizer, model=model)
+        told.append(looks)
+        assert lowering["99" if count == 100 else "49"].decay == decay
+    assert told[1] <= 2 * told[0] <= 4 * 50

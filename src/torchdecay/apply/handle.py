@@ -19,9 +19,10 @@ from torchdecay.apply.compiled import runner
 from torchdecay.apply.engine import Engine
 from torchdecay.apply.kernels import in_parts
 from torchdecay.apply.loss import penalty_of
-from torchdecay.apply.lowering import Lowering, Via, lower
+from torchdecay.apply.lowering import Lowering, lower
 from torchdecay.apply.state import Loaded, OnLoad, mark_of, pack, unpack
 from torchdecay.apply.stepping import Arguments, step_depth, with_closure
+from torchdecay.apply.ways import Via
 from torchdecay.apply.work import Cost
 from torchdecay.errors import ApplyError, ForgottenPenaltyWarning, LoadError, OwnershipWarning
 from torchdecay.optimizers.cards import SWITCH

@@ -1,0 +1,175 @@
+"""How one decay is carried out in one parameter group: natively, by hook or through the loss, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from torchdecay.apply.rounding import is_low
+from torchdecay.apply.runtimes import check_controller
+from torchdecay.errors import ApplyError
+from torchdecay.optimizers.cards import SWITCH, Native, has_trait, keeps_average, settled_factor
+from torchdecay.optimizers.steps import is_matched, reads_update_sign
+from torchdecay.plans.controllers import Cautious, LazyRows
+from torchdecay.plans.decay import Decay, Scale, Site
+
+Via = Literal["auto", "hook"]
+Route = Literal["native", "hook", "loss", "none"]
+
+
+@dataclass(frozen=True)
+class Way:
+    """How one decay is carried out in a group, for all parameters that have it.
+
+    Attributes:
+        route, exact, why: as in `LoweringRow`; of a hook, before the parameter is looked at.
+        carried: the decay as it is carried out, None where there is none.
+        switch: what `decoupled_weight_decay` must be, None where the optimizer has no such key.
+        is_fraction: of a native decay, whether a step removes the fraction lr·weight_decay of each weight.
+    """
+
+    route: Route
+    exact: bool
+    why: str
+    carried: Decay | None = None
+    switch: bool | None = None
+    is_fraction: bool = False
+
+
+@dataclass(frozen=True)
+class Place:
+    """One group of an optimizer, with the decays that it is asked for.
+
+    Attributes:
+        optimizer, group, index: which.
+        known: what weight_decay means there.
+        via: "hook" never uses the optimizer's own weight_decay.
+        decays: all that differ.
+    """
+
+    optimizer: Optimizer
+    group: Mapping[str, Any]
+    index: int
+    known: Native | None
+    via: Via
+    decays: Sequence[Decay | None]
+
+    @property
+    def name(self) -> str:
+        """The optimizer's class."""
+        return type(self.optimizer).__name__
+
+    @cached_property
+    def has_low(self) -> bool:
+        """Whether any weight loses small displacements."""
+        return any(is_low(param) for param in self.group["params"])
+
+    def way(self, decay: Decay | None) -> Way:
+        """How a decay is carried out here.
+
+        Raises:
+            ApplyError: it can't be.
+        """
+        if decay is None:
+            return Way("none", True, "spared")
+        if decay.site is Site.LOSS:
+            return Way("loss", True, "add handle.penalty(model) to the loss", decay)
+        if has_trait(self.optimizer, "reevaluating"):
+            raise ApplyError(
+                f"{decay!r} can't run on {self.name}.",
+                "It evaluates the closure many times a step, and every evaluation must see the same function.",
+                "Use td.penalized(wd) and add handle.penalty(model) to the loss inside the closure.",
+            )
+        check_controller(self.optimizer, self.group, decay)
+        obstacle = self._obstacle(decay)
+        if obstacle is None:
+            return self._native(decay)
+        carried = self._by_hook(decay)
+        if carried.site in (Site.BEFORE, Site.AFTER) and keeps_average(self.optimizer, self.group):
+            raise ApplyError(
+                f"{carried!r} can't run on {self.name}.",
+                "Its parameters are a mixture of hidden weights and their average, so that a pull on them would miss "
+                "the hidden weights, and move the average far too much.",
+                "Use its own decay, td.native(wd), or td.coupled(wd), which goes through the gradient.",
+            )
+        why = obstacle
+        if isinstance(carried.gate, LazyRows):
+            why += "; rows pay when they are touched, all of them at handle.flush()"
+        if isinstance(carried.gate, Cautious):
+            read = reads_update_sign(self.optimizer, self.group)
+            sign, copy = "u's sign is read from state and gradient", "u is measured against a copy of the weights"
+            why += f"; {sign if read else copy}"
+        return Way("hook", True, why, carried)
+
+    def _obstacle(self, decay: Decay) -> str | None:
+        """Why this decay can't be the optimizer's own weight_decay here, or None when it can."""
+        if not decay.is_plain_l2 or decay.proximal or decay.site is Site.AFTER:
+            return "no torch optimizer does this natively"
+        if self.via == "hook":
+            return 'via="hook" was asked for'
+        if len(self.decays) > 1:
+            return "the group's rows differ, and groups are never split"
+        if decay.site is Site.NATIVE:
+            if "weight_decay" not in self.optimizer.defaults:
+                raise ApplyError(
+                    f"{self.name} has no weight_decay of its own, so {decay!r} means nothing there.",
+                    fix="Say td.decoupled(wd) or td.coupled(wd), and torchdecay.attach carries it out.",
+                )
+            return None
+        if self.known is None:
+            return f"what weight_decay means in {self.name} is not known"
+        if decay.site is Site.BEFORE and self.has_low:
+            return "low-precision weights: the optimizer's own decay would be rounded away"
+        if decay.site is not self.known.site and self.known.switch != "chooses":
+            means = "coupled" if self.known.site is Site.GRADIENT else "decoupled"
+            return f"{self.name}'s own weight_decay is {means}"
+        return None
+
+    def _native(self, decay: Decay) -> Way:
+        known = self.known
+        site = known.site if known is not None and decay.site is Site.NATIVE else decay.site
+        fraction = site is Site.BEFORE or (
+            site is Site.GRADIENT and settled_factor(self.optimizer, self.group) is not None
+        )
+        if decay.site is Site.NATIVE:
+            return Way("native", True, "the optimizer's own weight_decay, by definition", decay, is_fraction=fraction)
+        assert known is not None
+        # Written even where it stands there already: a checkpoint may bring another.
+        switch = decay.site is Site.BEFORE if SWITCH in self.group else None
+        why = "the optimizer's own weight_decay is the same number"
+        if decay.scale is not Scale.LR and decay.site is Site.BEFORE:
+            why = f"weight_decay = {decay.scale.value}·λ/η, rounded once in float64"
+        if known.site is not decay.site:
+            why += f", with {SWITCH}={switch}"
+        if known.note:
+            why += f"; {known.note}"
+        same = decay.site is Site.GRADIENT or decay.scale is Scale.LR
+        return Way("native", same and known.exact, why, decay, switch, fraction)
+
+    def _by_hook(self, decay: Decay) -> Decay:
+        """The decay as a hook carries it out: NATIVE becomes what native means on this optimizer."""
+        if self.known is not None or decay.site is not Site.NATIVE:
+            return decay if self.known is None else self.known.resolve(decay)
+        raise ApplyError(
+            f"group {self.index}: {decay!r} must run by hook here, but what weight_decay means in "
+            f"{self.name} is not known.",
+            "A group whose rows differ can't use the optimizer's own weight_decay, and nothing is guessed.",
+            "Say td.coupled(wd) or td.decoupled(wd), or build the optimizer from plan.param_groups(model).",
+        )
+
+    def hook_terms(self, param: Tensor, decay: Decay, why: str) -> tuple[bool, str]:
+        """Whether a pass is exact on this parameter, and why not."""
+        rounds = decay.site is not Site.GRADIENT and is_low(param)
+        if rounds:
+            why += "; what is too small for the dtype is owed, then applied with stochastic rounding"
+        if not decay.regularizer.smooth and decay.proximal and not is_matched(self.optimizer, self.group, param):
+            return False, (
+                f"{why}; the threshold is not matched to {self.name}, "
+                "so training ends at another optimum than that of loss + penalty"
+            )
+        return not rounds, why
