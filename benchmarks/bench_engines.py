@@ -22,7 +22,7 @@ from torchdecay.lab.sweeps.store import Store
 from torchdecay.lab.tasks.task import Data, Task
 from torchdecay.lab.training.contenders import as_contender
 from torchdecay.lab.training.results import Failure, TrainingRun
-from torchdecay.lab.training.trial import Trial
+from torchdecay.lab.training.trial import Assignment, Trial
 from torchdecay.plans.forms import decoupled
 
 RUNS = 41
@@ -47,7 +47,8 @@ def seconds(run: Callable[..., None]) -> tuple[float, float]:
     """From the call to the end of the first run, and for each run after it, with one worker."""
     task, times = next_to_nothing(), list[float]()
     start = time.perf_counter()
-    run(task, trials(RUNS), on_run=lambda trial, outcome: times.append(time.perf_counter() - start), workers=1)
+    asked = trials(RUNS)
+    run(Assignment(task=task, trials=asked, on_run=lambda *_: times.append(time.perf_counter() - start)), workers=1)
     return times[0], (times[-1] - times[0]) / (RUNS - 1)
 
 

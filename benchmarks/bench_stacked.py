@@ -19,7 +19,7 @@ from torchdecay.lab.engines.stacked.engine import prepared_for, run
 from torchdecay.lab.engines.stacked.loop import StackedRun
 from torchdecay.lab.tasks.task import Data, Task
 from torchdecay.lab.training.contenders import as_contender
-from torchdecay.lab.training.trial import Trial
+from torchdecay.lab.training.trial import Assignment, Trial
 
 ENDLESS = 10**9
 
@@ -128,9 +128,8 @@ def stack_of(task: Task, values: int, seeds: int, compile: bool) -> StackedRun:
     """A stack that has begun, and is never at a point of its curves again."""
     endless = dataclasses.replace(task, num_steps=ENDLESS, eval_every=ENDLESS)
     prepared = prepared_for(endless, trials_of(values, seeds))
-    made = StackedRun(
-        endless, prepared, prepared.members, on_run=lambda *_: None, on_step=lambda n: None, compile=compile
-    )
+    assignment = Assignment(task=endless, trials=(), on_run=lambda *_: None)
+    made = StackedRun(assignment, prepared, prepared.members, compile=compile)
     made.advance(3)
     return made
 
@@ -192,7 +191,7 @@ def sweep_against_plain(
 
     def stacked() -> None:
         torch.compiler.reset()
-        run(task, trials, on_run=_must_finish)
+        run(Assignment(task=task, trials=trials, on_run=_must_finish))
 
     return _whole(
         f"whole sweep of {values} x {seeds}, {num_steps} steps: times as fast", task, trials, stacked, options, target
@@ -207,7 +206,7 @@ def auto_against_plain(name: str, num_steps: int, values: int, seeds: int, optio
     def by_auto() -> None:
         engine, _ = Engine("auto").chosen_for(task, trials)
         taken.append(engine.name)
-        engine.run(task, trials, on_run=_must_finish)
+        engine.run(Assignment(task=task, trials=trials, on_run=_must_finish))
 
     target = None if options.quick else 1.0
     check = _whole(f"{name}, {values} x {seeds}, {num_steps} steps", task, trials, by_auto, options, target)

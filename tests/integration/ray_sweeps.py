@@ -28,7 +28,7 @@ from torchdecay.lab.engines.ray import engine  # noqa: E402
 from torchdecay.lab.engines.ray.cluster import connected  # noqa: E402
 from torchdecay.lab.tasks.task import Data, Task  # noqa: E402
 from torchdecay.lab.training.contenders import as_contender  # noqa: E402
-from torchdecay.lab.training.trial import Keep, Trial  # noqa: E402
+from torchdecay.lab.training.trial import Assignment, Keep, Trial  # noqa: E402
 from torchdecay.plans.forms import decoupled  # noqa: E402
 
 FOLDER = Path(sys.argv[1] if __name__ == "__main__" else ".")
@@ -110,7 +110,9 @@ def outcomes(run: Callable[..., None], task: Task, trials: list[Trial], **option
             found[trial.key] = outcome
 
     try:
-        run(task, trials, **{"on_run": on_run, "on_step": steps.append, **options})
+        told: dict[str, Any] = {"on_run": on_run, "on_step": steps.append}
+        told |= {name: options.pop(name) for name in ("on_run", "keep") if name in options}
+        run(Assignment(task=task, trials=trials, **told), **options)
     except (Exception, KeyboardInterrupt) as raised:
         error = f"{type(raised).__name__}: {raised}"
     return {"found": found, "steps": sum(steps), "error": error, "seconds": time.perf_counter() - started}

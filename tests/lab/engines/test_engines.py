@@ -20,7 +20,7 @@ from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.contenders import as_contender
 from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.train import train
-from torchdecay.lab.training.trial import Keep, Trial
+from torchdecay.lab.training.trial import Assignment, Keep, Trial
 from torchdecay.plans.forms import decoupled
 
 
@@ -36,7 +36,8 @@ def run(engine: Any, task: Task, trials: list[Trial], **options: Any) -> dict[Tr
         assert trial not in found
         found[trial] = outcome if isinstance(outcome, Failure) else dataclasses.replace(outcome, seconds=0.0)
 
-    engine.run(task, trials, on_run=on_run, **options)
+    told = {name: options.pop(name) for name in ("on_step", "keep", "claim") if name in options}
+    engine.run(Assignment(task=task, trials=trials, on_run=on_run, **told), **options)
     return found
 
 

@@ -14,7 +14,7 @@ from torchdecay.lab.engines.ray.dealing import Dealer
 from torchdecay.lab.engines.serial import outcome_of
 from torchdecay.lab.training.contenders import as_contender
 from torchdecay.lab.training.results import Failure, TrainingRun
-from torchdecay.lab.training.trial import Keep, Trial
+from torchdecay.lab.training.trial import Assignment, Keep, Trial
 from torchdecay.plans.forms import decoupled
 
 TRIALS = [Trial(contender=as_contender(decoupled(value)), seed=0, value=value) for value in (0.1, 1.0, 3.0)]
@@ -25,16 +25,15 @@ assert isinstance(RUN, TrainingRun)
 class Table:
     """A dealer, and what it handed over."""
 
-    def __init__(self, **changes: Any) -> None:
+    def __init__(self, choose: Any = None, **changes: Any) -> None:
         self.runs: list[tuple[float | None, TrainingRun | Failure]] = []
         self.steps: list[int] = []
         options: dict[str, Any] = {
-            "counted": 0,
             "on_run": lambda trial, outcome: self.runs.append((trial.value, outcome)),
             "on_step": self.steps.append,
-            "claim": lambda trial: True,
         }
-        self.dealer = Dealer(TRIALS, **{**options, **changes})
+        part = Assignment(task=task(), trials=TRIALS, **{**options, **changes})
+        self.dealer = Dealer(part, counted=0, choose=choose)
 
 
 def test_only_what_is_claimed_is_dealt() -> None:
@@ -109,12 +108,13 @@ def test_an_error_of_the_caller_is_kept_and_ends_it() -> None:
         ({"num_cpus": 0}, "0 CPUs"),
         ({"num_gpus": -1}, "-1 GPUs"),
         ({"scheduler": "hyperband"}, '"asha", "rounds"'),
-        ({"scheduler": object(), "keep": Keep((4,), lambda rung, measures: frozenset(measures))}, "both stop runs"),
+        ({"scheduler": object()}, "both stop runs"),
         ({"timeout": 0}, "above 0"),
     ],
     ids=["workers", "cpus", "gpus", "name", "both", "timeout"],
 )
 def test_options_that_mean_nothing(options: dict[str, Any], said: str) -> None:
     """Before Ray is started."""
+    keep = Keep((4,), lambda rung, measures: frozenset(measures)) if said == "both stop runs" else None
     with pytest.raises(TaskError, match=said):
-        ray.run(task(), TRIALS, on_run=lambda trial, outcome: None, **options)
+        ray.run(Assignment(task=task(), trials=TRIALS, on_run=lambda *_: None, keep=keep), **options)

@@ -21,7 +21,7 @@ from torchdecay.lab.tasks.registry import BUILT_IN
 from torchdecay.lab.tasks.task import Data, Task
 from torchdecay.lab.training.contenders import ByHand, as_contender
 from torchdecay.lab.training.results import Failure, TrainingRun
-from torchdecay.lab.training.trial import Keep, Trial
+from torchdecay.lab.training.trial import Assignment, Keep, Trial
 
 CURVES = ("train_loss", "test_loss", "train_score", "test_score", "weight_norm", "gradient_norm")
 
@@ -69,7 +69,8 @@ def run(task, trials, **options) -> dict[Trial, TrainingRun | Failure]:
         assert trial not in found, "handed over twice"
         found[trial] = outcome
 
-    stacked.run(task, trials, on_run=on_run, **options)
+    told = {name: options.pop(name) for name in ("on_step", "keep", "claim") if name in options}
+    stacked.run(Assignment(task=task, trials=trials, on_run=on_run, **told), **options)
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from torchdecay.lab.engines.stacked.loop import StackedRun
 from torchdecay.lab.tasks.task import Data, Task
 from torchdecay.lab.training.contenders import as_contender
 from torchdecay.lab.training.results import Failure, TrainingRun
-from torchdecay.lab.training.trial import Trial
+from torchdecay.lab.training.trial import Assignment, Trial
 
 
 def data(seed: int) -> Data:
@@ -39,6 +40,12 @@ TASK = Task(name="three", data=data, model=chain, loss=F.cross_entropy, num_step
 
 def trials_of(*decays, seeds=(0, 1)) -> list[Trial]:
     return [Trial(contender=as_contender(decay), seed=seed, value=None) for decay in decays for seed in seeds]
+
+
+def run(task: Task, found: dict[Any, Any], **options: Any) -> None:
+    """Train without decay and with some; each outcome lands in `found`."""
+    trials = trials_of(None, td.decoupled(0.1))
+    stacked.run(Assignment(task=task, trials=trials, on_run=found.__setitem__), **options)
 
 
 class Sgd(optim.SGD):
@@ -117,7 +124,7 @@ def test_what_cannot_be_stacked_says_why(reason):
     trials = trials_of(None, td.penalized(0.1))
     assert reason in why_not(task, trials)
     with pytest.raises(TaskError, match="process") as refused:
-        stacked.run(task, trials, on_run=lambda *_: None)
+        stacked.run(Assignment(task=task, trials=trials, on_run=lambda *_: None))
     assert reason in str(refused.value)
 
 
@@ -158,7 +165,7 @@ def test_data_that_raises_for_one_seed_fails_its_runs_only():
         return data(seed)
 
     found: dict[Trial, TrainingRun | Failure] = {}
-    stacked.run(dataclasses.replace(TASK, data=raising), trials_of(None, td.decoupled(0.1)), on_run=found.__setitem__)
+    run(dataclasses.replace(TASK, data=raising), found)
     assert {trial.seed: isinstance(one, Failure) for trial, one in found.items()} == {0: False, 1: True}
     assert "no file for seed 1" in next(one.message for trial, one in found.items() if trial.seed == 1)
 
@@ -169,7 +176,7 @@ def test_a_step_that_cannot_be_compiled_runs_as_it_is(monkeypatch):
     def runs(**options):
         found: dict[Trial, TrainingRun | Failure] = {}
         task = dataclasses.replace(TASK, model=lambda: nn.Sequential(nn.Linear(5, 7), nn.GELU(), nn.Linear(7, 3)))
-        stacked.run(task, trials_of(None, td.decoupled(0.1)), on_run=found.__setitem__, **options)
+        run(task, found, **options)
         return {trial: one.train_loss for trial, one in found.items()}
 
     expected = runs(compile=False)
@@ -198,10 +205,10 @@ def test_a_short_run_is_not_compiled(monkeypatch):
     monkeypatch.setattr(StackedRun, "_start_compiled", lambda *args: pytest.fail("compiled"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        stacked.run(dataclasses.replace(TASK, num_steps=30), trials_of(None), on_run=lambda *_: None)
+        run(dataclasses.replace(TASK, num_steps=30), {})
     monkeypatch.setattr("torchdecay.lab.engines.stacked.loop.COMPILE_SECONDS", 0.0)
     with pytest.raises(pytest.fail.Exception, match="compiled"):
-        stacked.run(dataclasses.replace(TASK, num_steps=30), trials_of(None), on_run=lambda *_: None)
+        run(dataclasses.replace(TASK, num_steps=30), {})
 
 
 @pytest.mark.slow
@@ -213,7 +220,7 @@ def test_a_compiled_step_computes_the_same():
         found: dict[Trial, TrainingRun | Failure] = {}
         with warnings.catch_warnings():
             warnings.simplefilter("error", NotCompiledWarning)
-            stacked.run(task, trials_of(None, td.decoupled(0.1)), on_run=found.__setitem__, compile=compile)
+            run(task, found, compile=compile)
         losses[compile] = torch.tensor([found[trial].train_loss for trial in sorted(found, key=lambda one: one.key)])
     assert torch.allclose(losses[True], losses[False], rtol=1e-5)
 

@@ -15,7 +15,7 @@ from torchdecay.lab.engines.stacked.memory import MemoryEstimate, available_byte
 from torchdecay.lab.engines.stacked.prepare import prepare
 from torchdecay.lab.tasks.task import Data, Task
 from torchdecay.lab.training.contenders import as_contender
-from torchdecay.lab.training.trial import Trial
+from torchdecay.lab.training.trial import Assignment, Trial
 
 
 def data(seed: int) -> Data:
@@ -54,7 +54,7 @@ def test_the_estimate_is_within_half_of_what_is_taken(model, members):
         for index in range(members)
     ]
     expected = estimate(task, prepare(task, trials)).total(members)
-    taken = most_held(lambda: stacked.run(task, trials, on_run=lambda *_: None))
+    taken = most_held(lambda: stacked.run(Assignment(task=task, trials=trials, on_run=lambda *_: None)))
     assert expected > 50 << 20
     assert expected / 1.5 < taken < expected * 1.5, f"{taken / 2**20:.0f} MB taken of {expected / 2**20:.0f} expected"
 

@@ -15,7 +15,6 @@ from torchdecay.lab.training.facts import describe, summarize, versions
 from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.seeds import as_seeds
 from torchdecay.lab.training.train import train
-from torchdecay.text import describe_error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,13 +103,7 @@ def compare(
             try:
                 runs.append(train(task, contender, seed=seed, on_step=tell))
             except Exception as error:
-                failures.append(
-                    Failure(
-                        label=contender.label,
-                        seed=seed,
-                        message=describe_error(error, where=True),
-                    )
-                )
+                failures.append(Failure.of(contender.label, seed, error))
     except KeyboardInterrupt:
         interrupted = True
     return Comparison(

@@ -13,7 +13,7 @@ from torchdecay.lab.engines.stacked.engine import run
 from torchdecay.lab.engines.stacked.fit import why_not
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.results import Failure, TrainingRun
-from torchdecay.lab.training.trial import Trial
+from torchdecay.lab.training.trial import Assignment, Trial
 
 PROCESS_START = 4.0
 """Seconds until a worker process has imported torch and the task, and takes work."""
@@ -60,7 +60,7 @@ def choose(task: Task, trials: Sequence[Trial], *, workers: int | None = None) -
     Example:
         >>> from torchdecay.lab import task_named
         >>> from torchdecay.lab.training.contenders import as_contender
-        >>> from torchdecay.lab.training.trial import Trial
+        >>> from torchdecay.lab.training.trial import Assignment, Trial
         >>> choose(task_named("digits"), [Trial(contender=as_contender("decoupled:1"), seed=0, value=1.0)])
         ('serial', 'a single run needs no other')
     """
@@ -128,7 +128,8 @@ def _per_step(
 
 def _stacked(task: Task, trials: Sequence[Trial], on_step: Callable[[int], None]) -> list[TrainingRun | Failure]:
     found: list[TrainingRun | Failure] = []
-    run(task, trials, on_run=lambda trial, outcome: found.append(outcome), on_step=on_step, compile=False)
+    asked = Assignment(task=task, trials=trials, on_run=lambda _, outcome: found.append(outcome), on_step=on_step)
+    run(asked, compile=False)
     return found
 
 

@@ -2,12 +2,10 @@
 
 Behind each name is a module with a function
 
-    run(task, trials, *, on_run, on_step=..., keep=None, claim=..., **its own options) -> None
+    run(assignment, **its own options) -> None
 
-`on_run(trial, outcome)` is called in this process as soon as a trial has finished or failed, in any order; `on_step(n)`
-when n more steps have been done; `keep` stops some trials at rungs; `claim` is asked right before a trial starts. A
-KeyboardInterrupt passes through after everything finished was handed over. An engine that takes long to start has also
-`session(task, **its own options)`, a context inside of which several calls of `run` share it.
+A KeyboardInterrupt passes through it after everything finished was handed over. An engine that takes long to start has
+also `session(task, **its own options)`, a context inside of which several calls of `run` share it.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ from torchdecay.text import nearest, repr_quoted
 
 if TYPE_CHECKING:
     from torchdecay.lab.tasks.task import Task
-    from torchdecay.lab.training.trial import Claim, Keep, OnRun, OnSteps, Trial
+    from torchdecay.lab.training.trial import Assignment, Trial
 
 MODULES = {
     "auto": "auto",
@@ -97,23 +95,14 @@ class Engine:
         made: AbstractContextManager[None] = getattr(self._module, "session", _no_session)(task, **self.options)
         return made
 
-    def run(
-        self,
-        task: Task,
-        trials: Sequence[Trial],
-        *,
-        on_run: OnRun,
-        on_step: OnSteps = lambda n: None,
-        keep: Keep | None = None,
-        claim: Claim = lambda trial: True,
-    ) -> None:
+    def run(self, assignment: Assignment) -> None:
         """Run the trials.
 
         Raises:
             TaskError: the task or an option can't be used by this engine.
             MissingExtra: it needs what is not installed.
         """
-        self._module.run(task, trials, on_run=on_run, on_step=on_step, keep=keep, claim=claim, **self.options)
+        self._module.run(assignment, **self.options)
 
 
 def as_engine(engine: str | Engine) -> Engine:
@@ -126,8 +115,7 @@ def as_engine(engine: str | Engine) -> Engine:
 
 
 def _options_of(function: Any) -> list[str]:
-    ours = inspect.signature(Engine.run).parameters
-    return [name for name in inspect.signature(function).parameters if name not in ours]
+    return [one.name for one in inspect.signature(function).parameters.values() if one.kind is one.KEYWORD_ONLY]
 
 
 def _no_session(task: Task, **options: Any) -> AbstractContextManager[None]:

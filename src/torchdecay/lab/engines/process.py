@@ -12,7 +12,7 @@ import signal
 import sys
 import types
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -22,46 +22,34 @@ from torchdecay.lab.engines.rounds import in_rounds
 from torchdecay.lab.engines.serial import outcome_of
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.results import Failure
-from torchdecay.lab.training.trial import Claim, Keep, OnRun, OnSteps, Trial
+from torchdecay.lab.training.trial import Assignment, Trial
 from torchdecay.text import describe_error
 
 MOST_STILLBORN = 3
 """Workers that may die before they have taken any work, until something must be wrong with all of them."""
 
 
-def run(
-    task: Task,
-    trials: Sequence[Trial],
-    *,
-    on_run: OnRun,
-    on_step: OnSteps = lambda n: None,
-    keep: Keep | None = None,
-    claim: Claim = lambda trial: True,
-    workers: int | None = None,
-) -> None:
-    """Train the trials, each in one of several worker processes; see `engines.engine` for the arguments.
+def run(assignment: Assignment, *, workers: int | None = None) -> None:
+    """Train the trials, each in one of several worker processes.
 
     The numbers are to the bit those of `serial`: the same loop with the same number of threads. A worker that dies
-    costs the run that it had, which is tried once more.
+    costs the run that it had, which is tried once more. The task travels to the workers, so it must pickle (functions
+    and lambdas do).
 
     Args:
-        task: what to train; it travels to the workers, so it must pickle (functions and lambdas do).
-        trials: what to run.
-        on_run: called with each outcome.
-        on_step: called with numbers of steps done.
-        keep: who goes on at rungs.
-        claim: asked before a trial starts.
+        assignment: what to run.
         workers: how many processes; None gives one to every `task.num_threads` cores.
 
     Raises:
         TaskError: the task does not pickle, or workers die before they take work.
     """
+    task = assignment.task
     count = max(1, num_cores() // (task.num_threads or 1)) if workers is None else workers
     if count < 1:
         raise TaskError(f"the number of workers is {workers}.", fix="Ask for at least one.")
-    pool = _Pool(task, min(count, len(trials)), on_step, claim)
+    pool = _Pool(task, min(count, len(assignment.trials)))
     try:
-        in_rounds(pool.run_all, task, trials, on_run=on_run, keep=keep)
+        in_rounds(pool.run_all, assignment)
     finally:
         pool.stop()
 
@@ -116,27 +104,25 @@ class _Worker:
 class _Pool:
     """Workers that are replaced when they die."""
 
-    def __init__(self, task: Task, count: int, on_step: OnSteps, claim: Claim) -> None:
-        self.task = packed(task, task)
-        self.count, self.on_step, self.claim = count, on_step, claim
+    def __init__(self, task: Task, count: int) -> None:
+        self.task, self.count = packed(task, task), count
         self.workers: list[_Worker] = []
         self.deaths: Counter[Trial] = Counter()
         self.stillborn = 0
 
-    def run_all(self, task: Task, trials: Sequence[Trial], counted: int, on_run: OnRun) -> None:
+    def run_all(self, part: Assignment, counted: int) -> None:
         """Run the trials and return when all have an outcome."""
-        waiting = deque(trials)
-        # In a later round all trials are ours already.
-        claimed = set(trials) if counted else set()
+        waiting = deque(part.trials)
+        claimed: set[Trial] = set()
         while True:
             while len(self.workers) < min(self.count, len(waiting) + sum(w.trial is not None for w in self.workers)):
                 self.workers.append(_Worker(self.task))
             for worker in self.workers:
                 while worker.trial is None and worker.is_ready and waiting:
                     trial = waiting.popleft()
-                    if trial in claimed or self.claim(trial):
+                    if trial in claimed or part.claim(trial):
                         claimed.add(trial)
-                        worker.give(trial, task.num_steps, counted)
+                        worker.give(trial, part.task.num_steps, counted)
             if not waiting and not any(worker.trial is not None for worker in self.workers):
                 return
             pipes = {worker.pipe: worker for worker in self.workers}
@@ -145,12 +131,12 @@ class _Pool:
                 try:
                     kind, value = pickle.loads(worker.pipe.recv_bytes())
                 except (EOFError, OSError):
-                    self._bury(worker, waiting, on_run)
+                    self._bury(worker, waiting, part)
                     continue
                 if kind == "ready":
                     worker.is_ready = True
                 elif kind == "steps":
-                    self.on_step(value)
+                    part.on_step(value)
                 elif kind == "unusable":
                     raise TaskError(
                         f"a worker can't use the task: {value}.",
@@ -160,9 +146,9 @@ class _Pool:
                 else:
                     done, worker.trial = worker.trial, None
                     assert done is not None
-                    on_run(done, value)
+                    part.on_run(done, value)
 
-    def _bury(self, worker: _Worker, waiting: deque[Trial], on_run: OnRun) -> None:
+    def _bury(self, worker: _Worker, waiting: deque[Trial], part: Assignment) -> None:
         self.workers.remove(worker)
         worker.stop()
         code, trial = worker.process.exitcode, worker.trial
@@ -180,7 +166,7 @@ class _Pool:
             waiting.appendleft(trial)
             return
         message = f"its worker process died twice (exit code {code}); most often memory ran out."
-        on_run(trial, Failure(label=trial.contender.label, seed=trial.seed, message=message))
+        part.on_run(trial, Failure(label=trial.contender.label, seed=trial.seed, message=message))
 
     def stop(self) -> None:
         for worker in self.workers:

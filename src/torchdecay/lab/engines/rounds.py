@@ -7,14 +7,14 @@ on is to the bit what it would have been alone.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.results import Failure, TrainingRun
-from torchdecay.lab.training.trial import Keep, OnRun, Trial
+from torchdecay.lab.training.trial import Assignment, Trial
 
-RunAll = Callable[[Task, Sequence[Trial], int, OnRun], None]
+RunAll = Callable[[Assignment, int], None]
 """Runs every trial to the task's end; the number says how many steps an earlier round has counted already."""
 
 
@@ -26,9 +26,9 @@ def deciding(task: Task, run: TrainingRun) -> float:
     return -value if task.score is None else value
 
 
-def in_rounds(run_all: RunAll, task: Task, trials: Sequence[Trial], *, on_run: OnRun, keep: Keep | None) -> None:
+def in_rounds(run_all: RunAll, assignment: Assignment) -> None:
     """Run trials, all to the end, or in rounds where `keep` says who goes on."""
-    living, counted = list(trials), 0
+    task, keep, on_run, counted = assignment.task, assignment.keep, assignment.on_run, 0
     for rung in () if keep is None else keep.rungs:
         reached: dict[Trial, TrainingRun] = {}
 
@@ -38,11 +38,13 @@ def in_rounds(run_all: RunAll, task: Task, trials: Sequence[Trial], *, on_run: O
             else:
                 reached[trial] = outcome
 
-        run_all(dataclasses.replace(task, num_steps=rung), living, counted, collect)
+        run_all(replace(assignment, task=replace(task, num_steps=rung), on_run=collect), counted)
         assert keep is not None
         going = keep.choose(rung, {trial: deciding(task, run) for trial, run in reached.items()})
         for trial, run in reached.items():
             if trial not in going:
                 on_run(trial, run)
-        living, counted = [trial for trial in living if trial in going], rung
-    run_all(task, living, counted, on_run)
+        # Those that go on are ours already.
+        left = [trial for trial in assignment.trials if trial in going]
+        assignment, counted = replace(assignment, trials=left, claim=lambda trial: True), rung
+    run_all(assignment, counted)

@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torchdecay.lab.engines.rounds import in_rounds
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.train import OnPoint, train
-from torchdecay.lab.training.trial import Claim, Keep, OnRun, OnSteps, Trial
-from torchdecay.text import describe_error
+from torchdecay.lab.training.trial import Assignment, Trial
 
 
-def run(
-    task: Task,
-    trials: Sequence[Trial],
-    *,
-    on_run: OnRun,
-    on_step: OnSteps = lambda n: None,
-    keep: Keep | None = None,
-    claim: Claim = lambda trial: True,
-) -> None:
-    """Train the trials in order; see `engines.engine` for the arguments."""
+def run(assignment: Assignment) -> None:
+    """Train the trials in order."""
 
-    def run_all(task: Task, trials: Sequence[Trial], counted: int, on_run: OnRun) -> None:
-        for trial in trials:
-            # In a later round the trial is ours already.
-            if counted or claim(trial):
-                on_run(trial, outcome_of(task, trial, on_step, counted))
+    def run_all(part: Assignment, counted: int) -> None:
+        for trial in part.trials:
+            if part.claim(trial):
+                part.on_run(trial, outcome_of(part.task, trial, part.on_step, counted))
 
-    in_rounds(run_all, task, trials, on_run=on_run, keep=keep)
+    in_rounds(run_all, assignment)
 
 
 def outcome_of(
     task: Task,
     trial: Trial,
-    on_step: OnSteps,
+    on_step: Callable[[int], None],
     counted: int = 0,
     *,
     on_point: OnPoint | None = None,
@@ -65,9 +54,4 @@ def outcome_of(
             resume=resume,
         )
     except Exception as error:
-        return Failure(
-            label=trial.contender.label,
-            seed=trial.seed,
-            message=describe_error(error, where=True),
-            traceback=traceback.format_exc(),
-        )
+        return Failure.of(trial.contender.label, trial.seed, error)

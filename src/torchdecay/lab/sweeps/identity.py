@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from torchdecay._version import __version__
-from torchdecay.lab.sweeps.meaning import learning_rates
 from torchdecay.lab.tasks.task import Data, Task
 from torchdecay.lab.training.contenders import BARE
 from torchdecay.lab.training.setup import Setup
@@ -26,7 +27,7 @@ def identity_of(task: Task, model: nn.Module, data: Data, *, form: str, groups: 
         optimizer = setup.optimizer
         group = optimizer.param_groups[0]
         options = {key: group[key] for key in sorted(group) if key not in ("params", "param_names", "weight_decay")}
-        lrs = [learning_rates(task, optimizer, i) for i in range(len(optimizer.param_groups))]
+        lrs = [_learning_rates(task, optimizer, i) for i in range(len(optimizer.param_groups))]
     said = {key: value for key, value in options.items() if isinstance(value, (int, float, str, tuple, list, bool))}
     return {
         "task": task.name,
@@ -59,3 +60,18 @@ def _hash(tensors: Iterable[Any]) -> str:
 
 def _name(function: Any) -> str:
     return "" if function is None else str(getattr(function, "__qualname__", type(function).__name__))
+
+
+def _learning_rates(task: Task, optimizer: Optimizer, index: int) -> list[float]:
+    """The group's learning rate at each step, by running the scheduler; the optimizer takes no step."""
+    group = optimizer.param_groups[index]
+    if task.scheduler is None:
+        return [float(group["lr"])] * task.num_steps
+    scheduler, found = task.scheduler(optimizer), []
+    with warnings.catch_warnings():
+        # No step is taken, and torch warns of schedulers that run ahead.
+        warnings.simplefilter("ignore")
+        for _ in range(task.num_steps):
+            found.append(float(group["lr"]))
+            scheduler.step()
+    return found

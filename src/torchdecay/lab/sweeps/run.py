@@ -15,7 +15,7 @@ from torchdecay.lab.sweeps.search import Batches, Candidate, Scores, Search
 from torchdecay.lab.sweeps.store import StoredRuns
 from torchdecay.lab.sweeps.trials import TrialMaker
 from torchdecay.lab.training.results import Failure, TrainingRun
-from torchdecay.lab.training.trial import Keep, Trial
+from torchdecay.lab.training.trial import Assignment, Keep, Trial
 
 POLL_SECONDS = 0.5
 """How often to look whether runs that another process claimed are done."""
@@ -133,7 +133,10 @@ class SweepRun:
 
     def _run(self, trials: list[Trial], keep: Keep | None) -> None:
         claim = self._claim if keep is None else lambda trial: True
-        self.engine.run(self.maker.task, trials, on_run=self._take, on_step=self._step, keep=keep, claim=claim)
+        part = Assignment(
+            task=self.maker.task, trials=trials, on_run=self._take, on_step=self._step, keep=keep, claim=claim
+        )
+        self.engine.run(part)
 
     def _missing(self, trials: list[Trial]) -> list[Trial]:
         return [trial for trial in trials if trial.key not in self.outcomes]

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from torch import nn
 
-from torchdecay.errors import TaskError, TorchdecayError
+from torchdecay.errors import TaskError
 from torchdecay.lab.directions.direction import direction as find_direction
 from torchdecay.lab.engines.engine import Engine, as_engine
 from torchdecay.lab.sweeps.choice import Rule
 from torchdecay.lab.sweeps.identity import identity_of
 from torchdecay.lab.sweeps.meaning import Meaning, meaning_of
-from torchdecay.lab.sweeps.points import Point, points_of
+from torchdecay.lab.sweeps.points import points_of
 from torchdecay.lab.sweeps.result import Sweep
 from torchdecay.lab.sweeps.run import SweepProgress, SweepRun
 from torchdecay.lab.sweeps.search import Candidate, Search, as_search
@@ -26,7 +25,6 @@ from torchdecay.lab.sweeps.store import Store, as_store
 from torchdecay.lab.sweeps.trials import FormLike, TrialMaker, as_form
 from torchdecay.lab.tasks.registry import BUILT_IN
 from torchdecay.lab.tasks.task import Task, data_of, model_of
-from torchdecay.lab.training.contenders import Contender
 from torchdecay.lab.training.facts import describe, versions
 from torchdecay.lab.training.holdout import with_validation
 from torchdecay.lab.training.seeds import as_seeds
@@ -145,7 +143,12 @@ def sweep(
         rule=rule,
         engine=run.engine.name,
         why_engine=run.why_engine,
-        meanings=tuple(_meaning(task, model, point, contenders[point.label]) for point in points),
+        meanings=tuple(
+            Meaning(label=point.label, why="each group has its own")
+            if point.values
+            else meaning_of(task, model, contenders[point.label], lr_scale=point.lr_scale)
+            for point in points
+        ),
         facts=facts,
         notes=(*notes, note),
         noise=task.noise,
@@ -177,12 +180,3 @@ def _direction(sweep: Sweep, maker: TrialMaker, groups: Mapping[str, Any] | None
     except KeyboardInterrupt:
         return ("No direction: stopped early.",)
     return tuple(line.strip() for line in str(found).splitlines())
-
-
-def _meaning(task: Task, model: nn.Module, point: Point, contender: Contender) -> Meaning:
-    if point.values:
-        return Meaning(label=point.label, why="each group has its own")
-    try:
-        return meaning_of(task, model, contender, lr_scale=point.lr_scale)
-    except TorchdecayError as error:
-        return Meaning(label=point.label, why=error.what)

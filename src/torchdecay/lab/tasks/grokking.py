@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 import torch
 from torch import nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import AdamW
 
 from torchdecay.lab.tasks.digits import accuracy
 from torchdecay.lab.tasks.task import Data, Task
@@ -28,7 +28,7 @@ def grokking() -> Task:
         data=data,
         model=model,
         loss=nn.functional.cross_entropy,
-        optimizer=adamw,
+        optimizer=partial(AdamW, lr=LEARNING_RATE),
         num_steps=2000,
         eval_every=25,
         score=accuracy,
@@ -70,8 +70,3 @@ def model() -> nn.Module:
         nn.ReLU(),
         nn.Linear(HIDDEN, PRIME),
     )
-
-
-def adamw(groups: list[dict[str, Any]]) -> Optimizer:
-    """AdamW at learning rate 5e-3."""
-    return AdamW(groups, lr=LEARNING_RATE)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import random
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import AdamW
 
 from torchdecay.errors import need
 from torchdecay.lab.tasks.task import Data, Task
@@ -26,7 +26,7 @@ def mnist1d() -> Task:
         data=data,
         model=model,
         loss=nn.functional.cross_entropy,
-        optimizer=adamw,
+        optimizer=partial(AdamW, lr=LEARNING_RATE),
         num_steps=1000,
         batch_size=100,
         eval_every=50,
@@ -84,8 +84,3 @@ def model() -> nn.Module:
         nn.Flatten(),
         nn.Linear(5 * CHANNELS, CLASSES),
     )
-
-
-def adamw(groups: list[dict[str, Any]]) -> Optimizer:
-    """AdamW at learning rate 1e-2."""
-    return AdamW(groups, lr=LEARNING_RATE)

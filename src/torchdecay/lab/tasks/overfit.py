@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from functools import partial
 
 import torch
 from torch import nn
-from torch.optim import SGD, Optimizer
+from torch.optim import SGD
 
 from torchdecay.errors import need
 from torchdecay.lab.tasks.task import Data, Task
@@ -31,7 +31,7 @@ def overfit() -> Task:
         data=data,
         model=model,
         loss=nn.functional.binary_cross_entropy,
-        optimizer=sgd,
+        optimizer=partial(SGD, lr=LEARNING_RATE),
         num_steps=1000,
         eval_every=1,
         # Two gain little alone, and beside any other work they wait for each other: 90 s a run in place of 25.
@@ -68,8 +68,3 @@ def _split() -> tuple[list[int], list[int]]:
 def model() -> nn.Module:
     """Linear, sigmoid, linear, sigmoid."""
     return nn.Sequential(nn.Linear(FEATURES, HIDDEN), nn.Sigmoid(), nn.Linear(HIDDEN, 1), nn.Sigmoid())
-
-
-def sgd(groups: list[dict[str, Any]]) -> Optimizer:
-    """Plain gradient descent."""
-    return SGD(groups, lr=LEARNING_RATE)

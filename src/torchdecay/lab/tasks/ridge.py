@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Optimizer
+from torch.optim import SGD
 
 from torchdecay.arguments import check_number
 from torchdecay.lab.tasks.table import r_squared
@@ -31,7 +31,7 @@ def ridge() -> Task:
         data=data,
         model=model,
         loss=half_mse,
-        optimizer=sgd,
+        optimizer=partial(SGD, lr=LEARNING_RATE),
         num_steps=1200,
         eval_every=50,
         score=r_squared,
@@ -80,11 +80,6 @@ def model() -> nn.Module:
 def half_mse(outputs: Tensor, targets: Tensor) -> Tensor:
     """½·mean(residual²): its gradient is Xᵀ(Xw − y)/n."""
     return (outputs.squeeze(1) - targets).square().mean() / 2
-
-
-def sgd(groups: list[dict[str, Any]]) -> Optimizer:
-    """Plain gradient descent."""
-    return SGD(groups, lr=LEARNING_RATE)
 
 
 def solution(seed: int, wd: float) -> Tensor:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from traceback import format_exception
 
 from torchdecay.errors import TaskError
 from torchdecay.lab.training.planned_and_measured import PlannedAndMeasured
-from torchdecay.text import nearest, repr_quoted
+from torchdecay.text import describe_error, nearest, repr_quoted
 
 Curve = tuple[float, ...]
 
@@ -178,3 +179,9 @@ class Failure:
     seed: int
     message: str
     traceback: str = ""
+
+    @classmethod
+    def of(cls, label: str, seed: int, error: Exception) -> Failure:
+        """What an error makes of a run."""
+        said = describe_error(error, where=True)
+        return cls(label=label, seed=seed, message=said, traceback="".join(format_exception(error)))

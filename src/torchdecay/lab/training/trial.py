@@ -1,10 +1,11 @@
-"""`Trial`: one run of a sweep before it is run; what is asked and told while it runs."""
+"""`Trial`: one run of a sweep before it is run; `Assignment`: trials to run, and who wants to know."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.contenders import Contender
 from torchdecay.lab.training.results import Failure, TrainingRun
 
@@ -52,7 +53,23 @@ class Keep:
     choose: Callable[[int, Mapping[Trial, float]], frozenset[Trial]]
 
 
-OnRun = Callable[[Trial, "TrainingRun | Failure"], None]
-OnSteps = Callable[[int], None]
-Claim = Callable[[Trial], bool]
-"""Asked right before a trial starts; False where somebody else runs it or has run it."""
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """Trials to run, and who wants to know.
+
+    Attributes:
+        task: what to train.
+        trials: which runs.
+        on_run: called in the process of the sweep with each trial and its outcome, as soon as it has finished or
+            failed, in any order.
+        on_step: called with a number of steps when so many more have been done.
+        keep: stops some trials at rungs; None lets all go on.
+        claim: asked right before a trial starts; False where somebody else runs it or has run it.
+    """
+
+    task: Task
+    trials: Sequence[Trial]
+    on_run: Callable[[Trial, TrainingRun | Failure], None]
+    on_step: Callable[[int], None] = lambda n: None
+    keep: Keep | None = None
+    claim: Callable[[Trial], bool] = lambda trial: True

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torchdecay.errors import TaskError
 from torchdecay.lab.training.results import Failure, TrainingRun
-from torchdecay.lab.training.trial import Claim, OnRun, OnSteps, Trial
+from torchdecay.lab.training.trial import Assignment, Trial
 
 Choose = Callable[[int, Mapping[Trial, float]], frozenset[Trial]]
 
@@ -21,25 +21,15 @@ class Dealer:
     calls looks at it, and nothing more is dealt.
 
     Args:
-        trials: what to run; reports name them by their index.
+        part: what to run; reports name trials by their index.
         counted: steps that an earlier round has told.
-        on_run, on_step, claim: the caller's.
         choose: says who goes on at a rung; None lets all.
     """
 
-    def __init__(
-        self,
-        trials: Sequence[Trial],
-        *,
-        counted: int,
-        on_run: OnRun,
-        on_step: OnSteps,
-        claim: Claim,
-        choose: Choose | None = None,
-    ) -> None:
-        self._trials, self._on_run, self._on_step = trials, on_run, on_step
-        self._claim, self._choose = claim, choose
-        self._waiting = iter(enumerate(trials))
+    def __init__(self, part: Assignment, *, counted: int, choose: Choose | None = None) -> None:
+        self._trials, self._on_run, self._on_step = part.trials, part.on_run, part.on_step
+        self._claim, self._choose = part.claim, choose
+        self._waiting = iter(enumerate(part.trials))
         self._steps: dict[Trial, int] = defaultdict(lambda: counted)
         self._measured: dict[int, dict[Trial, float]] = defaultdict(dict)
         self._so_far: dict[Trial, TrainingRun] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ from torchdecay.lab.engines.ray.cluster import connected
 from torchdecay.lab.engines.ray.tuning import Job, tune_all
 from torchdecay.lab.engines.rounds import in_rounds
 from torchdecay.lab.tasks.task import Task
-from torchdecay.lab.training.trial import Claim, Keep, OnRun, OnSteps, Trial
+from torchdecay.lab.training.trial import Assignment, Keep
 from torchdecay.text import repr_quoted
 
 
@@ -36,13 +36,8 @@ def session(
 
 
 def run(
-    task: Task,
-    trials: Sequence[Trial],
+    assignment: Assignment,
     *,
-    on_run: OnRun,
-    on_step: OnSteps = lambda n: None,
-    keep: Keep | None = None,
-    claim: Claim = lambda trial: True,
     workers: int | None = None,
     address: str | None = None,
     num_cpus: float | None = None,
@@ -53,7 +48,7 @@ def run(
     runtime_env: Mapping[str, Any] | None = None,
     timeout: float = 30.0,
 ) -> None:
-    """Train the trials with Ray Tune, each in a worker of its own; see `engines.engine` for the arguments.
+    """Train the trials with Ray Tune, each in a worker of its own.
 
     The numbers are to the bit those of `serial` on equal machines: the same loop with the same number of threads. A
     worker that dies costs what it did since its last checkpoint: the run is tried once more and goes on from there.
@@ -66,12 +61,7 @@ def run(
     is started here ends with the call.
 
     Args:
-        task: what to train; it travels to the workers, so it must pickle (functions and lambdas do).
-        trials: what to run.
-        on_run: called with each outcome.
-        on_step: called with numbers of steps done.
-        keep: who goes on at rungs.
-        claim: asked before a trial starts.
+        assignment: what to run; the task travels to the workers, so it must pickle (functions and lambdas do).
         workers: how many trials at once; None takes as many as there are resources.
         address: "HOST:PORT" of a running cluster's head, or "auto"; None takes $RAY_ADDRESS, or starts Ray here.
         num_cpus: CPUs of a trial; None takes the task's threads.
@@ -89,6 +79,7 @@ def run(
             not pickle or that workers can't use.
         MissingExtra: Ray is not installed.
     """
+    task, keep = assignment.task, assignment.keep
     cpus = _cpus(task, num_cpus)
     _check(keep, workers, cpus, num_gpus, scheduler, checkpoint_seconds, timeout)
     job = Job(
@@ -101,9 +92,9 @@ def run(
     )
     with session(task, workers=workers, address=address, num_cpus=num_cpus, runtime_env=runtime_env, timeout=timeout):
         if keep is not None and scheduler == "asha":
-            tune_all(job.halving(keep), task, trials, 0, on_run, on_step=on_step, claim=claim)
+            tune_all(job.halving(keep), assignment, 0)
         else:
-            in_rounds(partial(tune_all, job, on_step=on_step, claim=claim), task, trials, on_run=on_run, keep=keep)
+            in_rounds(partial(tune_all, job), assignment)
 
 
 def _cpus(task: Task, wanted: float | None) -> float:

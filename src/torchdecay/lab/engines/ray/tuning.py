@@ -10,7 +10,7 @@ import sys
 import tempfile
 import uuid
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,7 @@ from torchdecay.lab.engines.process import packed
 from torchdecay.lab.engines.ray.cluster import check_resources, environment
 from torchdecay.lab.engines.ray.dealing import Choose, Dealer
 from torchdecay.lab.engines.ray.worker import INDEX, work
-from torchdecay.lab.tasks.task import Task
-from torchdecay.lab.training.trial import Claim, Keep, OnRun, OnSteps, Trial
+from torchdecay.lab.training.trial import Assignment, Keep
 
 # Nothing is written but our own checkpoints, workers stay in the caller's folder, and Ctrl-C is ours.
 SETTINGS = {
@@ -60,9 +59,7 @@ class Job:
         return dataclasses.replace(self, choose=keep.choose, rungs=keep.rungs)
 
 
-def tune_all(
-    job: Job, task: Task, trials: Sequence[Trial], counted: int, on_run: OnRun, *, on_step: OnSteps, claim: Claim
-) -> None:
+def tune_all(job: Job, part: Assignment, counted: int) -> None:
     """Run the trials and return when all have an outcome; steps up to `counted` were told in an earlier round.
 
     Raises:
@@ -71,16 +68,15 @@ def tune_all(
     import ray
     from ray import tune
 
+    task, trials = part.task, list(part.trials)
     if not trials:
         return
     check_resources(job.cpus, job.gpus)
-    # In a later round all trials are ours already.
-    mine = claim if not counted else lambda trial: True
-    dealer = Dealer(trials, counted=counted, on_run=on_run, on_step=on_step, claim=mine, choose=job.choose)
+    dealer = Dealer(part, counted=counted, choose=job.choose)
     is_alone = sum(node["Alive"] for node in ray.nodes()) == 1
     function = tune.with_parameters(
         work,
-        payload=packed(task, (task, list(trials))),
+        payload=packed(task, (task, trials)),
         folders=(os.getcwd(), *sys.path),
         num_steps=task.num_steps,
         rungs=job.rungs,

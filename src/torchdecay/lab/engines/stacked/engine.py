@@ -16,22 +16,13 @@ from torchdecay.lab.engines.stacked.memory import SHARE, MemoryEstimate, estimat
 from torchdecay.lab.engines.stacked.prepare import Prepared, prepare
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.train import threads
-from torchdecay.lab.training.trial import Claim, Keep, OnRun, OnSteps, Trial
+from torchdecay.lab.training.trial import Assignment, Keep, Trial
 
 
 def run(
-    task: Task,
-    trials: Sequence[Trial],
-    *,
-    on_run: OnRun,
-    on_step: OnSteps = lambda n: None,
-    keep: Keep | None = None,
-    claim: Claim = lambda trial: True,
-    compile: bool | None = None,
-    num_threads: int | None = None,
-    memory: int | None = None,
+    assignment: Assignment, *, compile: bool | None = None, num_threads: int | None = None, memory: int | None = None
 ) -> None:
-    """Train the trials as one model; see `engines.engine` for the arguments.
+    """Train the trials as one model.
 
     Each member sees the rows, starts from the weights and decays as it would alone, so its losses are those of
     `serial` but for the order in which numbers are added: 1e-10 apart after a thousand steps of `digits` in float64.
@@ -39,12 +30,7 @@ def run(
     anew, from another stream than a run alone: alike in distribution only.
 
     Args:
-        task: what to train.
-        trials: what to run.
-        on_run: called with each outcome.
-        on_step: called with numbers of steps done.
-        keep: who goes on at rungs; the others' memory is given back.
-        claim: asked for each trial before the first starts.
+        assignment: what to run; `claim` is asked for each trial before the first starts.
         compile: whether to compile the training step; None does where what is left to do will pay for it.
         num_threads: CPU threads; None leaves torch's, whatever the task wants for a run alone.
         memory: bytes that may be taken; None asks the system. What does not fit at once runs in turns.
@@ -52,22 +38,19 @@ def run(
     Raises:
         TaskError: the trials can't be stacked, or do not fit into memory.
     """
+    task, keep = assignment.task, assignment.keep
     with torch.random.fork_rng(devices=[]), threads(num_threads):
-        prepared = prepared_for(task, [trial for trial in trials if claim(trial)])
+        prepared = prepared_for(task, [trial for trial in assignment.trials if assignment.claim(trial)])
         for trial, failure in prepared.failures.items():
-            on_run(trial, failure)
+            assignment.on_run(trial, failure)
         if not prepared.members:
             return
-        runs = _turns(task, prepared, estimate(task, prepared, available=memory), halving=keep is not None)
-
-        def started(members: Sequence[StackedMember]) -> StackedRun:
-            return StackedRun(task, prepared, members, on_run=on_run, on_step=on_step, compile=compile)
-
+        turns = _turns(task, prepared, estimate(task, prepared, available=memory), halving=keep is not None)
         if keep is None:
-            for members in runs:
-                _advance(started(members), task.num_steps, finish=True)
+            for members in turns:
+                _advance(StackedRun(assignment, prepared, members, compile=compile), task.num_steps, finish=True)
         else:
-            _halve(task, [started(members) for members in runs], keep)
+            _halve(task, [StackedRun(assignment, prepared, members, compile=compile) for members in turns], keep)
 
 
 def prepared_for(task: Task, trials: Sequence[Trial]) -> Prepared:

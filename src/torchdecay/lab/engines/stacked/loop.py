@@ -17,14 +17,13 @@ from torchdecay.lab.engines.stacked.losses import Losses
 from torchdecay.lab.engines.stacked.lowered import Lowered
 from torchdecay.lab.engines.stacked.measuring import Measured, measure
 from torchdecay.lab.engines.stacked.members import StackedMember
-from torchdecay.lab.engines.stacked.prepare import Prepared, failure_of
+from torchdecay.lab.engines.stacked.prepare import Prepared
 from torchdecay.lab.engines.stacked.pulls import MembersRefused, initial_of, pulls_of
 from torchdecay.lab.engines.stacked.tensors import Rows, Stack, norms_of, rows_of
-from torchdecay.lab.tasks.task import Task
-from torchdecay.lab.training.results import TrainingRun
+from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.running import Record
 from torchdecay.lab.training.train import batches_of
-from torchdecay.lab.training.trial import OnRun, OnSteps, Trial
+from torchdecay.lab.training.trial import Assignment, Trial
 from torchdecay.text import describe_error
 
 TIMED_STEPS = 20
@@ -36,43 +35,39 @@ class StackedRun:
     """Several members of a task while they train.
 
     Args:
-        task: what is trained.
+        assignment: what is trained, and who is told at every point of the curves.
         prepared: where data and initial weights are.
         members: who trains.
-        on_run: called with what finished or failed.
-        on_step: called with numbers of member-steps done, at every point of the curves.
         compile: whether to compile the step; None does if what is left to do will pay for it.
     """
 
     def __init__(
         self,
-        task: Task,
+        assignment: Assignment,
         prepared: Prepared,
         members: Sequence[StackedMember],
         *,
-        on_run: OnRun,
-        on_step: OnSteps,
         compile: bool | None,
     ) -> None:
-        self.task, self.step = task, 0
-        self._on_run, self._on_step = on_run, on_step
+        self.task, self.step = assignment.task, 0
+        self._on_run, self._on_step = assignment.on_run, assignment.on_step
         seeds = list(dict.fromkeys(member.trial.seed for member in members))
         places = [seeds.index(member.trial.seed) for member in members]
         order = order_of(members, places)
         self.members = [members[i] for i in order]
         data = [prepared.data[seed] for seed in seeds]
         self._batches = [
-            batches_of(one.train, task.batch_size, torch.Generator().manual_seed(seed))
+            batches_of(one.train, self.task.batch_size, torch.Generator().manual_seed(seed))
             for one, seed in zip(data, seeds, strict=True)
         ]
         self._parts = {part: Rows.of([one.parts[part] for one in data]) for part in data[0].parts}
         self.stack = Stack.of([prepared.models[seed] for seed in seeds], [places[i] for i in order])
         self._watched = prepared.watched
         self._initial = initial_of(self.stack, self.members)
-        self._lanes = lanes_of(task, self.stack, self.members)
+        self._lanes = lanes_of(self.task, self.stack, self.members)
         self._pulls = pulls_of(self.stack, self.members, self._lanes, self._initial)
         self._targets = [y for one in data for _, y in one.parts.values()]
-        self._losses = Losses(task, self._targets)
+        self._losses = Losses(self.task, self._targets)
         self._compile = compile
         self._form: Form | None = None
         self._grads: list[Tensor | None] | None = None
@@ -126,7 +121,7 @@ class StackedRun:
     def fail(self, error: Exception) -> None:
         """End all runs with an error that none of them is known to have caused."""
         for member in self.members:
-            self._on_run(member.trial, failure_of(member.trial, error))
+            self._fail_one(member.trial, error)
         self.members = []
 
     def _compute(self) -> None:
@@ -250,8 +245,11 @@ class StackedRun:
 
     def _fail(self, errors: Mapping[int, Exception]) -> None:
         for place, error in errors.items():
-            self._on_run(self.members[place].trial, failure_of(self.members[place].trial, error))
+            self._fail_one(self.members[place].trial, error)
         self._drop(list(errors))
+
+    def _fail_one(self, trial: Trial, error: Exception) -> None:
+        self._on_run(trial, Failure.of(trial.contender.label, trial.seed, error))
 
     def _drop(self, places: Sequence[int]) -> None:
         """Go on without some members."""

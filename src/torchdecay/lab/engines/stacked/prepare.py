@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,7 +14,6 @@ from torchdecay.lab.training.results import Failure
 from torchdecay.lab.training.setup import Setup
 from torchdecay.lab.training.train import watched_weights
 from torchdecay.lab.training.trial import Trial
-from torchdecay.text import describe_error
 
 
 @dataclass(eq=False)
@@ -62,18 +60,8 @@ def prepare(task: Task, trials: Sequence[Trial]) -> Prepared:
             except NotStackable:
                 raise
             except Exception as error:
-                made.failures[trial] = failure_of(trial, error)
+                made.failures[trial] = Failure.of(trial.contender.label, trial.seed, error)
     return made
-
-
-def failure_of(trial: Trial, error: Exception) -> Failure:
-    """What a trial's error becomes, as every engine says it."""
-    return Failure(
-        label=trial.contender.label,
-        seed=trial.seed,
-        message=describe_error(error, where=True),
-        traceback="".join(traceback.format_exception(error)),
-    )
 
 
 def _add_seed(made: Prepared, task: Task, trial: Trial) -> None:
