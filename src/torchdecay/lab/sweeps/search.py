@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from torchdecay.arguments import check_number
 from torchdecay.errors import TaskError, need
-from torchdecay.text import nearest, repr_quoted
+from torchdecay.text import nearest, repr_quoted, three_digits
 
 KINDS = ("grid", "random", "tpe", "halving")
 TPE_START, TPE_BATCH = 0.4, 4
@@ -203,7 +203,7 @@ def _drawn(search: Search, num_groups: int, sampler: Any, *, batch: int) -> Batc
         asked = [study.ask(axes) for _ in range(min(batch, left))]
         candidates = tuple(
             Candidate(
-                tuple(rounded(trial.params[f"coefficient {i}"]) for i in range(num_groups)),
+                tuple(three_digits(trial.params[f"coefficient {i}"]) for i in range(num_groups)),
                 trial.params.get("lr_scale", search.lr_scales[0]),
             )
             for trial in asked
@@ -232,9 +232,4 @@ def spaced(low: float, high: float, count: int) -> tuple[float, ...]:
 def between(low: float, high: float, count: int) -> tuple[float, ...]:
     """`count` numbers strictly between, evenly on a log scale."""
     ratio = high / low
-    return tuple(rounded(low * ratio ** (i / (count + 1))) for i in range(1, count + 1))
-
-
-def rounded(value: float) -> float:
-    """Three digits: more can't be told apart, and people read these."""
-    return float(f"{value:.3g}")
+    return tuple(three_digits(low * ratio ** (i / (count + 1))) for i in range(1, count + 1))

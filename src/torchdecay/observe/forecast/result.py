@@ -13,7 +13,7 @@ from torchdecay.observe.forecast.predictability import Prediction
 from torchdecay.observe.forecast.remarks import Remark
 from torchdecay.records import JsonRecord
 from torchdecay.tables import FOLD, RIGHT, Entries, Printed, rich_table, rich_text
-from torchdecay.text import nearest, percent
+from torchdecay.text import nearest, percent, step_count
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -237,7 +237,4 @@ def _place(group: GroupForecast) -> str:
 
 
 def _time(steps: float, epochs: float | None) -> str:
-    if math.isinf(steps):
-        return "never"
-    text = f"{steps:,.0f}" if steps >= 100 else f"{steps:.3g}"
-    return text if epochs is None else f"{text} ({epochs:.3g} ep)"
+    return step_count(steps) + ("" if epochs is None or math.isinf(steps) else f" ({epochs:.3g} ep)")

@@ -107,7 +107,7 @@ class Alarms:
         if abs(realized - planned) <= _OFF * planned + unsure:
             return
         nothing = abs(realized) <= _OFF * planned + unsure
-        what = f"decay took {_part(realized)} of each weight in this step, where {_part(planned)} was planned."
+        what = f"decay took {realized:.3g} of each weight in this step, where {planned:.3g} was planned."
         fix = f" By now {now}" if now else ""
         if planned < eps and (nothing or dtype in LOW_PRECISION):
             name = str(dtype).removeprefix("torch.")
@@ -146,7 +146,7 @@ class Alarms:
             yield (
                 "dominates",
                 (
-                    f"decay takes {_part(planned)} of each weight per step.",
+                    f"decay takes {planned:.3g} of each weight per step.",
                     f"What was learned is forgotten within {math.ceil(1 / planned)} steps"
                     + ("." if planned < 1 else "; at 1 every weight becomes 0, above 1 it changes its sign."),
                     "Lower the coefficient or the learning rate: their product is the fraction per step.",
@@ -206,7 +206,3 @@ def _kernels_rounding(dtype: torch.dtype, size: float) -> float:
     """By how much a kernel's own numbers may be off: 1 − f, and the update, of this size beside the weights."""
     eps = torch.finfo(torch.float64 if dtype is torch.float64 else torch.float32).eps
     return eps * ((1.0 if dtype is torch.float64 else 0.5) + 2 * size)
-
-
-def _part(fraction: float) -> str:
-    return f"{fraction:.3g}"

@@ -11,6 +11,7 @@ from torchdecay.observe.verify.explaining import Explanation
 from torchdecay.observe.verify.result import SITES, Fault
 from torchdecay.optimizers.cards import base_card_of
 from torchdecay.plans.decay import Scale, Site
+from torchdecay.text import percent
 
 _CLOSE = 0.35
 """How far what is taken at a learning rate may be from what other ones foretell, as a part of the larger."""
@@ -116,11 +117,6 @@ def wish(seen: Seen) -> str:
     name = type(seen.optimizer).__name__
     of = name if one.source == "class" else f"{base_name(seen.optimizer)}, which {name} derives from"
     return f"{amount}, {SITES[one.decay.site]} in {of}"
-
-
-def percent(share: float) -> str:
-    """A fraction for people."""
-    return f"{100 * share:.3g} %"
 
 
 def _as_expected(seen: Seen) -> SlotVerdict:

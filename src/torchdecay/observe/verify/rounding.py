@@ -12,10 +12,11 @@ import torch
 from torchdecay.observe.verify.borrowing import local
 from torchdecay.observe.verify.fitting import Segments
 from torchdecay.observe.verify.inputs import signed
-from torchdecay.observe.verify.judging import Seen, SlotVerdict, percent, wish
+from torchdecay.observe.verify.judging import Seen, SlotVerdict, wish
 from torchdecay.observe.verify.probe import Probe
 from torchdecay.observe.verify.slots import Slot
 from torchdecay.plans.decay import Site
+from torchdecay.text import percent
 
 _MOST_STEPS = 300
 _SMALLEST = 1e-4
