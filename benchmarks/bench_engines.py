@@ -23,7 +23,7 @@ from torchdecay.lab.tasks.task import Data, Task
 from torchdecay.lab.training.contenders import as_contender
 from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.trial import Assignment, Trial
-from torchdecay.plans.forms import decoupled
+from torchdecay.plans.forms.l2 import decoupled
 
 RUNS = 41
 

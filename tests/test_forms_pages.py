@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import torchdecay as td
-from torchdecay.plans.forms import PRESETS
+from torchdecay.plans.presets import PRESETS
 from torchdecay.reports.drawing.palette import DARK, LIGHT
 
 ROOT = Path(__file__).parents[1]
@@ -62,7 +62,7 @@ def test_every_form_has_a_page_with_equation_picture_and_reference(name: str) ->
     assert page.startswith(f"# {name}\n")
     assert "\\[" in page and "```python" in page and "| reference |" in page
     assert figures.CASES[name].says in page
-    for arxiv in re.findall(r"arXiv (\d{4}\.\d{5})", PRESETS[name].__doc__ or ""):
+    for arxiv in re.findall(r"arXiv (\d{4}\.\d{5})", PRESETS[name].make.__doc__ or ""):
         assert arxiv in page
     for ending, scheme in (("", "light"), ("-dark", "dark")):
         assert re.search(rf"!\[[^\]]{{80,}}\]\(\.\./assets/forms/{name}{ending}\.svg#only-{scheme}\)", page)

@@ -29,7 +29,7 @@ from torchdecay.lab.engines.ray.cluster import connected  # noqa: E402
 from torchdecay.lab.tasks.task import Data, Task  # noqa: E402
 from torchdecay.lab.training.contenders import as_contender  # noqa: E402
 from torchdecay.lab.training.trial import Assignment, Keep, Trial  # noqa: E402
-from torchdecay.plans.forms import decoupled  # noqa: E402
+from torchdecay.plans.forms.l2 import decoupled  # noqa: E402
 
 FOLDER = Path(sys.argv[1] if __name__ == "__main__" else ".")
 STEPS, LAST_PASS = 60, 30

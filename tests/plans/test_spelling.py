@@ -14,9 +14,9 @@ import torchdecay as td
 from torchdecay import forms
 from torchdecay.errors import DecayError
 from torchdecay.plans.decay import Decay, Scale, Site
-from torchdecay.plans.forms import PRESETS
+from torchdecay.plans.forms.parsing import parse_decay
+from torchdecay.plans.presets import form_of
 from torchdecay.plans.regularizers import L1, Deviation
-from torchdecay.plans.spelling import form_of, parse_decay
 
 
 @pytest.mark.parametrize(
@@ -123,10 +123,3 @@ def test_axes_without_a_name_are_custom_and_print_every_axis() -> None:
     for part in ("0.1", "AFTER", "LR", "Deviation"):
         assert part in repr(decay)
     assert form_of(Decay(coefficient=0.1, site=Site.BEFORE, scale=Scale.LR, regularizer=L1())) == "custom"
-
-
-def test_every_preset_has_one_name() -> None:
-    """The table of names and the list of presets hold the same names."""
-    from torchdecay.plans.spelling import _FORMS
-
-    assert set(_FORMS.values()) | {"toward_average"} == set(PRESETS)

@@ -38,7 +38,7 @@ def read_decay(text: str) -> float | Decay:
     Raises:
         DecayError: no such decay, or none.
     """
-    from torchdecay.plans.spelling import parse_decay
+    from torchdecay.plans.forms.parsing import parse_decay
 
     try:
         return float(text)

@@ -14,7 +14,7 @@ from torchdecay.apply.attach import attach
 from torchdecay.arguments import check_number
 from torchdecay.errors import need
 from torchdecay.plans import policies
-from torchdecay.plans.forms import coupled
+from torchdecay.plans.forms.l2 import coupled
 from torchdecay.plans.planning import plan
 
 Matrix: TypeAlias = tuple[tuple[float, ...], ...]

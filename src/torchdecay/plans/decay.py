@@ -6,11 +6,13 @@ import dataclasses
 import enum
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torchdecay.arguments import check_number
 from torchdecay.errors import DecayError
 from torchdecay.plans.controllers import Controller, Gate, LazyRows, RowGate
+from torchdecay.plans.presets import spell
 from torchdecay.plans.references import Average, Mask, Reference, as_mask, as_reference
 from torchdecay.plans.regularizers import L2, ElasticNet, Regularizer
 from torchdecay.plans.schedules import Constant, Schedule, as_schedule
@@ -257,10 +259,29 @@ class Decay:
         return repr(self)
 
     def __repr__(self) -> str:
-        # Late, because the presets are made of this class.
-        from torchdecay.plans.spelling import spell
+        return self._spelled
 
+    @cached_property
+    def _spelled(self) -> str:
         return spell(self)
+
+
+def as_decay(value: Any) -> Decay | None:
+    """A Decay as it is; a number as `native(number)`; None and 0 as None.
+
+    Raises:
+        DecayError: for anything else.
+    """
+    if value is None or isinstance(value, Decay):
+        return value
+    if isinstance(value, str):
+        raise DecayError(
+            f"the decay is the string {value!r}.",
+            "In Python a decay is a value or a number; spellings are for the command line.",
+            "Write td.decoupled(0.1), a number, or None.",
+        )
+    number = check_number(value, "weight_decay")
+    return Decay(coefficient=number, site=Site.NATIVE) if number else None
 
 
 _AXES: dict[str, type] = {

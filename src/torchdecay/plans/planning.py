@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from torchdecay.errors import PlanError, UnknownRoleWarning
 from torchdecay.plans.census import census
-from torchdecay.plans.decay import Decay
-from torchdecay.plans.forms import as_decay
+from torchdecay.plans.decay import Decay, as_decay
 from torchdecay.plans.groups import groups_of
 from torchdecay.plans.parameters import Parameter
 from torchdecay.plans.plan import Plan

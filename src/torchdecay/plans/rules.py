@@ -8,8 +8,7 @@ from typing import Any
 
 from torchdecay.arguments import check_number
 from torchdecay.errors import PlanError
-from torchdecay.plans.decay import Decay
-from torchdecay.plans.forms import as_decay
+from torchdecay.plans.decay import Decay, as_decay
 from torchdecay.plans.selectors import Selector, as_selector
 from torchdecay.text import spelled
 

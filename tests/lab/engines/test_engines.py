@@ -21,7 +21,7 @@ from torchdecay.lab.training.contenders import as_contender
 from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.train import train
 from torchdecay.lab.training.trial import Assignment, Keep, Trial
-from torchdecay.plans.forms import decoupled
+from torchdecay.plans.forms.l2 import decoupled
 
 
 def trial(value: float, seed: int = 0, lr_scale: float = 1.0) -> Trial:

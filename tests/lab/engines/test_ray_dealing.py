@@ -15,7 +15,7 @@ from torchdecay.lab.engines.serial import outcome_of
 from torchdecay.lab.training.contenders import as_contender
 from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.trial import Assignment, Keep, Trial
-from torchdecay.plans.forms import decoupled
+from torchdecay.plans.forms.l2 import decoupled
 
 TRIALS = [Trial(contender=as_contender(decoupled(value)), seed=0, value=value) for value in (0.1, 1.0, 3.0)]
 RUN = outcome_of(task(num_steps=4), TRIALS[0], lambda n: None)

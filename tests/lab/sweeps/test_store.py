@@ -31,7 +31,7 @@ from torchdecay.lab.training.contenders import as_contender
 from torchdecay.lab.training.results import Failure
 from torchdecay.lab.training.train import train
 from torchdecay.lab.training.trial import Trial
-from torchdecay.plans.forms import decoupled
+from torchdecay.plans.forms.l2 import decoupled
 
 IDENTITY = {"task": "halves", "form": "decoupled", "steps": "18"}
 VALUES = (0.01, 0.1, 0.3, 1.0)

@@ -9,7 +9,7 @@ import torch
 
 from torchdecay.errors import DecayError, TaskError
 from torchdecay.lab.training.contenders import ByHand, as_contender, as_contenders
-from torchdecay.plans.forms import coupled, decoupled, native
+from torchdecay.plans.forms.l2 import coupled, decoupled, native
 from torchdecay.plans.planning import plan
 
 

@@ -14,7 +14,7 @@ from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.results import TrainingRun
 from torchdecay.lab.training.train import norm, train, watched_weights
 from torchdecay.plans import policies
-from torchdecay.plans.forms import decoupled
+from torchdecay.plans.forms.l2 import decoupled
 from torchdecay.plans.planning import plan
 from torchdecay.plans.rules import rule
 

@@ -36,9 +36,9 @@ def make_plan(target: str, decay: str, rules: str) -> Plan:
         PlanError: unknown rules, or a plan that does not fit.
         LoadError: a file that can't be read.
     """
+    from torchdecay.plans.forms.parsing import parse_decay
     from torchdecay.plans.planning import plan
     from torchdecay.plans.policies import BY_NAME
-    from torchdecay.plans.spelling import parse_decay
 
     if rules not in BY_NAME:
         raise PlanError(

@@ -17,9 +17,9 @@ from torchdecay.lab.training.groups import members_of
 from torchdecay.lab.training.setup import Setup
 from torchdecay.lab.training.trial import Trial
 from torchdecay.plans.decay import Decay
-from torchdecay.plans.forms import PRESETS
+from torchdecay.plans.forms.parsing import parse_decay
 from torchdecay.plans.plan import Plan
-from torchdecay.plans.spelling import parse_decay
+from torchdecay.plans.presets import PRESETS
 from torchdecay.text import nearest, repr_quoted, spelled
 
 FormLike: TypeAlias = "str | Callable[[float], Decay]"
@@ -56,7 +56,7 @@ def as_form(form: FormLike) -> Form:
     """
     if callable(form):
         name = getattr(form, "__name__", type(form).__name__)
-        return Form(name if name in PRESETS and PRESETS[name] is form else f"function {name}", form)
+        return Form(name if name in PRESETS and PRESETS[name].make is form else f"function {name}", form)
     name, _, rest = str(form).strip().partition(":")
     if not isinstance(form, str) or name not in PRESETS:
         raise DecayError(

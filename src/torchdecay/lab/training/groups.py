@@ -9,7 +9,7 @@ from torch import nn
 
 from torchdecay.errors import TaskError
 from torchdecay.plans.decay import Decay
-from torchdecay.plans.forms import coupled
+from torchdecay.plans.forms.l2 import coupled
 from torchdecay.plans.planning import plan as make_plan
 from torchdecay.plans.rules import rule
 from torchdecay.plans.selectors import as_selector

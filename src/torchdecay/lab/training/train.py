@@ -18,7 +18,7 @@ from torchdecay.lab.training.monitoring import Monitoring
 from torchdecay.lab.training.results import TrainingRun
 from torchdecay.lab.training.running import Running
 from torchdecay.lab.training.setup import Setup, quiet_plan
-from torchdecay.plans.forms import coupled
+from torchdecay.plans.forms.l2 import coupled
 from torchdecay.plans.tree import parameters_by_name
 
 OnStep = Callable[[int], None]

@@ -7,9 +7,9 @@ from typing import Any
 from torchdecay.errors import UnitError
 from torchdecay.observe.units.graph import L1L2
 from torchdecay.plans.decay import Decay
+from torchdecay.plans.presets import form_of
 from torchdecay.plans.regularizers import ElasticNet
 from torchdecay.plans.schedules import Constant
-from torchdecay.plans.spelling import form_of
 
 _UNITS = {
     "native": "native",

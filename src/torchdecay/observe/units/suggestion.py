@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torchdecay.observe.units.sources import Source
 from torchdecay.plans.decay import Decay
-from torchdecay.plans.forms import decoupled
+from torchdecay.plans.forms.l2 import decoupled
 from torchdecay.records import JsonRecord
 
 

@@ -17,12 +17,14 @@ from torchdecay.plans.controllers import (
     Stable,
 )
 from torchdecay.plans.decay import Decay, Scale, Site
+from torchdecay.plans.presets import preset
 from torchdecay.plans.references import Mask, as_mask
 from torchdecay.plans.regularizers import L1, Deviation, Huber, Regularizer, Spectral, SquaredNorm
 from torchdecay.plans.schedules import Schedule, as_schedule
 from torchdecay.text import nearest
 
 
+@preset("0.1")
 def cautious(
     wd: float,
     *,
@@ -64,6 +66,7 @@ def cautious(
     )
 
 
+@preset("1e-4")
 def stable(wd: float, *, schedule: Schedule | None = None, mask: Mask | str | None = None) -> Decay:
     r"""Decoupled decay in proportion to the size that updates really have.
 
@@ -99,6 +102,7 @@ def stable(wd: float, *, schedule: Schedule | None = None, mask: Mask | str | No
     )
 
 
+@preset("0.02")
 def adaptive(
     wd: float, *, beta: float = 0.9, schedule: Schedule | None = None, mask: Mask | str | None = None
 ) -> Decay:
@@ -134,6 +138,7 @@ def adaptive(
     )
 
 
+@preset("1e-4")
 def ada_decay(
     wd: float, *, alpha: float = 4.0, schedule: Schedule | None = None, mask: Mask | str | None = None
 ) -> Decay:
@@ -169,6 +174,17 @@ def ada_decay(
     )
 
 
+_MEASURES: dict[str, Regularizer] = {"squared": SquaredNorm(), "l1": L1(), "huber": Huber(), "std": Deviation()}
+
+
+@preset(
+    "kappa_initial=1",
+    kappa=lambda decay: decay.controller.bound if decay.controller.kind == "fixed" else None,
+    kappa_initial=lambda decay: decay.controller.bound if decay.controller.kind == "initial" else None,
+    warmup_steps=lambda decay: decay.controller.warmup_steps if decay.controller.kind == "warmup" else None,
+    measure=lambda decay: next((name for name, one in _MEASURES.items() if one == decay.regularizer), "squared"),
+    rho=lambda decay: None if decay.controller.per_element else decay.coefficient,
+)
 def constrained(
     *,
     kappa: float | None = None,
@@ -229,9 +245,7 @@ def constrained(
     )
 
 
-_MEASURES: dict[str, Regularizer] = {"squared": SquaredNorm(), "l1": L1(), "huber": Huber(), "std": Deviation()}
-
-
+@preset("0.1,ratio=0.5")
 def norm_control(
     wd: float, *, ratio: float = 1.0, schedule: Schedule | None = None, mask: Mask | str | None = None
 ) -> Decay:
@@ -267,6 +281,7 @@ def norm_control(
     )
 
 
+@preset("0.1")
 def spectral(wd: float, *, schedule: Schedule | None = None) -> Decay:
     r"""Decoupled decay of each matrix's largest singular value only.
 
@@ -295,6 +310,7 @@ def spectral(wd: float, *, schedule: Schedule | None = None) -> Decay:
     )
 
 
+@preset("0.1,every_steps=100")
 def by_spectrum(
     wd: float,
     *,

@@ -5,10 +5,12 @@ from __future__ import annotations
 from torchdecay.arguments import check_number
 from torchdecay.plans.controllers import Rows, as_gate
 from torchdecay.plans.decay import Decay, Scale, Site
+from torchdecay.plans.presets import preset
 from torchdecay.plans.references import Mask, as_mask
 from torchdecay.plans.schedules import Schedule, as_schedule
 
 
+@preset("0.1")
 def native(wd: float, *, schedule: Schedule | None = None) -> Decay:
     """The optimizer's own `weight_decay`, whatever that means there.
 
@@ -30,6 +32,7 @@ def native(wd: float, *, schedule: Schedule | None = None) -> Decay:
     return Decay(coefficient=wd, site=Site.NATIVE, schedule=as_schedule(schedule))
 
 
+@preset("1e-4")
 def coupled(wd: float, *, schedule: Schedule | None = None, mask: Mask | str | None = None) -> Decay:
     r"""L2 through the gradient, as SGD's and Adam's own `weight_decay`.
 
@@ -57,6 +60,7 @@ def coupled(wd: float, *, schedule: Schedule | None = None, mask: Mask | str | N
     return Decay(coefficient=wd, site=Site.GRADIENT, schedule=as_schedule(schedule), mask=as_mask(mask))
 
 
+@preset("0.1")
 def decoupled(
     wd: float,
     *,
@@ -100,6 +104,7 @@ def decoupled(
     )
 
 
+@preset("1e-4,max_lr=1e-3")
 def independent(
     wd: float,
     *,
@@ -145,6 +150,7 @@ def independent(
     )
 
 
+@preset("1e-4", fraction=lambda decay: decay.coefficient)
 def per_step(
     fraction: float,
     *,
@@ -181,6 +187,7 @@ def per_step(
     )
 
 
+@preset("0.1")
 def corrected(
     wd: float,
     *,
@@ -226,6 +233,7 @@ def corrected(
     )
 
 
+@preset("0.1")
 def penalized(wd: float, *, schedule: Schedule | None = None, mask: Mask | str | None = None) -> Decay:
     r"""An L2 penalty in the loss, added with `handle.penalty(model)`.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from torchdecay.plans.controllers import Projection
 from torchdecay.plans.decay import Decay, Scale, Site
+from torchdecay.plans.presets import preset
 from torchdecay.plans.references import Average, Mask, as_mask, as_reference
 from torchdecay.plans.schedules import Schedule, as_schedule
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+@preset("initial,0.1")
 def toward(
     reference: Literal["initial"] | str | Path | Mapping[str, Tensor],
     wd: float,
@@ -56,6 +58,7 @@ def toward(
     )
 
 
+@preset("0.1,beta=0.99")
 def toward_average(
     wd: float, *, beta: float = 0.999, schedule: Schedule | None = None, mask: Mask | str | None = None
 ) -> Decay:
@@ -78,7 +81,7 @@ def toward_average(
     Example:
         >>> import torchdecay as td
         >>> td.forms.toward_average(0.1)
-        toward_average(0.1, beta=0.999)
+        toward_average(0.1)
 
     Reference: Mean teachers are better role models, arXiv 1703.01780, for the average; the pull is L2-SP's
     (arXiv 1802.01483).
@@ -93,6 +96,7 @@ def toward_average(
     )
 
 
+@preset("initial,1")
 def projected(
     reference: Literal["initial"] | str | Path | Mapping[str, Tensor],
     wd: float,

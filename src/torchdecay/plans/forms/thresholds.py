@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from torchdecay.plans.decay import Decay, Scale, Site
+from torchdecay.plans.presets import preset
 from torchdecay.plans.references import Mask, as_mask
 from torchdecay.plans.regularizers import L1, ElasticNet, Huber
 from torchdecay.plans.schedules import Schedule, as_schedule
 
 
+@preset("1e-3")
 def l1(wd: float, *, schedule: Schedule | None = None, mask: Mask | str | None = None) -> Decay:
     r"""L1 as a proximal step after the update: exact zeros, no oscillation around zero.
 
@@ -43,6 +45,7 @@ def l1(wd: float, *, schedule: Schedule | None = None, mask: Mask | str | None =
     )
 
 
+@preset("l1=1e-4,l2=0.1")
 def elastic_net(
     *,
     l1: float,
@@ -85,6 +88,7 @@ def elastic_net(
     )
 
 
+@preset("0.01")
 def proximal(
     wd: float,
     *,
@@ -125,6 +129,7 @@ def proximal(
     )
 
 
+@preset("0.1,delta=0.5")
 def huber(wd: float, *, delta: float = 1.0, schedule: Schedule | None = None, mask: Mask | str | None = None) -> Decay:
     r"""Decay that is quadratic for small weights and linear for large ones, as a proximal step.
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torchdecay.plans.forms import PRESETS
+from torchdecay.plans.presets import PRESETS
 from torchdecay.reports.sweep.points import Points
 from torchdecay.text import counted, listing, prose, shown, spelled
 

@@ -19,7 +19,7 @@ from torchdecay.lab.training.trial import Trial
 from torchdecay.optimizers.cards import base_card_of, card_of, native_of
 from torchdecay.plans.controllers import Cautious
 from torchdecay.plans.decay import Decay, Site
-from torchdecay.plans.forms import coupled
+from torchdecay.plans.forms.l2 import coupled
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.references import Initial
 from torchdecay.plans.tree import parameters_by_name

@@ -1,0 +1,39 @@
+"""Decays as people type them on a command line: `decoupled:0.1`."""
+
+from __future__ import annotations
+
+from torchdecay.errors import DecayError
+from torchdecay.plans.decay import Decay, as_decay
+from torchdecay.plans.presets import PRESETS, number_or_word
+from torchdecay.text import nearest, repr_quoted
+
+
+def parse_decay(text: str) -> Decay | None:
+    """The Decay that `NAME:VALUE[,KEY=VALUE...]` spells; a bare number is the optimizer's own weight_decay.
+
+    Args:
+        text: "none", "0.1", "decoupled:0.1", "independent:1e-4,max_lr=1e-3", "elastic_net:l1=1e-4,l2=0.1",
+            "toward:initial,0.1".
+
+    Raises:
+        DecayError: an unknown name, a missing or unknown value, or a number outside its range.
+
+    Example:
+        >>> parse_decay("coupled:0.1")
+        coupled(0.1)
+    """
+    text = text.strip()
+    if text.lower() in ("none", ""):
+        return None
+    name, colon, rest = text.partition(":")
+    name, number = name.strip(), number_or_word(name)
+    if not colon and not isinstance(number, str):
+        return as_decay(number)
+    if name not in PRESETS:
+        raise DecayError(
+            f"unknown decay {repr_quoted(text)}.",
+            f"Known: none, a number, {', '.join(PRESETS)}.",
+            nearest(name, PRESETS) or 'Write NAME:VALUE, such as "decoupled:0.1".',
+        )
+    made: Decay = PRESETS[name].call(rest)
+    return made
