@@ -148,15 +148,15 @@ def three_digits(value: float) -> float:
 
 
 def step_count(steps: float) -> str:
-    """How many steps something takes: three digits, no exponent; "never" for infinitely many.
+    """How many steps something takes: whole ones, or three digits of few; "never" for infinitely many.
 
     Example:
         >>> step_count(69.3147), step_count(34567.8), step_count(float("inf"))
-        ('69.3', '34,600', 'never')
+        ('69.3', '34,568', 'never')
     """
     if math.isinf(steps):
         return "never"
-    return f"{three_digits(steps):,.0f}" if steps >= 100 else f"{steps:.3g}"
+    return f"{steps:,.0f}" if steps >= 100 else f"{steps:.3g}"
 
 
 def percent(share: float) -> str:
