@@ -480,3 +480,71 @@ def test_the_checkpoint_itself_is_not_changed() -> None:
     before = copy.deepcopy(saved)
     td.load_optimizer(optim.AdamW(each_alone(model)), saved)
     assert saved["param_groups"] == before["param_groups"] and saved["state"].keys() == before["state"].keys()
+
+
+# Of another optimizer
+
+MADE: dict[str, Callable[[Any], optim.Optimizer]] = {
+    "SGD": lambda groups: optim.SGD(groups, lr=0.1),
+    "SGD momentum": lambda groups: optim.SGD(groups, lr=0.1, momentum=0.9),
+    "Adam": optim.Adam,
+    "AdamW": optim.AdamW,
+    "NAdam": optim.NAdam,
+    "Adamax": optim.Adamax,
+    "Adagrad": optim.Adagrad,
+    "RMSprop": lambda groups: optim.RMSprop(groups, momentum=0.9),
+    "ASGD": optim.ASGD,
+    "Rprop": optim.Rprop,
+    "Adafactor": optim.Adafactor,
+}
+FAMILIES = [{"SGD", "SGD momentum"}, {"Adam", "AdamW"}]
+
+
+@pytest.mark.parametrize("here", MADE)
+@pytest.mark.parametrize("there", MADE)
+def test_a_checkpoint_of_another_class_is_refused_and_changes_nothing(there: str, here: str) -> None:
+    """Moments that mean something else, or nothing; Adam's and AdamW's mean the same."""
+    model = net()
+    saved, kept = (MADE[name](td.param_groups(model, 0.1)) for name in (there, here))
+    train(model, saved, 1)
+    train(model, kept, 1)
+    before = copy.deepcopy(kept.state_dict())
+    if here == there or any({here, there} <= family for family in FAMILIES):
+        td.load_optimizer(kept, saved.state_dict())
+        train(model, kept, 1)
+        return
+    with pytest.raises(LoadError, match=f"the checkpoint is not of {here.split()[0]}"):
+        td.load_optimizer(kept, saved.state_dict())
+    after = kept.state_dict()
+    assert repr(before) == repr(after)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(
+    "pair",
+    [
+        (td.forms.constrained(kappa_initial=0.5), td.forms.constrained(kappa_initial=0.25)),
+        (td.forms.norm_control(0.5), td.forms.constrained(kappa_initial=0.25)),
+        (td.forms.ada_decay(0.1, alpha=2.0), td.forms.adaptive(0.1)),
+    ],
+    ids=str,
+)
+def test_each_controller_gets_its_own_state_back(pair: tuple[td.Decay, td.Decay], reverse: bool) -> None:
+    """Whatever the order of the groups: the run goes on bit for bit."""
+    model = net()
+    plan = td.plan(model, None, rules=[("0.*", pair[0]), ("2.*", pair[1])])
+
+    def job(model: nn.Module, reverse: bool) -> optim.Optimizer:
+        groups = plan.param_groups(model)
+        optimizer = optim.SGD(groups[::-1] if reverse else groups, lr=0.1)
+        td.attach(optimizer, plan)
+        return optimizer
+
+    optimizer = job(model, False)
+    train(model, optimizer)
+    saved, other = copy.deepcopy(optimizer.state_dict()), copy.deepcopy(model)
+    resumed = job(other, reverse)
+    td.load_optimizer(resumed, saved)
+    train(model, optimizer)
+    train(other, resumed)
+    assert same(dict(model.named_parameters()), dict(other.named_parameters()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from torchdecay.apply.handle import handle_of
 from torchdecay.errors import LoadError
-from torchdecay.optimizers.cards import CARDS, SWITCH, has_trait
+from torchdecay.optimizers.cards import CARDS, SWITCH, card_of, torch_names
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.names import canonical, canonical_keys
 from torchdecay.plans.plan import Plan
@@ -20,9 +20,11 @@ from torchdecay.plans.tree import names_of
 from torchdecay.text import listed
 
 Winner = Literal["plan", "checkpoint", "equal"]
-_NAMING = ("params", "param_names")
+_NAMING = {"params", "param_names"}
 _ELEMENTWISE = frozenset(key for card in CARDS for key in card.state)
 """State that has the weight's shape; other entries are as the optimizer likes them."""
+_OF_MANY = {"lr", "weight_decay", SWITCH, "maximize", "foreach", "fused", "capturable", "differentiable"}
+"""Options of which older versions of torch lack some, and which say nothing of the class."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,35 @@ class _Saved:
     key: Any
     group: Mapping[str, Any]
     index: int
+
+
+@dataclass(frozen=True)
+class _Match:
+    """Which parameter of the checkpoint is which of the optimizer.
+
+    Attributes:
+        saved: those of the checkpoint.
+        here: the optimizer's names, group by group.
+        known: name here → the one of the checkpoint.
+    """
+
+    saved: Sequence[_Saved]
+    here: Sequence[Sequence[str]]
+    known: Mapping[str, _Saved]
+
+    @property
+    def names(self) -> list[str]:
+        """The optimizer's names."""
+        return [name for names in self.here for name in names]
+
+    def sources(self, index: int) -> list[Mapping[str, Any]]:
+        """The groups of the checkpoint that the parameters of one group come from, and those groups' places."""
+        found = {one.index: one.group for name in self.here[index] if (one := self.known.get(name)) is not None}
+        return list(found.values())
+
+    def origin(self, index: int) -> int | None:
+        """The place of the first of them."""
+        return next((self.known[name].index for name in self.here[index] if name in self.known), None)
 
 
 def load_optimizer(
@@ -120,55 +151,13 @@ def load_optimizer(
             f"weight_decay={weight_decay!r}, but a plan is attached, which owns weight_decay.",
             fix=f"Say it there: td.attach(optimizer, plan, on_load={weight_decay!r}).",
         )
-    saved = _read(state_dict, model, old_plan)
-    current = optimizer.state_dict()
-    here = _names_here(optimizer, model)
-    known, renamed = _matched(saved, [name for names in here for name in names])
-    if not known:
-        raise LoadError(
-            "the checkpoint has none of this optimizer's parameters.",
-            f"It has {listed(one.name for one in saved)}; here are {listed(name for names in here for name in names)}.",
-            "Pass model= to see through wrappers, and old_plan= for a checkpoint without names.",
-        )
-    if has_trait(optimizer, "reevaluating") and [one.name for one in saved] != [n for names in here for n in names]:
-        raise LoadError(
-            f"{type(optimizer).__name__} keeps one long vector over all its parameters, and here they are others.",
-            "Other parameters, or another order of them, can't be told apart in it.",
-            fix="Give it the parameters that the checkpoint has, in their order.",
-        )
-    state: dict[int, Any] = {}
-    groups: list[dict[str, Any]] = []
-    decays: list[tuple[int, Any, Any, Any]] = []
-    options: list[tuple[int, str, tuple[Any, ...], Any]] = []
-    for index, (packed, names, group) in enumerate(
-        zip(current["param_groups"], here, optimizer.param_groups, strict=True)
-    ):
-        sources = [known[name] for name in names if name in known]
-        for number, name, param in zip(packed["params"], names, group["params"], strict=True):
-            if name in known and known[name].key in state_dict["state"]:
-                kept = state_dict["state"][known[name].key]
-                _require_shapes(name, kept, param)
-                state[number] = kept
-        merged, disagreements = _merge(packed, sources, weight_decay)
-        options += [(index, key, values, value) for key, values, value in disagreements]
-        merged["weight_decay"], difference = _decide(index, packed, sources, weight_decay)
-        if "weight_decay" not in packed and merged["weight_decay"] is None:
-            del merged["weight_decay"]
-        decays += difference
-        groups.append(merged)
-    optimizer.load_state_dict(_with_plan({"state": state, "param_groups": groups}, state_dict, here, known))
-    everyone = [name for names in here for name in names]
-    # An attached plan has had its say meanwhile.
-    decays = [(i, said, mine, optimizer.param_groups[i].get("weight_decay")) for i, said, mine, _ in decays]
-    taken = {id(one) for one in known.values()}
-    return LoadReport(
-        matched=tuple(name for name in everyone if name in known),
-        missing=tuple(name for name in everyone if name not in known),
-        unused=tuple(one.name for one in saved if id(one) not in taken),
-        renamed=renamed,
-        weight_decay=tuple(decays),
-        options=tuple(options),
-    )
+    match = _matched(_read(state_dict, model, old_plan), _names_here(optimizer, model))
+    _check(optimizer, match)
+    before = optimizer.state_dict()["param_groups"]
+    groups = [_merged(index, packed, match.sources(index), weight_decay) for index, packed in enumerate(before)]
+    loaded = {"state": _state(optimizer, match, state_dict["state"], before), "param_groups": groups}
+    optimizer.load_state_dict(loaded | _with_plan(state_dict.get(MARK), match))
+    return _report(optimizer, match, before)
 
 
 def _read(state_dict: Mapping[str, Any], model: nn.Module | None, old_plan: Plan | None) -> list[_Saved]:
@@ -242,53 +231,118 @@ def _names_here(optimizer: Optimizer, model: nn.Module | None) -> list[list[str]
     return made
 
 
-def _matched(saved: Sequence[_Saved], here: Sequence[str]) -> tuple[dict[str, _Saved], tuple[tuple[str, str], ...]]:
-    """Name here → saved parameter: by the name itself, else by the name without wrappers."""
+def _matched(saved: Sequence[_Saved], here: Sequence[Sequence[str]]) -> _Match:
+    """By the name itself, else by the name without wrappers."""
     exact = {one.name: one for one in saved}
     short_saved = {new: exact[old] for old, new in canonical_keys(exact).items()}
-    short_here = canonical_keys(here)
-    known: dict[str, _Saved] = {}
-    renamed = []
-    for name in here:
-        found = exact.get(name) or short_saved.get(short_here[name]) or short_saved.get(canonical(name))
-        if found is not None:
-            known[name] = found
-            renamed += [(found.name, name)] if found.name != name else []
-    return known, tuple(renamed)
+    short_here = canonical_keys([name for names in here for name in names])
+    known = {
+        name: found
+        for name, short in short_here.items()
+        if (found := exact.get(name) or short_saved.get(short) or short_saved.get(canonical(name))) is not None
+    }
+    return _Match(saved, here, known)
 
 
-def _merge(
-    packed: Mapping[str, Any], sources: Sequence[_Saved], winner: Winner
-) -> tuple[dict[str, Any], list[tuple[str, tuple[Any, ...], Any]]]:
-    """The group's options from the checkpoint; its own where the checkpoint's groups disagree."""
+def _check(optimizer: Optimizer, match: _Match) -> None:
+    """Refuse what can't be the state of this optimizer.
+
+    Raises:
+        LoadError: no parameter in common, another class, or one vector over other parameters.
+    """
+    if not match.known:
+        raise LoadError(
+            "the checkpoint has none of this optimizer's parameters.",
+            f"It has {listed(one.name for one in match.saved)}; here are {listed(match.names)}.",
+            "Pass model= to see through wrappers, and old_plan= for a checkpoint without names.",
+        )
+    name, card = type(optimizer).__name__, card_of(optimizer)
+    if card is not None and "reevaluating" in card.traits and [one.name for one in match.saved] != match.names:
+        raise LoadError(
+            f"{name} keeps one long vector over all its parameters, and here they are others.",
+            "Other parameters, or another order of them, can't be told apart in it.",
+            "Give it the parameters that the checkpoint has, in their order.",
+        )
+    # What every version of a class of torch has in its groups, or needs in its steps.
+    is_torchs = card is not None and card.name in torch_names()
+    needed = [key for key in optimizer.defaults if is_torchs and key not in _OF_MANY]
+    for one in match.known.values():
+        lacking = [key for key in needed if key not in one.group]
+        if lacking:
+            raise LoadError(
+                f"the checkpoint is not of {name}: its groups have no {listed(lacking)}.",
+                "The state of another optimizer means something else, or nothing, to this one.",
+                "Build the optimizer that wrote the checkpoint; to begin with fresh state, load nothing.",
+            )
+
+
+def _state(
+    optimizer: Optimizer, match: _Match, saved: Mapping[Any, Any], packed: Sequence[Mapping[str, Any]]
+) -> dict[int, Any]:
+    """The state of each parameter that the checkpoint knows, under its number here.
+
+    Raises:
+        LoadError: tensors of another shape, or of another optimizer.
+    """
+    card, found = card_of(optimizer), {}
+    for names, group, live in zip(match.here, packed, optimizer.param_groups, strict=True):
+        for name, number, param in zip(names, group["params"], live["params"], strict=True):
+            state = saved.get(match.known[name].key) if name in match.known else None
+            if state is None:
+                continue
+            for key, value in state.items():
+                if key not in _ELEMENTWISE or not isinstance(value, Tensor):
+                    continue
+                if card is not None and key not in card.state:
+                    raise LoadError(
+                        f'the checkpoint is not of {card.name}, which keeps no {key} of "{name}".',
+                        fix="Build the optimizer that wrote the checkpoint; to begin with fresh state, load nothing.",
+                    )
+                if value.shape != param.shape:
+                    raise LoadError(
+                        f'"{name}" is of shape {tuple(param.shape)}, its {key} in the checkpoint of '
+                        f"{tuple(value.shape)}.",
+                        fix="Load the checkpoint of this model.",
+                    )
+            found[number] = state
+    return found
+
+
+def _merged(
+    index: int, packed: Mapping[str, Any], sources: Sequence[Mapping[str, Any]], winner: Winner
+) -> dict[str, Any]:
+    """The group's options from the checkpoint; its own where the checkpoint's groups disagree.
+
+    Raises:
+        LoadError: a weight_decay that may not differ, or of which there is more than one.
+    """
     merged = dict(packed)
-    disagreements = []
-    groups = list({one.index: one.group for one in sources}.values())
-    for key in dict.fromkeys(key for group in groups for key in group):
-        if key in _NAMING or key == "weight_decay":
-            continue
-        values = [group[key] for group in groups if key in group]
-        if key == SWITCH and winner != "checkpoint":
-            if not all(_equal(value, packed.get(key)) for value in values):
-                disagreements.append((key, tuple(values), packed.get(key)))
+    for key, values in _options(sources).items():
+        if key == "weight_decay":
+            if winner != "plan":
+                merged[key] = _decided(index, packed.get(key), values, winner)
         elif key == MARK:
             # Where torch.distributed.checkpoint has dropped all else, the mark still has the counters.
             if str(packed.get(key)).startswith("attached") and str(values[0]).startswith("attached"):
                 merged[key] = values[0]
-        elif all(_equal(value, values[0]) for value in values):
+        elif len(values) == 1 and (key != SWITCH or winner == "checkpoint"):
             merged[key] = values[0]
-        else:
-            disagreements.append((key, tuple(values), packed.get(key)))
-    return merged, disagreements
+    return merged
 
 
-def _decide(
-    index: int, packed: Mapping[str, Any], sources: Sequence[_Saved], winner: Winner
-) -> tuple[Any, list[tuple[int, Any, Any, Any]]]:
-    mine = packed.get("weight_decay")
-    theirs = list({repr(one.group.get("weight_decay")): one.group.get("weight_decay") for one in sources}.values())
-    if not theirs or (len(theirs) == 1 and _equal(theirs[0], mine)):
-        return mine, []
+def _options(sources: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The different values of each option in some groups."""
+    found: dict[str, list[Any]] = {}
+    for group in sources:
+        for key, value in group.items():
+            if key not in _NAMING and not any(_equal(value, one) for one in found.setdefault(key, [])):
+                found[key].append(value)
+    return found
+
+
+def _decided(index: int, mine: Any, theirs: Sequence[Any], winner: Winner) -> Any:
+    if len(theirs) == 1 and _equal(theirs[0], mine):
+        return mine
     said = theirs[0] if len(theirs) == 1 else tuple(theirs)
     if winner == "equal":
         raise LoadError(
@@ -296,44 +350,47 @@ def _decide(
             'weight_decay="equal" asks for the same.',
             'Write "plan" or "checkpoint" to say whose wins.',
         )
-    if winner == "checkpoint" and len(theirs) > 1:
+    if len(theirs) > 1:
         raise LoadError(
             f"group {index}: its parameters had weight_decay {said!r} in the checkpoint, and a group has one only.",
             fix='Build the groups as they were then, or write weight_decay="plan".',
         )
-    now = theirs[0] if winner == "checkpoint" else mine
-    return now, [(index, said, mine, now)]
+    return said
 
 
-def _with_plan(
-    made: dict[str, Any],
-    state_dict: Mapping[str, Any],
-    here: Sequence[Sequence[str]],
-    known: Mapping[str, _Saved],
-) -> dict[str, Any]:
+def _with_plan(left: Any, match: _Match) -> dict[str, Any]:
     """What an attached plan left in the checkpoint, its groups put in the order of those here."""
-    left = state_dict.get(MARK)
     if not isinstance(left, Mapping):
-        return made
-    origins = [next((known[name].index for name in names if name in known), None) for names in here]
+        return {}
+    origins = [match.origin(index) for index in range(len(match.here))]
     fresh = {"steps": 0, "max_lr": None}
-    groups = [fresh if origin is None else left["groups"][origin] for origin in origins]
-    return made | {MARK: {**left, "groups": groups}}
+    return {MARK: {**left, "groups": [fresh if one is None else left["groups"][one] for one in origins]}}
 
 
-def _require_shapes(name: str, state: Mapping[str, Any], param: Tensor) -> None:
-    for key, value in state.items():
-        if key in _ELEMENTWISE and isinstance(value, Tensor) and value.shape != param.shape:
-            raise LoadError(
-                f'"{name}" is of shape {tuple(param.shape)}, its {key} in the checkpoint of {tuple(value.shape)}.',
-                fix="Load the checkpoint of this model.",
-            )
+def _report(optimizer: Optimizer, match: _Match, before: Sequence[Mapping[str, Any]]) -> LoadReport:
+    """What has come of it, an attached plan having had its say."""
+    decays: list[tuple[int, Any, Any, Any]] = []
+    options: list[tuple[int, str, tuple[Any, ...], Any]] = []
+    for index, (packed, group) in enumerate(zip(before, optimizer.param_groups, strict=True)):
+        for key, values in _options(match.sources(index)).items():
+            differs = len(values) > 1 or not _equal(values[0], packed.get(key))
+            if key == "weight_decay" and differs:
+                said = values[0] if len(values) == 1 else tuple(values)
+                decays.append((index, said, packed.get(key), group.get(key)))
+            elif differs and key != MARK and _equal(group.get(key), packed.get(key)):
+                options.append((index, key, tuple(values), packed.get(key)))
+    taken = {id(one) for one in match.known.values()}
+    return LoadReport(
+        matched=tuple(name for name in match.names if name in match.known),
+        missing=tuple(name for name in match.names if name not in match.known),
+        unused=tuple(one.name for one in match.saved if id(one) not in taken),
+        renamed=tuple((one.name, name) for name, one in match.known.items() if one.name != name),
+        weight_decay=tuple(decays),
+        options=tuple(options),
+    )
 
 
 def _equal(left: Any, right: Any) -> bool:
     if isinstance(left, Tensor) or isinstance(right, Tensor):
         return isinstance(left, Tensor) and isinstance(right, Tensor) and torch.equal(left, right)
     return bool(left == right)
-
-
-__all__ = ["LoadReport", "load_optimizer"]

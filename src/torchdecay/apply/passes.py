@@ -116,7 +116,7 @@ class Passes:
 
     def scalars(self) -> dict[str, Any]:
         """What has to survive a checkpoint, as plain numbers by parameter name."""
-        controllers = [runtime.scalars() for runtime in self.runtimes.values()]
+        controllers = {repr(controller): runtime.scalars() for controller, runtime in self.runtimes.items()}
         return {"controllers": controllers, "owed": dict(self.debts.owed), "units": dict(self.debts.units)} | (
             {"rows": self.rows.scalars()} if self.rows.owes() else {}
         )
@@ -127,8 +127,8 @@ class Passes:
 
     def load(self, scalars: Mapping[str, Any]) -> None:
         """Take over what `scalars` gave."""
-        for runtime, saved in zip(self.runtimes.values(), scalars["controllers"], strict=True):
-            if saved:
+        for controller, runtime in self.runtimes.items():
+            if saved := scalars["controllers"].get(repr(controller)):
                 runtime.load(saved)
         self.debts.owed, self.debts.units = dict(scalars["owed"]), dict(scalars["units"])
         self.rows.load(scalars.get("rows", {}))
