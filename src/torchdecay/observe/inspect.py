@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from torchdecay.apply.handle import Handle
+from torchdecay.apply.handle import Handle, handle_of
 from torchdecay.errors import ApplyError
-from torchdecay.observe.pulls import Expectation, attached, bad_number, expectations
-from torchdecay.optimizers.cards import has_trait, native_of, settled_factor
-from torchdecay.plans.decay import Site
-from torchdecay.plans.groups import MARK
+from torchdecay.observe.groups import Wiring, name_all, optimizers_of, why_unusable, wiring_of
+from torchdecay.observe.pulls import Member, Pulled, pulls_of
+from torchdecay.optimizers.cards import has_trait, native_of
 from torchdecay.plans.tree import names_of
+from torchdecay.plans.decay import Site
 from torchdecay.records import JsonRecord
 from torchdecay.tables import FOLD, Entries, Printed, rich_table
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
 Meaning = Literal["coupled", "decoupled", "none", "unknown"]
-Wiring = Literal["", "attached", "not attached", "hooks lost"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,66 +130,27 @@ def inspect(optimizer: Any, *, model: nn.Module | None = None) -> Inspection:
         >>> group.names, group.meaning, f"{group.pull[1]:g}"
         (('weight',), 'decoupled', '0.001')
     """
+    known = {} if model is None else names_of(model)
     groups = []
     for number, one in enumerate(optimizers_of(optimizer)):
-        handle = attached(one)
-        expected = _expected(one, handle)
-        for index, (group, names) in enumerate(zip(one.param_groups, name_all(one, model), strict=True)):
-            groups.append(_inspected(one, number, group, index, names, handle, expected))
+        names = name_all(one, known)
+        try:
+            pulls = pulls_of(one, names, model=model)
+        except ApplyError:
+            # The plan at work no longer fits the optimizer.
+            pulls = [[] for _ in names]
+        groups += [_inspected(one, number, i, own, pulls[i]) for i, own in enumerate(names)]
     return Inspection(tuple(groups))
 
 
-def optimizers_of(given: Any) -> list[Any]:
-    """The optimizers in what a user gave: one, or several.
-
-    Raises:
-        ApplyError: something else.
-    """
-    several = list(given) if isinstance(given, Iterable) and not hasattr(given, "param_groups") else [given]
-    if isinstance(given, Mapping):
-        several = list(given.values())
-    for one in several:
-        groups = getattr(one, "param_groups", None)
-        if not (
-            isinstance(groups, list)
-            and callable(getattr(one, "step", None))
-            and all(isinstance(group, dict) and "params" in group for group in groups)
-        ):
-            raise ApplyError(
-                f"{type(one).__name__} is not an optimizer.",
-                "An optimizer has a step and a list of param_groups.",
-                "Give a torch.optim.Optimizer, or a list of them.",
-            )
-    if not several:
-        raise ApplyError("there is no optimizer in an empty list.", fix="Give at least one.")
-    return several
-
-
-def name_all(optimizer: Any, model: nn.Module | None) -> list[list[str]]:
-    """For each group the names of its parameters: by the model, else `param_names`, else by their place."""
-    known = {} if model is None else names_of(model)
-    named = []
-    for index, group in enumerate(optimizer.param_groups):
-        own = group.get("param_names", ())
-        params = group["params"]
-        fallback = list(own) if len(own) == len(params) else [f"group {index}, #{i}" for i in range(len(params))]
-        named.append([known.get(id(p), name) for p, name in zip(params, fallback, strict=True)])
-    return named
-
-
 def _inspected(
-    optimizer: Any,
-    number: int,
-    group: Mapping[str, Any],
-    index: int,
-    names: Sequence[str],
-    handle: Handle | None,
-    expected: Mapping[int, Expectation],
+    optimizer: Any, number: int, index: int, names: Sequence[str], members: Sequence[Member]
 ) -> InspectedGroup:
+    group, handle = optimizer.param_groups[index], handle_of(optimizer)
     params: list[Tensor] = group["params"]
     problems = [_lr_problem(group.get("lr"))]
     if "weight_decay" in group:
-        problems.append(bad_number(group["weight_decay"], "weight_decay"))
+        problems.append(why_unusable(group["weight_decay"], "weight_decay"))
     problem = "; ".join(one for one in problems if one)
     return InspectedGroup(
         optimizer=type(optimizer).__name__,
@@ -201,9 +161,9 @@ def _inspected(
         weight_decay=_number(group.get("weight_decay")),
         problem=problem,
         meaning=_meaning(optimizer, group),
-        wiring=_wiring(group, handle),
+        wiring=wiring_of(group, handle),
         decays=_decays(handle, index),
-        pull=None if problem else _pull(optimizer, group, expected),
+        pull=None if problem else _range((one.pulled for one in members), _number(group.get("lr"))),
         num_params=len(params),
         num_elements=sum(param.numel() for param in params if not is_lazy(param)),
         num_frozen=sum(not param.requires_grad for param in params),
@@ -219,15 +179,6 @@ def _meaning(optimizer: Any, group: Mapping[str, Any]) -> Meaning:
     return "none" if has_trait(optimizer, "no decay") or "weight_decay" not in group else "unknown"
 
 
-def _wiring(group: Mapping[str, Any], handle: Handle | None) -> Wiring:
-    mark = str(group.get(MARK, ""))
-    if handle is not None:
-        return "attached"
-    if mark.startswith("not attached"):
-        return "not attached"
-    return "hooks lost" if mark else ""
-
-
 def _decays(handle: Handle | None, index: int) -> tuple[tuple[str, str, int], ...]:
     if handle is None:
         return ()
@@ -239,32 +190,14 @@ def _decays(handle: Handle | None, index: int) -> tuple[tuple[str, str, int], ..
     return tuple((decay, route, count) for (decay, route), count in counts.items())
 
 
-def _expected(optimizer: Any, handle: Handle | None) -> Mapping[int, Expectation]:
-    """What each parameter should undergo; nothing where the plan at work no longer fits the optimizer."""
-    try:
-        return expectations(optimizer, handle.plan if handle is not None else None, None)
-    except ApplyError:
-        return {}
-
-
-def _pull(optimizer: Any, group: Mapping[str, Any], expected: Mapping[int, Expectation]) -> tuple[float, float] | None:
-    """Lowest and highest fraction of a weight that its decay takes per step."""
-    lr = _number(group.get("lr"))
+def _range(pulls: Iterable[Pulled], lr: float | None) -> tuple[float, float] | None:
+    """Lowest and highest fraction of a weight that decay takes per step, where it takes the same of each."""
     fractions = []
-    for param in group["params"]:
-        one = expected.get(id(param))
-        if one is None or one.wrong or one.unsayable or (one.source in ("group", "base") and one.decay is not None):
+    for pulled in dict.fromkeys(pulls):
+        fraction = pulled.fraction(lr or 0.0) if pulled.is_even else None
+        if fraction is None or (pulled.decay is not None and lr is None):
             return None
-        if one.decay is None:
-            fractions.append(0.0)
-        elif not one.is_plain or one.decay.site is Site.LOSS or lr is None:
-            return None
-        elif one.decay.site is not Site.GRADIENT:
-            fractions.append(one.amount(lr))
-        elif (settled := settled_factor(optimizer, group)) is not None:
-            fractions.append(lr * one.amount(lr) * settled)
-        else:
-            return None
+        fractions.append(fraction)
     return (min(fractions), max(fractions)) if fractions else None
 
 

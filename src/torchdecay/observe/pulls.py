@@ -1,245 +1,274 @@
-"""What each parameter of an optimizer should undergo: from a plan, else from the optimizer's class and groups."""
+"""What pulls each parameter of an optimizer, and how much in a step.
+
+The one answer to that, for all that observe and compare; `verify` alone reads for itself what should happen.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal, NamedTuple, cast
 
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from torchdecay.apply.handle import Handle, handle_of
-from torchdecay.apply.lowering import name_parameters
-from torchdecay.errors import ApplyError
-from torchdecay.optimizers.cards import Native, base_card_of, has_trait, native_of
+from torchdecay.apply.lowering import Lowering, name_parameters
+from torchdecay.errors import ApplyError, TorchdecayError, UnitError
+from torchdecay.observe.groups import Wiring, decay_of, why_unusable, wiring_of
+from torchdecay.optimizers.cards import has_trait, native_of, settled_factor
 from torchdecay.optimizers.peaks import peak_of
-from torchdecay.plans.decay import Decay, Site
-from torchdecay.plans.groups import MARK
+from torchdecay.plans.controllers import Stable
+from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.references import Average
+from torchdecay.plans.regularizers import L2, Huber
+from torchdecay.plans.schedules import Constant
 
-DECAY_NAMES = ("weight_decay", "wd", "weight_decay_rate", "l2", "l2_reg")
-"""What optimizers call it, in their groups or as an attribute of their own."""
-
-_GUESS = Native(Site.BEFORE)
-"""Stands in for what is not known, in an expectation of which only the amount counts."""
-
-Source = Literal["plan", "class", "base", "group", "nothing"]
+Source = Literal["plan", "class", "group", "nothing"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Expectation:
-    """What one parameter should undergo at each step.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pulled:
+    """How the parameters of one group are pulled that one decay pulls; of one group they share it.
 
     Attributes:
-        decay: the pull, at the site GRADIENT, BEFORE, AFTER or LOSS; None when there should be none.
-        source: where that comes from: "plan"; "class", torch's own, as the native table says; "base", a class that
-            derives from one of those and has a step of its own; "group", an unknown class with a weight_decay in
-            its groups, so that only the amount is known; "nothing".
-        spoken: the decay as the plan spells it.
-        reference: the tensor that it pulls toward.
-        mask: the entries that take part.
-        beside: whether the update is computed from the weight before a BEFORE pull, as Adafactor's is.
+        optimizer: whose; None for a plan by itself.
+        index: of the group.
+        values: the live group; of a plan by itself the options of its rows.
+        decay: what pulls; NATIVE where nobody knows what that means; None for nothing.
+        spoken: the decay as the plan says it, or the group; "" for none.
+        source: where it is from: "plan"; "class", a weight_decay of which the class's card says what it means;
+            "group", one of which nobody knows that; "nothing", where there is none to be read.
+        wiring: whether the plan that it is from is at work, see `wiring_of`.
+        hooked: whether it runs by hook, which pays later what a low precision would round away.
         steps: steps already taken, for its schedule.
-        peak: the group's peak learning rate, where the decay needs one.
-        unsayable: why no number can be expected, or "".
-        wrong: what is wrong before anything is measured, or "".
-        wrong_kind: "wiring" when a plan is not carried out, "number" when a value is none.
+        peak: the peak learning rate, where it needs one.
+        error: what is wrong with its numbers, to be raised or told.
     """
 
+    optimizer: Any
+    index: int
+    values: Mapping[str, Any] = field(repr=False)
     decay: Decay | None = None
-    source: Source = "nothing"
     spoken: str = ""
-    reference: Tensor | None = None
-    mask: Tensor | None = None
-    beside: bool = False
+    source: Source = "plan"
+    wiring: Wiring = ""
+    hooked: bool = False
     steps: int = 0
     peak: float | None = None
-    unsayable: str = ""
-    wrong: str = ""
-    wrong_kind: Literal["", "wiring", "number"] = ""
+    error: TorchdecayError | None = None
 
     @property
-    def key(self) -> tuple[Any, ...]:
-        """Equal for parameters of a group that should undergo the same."""
-        return (self.decay, self.source, self.unsayable, self.wrong)
+    def site(self) -> Site | None:
+        """Where it enters the step; None for no decay."""
+        return None if self.decay is None else self.decay.site
 
     @property
-    def is_plain(self) -> bool:
-        """Whether it is c·λ·θ and nothing else."""
-        return self.decay is not None and self.decay.is_plain_l2 and not self.decay.proximal
+    def is_coupled(self) -> bool:
+        """Whether it goes through the gradient."""
+        return self.site in (Site.GRADIENT, Site.LOSS)
 
-    def amount(self, lr: float, step: int = 0) -> float:
-        """c_t·λ_t at this learning rate, so many steps from now."""
-        if self.decay is None:
-            return 0.0
+    @property
+    def is_free(self) -> bool:
+        """Whether it takes the same at any learning rate but 0."""
+        decay = self.decay
+        if decay is None:
+            return True
+        return decay.scale is Scale.ONE and decay.site in (Site.BEFORE, Site.AFTER) and not decay.schedule.needs_lr
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether its coefficient is the same at every step."""
+        return self.decay is None or self.decay.schedule == Constant()
+
+    @property
+    def is_fraction(self) -> bool:
+        """Whether it takes c·λ of each weight that it takes part of: L2 toward 0 that no controller steers."""
+        decay = self.decay
+        if decay is None:
+            return True
+        return type(decay.regularizer) is L2 and decay.reference is None and decay.controller is None
+
+    @property
+    def is_even(self) -> bool:
+        """Whether each step takes the same part of every weight, by a pass of its own or the optimizer's."""
+        decay = self.decay
+        return decay is None or (decay.is_plain_l2 and not decay.proximal and decay.site is not Site.LOSS)
+
+    @property
+    def settled(self) -> float | None:
+        """By how much momentum multiplies a coupled pull; None where what it comes to is no multiple."""
+        return settled_factor(self.optimizer, self.values) if self.is_coupled else 1.0
+
+    @cached_property
+    def means(self) -> str:
+        """The pull itself, as it prints."""
+        return repr(self.decay)
+
+    @cached_property
+    def why(self) -> str:
+        """Why nobody can tell what it takes off a weight without gradient, or ""."""
+        decay, name = self.decay, type(self.optimizer).__name__
+        if decay is None:
+            return ""
+        linear = None if self.optimizer is None else settled_factor(self.optimizer, self.values)
+        if decay.controller is not None and not (isinstance(decay.controller, Stable) and linear is not None):
+            return "how hard it pulls is decided at each step"
+        if isinstance(decay.reference, Average):
+            return "its reference moves along"
+        if not isinstance(decay.regularizer, (L2, Huber)) or (self.is_coupled and isinstance(decay.regularizer, Huber)):
+            return "what it takes is no fixed part of a weight"
+        if decay.site is Site.NATIVE:
+            if self.optimizer is None:
+                return "what weight_decay means depends on the optimizer: give optimizer="
+            return f"what weight_decay means in {name} is not known: td.verify measures it"
+        if self.is_coupled and linear is None:
+            if self.optimizer is None:
+                return "what a coupled decay takes depends on the optimizer: give optimizer="
+            if native_of(self.optimizer, self.values):
+                return f"{name} divides it by the size of the gradients"
+            return f"what {name} makes of a gradient is not known"
+        return ""
+
+    def coefficient(self, lr: float, ahead: int = 0) -> float:
+        """λ_t at this learning rate, so many steps from now."""
+        assert self.decay is not None
         ratio = lr / self.peak if self.decay.schedule.needs_lr and self.peak else 1.0
-        coefficient = self.decay.coefficient_at(self.steps + step, ratio)
-        if self.decay.site not in (Site.BEFORE, Site.AFTER):
-            return coefficient
-        return self.decay.scale.factor(lr, self.peak) * coefficient
+        return self.decay.coefficient_at(self.steps + ahead, ratio)
+
+    def amount(self, lr: float, ahead: int = 0) -> float:
+        """c_t·λ_t: what a step multiplies a weight by, less 1; of a coupled pull η_t·λ_t."""
+        if self.decay is None or not lr:
+            return 0.0
+        coefficient = self.coefficient(lr, ahead)
+        amount = lr * coefficient if self.is_coupled else self.decay.scale.factor(lr, self.peak) * coefficient
+        return amount / (1 + amount) if self.decay.proximal else amount
+
+    def taken(self, lr: float, ahead: int = 0) -> float | None:
+        """The part of each weight that one step takes, momentum left aside; None where it is no such part."""
+        lost = self.wiring in ("not attached", "hooks lost")
+        return None if lost or self.error or self.why or not self.is_fraction else self.amount(lr, ahead)
+
+    def fraction(self, lr: float, ahead: int = 0) -> float | None:
+        """The part of each weight that a step takes once momentum has settled; None where it is no such part."""
+        taken, settled = self.taken(lr, ahead), self.settled
+        return None if taken is None or settled is None else taken * settled
 
 
-def expectations(optimizer: Any, plan: Plan | None, model: nn.Module | None) -> dict[int, Expectation]:
-    """`id(parameter)` → what it should undergo, for every parameter of the optimizer.
+class Member(NamedTuple):
+    """One parameter of a group, and what pulls it."""
+
+    name: str
+    param: Tensor
+    pulled: Pulled
+
+
+def pulls_of(
+    optimizer: Any,
+    names: Sequence[Sequence[str]],
+    *,
+    plan: Plan | None = None,
+    model: nn.Module | None = None,
+    lowering: Lowering | None = None,
+    scheduler: Any = None,
+) -> list[list[Member]]:
+    """What pulls the parameters of each group, under a plan, the attached plan, or the group's own weight_decay.
 
     Args:
         optimizer: the optimizer.
-        plan: the plan to hold it against; None takes the attached one, and without one the groups' weight_decay.
-        model: the model, where names are needed and the groups have none.
+        names: of the parameters, from `name_all`.
+        plan: instead of what is attached.
+        model: to find parameters in the plan, where the groups have no names.
+        lowering: how the plan would be carried out, where it is looked at as if it were attached.
+        scheduler: that may know a peak, where no plan is attached.
 
     Raises:
         ApplyError: the plan and the optimizer do not fit.
     """
-    handle = attached(optimizer)
-    found: dict[int, Expectation] = {}
+    handle = handle_of(optimizer)
     if plan is None and handle is None:
-        for group in optimizer.param_groups:
-            expected = _of_group(optimizer, group)
-            found.update({id(param): expected for param in group["params"]})
-        return found
-    chosen = plan if plan is not None else handle.plan if handle is not None else None
-    assert chosen is not None
-    if model is None and handle is not None:
-        model = handle.model
-    members = name_parameters(chosen, optimizer, model)
-    tensors = held(handle) if handle is not None else {}
-    for index, (group, named) in enumerate(zip(optimizer.param_groups, members, strict=True)):
-        # Alike rows share one expectation; a Decay is compared once here and not for each parameter.
-        shared: dict[int, Expectation] = {}
-        for param, _, decay in named:
-            if id(decay) not in shared:
-                shared[id(decay)] = _of_row(optimizer, group, index, decay, handle)
-            found[id(param)] = _with_tensors(shared[id(decay)], tensors.get(id(param)))
-        for param in group["params"]:
-            found.setdefault(id(param), Expectation(source="plan"))
-    return found
+        return own_pulls(optimizer, names)
+    plan = plan if plan is not None else cast(Handle, handle).plan
+    model = model if model is not None or handle is None else handle.model
+    if lowering is None and handle is not None and handle.plan is plan:
+        lowering = handle.lowering
+    planned = {id(param): decay for group in name_parameters(plan, optimizer, model) for param, _, decay in group}
+    rows = [] if lowering is None else lowering.rows
+    hooked = {row.name for row in rows if row.route == "hook"}
+    made = []
+    for index, (values, own) in enumerate(zip(optimizer.param_groups, names, strict=True)):
+        # Alike rows share one value; a Decay is compared once here and not for each parameter.
+        by_identity: dict[int, Pulled] = {}
+        by_decay: list[tuple[Decay, Pulled]] = []
+        spared = Pulled(optimizer=optimizer, index=index, values=values)
+        members = []
+        for param, name in zip(values["params"], own, strict=True):
+            decay = planned.get(id(param))
+            found = spared if decay is None else by_identity.get(id(decay))
+            if decay is not None and found is None:
+                found = next((one for other, one in by_decay if other == decay), None)
+                if found is None:
+                    found = _planned(spared, decay, handle, scheduler, hooked=name in hooked, told=lowering is not None)
+                    by_decay.append((decay, found))
+                by_identity[id(decay)] = found
+            members.append(Member(name, param, cast(Pulled, found)))
+        made.append(members)
+    return made
 
 
-def attached(optimizer: Any) -> Handle | None:
-    """The handle at work on this optimizer, if it is one that can have a handle."""
-    return handle_of(optimizer) if isinstance(optimizer, Optimizer) else None
+def own_pulls(optimizer: Any, names: Sequence[Sequence[str]]) -> list[list[Member]]:
+    """What pulls the parameters of each group by the group's own weight_decay.
+
+    Args:
+        optimizer: the optimizer.
+        names: of the parameters, from `name_all`.
+    """
+    made = []
+    for index, (values, own) in enumerate(zip(optimizer.param_groups, names, strict=True)):
+        pulled = _own(optimizer, index, values)
+        made.append([Member(name, param, pulled) for param, name in zip(values["params"], own, strict=True)])
+    return made
 
 
-def _of_group(optimizer: Any, group: Mapping[str, Any]) -> Expectation:
-    """From the class and the group's own `weight_decay`."""
-    mark = str(group.get(MARK, ""))
-    if mark.startswith("not attached"):
-        return Expectation(
-            wrong_kind="wiring",
-            wrong=f'the group is marked "{mark}": it was built from a plan that torchdecay.attach never carried out',
-        )
-    if mark.startswith("attached"):
-        return Expectation(
-            wrong_kind="wiring",
-            wrong="a plan was attached, and its hooks are gone: deepcopy and pickle drop them; attach it again",
-        )
-    name, asked = decay_of(optimizer, group)
-    if not name:
-        return Expectation(source="class" if has_trait(optimizer, "no decay") else "nothing")
-    wrong = bad_number(asked, name)
+def _own(optimizer: Any, index: int, values: Mapping[str, Any]) -> Pulled:
+    key, asked = decay_of(optimizer, values)
+    spared = Pulled(optimizer=optimizer, index=index, values=values, wiring=wiring_of(values, None), source="nothing")
+    wrong = why_unusable(asked, key) if key else ""
     if wrong:
-        return Expectation(wrong=wrong, wrong_kind="number")
-    value = float(asked)
-    known, source = _meaning(optimizer, group)
-    if value == 0:
-        return Expectation(source=source)
+        return replace(spared, error=UnitError(f"group {index}: {wrong}.", fix="Give a finite number, at least 0."))
+    if not key or has_trait(optimizer, "no decay"):
+        return replace(spared, source="class") if has_trait(optimizer, "no decay") else spared
+    known, value = native_of(optimizer, values), float(asked)
+    source: Source = "group" if known is None else "class"
+    if not value:
+        return replace(spared, source=source)
     if known is None:
-        return Expectation(decay=_GUESS.decay(value), source="group")
-    return Expectation(decay=known.decay(value), source=source, beside=not known.exact)
+        decay = Decay(coefficient=value, site=Site.NATIVE)
+        return replace(spared, decay=decay, spoken=f"{key}={value:g}", source=source)
+    return replace(spared, decay=known.decay(value), spoken=repr(known.decay(value)), source=source)
 
 
-def decay_of(optimizer: Any, group: Mapping[str, Any]) -> tuple[str, Any]:
-    """The name and the value of a group's weight decay: its own, else the optimizer's; ("", None) without one."""
-    for name in DECAY_NAMES:
-        if name in group:
-            return name, group[name]
-    own = getattr(optimizer, "__dict__", {})
-    return next(((name, own[name]) for name in DECAY_NAMES if isinstance(own.get(name), float)), ("", None))
-
-
-def bad_number(value: Any, name: str) -> str:
-    """Why a group's number can't be one, or ""."""
+def _planned(
+    spared: Pulled, decay: Decay, handle: Handle | None, scheduler: Any, *, hooked: bool, told: bool
+) -> Pulled:
+    known = native_of(spared.optimizer, spared.values)
+    means = decay if known is None else known.resolve(decay)
+    # Natively an optimizer does no more than plain L2.
+    at_work = told or (means.is_plain_l2 and not means.proximal)
+    made = replace(
+        spared,
+        decay=means,
+        spoken=repr(decay),
+        wiring="attached" if handle is not None else "" if at_work else "not attached",
+        hooked=hooked,
+        steps=0 if handle is None else handle.steps(spared.index),
+    )
+    if not (means.scale.needs_max_lr or means.schedule.needs_lr):
+        return made
     try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return f"{name} is {value!r}, which is no number"
-    if not math.isfinite(number):
-        return f"{name} is {number}"
-    return f"{name} is {number:g}, so that weights grow" if number < 0 else ""
-
-
-def _meaning(optimizer: Any, group: Mapping[str, Any]) -> tuple[Native | None, Source]:
-    """What weight_decay means here, also for a class that derives from a known one and steps in its own way."""
-    known = native_of(optimizer, group)
-    if known is not None:
-        return known, "class"
-    base = base_card_of(optimizer)
-    known = None if base is None else base.native_in(group)
-    return known, "group" if known is None else "base"
-
-
-def base_name(optimizer: Any) -> str:
-    """The class of the native table that this optimizer's class derives from, or ""."""
-    base = base_card_of(optimizer)
-    return "" if base is None else base.name
-
-
-def _of_row(
-    optimizer: Any, group: Mapping[str, Any], index: int, decay: Decay | None, handle: Handle | None
-) -> Expectation:
-    """From a row of a plan."""
-    if decay is None:
-        return Expectation(source="plan")
-    known, _ = _meaning(optimizer, group)
-    spoken = repr(decay)
-    if decay.site is Site.NATIVE:
-        if known is None:
-            return Expectation(decay=_GUESS.resolve(decay), source="group", spoken=spoken)
-        decay = known.resolve(decay)
-    made = Expectation(decay=decay, source="plan", spoken=spoken)
-    if decay.controller is not None:
-        return replace(made, unsayable=f"{decay!r} decides at each step how hard it pulls")
-    if isinstance(decay.reference, Average):
-        return replace(made, unsayable=f"{decay!r} pulls toward what moves along")
-    if handle is None and not (decay.is_plain_l2 and not decay.proximal):
-        return replace(made, wrong=f"{decay!r} needs torchdecay.attach", wrong_kind="wiring")
-    peak = decay.max_lr
-    if decay.scale.needs_max_lr or decay.schedule.needs_lr:
-        try:
-            peak = peak_of(decay, group, index) if handle is None else handle.max_lr(index, decay)
-        except ApplyError as error:
-            return replace(made, wrong=error.what, wrong_kind="number")
-    native = known is not None and handle is not None and handle.lowering.groups[index].native is not None
-    beside = known is not None and not known.exact and (native or handle is None)
-    return replace(made, steps=0 if handle is None else handle.steps(index), peak=peak, beside=beside)
-
-
-def held(handle: Handle) -> dict[int, tuple[Tensor | None, Tensor | None]]:
-    """`id(parameter)` → the reference and the mask that the attached plan reads for it."""
-    return {
-        id(param): (handle.reference(name), handle.mask(name))
-        for group in handle.lowering.groups
-        for param, name, _ in group.hooked
-    }
-
-
-def _with_tensors(expected: Expectation, tensors: tuple[Tensor | None, Tensor | None] | None) -> Expectation:
-    if tensors is None or (tensors[0] is None and tensors[1] is None):
-        return expected
-    return replace(expected, reference=tensors[0], mask=tensors[1])
-
-
-__all__ = [
-    "DECAY_NAMES",
-    "Expectation",
-    "Source",
-    "attached",
-    "bad_number",
-    "base_name",
-    "decay_of",
-    "expectations",
-    "held",
-]
+        if handle is not None:
+            return replace(made, peak=handle.max_lr(spared.index, means))
+        return replace(made, peak=peak_of(means, spared.values, spared.index, scheduler))
+    except ApplyError as error:
+        return replace(made, error=error)

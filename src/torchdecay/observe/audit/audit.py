@@ -13,7 +13,7 @@ from torchdecay.observe.audit.case import Case
 from torchdecay.observe.audit.catalog import CATALOG
 from torchdecay.observe.audit.check import CHECKS, finding, gathered
 from torchdecay.observe.audit.result import Audit, by_severity, is_wanted, prefixes
-from torchdecay.observe.inspect import optimizers_of
+from torchdecay.observe.groups import optimizers_of
 from torchdecay.observe.run import Run
 from torchdecay.plans.plan import Plan
 

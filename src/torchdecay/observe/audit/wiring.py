@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from torchdecay.errors import ApplyError
-from torchdecay.observe.audit.case import Case, Group, as_number
+from torchdecay.observe.audit.case import Case, Group
 from torchdecay.observe.audit.check import Hit, check
 from torchdecay.observe.audit.penalties import penalized_parameters
-from torchdecay.observe.pulls import DECAY_NAMES
+from torchdecay.observe.groups import DECAY_NAMES, as_number
 from torchdecay.optimizers.cards import card_of, has_trait
 from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.groups import MARK

@@ -9,16 +9,13 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
-from torchdecay.observe.forecast.pulled import Pulled
 from torchdecay.observe.fractions import log_retention
+from torchdecay.observe.pulls import Pulled
 from torchdecay.optimizers.updates import settled
 from torchdecay.plans.controllers import Stable
-from torchdecay.plans.decay import Decay, Scale, Site
-from torchdecay.plans.schedules import Constant
 
 KEYS = ("lr", "momentum", "betas")
 """What schedulers move and a forecast depends on."""
-COUPLED = (Site.GRADIENT, Site.LOSS)
 
 
 @dataclass(frozen=True)
@@ -64,31 +61,24 @@ def course_of(pulled: Pulled, curves: Mapping[str, Sequence[Any]]) -> Course:
         pulled: what pulls.
         curves: "lr", and "momentum" where the optimizer has one, step by step.
     """
-    decay, rates = pulled.decay, curves["lr"]
-    if decay is None:
+    rates = curves["lr"]
+    if pulled.decay is None:
         return still(len(rates))
     momenta = curves.get("momentum") or [0.0] * len(rates)
-    coefficient = _coefficients(decay, pulled, rates)
-    if decay.site in COUPLED:
-        return _through_momentum(pulled.values, rates, momenta, coefficient)
-    is_stable = isinstance(decay.controller, Stable)
-    pulls = []
-    for lr, momentum in zip(rates, momenta, strict=True):
-        amount = decay.scale.factor(lr, pulled.peak) * coefficient(lr) if lr else 0.0
-        if is_stable:
-            amount *= settled(pulled.values, momentum)
-        pulls.append(amount / (1.0 + amount) if decay.proximal else amount)
-    return Course(pulls, pulls, pulls)
+    if pulled.is_coupled:
+        return _through_momentum(pulled.values, rates, momenta, _by_rate(pulled, rates, pulled.coefficient))
+    amounts = _by_rate(pulled, rates, pulled.amount)
+    if isinstance(pulled.decay.controller, Stable):
+        amounts = [amount * settled(pulled.values, momentum) for amount, momentum in zip(amounts, momenta, strict=True)]
+    return Course(amounts, amounts, amounts)
 
 
 def without_rates(pulled: Pulled, num_steps: int) -> Course | None:
     """The course where nobody knows the learning rate, or None where it matters."""
-    decay = pulled.decay
-    if decay is None:
+    if pulled.decay is None:
         return still(num_steps)
-    free = decay.scale is Scale.ONE and decay.site in (Site.BEFORE, Site.AFTER) and not decay.schedule.needs_lr
     # Any learning rate but 0 will do.
-    return course_of(pulled, {"lr": [1.0] * num_steps}) if free and decay.controller is None else None
+    return course_of(pulled, {"lr": [1.0] * num_steps}) if pulled.is_free and not pulled.decay.controller else None
 
 
 def still(num_steps: int) -> Course:
@@ -97,35 +87,23 @@ def still(num_steps: int) -> Course:
     return Course(nothing, nothing, nothing)
 
 
-def _coefficients(decay: Decay, pulled: Pulled, rates: Sequence[float]) -> Callable[[float], float]:
-    """λ_t for the learning rates one after the other; steps at learning rate 0 do not count."""
-    if decay.schedule == Constant():
-        fixed = decay.coefficient_at(pulled.steps)
-        return lambda lr: fixed
-    taken = pulled.steps
-
-    def coefficient(lr: float) -> float:
-        nonlocal taken
-        ratio = lr / pulled.peak if decay.schedule.needs_lr and pulled.peak else 1.0
-        found = decay.coefficient_at(taken, ratio)
-        taken += lr != 0.0
-        return found
-
-    return coefficient
+def _by_rate(pulled: Pulled, rates: Sequence[float], number: Callable[[float, int], float]) -> list[float]:
+    """A number of each step, at the learning rates one after the other; steps at learning rate 0 do not count."""
+    if pulled.is_constant:
+        known = {lr: number(lr, 0) for lr in set(rates)}
+        return [known[lr] for lr in rates]
+    taken = accumulate((lr != 0.0 for lr in rates), initial=0)
+    return [number(lr, ahead) for lr, ahead in zip(rates, taken, strict=False)]
 
 
 def _through_momentum(
-    values: Mapping[str, Any],
-    rates: Sequence[float],
-    momenta: Sequence[float],
-    coefficient: Callable[[float], float],
+    values: Mapping[str, Any], rates: Sequence[float], momenta: Sequence[float], coefficients: Sequence[float]
 ) -> Course:
     """SGD on a gradient that is λ·w alone, its buffer in units of the weight; it starts empty."""
     fresh, nesterov = 1.0 - float(values.get("dampening", 0.0)), bool(values.get("nesterov", False))
     pulls, fractions, losses = [], [], []
     buffer: float | None = None
-    for lr, momentum in zip(rates, momenta, strict=True):
-        wd = coefficient(lr)
+    for lr, momentum, wd in zip(rates, momenta, coefficients, strict=True):
         pulls.append(lr * wd)
         fractions.append(_settled(lr * wd, momentum, fresh, nesterov))
         if not momentum:

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from torchdecay.errors import UnitError
-from torchdecay.observe.forecast.course import COUPLED
+from torchdecay.observe.pulls import Pulled
 from torchdecay.optimizers import updates
 from torchdecay.optimizers.cards import update_of
-from torchdecay.plans.decay import Decay, Site
 
 Rule = Literal["AdamW", "SGD", "Lion"]
 _RULES: Mapping[updates.Update, Rule] = {updates.SGD: "SGD", updates.ADAM: "AdamW", updates.LION: "Lion"}
@@ -75,27 +74,24 @@ class Equilibrium:
         return float((self.gain * gradient_norm**2) ** 0.25)
 
 
-def equilibrium(
-    optimizer: Any, values: Mapping[str, Any], decay: Decay | None, *, lr: float, pull: float
-) -> Equilibrium | None:
+def equilibrium(pulled: Pulled, values: Mapping[str, Any], *, lr: float, pull: float) -> Equilibrium | None:
     """The equilibrium of weights of one group under plain L2; None where no equations are known.
 
     Args:
-        optimizer: whose step it is.
-        values: its group.
-        decay: what pulls; NATIVE has been resolved.
+        pulled: what pulls.
+        values: its group, as it is then.
         lr: the learning rate to say it for.
-        pull: c·λ there; for a coupled decay η·λ.
+        pull: what a step takes there, see `Pulled.amount`.
     """
-    if decay is None or not decay.is_plain_l2 or not (lr > 0.0 and 0.0 < pull < 1.0):
+    if pulled.decay is None or not pulled.decay.is_plain_l2 or not (lr > 0.0 and 0.0 < pull < 1.0):
         return None
-    update = update_of(optimizer, values)
+    update = update_of(pulled.optimizer, values)
     spread = None if update is None else update.spread(values)
-    if update is None or spread is None or not (update.is_linear or decay.site in (Site.BEFORE, Site.AFTER)):
+    if update is None or spread is None or (pulled.is_coupled and not update.is_linear):
         return None
     # A gradient moves the weight by lr·total in all, in steps with the sum of squares lr²·squares.
     total, squares = spread
-    fraction = pull * total if decay.site in COUPLED else pull
+    fraction = pull * total if pulled.is_coupled else pull
     square = (lr * total) ** 2 / (2.0 * fraction)
     return Equilibrium(
         rule=_RULES[update],

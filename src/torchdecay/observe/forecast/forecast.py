@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau
 
+from torchdecay.apply.handle import handle_of
+from torchdecay.apply.lowering import lower
 from torchdecay.errors import ApplyError, UnitError
 from torchdecay.observe.forecast.course import KEYS, Course, course_of, without_rates
 from torchdecay.observe.forecast.equilibrium import Equilibrium, equilibrium
 from torchdecay.observe.forecast.predictability import predict
-from torchdecay.observe.forecast.pulled import Pulled, of_optimizers, of_plan
 from torchdecay.observe.forecast.remarks import Remark, remarks_on
 from torchdecay.observe.forecast.result import Curve, Forecast, GroupForecast
-from torchdecay.observe.forecast.stand_in import stand_in
+from torchdecay.observe.forecast.stand_in import rows_alike, stand_in
 from torchdecay.observe.fractions import half_life, timescale
-from torchdecay.observe.inspect import optimizers_of
+from torchdecay.observe.groups import name_all, optimizers_of
 from torchdecay.observe.lr_curve import group_curves
+from torchdecay.observe.pulls import Member, Pulled, pulls_of
 from torchdecay.observe.run import Run
+from torchdecay.optimizers.peaks import peak_of
+from torchdecay.plans.tree import names_of
+from torchdecay.plans.decay import Site
 from torchdecay.plans.plan import Plan
+from torchdecay.plans.rows import Row
+from torchdecay.text import listed
 
 _POINTS = 256
 Curves = Mapping[str, Sequence[Any]]
@@ -84,22 +93,97 @@ def forecast(
     plan, optimizers = _sides(plan_or_optimizer, optimizer, scheduler)
     if not optimizers:
         assert plan is not None
-        pulls = of_plan(plan, run.lr)
+        alike = [_of_rows(rows, index, run.lr) for index, rows in enumerate(rows_alike(plan))]
+        pulls = [one.pulled for one in alike]
         free = run.lr is None and run.lr_schedule is None and all(without_rates(one, 1) is not None for one in pulls)
         found = None if free else group_curves(run, [one.values for one in pulls], KEYS)
         curves: list[Curves | None] = [None] * len(pulls) if found is None else [*found]
     else:
         _require_own(scheduler, optimizers)
         _require_same_lr(run, optimizers)
-        pulls = of_optimizers(optimizers, plan, model, scheduler)
-        by_optimizer = [_curves(run, scheduler, one) for one in optimizers]
-        curves = [None if (of := by_optimizer[one.number]) is None else of[one.index] for one in pulls]
+        alike, curves = [], []
+        for number, one in enumerate(optimizers):
+            own, moving = _of_optimizer(one, number, plan, model, scheduler), _curves(run, scheduler, one)
+            alike += own
+            curves += [None if moving is None else moving[entry.pulled.index] for entry in own]
+        _require_covered(plan, alike)
     return Forecast(
-        groups=tuple(_group(one, curve, run) for one, curve in zip(pulls, curves, strict=True)),
+        groups=tuple(_group(one, curve, run) for one, curve in zip(alike, curves, strict=True)),
         num_steps=run.num_steps,
         steps_per_epoch=run.steps_per_epoch,
         schedule=_schedule(run),
     )
+
+
+@dataclass(frozen=True)
+class _Alike:
+    """Parameters of one group that one decay pulls."""
+
+    number: int
+    pulled: Pulled
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    dtypes: tuple[str, ...]
+
+
+def _of_rows(rows: Sequence[Row], index: int, lr: float | None) -> _Alike:
+    """Rows of a plan by itself with the same decay and options."""
+    decay, values = rows[0].decay, dict(rows[0].options)
+    if lr is not None:
+        values = {"lr": lr} | values
+    needs_peak = decay is not None and (decay.scale.needs_max_lr or decay.schedule.needs_lr) and "lr" in values
+    pulled = Pulled(
+        optimizer=None,
+        index=index,
+        values=values,
+        decay=decay,
+        spoken="" if decay is None else repr(decay),
+        # As attach does it: by hook, except for what only the optimizer can do.
+        hooked=decay is not None and decay.site is not Site.NATIVE,
+        peak=peak_of(decay, values, index) if decay is not None and needs_peak else None,
+    )
+    names, sizes = tuple(row.name for row in rows), tuple(row.num_elements for row in rows)
+    return _Alike(0, pulled, names, sizes, tuple(dict.fromkeys(row.dtype for row in rows)))
+
+
+def _of_optimizer(
+    optimizer: Any, number: int, plan: Plan | None, model: nn.Module | None, scheduler: Any
+) -> list[_Alike]:
+    """The trainable parameters of an optimizer, those together that one decay pulls."""
+    handle = handle_of(optimizer)
+    model = model if model is not None or handle is None else handle.model
+    foreign = plan is not None and (handle is None or plan is not handle.plan)
+    lowering = lower(plan, optimizer, model=model) if plan is not None and foreign else None
+    names = name_all(optimizer, {} if model is None else names_of(model))
+    found: dict[Pulled, list[Member]] = {}
+    for group in pulls_of(optimizer, names, plan=plan, model=model, lowering=lowering, scheduler=scheduler):
+        for member in group:
+            if member.pulled.error is not None:
+                raise member.pulled.error
+            if member.param.requires_grad:
+                found.setdefault(member.pulled, []).append(member)
+    return [
+        _Alike(
+            number,
+            pulled,
+            names=tuple(one.name for one in members),
+            sizes=tuple(0 if is_lazy(one.param) else one.param.numel() for one in members),
+            dtypes=tuple(dict.fromkeys(str(one.param.dtype).removeprefix("torch.") for one in members)),
+        )
+        for pulled, members in found.items()
+    ]
+
+
+def _require_covered(plan: Plan | None, alike: Sequence[_Alike]) -> None:
+    covered = {name for one in alike for name in one.names}
+    rows = () if plan is None else plan.rows
+    lacking = [row.name for row in rows if row.decay is not None and covered.isdisjoint(row.names)]
+    if lacking:
+        raise ApplyError(
+            f"plan and optimizer disagree: the plan decays {listed(lacking)}, which the optimizer does not have.",
+            "What is in no optimizer is never trained.",
+            "Give the optimizer that was built for this model, or all of them as a list.",
+        )
 
 
 def _sides(given: Any, optimizer: Any, scheduler: Any) -> tuple[Plan | None, list[Any]]:
@@ -149,8 +233,9 @@ def _curves(run: Run, scheduler: Any, optimizer: Any) -> list[dict[str, list[Any
     return group_curves(run, groups, KEYS)
 
 
-def _group(pulled: Pulled, curves: Curves | None, run: Run) -> GroupForecast:
-    prediction, why = predict(pulled)
+def _group(alike: _Alike, curves: Curves | None, run: Run) -> GroupForecast:
+    pulled = alike.pulled
+    prediction, why = predict(pulled, alike.dtypes)
     rates = None if curves is None else curves["lr"]
     if rates is not None:
         _require_usable(pulled, rates)
@@ -160,16 +245,16 @@ def _group(pulled: Pulled, curves: Curves | None, run: Run) -> GroupForecast:
         if course is None:
             prediction, why = "unknown", _no_rate(run)
     num_steps = run.num_steps if rates is None else len(rates)
-    remarks = [*remarks_on(pulled, course, rates, prediction, why, run.steps_per_epoch), *_rises(pulled, run)]
+    remarks = remarks_on(pulled, alike.dtypes, course, rates, prediction, why, run.steps_per_epoch)
     mean = None if course is None else course.mean_fraction
     return GroupForecast(
         optimizer="" if pulled.optimizer is None else type(pulled.optimizer).__name__,
-        optimizer_index=pulled.number,
+        optimizer_index=alike.number,
         index=pulled.index,
-        names=pulled.names,
-        sizes=pulled.sizes,
-        dtypes=pulled.dtypes,
-        decay=pulled.spoken,
+        names=alike.names,
+        sizes=alike.sizes,
+        dtypes=alike.dtypes,
+        decay=pulled.spoken or "none",
         prediction=prediction,
         why=why,
         num_steps=num_steps,
@@ -184,7 +269,7 @@ def _group(pulled: Pulled, curves: Curves | None, run: Run) -> GroupForecast:
         equilibrium=(rest := _at_rest(pulled, course, curves)),
         equilibrium_step=None if rest is None or course is None else _arrival(course),
         curve=None if course is None else _sampled(course, rates, 1 if pulled.decay is None else _POINTS),
-        remarks=tuple(remarks),
+        remarks=(*remarks, *_rises(pulled, run)),
         _logs=None if course is None else course.logs,
     )
 
@@ -224,7 +309,7 @@ def _at_rest(pulled: Pulled, course: Course | None, curves: Curves | None) -> Eq
         return None
     most = max(range(len(course.pulls)), key=course.pulls.__getitem__)
     values = dict(pulled.values) | {key: curve[most] for key, curve in curves.items()}
-    return equilibrium(pulled.optimizer, values, pulled.decay, lr=curves["lr"][most], pull=course.pulls[most])
+    return equilibrium(pulled, values, lr=curves["lr"][most], pull=course.pulls[most])
 
 
 def _arrival(course: Course) -> int | None:

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from torchdecay.observe.forecast.course import Course
-from torchdecay.observe.forecast.predictability import Prediction, is_cured, low_dtypes, visible
-from torchdecay.observe.forecast.pulled import Pulled
+from torchdecay.observe.forecast.predictability import Prediction, is_paid, low_dtypes, visible
 from torchdecay.observe.fractions import timescale
+from torchdecay.observe.pulls import Pulled
 from torchdecay.plans.decay import Site
+from torchdecay.plans.groups import MARK
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Remark:
 
 def remarks_on(
     pulled: Pulled,
+    dtypes: Sequence[str],
     course: Course | None,
     rates: Sequence[float] | None,
     prediction: Prediction,
@@ -39,14 +41,17 @@ def remarks_on(
     steps_per_epoch: int | None,
 ) -> Iterator[Remark]:
     """All remarks on one group, the gravest first."""
-    if pulled.lost:
-        yield Remark("not at work", f"{pulled.lost}; call td.attach(optimizer, plan).")
+    if pulled.wiring == "not attached":
+        planned = str(pulled.values[MARK]).removeprefix("not attached: ")
+        yield Remark("not at work", f"{planned} was planned and never attached; call td.attach(optimizer, plan).")
+    elif pulled.wiring == "hooks lost":
+        yield Remark("not at work", "a plan was attached, and its hooks are gone; call td.attach(optimizer, plan).")
     if prediction == "unknown":
         yield Remark("unknown", f"{why}.")
     if course is None or pulled.decay is None:
         return
     yield from _flips(course)
-    yield from _rounding(pulled, course)
+    yield from _rounding(pulled, dtypes, course)
     if pulled.peak is not None and rates is not None and max(rates) > pulled.peak * (1 + 1e-12):
         text = f"lr reaches {max(rates):g}, above max_lr={pulled.peak:g} that the decay is scaled by."
         yield Remark("above the peak", text)
@@ -66,16 +71,15 @@ def _flips(course: Course) -> Iterator[Remark]:
         yield Remark("sign flip", f"step {worst:,} takes {largest:.3g} of each weight: it flips its sign.")
 
 
-def _rounding(pulled: Pulled, course: Course) -> Iterator[Remark]:
-    lost = [dtype for dtype in low_dtypes(pulled) if 0.0 < max(course.pulls) < visible(dtype)]
+def _rounding(pulled: Pulled, dtypes: Sequence[str], course: Course) -> Iterator[Remark]:
+    lost = [dtype for dtype in low_dtypes(dtypes) if 0.0 < max(course.pulls) < visible(dtype)]
     if not lost:
         return
     much = f"no step takes more than {max(course.pulls):.2g}, and {lost[0]} shows no less than {visible(lost[0]):.2g}"
-    if is_cured(pulled):
+    if is_paid(pulled):
         yield Remark("rounding is paid", f"{much}; td.attach keeps what is owed and pays it.")
         return
-    assert pulled.decay is not None
-    at_site = pulled.decay.site in (Site.BEFORE, Site.AFTER)
+    at_site = pulled.site in (Site.BEFORE, Site.AFTER)
     cure = "td.attach with td.decoupled keeps what is owed and pays it" if at_site else "float32 weights show it"
     yield Remark("rounded away", f"{much}, so nothing happens; {cure}.")
 

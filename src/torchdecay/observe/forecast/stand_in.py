@@ -10,7 +10,6 @@ from torch import nn
 from torch.optim import Optimizer
 
 from torchdecay.errors import ApplyError, UnitError
-from torchdecay.observe.forecast.pulled import rows_alike
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.rows import Row
 
@@ -49,3 +48,16 @@ def _group(rows: list[Row], lr: float | None) -> dict[str, Any]:
                         fix="Write td.Run(lr=...).")  # fmt: skip
     params = [nn.Parameter(torch.empty(row.shape, dtype=getattr(torch, row.dtype), device="meta")) for row in rows]
     return {"params": params, "param_names": [row.name for row in rows], "lr": lr} | own
+
+
+def rows_alike(plan: Plan) -> list[list[Row]]:
+    """The rows of a plan, those with the same decay and options together."""
+    found: list[list[Row]] = []
+    for row in plan.rows:
+        for rows in found:
+            if rows[0].decay == row.decay and rows[0].options == row.options:
+                rows.append(row)
+                break
+        else:
+            found.append([row])
+    return found

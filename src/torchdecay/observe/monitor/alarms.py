@@ -14,6 +14,8 @@ import torch
 from torchdecay.apply.rounding import LOW_PRECISION
 from torchdecay.observe.monitor.gather import Gathered
 from torchdecay.observe.monitor.series import Event, Series
+from torchdecay.observe.pulls import Pulled
+from torchdecay.plans.groups import MARK
 
 _OFF = 0.1
 """Realized and planned shrink that differ by more than this part of the plan are not the same."""
@@ -178,14 +180,20 @@ class Alarms:
         return (norm / since[0] if since[0] > 0 else math.inf, seen[half][0]) if grows else None
 
 
-def not_attached(group: str, why: str) -> Event:
+def not_attached(group: str, pulled: Pulled) -> Event:
     """A plan that is not at work from the beginning."""
+    mark = pulled.values.get(MARK)
+    why = f"{pulled.spoken} needs torchdecay.attach."
+    if pulled.wiring == "hooks lost":
+        why = "A plan was attached, and its hooks are gone: deepcopy and pickle drop them; attach it again."
+    elif mark is not None:
+        why = f'The group is marked "{mark}": it was built from a plan that torchdecay.attach never carried out.'
     return Event(
         step=0,
         kind="not attached",
         group=group,
         what="decay was planned for these weights, and nothing carries it out.",
-        why=why[:1].upper() + why[1:] + ".",
+        why=why,
         fix="Call td.attach(optimizer, plan) before training.",
     )
 

@@ -11,9 +11,9 @@ from torch.optim import Optimizer
 from torchdecay.apply.handle import Handle
 from torchdecay.apply.rounding import is_low
 from torchdecay.observe.monitor.layout import Layout, Tracked
-from torchdecay.observe.monitor.predictions import effective_lr
 from torchdecay.observe.monitor.quantities import QUANTITIES
 from torchdecay.observe.monitor.reading import Measured
+from torchdecay.optimizers.cards import card_of
 
 INVARIANT = 1e-4
 """|⟨θ, g⟩|/(‖θ‖‖g‖) below which a tensor is taken for scale-invariant, as `td.scale_invariant` does."""
@@ -72,7 +72,7 @@ def _row(optimizer: Optimizer, ones: Sequence[Measured], duals: Mapping[int, flo
     row["predicted_rotation"] = _mean(ones, [one.rotation for one in ones])
     invariant = [one for one in ones if one.member.invariant]
     if invariant:
-        rates = [effective_lr(optimizer, one.lr, math.sqrt(one.weight), one.member.param.numel()) for one in invariant]
+        rates = [_effective_lr(optimizer, one.lr, math.sqrt(one.weight), one.member.param.numel()) for one in invariant]
         row["effective_lr"] = _mean(invariant, rates)
     row["masked_share"] = _mean(ones, [one.masked for one in ones])
     row["zero_share"] = _mean(ones, [one.zeros for one in ones])
@@ -148,3 +148,12 @@ def duals_of(handle: Handle | None, members: Sequence[Tracked]) -> dict[int, flo
         return {}
     held = handle.duals
     return {id(member.param): held[member.name] for member in members if member.name in held}
+
+
+def _effective_lr(optimizer: Any, lr: float, norm: float, num_elements: int) -> float:
+    """η/‖θ‖² where updates scale with gradients (SGD), η√C/‖θ‖ where each element moves by about η (Adam's kin)."""
+    if not norm > 0:
+        return math.nan
+    card = card_of(optimizer)
+    is_linear = card is not None and card.update is not None and card.update.is_linear
+    return lr / norm**2 if is_linear else lr * math.sqrt(num_elements) / norm

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from torchdecay.apply.handle import Handle
+from torchdecay.apply.attach import Handle
 from torchdecay.errors import ApplyError
-from torchdecay.observe.inspect import name_all
+from torchdecay.observe.groups import name_all
 from torchdecay.observe.monitor.series import Series, Source
-from torchdecay.observe.pulls import Expectation, expectations
-from torchdecay.optimizers.cards import settled_factor
+from torchdecay.observe.pulls import Pulled, pulls_of
 from torchdecay.optimizers.steps import tells_update
 from torchdecay.plans.census import census
-from torchdecay.plans.controllers import Cautious, LazyRows, Multiplier, RowGate
+from torchdecay.plans.tree import names_of
+from torchdecay.plans.controllers import Cautious, LazyRows, Multiplier
 from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.plan import Plan
-from torchdecay.plans.regularizers import L2
 from torchdecay.text import nearest
 
 By = Literal["role", "block", "tensor"]
@@ -35,7 +34,7 @@ class Tracked:
         name: its name.
         role: its role, "" where that is not known.
         group: index of its parameter group.
-        expected: what should pull it.
+        pulled: what should pull it.
         source: how its decay's displacement is known, see `Series.source`.
         series: place of its series in the layout.
         invariant: whether it is scale-invariant; None until its first gradient.
@@ -45,7 +44,7 @@ class Tracked:
     name: str
     role: str
     group: int
-    expected: Expectation
+    pulled: Pulled
     source: Source = "none"
     series: int = 0
     invariant: bool | None = None
@@ -53,7 +52,7 @@ class Tracked:
     @property
     def decay(self) -> Decay | None:
         """What should pull it."""
-        return self.expected.decay
+        return self.pulled.decay
 
     @property
     def counts_zeros(self) -> bool:
@@ -64,11 +63,6 @@ class Tracked:
     def is_cautious(self) -> bool:
         """Whether its decay spares elements by the update's sign."""
         return self.decay is not None and isinstance(self.decay.gate, Cautious)
-
-    @property
-    def pulls_after(self) -> bool:
-        """Whether its decay meets the weights after the update."""
-        return self.decay is not None and self.decay.site is Site.AFTER
 
     @property
     def is_constrained(self) -> bool:
@@ -114,26 +108,20 @@ def lay_out(
             'Records are grouped by "role", "block" or "tensor", or by a function from a name to a label.',
             nearest(str(by), ("role", "block", "tensor")),
         )
-    model = model if model is not None else handle.model if handle is not None else None
-    expected = expectations(optimizer, plan, model)
-    names = name_all(optimizer, model)
+    model = model if model is not None or handle is None else handle.model
+    names = name_all(optimizer, {} if model is None else names_of(model))
+    pulls = pulls_of(optimizer, names, plan=plan, model=model)
     roles = _roles(optimizer, names, plan if plan is not None else handle.plan if handle is not None else None, model)
-    hooked = _hooked(handle)
-    members = []
-    for index, (group, own) in enumerate(zip(optimizer.param_groups, names, strict=True)):
-        readable = tells_update(optimizer, group)
-        for param, name in zip(group["params"], own, strict=True):
-            if param.is_floating_point() or param.is_complex():
-                member = Tracked(param, name, roles.get(name, ""), index, expected[id(param)])
-                member.source = _source(optimizer, group, member, param, id(param) in hooked, readable)
-                members.append(member)
-    spoken: dict[int, str] = {}
+    members: list[Tracked] = []
     keys: dict[tuple[str, str, Source], list[Tracked]] = {}
-    for member in members:
-        decay = member.decay
-        if id(decay) not in spoken:
-            spoken[id(decay)] = "" if decay is None else member.expected.spoken or repr(decay)
-        keys.setdefault((_label(member, by), spoken[id(decay)], member.source), []).append(member)
+    for index, (group, own) in enumerate(zip(optimizer.param_groups, pulls, strict=True)):
+        readable = tells_update(optimizer, group)
+        for name, param, pulled in own:
+            if param.is_floating_point() or param.is_complex():
+                source = _source(pulled, readable)
+                member = Tracked(param, name, roles.get(name, ""), index, pulled, source)
+                members.append(member)
+                keys.setdefault((_label(member, by), pulled.spoken, source), []).append(member)
     called = _called(list(keys))
     series = []
     for place, ((_, decay_text, source), own_members) in enumerate(keys.items()):
@@ -169,58 +157,16 @@ def _roles(optimizer: Optimizer, names: list[list[str]], plan: Plan | None, mode
     return {name: one.role for one in census(tensors) for name in one.names} if tensors else {}
 
 
-def _hooked(handle: Handle | None) -> set[int]:
-    """Tensors that a pass of the attached plan displaces."""
-    if handle is None:
-        return set()
-    return {
-        id(param)
-        for group in handle.lowering.groups
-        for param, _, decay in group.hooked
-        if decay.site in (Site.BEFORE, Site.AFTER)
-    }
-
-
-def _source(
-    optimizer: Optimizer, group: Mapping[str, Any], member: Tracked, param: Tensor, by_pass: bool, has_rule: bool
-) -> Source:
-    decay = member.decay
-    if by_pass:
-        lazy = decay is not None and isinstance(decay.gate, LazyRows)
-        return "planned" if lazy else "pass"
-    if decay is not None and decay.site is Site.LOSS:
+def _source(pulled: Pulled, readable: bool) -> Source:
+    decay = pulled.decay
+    if decay is not None and pulled.hooked and not pulled.is_coupled:
+        return "planned" if isinstance(decay.gate, LazyRows) else "pass"
+    if pulled.site is Site.LOSS:
         return "planned"
     # Adafactor, whose update reads the weight before its decay, is no exception here: it has no rule.
-    if has_rule and (decay is None or decay.site is Site.BEFORE or settled_factor(optimizer, group) is not None):
+    if readable and (decay is None or decay.site is Site.BEFORE or pulled.settled is not None):
         return "state"
     return "none" if decay is None else "planned"
-
-
-def planned_fraction(
-    optimizer: Optimizer, group: Mapping[str, Any], expected: Expectation, lr: float, ahead: int
-) -> float | None:
-    """The fraction of each weight that decay is to take in the step that comes, None where it is no fraction.
-
-    Args:
-        optimizer: whose.
-        group: the live group.
-        expected: what should pull.
-        lr: the group's learning rate.
-        ahead: steps that the group took since `expected` was made.
-    """
-    decay = expected.decay
-    if expected.wrong or expected.unsayable or expected.source == "group":
-        return None
-    if decay is None or lr == 0:
-        return 0.0
-    plain = type(decay.regularizer) is L2 and decay.reference is None and decay.mask is None
-    if not plain or isinstance(decay.gate, RowGate):
-        return None
-    amount = expected.amount(lr, ahead)
-    if decay.site in (Site.GRADIENT, Site.LOSS):
-        settled = settled_factor(optimizer, group)
-        return None if settled is None else lr * amount * settled
-    return amount / (1 + amount) if decay.proximal else amount
 
 
 def _label(member: Tracked, by: By | Callable[[str], str]) -> str:

@@ -17,7 +17,7 @@ from torchdecay._version import __version__
 from torchdecay.apply.handle import handle_of
 from torchdecay.arguments import check_count
 from torchdecay.errors import ApplyError, LoadError
-from torchdecay.observe.inspect import optimizers_of
+from torchdecay.observe.groups import optimizers_of
 from torchdecay.observe.monitor.alarms import Alarms, no_steps, not_attached
 from torchdecay.observe.monitor.columns import is_empty, packed
 from torchdecay.observe.monitor.gather import duals_of, gather
@@ -306,9 +306,9 @@ class _State:
     def _unattached(self) -> list[Event]:
         found: dict[str, Event] = {}
         for member in self.layout.members:
-            if member.expected.wrong_kind == "wiring":
+            if member.pulled.wiring in ("not attached", "hooks lost"):
                 name = self.layout.series[member.series].name
-                found.setdefault(name, not_attached(name, member.expected.wrong))
+                found.setdefault(name, not_attached(name, member.pulled))
         return list(found.values())
 
     def _setting(self) -> list[Any]:

@@ -18,12 +18,15 @@ from torch.optim import Optimizer
 from torchdecay.apply.handle import Handle
 from torchdecay.apply.kernels import buckets
 from torchdecay.apply.rounding import is_low
-from torchdecay.observe.monitor.layout import Layout, Tracked, planned_fraction
-from torchdecay.observe.monitor.predictions import predicted_rotation
+from torchdecay.observe.forecast.equilibrium import equilibrium
+from torchdecay.observe.monitor.layout import Layout, Tracked
 from torchdecay.observe.monitor.samples import aligned, over_ranks, sampled, wide
+from torchdecay.observe.pulls import Pulled
 from torchdecay.observe.verify.borrowing import local
 from torchdecay.optimizers.cards import update_of
 from torchdecay.optimizers.gradients import as_seen
+from torchdecay.plans.controllers import RowGate
+from torchdecay.plans.decay import Site
 
 _PART = 1 << 18
 
@@ -99,15 +102,14 @@ class Reading:
         """When the gradients are there, and nothing has moved."""
         groups, members = self.optimizer.param_groups, self.layout.members
         lrs = [float(group.get("lr", math.nan)) for group in groups]
-        said: dict[tuple[int, int], tuple[float | None, float]] = {}
+        said: dict[Pulled, tuple[float | None, float]] = {}
         gradients: list[Tensor | None] = []
         for member in members:
-            key = (member.group, id(member.expected))
-            if key not in said:
-                ahead = max(0, self._steps(member.group) - member.expected.steps)
-                about = self.optimizer, groups[member.group], member.expected, lrs[member.group], ahead
-                said[key] = planned_fraction(*about), predicted_rotation(*about)
-            planned, rotation = said[key]
+            pulled = member.pulled
+            if pulled not in said:
+                lr, ahead = lrs[member.group], max(0, self._steps(member.group) - pulled.steps)
+                said[pulled] = _planned(pulled, lr, ahead), _rotation(pulled, lr, ahead)
+            planned, rotation = said[pulled]
             gradient = self._gradient(member)
             gradients.append(gradient)
             # Optimizers pass over what has no gradient, and decay with them.
@@ -151,7 +153,7 @@ class Reading:
         moved = end - start
         decay, update = self._parts(place, member, start, end, moved, steps)
         met = start
-        if member.source == "pass" and member.pulls_after and place in self._updated:
+        if member.source == "pass" and member.pulled.site is Site.AFTER and place in self._updated:
             met = wide(self._updated[place])
         stacked = torch.stack([start, decay, update, met])
         share = local(member.param).numel() / max(1, start.numel())
@@ -249,6 +251,22 @@ class Reading:
             return None
         group = self.optimizer.param_groups[member.group]
         return as_seen(self.optimizer, group, sampled(gradient, self.most).clone())
+
+
+def _planned(pulled: Pulled, lr: float, ahead: int) -> float | None:
+    """The fraction of each weight that decay is to take in the step that comes, None where it is no fraction."""
+    decay = pulled.decay
+    if decay is not None and (decay.mask is not None or isinstance(decay.gate, RowGate)):
+        return None
+    return pulled.fraction(lr, ahead)
+
+
+def _rotation(pulled: Pulled, lr: float, ahead: int) -> float:
+    """The angle per step of a scale-invariant tensor at rest, in radians; NaN where no equation is known."""
+    rest = None
+    if pulled.taken(lr, ahead) is not None:
+        rest = equilibrium(pulled, pulled.values, lr=lr, pull=pulled.amount(lr, ahead))
+    return math.nan if rest is None else rest.rotation
 
 
 def _norms(tensors: Sequence[Tensor]) -> list[Tensor]:

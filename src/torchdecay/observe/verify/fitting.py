@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchdecay.observe.pulls import Expectation
 from torchdecay.observe.verify.borrowing import local
+from torchdecay.observe.verify.expected import Expectation
 from torchdecay.observe.verify.slots import Slot
 from torchdecay.optimizers.elementwise import Elementwise
 from torchdecay.optimizers.steps import step_size

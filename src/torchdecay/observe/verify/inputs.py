@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from torchdecay.observe.pulls import Expectation
 from torchdecay.observe.verify.borrowing import local
+from torchdecay.observe.verify.expected import Expectation
 from torchdecay.observe.verify.slots import Slot
 from torchdecay.plans.decay import Scale, Site
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torchdecay.observe.pulls import Expectation, base_name
+from torchdecay.observe.verify.expected import Expectation, base_name
 from torchdecay.observe.verify.explaining import Explanation
 from torchdecay.observe.verify.result import SITES, Fault
 from torchdecay.optimizers.cards import base_card_of

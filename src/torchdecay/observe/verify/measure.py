@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torchdecay.observe.pulls import Expectation
 from torchdecay.observe.verify.borrowing import local
+from torchdecay.observe.verify.expected import Expectation
 from torchdecay.observe.verify.explaining import explain
 from torchdecay.observe.verify.fitting import Candidate, Carried, Fit, Segments, fit
 from torchdecay.observe.verify.inputs import MANY_STEPS, STEPS, STRENGTH, against, levels, push, signed, telling_lr

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd import grad_mode
 
 from torchdecay.errors import ApplyError, TorchdecayError
-from torchdecay.observe.pulls import DECAY_NAMES, held
+from torchdecay.observe.groups import DECAY_NAMES
 from torchdecay.observe.verify.borrowing import (
     Loan,
     local,
@@ -26,6 +26,7 @@ from torchdecay.observe.verify.borrowing import (
     small_shape,
     wrapped,
 )
+from torchdecay.observe.verify.expected import held
 from torchdecay.observe.verify.hooks import ATTRIBUTES, around, global_hooks, owner_of
 from torchdecay.observe.verify.randomness import Random
 from torchdecay.observe.verify.slots import Slot, pools_for, reals

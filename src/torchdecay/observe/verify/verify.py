@@ -9,13 +9,14 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from torchdecay.observe.inspect import name_all, optimizers_of
-from torchdecay.observe.pulls import Expectation, expectations
+from torchdecay.observe.groups import name_all, optimizers_of
 from torchdecay.observe.verify.borrowing import local
+from torchdecay.observe.verify.expected import Expectation, expectations
 from torchdecay.observe.verify.judging import SlotVerdict
 from torchdecay.observe.verify.measure import measure, moving_without_gradient
 from torchdecay.observe.verify.probe import Probe, StepFailed
 from torchdecay.observe.verify.result import Fault, GroupVerification, Part, Verification
+from torchdecay.plans.tree import names_of
 from torchdecay.plans.plan import Plan
 
 _MOST_ALIKE = 256
@@ -82,7 +83,7 @@ def _verify(
 ) -> list[GroupVerification]:
     lrs, broken = _learning_rates(optimizer)
     expected = expectations(optimizer, plan, model)
-    names = name_all(optimizer, model)
+    names = name_all(optimizer, {} if model is None else names_of(model))
     probe = Probe(optimizer, only=_chosen(optimizer, expected), allow_hooks=allow_hooks)
     active = [
         slot.param.requires_grad and not expected[id(slot.param)].wrong and slot.group not in broken

@@ -1,0 +1,109 @@
+"""Optimizers as they are given: their groups, the names of what is in them, and the numbers that they say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from numbers import Real
+from typing import Any, Literal
+
+from torch import Tensor
+
+from torchdecay.apply.handle import Handle
+from torchdecay.errors import ApplyError
+from torchdecay.plans.groups import MARK
+
+DECAY_NAMES = ("weight_decay", "wd", "weight_decay_rate", "l2", "l2_reg")
+"""What optimizers call it, in their groups or as an attribute of their own."""
+
+Wiring = Literal["", "attached", "not attached", "hooks lost"]
+
+
+def optimizers_of(given: Any) -> list[Any]:
+    """The optimizers in what a user gave: one, or several.
+
+    Raises:
+        ApplyError: something else.
+    """
+    several = list(given) if isinstance(given, Iterable) and not hasattr(given, "param_groups") else [given]
+    if isinstance(given, Mapping):
+        several = list(given.values())
+    for one in several:
+        groups = getattr(one, "param_groups", None)
+        if not (
+            isinstance(groups, list)
+            and callable(getattr(one, "step", None))
+            and all(isinstance(group, dict) and "params" in group for group in groups)
+        ):
+            raise ApplyError(
+                f"{type(one).__name__} is not an optimizer.",
+                "An optimizer has a step and a list of param_groups.",
+                "Give a torch.optim.Optimizer, or a list of them.",
+            )
+    if not several:
+        raise ApplyError("there is no optimizer in an empty list.", fix="Give at least one.")
+    return several
+
+
+def name_all(optimizer: Any, known: Mapping[int, str], *, unnamed: str = "group {group}, #{place}") -> list[list[str]]:
+    """For each group the names of its parameters.
+
+    Args:
+        optimizer: whose.
+        known: `id(parameter)` → name, where the model is known.
+        unnamed: how to call those that neither the model nor `param_names` names.
+    """
+    named = []
+    for index, group in enumerate(optimizer.param_groups):
+        own = group.get("param_names", ())
+        params = group["params"]
+        fallback = (
+            list(own)
+            if len(own) == len(params)
+            else [unnamed.format(group=index, place=place) for place in range(len(params))]
+        )
+        named.append([known.get(id(param), name) for param, name in zip(params, fallback, strict=True)])
+    return named
+
+
+def wiring_of(group: Mapping[str, Any], handle: Handle | None) -> Wiring:
+    """Whether a plan is at work on a group, "" without a plan.
+
+    "not attached", where the group was built from a plan that needs it; "hooks lost", where one was attached, and a
+    copy or a pickle dropped its hooks.
+    """
+    mark = str(group.get(MARK, ""))
+    if handle is not None:
+        return "attached"
+    if mark.startswith("not attached"):
+        return "not attached"
+    return "hooks lost" if mark else ""
+
+
+def decay_of(optimizer: Any, group: Mapping[str, Any]) -> tuple[str, Any]:
+    """The name and the value of a group's weight decay: its own, else the optimizer's; ("", None) without one."""
+    for name in DECAY_NAMES:
+        if name in group:
+            return name, group[name]
+    own = getattr(optimizer, "__dict__", {})
+    return next(((name, own[name]) for name in DECAY_NAMES if isinstance(own.get(name), float)), ("", None))
+
+
+def why_unusable(value: Any, name: str) -> str:
+    """Why a group's number can't be one, or ""."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return f"{name} is {value!r}, which is no number"
+    if not math.isfinite(number):
+        return f"{name} is {number}"
+    return f"{name} is {number:g}, so that weights grow" if number < 0 else ""
+
+
+def as_number(value: Any) -> float | None:
+    """A finite number, from a number or a tensor of one element; None for anything else."""
+    if isinstance(value, Tensor):
+        value = value.item() if value.numel() == 1 and not value.is_meta else None
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        return None
+    return float(value)
