@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 from torchdecay.apply.handle import Handle, handle_of
 from torchdecay.errors import ApplyError
 from torchdecay.observe.groups import Wiring, name_all, optimizers_of, why_unusable, wiring_of
-from torchdecay.observe.pulls import Member, Pulled, pulls_of
+from torchdecay.observe.pulls import Pulled, pulls_of
 from torchdecay.optimizers.cards import has_trait, native_of
 from torchdecay.plans.tree import names_of
 from torchdecay.plans.decay import Site
@@ -135,7 +135,7 @@ def inspect(optimizer: Any, *, model: nn.Module | None = None) -> Inspection:
     for number, one in enumerate(optimizers_of(optimizer)):
         names = name_all(one, known)
         try:
-            pulls = pulls_of(one, names, model=model)
+            pulls = pulls_of(one, model=model)
         except ApplyError:
             # The plan at work no longer fits the optimizer.
             pulls = [[] for _ in names]
@@ -144,7 +144,7 @@ def inspect(optimizer: Any, *, model: nn.Module | None = None) -> Inspection:
 
 
 def _inspected(
-    optimizer: Any, number: int, index: int, names: Sequence[str], members: Sequence[Member]
+    optimizer: Any, number: int, index: int, names: Sequence[str], pulls: Sequence[Pulled]
 ) -> InspectedGroup:
     group, handle = optimizer.param_groups[index], handle_of(optimizer)
     params: list[Tensor] = group["params"]
@@ -163,7 +163,7 @@ def _inspected(
         meaning=_meaning(optimizer, group),
         wiring=wiring_of(group, handle),
         decays=_decays(handle, index),
-        pull=None if problem else _range((one.pulled for one in members), _number(group.get("lr"))),
+        pull=None if problem else _range(pulls, _number(group.get("lr"))),
         num_params=len(params),
         num_elements=sum(param.numel() for param in params if not is_lazy(param)),
         num_frozen=sum(not param.requires_grad for param in params),

@@ -5,12 +5,12 @@ The one answer to that, for all that observe and compare; `verify` alone reads f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, cast
 
-from torch import Tensor, nn
+from torch import nn
 
 from torchdecay.apply.handle import Handle, handle_of
 from torchdecay.apply.lowering import Lowering, name_parameters
@@ -37,6 +37,7 @@ class Pulled:
         index: of the group.
         values: the live group; of a plan by itself the options of its rows.
         decay: what pulls; NATIVE where nobody knows what that means; None for nothing.
+        planned: the decay as it stands in the plan; None without one.
         spoken: the decay as the plan says it, or the group; "" for none.
         source: where it is from: "plan"; "class", a weight_decay of which the class's card says what it means;
             "group", one of which nobody knows that; "nothing", where there is none to be read.
@@ -51,6 +52,7 @@ class Pulled:
     index: int
     values: Mapping[str, Any] = field(repr=False)
     decay: Decay | None = None
+    planned: Decay | None = None
     spoken: str = ""
     source: Source = "plan"
     wiring: Wiring = ""
@@ -156,28 +158,18 @@ class Pulled:
         return None if taken is None or settled is None else taken * settled
 
 
-class Member(NamedTuple):
-    """One parameter of a group, and what pulls it."""
-
-    name: str
-    param: Tensor
-    pulled: Pulled
-
-
 def pulls_of(
     optimizer: Any,
-    names: Sequence[Sequence[str]],
     *,
     plan: Plan | None = None,
     model: nn.Module | None = None,
     lowering: Lowering | None = None,
     scheduler: Any = None,
-) -> list[list[Member]]:
-    """What pulls the parameters of each group, under a plan, the attached plan, or the group's own weight_decay.
+) -> list[list[Pulled]]:
+    """How each parameter of each group is pulled, by a plan, the attached plan, or the group's own weight_decay.
 
     Args:
         optimizer: the optimizer.
-        names: of the parameters, from `name_all`.
         plan: instead of what is attached.
         model: to find parameters in the plan, where the groups have no names.
         lowering: how the plan would be carried out, where it is looked at as if it were attached.
@@ -188,47 +180,38 @@ def pulls_of(
     """
     handle = handle_of(optimizer)
     if plan is None and handle is None:
-        return own_pulls(optimizer, names)
+        return own_pulls(optimizer)
     plan = plan if plan is not None else cast(Handle, handle).plan
     model = model if model is not None or handle is None else handle.model
     if lowering is None and handle is not None and handle.plan is plan:
         lowering = handle.lowering
     planned = {id(param): decay for group in name_parameters(plan, optimizer, model) for param, _, decay in group}
-    rows = [] if lowering is None else lowering.rows
-    hooked = {row.name for row in rows if row.route == "hook"}
+    hooked = {id(param) for group in lowering.groups for param, _, _ in group.hooked} if lowering is not None else set()
     made = []
-    for index, (values, own) in enumerate(zip(optimizer.param_groups, names, strict=True)):
+    for index, values in enumerate(optimizer.param_groups):
         # Alike rows share one value; a Decay is compared once here and not for each parameter.
-        by_identity: dict[int, Pulled] = {}
-        by_decay: list[tuple[Decay, Pulled]] = []
         spared = Pulled(optimizer=optimizer, index=index, values=values)
-        members = []
-        for param, name in zip(values["params"], own, strict=True):
+        by_identity: dict[int, Pulled] = {id(None): spared}
+        by_decay: list[Pulled] = []
+        pulls = []
+        for param in values["params"]:
             decay = planned.get(id(param))
-            found = spared if decay is None else by_identity.get(id(decay))
-            if decay is not None and found is None:
-                found = next((one for other, one in by_decay if other == decay), None)
+            if id(decay) not in by_identity:
+                assert decay is not None
+                found = next((one for one in by_decay if one.planned == decay), None)
                 if found is None:
-                    found = _planned(spared, decay, handle, scheduler, hooked=name in hooked, told=lowering is not None)
-                    by_decay.append((decay, found))
+                    found = _planned(spared, decay, handle, scheduler, id(param) in hooked, lowering is not None)
+                    by_decay.append(found)
                 by_identity[id(decay)] = found
-            members.append(Member(name, param, cast(Pulled, found)))
-        made.append(members)
+            pulls.append(by_identity[id(decay)])
+        made.append(pulls)
     return made
 
 
-def own_pulls(optimizer: Any, names: Sequence[Sequence[str]]) -> list[list[Member]]:
-    """What pulls the parameters of each group by the group's own weight_decay.
-
-    Args:
-        optimizer: the optimizer.
-        names: of the parameters, from `name_all`.
-    """
-    made = []
-    for index, (values, own) in enumerate(zip(optimizer.param_groups, names, strict=True)):
-        pulled = _own(optimizer, index, values)
-        made.append([Member(name, param, pulled) for param, name in zip(values["params"], own, strict=True)])
-    return made
+def own_pulls(optimizer: Any) -> list[list[Pulled]]:
+    """How each parameter of each group is pulled by the group's own weight_decay."""
+    groups = enumerate(optimizer.param_groups)
+    return [[_own(optimizer, index, values)] * len(values["params"]) for index, values in groups]
 
 
 def _own(optimizer: Any, index: int, values: Mapping[str, Any]) -> Pulled:
@@ -249,9 +232,7 @@ def _own(optimizer: Any, index: int, values: Mapping[str, Any]) -> Pulled:
     return replace(spared, decay=known.decay(value), spoken=repr(known.decay(value)), source=source)
 
 
-def _planned(
-    spared: Pulled, decay: Decay, handle: Handle | None, scheduler: Any, *, hooked: bool, told: bool
-) -> Pulled:
+def _planned(spared: Pulled, decay: Decay, handle: Handle | None, scheduler: Any, hooked: bool, told: bool) -> Pulled:
     known = native_of(spared.optimizer, spared.values)
     means = decay if known is None else known.resolve(decay)
     # Natively an optimizer does no more than plain L2.
@@ -259,6 +240,7 @@ def _planned(
     made = replace(
         spared,
         decay=means,
+        planned=decay,
         spoken=repr(decay),
         wiring="attached" if handle is not None else "" if at_work else "not attached",
         hooked=hooked,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -114,13 +114,13 @@ class Case:
             names_known = known if own_model is None else names_of(own_model)
             names = name_all(optimizer, names_known, unnamed="parameter {place}")
             try:
-                pulls = pulls_of(optimizer, names, model=self.model)
+                pulls, fits = pulls_of(optimizer, model=self.model), handle is not None
             except ApplyError:
-                handle_fits, pulls = False, own_pulls(optimizer, names)
-            else:
-                handle_fits = handle is not None
-            for index, (values, own) in enumerate(zip(optimizer.param_groups, pulls, strict=True)):
-                is_named = len(values.get("param_names", ())) == len(own)
+                pulls, fits = own_pulls(optimizer), False
+            for index, (values, own_names, own) in enumerate(zip(optimizer.param_groups, names, pulls, strict=True)):
+                params = values["params"]
+                is_named = len(values.get("param_names", ())) == len(params)
+                rows = zip(own_names, params, own, strict=True)
                 made.append(
                     Group(
                         optimizer=optimizer,
@@ -129,9 +129,11 @@ class Case:
                         where=f"{label}, group {index}",
                         values=values,
                         handle=handle,
-                        members=tuple(Member(one.name, one.param, about.get(id(one.param)), one.pulled) for one in own),
+                        members=tuple(
+                            Member(name, param, about.get(id(param)), pulled) for name, param, pulled in rows
+                        ),
                         weight_decay=as_number(decay_of(optimizer, values)[1]) or 0.0,
-                        named=is_named or handle_fits or all(id(one.param) in about for one in own),
+                        named=is_named or fits or all(id(param) in about for param in params),
                     )
                 )
         return tuple(made)
@@ -155,19 +157,25 @@ class Case:
         curves = self.curves.get(group.number)
         return None if curves is None or group.index >= len(curves) else curves[group.index]
 
-    def pulled(self) -> Iterator[tuple[Group, Member, Decay]]:
+    @cached_property
+    def pulled(self) -> tuple[tuple[Group, Member, Decay], ...]:
         """Every parameter that something pulls."""
-        for group in self.groups:
-            for member in group.members:
-                if member.decay is not None:
-                    yield group, member, member.decay
+        return tuple(
+            (group, member, decay)
+            for group in self.groups
+            for member in group.members
+            if (decay := member.pulled.decay) is not None
+        )
 
-    def pulls(self) -> Iterator[tuple[Group, Pulled, tuple[Member, ...]]]:
+    @cached_property
+    def modules(self) -> tuple[nn.Module, ...]:
+        """The model's modules, itself among them; none without a model."""
+        return () if self.model is None else tuple(self.model.modules())
+
+    @cached_property
+    def pulls(self) -> tuple[tuple[Group, Pulled, tuple[Member, ...]], ...]:
         """Each different pull of each group, with those that it pulls."""
-        for group in self.groups:
-            found: dict[Pulled, list[Member]] = {}
-            for member in group.members:
-                if member.decay is not None:
-                    found.setdefault(member.pulled, []).append(member)
-            for pulled, members in found.items():
-                yield group, pulled, tuple(members)
+        found: dict[Pulled, tuple[Group, list[Member]]] = {}
+        for group, member, _ in self.pulled:
+            found.setdefault(member.pulled, (group, []))[1].append(member)
+        return tuple((group, pulled, tuple(members)) for pulled, (group, members) in found.items())

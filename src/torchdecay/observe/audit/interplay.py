@@ -17,7 +17,7 @@ from torchdecay.plans.selectors import scale_invariant
 @check("WD401")
 def coupled_adaptive(case: Case) -> Iterator[Hit]:
     """Coupled decay that goes through a preconditioner."""
-    for group, member, decay in case.pulled():
+    for group, member, decay in case.pulled:
         if _is_coupled(group, decay):
             yield Hit(group.where, f"{member.spoken} under {type(group.optimizer).__name__}", (member.name,))
 
@@ -25,15 +25,15 @@ def coupled_adaptive(case: Case) -> Iterator[Hit]:
 @check("WD402", needs="model")
 def orthogonal(case: Case) -> Iterator[Hit]:
     """Weights whose length their parametrization takes away."""
-    assert case.model is not None
     held = {
         id(tensor)
-        for module in case.model.modules()
-        for chain in getattr(module, "parametrizations", {}).values()
+        for module in case.modules
+        if "parametrizations" in module._modules
+        for chain in module.parametrizations.values()
         if any(type(one).__name__ == "_Orthogonal" for one in chain)
         for tensor in chain.parameters(recurse=False)
     }
-    for group, member, _ in case.pulled():
+    for group, member, _ in case.pulled:
         if id(member.param) in held:
             yield Hit(group.where, f"orthogonal, and what is behind it decays by {member.spoken}", (member.name,))
 
@@ -41,7 +41,7 @@ def orthogonal(case: Case) -> Iterator[Hit]:
 @check("WD403")
 def pulled_without_gradient(case: Case) -> Iterator[Hit]:
     """Coupled decay that an adaptive optimizer turns into steps of full size, because there is no gradient."""
-    for group, member, decay in case.pulled():
+    for group, member, decay in case.pulled:
         grad = member.param.grad
         if grad is None or grad.layout is not torch.strided or grad.is_meta or hasattr(grad, "full_tensor"):
             continue
@@ -53,7 +53,7 @@ def pulled_without_gradient(case: Case) -> Iterator[Hit]:
 def invariant(case: Case) -> Iterator[Hit]:
     """Weights that a norm follows, measured by the last gradient."""
     selector = scale_invariant()
-    for group, member, _ in case.pulled():
+    for group, member, _ in case.pulled:
         if member.about is not None and selector.picks(member.about):
             yield Hit(group.where, f"scale-invariant, and decays by {member.spoken}", (member.name,))
 
@@ -63,10 +63,10 @@ def sparse(case: Case) -> Iterator[Hit]:
     """Sparse gradients under a decay that no kernel can add."""
     sparse_tables = {
         id(module.weight)
-        for module in (case.model.modules() if case.model is not None else ())
+        for module in case.modules
         if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.sparse
     }
-    for group, member, decay in case.pulled():
+    for group, member, decay in case.pulled:
         grad = member.param.grad
         is_sparse = id(member.param) in sparse_tables or (grad is not None and grad.is_sparse)
         if is_sparse and (group.handle is None or decay.site is Site.GRADIENT):

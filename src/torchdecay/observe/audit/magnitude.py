@@ -34,7 +34,7 @@ def unusable(case: Case) -> Iterator[Hit]:
 @check("WD302")
 def huge(case: Case) -> Iterator[Hit]:
     """Groups that lose more than a hundredth of each weight per step."""
-    for group, pulled, members in case.pulls():
+    for group, pulled, members in case.pulls:
         taken, settled = _now(group, pulled), pulled.fraction(group.lr or 0.0) or 0.0
         if taken < 1 and settled > _HUGE:
             what = f"{pulled.means} at lr {group.lr:g} removes {settled:.3g} of each weight per step"
@@ -44,7 +44,7 @@ def huge(case: Case) -> Iterator[Hit]:
 @check("WD303")
 def flips(case: Case) -> Iterator[Hit]:
     """Groups that remove a whole weight or more per step, now or at the peak of their schedule."""
-    for group, pulled, members in case.pulls():
+    for group, pulled, members in case.pulls:
         if pulled.is_free:
             # A Decay refuses a fraction above 1, and who writes per_step(1) means it.
             continue
@@ -57,7 +57,7 @@ def flips(case: Case) -> Iterator[Hit]:
 @check("WD304")
 def rounded_away(case: Case) -> Iterator[Hit]:
     """Native decay on bf16 or fp16 weights, too small for one step to show."""
-    for group, pulled, members in case.pulls():
+    for group, pulled, members in case.pulls:
         if pulled.site is not Site.BEFORE:
             continue
         taken = _largest(case, group, pulled)
@@ -79,7 +79,7 @@ def hasty(case: Case) -> Iterator[Hit]:
     """Groups whose weights forget faster than the data comes round."""
     assert case.run is not None
     per_epoch = case.run.steps_per_epoch
-    for group, pulled, members in case.pulls():
+    for group, pulled, members in case.pulls:
         scale = _timescale(case, group, pulled)
         if scale is not None and per_epoch is not None and scale < per_epoch:
             what = f"{pulled.means}: time scale {scale:,.0f} steps, an epoch has {per_epoch:,}"
@@ -90,7 +90,7 @@ def hasty(case: Case) -> Iterator[Hit]:
 def idle(case: Case) -> Iterator[Hit]:
     """Groups whose decay is too weak to act within the run."""
     assert case.run is not None
-    for group, pulled, members in case.pulls():
+    for group, pulled, members in case.pulls:
         scale = _timescale(case, group, pulled)
         if scale is not None and scale > case.run.num_steps:
             what = f"{pulled.means}: time scale {scale:,.0f} steps, the run has {case.run.num_steps:,}"
@@ -100,7 +100,7 @@ def idle(case: Case) -> Iterator[Hit]:
 @check("WD307")
 def above_peak(case: Case) -> Iterator[Hit]:
     """Groups whose learning rate is above the peak that their decay is scaled by."""
-    for group, pulled, members in case.pulls():
+    for group, pulled, members in case.pulls:
         highest = max([group.lr or 0.0, *(case.curve(group) or ())])
         if group.handle is not None and pulled.peak is not None and highest > pulled.peak * (1 + 1e-12):
             yield Hit(

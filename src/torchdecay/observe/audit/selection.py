@@ -19,7 +19,7 @@ _TABLES = {"embedding", "position", "token", "state_space"}
 @check("WD101", needs="model")
 def sensitive_parameters(case: Case) -> Iterator[Hit]:
     """Biases, norms, scales and scalars that something pulls, and what the model itself wants spared."""
-    for group, member, _ in case.pulled():
+    for group, member, _ in case.pulled:
         about = member.about
         if about is None or not about.trainable:
             continue
@@ -33,7 +33,7 @@ def sensitive_parameters(case: Case) -> Iterator[Hit]:
 @check("WD102", needs="model")
 def tables(case: Case) -> Iterator[Hit]:
     """Embeddings, position tables, tokens and state-space parameters that something pulls."""
-    for group, member, _ in case.pulled():
+    for group, member, _ in case.pulled:
         about = member.about
         # A tied one is told of by WD107.
         if about is not None and about.trainable and not about.exempt and set(about.roles) <= _TABLES:
@@ -43,7 +43,7 @@ def tables(case: Case) -> Iterator[Hit]:
 @check("WD103", needs="model")
 def spared_weights(case: Case) -> Iterator[Hit]:
     """Weights that nothing pulls while other weights are pulled."""
-    if not any(member.about is not None and member.about.role == "weight" for _, member, _ in case.pulled()):
+    if not any(member.about is not None and member.about.role == "weight" for _, member, _ in case.pulled):
         return
     for group in case.groups:
         for member in group.members:
@@ -89,7 +89,7 @@ def twice(case: Case) -> Iterator[Hit]:
 @check("WD107", needs="model")
 def tied(case: Case) -> Iterator[Hit]:
     """Tied weights that decay though one of their uses is of a role that is spared."""
-    for group, member, _ in case.pulled():
+    for group, member, _ in case.pulled:
         roles = set(member.about.roles) if member.about is not None else set()
         if len(roles) > 1 and "weight" in roles:
             assert member.about is not None
@@ -120,7 +120,7 @@ def unknown_roles(case: Case) -> Iterator[Hit]:
 @check("WD110", needs="model")
 def idle_rows(case: Case) -> Iterator[Hit]:
     """Embeddings that are pulled while the last backward pass left whole rows without a gradient."""
-    for group, member, decay in case.pulled():
+    for group, member, decay in case.pulled:
         grad = member.param.grad
         if member.about is None or "embedding" not in (member.about.role, *member.about.roles):
             continue

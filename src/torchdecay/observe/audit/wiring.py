@@ -165,7 +165,7 @@ def penalty_too(case: Case) -> Iterator[Hit]:
     """Weights that a penalty in the loss and a decay both pull."""
     assert case.loss is not None
     penalized = penalized_parameters(case.loss)
-    for group, member, decay in case.pulled():
+    for group, member, decay in case.pulled:
         if id(member.param) in penalized and decay.site is not Site.LOSS:
             yield Hit(group.where, f"a penalty in the loss, and {member.spoken}", (member.name,))
 
@@ -185,7 +185,7 @@ def missing_penalty(case: Case) -> Iterator[Hit]:
     """Rows that the plan pulls through the loss, and the loss does not."""
     assert case.loss is not None
     penalized = penalized_parameters(case.loss)
-    for group, member, decay in case.pulled():
+    for group, member, decay in case.pulled:
         if decay.site is Site.LOSS and id(member.param) not in penalized:
             yield Hit(group.where, f"{member.spoken} is not in the loss", (member.name,))
 

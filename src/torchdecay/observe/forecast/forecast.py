@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau
 
@@ -23,7 +23,7 @@ from torchdecay.observe.forecast.stand_in import rows_alike, stand_in
 from torchdecay.observe.fractions import half_life, timescale
 from torchdecay.observe.groups import name_all, optimizers_of
 from torchdecay.observe.lr_curve import group_curves
-from torchdecay.observe.pulls import Member, Pulled, pulls_of
+from torchdecay.observe.pulls import Pulled, pulls_of
 from torchdecay.observe.run import Run
 from torchdecay.optimizers.peaks import peak_of
 from torchdecay.plans.tree import names_of
@@ -155,22 +155,23 @@ def _of_optimizer(
     foreign = plan is not None and (handle is None or plan is not handle.plan)
     lowering = lower(plan, optimizer, model=model) if plan is not None and foreign else None
     names = name_all(optimizer, {} if model is None else names_of(model))
-    found: dict[Pulled, list[Member]] = {}
-    for group in pulls_of(optimizer, names, plan=plan, model=model, lowering=lowering, scheduler=scheduler):
-        for member in group:
-            if member.pulled.error is not None:
-                raise member.pulled.error
-            if member.param.requires_grad:
-                found.setdefault(member.pulled, []).append(member)
+    pulls = pulls_of(optimizer, plan=plan, model=model, lowering=lowering, scheduler=scheduler)
+    found: dict[Pulled, list[tuple[str, Tensor]]] = {}
+    for group, own_names, own in zip(optimizer.param_groups, names, pulls, strict=True):
+        for param, name, pulled in zip(group["params"], own_names, own, strict=True):
+            if pulled.error is not None:
+                raise pulled.error
+            if param.requires_grad:
+                found.setdefault(pulled, []).append((name, param))
     return [
         _Alike(
             number,
             pulled,
-            names=tuple(one.name for one in members),
-            sizes=tuple(0 if is_lazy(one.param) else one.param.numel() for one in members),
-            dtypes=tuple(dict.fromkeys(str(one.param.dtype).removeprefix("torch.") for one in members)),
+            names=tuple(name for name, _ in alike),
+            sizes=tuple(0 if is_lazy(param) else param.numel() for _, param in alike),
+            dtypes=tuple(dict.fromkeys(str(param.dtype).removeprefix("torch.") for _, param in alike)),
         )
-        for pulled, members in found.items()
+        for pulled, alike in found.items()
     ]
 
 

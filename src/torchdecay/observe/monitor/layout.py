@@ -110,13 +110,13 @@ def lay_out(
         )
     model = model if model is not None or handle is None else handle.model
     names = name_all(optimizer, {} if model is None else names_of(model))
-    pulls = pulls_of(optimizer, names, plan=plan, model=model)
+    pulls = pulls_of(optimizer, plan=plan, model=model)
     roles = _roles(optimizer, names, plan if plan is not None else handle.plan if handle is not None else None, model)
     members: list[Tracked] = []
     keys: dict[tuple[str, str, Source], list[Tracked]] = {}
-    for index, (group, own) in enumerate(zip(optimizer.param_groups, pulls, strict=True)):
+    for index, (group, own_names, own) in enumerate(zip(optimizer.param_groups, names, pulls, strict=True)):
         readable = tells_update(optimizer, group)
-        for name, param, pulled in own:
+        for param, name, pulled in zip(group["params"], own_names, own, strict=True):
             if param.is_floating_point() or param.is_complex():
                 source = _source(pulled, readable)
                 member = Tracked(param, name, roles.get(name, ""), index, pulled, source)
