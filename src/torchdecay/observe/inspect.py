@@ -15,8 +15,8 @@ from torchdecay.errors import ApplyError
 from torchdecay.observe.groups import Wiring, name_all, optimizers_of, why_unusable, wiring_of
 from torchdecay.observe.pulls import Pulled, pulls_of
 from torchdecay.optimizers.cards import has_trait, native_of
-from torchdecay.plans.tree import names_of
 from torchdecay.plans.decay import Site
+from torchdecay.plans.tree import names_of
 from torchdecay.records import JsonRecord
 from torchdecay.tables import FOLD, Entries, Printed, rich_table
 

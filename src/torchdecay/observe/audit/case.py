@@ -17,10 +17,10 @@ from torchdecay.observe.lr_curve import lr_curve
 from torchdecay.observe.pulls import Pulled, own_pulls, pulls_of
 from torchdecay.observe.run import Run
 from torchdecay.plans.census import census
-from torchdecay.plans.tree import names_of, parameters_by_name
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.parameters import Parameter
 from torchdecay.plans.plan import Plan
+from torchdecay.plans.tree import names_of, parameters_by_name
 
 
 class Member(NamedTuple):
@@ -120,7 +120,7 @@ class Case:
             for index, (values, own_names, own) in enumerate(zip(optimizer.param_groups, names, pulls, strict=True)):
                 params = values["params"]
                 is_named = len(values.get("param_names", ())) == len(params)
-                rows = zip(own_names, params, own, strict=True)
+                rows = zip(own_names, params, map(about.get, map(id, params)), own, strict=True)
                 made.append(
                     Group(
                         optimizer=optimizer,
@@ -129,9 +129,7 @@ class Case:
                         where=f"{label}, group {index}",
                         values=values,
                         handle=handle,
-                        members=tuple(
-                            Member(name, param, about.get(id(param)), pulled) for name, param, pulled in rows
-                        ),
+                        members=tuple(map(Member._make, rows)),
                         weight_decay=as_number(decay_of(optimizer, values)[1]) or 0.0,
                         named=is_named or fits or all(id(param) in about for param in params),
                     )

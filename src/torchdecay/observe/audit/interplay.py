@@ -28,8 +28,7 @@ def orthogonal(case: Case) -> Iterator[Hit]:
     held = {
         id(tensor)
         for module in case.modules
-        if "parametrizations" in module._modules
-        for chain in module.parametrizations.values()
+        for chain in getattr(module._modules.get("parametrizations"), "values", tuple)()
         if any(type(one).__name__ == "_Orthogonal" for one in chain)
         for tensor in chain.parameters(recurse=False)
     }

@@ -26,10 +26,10 @@ from torchdecay.observe.lr_curve import group_curves
 from torchdecay.observe.pulls import Pulled, pulls_of
 from torchdecay.observe.run import Run
 from torchdecay.optimizers.peaks import peak_of
-from torchdecay.plans.tree import names_of
 from torchdecay.plans.decay import Site
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.rows import Row
+from torchdecay.plans.tree import names_of
 from torchdecay.text import listed
 
 _POINTS = 256

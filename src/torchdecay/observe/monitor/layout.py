@@ -9,17 +9,17 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from torchdecay.apply.attach import Handle
+from torchdecay.apply.handle import Handle
 from torchdecay.errors import ApplyError
 from torchdecay.observe.groups import name_all
 from torchdecay.observe.monitor.series import Series, Source
 from torchdecay.observe.pulls import Pulled, pulls_of
 from torchdecay.optimizers.steps import tells_update
 from torchdecay.plans.census import census
-from torchdecay.plans.tree import names_of
 from torchdecay.plans.controllers import Cautious, LazyRows, Multiplier
 from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.plan import Plan
+from torchdecay.plans.tree import names_of
 from torchdecay.text import nearest
 
 By = Literal["role", "block", "tensor"]

@@ -16,8 +16,8 @@ from torchdecay.observe.verify.judging import SlotVerdict
 from torchdecay.observe.verify.measure import measure, moving_without_gradient
 from torchdecay.observe.verify.probe import Probe, StepFailed
 from torchdecay.observe.verify.result import Fault, GroupVerification, Part, Verification
-from torchdecay.plans.tree import names_of
 from torchdecay.plans.plan import Plan
+from torchdecay.plans.tree import names_of
 
 _MOST_ALIKE = 256
 """Of parameters that should undergo the same, so many are measured; from first to last, evenly."""
