@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -357,12 +359,20 @@ def test_what_does_not_fit_into_memory_runs_in_turns(monkeypatch):
         run(task_of(), trials, memory=20_000, keep=Keep(rungs=(4,), choose=lambda rung, measures: frozenset(measures)))
 
 
-def test_steps_and_time_are_told():
-    """Progress counts every member's steps, and each run has its share of the time."""
+def test_steps_and_time_are_told(monkeypatch):
+    """Progress counts every member's steps, and each run has its share of the time, those that are left of the rest."""
+    ticks = itertools.count()
+    monkeypatch.setattr("torchdecay.lab.engines.stacked.loop.time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     trials, told = trials_of(None, td.decoupled(0.5)), []
     found = run(task_of(), trials, on_step=told.append)
     assert sum(told) == 12 * len(trials)
-    assert all(0 < one.seconds < 60 for one in found.values())
+    whole = found[trials[0]].seconds
+    assert {one.seconds for one in found.values()} == {whole} and 0 < whole * len(trials) <= next(ticks)
+    keep = Keep(rungs=(4,), choose=lambda rung, measures: frozenset(trials[:1]))
+    halved = run(task_of(), trials, keep=keep)
+    stopped = halved[trials[1]].seconds
+    # Alone it has all the time that passes, as one of four it had a quarter.
+    assert halved[trials[0]].seconds > 2 * stopped > 0
 
 
 def test_trials_that_others_claim_are_left_alone():

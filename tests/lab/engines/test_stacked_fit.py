@@ -185,7 +185,7 @@ def test_a_step_that_cannot_be_compiled_runs_as_it_is(monkeypatch):
         raise RuntimeError("no working C++ compiler")
 
     monkeypatch.setattr(torch, "compile", lambda function, **options: broken)
-    with pytest.warns(NotCompiledWarning, match=r"not compiled: no working C\+\+ compiler"):
+    with pytest.warns(NotCompiledWarning, match=r"not compiled: RuntimeError: no working C\+\+ compiler"):
         assert runs(compile=True) == expected
 
     def other(function, **options):
@@ -245,18 +245,24 @@ def test_auto_takes_what_is_done_first(monkeypatch):
 
 
 def test_times_are_of_the_steps_themselves(monkeypatch):
-    """A step that takes ten milliseconds longer is timed ten milliseconds longer, alone and stacked."""
-    import time
+    """By a clock that passes in training alone: a minute for each of the first passes, a second for those after."""
+    passed = []
 
-    def slow():
-        class Slow(nn.Linear):
-            def forward(self, x):
-                time.sleep(0.01)
-                return super().forward(x)
+    class Ticks(nn.Linear):
+        def forward(self, x):
+            if self.training:
+                passed.append(60.0 if len(passed) < TASK.eval_every else 1.0)
+            return super().forward(x)
 
-        return Slow(5, 3)
+    class Clock:
+        @staticmethod
+        def perf_counter():
+            return sum(passed)
 
+    monkeypatch.setattr(auto, "time", Clock)
     monkeypatch.setattr(auto, "SHORT", 0.0)
-    timing = time_steps(dataclasses.replace(TASK, model=slow), trials_of(None, td.decoupled(0.1)))
-    assert timing.alone > 0.01 and timing.stacked is not None and timing.stacked > 0.01
-    assert timing.serial_total == pytest.approx(timing.alone * 6 * 4)
+    task = dataclasses.replace(TASK, model=lambda: Ticks(5, 3))
+    timing = time_steps(task, trials_of(None, td.decoupled(0.1)), workers=2)
+    assert (timing.alone, timing.stacked, timing.why_not) == (1.0, pytest.approx(1.0), "")
+    assert timing.serial_total == 6 * 4 and timing.stacked_total == pytest.approx(6.0)
+    assert timing.process_total == pytest.approx(auto.PROCESS_START + 6 * 4 / (2 * auto.SHARING))
