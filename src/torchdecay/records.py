@@ -145,26 +145,6 @@ def _constant(name: str) -> Any:
     raise ValueError(f'{name} is not JSON, and here is written "{name}"')
 
 
-def write(value: JsonRecord, *, opaque: bool = False, **more: Any) -> str:
-    """The JSON text of a value, with more entries for readers that do not run Python; see `encode`."""
-    return dumps(value._kind.header | more | encode(value, type(value), opaque=opaque))
-
-
-def read(cls: type[R], text: str, *, callables: Callables = "refuse") -> R:
-    """The value that `write` wrote; see `decode`.
-
-    Raises:
-        LoadError: no file of this kind, another version, incomplete, or edited so that it means nothing.
-    """
-    kind = cls._kind
-    try:
-        data = loads(text)
-    except _UNREADABLE as error:
-        raise kind.refused(error) from error
-    found: R = decode(kind.body(data), cls, callables=callables, kind=kind)
-    return found
-
-
 class JsonRecord:
     """A frozen dataclass that is kept in files: `class Sweep(JsonRecord, kind="sweep")`.
 
@@ -179,22 +159,37 @@ class JsonRecord:
         if kind:
             cls._kind = Kind(kind, version, again)
 
-    def to_json(self, **more: Any) -> str:
+    def to_json(self, *, opaque: bool = False, **more: Any) -> str:
         """Everything as JSON that `from_json` reads back to an equal value.
 
         Args:
-            more: entries for readers that do not run Python, a verdict say; reading leaves them out.
+            opaque: write what can't be read back (tensors in memory, a lambda) as its description in place of raising;
+                such a value can be shown and compared, but nothing can run it.
+            more: entries for readers that do not run Python, a verdict say; reading a result leaves them out.
+
+        Raises:
+            LoadError: tensors in memory, or a callable without a name of its own.
         """
-        return write(self, **more)
+        return dumps(self._kind.header | more | encode(self, type(self), opaque=opaque))
 
     @classmethod
-    def from_json(cls: type[R], text: str) -> R:
+    def from_json(cls: type[R], text: str, *, callables: Callables = "refuse") -> R:
         """The value that `to_json` wrote.
+
+        Args:
+            text: the JSON.
+            callables: what to do with a function that the file names as `module:qualname`: "refuse" it, "import" it,
+                or "describe" it, which is enough to read and compare the value.
 
         Raises:
             LoadError: another kind of file, another version, incomplete, or edited so that it means nothing.
         """
-        return read(cls, text)
+        try:
+            data = loads(text)
+        except _UNREADABLE as error:
+            raise cls._kind.refused(error) from error
+        found: R = decode(cls._kind.body(data), cls, callables=callables, kind=cls._kind)
+        return found
 
 
 # ── Values ──

@@ -8,11 +8,12 @@ from typing import Any
 import click
 
 from torchdecay.cli.group import as_typed
+from torchdecay.cli.inputs.names import FormsCommand
 from torchdecay.cli.inputs.tasks import AskedTask, task_options
 from torchdecay.cli.output import finish, json_option, require_writable
 
 
-@click.command()
+@click.command(cls=FormsCommand)
 @task_options
 @click.option(
     "--decay", "decays", multiple=True, metavar="SPELLING", help="A decay to compare; repeat it.  [default: the task's]"
@@ -40,15 +41,10 @@ def compare(
     torchdecay.lab.Task). Ctrl-C keeps the finished runs and writes their page.
 
     \b
-    A decay is spelled NAME:VALUE:
-      none             no decay
-      0.1, native:0.1  the optimizer's own weight_decay
-      coupled:0.1      added to the gradient
-      decoupled:0.1    w - lr * 0.1 * w, the gradient left alone
-      per_step:1e-4    that fraction of each weight per step
-      penalized:0.1    0.1 / 2 * sum(w * w) in the loss
-      by_hand:0.1      grad += 0.1 * w in the training loop, as people write it
-      also independent:1e-4, l1:1e-3, elastic_net:l1=1e-4,l2=0.1, toward:initial,0.1
+    A decay is spelled as below, or:
+      none         no decay
+      0.1          the optimizer's own weight_decay
+      by_hand:0.1  grad += 0.1 * w in the training loop, as people write it
 
     \b
     Examples:

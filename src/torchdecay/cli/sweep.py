@@ -9,16 +9,16 @@ from typing import Any
 import click
 
 from torchdecay.cli.group import as_typed
-from torchdecay.cli.inputs.names import Known
+from torchdecay.cli.inputs.names import FORMS, FormsCommand, Known
 from torchdecay.cli.inputs.tasks import AskedTask, task_options
 from torchdecay.cli.output import finish, json_option, require_writable
 
 SEARCHES, ENGINES = Known("lab.sweeps.search:KINDS"), Known("lab.engines.engine:MODULES")
 
 
-@click.command()
+@click.command(cls=FormsCommand)
 @task_options
-@click.option("--form", default="decoupled", show_default=True, metavar="NAME", help="The form of decay.")
+@click.option("--form", type=FORMS, metavar="NAME", default="decoupled", show_default=True, help="The form of decay.")
 @click.option("--from", "low", type=float, default=1e-4, show_default=True, help="Where the range starts, above 0.")
 @click.option("--to", "high", type=float, default=10.0, show_default=True, help="Where it ends.")
 @click.option("--points", type=int, default=12, show_default=True, help="How many values in all.")

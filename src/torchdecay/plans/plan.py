@@ -16,7 +16,7 @@ from torchdecay.plans.decay import Decay
 from torchdecay.plans.diff import PlanDiff
 from torchdecay.plans.rows import Row
 from torchdecay.plans.table import PlanTable
-from torchdecay.records import Callables, JsonRecord, described, encode, is_opaque, read, value_type, write
+from torchdecay.records import Callables, JsonRecord, described, encode, is_opaque, value_type
 from torchdecay.text import listed, nearest, printable, repr_quoted
 
 if TYPE_CHECKING:
@@ -115,31 +115,10 @@ class Plan(JsonRecord, kind="plan"):
         """What is different in `other`: parameters added and removed, decays, options and roles changed."""
         return PlanDiff.between(self.rows, other.rows)
 
-    def to_json(self, *, opaque: bool = False) -> str:  # type: ignore[override]
-        """The plan as JSON that `Plan.from_json` reads back to an equal plan.
-
-        Args:
-            opaque: write what cannot be read back (tensors in memory, a lambda) as its description in place of
-                raising; such a plan can be shown and compared, but not carried out.
-
-        Raises:
-            LoadError: a reference made of tensors in memory, or a callable without a name of its own.
-        """
-        return write(self, opaque=opaque)
-
     @classmethod
     def from_json(cls, text: str, *, callables: Callables = "refuse") -> Plan:
-        """The plan that `to_json` wrote.
-
-        Args:
-            text: the JSON.
-            callables: what to do with a schedule that the file names as `module:qualname`: "refuse" it, "import" it,
-                or "describe" it, which is enough to read and compare the plan.
-
-        Raises:
-            LoadError: not a plan, a newer version, or edited so that it means nothing.
-        """
-        made = read(cls, text, callables=callables)
+        """The plan that `to_json` wrote; see `JsonRecord.from_json`."""
+        made = super().from_json(text, callables=callables)
         if not all(row.names for row in made.rows):
             raise LoadError("the plan file has a row without a name.", fix=cls._kind.fix)
         seen = Counter(name for row in made.rows for name in row.names)

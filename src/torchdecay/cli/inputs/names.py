@@ -1,4 +1,4 @@
-"""Words that a table of the package knows: the help shows them and the shell completes them."""
+"""Words that a table of the package knows: the help shows them, the shell completes them."""
 
 from __future__ import annotations
 
@@ -22,15 +22,27 @@ class Known(click.ParamType):  # type: ignore[type-arg]
         self._table = table
 
     @property
-    def words(self) -> list[str]:
-        """All that the table knows."""
+    def table(self) -> Any:
+        """The table."""
         module, _, name = self._table.partition(":")
-        return list(getattr(importlib.import_module(f"torchdecay.{module}"), name))
+        return getattr(importlib.import_module(f"torchdecay.{module}"), name)
 
     def get_metavar(self, *param: Any, **more: Any) -> str:
         """For the help."""
-        return f"[{'|'.join(self.words)}]"
+        return f"[{'|'.join(self.table)}]"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """For the shell."""
-        return [CompletionItem(word) for word in self.words if word.startswith(incomplete)]
+        return [CompletionItem(word) for word in self.table if word.startswith(incomplete)]
+
+
+FORMS = Known("plans.forms:PRESETS")
+
+
+class FormsCommand(click.Command):
+    """A command whose help ends with every form of decay."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Each as one types it, and in words."""
+        with formatter.section("Forms of decay"):
+            formatter.write_dl([(form.spelling, form.summary) for form in FORMS.table.values()], col_max=24)

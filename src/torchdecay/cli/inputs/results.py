@@ -52,8 +52,6 @@ def load_result(path: Path, wanted: str = "") -> Any:
             raise LoadError(f"it is a {kind}, of which nothing is known.", fix="Upgrade torchdecay.")
         module, _, name = CLASSES[kind].partition(":")
         cls = getattr(importlib.import_module(f"torchdecay.{module}"), name)
-        if kind == "history":
-            return cls.load(path)
-        return cls.from_json(text, **({"callables": "describe"} if kind == "plan" else {}))
+        return cls.load(path) if kind == "history" else cls.from_json(text, callables="describe")
     except LoadError as error:
         raise LoadError(f"{path}: {error.what}", error.why, error.fix) from error
