@@ -2,48 +2,32 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 from torch import nn, optim
 
 import torchdecay as td
+from plans.examples import as_hard_as
+from torchdecay.plans.presets import PRESETS
 
 RAMP = td.schedules.linear(1.0, 0.5, 10)
-FORMS = {
-    "native": lambda wd: td.native(wd),
-    "coupled": lambda wd: td.coupled(wd),
-    "coupled scheduled": lambda wd: td.coupled(wd, schedule=RAMP),
-    "decoupled": lambda wd: td.decoupled(wd),
-    "decoupled scheduled": lambda wd: td.decoupled(wd, schedule=RAMP),
-    "decoupled following lr": lambda wd: td.decoupled(wd, schedule=td.schedules.follow_lr()),
-    "independent": lambda wd: td.independent(wd),
-    "per_step": lambda wd: td.per_step(wd),
-    "corrected": lambda wd: td.corrected(wd),
-    "cautious": lambda wd: td.cautious(wd),
-    "cautious sparing": lambda wd: td.cautious(wd, zero_update="spare"),
-    "stable": lambda wd: td.forms.stable(wd),
-    "adaptive": lambda wd: td.forms.adaptive(wd),
-    "ada_decay": lambda wd: td.forms.ada_decay(wd),
-    "norm_control": lambda wd: td.forms.norm_control(wd, ratio=0.5),
-    "spectral": lambda wd: td.forms.spectral(wd),
-    "by_spectrum": lambda wd: td.forms.by_spectrum(wd, min_values=2, every_steps=2),
-    "toward average": lambda wd: td.forms.toward_average(wd, beta=0.5),
-    "projected": lambda wd: td.forms.projected("initial", wd),
-    "penalized": lambda wd: td.penalized(wd),
-    "l1": lambda wd: td.l1(wd),
-    "elastic_net": lambda wd: td.elastic_net(l1=wd, l2=wd),
-    "toward initial": lambda wd: td.toward("initial", wd),
-    "toward tensors": lambda wd: td.toward(ONES, wd),
-    "coupled toward": lambda wd: td.coupled(wd).replace(reference=td.toward(ONES, wd).reference),
-    "proximal": lambda wd: td.forms.proximal(wd),
-    "huber": lambda wd: td.forms.huber(wd),
-    "masked": lambda wd: td.decoupled(wd, mask=td.spare_rows(0)),
-}
 ONES = {"0.weight": torch.ones(5, 4).double(), "2.weight": torch.ones(2, 5).double()}
 # What has no λ that could be 0.
 BOUNDS = {
     "constrained": lambda wd: td.forms.constrained(kappa_initial=0.5),
     "constrained after a warm-up": lambda wd: td.forms.constrained(warmup_steps=1),
+}
+FORMS = {name: functools.partial(as_hard_as, name) for name in PRESETS if name not in BOUNDS} | {
+    "coupled scheduled": lambda wd: td.coupled(wd, schedule=RAMP),
+    "decoupled scheduled": lambda wd: td.decoupled(wd, schedule=RAMP),
+    "decoupled following lr": lambda wd: td.decoupled(wd, schedule=td.schedules.follow_lr()),
+    "cautious sparing": lambda wd: td.cautious(wd, zero_update="spare"),
+    "by small spectra": lambda wd: td.forms.by_spectrum(wd, min_values=2, every_steps=2),
+    "toward tensors": lambda wd: td.toward(ONES, wd),
+    "coupled toward": lambda wd: td.coupled(wd).replace(reference=td.toward(ONES, wd).reference),
+    "masked": lambda wd: td.decoupled(wd, mask=td.spare_rows(0)),
 }
 OPTIMIZERS = {
     "momentum": (optim.SGD, {"momentum": 0.9, "nesterov": True}),

@@ -10,6 +10,8 @@ from torch import nn, optim
 from torch.optim import lr_scheduler
 
 import torchdecay as td
+from plans.examples import as_hard_as
+from torchdecay.plans.presets import PRESETS
 
 SCHEDULES = {
     "constant": td.schedules.constant(),
@@ -20,26 +22,10 @@ SCHEDULES = {
     "piecewise": td.schedules.piecewise({3: 0.1, 6: 2.0}),
     "follow lr": td.schedules.follow_lr(),
 }
-FORMS = {
-    "native": td.native(0.1),
-    "coupled": td.coupled(0.1),
-    "decoupled": td.decoupled(0.1),
-    "independent": td.independent(0.1),
-    "per_step": td.per_step(0.1),
-    "penalized": td.penalized(0.1),
-    "l1": td.l1(0.1),
-    "elastic_net": td.elastic_net(l1=0.1, l2=0.1),
-    "toward": td.toward("initial", 0.1),
-    "average": td.forms.toward_average(0.1, beta=0.7),
-    "cautious": td.cautious(0.1),
-    "stable": td.forms.stable(0.1),
-    "adaptive": td.forms.adaptive(0.1),
-    "ada_decay": td.forms.ada_decay(0.1),
+FORMS = {name: as_hard_as(name, 0.1) for name in PRESETS if name != "constrained"} | {
     "constrained": td.forms.constrained(kappa_initial=0.8),
     "constrained after a warm-up": td.forms.constrained(warmup_steps=6),
-    "norm_control": td.forms.norm_control(0.1, ratio=0.5),
-    "by_spectrum": td.forms.by_spectrum(0.1, min_values=2, every_steps=3),
-    "projected": td.forms.projected("initial", 0.1),
+    "by small spectra": td.forms.by_spectrum(0.1, min_values=2, every_steps=3),
 }
 OPTIMIZERS = {
     "SGD": (optim.SGD, {"momentum": 0.9}),

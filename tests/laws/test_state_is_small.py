@@ -9,30 +9,10 @@ import torch
 from torch import nn, optim
 
 import torchdecay as td
+from torchdecay.plans.presets import PRESETS
 
 COPIES = {"toward": 1, "toward_average": 1, "projected": 1}
-FORMS = {
-    "coupled": td.coupled(0.1),
-    "decoupled": td.decoupled(0.1),
-    "independent": td.independent(0.001),
-    "per_step": td.per_step(0.001),
-    "corrected": td.corrected(0.1),
-    "proximal": td.forms.proximal(0.001),
-    "l1": td.l1(0.01),
-    "elastic_net": td.elastic_net(l1=0.01, l2=0.01),
-    "huber": td.forms.huber(0.1),
-    "cautious": td.cautious(0.1),
-    "stable": td.forms.stable(0.1),
-    "adaptive": td.forms.adaptive(0.01),
-    "ada_decay": td.forms.ada_decay(0.01),
-    "constrained": td.forms.constrained(kappa_initial=0.9),
-    "norm_control": td.forms.norm_control(0.1),
-    "by_spectrum": td.forms.by_spectrum(0.1),
-    "spectral": td.forms.spectral(0.1),
-    "toward": td.toward("initial", 0.1),
-    "toward_average": td.forms.toward_average(0.1),
-    "projected": td.forms.projected("initial", 0.1),
-}
+FORMS = {name: one.shown for name, one in PRESETS.items() if one.shown.site not in (td.Site.NATIVE, td.Site.LOSS)}
 
 
 def elements_alive() -> int:

@@ -13,6 +13,7 @@ from torch import nn
 import torchdecay as td
 from torchdecay.plans import controllers, forms
 from torchdecay.plans.decay import Decay, Scale, Site
+from torchdecay.plans.presets import PRESETS
 from torchdecay.plans.references import Average, Bound, BoundMask, File, Initial, SpareRows
 from torchdecay.plans.regularizers import L1, L2, Deviation, ElasticNet, Huber, Spectral, SquaredNorm
 from torchdecay.plans.rows import Row
@@ -41,36 +42,30 @@ SCHEDULES = [
     Custom(double),
 ]
 
+
+def as_hard_as(name: str, wd: float) -> Decay:
+    """A form's example with another coefficient, and each group's own peak."""
+    decay = PRESETS[name].shown
+    if isinstance(decay.regularizer, ElasticNet):
+        return decay.replace(regularizer=ElasticNet(wd, wd))
+    return decay.replace(coefficient=wd, max_lr=None)
+
+
 DECAYS = [
-    td.native(0.1),
-    td.coupled(1e-4),
+    *(one.shown for one in PRESETS.values()),
     td.decoupled(0.123456789),
     td.decoupled(0.1, rows="lazy"),
     td.per_step(0.1, rows="touched"),
-    td.independent(0.01, max_lr=0.1),
     td.independent(0.01),
     td.per_step(1.0),
     td.corrected(0.1, max_lr=3.0),
-    td.cautious(0.1),
     td.cautious(0.1, zero_update="spare"),
-    td.l1(0.001),
-    td.elastic_net(l1=0.1, l2=0.2),
-    td.toward("initial", 0.1),
     td.toward("pretrained", 0.1),
-    td.penalized(0.3),
-    forms.proximal(0.01),
-    forms.huber(0.1, delta=0.5),
-    forms.toward_average(0.1, beta=0.9),
-    forms.projected("initial", 1.0),
-    forms.stable(1e-4),
     forms.adaptive(0.02, beta=0.5),
     forms.ada_decay(1e-4, alpha=2.0),
     forms.constrained(kappa=3.0),
     forms.constrained(kappa_initial=0.5, measure="std"),
     forms.constrained(warmup_steps=10, rho=0.1),
-    forms.norm_control(0.1, ratio=2.0),
-    forms.spectral(0.1),
-    forms.by_spectrum(0.1, every_steps=5),
     td.decoupled(0.1, mask=td.spare_rows(0, 3)),
     td.coupled(0.1, mask="keep"),
     td.decoupled(0.1, schedule=td.schedules.cosine(0.1, 1, 100)),
