@@ -31,14 +31,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark by folder. Browser tests come last: Playwright keeps a loop running, and `asyncio.run` refuses to share."""
+    """Mark by folder, and order: what takes long first, so that no worker is left with it at the end.
+
+    Browser tests come last: Playwright keeps a loop running, and `asyncio.run` refuses to share.
+    """
     for item in items:
         if item.path.parent.name in MARKED_FOLDERS:
             item.add_marker(item.path.parent.name)
         if "chromium" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.browser)
             item.add_marker(pytest.mark.xdist_group("browser"))
-    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+    items.sort(key=lambda item: _place({mark.name for mark in item.iter_markers()}))
+
+
+def _place(marks: set[str]) -> int:
+    return 2 if "browser" in marks else 0 if marks & {"docs", "integration", "long"} else 1
 
 
 @pytest.fixture(autouse=True)

@@ -309,6 +309,14 @@ def test_a_seeded_call_by_name_is_caught(house: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "line"),
     [
+        ("plans/plan.py", "from torchdecay.apply.attach import attach"),
+        ("plans/plan.py", "from torchdecay.apply import attach"),
+        ("plans/plan.py", "from torchdecay import apply"),
+        ("plans/plan.py", "import torchdecay.apply.attach"),
+        ("plans/plan.py", "from ..apply import attach"),
+        ("plans/plan.py", "from .. import apply"),
+        ("plans/plan.py", "if TYPE_CHECKING:\n    from torchdecay.apply.attach import Handle"),
+        ("plans/plan.py", "class Plan:\n    def draw(self):\n        from torchdecay.reports import page"),
         ("apply/attach.py", "from torchdecay import attach"),
         ("apply/attach.py", "import torchdecay"),
         ("errors.py", "from torchdecay.plans.plan import Plan"),
@@ -325,8 +333,12 @@ def test_a_seeded_wrong_turn_is_caught(house: Path, file: str, line: str) -> Non
 @pytest.mark.parametrize(
     ("file", "line", "caught"),
     [
+        ("plans/plan.py", "import numpy as np", True),
+        ("plans/plan.py", "try:\n    import numpy\nexcept ImportError:\n    numpy = None", True),
         ("apply/attach.py", "import rich", True),
         ("reports/page.py", "from matplotlib import pyplot", True),
+        ("plans/plan.py", "def table():\n    import rich", False),
+        ("plans/plan.py", "if TYPE_CHECKING:\n    import numpy as np", False),
         ("cli.py", "import click", False),
     ],
 )

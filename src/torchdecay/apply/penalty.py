@@ -152,8 +152,9 @@ class _Penalty(torch.autograd.Function):
         for device in {w.device for w in ctx.saved_tensors[: len(ctx.l1)]}:
             for coefficient in {*ctx.l1, *(2 * l2 for l2 in ctx.l2)}:
                 factors[coefficient, device] = (grad_output * coefficient).to(device)
-        rows = zip(ctx.l1, ctx.l2, *_thirds(ctx.saved_tensors), ctx.needs_input_grad[2:], strict=False)
-        gradients = [_gradient(factors, *row) if wanted else None for *row, wanted in rows]
+        wanted = ctx.needs_input_grad[2 : 2 + len(ctx.l1)]
+        rows = zip(ctx.l1, ctx.l2, *_thirds(ctx.saved_tensors), wanted, strict=True)
+        gradients = [_gradient(factors, *row) if is_wanted else None for *row, is_wanted in rows]
         return None, None, *gradients, *[None] * (2 * len(gradients))
 
 

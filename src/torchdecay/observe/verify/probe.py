@@ -224,7 +224,8 @@ class Probe:
         all_lent = (*(slot.param for slot in self.slots), *self._idle, *others)
         kept = [one for one in all_lent if not one.is_inference()]
         # Last to be left: only then does nothing write to the parameters any more.
-        stack.enter_context(grad_mode._unsafe_preserve_version_counter(tuple(kept)))
+        for one in kept:
+            stack.enter_context(grad_mode._unsafe_preserve_version_counter(one))
         for tensor in self._snapshot.tensors:
             if tensor.is_leaf and tensor.grad is not None:
                 stack.callback(_give_gradient_back, tensor, tensor.grad)
