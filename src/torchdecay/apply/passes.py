@@ -187,7 +187,7 @@ class Passes:
                 for one in ones:
                     exact = isinstance(regularizer, L2)
                     amount = self.debts.shrink(one.name, float(one.amount)) if exact else one.amount
-                    _pay_pull(one, work.steps, regularizer, amount)
+                    _run(one, work.steps, amount, _explicit(regularizer, amount))
             else:
                 with kernels.masked([one.param for one in ones], [one.mask for one in ones]):
                     kernels.explicit_(
@@ -206,18 +206,14 @@ class Passes:
                 amount = self.debts.shrink(one.name, float(one.amount)) if is_low(one.param) else one.amount
                 old = self._snapshots.pop(id(one.param), None)
                 if old is not None:
-                    _pull_back_(one, old, amount, spare=spare, step=work.steps)
+                    _run(one, work.steps, amount, _pull_back(one.param, old, amount, spare=spare))
                     continue
                 direction = update_direction(self.optimizer, work.group, one.param)
 
                 def pull_(p: Tensor, ref: Tensor | None, amount: Amount = amount, direction: Any = direction) -> None:
                     kernels.cautious_(p, amount, direction, spare_zeros=spare, run=self.run)
 
-                if is_low(one.param):
-                    _pay(one, work.steps, amount, pull_)
-                else:
-                    with kernels.masked([one.param], [one.mask]):
-                        pull_(one.param, None)
+                _run(one, work.steps, amount, pull_)
 
     def _step_proximally(self, work: Work) -> None:
         """θ ← prox of c·λ·s·R, s being 1 where R is smooth."""
@@ -230,7 +226,7 @@ class Passes:
                         # 1/(1 + τ) is a shrink, which can be owed for longer than a displacement.
                         amount = float(one.amount)
                         due = self.debts.shrink(one.name, amount / (1 + amount))
-                        _pay_pull(one, work.steps, regularizer, due)
+                        _run(one, work.steps, due, _explicit(regularizer, due))
                         continue
                     size = lazy.whole() if isinstance(lazy, Elementwise) else lazy
                     unit = 1.0 if regularizer.smooth else self.debts.unit(one.name, one.param, size)
@@ -239,7 +235,7 @@ class Passes:
                     def step_(p: Tensor, ref: Tensor | None, tau: Amount = tau) -> None:
                         kernels.proximal_([p], regularizer, [tau], [ref])
 
-                    _pay(one, work.steps, tau, step_)
+                    _run(one, work.steps, tau, step_)
             else:
                 lazy_sizes = [size if isinstance(size, Elementwise) else None for size in sizes]
                 taus = [
@@ -260,10 +256,7 @@ class Passes:
                 def step_(p: Tensor, ref: Tensor | None, mu: Tensor = mu) -> None:
                     constrained_step_(p, regularizer, mu)
 
-                if is_low(one.param):
-                    _pay(one, work.steps, mu, step_)
-                else:
-                    step_(one.param, None)
+                _run(one, work.steps, mu, step_)
 
 
 def _buckets(work: Work) -> list[list[_One]]:
@@ -278,41 +271,34 @@ def _split(work: Work, values: Sequence[Amount]) -> list[list[Amount]]:
     return [[values[i] for i in bucket] for bucket in kernels.buckets(work.params)]
 
 
-def _pay(one: _One, step: int, amount: Amount, kernel: Callable[[Tensor, Tensor | None], None]) -> None:
-    """Pay a low-precision parameter's debt, if any is due."""
+def _run(one: _One, step: int, amount: Amount, kernel: Callable[[Tensor, Tensor | None], None]) -> None:
+    """Run an in-place kernel on one parameter; on a low-precision one as a payment of its debt, if any is due."""
     if not isinstance(amount, Tensor) and amount == 0:
         return
-    reference = None if one.reference is None else one.reference.float()
+    low = is_low(one.param)
+    reference = one.reference.float() if low and one.reference is not None else one.reference
 
     def masked_(p: Tensor) -> None:
         with kernels.masked([p], [one.mask]):
             kernel(p, reference)
 
-    pay_(one.param, one.name, step, masked_)
+    if low:
+        pay_(one.param, one.name, step, masked_)
+    else:
+        masked_(one.param)
 
 
-def _pay_pull(one: _One, step: int, regularizer: Regularizer, amount: Amount) -> None:
-    """Pay what is due as θ ← θ − amount·∇R(θ − ref)."""
-
-    def pull_(p: Tensor, ref: Tensor | None) -> None:
-        kernels.explicit_([p], regularizer, [amount], [ref])
-
-    _pay(one, step, amount, pull_)
+def _explicit(regularizer: Regularizer, amount: Amount) -> Callable[[Tensor, Tensor | None], None]:
+    """θ ← θ − amount·∇R(θ − ref)."""
+    return lambda p, ref: kernels.explicit_([p], regularizer, [amount], [ref])
 
 
-def _pull_back_(one: _One, old: Tensor, amount: Amount, *, spare: bool, step: int) -> None:
+def _pull_back(param: Tensor, old: Tensor, amount: Amount, *, spare: bool) -> Callable[[Tensor, Tensor | None], None]:
     """θ ← θ − amount·1[u⊙old ≥ 0]⊙old, the update u = old − θ being over."""
-    if not isinstance(amount, Tensor) and amount == 0:
-        return
-    update = old - one.param
 
     def pull_(p: Tensor, ref: Tensor | None) -> None:
-        agreement = update * old
+        agreement = (old - param) * old
         mask = (agreement > 0) if spare else (agreement >= 0)
         p.sub_(mask * old * amount)
 
-    if is_low(one.param):
-        _pay(one, step, amount, pull_)
-    else:
-        with kernels.masked([one.param], [one.mask]):
-            pull_(one.param, None)
+    return pull_

@@ -31,11 +31,14 @@ class Runtime:
     """What a controller does; the base does nothing and keeps nothing.
 
     Attributes:
+        keeps: the attributes that have to survive a checkpoint: numbers by parameter name.
         mu: the dual variables of a constraint, by parameter name.
     """
 
-    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull]) -> None:
-        self.optimizer = optimizer
+    keeps: tuple[str, ...] = ()
+
+    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], controller: Any) -> None:
+        self.optimizer, self.controller = optimizer, controller
         self.mu: dict[str, Tensor] = {}
 
     def before(self, works: Sequence[Work]) -> None:
@@ -46,10 +49,16 @@ class Runtime:
 
     def scalars(self) -> Scalars:
         """What has to survive a checkpoint: for each quantity a number by parameter name ("" for all together)."""
-        return {}
+        return {key: {name: float(one) for name, one in getattr(self, key).items()} for key in self.keeps}
 
     def load(self, scalars: Mapping[str, Mapping[str, float]]) -> None:
         """Take over what `scalars` gave."""
+        for key in self.keeps:
+            mine = getattr(self, key)
+            for name, value in scalars[key].items():
+                held = mine.get(name)
+                if held is not None or not isinstance(next(iter(mine.values()), None), Tensor):
+                    mine[name] = torch.full_like(held, value) if isinstance(held, Tensor) else value
 
 
 class _Stable(Runtime):
@@ -67,31 +76,24 @@ class _Stable(Runtime):
 
 
 class _GradientNormRatio(Runtime):
-    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], beta: float) -> None:
-        super().__init__(optimizer, pulls)
-        self.beta, self.ratio = beta, 0.0
+    keeps = ("ratio",)
+
+    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], controller: adaptive.GradientNormRatio) -> None:
+        super().__init__(optimizer, pulls, controller)
+        self.ratio = {"": 0.0}
 
     def before(self, works: Sequence[Work]) -> None:
         grads = _norm([grad for work in works for grad in work.grads])
         weights = _norm([param for work in works for param in work.params])
         scale = getattr(self.optimizer, "grad_scale", None)
         now = grads / (1.0 if scale is None else float(scale)) / max(weights, _TINY)
-        self.ratio = (1 - self.beta) * self.ratio + self.beta * now
+        beta = self.controller.beta
+        self.ratio[""] = (1 - beta) * self.ratio[""] + beta * now
         for work in works:
-            work.multipliers = [self.ratio] * len(work.live)
-
-    def scalars(self) -> Scalars:
-        return {"ratio": {"": self.ratio}}
-
-    def load(self, scalars: Mapping[str, Mapping[str, float]]) -> None:
-        self.ratio = scalars["ratio"][""]
+            work.multipliers = [self.ratio[""]] * len(work.live)
 
 
 class _GradientSigmoid(Runtime):
-    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], alpha: float) -> None:
-        super().__init__(optimizer, pulls)
-        self.alpha = alpha
-
     def before(self, works: Sequence[Work]) -> None:
         for work in works:
             work.multipliers = [self._multiplier(grad) for grad in work.grads]
@@ -100,15 +102,16 @@ class _GradientSigmoid(Runtime):
         size = grad.abs()
         deviation, mean = torch.std_mean(size, correction=0)
         standard = torch.where(deviation > 0, (size - mean) / deviation, torch.zeros_like(size))
-        return 2 * torch.sigmoid(self.alpha * standard)
+        return 2 * torch.sigmoid(self.controller.alpha * standard)
 
 
 class _Multiplier(Runtime):
     """Holds μ and κ of each tensor; κ is NaN until the warm-up ends."""
 
+    keeps = ("mu", "kappa")
+
     def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], bound: adaptive.Multiplier) -> None:
-        super().__init__(optimizer, pulls)
-        self.bound = bound
+        super().__init__(optimizer, pulls, bound)
         self.kappa: dict[str, Tensor] = {}
         for pull in pulls:
             for name, param in zip(pull.names, pull.params, strict=True):
@@ -123,29 +126,21 @@ class _Multiplier(Runtime):
             work.multipliers = []
             for name, param in zip(work.names, work.params, strict=True):
                 measured = whole(regularizer.value(param))
-                if self.bound.kind == "warmup" and work.steps + 1 == self.bound.warmup_steps:
+                if self.controller.kind == "warmup" and work.steps + 1 == self.controller.warmup_steps:
                     self.kappa[name] = measured.clone()
-                shared = self.bound.per_element and not isinstance(regularizer, Deviation)
+                shared = self.controller.per_element and not isinstance(regularizer, Deviation)
                 rho = work.amount / (param.numel() if shared else 1)
                 # NaN while the warm-up lasts: no bound yet, so no pull.
                 step = torch.nan_to_num(rho * (measured - self.kappa[name]), nan=0.0)
                 self.mu[name] = (self.mu[name] + step).clamp(min=0)
                 work.multipliers.append(self.mu[name])
 
-    def scalars(self) -> Scalars:
-        return {key: {name: float(one) for name, one in getattr(self, key).items()} for key in ("mu", "kappa")}
-
-    def load(self, scalars: Mapping[str, Mapping[str, float]]) -> None:
-        for mine, saved in ((self.mu, scalars["mu"]), (self.kappa, scalars["kappa"])):
-            for name, value in saved.items():
-                if name in mine:
-                    mine[name] = torch.full_like(mine[name], value)
-
 
 class _NormRatio(Runtime):
-    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], ratio: float) -> None:
-        super().__init__(optimizer, pulls)
-        self.ratio = ratio
+    keeps = ("start",)
+
+    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], controller: adaptive.NormRatio) -> None:
+        super().__init__(optimizer, pulls, controller)
         self.start = {
             name: whole(torch.linalg.vector_norm(param.detach()))
             for pull in pulls
@@ -157,20 +152,14 @@ class _NormRatio(Runtime):
             work.multipliers = []
             for name, param in zip(work.names, work.params, strict=True):
                 norm = whole(torch.linalg.vector_norm(param))
-                work.multipliers.append(torch.where(norm > 0, 1 - self.ratio * self.start[name] / norm, norm))
-
-    def scalars(self) -> Scalars:
-        return {"start": {name: float(norm) for name, norm in self.start.items()}}
-
-    def load(self, scalars: Mapping[str, Mapping[str, float]]) -> None:
-        for name, value in scalars["start"].items():
-            if name in self.start:
-                self.start[name] = torch.full_like(self.start[name], value)
+                work.multipliers.append(
+                    torch.where(norm > 0, 1 - self.controller.ratio * self.start[name] / norm, norm)
+                )
 
 
 class _Projection(Runtime):
-    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull]) -> None:
-        super().__init__(optimizer, pulls)
+    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], controller: adaptive.Projection) -> None:
+        super().__init__(optimizer, pulls, controller)
         self._seen: dict[str, tuple[Tensor, Tensor]] = {}
 
     def before(self, works: Sequence[Work]) -> None:
@@ -192,13 +181,14 @@ class _Projection(Runtime):
 
 
 class _BySpectrum(Runtime):
-    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], setting: adaptive.BySpectrum) -> None:
-        super().__init__(optimizer, pulls)
-        self.setting = setting
+    keeps = ("factors",)
+
+    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], controller: adaptive.BySpectrum) -> None:
+        super().__init__(optimizer, pulls, controller)
         self.factors: dict[str, float] = {}
 
     def before(self, works: Sequence[Work]) -> None:
-        if not self.factors or any(work.steps % self.setting.every_steps == 0 for work in works):
+        if not self.factors or any(work.steps % self.controller.every_steps == 0 for work in works):
             self._measure(works)
         for work in works:
             work.multipliers = [self.factors.get(name, 1.0) for name in work.names]
@@ -208,7 +198,7 @@ class _BySpectrum(Runtime):
             name: tail_exponent(param)
             for work in works
             for name, param in zip(work.names, work.params, strict=True)
-            if param.dim() > 1 and min(param.shape[0], param[0].numel()) >= self.setting.min_values
+            if param.dim() > 1 and min(param.shape[0], param[0].numel()) >= self.controller.min_values
         }
         self.factors = {name: 1.0 for work in works for name in work.names}
         if not exponents:
@@ -216,13 +206,7 @@ class _BySpectrum(Runtime):
         low, high = min(exponents.values()), max(exponents.values())
         for name, alpha in exponents.items():
             place = (alpha - low) / (high - low) if high > low else 0.5
-            self.factors[name] = self.setting.low + place * (self.setting.high - self.setting.low)
-
-    def scalars(self) -> Scalars:
-        return {"factors": dict(self.factors)}
-
-    def load(self, scalars: Mapping[str, Mapping[str, float]]) -> None:
-        self.factors = dict(scalars["factors"])
+            self.factors[name] = self.controller.low + place * (self.controller.high - self.controller.low)
 
 
 _TINY = 1e-30
@@ -255,23 +239,20 @@ def constrained_step_(param: Tensor, regularizer: Regularizer, mu: Tensor) -> No
         param.copy_(regularizer.prox(param, mu))
 
 
+_RUNTIMES: Mapping[type[adaptive.Controller], type[Runtime]] = {
+    adaptive.Stable: _Stable,
+    adaptive.GradientNormRatio: _GradientNormRatio,
+    adaptive.GradientSigmoid: _GradientSigmoid,
+    adaptive.Multiplier: _Multiplier,
+    adaptive.NormRatio: _NormRatio,
+    adaptive.Projection: _Projection,
+    adaptive.BySpectrum: _BySpectrum,
+}
+
+
 def runtime_of(controller: adaptive.Controller, optimizer: Optimizer, pulls: Sequence[Pull]) -> Runtime:
     """The runtime of a controller for the pulls that have it."""
-    if isinstance(controller, adaptive.Stable):
-        return _Stable(optimizer, pulls)
-    if isinstance(controller, adaptive.GradientNormRatio):
-        return _GradientNormRatio(optimizer, pulls, controller.beta)
-    if isinstance(controller, adaptive.GradientSigmoid):
-        return _GradientSigmoid(optimizer, pulls, controller.alpha)
-    if isinstance(controller, adaptive.Multiplier):
-        return _Multiplier(optimizer, pulls, controller)
-    if isinstance(controller, adaptive.NormRatio):
-        return _NormRatio(optimizer, pulls, controller.ratio)
-    if isinstance(controller, adaptive.Projection):
-        return _Projection(optimizer, pulls)
-    if isinstance(controller, adaptive.BySpectrum):
-        return _BySpectrum(optimizer, pulls, controller)
-    raise TypeError(f"{controller!r} is no controller")
+    return _RUNTIMES[type(controller)](optimizer, pulls, controller)
 
 
 def check_controller(optimizer: Optimizer, group: Mapping[str, Any], decay: Decay) -> None:
