@@ -18,6 +18,9 @@ T = TypeVar("T")
 
 FOLD: Mapping[str, Any] = {"overflow": "fold"}
 RIGHT: Mapping[str, Any] = {"justify": "right"}
+DIM: Mapping[str, Any] = {"style": "dim"}
+Cell = str | tuple[str, str]
+"""Text, or text and a style."""
 
 
 class Entries(Sequence[T]):
@@ -64,14 +67,12 @@ class Printed:
         return str(self)
 
 
-def rich_table(
-    columns: Iterable[str | tuple[str, Mapping[str, Any]]], rows: Iterable[Sequence[str | tuple[str, str]]]
-) -> Table:
+def rich_table(columns: Iterable[str | tuple[str, Mapping[str, Any]]], rows: Iterable[Sequence[Cell]]) -> Table:
     """A table without lines, for rich to print.
 
     Args:
         columns: the head of each, or a head and options of rich's, such as `FOLD` and `RIGHT`.
-        rows: the cells; a cell is text, or text and a style. Names in heads and cells are never read as markup.
+        rows: the cells. Names in heads and cells are never read as markup.
     """
     from rich.table import Table
     from rich.text import Text
@@ -85,7 +86,7 @@ def rich_table(
     return table
 
 
-def rich_text(*parts: str | tuple[str, str]) -> Text:
+def rich_text(*parts: Cell) -> Text:
     """Text for rich to print, each part plain or with a style; names in it are never read as markup."""
     from rich.text import Text
 

@@ -18,7 +18,7 @@ from torchdecay.optimizers.cards import has_trait, native_of
 from torchdecay.plans.decay import Site
 from torchdecay.plans.tree import names_of
 from torchdecay.records import JsonRecord
-from torchdecay.tables import FOLD, Entries, Printed, rich_table
+from torchdecay.tables import DIM, FOLD, Entries, Printed, rich_table
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -94,7 +94,7 @@ class Inspection(Entries[InspectedGroup], Printed, JsonRecord, kind="inspection"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         heads = ("group", "parameters", "elements", "dtype", "lr", "weight_decay", "per step")
-        meaning = ("what it means", {"style": "dim", **FOLD, "ratio": 1})
+        meaning = ("what it means", {**DIM, **FOLD, "ratio": 1})
         yield rich_table([*((head, FOLD) for head in heads), meaning], map(_cells, self.groups))
         yield ""
         yield self.summary

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import html
-import io
 import re
-import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torchdecay.plans.rows import Row
+from torchdecay.tables import DIM, FOLD, Cell, Printed, rich_table
 from torchdecay.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
-    from rich.table import Table
 
 _INDEX = re.compile(r"(?<![^.])\d+(?![^.])")
 _HEADS = ("parameter", "shape", "role", "decay", "why")
@@ -52,23 +51,8 @@ def fold(rows: tuple[Row, ...]) -> list[Line]:
     ]
 
 
-def as_text(table: Any, *, width: int | None, color: bool) -> str:
-    """Whatever rich can print, `width` columns wide; None takes the terminal's width, or 120."""
-    from rich.console import Console
-
-    console = Console(
-        file=io.StringIO(),
-        width=width or (None if sys.stdout.isatty() else 120),
-        force_terminal=color,
-        color_system="standard" if color else None,
-    )
-    console.print(table)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue().rstrip("\n")
-
-
-@dataclass(frozen=True)
-class PlanTable:
+@dataclass(frozen=True, repr=False)
+class PlanTable(Printed):
     """`plan.table()`: prints as a table, in color on a terminal; rich prints it too; notebooks show it as HTML."""
 
     rows: tuple[Row, ...]
@@ -94,10 +78,6 @@ class PlanTable:
         )
         return text + (f"; {self.frozen} frozen" if self.frozen else "")
 
-    def to_text(self, *, width: int | None = None, color: bool = False) -> str:
-        """The table as text, `width` columns wide; None takes the terminal's width, or 120."""
-        return as_text(self, width=width, color=color)
-
     def to_html(self) -> str:
         """The table as HTML, every cell escaped."""
         head = "".join(f"<th>{name}</th>" for name in _HEADS)
@@ -107,35 +87,17 @@ class PlanTable:
         caption = html.escape(self.summary)
         return f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
-    def _rich_table(self) -> Table:
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        table.add_column(_HEADS[0], overflow="fold", ratio=4)
-        table.add_column(_HEADS[1], style="dim")
-        table.add_column(_HEADS[2])
-        table.add_column(_HEADS[3], overflow="fold")
-        table.add_column(_HEADS[4], style="dim", overflow="fold", ratio=5)
-        for line in self.lines:
-            row = line.rows[0]
-            tone = "green" if row.decay is not None else ("yellow" if row.role == "unknown" else "cyan")
-            # Text, not strings, which rich would search for markup and emoji.
-            name, shape, role, decay, why = map(Text, line.cells)
-            decay.stylize(tone)
-            table.add_row(name, shape, role, decay, why)
-        return table
-
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield self._rich_table()
+        columns: tuple[Mapping[str, Any], ...] = ({**FOLD, "ratio": 4}, DIM, {}, FOLD, {**DIM, **FOLD, "ratio": 5})
+        yield rich_table(zip(_HEADS, columns, strict=True), map(self._toned, self.lines))
         yield ""
         yield self.summary
 
-    def __str__(self) -> str:
-        return self.to_text(color=sys.stdout.isatty())
-
-    def __repr__(self) -> str:
-        return str(self)
+    def _toned(self, line: Line) -> Sequence[Cell]:
+        row = line.rows[0]
+        tone = "green" if row.decay is not None else ("yellow" if row.role == "unknown" else "cyan")
+        name, shape, role, decay, why = line.cells
+        return name, shape, role, (decay, tone), why
 
     def _repr_html_(self) -> str:
         return self.to_html()

@@ -127,16 +127,13 @@ def as_table(result: Any) -> tuple[Head, Rows]:
     """Heads and rows of whatever prints as a table of rich."""
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     console = Console()
+    table: Any
     (table,) = (part for part in result.__rich_console__(console, console.options) if isinstance(part, Table))
 
-    def plain(cell: Any) -> str:
-        return shown(cell.plain if isinstance(cell, Text) else Text.from_markup(str(cell)).plain, most=2000)
-
-    columns = [[plain(cell) for cell in column.cells] for column in table.columns]
-    return tuple(plain(column.header) for column in table.columns), tuple(zip(*columns, strict=True))
+    columns = [[shown(cell.plain, most=2000) for cell in column.cells] for column in table.columns]
+    return tuple(column.header.plain for column in table.columns), tuple(zip(*columns, strict=True))
 
 
 def direction_in_words(found: Direction) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torchdecay.plans.decay import Site
 from torchdecay.records import JsonRecord
-from torchdecay.tables import FOLD, Entries, Printed, rich_table
+from torchdecay.tables import DIM, FOLD, Entries, Printed, rich_table
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -185,7 +185,7 @@ class Verification(Entries[GroupVerification], Printed, JsonRecord, kind="verifi
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         heads = ("group", "parameters", "dtype", "site", "expected", "measured", "")
-        why = ("why", {"style": "dim", **FOLD, "ratio": 1})
+        why = ("why", {**DIM, **FOLD, "ratio": 1})
         rows = (_cells(group, part) for group in self.groups for part in group.parts)
         yield rich_table([*((head, FOLD) for head in heads), why], rows)
         yield ""
