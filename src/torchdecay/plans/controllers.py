@@ -16,10 +16,7 @@ from torchdecay.records import value_type
 class Gate:
     """Decides at each step which elements the pull acts on. `symbol` is how equations name that."""
 
-    @property
-    def symbol(self) -> str:
-        """How equations name it."""
-        raise NotImplementedError
+    symbol: str = ""
 
 
 @value_type
@@ -37,7 +34,7 @@ class Cautious(Gate):
             raise DecayError(f"zero_update is {self.zero_update!r}.", fix='Write "decay" or "spare".')
 
     @property
-    def symbol(self) -> str:
+    def symbol(self) -> str:  # type: ignore[override]
         """How equations name it."""
         return "1[u⊙θ ≥ 0]" if self.zero_update == "decay" else "1[u⊙θ > 0]"
 
@@ -57,11 +54,7 @@ class TouchedRows(RowGate):
     """Let the pull act only on rows that the step's gradient touches: its indices, or where a dense one is not 0."""
 
     spelling = "touched"
-
-    @property
-    def symbol(self) -> str:
-        """How equations name it."""
-        return "1[row in g]"
+    symbol = "1[row in g]"
 
 
 @value_type
@@ -69,15 +62,11 @@ class TouchedRows(RowGate):
 class LazyRows(RowGate):
     """Pull every row at every step, but do the work when a row is touched: all that it owes then, at once.
 
-    What rows owe is kept as one number per row, and paid by `handle.flush()`.
+    What rows owe is kept as one number per row, and paid by `handle.flush()`. Equations do not name it, since in the
+    end it is the pull without a gate.
     """
 
     spelling = "lazy"
-
-    @property
-    def symbol(self) -> str:
-        """How equations name it: not at all, since in the end it is the pull without a gate."""
-        return ""
 
 
 Rows = Literal["all", "touched", "lazy"]

@@ -266,6 +266,11 @@ class Decay:
         return spell(self)
 
 
+def pull(coefficient: float, site: Site, scale: Scale = Scale.ONE, **axes: Any) -> Decay:
+    """A Decay from what forms take: the schedule may be None or any function, the mask a name."""
+    return Decay(coefficient=coefficient, site=site, scale=scale, **axes)
+
+
 def as_decay(value: Any) -> Decay | None:
     """A Decay as it is; a number as `native(number)`; None and 0 as None.
 

@@ -16,11 +16,11 @@ from torchdecay.plans.controllers import (
     NormRatio,
     Stable,
 )
-from torchdecay.plans.decay import Decay, Scale, Site
+from torchdecay.plans.decay import Decay, Scale, Site, pull
 from torchdecay.plans.presets import preset
-from torchdecay.plans.references import Mask, as_mask
+from torchdecay.plans.references import Mask
 from torchdecay.plans.regularizers import L1, Deviation, Huber, Regularizer, Spectral, SquaredNorm
-from torchdecay.plans.schedules import Schedule, as_schedule
+from torchdecay.plans.schedules import Schedule
 from torchdecay.text import nearest
 
 
@@ -56,14 +56,7 @@ def cautious(
 
     Reference: Cautious Weight Decay, arXiv 2510.12402.
     """
-    return Decay(
-        coefficient=wd,
-        site=Site.BEFORE,
-        scale=Scale.LR,
-        gate=Cautious(zero_update),
-        schedule=as_schedule(schedule),
-        mask=as_mask(mask),
-    )
+    return pull(wd, Site.BEFORE, Scale.LR, gate=Cautious(zero_update), schedule=schedule, mask=mask)
 
 
 @preset("1e-4")
@@ -92,14 +85,7 @@ def stable(wd: float, *, schedule: Schedule | None = None, mask: Mask | str | No
 
     Reference: On the Overlooked Pitfalls of Weight Decay and How to Mitigate Them, arXiv 2011.11152 (AdamS, SGDS).
     """
-    return Decay(
-        coefficient=wd,
-        site=Site.BEFORE,
-        scale=Scale.LR,
-        controller=Stable(),
-        schedule=as_schedule(schedule),
-        mask=as_mask(mask),
-    )
+    return pull(wd, Site.BEFORE, Scale.LR, controller=Stable(), schedule=schedule, mask=mask)
 
 
 @preset("0.02")
@@ -129,13 +115,7 @@ def adaptive(
 
     Reference: Improving Robustness with Adaptive Weight Decay, arXiv 2210.00094.
     """
-    return Decay(
-        coefficient=wd,
-        site=Site.GRADIENT,
-        controller=GradientNormRatio(beta),
-        schedule=as_schedule(schedule),
-        mask=as_mask(mask),
-    )
+    return pull(wd, Site.GRADIENT, controller=GradientNormRatio(beta), schedule=schedule, mask=mask)
 
 
 @preset("1e-4")
@@ -165,13 +145,7 @@ def ada_decay(
 
     Reference: Adaptive Weight Decay for Deep Neural Networks, arXiv 1907.08931.
     """
-    return Decay(
-        coefficient=wd,
-        site=Site.GRADIENT,
-        controller=GradientSigmoid(alpha),
-        schedule=as_schedule(schedule),
-        mask=as_mask(mask),
-    )
+    return pull(wd, Site.GRADIENT, controller=GradientSigmoid(alpha), schedule=schedule, mask=mask)
 
 
 _MEASURES: dict[str, Regularizer] = {"squared": SquaredNorm(), "l1": L1(), "huber": Huber(), "std": Deviation()}
@@ -236,12 +210,12 @@ def constrained(
         bound = Multiplier("initial", kappa_initial)
     else:
         bound = Multiplier("warmup", warmup_steps=warmup_steps or 0)
-    return Decay(
-        coefficient=1.0 if rho is None else check_number(rho, "constrained rho", open_minimum=True),
-        site=Site.AFTER,
+    return pull(
+        1.0 if rho is None else check_number(rho, "constrained rho", open_minimum=True),
+        Site.AFTER,
         regularizer=_MEASURES[measure],
         controller=bound if rho is None else dataclasses.replace(bound, per_element=False),
-        schedule=as_schedule(schedule),
+        schedule=schedule,
     )
 
 
@@ -271,14 +245,7 @@ def norm_control(
 
     Reference: Weight Norm Control, arXiv 2311.11446.
     """
-    return Decay(
-        coefficient=wd,
-        site=Site.AFTER,
-        scale=Scale.LR,
-        controller=NormRatio(ratio),
-        schedule=as_schedule(schedule),
-        mask=as_mask(mask),
-    )
+    return pull(wd, Site.AFTER, Scale.LR, controller=NormRatio(ratio), schedule=schedule, mask=mask)
 
 
 @preset("0.1")
@@ -305,9 +272,7 @@ def spectral(wd: float, *, schedule: Schedule | None = None) -> Decay:
     Reference: Spectral Norm Regularization for Improving the Generalizability of Deep Learning, arXiv 1705.10941;
     arXiv 2507.13338.
     """
-    return Decay(
-        coefficient=wd, site=Site.BEFORE, scale=Scale.LR, regularizer=Spectral(), schedule=as_schedule(schedule)
-    )
+    return pull(wd, Site.BEFORE, Scale.LR, regularizer=Spectral(), schedule=schedule)
 
 
 @preset("0.1,every_steps=100")
@@ -347,11 +312,5 @@ def by_spectrum(
 
     Reference: AlphaDecay: Module-wise Weight Decay for Heavy-Tailed Balancing in LLMs, arXiv 2506.14562.
     """
-    return Decay(
-        coefficient=wd,
-        site=Site.BEFORE,
-        scale=Scale.LR,
-        controller=BySpectrum(low, high, every_steps, min_values),
-        schedule=as_schedule(schedule),
-        mask=as_mask(mask),
-    )
+    controller = BySpectrum(low, high, every_steps, min_values)
+    return pull(wd, Site.BEFORE, Scale.LR, controller=controller, schedule=schedule, mask=mask)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torchdecay.arguments import check_number
 from torchdecay.plans.controllers import Rows, as_gate
-from torchdecay.plans.decay import Decay, Scale, Site
+from torchdecay.plans.decay import Decay, Scale, Site, pull
 from torchdecay.plans.presets import preset
-from torchdecay.plans.references import Mask, as_mask
-from torchdecay.plans.schedules import Schedule, as_schedule
+from torchdecay.plans.references import Mask
+from torchdecay.plans.schedules import Schedule
 
 
 @preset("0.1")
@@ -29,7 +29,7 @@ def native(wd: float, *, schedule: Schedule | None = None) -> Decay:
         >>> td.native(0.1)
         native(0.1)
     """
-    return Decay(coefficient=wd, site=Site.NATIVE, schedule=as_schedule(schedule))
+    return pull(wd, Site.NATIVE, schedule=schedule)
 
 
 @preset("1e-4")
@@ -57,7 +57,7 @@ def coupled(wd: float, *, schedule: Schedule | None = None, mask: Mask | str | N
 
     Reference: Decoupled Weight Decay Regularization, arXiv 1711.05101, tells it from decoupled decay.
     """
-    return Decay(coefficient=wd, site=Site.GRADIENT, schedule=as_schedule(schedule), mask=as_mask(mask))
+    return pull(wd, Site.GRADIENT, schedule=schedule, mask=mask)
 
 
 @preset("0.1")
@@ -94,14 +94,7 @@ def decoupled(
 
     Reference: Decoupled Weight Decay Regularization, arXiv 1711.05101.
     """
-    return Decay(
-        coefficient=wd,
-        site=Site.BEFORE,
-        scale=Scale.LR,
-        schedule=as_schedule(schedule),
-        mask=as_mask(mask),
-        gate=as_gate(rows),
-    )
+    return pull(wd, Site.BEFORE, Scale.LR, schedule=schedule, mask=mask, gate=as_gate(rows))
 
 
 @preset("1e-4,max_lr=1e-3")
@@ -139,15 +132,7 @@ def independent(
     Reference: Decoupled Weight Decay Regularization, arXiv 1711.05101, Algorithm 2; Small-scale proxies for
     large-scale Transformer training instabilities, arXiv 2309.14322.
     """
-    return Decay(
-        coefficient=wd,
-        site=Site.BEFORE,
-        scale=Scale.LR_RATIO,
-        max_lr=max_lr,
-        schedule=as_schedule(schedule),
-        mask=as_mask(mask),
-        gate=as_gate(rows),
-    )
+    return pull(wd, Site.BEFORE, Scale.LR_RATIO, max_lr=max_lr, schedule=schedule, mask=mask, gate=as_gate(rows))
 
 
 @preset("1e-4", fraction=lambda decay: decay.coefficient)
@@ -178,13 +163,8 @@ def per_step(
         >>> td.per_step(1e-4)
         per_step(0.0001)
     """
-    return Decay(
-        coefficient=check_number(fraction, "per_step fraction", maximum=1.0),
-        site=Site.BEFORE,
-        schedule=as_schedule(schedule),
-        mask=as_mask(mask),
-        gate=as_gate(rows),
-    )
+    fraction = check_number(fraction, "per_step fraction", maximum=1.0)
+    return pull(fraction, Site.BEFORE, schedule=schedule, mask=mask, gate=as_gate(rows))
 
 
 @preset("0.1")
@@ -222,15 +202,7 @@ def corrected(
 
     Reference: Why Gradients Rapidly Increase Near the End of Training, arXiv 2506.02285.
     """
-    return Decay(
-        coefficient=wd,
-        site=Site.BEFORE,
-        scale=Scale.LR_SQUARED,
-        max_lr=max_lr,
-        schedule=as_schedule(schedule),
-        mask=as_mask(mask),
-        gate=as_gate(rows),
-    )
+    return pull(wd, Site.BEFORE, Scale.LR_SQUARED, max_lr=max_lr, schedule=schedule, mask=mask, gate=as_gate(rows))
 
 
 @preset("0.1")
@@ -255,4 +227,4 @@ def penalized(wd: float, *, schedule: Schedule | None = None, mask: Mask | str |
         >>> td.penalized(0.1).equation
         'L + λ·½‖θ‖²'
     """
-    return Decay(coefficient=wd, site=Site.LOSS, schedule=as_schedule(schedule), mask=as_mask(mask))
+    return pull(wd, Site.LOSS, schedule=schedule, mask=mask)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from torchdecay.plans.controllers import Projection
-from torchdecay.plans.decay import Decay, Scale, Site
+from torchdecay.plans.decay import Decay, Scale, Site, pull
 from torchdecay.plans.presets import preset
-from torchdecay.plans.references import Average, Mask, as_mask, as_reference
-from torchdecay.plans.schedules import Schedule, as_schedule
+from torchdecay.plans.references import Average, Mask, as_reference
+from torchdecay.plans.schedules import Schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,14 +48,7 @@ def toward(
 
     Reference: Explicit Inductive Bias for Transfer Learning with Convolutional Networks (L2-SP), arXiv 1802.01483.
     """
-    return Decay(
-        coefficient=wd,
-        site=Site.BEFORE,
-        scale=Scale.LR,
-        reference=as_reference(reference),
-        schedule=as_schedule(schedule),
-        mask=as_mask(mask),
-    )
+    return pull(wd, Site.BEFORE, Scale.LR, reference=as_reference(reference), schedule=schedule, mask=mask)
 
 
 @preset("0.1,beta=0.99")
@@ -86,14 +79,7 @@ def toward_average(
     Reference: Mean teachers are better role models, arXiv 1703.01780, for the average; the pull is L2-SP's
     (arXiv 1802.01483).
     """
-    return Decay(
-        coefficient=wd,
-        site=Site.BEFORE,
-        scale=Scale.LR,
-        reference=Average(beta),
-        schedule=as_schedule(schedule),
-        mask=as_mask(mask),
-    )
+    return pull(wd, Site.BEFORE, Scale.LR, reference=Average(beta), schedule=schedule, mask=mask)
 
 
 @preset("initial,1")
@@ -127,10 +113,4 @@ def projected(
 
     Reference: Rethinking Weight Decay for Robust Fine-Tuning of Foundation Models, arXiv 2411.01713.
     """
-    return Decay(
-        coefficient=wd,
-        site=Site.AFTER,
-        reference=as_reference(reference),
-        controller=Projection(),
-        schedule=as_schedule(schedule),
-    )
+    return pull(wd, Site.AFTER, reference=as_reference(reference), controller=Projection(), schedule=schedule)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from torchdecay.plans.decay import Decay, Scale, Site
+from torchdecay.plans.decay import Decay, Scale, Site, pull
 from torchdecay.plans.presets import preset
-from torchdecay.plans.references import Mask, as_mask
+from torchdecay.plans.references import Mask
 from torchdecay.plans.regularizers import L1, ElasticNet, Huber
-from torchdecay.plans.schedules import Schedule, as_schedule
+from torchdecay.plans.schedules import Schedule
 
 
 @preset("1e-3")
@@ -34,15 +34,7 @@ def l1(wd: float, *, schedule: Schedule | None = None, mask: Mask | str | None =
 
     Reference: Proximal Algorithms, Parikh and Boyd, Foundations and Trends in Optimization 1(3), 2014.
     """
-    return Decay(
-        coefficient=wd,
-        site=Site.AFTER,
-        scale=Scale.LR,
-        regularizer=L1(),
-        proximal=True,
-        schedule=as_schedule(schedule),
-        mask=as_mask(mask),
-    )
+    return pull(wd, Site.AFTER, Scale.LR, regularizer=L1(), proximal=True, schedule=schedule, mask=mask)
 
 
 @preset("l1=1e-4,l2=0.1")
@@ -77,15 +69,7 @@ def elastic_net(
 
     Reference: Regularization and variable selection via the elastic net, Zou and Hastie, JRSS B 67(2), 2005.
     """
-    return Decay(
-        coefficient=1.0,
-        site=Site.AFTER,
-        scale=Scale.LR,
-        regularizer=ElasticNet(l1, l2),
-        proximal=True,
-        schedule=as_schedule(schedule),
-        mask=as_mask(mask),
-    )
+    return pull(1.0, Site.AFTER, Scale.LR, regularizer=ElasticNet(l1, l2), proximal=True, schedule=schedule, mask=mask)
 
 
 @preset("0.01")
@@ -118,15 +102,7 @@ def proximal(
 
     Reference: Understanding AdamW through Proximal Methods and Scale-Freeness, arXiv 2202.00089.
     """
-    return Decay(
-        coefficient=wd,
-        site=Site.AFTER,
-        scale=Scale.LR_RATIO,
-        max_lr=max_lr,
-        proximal=True,
-        schedule=as_schedule(schedule),
-        mask=as_mask(mask),
-    )
+    return pull(wd, Site.AFTER, Scale.LR_RATIO, max_lr=max_lr, proximal=True, schedule=schedule, mask=mask)
 
 
 @preset("0.1,delta=0.5")
@@ -155,12 +131,4 @@ def huber(wd: float, *, delta: float = 1.0, schedule: Schedule | None = None, ma
 
     Reference: AdamHD: Decoupled Huber Decay Regularization for Language Model Pre-Training, arXiv 2511.14721.
     """
-    return Decay(
-        coefficient=wd,
-        site=Site.AFTER,
-        scale=Scale.LR,
-        regularizer=Huber(delta),
-        proximal=True,
-        schedule=as_schedule(schedule),
-        mask=as_mask(mask),
-    )
+    return pull(wd, Site.AFTER, Scale.LR, regularizer=Huber(delta), proximal=True, schedule=schedule, mask=mask)
