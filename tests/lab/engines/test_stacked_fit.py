@@ -264,5 +264,5 @@ def test_times_are_of_the_steps_themselves(monkeypatch):
     task = dataclasses.replace(TASK, model=lambda: Ticks(5, 3))
     timing = time_steps(task, trials_of(None, td.decoupled(0.1)), workers=2)
     assert (timing.alone, timing.stacked, timing.why_not) == (1.0, pytest.approx(1.0), "")
-    assert timing.serial_total == 6 * 4 and timing.stacked_total == pytest.approx(6.0)
-    assert timing.process_total == pytest.approx(auto.PROCESS_START + 6 * 4 / (2 * auto.SHARING))
+    process = auto.PROCESS_START + 6 * 4 / (2 * auto.SHARING)
+    assert timing.totals == pytest.approx({"serial": 6 * 4, "process": process, "stacked": 6.0})

@@ -125,7 +125,7 @@ def test_scanning_leaves_the_model_bit_for_bit(small: Task) -> None:
     setup = Setup.make(small, model_of(small, 0), as_contender("coupled:0.1"))
     before = {name: p.detach().clone() for name, p in setup.model.named_parameters()}
     data = small.data(0)
-    line = scan(small, setup.model, data, watched_weights(small, setup.model), setup.plan, setup.optimizer)
+    line = scan(small, setup, data, watched_weights(small, setup.model))
     assert all(torch.equal(p, before[name]) for name, p in setup.model.named_parameters())
     assert line.train_loss[ALPHAS.index(1.0)] == evaluate(small, setup.model, data.train)[0]
 
@@ -137,7 +137,7 @@ def test_only_decaying_weights_move_along_the_line(small: Task) -> None:
     from torchdecay.lab.training.train import watched_weights
 
     data = small.data(0)
-    line = scan(small, setup.model, data, watched_weights(small, setup.model), setup.plan, setup.optimizer)
+    line = scan(small, setup, data, watched_weights(small, setup.model))
     with torch.no_grad():
         for name, p in setup.model.named_parameters():
             if name.endswith("weight"):

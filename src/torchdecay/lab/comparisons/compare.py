@@ -11,7 +11,7 @@ import torch
 from torchdecay.lab.comparisons.comparison import Comparison
 from torchdecay.lab.tasks.task import Task, data_of, model_of
 from torchdecay.lab.training.contenders import Contender, ContenderLike, as_contenders
-from torchdecay.lab.training.facts import describe, summarize, versions
+from torchdecay.lab.training.facts import describe, summarize
 from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.seeds import as_seeds
 from torchdecay.lab.training.train import train
@@ -80,7 +80,7 @@ def compare(
     with torch.random.fork_rng(devices=[]):
         model = model_of(task, chosen_seeds[0])
         plans = {contender.label: summarize(task, model, contender) for contender in contenders}
-        facts, notes = describe(task, model, data_of(task, chosen_seeds[0]))
+        about = describe(task, model, data_of(task, chosen_seeds[0]))
     runs: list[TrainingRun] = []
     failures: list[Failure] = []
     interrupted = False
@@ -107,20 +107,13 @@ def compare(
     except KeyboardInterrupt:
         interrupted = True
     return Comparison(
-        task=task.name,
-        title=task.title or task.name,
-        step_name=task.step_name,
-        score_name=task.score_name if task.score is not None else "",
         labels=tuple(contender.label for contender in contenders),
         runs=tuple(runs),
         plans=plans,
         seeds=chosen_seeds,
-        facts=facts,
-        notes=notes,
         chance_loss=task.chance_loss,
-        noise=task.noise,
         failures=tuple(failures),
         interrupted=interrupted,
-        versions=versions(task),
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        **about,
     )

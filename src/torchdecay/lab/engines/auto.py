@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torchdecay.lab.engines.process import num_cores
@@ -27,23 +27,19 @@ SHORT = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """What a few steps took, and what all would take, in seconds.
+    """What a few steps took, and what all runs would take, in seconds.
 
     Attributes:
         alone: one step of one run.
         stacked: one step of all runs as one; None where they can't be stacked.
         why_not: why they can't; "" where they can.
-        serial_total: all runs, one after the other.
-        process_total: all runs, in processes on all cores.
-        stacked_total: all runs as one.
+        totals: all runs, by the engine's name.
     """
 
     alone: float
     stacked: float | None
     why_not: str
-    serial_total: float
-    process_total: float
-    stacked_total: float | None
+    totals: Mapping[str, float]
 
 
 def choose(task: Task, trials: Sequence[Trial], *, workers: int | None = None) -> tuple[str, str]:
@@ -67,9 +63,7 @@ def choose(task: Task, trials: Sequence[Trial], *, workers: int | None = None) -
     if len(trials) < 2:
         return "serial", "a single run needs no other"
     timing = time_steps(task, trials, workers=workers)
-    totals = {"serial": timing.serial_total, "process": timing.process_total}
-    if timing.stacked_total is not None:
-        totals["stacked"] = timing.stacked_total
+    totals = timing.totals
     best = min(totals, key=totals.__getitem__)
     told = ", ".join(f"{name} {_seconds(total)}" for name, total in sorted(totals.items(), key=lambda item: item[1]))
     reason = f"timed on a few steps, all would take: {told}"
@@ -103,15 +97,10 @@ def time_steps(task: Task, trials: Sequence[Trial], *, steps: int | None = None,
     stacked = None
     if reason is None:
         stacked, reason = _per_step(lambda on_step: _stacked(short, trials, on_step), count * len(trials))
-    total = None if stacked is None else stacked * len(trials) * task.num_steps
-    return Timing(
-        alone=alone,
-        stacked=None if stacked is None else stacked * len(trials),
-        why_not=reason or "",
-        serial_total=serial_total,
-        process_total=process_total,
-        stacked_total=total,
-    )
+    together = None if stacked is None else stacked * len(trials)
+    totals = {"serial": serial_total, "process": process_total}
+    totals |= {} if together is None else {"stacked": together * task.num_steps}
+    return Timing(alone=alone, stacked=together, why_not=reason or "", totals=totals)
 
 
 def _per_step(

@@ -25,7 +25,7 @@ from torchdecay.lab.sweeps.store import Store, as_store
 from torchdecay.lab.sweeps.trials import FormLike, TrialMaker, as_form
 from torchdecay.lab.tasks.registry import BUILT_IN
 from torchdecay.lab.tasks.task import Task, data_of, model_of
-from torchdecay.lab.training.facts import describe, versions
+from torchdecay.lab.training.facts import describe
 from torchdecay.lab.training.holdout import with_validation
 from torchdecay.lab.training.seeds import as_seeds
 from torchdecay.lab.training.setup import Setup
@@ -113,7 +113,7 @@ def sweep(
         weakest = maker.contender(Candidate((search.low,) * maker.num_values), scale)
         with Setup.make(task, model, weakest, lr_scale=scale) as setup:
             lr = max(float(group["lr"]) for group in setup.optimizer.param_groups) / scale
-        facts, notes = describe(task, model, data)
+        about = describe(task, model, data)
     run = SweepRun(maker=maker, seeds=seeds, search=search, engine=engine, on_progress=on_progress)
     if store is not None:
         identity = identity_of(task, model, data, form=made.name, groups=groups or {})
@@ -125,10 +125,6 @@ def sweep(
             run.store.close()
     points, contenders = points_of(run.trials), {trial.contender.label: trial.contender for trial in run.trials}
     result = Sweep(
-        task=task.name,
-        title=task.title or task.name,
-        step_name=task.step_name,
-        score_name=task.score_name if task.score is not None else "",
         form=made.name,
         equation=made(search.low).equation,
         points=points,
@@ -149,16 +145,13 @@ def sweep(
             else meaning_of(task, model, contenders[point.label], lr_scale=point.lr_scale)
             for point in points
         ),
-        facts=facts,
-        notes=(*notes, note),
-        noise=task.noise,
         failures=run.failures,
         interrupted=run.interrupted,
         store="" if run.store is None else str(run.store.path),
         task_words=task.name if task.name in BUILT_IN else "",
         seconds=time.perf_counter() - started,
-        versions=versions(task),
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        **about | {"notes": (*about["notes"], note)},
     )
     return dataclasses.replace(result, direction=_direction(result, maker, groups)) if direction else result
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from typing import Any
 
 import torch
 from torch import nn
@@ -47,8 +48,8 @@ def summarize(task: Task, model: nn.Module, contender: Contender) -> PlanSummary
         )
 
 
-def describe(task: Task, model: nn.Module, data: Data) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
-    """Facts about the task for people, and its notes with what the planning noticed.
+def describe(task: Task, model: nn.Module, data: Data) -> dict[str, Any]:
+    """What every result says about its task, under the names of the results' own fields.
 
     Raises:
         TaskError: the task does not give what it must.
@@ -71,7 +72,16 @@ def describe(task: Task, model: nn.Module, data: Data) -> tuple[tuple[tuple[str,
     notes = list(task.notes)
     if unsure:
         notes.append(f"{len(unsure)} parameters of unknown role are spared: {listed(unsure)}.")
-    return tuple(facts.items()), tuple(notes)
+    return {
+        "task": task.name,
+        "title": task.title or task.name,
+        "step_name": task.step_name,
+        "score_name": task.score_name if task.score is not None else "",
+        "facts": tuple(facts.items()),
+        "notes": tuple(notes),
+        "noise": task.noise,
+        "versions": versions(task),
+    }
 
 
 def versions(task: Task) -> dict[str, str]:

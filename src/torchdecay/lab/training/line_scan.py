@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from torchdecay.lab.tasks.task import Data, Task, evaluate
 from torchdecay.lab.training.results import LineScan
+from torchdecay.lab.training.setup import Setup
 from torchdecay.optimizers.cards import native_of, settled_factor
 from torchdecay.optimizers.steps import is_matched
 from torchdecay.plans.decay import Decay, Scale, Site
-from torchdecay.plans.plan import Plan
 from torchdecay.plans.schedules import Constant
 from torchdecay.plans.tree import parameters_by_name
 
@@ -26,24 +26,16 @@ MOST_ROWS = 5000
 """A scan looks at no more rows than the first so many of each part: thirty-one points must not outlast the training."""
 
 
-def scan(
-    task: Task,
-    model: nn.Module,
-    data: Data,
-    watched: Mapping[str, Tensor],
-    plan: Plan,
-    optimizer: Optimizer,
-) -> LineScan:
+def scan(task: Task, setup: Setup, data: Data, watched: Mapping[str, Tensor]) -> LineScan:
     """Measure the loss at θ(α) = α·θ*, the decaying weights only; the model is put back bit for bit.
 
     Args:
         task: gives the loss.
-        model: at the solution θ*.
+        setup: with the model at the solution θ*, and the plan whose penalty is asked for.
         data: rows to measure on.
         watched: the weights that move along the line, by name.
-        plan: gives the penalty.
-        optimizer: decides whether the plan's decay is the gradient of a penalty.
     """
+    model = setup.model
     solution = {name: weight.detach().clone() for name, weight in watched.items()}
     train, test = ((x[:MOST_ROWS], y[:MOST_ROWS]) for x, y in (data.train, data.test))
     train_loss, test_loss = [], []
@@ -55,8 +47,8 @@ def scan(
     finally:
         _place(watched, solution, 1.0)
     squared_norm = sum(float(weight.double().square().sum()) for weight in solution.values())
-    if any(row.decay is not None for row in plan.rows):
-        penalty, note = _penalty(model, watched, plan, optimizer)
+    if any(row.decay is not None for row in setup.plan.rows):
+        penalty, note = _penalty(setup, watched)
     else:
         penalty, note = _illustration(max(train_loss[0], train_loss[ALPHAS.index(1.0)]), squared_norm)
     return LineScan(
@@ -85,12 +77,10 @@ def _illustration(loss: float, squared_norm: float) -> tuple[tuple[float, ...] |
 
 
 @torch.no_grad()
-def _penalty(
-    model: nn.Module, watched: Mapping[str, Tensor], plan: Plan, optimizer: Optimizer
-) -> tuple[tuple[float, ...] | None, str]:
+def _penalty(setup: Setup, watched: Mapping[str, Tensor]) -> tuple[tuple[float, ...] | None, str]:
     """λ·R along the line for a plan that decays something, or None and why there is none."""
-    decayed = [row for row in plan.rows if row.decay is not None]
-    tensors = parameters_by_name(model)
+    decayed, optimizer = [row for row in setup.plan.rows if row.decay is not None], setup.optimizer
+    tensors = parameters_by_name(setup.model)
     groups: dict[int, dict[str, Any]] = {}
     for group in optimizer.param_groups:
         groups |= {id(param): group for param in group["params"]}

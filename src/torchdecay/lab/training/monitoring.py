@@ -10,12 +10,12 @@ from torch.optim import Optimizer
 
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.planned_and_measured import Curve, GroupCourse, PlannedAndMeasured
+from torchdecay.lab.training.setup import Setup
 from torchdecay.observe.forecast.forecast import forecast
 from torchdecay.observe.forecast.result import Forecast, GroupForecast
 from torchdecay.observe.monitor.history import History
 from torchdecay.observe.monitor.monitor import Monitor
 from torchdecay.observe.run import Run
-from torchdecay.plans.plan import Plan
 from torchdecay.text import describe_error, prose
 
 RECORDS = 25
@@ -37,25 +37,13 @@ class Monitoring:
 
     Args:
         task: how long it trains.
-        model: for names.
-        optimizer: with the plan attached, or with nothing where the loop decays by hand.
-        plan: who decays.
+        setup: what trains.
         scheduler: the real one, or None.
         num_rows: of the training data.
-        by_hand: whether the loop decays by hand.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        model: nn.Module,
-        optimizer: Optimizer,
-        plan: Plan,
-        scheduler: Any,
-        *,
-        num_rows: int,
-        by_hand: bool,
-    ) -> None:
+    def __init__(self, task: Task, setup: Setup, scheduler: Any, num_rows: int) -> None:
+        model, optimizer, plan, by_hand = setup.model, setup.optimizer, setup.plan, setup.handle is None
         self._roles = {name: row.role for row in plan.rows for name in row.names}
         self._by_hand = by_hand
         self._notes: list[str] = []

@@ -8,13 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
-from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from torchdecay.apply.handle import Handle
 from torchdecay.lab.training.contenders import Contender
-from torchdecay.lab.training.results import Curve, TrainingRun
+from torchdecay.lab.training.results import TrainingRun
+from torchdecay.lab.training.setup import Setup
 
 
 @dataclass
@@ -31,7 +29,7 @@ class Record:
             if value is not None:
                 self.columns.setdefault(name, []).append(value)
 
-    def curves(self) -> dict[str, Curve]:
+    def curves(self) -> dict[str, Any]:
         """As a `TrainingRun` takes them."""
         return {name: tuple(values) for name, values in self.columns.items()}
 
@@ -43,7 +41,8 @@ class Running:
     Attributes:
         contender: its decay.
         seed: its seed.
-        model, optimizer, handle, scheduler: what trains; handle and scheduler may be None.
+        setup: what trains.
+        scheduler: of its learning rates, or None.
         record: the curves so far.
         step: how many steps are done.
         modes_agree: whether the loss of a full batch is the training loss.
@@ -53,9 +52,7 @@ class Running:
 
     contender: Contender
     seed: int
-    model: nn.Module
-    optimizer: Optimizer
-    handle: Handle | None
+    setup: Setup
     scheduler: LRScheduler | None
     record: Record = field(default_factory=Record)
     step: int = 0
@@ -72,17 +69,15 @@ class Running:
             seed=self.seed,
             steps=tuple(self.record.steps),
             seconds=self.earlier + time.perf_counter() - self.started,
-            line=None,
-            planned_and_measured=None,
             **self.record.curves(),
         )
 
     def state_dict(self) -> dict[str, Any]:
         """All that a fresh training of the same task, decay and seed needs to go on from here."""
         return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "references": {} if self.handle is None else self.handle.state_dict(),
+            "model": self.setup.model.state_dict(),
+            "optimizer": self.setup.optimizer.state_dict(),
+            "references": {} if self.setup.handle is None else self.setup.handle.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "random": torch.get_rng_state(),
             "steps": self.record.steps,
@@ -94,10 +89,10 @@ class Running:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Be where the training was that `state_dict` was taken from."""
-        self.model.load_state_dict(state["model"])
-        if self.handle is not None:
-            self.handle.load_state_dict(state["references"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.setup.model.load_state_dict(state["model"])
+        if self.setup.handle is not None:
+            self.setup.handle.load_state_dict(state["references"])
+        self.setup.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
         self.record = Record(list(state["steps"]), {name: list(values) for name, values in state["columns"].items()})

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler
 
 from torchdecay.lab.tasks.task import Data, Task, data_of, evaluate, measures, model_of
 from torchdecay.lab.training.contenders import ContenderLike, as_contender
@@ -75,31 +74,18 @@ def train(
         with Setup.make(task, model_of(task, seed), contender, lr_scale=lr_scale) as setup:
             watched = watched_weights(task, setup.model)
             scheduler = None if task.scheduler is None else task.scheduler(setup.optimizer)
-            monitoring = _monitoring(task, setup, scheduler, len(data.train[0])) if monitor else None
-            running = Running(
-                contender=contender,
-                seed=seed,
-                model=setup.model,
-                optimizer=setup.optimizer,
-                handle=setup.handle,
-                scheduler=scheduler,
-            )
+            monitoring = Monitoring(task, setup, scheduler, len(data.train[0])) if monitor else None
+            running = Running(contender=contender, seed=seed, setup=setup, scheduler=scheduler)
             if resume is not None:
                 running.load_state_dict(resume)
             try:
-                _loop(task, setup, running, data, watched, on_step or (lambda step: None), on_point)
+                _loop(task, running, data, watched, on_step or (lambda step: None), on_point)
                 run = running.run
             finally:
                 if monitoring is not None:
                     monitoring.close()
-            line = scan(task, setup.model, data, watched, setup.plan, setup.optimizer) if with_line else None
+            line = scan(task, setup, data, watched) if with_line else None
     return replace(run, line=line, planned_and_measured=None if monitoring is None else monitoring.result())
-
-
-def _monitoring(task: Task, setup: Setup, scheduler: LRScheduler | None, num_rows: int) -> Monitoring:
-    by_hand = setup.handle is None
-    about = task, setup.model, setup.optimizer, setup.plan, scheduler
-    return Monitoring(*about, num_rows=num_rows, by_hand=by_hand)
 
 
 def watched_weights(task: Task, model: nn.Module) -> dict[str, Tensor]:
@@ -112,14 +98,14 @@ def watched_weights(task: Task, model: nn.Module) -> dict[str, Tensor]:
 
 def _loop(
     task: Task,
-    setup: Setup,
     running: Running,
     data: Data,
     watched: dict[str, Tensor],
     on_step: OnStep,
     on_point: OnPoint | None,
 ) -> None:
-    model, optimizer, scheduler, record = running.model, running.optimizer, running.scheduler, running.record
+    setup, scheduler, record = running.setup, running.scheduler, running.record
+    model, optimizer = setup.model, setup.optimizer
     params = [param for param in model.parameters() if param.requires_grad]
     batches = batches_of(data.train, task.batch_size, torch.Generator().manual_seed(running.seed))
     has_penalty = setup.handle is not None and any(group.loss for group in setup.handle.lowering.groups)

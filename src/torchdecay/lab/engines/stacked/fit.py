@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from torchdecay.lab.engines.stacked.form import form_of
 from torchdecay.lab.engines.stacked.lanes import Lane
+from torchdecay.lab.engines.stacked.lowered import form_of
 from torchdecay.lab.engines.stacked.members import NotStackable
 from torchdecay.lab.engines.stacked.prepare import Prepared, prepare
 from torchdecay.lab.engines.stacked.tensors import Rows, Stack

@@ -157,4 +157,4 @@ def state_bytes(task: Task, stack: Stack, member: StackedMember) -> int:
     tensors = [
         value for state in lane.optimizer.state.values() for value in state.values() if isinstance(value, Tensor)
     ]
-    return sum(tensor.numel() * tensor.itemsize for tensor in tensors)
+    return sum(tensor.nbytes for tensor in tensors)

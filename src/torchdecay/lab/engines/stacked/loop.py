@@ -11,10 +11,9 @@ from torch import Tensor
 from torch.func import functional_call
 
 from torchdecay.errors import NotCompiledWarning
-from torchdecay.lab.engines.stacked.form import Form, form_of
 from torchdecay.lab.engines.stacked.lanes import lanes_of, order_of
 from torchdecay.lab.engines.stacked.losses import Losses
-from torchdecay.lab.engines.stacked.lowered import Lowered
+from torchdecay.lab.engines.stacked.lowered import Form, Lowered, form_of
 from torchdecay.lab.engines.stacked.measuring import Measured, measure
 from torchdecay.lab.engines.stacked.members import StackedMember
 from torchdecay.lab.engines.stacked.prepare import Prepared
@@ -216,8 +215,6 @@ class StackedRun:
             seed=member.trial.seed,
             steps=tuple(record.steps),
             seconds=self._seconds[place],
-            line=None,
-            planned_and_measured=None,
             **record.curves(),
         )
         self._on_run(member.trial, run)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from torchdecay.lab.engines.stacked.losses import Losses
 from torchdecay.lab.engines.stacked.tensors import Rows, Stack
-from torchdecay.lab.engines.stacked.vmapped import Gradients
+from torchdecay.lab.engines.stacked.vmapped import Gradients, Vmapped
+from torchdecay.lab.tasks.task import Task
 
 _aten = torch.ops.aten
 CACHE = 2 << 20
@@ -245,3 +246,15 @@ def _cut(seeds: list[int], most: int) -> list[slice]:
         bounds = [run.start + size * i // count for i in range(count + 1)]
         parts += [slice(a, b) for a, b in itertools.pairwise(bounds)]
     return parts
+
+
+Form = Lowered | Vmapped
+
+
+def form_of(task: Task, stack: Stack, rows: Rows, targets: Iterable[Tensor], *, compile: bool = False) -> Form:
+    """Chains of linear layers as batched products, everything else through vmap."""
+    losses = Losses(task, targets)
+    layers = layers_of(stack.model)
+    if layers is not None and fits(layers, stack, rows):
+        return Lowered(stack, losses, layers, compile=compile)
+    return Vmapped(stack, losses, compile=compile)

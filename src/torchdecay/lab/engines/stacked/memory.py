@@ -60,14 +60,13 @@ def estimate(task: Task, prepared: Prepared, *, available: int | None = None) ->
     member = prepared.members[0]
     model, data = prepared.models[member.trial.seed], prepared.data[member.trial.seed]
     stack = Stack.of([model], [0])
-    weights = sum(param.numel() * param.itemsize for param in stack.params.values())
-    trained = sum(stack.params[name].numel() * stack.params[name].itemsize for name in stack.names)
-    largest = max(stack.params[name].numel() * stack.params[name].itemsize for name in stack.names)
-    buffers = sum(buffer.numel() * buffer.itemsize for buffer in stack.buffers.values())
+    sizes = [stack.params[name].nbytes for name in stack.names]
+    weights = sum(param.nbytes for param in stack.params.values())
+    buffers = sum(buffer.nbytes for buffer in stack.buffers.values())
     decays = [decay for one in prepared.members for decay in one.decays.values() if decay is not None]
     references = weights if any(decay.reference is not None for decay in decays) else 0
-    temporaries = 2 * largest if not all(decay.is_plain_l2 for decay in decays) else 0
-    kept = weights + trained + buffers + references + max(state_bytes(task, stack, one) for one in _lanes(prepared))
+    temporaries = 2 * max(sizes) if not all(decay.is_plain_l2 for decay in decays) else 0
+    kept = weights + sum(sizes) + buffers + references + max(state_bytes(task, stack, one) for one in _lanes(prepared))
     x, y = data.train
     batch = min(task.batch_size or len(x), len(x))
     rows = Rows(x[None, :batch], y[None, :batch])
@@ -78,7 +77,7 @@ def estimate(task: Task, prepared: Prepared, *, available: int | None = None) ->
         passing, at_once = 2 * each, max(1, CACHE * torch.get_num_threads() // each)
     else:
         passing, at_once = _saved_bytes(task, stack, rows), len(prepared.members)
-        passing += _bytes_of(rows.x) + _bytes_of(rows.y) if len(prepared.models) > 1 else 0
+        passing += rows.x.nbytes + rows.y.nbytes if len(prepared.models) > 1 else 0
     device = next(iter(stack.params.values())).device
     free = available_bytes(device) if available is None else available
     return MemoryEstimate(kept, passing + temporaries, at_once, free)
@@ -124,7 +123,3 @@ def _saved_bytes(task: Task, stack: Stack, rows: Rows) -> int:
         form.gradients(rows)
     # The gradients of two neighboring activations live at the same time.
     return sum(seen.values()) + 2 * max(seen.values(), default=0)
-
-
-def _bytes_of(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.itemsize
