@@ -148,9 +148,20 @@ def test_the_installed_metadata_say_what_the_files_say() -> None:
     assert core == {"torch", "click", "rich"}
 
 
+def test_contributing_names_files_that_are_there() -> None:
+    """Who wants to add something is led to a file or a folder that exists, for each kind of thing."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = text.partition("| you want to add | touch |")[2].splitlines()[2:]
+    assert len(rows) >= 8
+    for row in rows:
+        paths = [path for path in re.findall(r"`([^`]+)`", row) if "/" in path]
+        assert paths and [path for path in paths if not (ROOT / path).exists()] == [], row
+
+
 def test_every_constraint_is_a_plain_pin() -> None:
     """The constraints make both commands of the README repeatable: exact versions, and no addresses."""
-    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    files = sorted(ROOT.glob("constraints*.txt"))
+    lines = [line for file in files for line in file.read_text().splitlines() if not line.startswith("#")]
     pin = re.compile(r"[a-z0-9-]+==[\w.!]+( ; python_(full_)?version (<|>=) \"[\d.]+\")?")
     assert [line for line in lines if not pin.fullmatch(line)] == []
     assert "torch==2.13.0" in lines

@@ -10,6 +10,7 @@ from torch import nn, optim
 
 import torchdecay as td
 
+pytestmark = pytest.mark.long
 SIZE = 100_000
 LR = 1e-3
 # What a thousand steps do in float32, within one percent: the debt that is still owed at the end is at most 2⁻⁸, and
@@ -74,7 +75,7 @@ def in_float32(form, steps):
     ("dtype", "steps"),
     [
         pytest.param(torch.bfloat16, 1_000, id="bf16-1000"),
-        pytest.param(torch.bfloat16, 10_000, id="bf16-10000", marks=pytest.mark.long),
+        pytest.param(torch.bfloat16, 10_000, id="bf16-10000"),
         pytest.param(torch.float16, 1_000, id="fp16-1000"),
         pytest.param(torch.float16, 10_000, id="fp16-10000", marks=pytest.mark.slow),
     ],
@@ -90,7 +91,7 @@ def test_a_shrink_keeps_the_norm_of_float32(form, dtype, steps):
     ("form", "steps"),
     [(form, 1_000) for form in PULLS]
     # Huber pays at nearly every step.
-    + [pytest.param(form, 10_000, marks=pytest.mark.slow if form == "huber" else pytest.mark.long) for form in PULLS],
+    + [pytest.param(form, 10_000, marks=[pytest.mark.slow] if form == "huber" else []) for form in PULLS],
 )
 def test_a_pull_moves_bf16_weights_as_far_as_float32(form, steps):
     start, low = drift(PULLS[form](), torch.bfloat16, steps)

@@ -13,6 +13,7 @@ from golden.pulls import recording
 from golden.pulls.comparing import differences
 from golden.pulls.setups import SETUPS
 
+pytestmark = pytest.mark.long
 SHOWN = 12
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torchdecay import forms
 from torchdecay.errors import DecayError
 from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.plans.forms.parsing import parse_decay
-from torchdecay.plans.presets import form_of
+from torchdecay.plans.presets import PRESETS, form_of
 from torchdecay.plans.regularizers import L1, Deviation
 
 
@@ -107,6 +108,26 @@ def test_no_text_raises_anything_else(text: str) -> None:
     except DecayError:
         return
     assert found is None or isinstance(found, Decay)
+
+
+@given(name=st.sampled_from(sorted(PRESETS)), number=st.floats(1e-9, 0.99))
+def test_any_numbers_may_be_spelled(name: str, number: float) -> None:
+    """With whatever numbers, the spelling of a form is its call, or the same refusal."""
+    arguments: list[Any] = []
+    options: dict[str, Any] = {}
+    for part in PRESETS[name].example.split(","):
+        key, _, value = part.rpartition("=")
+        given = number if re.fullmatch(r"[\d.e-]+", value) else value
+        options |= {key: given} if key else {}
+        arguments += [] if key else [given]
+    text = ",".join([*map(str, arguments), *(f"{key}={value}" for key, value in options.items())])
+    try:
+        made = PRESETS[name].make(*arguments, **options)
+    except DecayError:
+        with pytest.raises(DecayError):
+            parse_decay(f"{name}:{text}")
+    else:
+        assert parse_decay(f"{name}:{text}") == made
 
 
 def test_control_characters_in_a_spelling_do_not_reach_the_terminal() -> None:

@@ -22,6 +22,8 @@ from torchdecay.lab.comparisons.comparison import Comparison
 from torchdecay.reports.comparison.page import FIGURES, slug, view
 from torchdecay.reports.example import write_demo
 
+pytestmark = pytest.mark.long
+
 
 class Reader(HTMLParser):
     """Collects tags, attributes and text; complains about tags that do not nest."""

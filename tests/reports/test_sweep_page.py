@@ -28,6 +28,7 @@ from torchdecay.reports.sweep.response import BARE, response_chart
 from torchdecay.reports.sweep.sentences import headline
 from torchdecay.reports.sweep.table import table_of
 
+pytestmark = pytest.mark.long
 EVERY = sweep_samples.every()
 
 

@@ -25,6 +25,7 @@ from torchdecay.lab.training.contenders import ByHand, as_contender
 from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.trial import Assignment, Keep, Trial
 
+pytestmark = pytest.mark.long
 CURVES = ("train_loss", "test_loss", "train_score", "test_score", "weight_norm", "gradient_norm")
 
 

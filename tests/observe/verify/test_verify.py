@@ -57,7 +57,7 @@ def faults(checked):
 # What is right is said to be right.
 
 
-@pytest.mark.parametrize("maximize", [False, True], ids=["minimize", "maximize"])
+@pytest.mark.parametrize("maximize", [False, pytest.param(True, marks=pytest.mark.long)], ids=["minimize", "maximize"])
 @pytest.mark.parametrize("dtype", [F32, F64, BF16, F16], ids=str)
 @pytest.mark.parametrize(("name", "implementation"), list(cases(TORCH)), ids=case_id)
 def test_every_torch_optimizer_does_what_the_native_table_says(name, implementation, dtype, maximize):
