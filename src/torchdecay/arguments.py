@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 from torchdecay.errors import DecayError
@@ -46,6 +46,6 @@ def check_count(value: Any, name: str, *, minimum: int = 1) -> int:
     Raises:
         DecayError: anything else, bools included.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
         raise DecayError(f"{name} is {value!r}.", fix=f"Give a whole number, at least {minimum}.")
-    return value
+    return int(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -263,3 +264,27 @@ def test_every_unit_has_an_equation_of_one_line() -> None:
 def test_errors_are_of_one_kind() -> None:
     """Who catches UnitError catches all; a ValueError too."""
     assert issubclass(UnitError, ValueError) and not issubclass(UnitError, DecayError)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: td.convert(10**400, "coupled", "penalty"),
+        lambda: td.convert(0.1, "coupled", "ridge_alpha", loss=[], num_samples=9),
+        lambda: td.rescale(0.1, width=(1, 2), width_exponent="1"),
+        lambda: td.rescale(0.1, width=(1, 10**9), width_exponent=1e3),
+    ],
+)
+def test_odd_numbers_are_refused_in_words(call: Any) -> None:
+    """Too large, of another kind, or beyond all floats: a UnitError, never what Python raises."""
+    with pytest.raises(UnitError):
+        call()
+
+
+def test_numbers_of_other_libraries_are_numbers() -> None:
+    """Fractions, whole numbers of numpy, and decays so weak that their time scale is infinite."""
+    numpy = pytest.importorskip("numpy")
+    assert td.convert(Fraction(1, 10), "per_step", "timescale") == 10.0
+    run = td.Run(steps=numpy.int64(10), lr=1e-3, epochs=2)
+    assert run.num_steps == 10 and type(run.steps) is int
+    assert td.suggest(None, run=run, known=(5e-324, run)).timescale == math.inf

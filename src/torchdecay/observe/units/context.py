@@ -86,7 +86,7 @@ def _checked(name: str, value: Any) -> Any:
             return check_number(value, name)
     except DecayError as error:
         raise UnitError(error.what, error.why, error.fix) from error
-    if name == "loss" and value not in LOSSES:
+    if name == "loss" and not (isinstance(value, str) and value in LOSSES):
         raise UnitError(
             f"there is no loss {value!r} here.", f"Known: {', '.join(LOSSES)}.", nearest(str(value), LOSSES)
         )

@@ -83,13 +83,14 @@ def convert(value: Value, source: str | None = None, target: str | None = None, 
         return number
     _require([*start.needs, *end.needs, *path], known, f"{source} to {target}")
     _check_losses((start, end), known)
+    said = f"{source} {number:g}" if isinstance(number, float) else source
     number = start.to_node(number, known)
     if start.node is Node.FRACTION:
-        _refuse_flips(number, start, f"{source} {value:g}")
+        _refuse_flips(number, start, said)
     if "lr" in path:
         number = number * known["lr"] if end.node is Node.FRACTION else number / known["lr"]
     if end.node is Node.FRACTION:
-        _refuse_flips(number, end, f"{source} {value:g}")
+        _refuse_flips(number, end, said)
     return end.from_node(number, known)
 
 
@@ -204,9 +205,12 @@ def _check_losses(units: Iterable[Unit], known: Context) -> None:
 def _checked(value: Value, unit: Unit) -> Value:
     if unit.node is Node.PAIR:
         return _checked_pair(value, unit)
-    if isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value):
+    try:
+        number = math.nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
+    except OverflowError:
+        number = math.inf
+    if math.isnan(number):
         raise UnitError(f"{unit.name} is {value!r}, not a number.", fix=f"It means {unit.equation}.")
-    number = float(value)
     if number < 0 or (unit.is_time and number == 0) or (math.isinf(number) and not unit.is_time):
         span = "above 0" if unit.is_time else "at least 0 and finite"
         raise UnitError(f"{unit.name} is {number:g}, outside its range.", fix=f"Give a number {span}.")
@@ -217,7 +221,7 @@ def _checked_pair(value: Value, unit: Unit) -> Value:
     is_net = unit.pair is Net
     try:
         first, second = map(float, value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         first = second = math.nan
     if not (0 <= first < math.inf and 0 <= second < math.inf) or (is_net and second > 1):
         span = "(alpha, l1_ratio), alpha at least 0, l1_ratio from 0 to 1" if is_net else "(l1, l2), each at least 0"

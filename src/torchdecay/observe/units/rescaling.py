@@ -184,10 +184,13 @@ def _of_width(
     ratio = width[1] / width[0]
     along = f" after {rule}" if rule is not None else ""
     if exponent is not None:
-        if not math.isfinite(exponent):
-            raise UnitError(f"width_exponent is {exponent}.", fix="Give a finite number, such as 1, 0.5, 0 or -2.")
+        try:
+            value = number * ratio ** check_number(exponent, "width_exponent", minimum=-math.inf)
+        except (DecayError, OverflowError) as error:
+            said = f"width_exponent is {exponent!r}, of type {type(exponent).__name__}."
+            raise UnitError(said, fix="Give a number such as 1, 0.5, 0 or -2.") from error
         formula = f"λ ∝ width^{spelled(exponent)}{along}"
-        return [Version(rule="width_exponent", formula=formula, value=number * ratio**exponent, source=None)]
+        return [Version(rule="width_exponent", formula=formula, value=value, source=None)]
     versions = []
     for one in WIDTHS:
         # Beside the gradient and without lr, λ is the fraction itself, in which both exponents meet.

@@ -179,7 +179,7 @@ def _missing(rule: str, lacks: list[str]) -> UnitError:
 
 
 def _made(case: Case, value: float, low: float, high: float, **told: Any) -> Suggestion:
-    steps = 1 / (case.lr * value) if value > 0 else math.inf
+    steps = 1 / (case.lr * value) if case.lr * value > 0 else math.inf
     per_epoch = case.facts.get("steps_per_epoch")
     epochs = None if per_epoch is None else steps / per_epoch
     return Suggestion(value=value, low=low, high=high, timescale=steps, timescale_epochs=epochs, **told)
