@@ -377,3 +377,21 @@ def test_a_deep_copy_of_a_plain_optimizer_is_no_lost_hook() -> None:
     """Only what was attached can lose its hooks."""
     made = adamw(mlp())
     assert "WD205" not in td.audit(copy.deepcopy(made["optimizer"])).codes
+
+
+@pytest.mark.parametrize("key", ["w_decay", "wdecay", "WD", "l2_reg", "LR", "epsilon"])
+def test_plain_slips_are_found(key: str) -> None:
+    """In other letters, or with a word less."""
+    assert "WD201" in td.audit(**with_group(**{key: 0.1})).codes
+
+
+@pytest.mark.parametrize("key", ["initial_weight_decay", "weight_decay_mult", "weight_decay_end", "max_weight_decay"])
+def test_keys_of_a_schedule_of_ones_own_are_no_slips(key: str) -> None:
+    """A known key with more words around it is read by somebody else."""
+    assert "WD201" not in td.audit(**with_group(**{key: 0.1})).codes
+
+
+def test_one_hundredth_is_not_more_than_one_hundredth() -> None:
+    """0.1 times 0.1 is above 0.01 in floats."""
+    model = nn.Linear(3, 2)
+    assert "WD302" not in td.audit(optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1)).codes

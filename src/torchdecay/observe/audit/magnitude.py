@@ -13,7 +13,7 @@ from torchdecay.observe.groups import as_number, decay_of
 from torchdecay.observe.pulls import Pulled
 from torchdecay.plans.decay import Site
 
-_HUGE = 0.01
+_HUGE = 0.01 * (1 + 1e-9)
 """A fraction per step above this leaves a weight less than half of itself after 70 steps."""
 
 

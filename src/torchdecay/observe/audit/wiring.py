@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -21,7 +21,10 @@ from torchdecay.plans.groups import MARK
 _SCHEDULER_KEYS = {"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum", "swa_lr"}
 _ALWAYS = {"params", "param_names", "name", "group_name", "lr_scale", "lr_mult", MARK} | _SCHEDULER_KEYS
 _MEANT = ("lr", "weight_decay", "momentum", "betas", "eps", "nesterov", "dampening", "amsgrad")
-_NICKNAMES = {"wd": "weight_decay", "decay": "weight_decay", "l2": "weight_decay", "learning_rate": "lr"}
+_NICKNAMES = dict.fromkeys(("wd", "decay", "w_decay", "wdecay", "l2", "l2_reg"), "weight_decay") | {
+    "learning_rate": "lr",
+    "epsilon": "eps",
+}
 _LABELS = ("params", "param_names", "name", "group_name", MARK)
 
 
@@ -34,11 +37,12 @@ def misspelled(case: Case) -> Iterator[Hit]:
             name, found = type(group.optimizer).__name__, group.values["weight_decay"]
             yield Hit(group.where, f'"weight_decay"={found!r} is ignored; {name} has none')
         for key in group.values:
-            if key in known or key in _ALWAYS:
+            if key in known or key in _ALWAYS or _adds_words(str(key), known):
                 continue
             # Other libraries have their own words for it; where weight_decay is there, theirs is a slip.
-            nickname = _NICKNAMES.get(str(key)) if "weight_decay" in group.values else None
-            close = [nickname] if nickname else difflib.get_close_matches(str(key), sorted(known), n=1, cutoff=0.75)
+            word = str(key).lower()
+            nickname = _NICKNAMES.get(word) if "weight_decay" in group.values else None
+            close = [nickname] if nickname else difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.75)
             if close and not (key in DECAY_NAMES and "weight_decay" not in group.values):
                 found, instead = group.values[key], group.values.get(close[0])
                 yield Hit(group.where, f'"{key}"={found!r} is ignored; "{close[0]}" is {instead!r}')
@@ -188,6 +192,11 @@ def missing_penalty(case: Case) -> Iterator[Hit]:
     for group, member, decay in case.pulled:
         if decay.site is Site.LOSS and id(member.param) not in penalized:
             yield Hit(group.where, f"{member.spoken} is not in the loss", (member.name,))
+
+
+def _adds_words(key: str, known: Iterable[str]) -> bool:
+    """Whether a key is one of a schedule of the user's own, `weight_decay_end` say: a known one and more words."""
+    return any(f"_{name}_" in f"_{key}_" and "_" in name for name in known)
 
 
 def _names(group: Group) -> tuple[str, ...]:
