@@ -218,3 +218,22 @@ def test_momentum_that_a_scheduler_moves() -> None:
     found = group_curves(run, given.param_groups, ("lr", "momentum"))
     assert found is not None and found[0]["momentum"][0] == 0.95 and 0.85 <= min(found[0]["momentum"]) < 0.86
     assert group_curves(td.Run(steps=2), [{"lr": 1.0}], ("lr", "momentum")) == [{"lr": [1.0, 1.0]}]
+
+
+def test_wrapped_schedulers_are_looked_into_and_others_told() -> None:
+    """accelerate's hands on what it holds; one that is neither torch's nor a function can't be run ahead."""
+
+    class Wraps:
+        def __init__(self, scheduler: schedulers.LRScheduler) -> None:
+            self.scheduler = scheduler
+
+    class Foreign:
+        def get_last_lr(self) -> list[float]:
+            return [0.1]
+
+    optimizer = optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
+    real = schedulers.CosineAnnealingLR(optimizer, 10)
+    expected = td.forecast(optimizer, run=td.Run(steps=10, lr_schedule=real))
+    assert td.forecast(optimizer, run=td.Run(steps=10, lr_schedule=Wraps(real))) == expected
+    with pytest.raises(UnitError, match="can't be told"):
+        td.forecast(optimizer, run=td.Run(steps=10, lr_schedule=Foreign()))

@@ -57,9 +57,10 @@ def group_curves(
     if isinstance(schedule, LRScheduler):
         return _simulated(schedule, run, keys)
     rates = _multiplied(run, [_start(run, group, index) for index, group in enumerate(groups)])
+    fixed = [{key: group[key] for key in keys if key != "lr" and group.get(key) is not None} for group in groups]
     return [
-        {"lr": curve} | {key: [_plain(group[key])] * run.num_steps for key in keys if key != "lr" and key in group}
-        for curve, group in zip(rates, groups, strict=True)
+        {"lr": curve} | {key: [_plain(value)] * run.num_steps for key, value in others.items()}
+        for curve, others in zip(rates, fixed, strict=True)
     ]
 
 
@@ -152,7 +153,8 @@ def _taken(scheduler: LRScheduler) -> int:
 
 
 def _start(run: Run, group: Mapping[str, Any], index: int) -> float:
-    lr = group.get("lr", run.lr)
+    lr = group.get("lr")
+    lr = run.lr if lr is None else lr
     if lr is None:
         raise UnitError(f"group {index} has no learning rate, and neither has the run.", fix="Write td.Run(lr=...).")
     try:
@@ -162,6 +164,12 @@ def _start(run: Run, group: Mapping[str, Any], index: int) -> float:
 
 
 def _multiplier(schedule: Any, step: int) -> float:
+    if not callable(schedule):
+        raise UnitError(
+            f"what the scheduler {type(schedule).__name__} will do can't be told.",
+            "It is no torch scheduler, of which a copy can be run, and no function.",
+            'Give a function from the step to a multiplier, or a name such as "cosine".',
+        )
     value = float(schedule(step))
     if not value >= 0 or value == float("inf"):
         raise UnitError(f"lr_schedule returned {value} at step {step}.", fix="Return a finite number, at least 0.")

@@ -568,6 +568,77 @@ def test_a_compiled_step_is_not_compiled_anew_as_the_counter_moves():
     assert len(compiled) <= 2
 
 
+# ── Odd tensors, groups and company ──
+
+
+class Odd(nn.Module):
+    """A layer, and a learned temperature."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.scale = nn.Linear(4, 4), nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x):
+        return self.layer(x) * self.scale.exp()
+
+
+def test_a_scalar_parameter_is_measured():
+    """CLIP's logit_scale has no dimension, and its state neither."""
+    model = Odd()
+    optimizer = optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
+    with td.Monitor(optimizer, model=model, by="tensor", every_steps=1) as monitor:
+        for _ in range(2):
+            model(torch.ones(3, 4)).square().mean().backward()
+            optimizer.step()
+    assert value(monitor.history, "scale", "realized_shrink") == pytest.approx(0.001, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    "options", [{"lr": None}, {"lr": 0.01, "max_lr": None}, {"lr": 0.01, "betas": (0.9, 0.9, 0.9)}]
+)
+def test_groups_without_a_rate_or_with_three_betas_are_monitored(options):
+    """As optimizers of other libraries have them: what is not known is left out, and training goes on."""
+
+    class Own(optim.Optimizer):
+        def step(self, closure=None):
+            with torch.no_grad():
+                for param in self.param_groups[0]["params"]:
+                    param.sub_(param.grad, alpha=0.01)
+
+    model = nn.Linear(4, 4)
+    optimizer = Own(model.parameters(), {"weight_decay": 0.1, **options})
+    with td.Monitor(optimizer, model=model) as monitor:
+        model(torch.ones(3, 4)).square().mean().backward()
+        optimizer.step()
+    assert len(monitor.history.records) == 1
+    assert all(group.fraction is None for group in td.forecast(optimizer, run=td.Run(steps=10)))
+
+
+def test_two_monitors_see_every_step():
+    """Neither pushes the other out of its place around the step."""
+    model = make_model()
+    optimizer = optim.AdamW(model.parameters(), lr=LR)
+    with td.Monitor(optimizer, every_steps=1) as first, td.Monitor(optimizer, every_steps=1) as second:
+        train(model, optimizer, 4)
+    assert first.history.steps == second.history.steps == (1, 2, 3, 4)
+
+
+def test_spared_weights_in_bfloat16_ring_no_alarm():
+    """Rounding moves them along themselves, and nothing was planned that could be lost."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 64), nn.LayerNorm(64), nn.GELU(), nn.Linear(64, 64)).bfloat16()
+    plan = td.plan(model, td.decoupled(0.1))
+    optimizer = optim.AdamW(plan.param_groups(model), lr=0.01)
+    td.attach(optimizer, plan)
+    with td.Monitor(optimizer, every_steps=1, model=model) as monitor:
+        for _ in range(30):
+            optimizer.zero_grad()
+            x = torch.randn(32, 64).bfloat16()
+            (model(x) - x).float().square().mean().backward()
+            optimizer.step()
+    assert not [event for event in monitor.history.events if event.kind == "rounded away"]
+
+
 # ── Bad input ──
 
 

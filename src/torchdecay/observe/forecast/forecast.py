@@ -210,8 +210,9 @@ def _require_own(scheduler: Any, optimizers: Sequence[Any]) -> None:
 
 
 def _require_same_lr(run: Run, optimizers: Sequence[Any]) -> None:
-    groups = [group for one in optimizers for group in one.param_groups if "lr" in group]
-    known = [float(group[key]) for group in groups for key in ("lr", "initial_lr", "max_lr") if key in group]
+    groups = [group for one in optimizers for group in one.param_groups]
+    said = [group.get(key) for group in groups for key in ("lr", "initial_lr", "max_lr")]
+    known = [float(lr) for lr in said if lr is not None]
     # A learning rate in float32 is not that of the run to the last digit.
     if run.lr is not None and known and not any(abs(run.lr - lr) <= 1e-6 * run.lr for lr in known):
         raise UnitError(
@@ -229,7 +230,7 @@ def _curves(run: Run, scheduler: Any, optimizer: Any) -> list[dict[str, list[Any
     if scheduler is not None and not _drives(scheduler, optimizer):
         return None
     groups = optimizer.param_groups
-    if all("lr" not in group for group in groups) and run.lr is None:
+    if all(group.get("lr") is None for group in groups) and run.lr is None:
         return None
     return group_curves(run, groups, KEYS)
 

@@ -104,6 +104,9 @@ class Alarms:
         if math.isnan(planned) or math.isnan(realized) or not row["weight_norm"] > 0:
             return
         dtype = self.dtype_of[place]
+        if planned == 0 and dtype in LOW_PRECISION:
+            # Rounding alone moves weights along themselves, too.
+            return
         eps = torch.finfo(dtype).eps
         unsure = _SURE * noise + _kernels_rounding(dtype, row["update_norm"] / row["weight_norm"])
         if abs(realized - planned) <= _OFF * planned + unsure:

@@ -101,7 +101,7 @@ class Reading:
     def before(self) -> None:
         """When the gradients are there, and nothing has moved."""
         groups, members = self.optimizer.param_groups, self.layout.members
-        lrs = [float(group.get("lr", math.nan)) for group in groups]
+        lrs = [math.nan if (lr := group.get("lr")) is None else float(lr) for group in groups]
         said: dict[Pulled, tuple[float | None, float]] = {}
         gradients: list[Tensor | None] = []
         for member in members:
@@ -185,7 +185,7 @@ class Reading:
             own: dict[str, Any] = {"step": steps.get(id(member.param), 0.0)}
             for name, one in self.optimizer.state.get(member.param, {}).items():
                 if name in rule.reads and isinstance(one, Tensor):
-                    own[name] = wide(one if one.dim() == 0 else sampled(one, self.most))
+                    own[name] = wide(sampled(one, self.most) if one.shape == member.param.shape else one)
             seen = self._gradients[place]
             group = self.optimizer.param_groups[member.group]
             update = rule.taken(group, own, None if seen is None else wide(seen)).neg_()

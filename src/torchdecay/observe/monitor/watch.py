@@ -107,7 +107,13 @@ class Watch:
         if self._ticks < self._due or (found is not None and bool(found)):
             return None
         hooks = self.optimizer._optimizer_step_pre_hooks
-        self._is_misplaced = next(iter(hooks)) != self._first_pre.id or next(reversed(hooks)) != self._last_pre.id
+        places = {key: place for place, key in enumerate(hooks)}
+        first, last = places[self._first_pre.id], places[self._last_pre.id]
+        # Another watch may stand around this one: it moves nothing.
+        self._is_misplaced = any(
+            not first <= places[key] <= last and not isinstance(getattr(hook, "__self__", None), Watch)
+            for key, hook in hooks.items()
+        )
         if self._is_misplaced:
             # A plan was attached since. Hooks can't change places while they run, so the next step is read.
             return None
