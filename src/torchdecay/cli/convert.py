@@ -3,50 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import click
 
+from torchdecay.cli.inputs.runs import PARTS, options_of
 from torchdecay.cli.output import json_option, print_json
 from torchdecay.errors import UnitError
 from torchdecay.text import spelled
 
-_HELP = {
-    "lr": "Learning rate at which the decay is counted.",
-    "max_lr": "Peak of the learning rate.",
-    "num_samples": "Rows of the training data.",
-    "batch_size": "Rows per forward pass.",
-    "accumulate": "Forward passes per optimizer step.",
-    "steps": "Optimizer steps of the whole run.",
-    "epochs": "Passes over the data.",
-    "steps_per_epoch": "Where num_samples and batch_size don't tell.",
-    "tokens_per_sample": "For units in tokens.",
-    "tokens_per_step": "The same, per optimizer step.",
-    "optimizer": "sgd, adamw, ...: what its own weight_decay means.",
-    "momentum": "Of SGD.",
-    "loss": "mse, half_mse or cross_entropy, each the mean: for scikit-learn's units.",
+_CONTEXT: dict[str, tuple[type, str]] = {
+    "lr": (float, "Learning rate at which the decay is counted."),
+    **{name: PARTS[name] for name in ("num_samples", "batch_size", "accumulate", "steps", "epochs")},
+    "max_lr": (float, "Peak of the learning rate."),
+    "steps_per_epoch": (float, "Where num_samples and batch_size don't tell."),
+    "tokens_per_sample": (int, "For units in tokens."),
+    "tokens_per_step": (float, "The same, per optimizer step."),
+    "optimizer": (str, "sgd, adamw, ...: what its own weight_decay means."),
+    "momentum": (float, "Of SGD."),
+    "loss": (str, "mse, half_mse or cross_entropy, each the mean: for scikit-learn's units."),
 }
+"""What a conversion may need to know: its type and its help."""
 _SECTIONS = (
     ("In the gradient or the loss", ("COUPLED",)),
     ("Beside the gradient", ("DECOUPLED",)),
     ("As a fraction per step (f) or a time", ("FRACTION",)),
     ("With L1", ("L1", "PAIR")),
 )
-_WHOLE = ("num_samples", "batch_size", "accumulate", "steps", "tokens_per_sample")
-_WORDS = ("optimizer", "loss")
-
-
-def context_options(*names: str) -> Callable[[Any], Any]:
-    """Options for the context of a conversion, of these names."""
-
-    def decorate(command: Any) -> Any:
-        for name in reversed(names):
-            kind: Any = str if name in _WORDS else int if name in _WHOLE else float
-            command = click.option(f"--{name.replace('_', '-')}", name, type=kind, help=_HELP[name])(command)
-        return command
-
-    return decorate
 
 
 def as_options(fix: str) -> str:
@@ -78,7 +61,7 @@ def read_value(text: str) -> Any:
 @click.argument("value", required=False)
 @click.argument("source", required=False)
 @click.argument("target", required=False)
-@context_options(*_HELP)
+@options_of(_CONTEXT)
 @click.option("--list", "listing", is_flag=True, help="All units, with their equations.")
 @json_option
 def convert(
