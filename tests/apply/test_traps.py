@@ -593,3 +593,122 @@ def test_a_schedule_inside_a_captured_graph_is_refused(monkeypatch):
         handle.update(td.plan(model, td.decoupled(WD), rules=td.policies.torch))
         optimizer.param_groups[0]["capturable"] = True
         next(iter(optimizer._optimizer_step_pre_hooks.values()))(optimizer, (), {})
+
+
+@pytest.mark.parametrize("cls", [optim.SGD, optim.Adam], ids=lambda cls: cls.__name__)
+def test_what_is_maximized_with_its_penalty_shrinks_weights(cls):
+    """As it does where a loss is minimized, to the bit: the penalty has the sign of the group that it is for."""
+    ends = []
+    for maximize in (False, True):
+        model, _ = model_and_data()
+        optimizer = cls(model.parameters(), lr=0.01, maximize=maximize)
+        handle = td.attach(optimizer, td.plan(model, td.penalized(WD)), model=model)
+        for _ in range(5):
+            optimizer.zero_grad()
+            loss = sum(param.square().sum() for param in model.parameters())
+            ((-loss if maximize else loss) + handle.penalty(model)).backward()
+            optimizer.step()
+        ends.append([param.detach().clone() for param in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
+
+
+@pytest.mark.parametrize("decay", [td.coupled(WD), td.decoupled(WD), td.cautious(WD)], ids=str)
+@pytest.mark.parametrize("cls", [optim.SGD, optim.Adam], ids=lambda cls: cls.__name__)
+def test_a_step_in_inference_mode_is_a_step(cls, decay):
+    """Tensors that are made there count no versions."""
+    ends = []
+    for inference in (False, True):
+        model, _ = model_and_data()
+        optimizer = cls(model.parameters(), lr=0.01)
+        ours(optimizer, model, decay)
+        for param in model.parameters():
+            param.grad = torch.ones_like(param)
+        with torch.inference_mode(inference):
+            optimizer.step()
+        ends.append([param.detach().clone() for param in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
+
+
+EMPTY = [
+    td.decoupled(0.1), td.coupled(0.1), td.l1(0.1), td.cautious(0.1), td.toward("initial", 0.1), td.penalized(0.1),
+    td.decoupled(0.1, rows="touched"), td.decoupled(0.1, rows="lazy"), td.forms.constrained(kappa=0.1),
+    td.forms.constrained(kappa_initial=0.5), td.forms.norm_control(0.1), td.forms.spectral(0.5),
+    td.forms.projected("initial", 0.1),
+    td.forms.by_spectrum(0.5, min_values=2), td.forms.adaptive(0.1), td.forms.ada_decay(0.1), td.forms.stable(0.1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("decay", EMPTY, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_parameter_without_elements_is_no_obstacle(decay, dtype):
+    """Shards and pruned layers have such; the others decay as if it were not there."""
+    ends = []
+    for shape in ((0, 3), (2, 3)):
+        torch.manual_seed(0)
+        model = nn.ParameterDict({"b": nn.Parameter(torch.randn(3, 3).to(dtype))})
+        if shape[0] == 0:
+            model["a"] = nn.Parameter(torch.zeros(shape, dtype=dtype))
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+        handle = td.attach(optimizer, td.plan(model, decay, rules=()), model=model)
+        for _ in range(2):
+            for param in model.parameters():
+                param.grad = torch.ones_like(param)
+            handle.penalty(model)
+            optimizer.step()
+        handle.remove()
+        ends.append(model["b"].detach().clone())
+    assert torch.equal(*ends)
+
+
+@pytest.mark.parametrize("cls", [optim.SGD, optim.Adagrad, optim.SparseAdam], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("decay", [td.cautious(0.1), td.cautious(0.1, zero_update="spare")], ids=str)
+def test_cautious_decay_beside_sparse_gradients_is_that_beside_dense_ones(cls, decay):
+    """There the update is measured, where no sign can be read of what has no number for each weight."""
+    ends = []
+    for sparse in (False, True) if cls is not optim.SparseAdam else (True, True):
+        torch.manual_seed(0)
+        table = nn.Embedding(6, 3, sparse=sparse).double()
+        optimizer = cls(table.parameters(), lr=0.1)
+        td.attach(optimizer, td.plan(table, decay, rules=()), model=table)
+        for _ in range(3):
+            optimizer.zero_grad()
+            table(torch.tensor([1, 4])).square().sum().backward()
+            optimizer.step()
+        ends.append(table.weight.detach())
+    torch.testing.assert_close(*ends, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("bound", [{"kappa": 60000.0}, {"kappa_initial": 0.5}, {"kappa": 1e5}], ids=str)
+def test_a_bound_above_the_largest_number_of_half_precision_acts_as_in_float32(bound):
+    """‖θ‖² of a few hundred thousand weights is more than 65504, and no weight is 0 for that."""
+    norms = []
+    for dtype in (torch.float32, torch.float16):
+        torch.manual_seed(0)
+        model = nn.ParameterDict({"w": nn.Parameter(torch.randn(300, 300).to(dtype))})
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+        td.attach(optimizer, td.plan(model, td.forms.constrained(**bound), rules=()), model=model)
+        for _ in range(2):
+            model["w"].grad = torch.zeros_like(model["w"])
+            optimizer.step()
+        norms.append(model["w"].detach().float().norm().item())
+    assert norms[1] == pytest.approx(norms[0], rel=0.02)
+
+
+def test_a_wrapper_without_hooks_is_refused_and_steps_on():
+    """What was registered on it in part would break its next step."""
+
+    class Wrapper(optim.Optimizer):
+        def __init__(self, base):
+            self.base, self.param_groups, self.state, self.defaults = base, base.param_groups, base.state, {}
+            self._optimizer_step_pre_hooks, self._optimizer_step_post_hooks = {}, {}
+
+        def step(self, closure=None):
+            return self.base.step(closure)
+
+    model, _ = model_and_data()
+    wrapper = Wrapper(optim.SGD(model.parameters(), lr=0.1))
+    with pytest.raises(td.ApplyError, match="Attach to the optimizer inside it"):
+        ours(wrapper, model, td.decoupled(WD))
+    assert not wrapper._optimizer_step_pre_hooks
+    assert "torchdecay" not in wrapper.param_groups[0]
+    wrapper.step()

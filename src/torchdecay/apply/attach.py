@@ -16,6 +16,14 @@ from torchdecay.plans.decay import Decay
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.planning import plan as make_plan
 
+_HOOKS = (
+    "_optimizer_step_pre_hooks",
+    "_optimizer_step_post_hooks",
+    "_optimizer_state_dict_post_hooks",
+    "_optimizer_load_state_dict_pre_hooks",
+    "_optimizer_load_state_dict_post_hooks",
+)
+
 
 def attach(
     optimizer: Optimizer,
@@ -68,6 +76,12 @@ def attach(
         raise ApplyError(
             f"attach got a {type(optimizer).__name__} where a torch optimizer belongs.",
             fix="Attach to each torch.optim.Optimizer on its own, before it is wrapped.",
+        )
+    if not all(hasattr(optimizer, name) for name in _HOOKS):
+        raise ApplyError(
+            f"this {type(optimizer).__name__} lacks hooks that torch's optimizers have.",
+            "It is a wrapper that was not built as one, and what was registered on it would not be called.",
+            "Attach to the optimizer inside it.",
         )
     if handle_of(optimizer) is not None:
         raise ApplyError(

@@ -26,6 +26,7 @@ from torchdecay.apply.ways import Via
 from torchdecay.apply.work import Cost
 from torchdecay.errors import ApplyError, ForgottenPenaltyWarning, LoadError, OwnershipWarning
 from torchdecay.optimizers.cards import SWITCH
+from torchdecay.optimizers.gradients import maximizes
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.plan import Plan
@@ -141,6 +142,8 @@ class Handle:
     def penalty(self, model: nn.Module | None = None) -> Tensor:
         """The penalty of the plan's LOSS rows, Σ λ_t·R(θ − ref): add it to the loss, at every evaluation.
 
+        Negative for groups that maximize, so that added to what is maximized it shrinks weights there too.
+
         Args:
             model: where to look the parameters up by name; None takes those of the optimizer.
 
@@ -152,9 +155,10 @@ class Handle:
         terms = []
         tensors = None if model is None else parameters_by_name(model)
         for program in self._engine.programs:
+            sign = -1.0 if maximizes(self.optimizer, program.group) else 1.0
             for pull in program.penalties:
                 params = pull.params if tensors is None else [_found(tensors, name) for name in pull.names]
-                coefficient = program.coefficient(pull.decay)
+                coefficient = sign * program.coefficient(pull.decay)
                 terms.append(penalty_of(pull.decay.regularizer, coefficient, params, pull.references, pull.masks))
         return sum(terms[1:], start=terms[0]) if terms else torch.zeros(())
 

@@ -222,7 +222,7 @@ def _lower_group(
             carried[way.route].append((param, name, way.carried))
             if way.route == "hook":
                 check_rows(param, name, way.carried)
-                exact, why = place.hook_terms(param, way.carried, why)
+                exact, why = place.hook_terms(param, way.carried, way)
         rows.append(LoweringRow(name=name, group=index, decay=decay, route=way.route, exact=exact, why=why))
     native = next((way for way in ways.values() if way.route == "native"), None)
     made = GroupLowering(

@@ -84,7 +84,7 @@ class Passes:
                 self.rows.pull(work)
             elif not isinstance(decay.gate, Cautious):
                 self._pull(work)
-            elif reads_update_sign(self.optimizer, work.group):
+            elif reads_update_sign(self.optimizer, work.group) and not any(grad.is_sparse for grad in work.grads):
                 self._pull_cautiously(work, decay.gate)
             else:
                 self._snapshots |= {id(param): param.detach().clone() for param in work.params}
@@ -102,7 +102,7 @@ class Passes:
         """Forget a step that was begun and never ended, because the optimizer raised."""
         if self._loans:
             # A gradient that was written to since is what the user made of it, by zeroing and accumulating, say.
-            self._loans = [loan for loan in self._loans if loan.lent._version == loan.version]
+            self._loans = [loan for loan in self._loans if _version(loan.lent) == loan.version]
             self.give_back()
         self._later, self._followed, self._snapshots = [], [], {}
 
@@ -177,7 +177,7 @@ class Passes:
                     # Fused kernels on a CPU read a gradient as if it lay in memory like its weight.
                     lent = torch.empty_like(one.param).copy_(lent)
                 one.param.grad = lent
-                self._loans.append(_Loan(one.param, old, lent, lent._version))
+                self._loans.append(_Loan(one.param, old, lent, _version(lent)))
 
     def _pull(self, work: Work) -> None:
         """θ ← θ − c·λ·∇R(θ − ref)."""
@@ -257,6 +257,11 @@ class Passes:
                     constrained_step_(p, regularizer, mu)
 
                 _run(one, work.steps, mu, step_)
+
+
+def _version(tensor: Tensor) -> int:
+    """How often a tensor was written to; inference mode does not count that."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _buckets(work: Work) -> list[list[_One]]:

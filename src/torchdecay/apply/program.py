@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from torchdecay.apply.bindings import Bindings, mask_tensors, reference_tensors
@@ -191,7 +192,8 @@ def _is_plain_fraction(decay: Decay) -> bool:
 
 def _pulls(rows: Sequence[tuple[Tensor, str, Decay]], bind: Bindings) -> list[Pull]:
     made = []
-    for decay, alike in by_decay(rows):
+    # What has no elements is nothing to pull, and nothing to measure.
+    for decay, alike in by_decay(row for row in rows if is_lazy(row[0]) or row[0].numel()):
         params, names = [param for param, _, _ in alike], [name for _, name, _ in alike]
         references = reference_tensors(decay.reference, names, params, bind)
         made.append(Pull(decay, names, params, references, mask_tensors(decay.mask, names, params, bind)))

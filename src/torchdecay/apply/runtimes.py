@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from torchdecay.apply.rounding import is_low
 from torchdecay.apply.sharded import number, whole
 from torchdecay.apply.work import Amount, Pull, Work
 from torchdecay.errors import ApplyError
@@ -115,7 +116,7 @@ class _Multiplier(Runtime):
         self.kappa: dict[str, Tensor] = {}
         for pull in pulls:
             for name, param in zip(pull.names, pull.params, strict=True):
-                measured = whole(pull.decay.regularizer.value(param.detach()))
+                measured = _measured(pull.decay.regularizer, param)
                 kappa = {"fixed": torch.full_like(measured, bound.bound), "initial": bound.bound * measured}
                 self.mu[name] = torch.zeros_like(measured)
                 self.kappa[name] = kappa.get(bound.kind, torch.full_like(measured, math.nan))
@@ -125,7 +126,7 @@ class _Multiplier(Runtime):
             regularizer = work.pull.decay.regularizer
             work.multipliers = []
             for name, param in zip(work.names, work.params, strict=True):
-                measured = whole(regularizer.value(param))
+                measured = _measured(regularizer, param)
                 if self.controller.kind == "warmup" and work.steps + 1 == self.controller.warmup_steps:
                     self.kappa[name] = measured.clone()
                 shared = self.controller.per_element and not isinstance(regularizer, Deviation)
@@ -210,6 +211,11 @@ class _BySpectrum(Runtime):
 
 
 _TINY = 1e-30
+
+
+def _measured(regularizer: Regularizer, param: Tensor) -> Tensor:
+    """R of a parameter; in float32 where a sum of half-precision numbers would overflow."""
+    return whole(regularizer.value(param.detach().float() if is_low(param) else param.detach()))
 
 
 def _norm(tensors: Sequence[Tensor]) -> float:

@@ -30,6 +30,7 @@ class Way:
         route, exact, why: as in `LoweringRow`; of a hook, before the parameter is looked at.
         carried: the decay as it is carried out, None where there is none.
         switch: what `decoupled_weight_decay` must be, None where the optimizer has no such key.
+        besides: of a hook, what else is to be said.
         is_fraction: of a native decay, whether a step removes the fraction lr·weight_decay of each weight.
     """
 
@@ -39,6 +40,7 @@ class Way:
     carried: Decay | None = None
     switch: bool | None = None
     is_fraction: bool = False
+    besides: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,14 +99,14 @@ class Place:
                 "the hidden weights, and move the average far too much.",
                 "Use its own decay, td.native(wd), or td.coupled(wd), which goes through the gradient.",
             )
-        why = obstacle
+        besides = ""
         if isinstance(carried.gate, LazyRows):
-            why += "; rows pay when they are touched, all of them at handle.flush()"
+            besides += "; rows pay when they are touched, all of them at handle.flush()"
         if isinstance(carried.gate, Cautious):
             read = reads_update_sign(self.optimizer, self.group)
             sign, copy = "u's sign is read from state and gradient", "u is measured against a copy of the weights"
-            why += f"; {sign if read else copy}"
-        return Way("hook", True, why, carried)
+            besides += f"; {sign if read else copy}"
+        return Way("hook", True, obstacle, carried, besides=besides)
 
     def _obstacle(self, decay: Decay) -> str | None:
         """Why this decay can't be the optimizer's own weight_decay here, or None when it can."""
@@ -162,11 +164,13 @@ class Place:
             "Say td.coupled(wd) or td.decoupled(wd), or build the optimizer from plan.param_groups(model).",
         )
 
-    def hook_terms(self, param: Tensor, decay: Decay, why: str) -> tuple[bool, str]:
+    def hook_terms(self, param: Tensor, decay: Decay, way: Way) -> tuple[bool, str]:
         """Whether a pass is exact on this parameter, and why not."""
+        why = way.why
         rounds = decay.site is not Site.GRADIENT and is_low(param)
         if rounds:
             why += "; what is too small for the dtype is owed, then applied with stochastic rounding"
+        why += way.besides
         if not decay.regularizer.smooth and decay.proximal and not is_matched(self.optimizer, self.group, param):
             return False, (
                 f"{why}; the threshold is not matched to {self.name}, "

@@ -157,8 +157,7 @@ class StackedPull:
         grad = self.lane.params[self.name].grad
         assert grad is not None
         inner = param if self.reference is None else param - self.reference
-        # A penalty in the loss is maximized with it, a pull on the gradient is not.
-        turned = self.decay.site is Site.GRADIENT and maximizes(self.lane.optimizer, self.group)
+        turned = maximizes(self.lane.optimizer, self.group)
         amounts = (-self.amounts if turned else self.amounts).to(param)
         grad[self.within].addcmul_(self.decay.regularizer.gradient(inner), amounts)
 
