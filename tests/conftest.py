@@ -65,8 +65,8 @@ def _figures_are_drawn_once(request: pytest.FixtureRequest, monkeypatch: pytest.
     """
     if request.node.get_closest_marker("docs") is None:
         names = "torchdecay.reports.document"
-        monkeypatch.setattr(f"{names}.png_file", lambda chart: b"\x89PNG of " + chart.name.encode())
-        monkeypatch.setattr(f"{names}.svg_file", lambda chart: f"<svg>{chart.name}</svg>")
+        monkeypatch.setattr(f"{names}.png_file", lambda chart: b"\x89PNG Software\0torchdecay " + chart.name.encode())
+        monkeypatch.setattr(f"{names}.svg_file", lambda chart: f"<!-- torchdecay --><svg>{chart.name}</svg>")
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from torch import nn
 import torchdecay as td
 from torchdecay.cli import main
 from torchdecay.cli.inputs.results import CLASSES, load_result
+from torchdecay.lab.example import worked_example
 from torchdecay.plans.plan import Plan
 from torchdecay.records import JsonRecord
 
@@ -242,6 +243,20 @@ def test_saving_replaces_all_or_nothing(project: str) -> None:
     assert Path("plan.json").read_text() == before
 
 
+def test_saving_keeps_what_stands_there(project: str) -> None:
+    """A plan goes beside another one unless that may be replaced, and beside anything else in any case."""
+    save = ("plan", f"{project}:model", "--save")
+    run(*save, "plan.json")
+    first = Path("plan.json").read_text()
+    assert "the plan is in plan-2.json" in run(*save, "plan.json", "--decay", "l1:1").stderr
+    assert Path("plan.json").read_text() == first != Path("plan-2.json").read_text()
+    assert run(*save, "plan.json", "--decay", "l1:1", "--overwrite").stderr == ""
+    assert Path("plan.json").read_text() == Path("plan-2.json").read_text()
+    Path("precious.json").write_text('{"mine": 1}')
+    run(*save, "precious.json", "--overwrite")
+    assert Path("precious.json").read_text() == '{"mine": 1}' and Path("precious-2.json").exists()
+
+
 def edited(change: Callable[[dict[str, Any]], object]) -> None:
     data = json.loads(Path("plan.json").read_text())
     change(data)
@@ -336,6 +351,7 @@ def every_result() -> dict[str, Any]:
         "history": monitor.history,
         "rescaled": td.rescale(0.1, before=run, after=td.Run(steps=20, lr=0.01, batch_size=2, num_samples=4)),
         "suggestion": td.suggest(None, run=run),
+        "example": worked_example(),
     }
 
 

@@ -26,7 +26,7 @@ TASK = ["sweep", "sweeping:task", "--engine", "serial", "--seeds", "2"]
 SHORT = [*TASK, "--value", "0.1", "--value", "1"]
 
 
-def numbers_only(sweep: Sweep, path: Path) -> Path:
+def numbers_only(sweep: Sweep, path: Path, **_: object) -> Path:
     """The page without its charts, which take seconds to draw."""
     return place(path, {"index.html": sweep.title, "sweep.json": sweep.to_json()}, last="index.html")
 

@@ -6,9 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
+import torchdecay as td
+from reports import samples, sweep_samples
 from torchdecay.errors import TaskError
-from torchdecay.reports.drawing.files import place
+from torchdecay.reports.drawing.files import place, place_file
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -124,3 +127,89 @@ def test_folders_made_for_nothing_are_removed(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(TaskError, match="No space left"):
         place(tmp_path / "a" / "b", {"x/y": "z", "index.html": "x"}, last="index.html")
     assert list(tmp_path.iterdir()) == []
+
+
+PAGE = samples.comparison(("none",), seeds=1)
+MINE = ("index.html", "results.json", "figures/train-loss.png")
+
+
+@pytest.mark.parametrize("mine", MINE)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_stands_in_the_folder_is_kept_and_the_page_goes_beside_it(
+    tmp_path: Path, mine: str, overwrite: bool
+) -> None:
+    """A user's page, numbers or figure of a name that ours has too, in a project that results are written into."""
+    project = tmp_path / "project"
+    (project / "figures").mkdir(parents=True)
+    (project / mine).write_text("mine")
+    (project / "figures" / "line-9.svg").write_text("mine")
+    before = tree(project)
+    page = td.report(PAGE, project, overwrite=overwrite)
+    assert page == tmp_path / "project-2" / "index.html"
+    assert tree(project) == before
+    assert td.report(samples.noise(), project) == tmp_path / "project-3" / "index.html"
+    assert td.report(PAGE, project) == page  # where the same stands already, nothing is lost
+
+
+def test_the_folder_that_one_stands_in_gets_a_folder_for_the_second_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dot has no name that a number could be put behind, and beside it is somebody else's place."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "index.html").write_text("mine")
+    assert td.report(PAGE, ".") == Path("torchdecay-2/index.html")
+    assert (tmp_path / "index.html").read_text() == "mine"
+
+
+def test_results_of_an_hour_are_not_lost_to_those_of_a_second(tmp_path: Path) -> None:
+    """The same command twice keeps both; with overwrite the second stands alone."""
+    first = td.report(samples.comparison(), tmp_path / "a")
+    before = tree(first.parent)
+    assert td.report(PAGE, tmp_path / "a") == tmp_path / "a-2" / "index.html"
+    assert tree(first.parent) == before
+    assert td.report(PAGE, tmp_path / "a", overwrite=True) == first
+    assert set(tree(first.parent)) == set(tree(tmp_path / "a-2")) != set(before)
+
+
+def test_a_page_by_name_keeps_the_file_of_numbers_of_that_name(tmp_path: Path) -> None:
+    """`report results.json --out houses.html` beside a user's houses.json, or beside a plan that was saved there."""
+    for name, text in (("houses", '{"rooms": 3}'), ("plan", td.plan(torch.nn.Linear(2, 2), 0.1).to_json())):
+        (tmp_path / f"{name}.json").write_text(text)
+        assert td.report(PAGE, tmp_path / f"{name}.html", overwrite=True) == tmp_path / f"{name}-2.html"
+        assert (tmp_path / f"{name}.json").read_text() == text
+
+
+def test_a_page_of_another_kind_is_not_replaced(tmp_path: Path) -> None:
+    """A sweep whose folder is that of a comparison: the comparison's numbers are not a sweep's to take."""
+    td.report(PAGE, tmp_path / "a.html")
+    before = tree(tmp_path)
+    assert td.report(sweep_samples.sweep(seeds=1), tmp_path / "a.html", overwrite=True) == tmp_path / "a-2.html"
+    assert {name: text for name, text in tree(tmp_path).items() if name in before} == before
+
+
+def test_only_figures_that_the_old_page_names_go_with_it(tmp_path: Path) -> None:
+    """A figure of this package that a user put there stays, though it bears the mark."""
+    td.report(samples.comparison(), tmp_path)
+    own = td.figure(sweep_samples.sweep(), tmp_path / "figures" / "own.svg")
+    td.report(PAGE, tmp_path, overwrite=True)
+    assert own.exists() and not (tmp_path / "figures" / "test-score.svg").with_name("line-2.svg").exists()
+
+
+@pytest.mark.parametrize("ending", ["svg", "png"])
+def test_a_picture_is_kept_too(tmp_path: Path, ending: str) -> None:
+    """One of the user's whatever is asked for, and ours unless overwriting is."""
+    path = tmp_path / f"a.{ending}"
+    path.write_bytes(b"mine")
+    assert td.figure(PAGE, path, overwrite=True) == tmp_path / f"a-2.{ending}"
+    assert path.read_bytes() == b"mine"
+    other = samples.comparison()
+    assert td.figure(other, tmp_path / f"a-2.{ending}") == tmp_path / f"a-2-2.{ending}"
+    assert td.figure(other, tmp_path / f"a-2.{ending}", overwrite=True) == tmp_path / f"a-2.{ending}"
+
+
+def test_a_link_to_nowhere_and_a_folder_are_in_the_way_too(tmp_path: Path) -> None:
+    """Neither a link nor a folder is ours, whatever it is called."""
+    (tmp_path / "a.txt").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "b.txt").mkdir()
+    assert place_file(tmp_path / "a.txt", "x", overwrite=True) == tmp_path / "a-2.txt"
+    assert place_file(tmp_path / "b.txt", "x", overwrite=True) == tmp_path / "b-2.txt"

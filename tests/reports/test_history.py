@@ -13,7 +13,7 @@ from torchdecay.observe.monitor.columns import packed
 from torchdecay.observe.monitor.history import History
 from torchdecay.observe.monitor.series import Event, Record, Series
 from torchdecay.reports.drawing.palette import styles
-from torchdecay.reports.history import MOST, history_view, quantity_chart
+from torchdecay.reports.history import MOST, article_of, quantity_chart
 
 
 def make_history(groups: int = 2, *, records: int = 12, lost_at: int = 999) -> History:
@@ -54,7 +54,7 @@ def test_the_page_says_what_happened(tmp_path) -> None:
 
 def test_the_headline_says_so_when_nothing_was_wrong() -> None:
     """No alarm is a result too."""
-    assert history_view(make_history()).headline.startswith("Decay did what was planned: no alarm in 12")
+    assert article_of(make_history()).headline.startswith("Decay did what was planned: no alarm in 12")
 
 
 def test_planned_and_realized_stand_in_one_chart() -> None:
@@ -71,7 +71,7 @@ def test_planned_and_realized_stand_in_one_chart() -> None:
 
 def test_quantities_that_nobody_has_are_left_out() -> None:
     """No empty chart, and no section without charts; what nothing pulls has no ratio."""
-    arranged = history_view(make_history())
+    arranged = article_of(make_history())
     assert [section.id for section in arranged.sections] == ["shrink", "norms", "rotation", "groups"]
     ratio = next(chart for chart in arranged.charts if chart.name == "ratio")
     assert [key.label for key in ratio.keys] == ["group 0"]
@@ -79,10 +79,10 @@ def test_quantities_that_nobody_has_are_left_out() -> None:
 
 def test_of_many_groups_the_largest_are_drawn_and_all_are_listed() -> None:
     """And the page says that some are missing from the charts."""
-    arranged = history_view(make_history(40))
+    arranged = article_of(make_history(40))
     assert len(arranged.keys) == MOST and arranged.keys[0].label == "group 0"
     assert "Of 40 groups the 6 largest are drawn." in arranged.sure
-    assert len(arranged.sections[-1].rows) == 40
+    assert arranged.sections[-1].table is not None and len(arranged.sections[-1].table.rows) == 40
 
 
 def test_alarms_of_one_step_and_kind_are_told_together() -> None:
@@ -90,8 +90,8 @@ def test_alarms_of_one_step_and_kind_are_told_together() -> None:
     history = make_history(lost_at=5)
     (event,) = history.events
     events = tuple(dataclasses.replace(event, group=f"group {i}") for i in range(2))
-    ((head, said),) = history_view(dataclasses.replace(history, events=events)).warnings
-    assert head == "Step 500: lost, group 0 and group 1" and said.startswith("The first of them:")
+    (notice,) = article_of(dataclasses.replace(history, events=events)).notices
+    assert notice.head == "Step 500: lost, group 0 and group 1" and notice.text.startswith("The first of them:")
 
 
 def test_names_can_not_break_the_page(tmp_path) -> None:

@@ -9,7 +9,6 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from fnmatch import fnmatch
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,8 +18,10 @@ import torchdecay as td
 from reports import samples
 from torchdecay.errors import TaskError
 from torchdecay.lab.comparisons.comparison import Comparison
-from torchdecay.reports.comparison.page import FIGURES, slug, view
-from torchdecay.reports.example import write_demo
+from torchdecay.reports.article import slug
+from torchdecay.reports.comparison.page import article_of
+from torchdecay.reports.document import write
+from torchdecay.reports.example import demo_page
 
 pytestmark = pytest.mark.long
 
@@ -219,7 +220,7 @@ def test_failure_leaves_the_earlier_page(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr("torchdecay.reports.document.png_file", failing)
     with pytest.raises(RuntimeError, match="no ink"):
-        td.report(replace(made, title="Another"), tmp_path)
+        td.report(replace(made, title="Another"), tmp_path, overwrite=True)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert "Another" not in page.read_text(encoding="utf-8")
 
@@ -228,18 +229,12 @@ def test_figures_of_an_earlier_page_do_not_stay(tmp_path: Path) -> None:
     """A page of two decays without a score is not mixed with the figures of three with one; other files stay."""
     td.report(samples.comparison(), tmp_path)
     (tmp_path / "figures" / "mine.svg").write_text("mine")
-    td.report(samples.comparison(("none", "decoupled:1"), seeds=1, score=False), tmp_path)
+    td.report(samples.comparison(("none", "decoupled:1"), seeds=1, score=False), tmp_path, overwrite=True)
     names = {path.name for path in (tmp_path / "figures").glob("*.svg")}
     assert names == {
         "mine.svg", "gap-loss.svg", "train-loss.svg", "test-loss.svg", "weight-norm.svg", "gradient-norm.svg",
         "line-0.svg", "line-1.svg", "planned-0.svg",
     }  # fmt: skip
-
-
-def test_every_figure_has_a_known_name(page: Path) -> None:
-    """A figure under a name that is not listed would never be cleared away."""
-    stems = {path.stem for path in (page.parent / "figures").iterdir()}
-    assert {stem for stem in stems if not any(fnmatch(stem, known) for known in FIGURES)} == set()
 
 
 def test_the_same_comparison_gives_the_same_page(tmp_path: Path) -> None:
@@ -252,20 +247,22 @@ def test_the_same_comparison_gives_the_same_page(tmp_path: Path) -> None:
 def test_many_parameters_and_many_sentences_are_folded() -> None:
     """A model of thousands of tensors and a dozen decays stays a page that can be read."""
     made = samples.comparison(("none", *(f"decoupled:1e-{i}" for i in range(12))))
-    arranged = view(replace(made, plans={"none": samples.plan("none", count=1000)}))
-    assert (len(arranged.plans[0].rows), arranged.plans[0].left_out) == (200, 800)
+    arranged = article_of(replace(made, plans={"none": samples.plan("none", count=1000)}))
+    (fold,) = arranged.sections[-1].folds
+    assert (len(fold.table.rows), fold.left_out) == (200, 800)
     assert len(arranged.verdict) > 8
 
 
 def test_the_final_table_and_the_csv_hold_every_run() -> None:
     """Mean ± spread for the eye, every run for a spreadsheet, which no label can make run a formula."""
     made = samples.comparison(("none", '=HYPERLINK("x")'), seeds=2)
-    arranged = view(made)
-    assert arranged.head[:4] == ("Decay", "Seeds", "Training loss", "Test loss")
-    assert arranged.rows[0][:4] == ("none", "2", "0.2050 ± 0.0071", "3.0050 ± 0.0071")
-    assert arranged.csv.startswith("data:text/csv")
-    assert arranged.csv.count("%0A") == 5
-    assert "%27%3DHYPERLINK" in arranged.csv
+    (finals,) = [section for section in article_of(made).sections if section.id == "finals"]
+    assert finals.table is not None
+    assert finals.table.head[:4] == ("Decay", "Seeds", "Training loss", "Test loss")
+    assert finals.table.rows[0][:4] == ("none", "2", "0.2050 ± 0.0071", "3.0050 ± 0.0071")
+    assert finals.csv.startswith("data:text/csv")
+    assert finals.csv.count("%0A") == 5
+    assert "%27%3DHYPERLINK" in finals.csv
 
 
 def test_a_folder_that_can_not_be_written(tmp_path: Path) -> None:
@@ -280,7 +277,7 @@ def test_the_demo_is_one_page_of_example_and_comparisons(tmp_path: Path) -> None
     from torchdecay.lab import worked_example
 
     noise, toy = replace(samples.noise(), task="noise"), samples.comparison()
-    page = write_demo(worked_example(), [noise, toy], tmp_path)
+    page = write(demo_page(worked_example(), [noise, toy]), tmp_path)
     reader = read(page)
     words = {word.strip() for word in reader.words}
     assert {"0.4386", "−0.1300", "0.2489", "0.2050", "−0.0254", "0.1938"} <= words
@@ -302,7 +299,7 @@ def test_two_comparisons_of_one_name_are_refused(tmp_path: Path) -> None:
     from torchdecay.lab import worked_example
 
     with pytest.raises(TaskError, match="Give each task a name of its own"):
-        write_demo(worked_example(), [samples.comparison(), samples.comparison()], tmp_path)
+        demo_page(worked_example(), [samples.comparison(), samples.comparison()])
     assert list(tmp_path.iterdir()) == []
 
 

@@ -78,11 +78,11 @@ def test_a_file_of_its_own_has_title_description_and_legend(chart: Chart) -> Non
 
 
 def test_a_png_is_large_enough_to_share(chart: Chart) -> None:
-    """More than a thousand pixels wide, light, and without a date inside."""
+    """More than a thousand pixels wide, light, and without a date or another library's version inside."""
     content = png_file(chart)
     assert content.startswith(b"\x89PNG")
     assert int.from_bytes(content[16:20], "big") > 1000
-    assert b"Software" not in content
+    assert b"Software\0torchdecay" in content and b"matplotlib" not in content
 
 
 def test_hostile_labels_stay_text_and_well_formed() -> None:

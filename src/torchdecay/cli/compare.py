@@ -10,7 +10,7 @@ import click
 from torchdecay.cli.group import as_typed
 from torchdecay.cli.inputs.names import FormsCommand
 from torchdecay.cli.inputs.tasks import AskedTask, task_options
-from torchdecay.cli.output import finish, json_option, require_writable
+from torchdecay.cli.output import finish, json_option, overwrite_option, require_writable
 
 
 @click.command(cls=FormsCommand)
@@ -23,6 +23,7 @@ from torchdecay.cli.output import finish, json_option, require_writable
     type=click.Path(path_type=Path),
     help="Folder for the page, its figures and results.json.  [default: torchdecay-TASK]",
 )
+@overwrite_option
 @json_option
 @click.pass_context
 def compare(
@@ -31,6 +32,7 @@ def compare(
     decays: tuple[str, ...],
     seeds: Any,
     out: Path | None,
+    overwrite: bool,
     as_json: bool,
 ) -> None:
     """Train a task with several decays; get a page that compares them.
@@ -64,4 +66,4 @@ def compare(
     require_writable(folder)
     with Bar(made.name) as bar:
         result = run(made, list(decays) or None, seeds=seeds, on_progress=bar)
-    finish(ctx, result.with_command(as_typed(ctx)), folder, print_comparison, as_json=as_json)
+    finish(ctx, result.with_command(as_typed(ctx)), folder, print_comparison, overwrite=overwrite, as_json=as_json)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from torchdecay.cli.output import json_option, print_json, require_writable, where
+from torchdecay.cli.output import json_option, overwrite_option, print_json, require_writable, where
 
 TASKS = ("overfit", "digits")
 
@@ -19,9 +19,10 @@ TASKS = ("overfit", "digits")
     show_default=True,
     help="Folder for the page.",
 )
+@overwrite_option
 @json_option
 @click.pass_context
-def demo(ctx: click.Context, out: Path, as_json: bool) -> None:
+def demo(ctx: click.Context, out: Path, overwrite: bool, as_json: bool) -> None:
     """Watch weight decay act on two trainings, and get a page.
 
     Shows the worked example, then two tasks trained with decay and without.
@@ -34,7 +35,8 @@ def demo(ctx: click.Context, out: Path, as_json: bool) -> None:
     from torchdecay.lab.example import worked_example
     from torchdecay.lab.tasks.registry import task_named
     from torchdecay.reports import verdict
-    from torchdecay.reports.example import write_demo
+    from torchdecay.reports.document import write
+    from torchdecay.reports.example import demo_page
 
     require_writable(out)
     example = worked_example()
@@ -51,7 +53,7 @@ def demo(ctx: click.Context, out: Path, as_json: bool) -> None:
         if result.interrupted:
             break
     finished = [one for one in comparisons if one.runs]
-    page = write_demo(example, finished, out) if finished else None
+    page = write(demo_page(example, finished), out, overwrite=overwrite) if finished else None
     if as_json:
         verdicts = {one.task: verdict(one) for one in comparisons}
         print_json({"page": None if page is None else str(page), "verdicts": verdicts})

@@ -85,7 +85,9 @@ def forecast(
         else:
             found = make(setup["plan"], optimizer=setup["optimizer"], **given)
     if figure is not None:
-        draw(found, figure)
+        drawn = draw(found, figure)
+        if drawn != figure:
+            click.echo(f"{figure} is there already; the picture is in {drawn}.", err=True)
     print_result(found, as_json)
 
 

@@ -23,6 +23,12 @@ def json_option(command: Any) -> Any:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
 
 
+def overwrite_option(command: Any) -> Any:
+    """The `--overwrite` of commands that write a page."""
+    text = "Replace the page of an earlier run there.  [default: keep it, and write to FOLDER-2]"
+    return click.option("--overwrite", is_flag=True, help=text)(command)
+
+
 def print_result(found: JsonRecord, as_json: bool) -> None:
     """A result, for programs or for people."""
     click.echo(found.to_json() if as_json else str(found))
@@ -60,12 +66,14 @@ def require_writable(folder: Path) -> None:
                 one.rmdir()
 
 
-def finish(ctx: click.Context, result: Result, folder: Path, show: Callable[[Result], None], *, as_json: bool) -> None:
+def finish(
+    ctx: click.Context, result: Result, folder: Path, show: Callable[[Result], None], *, overwrite: bool, as_json: bool
+) -> None:
     """Write the page, print the result, and exit with what became of it."""
     from torchdecay.reports import report, verdict
 
     # Without a single run there is nothing to show, and earlier results are worth more than an empty page.
-    page = report(result, folder) if result.runs else None
+    page = report(result, folder, overwrite=overwrite) if result.runs else None
     if as_json:
         click.echo(result.to_json(page=None if page is None else str(page), verdict=verdict(result)))
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -11,29 +10,15 @@ from torchdecay.cli.inputs.plans import make_plan, plan_options
 from torchdecay.cli.output import json_option
 from torchdecay.errors import LoadError
 
-if TYPE_CHECKING:
-    from torchdecay.plans.plan import Plan
-
-
-def _write(made: Plan, path: Path) -> None:
-    """Save the plan, all of it or nothing."""
-    text = made.to_json() + "\n"
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise LoadError(f"the plan can't be written to {path}: {error.strerror or error}.") from error
-
 
 @click.command()
 @click.argument("target")
 @plan_options
 @click.option("--all", "every", is_flag=True, help="One line per parameter: fold no repeated blocks.")
 @click.option("--save", type=click.Path(path_type=Path), metavar="FILE.json", help="Keep the plan, for diff.")
+@click.option("--overwrite", is_flag=True, help="Replace a plan that was saved there.  [default: save to FILE-2.json]")
 @json_option
-def plan(target: str, decay: str, rules: str, every: bool, save: Path | None, as_json: bool) -> None:
+def plan(target: str, decay: str, rules: str, every: bool, save: Path | None, overwrite: bool, as_json: bool) -> None:
     """Who decays, who is spared, and why: one row per parameter.
 
     TARGET is module:name, looked up from the current folder: a model, a function or class that makes one, or a
@@ -51,7 +36,13 @@ def plan(target: str, decay: str, rules: str, every: bool, save: Path | None, as
     """  # noqa: D301
     if save is not None and save.suffix != ".json":
         raise LoadError(f"a plan is saved as JSON, not as {save}.", fix=f"Write --save {save.with_suffix('.json')}.")
+    if save is not None and not save.parent.is_dir():
+        raise LoadError(f"the plan can't be written to {save}: there is no folder {save.parent}.")
     made = make_plan(target, decay, rules)
     if save is not None:
-        _write(made, save)
+        from torchdecay.reports.drawing.files import place_file
+
+        saved = place_file(save, made.to_json() + "\n", overwrite=overwrite)
+        if saved != save:
+            click.echo(f"{save} is there already; the plan is in {saved}.", err=True)
     click.echo(made.to_json() if as_json else str(made.table(group=False if every else None)))

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from torchdecay.cli.inputs.results import NAMES, load_result
-from torchdecay.cli.output import json_option, print_json
+from torchdecay.cli.output import json_option, overwrite_option, print_json
 
 
 @click.command()
@@ -17,8 +17,9 @@ from torchdecay.cli.output import json_option, print_json
     type=click.Path(path_type=Path),
     help="Folder, or a page.html.  [default: the folder of a comparison or sweep, else FILE.html]",
 )
+@overwrite_option
 @json_option
-def report(file: Path, out: Path | None, as_json: bool) -> None:
+def report(file: Path, out: Path | None, overwrite: bool, as_json: bool) -> None:
     """Write the page of any file that torchdecay wrote: results, a plan, a history, an audit, a forecast.
 
     FILE says what it is. The folder of a comparison or of a sweep will do as well; nothing is trained again.
@@ -34,7 +35,7 @@ def report(file: Path, out: Path | None, as_json: bool) -> None:
 
     result = load_result(file)
     own = file if file.is_dir() else file.parent if file.name in NAMES else file.with_suffix(".html")
-    page = write(result, out or own)
+    page = write(result, out or own, overwrite=overwrite)
     if as_json:
         print_json({"page": str(page)})
     else:

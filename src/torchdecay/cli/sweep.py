@@ -11,7 +11,7 @@ import click
 from torchdecay.cli.group import as_typed
 from torchdecay.cli.inputs.names import FORMS, FormsCommand, Known
 from torchdecay.cli.inputs.tasks import AskedTask, task_options
-from torchdecay.cli.output import finish, json_option, require_writable
+from torchdecay.cli.output import finish, json_option, overwrite_option, require_writable
 
 SEARCHES, ENGINES = Known("lab.sweeps.search:KINDS"), Known("lab.engines.engine:MODULES")
 
@@ -36,6 +36,7 @@ SEARCHES, ENGINES = Known("lab.sweeps.search:KINDS"), Known("lab.engines.engine:
 @click.option("--store", type=click.Path(path_type=Path), help="Keep each finished run in this SQLite file at once.")
 @click.option("--resume", is_flag=True, help="Go on with what the store holds.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for results.  [default: torchdecay-sweep-TASK]")
+@overwrite_option
 @json_option
 @click.pass_context
 def sweep(
@@ -60,6 +61,7 @@ def sweep(
     store: Path | None,
     resume: bool,
     out: Path | None,
+    overwrite: bool,
     as_json: bool,
 ) -> None:
     """Find the value: train a task with many, and say which to take and how sure that is.
@@ -117,7 +119,7 @@ def sweep(
             on_progress=bar.sweep,
         )
     result = result.with_command(as_typed(ctx), shlex.join(task.words))
-    finish(ctx, result, folder, print_sweep, as_json=as_json)
+    finish(ctx, result, folder, print_sweep, overwrite=overwrite, as_json=as_json)
 
 
 def _engine_options(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -16,6 +14,7 @@ from torchdecay.errors import need
 from torchdecay.plans import policies
 from torchdecay.plans.forms.l2 import coupled
 from torchdecay.plans.planning import plan
+from torchdecay.records import JsonRecord
 
 Matrix: TypeAlias = tuple[tuple[float, ...], ...]
 
@@ -49,7 +48,7 @@ class Update:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkedExample:
+class WorkedExample(JsonRecord, kind="example"):
     """One step of SGD on loss = sum(x @ w), for several weight decays. Made by `worked_example`.
 
     Attributes:
@@ -69,10 +68,6 @@ class WorkedExample:
             if update.weight_decay == weight_decay:
                 return update
         raise KeyError(f"no update with weight decay {weight_decay:g}")
-
-    def to_json(self) -> str:
-        """All values as JSON."""
-        return json.dumps(dataclasses.asdict(self), indent=1)
 
     @property
     def text(self) -> str:

@@ -28,19 +28,22 @@ _KNOWN = {
     "Rescaled": _TEXTS,
     "Suggestion": _TEXTS,
     "Verification": _TEXTS,
+    "WorkedExample": "torchdecay.reports.example",
 }
 """Class of a result → the module that has its `page_of`, its `verdict` and, where it is drawn, its `picture_of`."""
 
 
-def report(result: Any, path: str | Path) -> Path:
+def report(result: Any, path: str | Path, *, overwrite: bool = False) -> Path:
     """Write the page of a result: one HTML file that fetches nothing, its figures and numbers beside it.
 
-    Everything is made before anything is replaced, so a failure leaves earlier results as they were.
+    What stands there is kept: where one of its files is there already, the page goes to the first of out-2, out-3, ...
 
     Args:
         result: a comparison, sweep, history, forecast, audit, plan, or any other result of this package.
         path: a folder, which gets index.html, figures/ and a JSON of every number; or a page, "out.html" say, which
             gets out-figures/ and out.json beside it.
+        overwrite: whether a page of this package is replaced, with its figures and numbers; whatever else stands there
+            is kept all the same.
 
     Returns:
         The path of the page.
@@ -57,14 +60,16 @@ def report(result: Any, path: str | Path) -> Path:
     """
     from torchdecay.reports.document import write
 
-    return write(_speaker(result).page_of(result), Path(path))
+    return write(_speaker(result).page_of(result), Path(path), overwrite=overwrite)
 
 
 @overload
-def figure(result: Any, path: None = None, *, dark: bool = False, **options: Any) -> Picture: ...
+def figure(result: Any, path: None = None, **options: Any) -> Picture: ...
 @overload
-def figure(result: Any, path: str | Path, *, dark: bool = False, **options: Any) -> Path: ...
-def figure(result: Any, path: str | Path | None = None, *, dark: bool = False, **options: Any) -> Picture | Path:
+def figure(result: Any, path: str | Path, *, dark: bool = False, overwrite: bool = False, **options: Any) -> Path: ...
+def figure(
+    result: Any, path: str | Path | None = None, *, dark: bool = False, overwrite: bool = False, **options: Any
+) -> Picture | Path:
     """Draw the one picture that says most about a result.
 
     Of a comparison training beside test, of a sweep what the coefficient does, of a history one quantity over the
@@ -72,8 +77,10 @@ def figure(result: Any, path: str | Path | None = None, *, dark: bool = False, *
 
     Args:
         result: a comparison, sweep, history or forecast.
-        path: ends in .svg or .png; None returns the picture, which notebooks show.
+        path: ends in .svg or .png; where a file is there already, it goes to x-2.svg. None returns the picture, which
+            notebooks show.
         dark: whether for a dark page.
+        overwrite: whether a picture of this package that stands there is replaced.
         options: of a history, `quantity="shrink"` or another of its quantities.
 
     Returns:
@@ -86,7 +93,7 @@ def figure(result: Any, path: str | Path | None = None, *, dark: bool = False, *
     """
     draw = getattr(_speaker(result), "picture_of", None)
     if draw is None:
-        drawn = [name for name, module in _KNOWN.items() if module != _TEXTS]
+        drawn = ("Comparison", "Sweep", "History", "Forecast")
         raise TaskError(
             f"{_a(type(result).__name__)} has no picture.",
             f"What is drawn: {', '.join(drawn)}.",
@@ -97,7 +104,7 @@ def figure(result: Any, path: str | Path | None = None, *, dark: bool = False, *
         return picture
     from torchdecay.reports.drawing.svg import save
 
-    return save(picture, Path(path), dark=dark)
+    return save(picture, Path(path), dark=dark, overwrite=overwrite)
 
 
 def verdict(result: Any) -> str:

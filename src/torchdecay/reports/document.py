@@ -1,19 +1,16 @@
-"""The page: one HTML file that needs no network, its figures as files, and a JSON of every number."""
+"""The page as a file: one HTML that needs no network, its figures as files, and a JSON of every number."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from glob import escape
+import re
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from torchdecay.errors import need
-from torchdecay.reports.drawing.chart import Chart, Key
-from torchdecay.reports.drawing.files import place
+from torchdecay.reports.article import Page
+from torchdecay.reports.drawing.files import Contents, place, settle
 from torchdecay.reports.drawing.palette import DARK, LIGHT
 from torchdecay.reports.drawing.svg import inline_svg, png_file, svg_file
 
@@ -29,113 +26,50 @@ _MARKERS = {
 }
 
 
-@dataclass(frozen=True)
-class Section:
-    """Some charts under one heading.
-
-    Attributes:
-        id: for links.
-        heading, intro: what it shows and how to read it.
-        charts: in order.
-        keys: a legend of its own, where it is not the page's.
-        head, rows: a table of numbers below the charts.
-        remarks: sentences below that.
-    """
-
-    id: str
-    heading: str
-    intro: str = ""
-    charts: tuple[Chart, ...] = ()
-    keys: tuple[Key, ...] = ()
-    head: tuple[str, ...] = ()
-    rows: tuple[tuple[str, ...], ...] = ()
-    remarks: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Page:
-    """A result arranged for a page: plain text and charts, which the template escapes and places.
-
-    Attributes:
-        title: of the page.
-        description: of the page, for search engines.
-        links: in the bar at the top, each an id and a text.
-        charts: for each id on the page its charts; the template finds them in `svgs` under "id/name".
-        template: its name among the templates.
-        context: what else the template reads.
-        numbers: file name in the page's folder → JSON; a page of its own name has its only one under that name.
-        earlier: patterns of figures that an earlier page may have had; None where figures are no files.
-    """
-
-    title: str
-    description: str
-    links: tuple[tuple[str, str], ...]
-    charts: Mapping[str, tuple[Chart, ...]]
-    template: str
-    context: Mapping[str, Any]
-    numbers: Mapping[str, str] = field(default_factory=dict)
-    earlier: tuple[str, ...] | None = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Article:
-    """What a page of one result says that has no template of its own.
-
-    Attributes:
-        id: for links.
-        title: of the page.
-        headline: what the result says, in a sentence.
-        sure: what to know about that.
-        warnings: pairs of a heading and a text.
-        keys: the legend of the sections' charts, whose lines it hides.
-        sections: charts and tables.
-    """
-
-    id: str
-    title: str
-    headline: str
-    sure: str = ""
-    warnings: tuple[tuple[str, str], ...] = ()
-    keys: tuple[Key, ...] = ()
-    sections: tuple[Section, ...] = ()
-
-    @property
-    def charts(self) -> tuple[Chart, ...]:
-        """All charts, in order."""
-        return tuple(chart for section in self.sections for chart in section.charts)
-
-    def page(self) -> Page:
-        """As a page: one HTML file, nothing beside it."""
-        return Page(
-            title=self.title,
-            description=self.headline,
-            links=tuple((f"{self.id}-{one.id}", one.heading) for one in self.sections),
-            charts={self.id: self.charts},
-            template="article.html.j2",
-            context={"view": self},
-            earlier=None,
-        )
-
-
-def write(page: Page, path: Path) -> Path:
+def write(page: Page, path: Path, *, overwrite: bool = False) -> Path:
     """Write a page into a folder, or under a name of its own; `torchdecay.reports.report` documents it."""
+    figures = _figures(page)
+    html = render(page, tuple(figures))
+
+    def layout(path: Path) -> tuple[Path, Contents]:
+        folder, name, start = _home(path)
+        drawn = {f"{start}figures/{one}": content for one, content in figures.items()}
+        numbers = {f"{path.stem}.json" if start else one: text for one, text in page.numbers.items()}
+        return folder, {**drawn, **numbers, name: html}
+
+    path = settle(path, layout, overwrite=overwrite)
+    folder, name, start = _home(path)
+    stale = [f"{start}figures/{one}" for one in _named(folder / name)]
+    return place(folder, layout(path)[1], last=name, without=stale)
+
+
+def _home(path: Path) -> tuple[Path, str, str]:
+    """The folder, the name of the page, and what the names beside it begin with."""
     named = path.suffix.lower() in (".html", ".htm")
-    folder, name = (path.parent, path.name) if named else (path, "index.html")
-    figures = f"{path.stem}-figures" if named else "figures"
-    contents: dict[str, str | bytes] = {}
-    if page.earlier is not None:
-        for owner, charts in page.charts.items():
-            for chart in charts:
-                start = f"{figures}/{owner}-" if len(page.numbers) > 1 else f"{figures}/"
-                contents |= {f"{start}{chart.name}.svg": svg_file(chart), f"{start}{chart.name}.png": png_file(chart)}
-    contents |= {f"{path.stem}.json" if named else where: text for where, text in page.numbers.items()}
-    contents[name] = render(page)
-    stale = [f"{escape(figures)}/{one}.{end}" for one in page.earlier or () for end in ("svg", "png")]
-    return place(folder, contents, last=name, replaces=stale)
+    return (path.parent, path.name, f"{path.stem}-") if named else (path, "index.html", "")
 
 
-def render(page: Page) -> str:
-    """The HTML of a page, with styles, script and charts inside it."""
+def _figures(page: Page) -> Contents:
+    made: dict[str, str | bytes] = {}
+    for article in page.articles if page.numbers else ():
+        start = f"{article.id}-" if len(page.numbers) > 1 else ""
+        for chart in article.charts:
+            made |= {f"{start}{chart.name}.svg": svg_file(chart), f"{start}{chart.name}.png": png_file(chart)}
+    return made
+
+
+def _named(page: Path) -> list[str]:
+    """The figures that a page, which is about to be replaced, says are its own."""
+    if not page.is_file():
+        return []
+    found = re.search(
+        r'<meta name="figures" content="([\w.\- ]*)">', page.read_text(encoding="utf-8", errors="replace")
+    )
+    return found[1].split() if found else []
+
+
+def render(page: Page, figures: tuple[str, ...] = ()) -> str:
+    """The HTML of a page, with styles, script and charts inside it, and the names of the figures beside it."""
     jinja2, markupsafe = need("jinja2", "lab"), need("markupsafe", "lab")
     templates = files("torchdecay.reports") / "templates"
     environment = jinja2.Environment(
@@ -147,23 +81,20 @@ def render(page: Page) -> str:
     )
     environment.globals["marker_path"] = _MARKERS.__getitem__
     script = (templates / "script.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     # Charts are made of escaped text by an XML writer; style and script are files of this package.
     svgs = {
-        f"{owner}/{chart.name}": markupsafe.Markup(inline_svg(chart, prefix=owner))
-        for owner, own in page.charts.items()
-        for chart in own
+        f"{article.id}/{chart.name}": markupsafe.Markup(inline_svg(chart, prefix=article.id))
+        for article in page.articles
+        for chart in article.charts
     }
     return str(
-        environment.get_template(page.template).render(
+        environment.get_template("page.html.j2").render(
+            page=page,
             svgs=svgs,
-            title=page.title,
-            description=page.description,
-            links=page.links,
+            figures=figures,
             css=markupsafe.Markup(_css() + (templates / "style.css").read_text(encoding="utf-8")),
             script=markupsafe.Markup(script),
-            script_hash=digest,
-            **page.context,
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         )
     )
 

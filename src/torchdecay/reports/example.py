@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchdecay.errors import TaskError
-from torchdecay.reports.comparison.page import view
-from torchdecay.reports.comparison.sentences import verdict
-from torchdecay.reports.document import Page, write
+from torchdecay.reports.article import Page
+from torchdecay.reports.comparison import sentences
+from torchdecay.reports.comparison.page import article_of
 from torchdecay.text import listed
 
 if TYPE_CHECKING:
@@ -68,42 +67,43 @@ def example_view(example: WorkedExample) -> ExampleView:
     )
 
 
-def write_demo(example: WorkedExample, comparisons: Sequence[Comparison], folder: str | Path) -> Path:
-    """Write one page of the worked example and several comparisons, with figures and numbers beside it.
+def page_of(example: WorkedExample) -> Page:
+    """The page of the worked example by itself."""
+    return demo_page(example, ())
 
-    Args:
-        example: what `torchdecay.lab.worked_example()` made.
-        comparisons: at least one, of tasks with different names.
-        folder: gets index.html, figures/, example.json and a JSON per comparison, named after its task.
 
-    Returns:
-        The path of the page.
-
-    Raises:
-        TaskError: the folder can't be written, or two comparisons of one name.
-        MissingExtra: matplotlib or jinja2 is not installed.
-    """
-    return write(demo_page(example, comparisons), Path(folder))
+def verdict(example: WorkedExample) -> str:
+    """What the step does, in a sentence."""
+    return example_view(example).intro
 
 
 def demo_page(example: WorkedExample, comparisons: Sequence[Comparison]) -> Page:
-    """The page that `write_demo` writes."""
-    views = [view(comparison) for comparison in comparisons]
-    names = [one.id for one in views]
+    """One page of the worked example and several comparisons.
+
+    Args:
+        example: what `torchdecay.lab.worked_example()` made.
+        comparisons: of tasks with different names, after which their files are called.
+
+    Raises:
+        TaskError: two comparisons of one name.
+    """
+    articles = tuple(map(article_of, comparisons))
+    names = [one.id for one in articles]
     if len(set(names)) != len(names) or "example" in names:
         raise TaskError(
             f"the page was given comparisons called {listed(names)}.",
             "Their names become the names of files.",
             "Give each task a name of its own.",
         )
-    numbers = {f"{name}.json": one.to_json(verdict=verdict(one)) for name, one in zip(names, comparisons, strict=True)}
+    numbers = {
+        f"{name}.json": one.to_json(verdict=sentences.verdict(one))
+        for name, one in zip(names, comparisons, strict=True)
+    }
     return Page(
         title="Weight decay, seen at work",
         description="One step by hand, number by number; then real trainings, with decay and without.",
-        links=(("example", "One step by hand"), *((one.id, one.name.capitalize()) for one in views)),
-        charts={one.id: one.charts for one in views},
-        template="page.html.j2",
-        context={"views": views, "example": example_view(example)},
+        articles=articles,
+        example=example_view(example),
         numbers={**numbers, "example.json": example.to_json()},
     )
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torchdecay.errors import TaskError
-from torchdecay.reports.document import Article, Page, Section
+from torchdecay.reports.article import Article, Page, Section, page_with
 from torchdecay.reports.drawing.palette import Style, styles
 from torchdecay.reports.drawing.plot import SMALL, Axis, Mark, Plot, Text, dot, line, tick, y_axis
 from torchdecay.reports.drawing.svg import Panel, Picture, key_marks
@@ -61,10 +61,9 @@ def picture_of(forecast: Forecast) -> Picture:
 
 def page_of(forecast: Forecast) -> Page:
     """The page of a forecast: its table and its remarks."""
-    head, rows = as_table(forecast)
     said, *remarks = verdict(forecast).splitlines()
-    sections = (Section("groups", "The groups", head=head, rows=rows, remarks=tuple(remarks)),)
-    return Article(id="forecast", title=_TITLE, headline=said, sure=_run(forecast), sections=sections).page()
+    sections = (Section("groups", "The groups", table=as_table(forecast), remarks=tuple(remarks)),)
+    return page_with(Article(id="forecast", title=_TITLE, headline=said, sure=_run(forecast), sections=sections))
 
 
 def verdict(forecast: Forecast) -> str:

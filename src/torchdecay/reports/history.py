@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from torchdecay.errors import TaskError
-from torchdecay.reports.document import Article, Page, Section
+from torchdecay.reports.article import Article, Notice, Page, Section, Table, page_with
 from torchdecay.reports.drawing.chart import Chart, Key
 from torchdecay.reports.drawing.palette import Style, styles
 from torchdecay.reports.drawing.plot import Mark, Plot, dot, line, spans_decades, steps_axis, y_axis
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MOST = 6
 """Groups in one chart; of more the largest are drawn."""
+_HEAD = ("Group", "Decay", "Weights", "Norm, first", "Norm, last", "Shrunk by", "Planned", "Measured")
 _MOST_POINTS, _MOST_ALARMS = 400, 12
 _BESIDE = {"shrink": "planned", "rotation": "predicted_rotation"}
 _LOG = frozenset(
@@ -41,14 +42,14 @@ class _Curve:
 
 def page_of(history: History) -> Page:
     """The page of a history."""
-    return history_view(history).page()
+    return page_with(article_of(history))
 
 
 def verdict(history: History) -> str:
     """Whether decay did what was planned, and what was loudest."""
     if not history.records:
         return "The history has no record, so there is nothing to say."
-    return "\n".join([_headline(history), *(f"{head}: {said}" for head, said in _warnings(history))])
+    return "\n".join([_headline(history), *(f"{one.head}: {one.text}" for one in _notices(history))])
 
 
 def picture_of(history: History, *, quantity: str = "shrink") -> Picture:
@@ -74,7 +75,7 @@ def picture_of(history: History, *, quantity: str = "shrink") -> Picture:
     return titled(chart)
 
 
-def history_view(history: History) -> Article:
+def article_of(history: History) -> Article:
     """Arrange a history for a page."""
     if not history.records:
         raise TaskError("the history has no record, so there is nothing to show.", fix="Let the optimizer step.")
@@ -86,15 +87,14 @@ def history_view(history: History) -> Article:
         title="What decay did",
         headline=_headline(history),
         sure=f"Of {counted(len(history.groups), 'group')} the {len(drawn)} largest are drawn." if left_out else "",
-        warnings=_warnings(history),
+        notices=_notices(history),
         keys=tuple(Key(shown(name), style, i) for i, (name, style) in enumerate(zip(drawn, look, strict=True))),
         sections=(
             *sections(history, drawn, look),
             Section(
                 "groups",
                 "The groups",
-                head=("Group", "Decay", "Weights", "Norm, first", "Norm, last", "Shrunk by", "Planned", "Measured"),
-                rows=tuple(_row(history, name) for name in history.groups[:200]),
+                table=Table(_HEAD, tuple(_row(history, name) for name in history.groups[:200])),
             ),
         ),
     )
@@ -130,7 +130,7 @@ def sections(history: History, drawn: Sequence[str], look: Sequence[Style]) -> t
         charts = [quantity_chart(history, one, drawn, look) for one in quantities]
         known = tuple(chart for chart in charts if chart is not None)
         if known:
-            made.append(Section(name, heading, intro, known))
+            made.append(Section(name, heading, intro, known, tracked=True))
     return tuple(made)
 
 
@@ -250,7 +250,7 @@ def _end(curve: _Curve) -> str:
     return told + (f", {number(curve.beside[-1])} foretold" if curve.beside else "")
 
 
-def _warnings(history: History) -> tuple[tuple[str, str], ...]:
+def _notices(history: History) -> tuple[Notice, ...]:
     """The alarms, those of one step and kind together."""
     alike: dict[tuple[int, str], list[Event]] = {}
     for event in history.events:
@@ -261,10 +261,10 @@ def _warnings(history: History) -> tuple[tuple[str, str], ...]:
         first = events[0]
         said = prose(f"{first.what[:1].upper()}{first.what[1:]} {first.why} {first.fix}")
         head = f"Step {step:,}: {kind}" + (f", {listing(names, most=4)}" if names else "")
-        made.append((head, (f"The first of them: {said}" if len(events) > 1 else said)))
+        made.append(Notice(head, f"The first of them: {said}" if len(events) > 1 else said))
     left_out = len(alike) - len(made)
     if left_out:
-        made.append((f"And {counted(left_out, 'more alarm')}", "They are in the history’s events."))
+        made.append(Notice(f"And {counted(left_out, 'more alarm')}", "They are in the history’s events."))
     return tuple(made)
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from torchdecay.reports.document import Article, Page, Section
+from torchdecay.reports.article import Article, Page, Row, Section, Table, page_with
 from torchdecay.text import counted, listing, number, prose, shown
 
 if TYPE_CHECKING:
@@ -19,13 +19,10 @@ if TYPE_CHECKING:
     from torchdecay.observe.verify.result import Verification
     from torchdecay.plans.plan import Plan
 
-Head = tuple[str, ...]
-Rows = tuple[tuple[str, ...], ...]
-
 
 def page_of(result: Any) -> Page:
     """The page: a sentence, a table, and what else is to be said."""
-    return _article(result).page()
+    return page_with(_article(result))
 
 
 def verdict(result: Any) -> str:
@@ -46,21 +43,21 @@ def _audit(audit: Audit) -> Article:
     )
     left = tuple(f"Not looked into: {code} (needs {needs})." for code, needs in audit.skipped)
     head = ("Code", "Severity", "Where", "Parameters", "What", "Why", "What to do")
-    return _one("audit", "What was found about weight decay", f"{said}.", "Findings", head, rows, left)
+    return _one("audit", "What was found about weight decay", f"{said}.", "Findings", Table(head, rows), left)
 
 
 def _plan(plan: Plan) -> Article:
     table = plan.table()
-    return _one("plan", "Who decays, and why", table.summary, "The parameters", *as_table(table))
+    return _one("plan", "Who decays, and why", table.summary, "The parameters", as_table(table))
 
 
 def _inspection(found: Inspection) -> Article:
     title = "What the optimizer says about weight decay"
-    return _one("inspection", title, found.summary, "The groups", *as_table(found))
+    return _one("inspection", title, found.summary, "The groups", as_table(found))
 
 
 def _verification(found: Verification) -> Article:
-    return _one("verification", "What each group really does", found.summary, "The groups", *as_table(found))
+    return _one("verification", "What each group really does", found.summary, "The groups", as_table(found))
 
 
 def _direction(found: Direction) -> Article:
@@ -68,7 +65,7 @@ def _direction(found: Direction) -> Article:
         (one.group, _change(one.mean), _within(one.low, one.high), one.move or "neither") for one in found.groups
     )
     head = ("Group", "Doubling changes the validation loss by", "95 % interval", "Decay should be")
-    return _one("direction", "Where decay should be stronger or weaker", _moves(found), "The groups", head, rows)
+    return _one("direction", "Where decay should be stronger or weaker", _moves(found), "The groups", Table(head, rows))
 
 
 def _hypergradient(found: Hypergradient) -> Article:
@@ -78,8 +75,8 @@ def _hypergradient(found: Hypergradient) -> Article:
         f"The validation loss is {number(found.loss)}; the linear system {trust} (residual {found.residual:.1g} after "
         f"{counted(found.iterations, 'product')}); the gradient left is {found.unrest:.1%} of the decay's pull."
     )
-    head = ("Group", "Parameters", "dV/d ln λ")
-    return _one("hypergradient", "How the validation loss answers to each coefficient", said, "The groups", head, rows)
+    table = Table(("Group", "Parameters", "dV/d ln λ"), rows)
+    return _one("hypergradient", "How the validation loss answers to each coefficient", said, "The groups", table)
 
 
 def _suggestion(found: Suggestion) -> Article:
@@ -88,8 +85,8 @@ def _suggestion(found: Suggestion) -> Article:
         (one.rule, f"{one.value:.3g}", f"{one.low:.3g}", f"{one.high:.3g}", one.formula, str(one.source))
         for one in (found, *found.others)
     )
-    head = ("Rule", "Weight decay", "From", "To", "Formula", "Source")
-    return _one("suggestion", "Which weight decay to start from", said, "By each rule", head, rows, found.remarks)
+    table = Table(("Rule", "Weight decay", "From", "To", "Formula", "Source"), rows)
+    return _one("suggestion", "Which weight decay to start from", said, "By each rule", table, found.remarks)
 
 
 def _rescaled(found: Rescaled) -> Article:
@@ -100,14 +97,12 @@ def _rescaled(found: Rescaled) -> Article:
     )
     head = ("Rule", "Weight decay", "Formula", "What it keeps", "Source")
     left = tuple(f"Left out: {one}." for one in found.left_out)
-    return _one("rescaled", "What a weight decay becomes in another run", said, "By each rule", head, rows, left)
+    return _one("rescaled", "What a weight decay becomes in another run", said, "By each rule", Table(head, rows), left)
 
 
-def _one(
-    id: str, title: str, said: str, heading: str, head: Head, rows: Rows, remarks: tuple[str, ...] = ()
-) -> Article:
-    safe = tuple(tuple(prose(cell) for cell in row) for row in rows)
-    section = Section(id, heading, head=head, rows=safe, remarks=tuple(map(prose, remarks)))
+def _one(id: str, title: str, said: str, heading: str, table: Table, remarks: Row = ()) -> Article:
+    rows = tuple(tuple(map(prose, row)) for row in table.rows)
+    section = Section(id, heading, table=Table(table.head, rows), remarks=tuple(map(prose, remarks)))
     return Article(id=f"{id}-page", title=title, headline=prose(said), sections=(section,))
 
 
@@ -123,17 +118,16 @@ _ARTICLES: Mapping[str, Callable[[Any], Article]] = {
 }
 
 
-def as_table(result: Any) -> tuple[Head, Rows]:
-    """Heads and rows of whatever prints as a table of rich."""
+def as_table(result: Any) -> Table:
+    """The table of whatever rich prints as one."""
+    from rich import table as rich
     from rich.console import Console
-    from rich.table import Table
 
     console = Console()
-    table: Any
-    (table,) = (part for part in result.__rich_console__(console, console.options) if isinstance(part, Table))
-
-    columns = [[shown(cell.plain, most=2000) for cell in column.cells] for column in table.columns]
-    return tuple(column.header.plain for column in table.columns), tuple(zip(*columns, strict=True))
+    found: Any
+    (found,) = (one for one in result.__rich_console__(console, console.options) if isinstance(one, rich.Table))
+    columns = [[shown(cell.plain, most=2000) for cell in column.cells] for column in found.columns]
+    return Table(tuple(column.header.plain for column in found.columns), tuple(zip(*columns, strict=True)))
 
 
 def direction_in_words(found: Direction) -> str:

@@ -20,6 +20,7 @@ CLASSES = {
     "suggestion": "observe.units.suggestion:Suggestion",
     "comparison": "lab.comparisons.comparison:Comparison",
     "sweep": "lab.sweeps.result:Sweep",
+    "example": "lab.example:WorkedExample",
 }
 """What a file may say it is, and the class that reads it."""
 NEEDED = f"Give a file that torchdecay wrote: {listing([*CLASSES])}."

@@ -1,26 +1,68 @@
-"""Putting a set of files in place: all of them or none, and nothing that is not ours touched."""
+"""Putting a set of files in place: all of them or none, and nothing that stands there already is lost."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from torchdecay.errors import TaskError
 from torchdecay.text import repr_quoted
 
+Contents = Mapping[str, str | bytes]
 
-def place(folder: Path, contents: Mapping[str, str | bytes], *, last: str, replaces: Iterable[str] = ()) -> Path:
+# What each kind of file says of itself near its start: pages, numbers, SVG and PNG.
+_MARKS = re.compile(
+    rb'<meta name="generator" content="torchdecay">|"format": "torchdecay\.\w+"|<!-- torchdecay -->|'
+    rb"Software\0torchdecay"
+)
+
+
+def settle(path: Path, layout: Callable[[Path], tuple[Path, Contents]], *, overwrite: bool) -> Path:
+    """The path, or the first of path-2, path-3, ... where nothing would be lost.
+
+    Args:
+        path: a folder or a file.
+        layout: for such a path the folder and, by their names in it, the contents of all files that are to be written.
+        overwrite: whether what this package wrote, of the same kind, may go.
+    """
+    base = path if path.name not in ("", "..") else path / "torchdecay"
+    later = (base.with_name(f"{base.stem}-{number}{base.suffix}") for number in itertools.count(2))
+
+    def is_free(one: Path) -> bool:
+        folder, contents = layout(one)
+        return not any(_is_lost(folder / name, content, overwrite) for name, content in contents.items())
+
+    return next(filter(is_free, itertools.chain([path], later)))
+
+
+def _is_lost(path: Path, content: str | bytes, overwrite: bool) -> bool:
+    """Whether writing this would lose what stands there."""
+    if not os.path.lexists(path):
+        return False
+    new = content.encode("utf-8", "replace") if isinstance(content, str) else content
+    try:
+        old = path.read_bytes()
+    except OSError:
+        return True
+    found, own = _MARKS.search(old[:2000]), _MARKS.search(new[:2000])
+    is_ours = found is not None and own is not None and found[0] == own[0]
+    return old != new and not (overwrite and is_ours)
+
+
+def place(folder: Path, contents: Contents, *, last: str, without: Iterable[str] = ()) -> Path:
     """Write files into a folder: all are made before the first is moved into place; a failure puts the old ones back.
 
     Args:
         folder: where; made when it is not there.
         contents: relative path to text or bytes.
         last: the one of them that appears only when all else is in place.
-        replaces: glob patterns of files that an earlier page may have left here; those not in `contents` go.
+        without: files in it that go.
 
     Returns:
         The path of `last`.
@@ -42,14 +84,24 @@ def place(folder: Path, contents: Mapping[str, str | bytes], *, last: str, repla
             target = staging / "new" / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content.encode("utf-8", "replace") if isinstance(content, str) else content)
-        stale = {str(path.relative_to(folder)) for pattern in replaces for path in folder.glob(pattern)}
-        _swap(folder, staging, [*sorted(stale - set(names)), *names], made)
+        gone = sorted(name for name in {*without} - {*names} if (folder / name).is_file())
+        _swap(folder, staging, [*gone, *names], made)
     except OSError as error:
         raise _unwritable(folder, error) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         _remove_empty(made)
     return folder / last
+
+
+def place_file(path: Path, content: str | bytes, *, overwrite: bool) -> Path:
+    """Write one file, or path-2 beside what stands there.
+
+    Raises:
+        TaskError: the folder can't be written.
+    """
+    path = settle(path, lambda one: (one.parent, {one.name: content}), overwrite=overwrite)
+    return place(path.parent, {path.name: content}, last=path.name)
 
 
 def _swap(folder: Path, staging: Path, names: list[str], made: list[Path]) -> None:

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 from torchdecay.errors import TaskError, need
 from torchdecay.reports.drawing.chart import Chart, Key
-from torchdecay.reports.drawing.files import place
+from torchdecay.reports.drawing.files import place_file
 from torchdecay.reports.drawing.palette import DARK, LIGHT, SENTINELS, Style
 from torchdecay.reports.drawing.plot import Colors, Dots, Line, Mark, Plot, Text
 from torchdecay.text import shown
@@ -101,7 +101,7 @@ def svg_file(drawn: Chart | Picture, *, dark: bool = False) -> str:
         element = ElementTree.Element(f"{{{_SVG}}}{tag}")
         element.text = text
         root.insert(0, element)
-    return '<?xml version="1.0" encoding="utf-8"?>\n' + _text(root) + "\n"
+    return '<?xml version="1.0" encoding="utf-8"?>\n<!-- torchdecay -->\n' + _text(root) + "\n"
 
 
 def png_file(drawn: Chart | Picture, *, dark: bool = False) -> bytes:
@@ -110,13 +110,14 @@ def png_file(drawn: Chart | Picture, *, dark: bool = False) -> bytes:
     return _paint(picture, DARK if dark else LIGHT, "png")
 
 
-def save(picture: Picture, path: Path, *, dark: bool = False) -> Path:
+def save(picture: Picture, path: Path, *, dark: bool = False, overwrite: bool = False) -> Path:
     """Write a picture.
 
     Args:
         picture: what to draw.
         path: ends in .svg or .png.
         dark: whether for a dark page.
+        overwrite: whether a picture of this package that stands there is replaced; anything else is kept.
 
     Raises:
         TaskError: another ending, or a folder that can't be written.
@@ -127,7 +128,7 @@ def save(picture: Picture, path: Path, *, dark: bool = False) -> Path:
         raise TaskError(f"a picture can't be written as {path.name!r}.", fix="Let its name end in .svg or .png.")
     named = dataclasses.replace(picture, name=path.stem)
     content = svg_file(named, dark=dark) if form == "svg" else png_file(named, dark=dark)
-    return place(path.parent, {path.name: content}, last=path.name)
+    return place_file(path, content, overwrite=overwrite)
 
 
 def _paint(picture: Picture, colors: Colors, form: str, *, background: str = "card") -> bytes:
@@ -136,7 +137,7 @@ def _paint(picture: Picture, colors: Colors, form: str, *, background: str = "ca
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    metadata: dict[str, Any] = {"Date": None, "Creator": None} if form == "svg" else {"Software": None}
+    metadata: dict[str, Any] = {"Date": None, "Creator": None} if form == "svg" else {"Software": "torchdecay"}
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_SETTINGS)

@@ -4,37 +4,20 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torchdecay.plans.presets import PRESETS
+from torchdecay.reports.article import Next, Notice
+from torchdecay.reports.comparison.notices import failed, unfinished
 from torchdecay.reports.sweep.points import Points
-from torchdecay.text import counted, listing, prose, shown, spelled
+from torchdecay.text import counted, listing, shown, spelled
 
 if TYPE_CHECKING:
     from torchdecay.lab.sweeps.choice import Choice
     from torchdecay.lab.sweeps.points import Point
     from torchdecay.lab.sweeps.result import Sweep
-    from torchdecay.lab.training.results import Failure
 
 _MORE_SEEDS, _MOST_NAMES = 5, 8
-
-
-@dataclass(frozen=True)
-class Notice:
-    """Something to be wary of; a traceback can be unfolded."""
-
-    head: str
-    text: str
-    traceback: str = ""
-
-
-@dataclass(frozen=True)
-class Next:
-    """What to run next, and why."""
-
-    why: str
-    command: str
 
 
 def notices(points: Points) -> tuple[Notice, ...]:
@@ -50,46 +33,16 @@ def notices(points: Points) -> tuple[Notice, ...]:
                 f"What lies {way} {points.name(chosen.point)} is not known: widen the range before taking it.",
             )
         )
-    missing = _missing(points)
-    if sweep.interrupted or missing:
-        head = "Stopped before all runs were done" if sweep.interrupted else "Not all runs were finished"
-        kept = f" What is finished is kept in {shown(sweep.store)}; --resume goes on." if sweep.store else ""
-        lost = f" Missing: {listing(missing, most=_MOST_NAMES)}." if missing else ""
-        made.append(Notice(head, f"{counted(len(sweep.runs), 'run')} finished, and only they count.{lost}{kept}"))
+    done = {label: {run.seed for run in runs} for label, runs in points.runs.items()}
+    for failure in sweep.failures:
+        done[failure.label].add(failure.seed)
+    kept = f" What is finished is kept in {shown(sweep.store)}; --resume goes on." if sweep.store else ""
+    count = f"{counted(len(sweep.runs), 'run')} finished, and only they count.{kept}".rstrip(".")
+    made += unfinished(points.names, done, sweep.seeds, count, interrupted=sweep.interrupted)
     diverged = [points.name(one.point) for one in sweep.curve if one.diverged]
     if diverged:
         made.append(Notice("Some runs diverged", f"{listing(diverged, most=_MOST_NAMES)}: out of the choice."))
-    return (*made, *_failures(points))
-
-
-def _failures(points: Points) -> list[Notice]:
-    """Failed runs, those with the same message together."""
-    alike: dict[str, list[Failure]] = {}
-    for failure in points.sweep.failures:
-        alike.setdefault(failure.message, []).append(failure)
-    made = []
-    for message, some in alike.items():
-        who = [f"{points.names.get(one.label, shown(one.label))}, seed {one.seed}" for one in some]
-        head = f"A run failed: {who[0]}" if len(who) == 1 else f"{len(who)} runs failed"
-        names_all = f" These are {listing(who, most=_MOST_NAMES)}." if len(who) > 1 else ""
-        made.append(Notice(head, prose(message) + names_all, _lines(some[0].traceback)))
-    return made
-
-
-def _missing(points: Points) -> list[str]:
-    sweep, made = points.sweep, []
-    for point in sweep.points:
-        known = {run.seed for run in points.runs[point.label]}
-        known |= {failure.seed for failure in sweep.failures if failure.label == point.label}
-        seeds = [str(seed) for seed in sweep.seeds if seed not in known]
-        if seeds:
-            made.append(f"{points.name(point)} (seed{'s' if len(seeds) > 1 else ''} {listing(seeds, most=5)})")
-    return made
-
-
-def _lines(text: str) -> str:
-    """A traceback with its lines, each made safe to show; of a very long one the end, which says most."""
-    return "\n".join(shown(line, most=400) for line in text.splitlines()[-60:])
+    return (*made, *failed(sweep.failures, points.names))
 
 
 def nexts(points: Points) -> tuple[Next, ...]:

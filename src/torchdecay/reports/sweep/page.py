@@ -1,128 +1,65 @@
-"""The page of a sweep: charts, a table and words, all plain text until the template escapes it."""
+"""The page of a sweep: charts, a table and words."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from torchdecay.errors import TaskError
-from torchdecay.reports.comparison.page import runs_as_csv, slug, when
-from torchdecay.reports.document import Page, Section
-from torchdecay.reports.drawing.chart import Chart, Key
+from torchdecay.reports.article import Article, Card, Page, Section, page_with, pairs_of, slug, when
+from torchdecay.reports.comparison.page import runs_as_csv
+from torchdecay.reports.drawing.chart import Chart
 from torchdecay.reports.drawing.svg import Picture, titled
-from torchdecay.reports.sweep.advice import Next, Notice, nexts, notices
+from torchdecay.reports.sweep.advice import nexts, notices
 from torchdecay.reports.sweep.course import along_path, gap_path, halving_chart, path_curves, path_keys
 from torchdecay.reports.sweep.map import map_chart
 from torchdecay.reports.sweep.points import Points
 from torchdecay.reports.sweep.response import response_chart
 from torchdecay.reports.sweep.sentences import headline, verdict
-from torchdecay.reports.sweep.table import Table, table_of
+from torchdecay.reports.sweep.table import table_of
 from torchdecay.text import counted, listing, number, prose, shown
 
 if TYPE_CHECKING:
+    from torchdecay.lab.sweeps.points import Point
     from torchdecay.lab.sweeps.result import Sweep
+    from torchdecay.reports.drawing.palette import Style
 
-
-# Every name that a chart of a sweep may have, as file name patterns: a page written again takes what it lacks away.
-FIGURES = (
-    "map",
-    "halving",
-    "*-by-coefficient",
-    "*-by-coefficient-close",
-    *(f"{part}-{what}" for part in ("train", "validation", "test") for what in ("loss", "score")),
-    "weight-norm",
+_HOW_TO_READ = (
+    "Marks that overlap between values: these seeds can’t tell them apart. Of values that can’t be told apart, any "
+    "will do.",
+    "A value belongs to its optimizer, learning rate and number of steps; carry half-lives over, not numbers.",
+    "The winner’s validation number is a little too good, as it is the best of many; its test number is not.",
 )
 
 
-@dataclass(frozen=True)
-class SweepView:
-    """Everything of one sweep that a page says.
-
-    Attributes:
-        tracked: sections whose lines a press on the legend hides; the others have legends of their own.
-    """
-
-    id: str
-    title: str
-    headline: str
-    sure: str
-    notices: tuple[Notice, ...]
-    verdict: tuple[str, ...]
-    nexts: tuple[Next, ...]
-    hero: Chart | None
-    sections: tuple[Section, ...]
-    keys: tuple[Key, ...]
-    tracked: tuple[Section, ...]
-    table: Table
-    csv: str
-    facts: tuple[tuple[str, str], ...]
-    made: tuple[tuple[str, str], ...]
-    notes: tuple[str, ...]
-    command: str
-
-    @property
-    def charts(self) -> tuple[Chart, ...]:
-        """All charts, in order."""
-        hero = () if self.hero is None else (self.hero,)
-        return (*hero, *(chart for section in (*self.sections, *self.tracked) for chart in section.charts))
+def page_of(sweep: Sweep) -> Page:
+    """The page of one sweep."""
+    return page_with(article_of(sweep), **{"sweep.json": sweep.to_json(verdict=verdict(sweep))})
 
 
-def sweep_view(sweep: Sweep) -> SweepView:
-    """Arrange a sweep for a page."""
+def article_of(sweep: Sweep) -> Article:
+    """What the page says."""
     points = Points(sweep)
     said, sure = headline(points)
     hero = _hero(points)
     drawn = along_path(points)
-    parts = ("train", "validation", "test")
-    names = [f"{part}_score" for part in parts if sweep.score_name] + [f"{part}_loss" for part in parts]
-    left_out = len(sweep.points) - len(drawn)
-    at = f" All at {points.lr_name(drawn[0][0].lr_scale)}." if drawn and len(points.scales) > 1 else ""
-    curves = Section(
-        "curves",
-        "While training",
-        "Lines are means over seeds, from weak to strong decay; bands reach from the lowest to the highest seed."
-        + (f" {len(drawn)} of {len(sweep.points)} points are drawn." if left_out else "")
-        + at,
-        tuple(path_curves(points, drawn, [*names, "weight_norm"])),
-    )
-    return SweepView(
+    return Article(
         id=slug(sweep.task),
         title=f"{shown(sweep.title or sweep.task)}: {shown(sweep.form)}",
         headline=said,
         sure=sure,
         notices=notices(points),
         verdict=tuple(prose(line) for line in verdict(sweep).splitlines()),
+        open_lines=0,
         nexts=nexts(points),
         hero=hero,
-        sections=tuple(section for section in _sections(points, hero) if section.charts),
         keys=path_keys(points, drawn),
-        tracked=(curves,) if curves.charts else (),
-        table=table_of(points),
-        csv=runs_as_csv(points.renamed(sweep.points)),
-        facts=tuple((shown(what), prose(value)) for what, value in sweep.facts),
-        made=_made(sweep),
-        notes=tuple(prose(note) for note in sweep.notes),
-        command=shown(sweep.command, most=4000),
-    )
-
-
-def page_of(sweep: Sweep) -> Page:
-    """The page of one sweep."""
-    arranged = sweep_view(sweep)
-    short = {"effect": "Effect", "halving": "Halving", "curves": "Curves"}
-    parts = [(one.id, short[one.id]) for one in (*arranged.sections, *arranged.tracked)]
-    return Page(
-        title=arranged.title,
-        description=arranged.headline,
-        links=tuple(
-            (f"{arranged.id}-{part}", text) for part, text in [*parts, ("table", "Table"), ("about", "Repeat it")]
+        sections=tuple(_sections(points, hero, drawn)),
+        cards=(
+            Card("How to read it", (*_HOW_TO_READ, *map(prose, sweep.notes))),
+            *([Card("The task", pairs=pairs_of(sweep.facts))] if sweep.facts else []),
+            Card("How it was run", command=shown(sweep.command, most=4000), pairs=_made(sweep)),
         ),
-        charts={arranged.id: arranged.charts},
-        template="sweep.html.j2",
-        context={"view": arranged},
-        numbers={"sweep.json": sweep.to_json(verdict=verdict(sweep))},
-        earlier=FIGURES,
     )
 
 
@@ -142,7 +79,7 @@ def _hero(points: Points) -> Chart | None:
     return map_chart(points) or response_chart(points, points.sweep.measure)
 
 
-def _sections(points: Points, hero: Chart | None) -> Iterable[Section]:
+def _sections(points: Points, hero: Chart | None, drawn: Sequence[tuple[Point, Style]]) -> Iterator[Section]:
     def known(*charts: Chart | None) -> tuple[Chart, ...]:
         found = [chart for chart in charts if chart is not None]
         return tuple(chart for chart in found if hero is None or chart.name != hero.name)
@@ -164,12 +101,37 @@ def _sections(points: Points, hero: Chart | None) -> Iterable[Section]:
             response_chart(points, "weight_norm"),
         ),
         keys=() if response is None else response.keys,
+        short="Effect",
     )
     yield Section(
         "halving",
         "Successive halving",
         "At each dotted line only the better third of the values went on: most of the time went to what looked good.",
         known(halving_chart(points)),
+        short="Halving",
+    )
+    parts = ("train", "validation", "test")
+    names = [f"{part}_score" for part in parts if sweep.score_name] + [f"{part}_loss" for part in parts]
+    some = f" {len(drawn)} of {len(sweep.points)} points are drawn." if len(drawn) < len(sweep.points) else ""
+    at = f" All at {points.lr_name(drawn[0][0].lr_scale)}." if drawn and len(points.scales) > 1 else ""
+    yield Section(
+        "curves",
+        "While training",
+        "Lines are means over seeds, from weak to strong decay; bands reach from the lowest to the highest seed."
+        f"{some}{at}",
+        tuple(path_curves(points, drawn, [*names, "weight_norm"])),
+        short="Curves",
+        tracked=True,
+    )
+    table, notes = table_of(points)
+    yield Section(
+        "table",
+        "Every value",
+        "Mean ± standard deviation over seeds, after the last step. The choice looks at validation alone.",
+        table=table,
+        remarks=notes,
+        short="Table",
+        csv=runs_as_csv(points.renamed(sweep.points)),
     )
 
 
@@ -192,9 +154,9 @@ def _made(sweep: Sweep) -> tuple[tuple[str, str], ...]:
         ("time", f"{number(sweep.seconds)} s; {number(training)} s of training in {counted(len(sweep.runs), 'run')}"),
         *([("store", sweep.store)] if sweep.store else []),
         *sweep.versions.items(),
-        *([("made", when(sweep.created))] if sweep.created else []),
+        *when(sweep.created),
     ]
-    return tuple((shown(name, most=60), prose(value)) for name, value in lines)
+    return pairs_of(tuple(lines))
 
 
 def _range(sweep: Sweep) -> str:

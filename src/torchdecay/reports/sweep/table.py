@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from torchdecay.reports.article import Table
 from torchdecay.reports.sweep.points import Points, capital
 from torchdecay.text import mean_and_spread, number, prose, share, shown, step_count
 
@@ -13,76 +13,44 @@ if TYPE_CHECKING:
     from torchdecay.lab.sweeps.choice import CurvePoint
 
 _CURVES = ("train_loss", "validation_loss", "test_loss", "train_score", "validation_score", "test_score", "weight_norm")
+_MEANING = ("Half-life, steps", "Half-life, of the run", "Shrunk over the run")
+
+Cell = tuple[str, float]
+"""What it says, and the number to sort by; NaN sorts last."""
+_UNKNOWN: Cell = ("–", math.nan)
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One cell: what it says, and a number to sort by ("" sorts last)."""
-
-    text: str
-    key: str = ""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One point.
-
-    Attributes:
-        name: what it is called.
-        key: to sort by.
-        mark: "chosen", "best mean", or "".
-        cells: the rest.
-    """
-
-    name: str
-    key: str
-    mark: str
-    cells: tuple[Cell, ...]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table that can be sorted, with notes below it."""
-
-    head: tuple[str, ...]
-    rows: tuple[Row, ...]
-    notes: tuple[str, ...]
-
-
-def table_of(points: Points) -> Table:
-    """All points, without decay first, then by learning rate and coefficient."""
-    sweep = points.sweep
+def table_of(points: Points) -> tuple[Table, tuple[str, ...]]:
+    """All points, without decay first, then by learning rate and coefficient; and notes below them."""
+    sweep, chosen = points.sweep, points.sweep.best
     curves = [name for name in _CURVES if any(getattr(run, name) is not None for run in sweep.runs)]
-    chosen = sweep.best
-    rows, whys = [], dict[str, None]()
+    rows, tags = [], []
     for place, one in enumerate(sweep.curve):
         is_chosen = chosen is not None and chosen.point == one.point
         leads = chosen is not None and chosen.leader == one.point.label
-        mark = "chosen" if is_chosen else "best mean" if leads else ""
-        cells = [Cell(_runs(points, one), str(one.num_runs))]
-        for curve in curves:
-            middle, spread = one.finals.get(curve, (math.nan, None))
-            known = curve in one.finals
-            cells.append(Cell(mean_and_spread(middle, spread) if known else "–", _key(middle)))
-        cells += _meaning(points, one, whys)
-        cells.append(_seconds(points, one))
-        rows.append(Row(points.name(one.point), str(place), mark, tuple(cells)))
-    head = (
-        "Coefficient",
-        "Runs",
-        *(capital(points.curve_name(curve)) for curve in curves),
-        "Half-life, steps",
-        "Half-life, of the run",
-        "Shrunk over the run",
-        "Seconds a run",
+        tags.append("chosen" if is_chosen else "best mean" if leads else "")
+        rows.append(
+            [
+                (points.name(one.point), place),
+                (_runs(points, one), one.num_runs),
+                *(_measured(one, curve) for curve in curves),
+                *_meaning(points, one),
+                _seconds(points, one),
+            ]
+        )
+    heads = (capital(points.curve_name(curve)) for curve in curves)
+    table = Table(
+        head=("Coefficient", "Runs", *heads, *_MEANING, "Seconds a run"),
+        rows=tuple(tuple(text for text, _ in row) for row in rows),
+        keys=tuple(tuple("" if math.isnan(key) else repr(key) for _, key in row) for row in rows),
+        tags=tuple(tags),
     )
-    notes = ["Mean ± standard deviation over seeds, after the last step. The choice looks at validation alone."]
-    notes.append(
+    whys = dict.fromkeys(shown(one.why) for one in sweep.meanings if one.half_life is None and one.why)
+    return table, (
         "Half-life: the steps until decay alone has halved a weight, at the largest learning rate of the run. Shrunk: "
-        "what decay alone takes away over the whole run, with its learning rates."
+        "what decay alone takes away over the whole run, with its learning rates.",
+        *(f"No half-life: {prose(why).rstrip('.')}." for why in whys),
     )
-    notes += [f"No half-life: {prose(why).rstrip('.')}." for why in whys]
-    return Table(head, tuple(rows), tuple(notes))
 
 
 def _runs(points: Points, one: CurvePoint) -> str:
@@ -94,28 +62,28 @@ def _runs(points: Points, one: CurvePoint) -> str:
     return ", ".join(parts)
 
 
-def _meaning(points: Points, one: CurvePoint, whys: dict[str, None]) -> list[Cell]:
+def _measured(one: CurvePoint, curve: str) -> Cell:
+    if curve not in one.finals:
+        return _UNKNOWN
+    middle, spread = one.finals[curve]
+    # Where the line is too long, it breaks before the sign.
+    return mean_and_spread(middle, spread).replace("± ", "±\N{NO-BREAK SPACE}"), middle
+
+
+def _meaning(points: Points, one: CurvePoint) -> tuple[Cell, Cell, Cell]:
     found = points.meanings.get(one.point.label)
     if one.point.is_bare:
-        return [Cell("never", "inf"), Cell("never", "inf"), Cell("0 %", "0")]
+        return ("never", math.inf), ("never", math.inf), ("0 %", 0)
     if found is None or found.half_life is None or found.share_of_run is None or found.total_shrink is None:
-        if found is not None and found.why:
-            whys[shown(found.why)] = None
-        return [Cell("–"), Cell("–"), Cell("–")]
-    return [
-        Cell(step_count(found.half_life), _key(found.half_life)),
-        Cell(share(found.share_of_run), _key(found.share_of_run)),
-        Cell(share(found.total_shrink), _key(found.total_shrink)),
-    ]
+        return _UNKNOWN, _UNKNOWN, _UNKNOWN
+    return (
+        (step_count(found.half_life), found.half_life),
+        (share(found.share_of_run), found.share_of_run),
+        (share(found.total_shrink), found.total_shrink),
+    )
 
 
 def _seconds(points: Points, one: CurvePoint) -> Cell:
     runs = points.runs[one.point.label]
-    if not runs:
-        return Cell("–")
-    mean = math.fsum(run.seconds for run in runs) / len(runs)
-    return Cell(number(mean), _key(mean))
-
-
-def _key(value: float) -> str:
-    return "" if math.isnan(value) else repr(float(value))
+    mean = math.fsum(run.seconds for run in runs) / len(runs) if runs else math.nan
+    return (number(mean), mean) if runs else _UNKNOWN

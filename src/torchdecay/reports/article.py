@@ -1,0 +1,206 @@
+"""What a page says of one result, as values: plain text and charts, which the template escapes and places."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from torchdecay.reports.drawing.chart import Chart, Key
+from torchdecay.text import prose, shown
+
+Row = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        head: of the columns.
+        rows: each begins with its name.
+        keys: for each row the numbers that it is sorted by; empty for a table that can't be sorted.
+        tags: for each row what stands beside its name; "chosen" colors it.
+    """
+
+    head: Row
+    rows: tuple[Row, ...]
+    keys: tuple[Row, ...] = ()
+    tags: Row = ()
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Something to unfold: a name, a summary, lines, and a table of which so many rows are left out."""
+
+    head: str
+    summary: str
+    equation: str
+    lines: Row
+    table: Table
+    left_out: int = 0
+
+
+@dataclass(frozen=True)
+class Section:
+    """Some charts under one heading.
+
+    Attributes:
+        id: for links.
+        heading, intro: what it shows and how to read it.
+        charts: in order.
+        keys: a legend of its own, where it is not the article's.
+        table: numbers below the charts.
+        remarks: sentences below that.
+        folds: what can be unfolded.
+        short: the text of its link; "" is the heading.
+        tracked: whether a press on the article's legend hides its lines.
+        csv: every run's numbers, as a link to save.
+    """
+
+    id: str
+    heading: str
+    intro: str = ""
+    charts: tuple[Chart, ...] = ()
+    keys: tuple[Key, ...] = ()
+    table: Table | None = None
+    remarks: Row = ()
+    folds: tuple[Fold, ...] = ()
+    short: str = ""
+    tracked: bool = False
+    csv: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.charts or self.folds or (self.table and self.table.rows))
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something to be wary of; a traceback can be unfolded."""
+
+    head: str
+    text: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True)
+class Next:
+    """What to run next, and why."""
+
+    why: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """Points to read, a command (None for no word of one), and pairs of a name and a value."""
+
+    heading: str
+    points: Row = ()
+    command: str | None = None
+    pairs: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Article:
+    """One result on a page.
+
+    Attributes:
+        id: for links.
+        title: what was looked at; `name` where there is little room.
+        headline: what the result says, in a sentence.
+        sure: what to know about that.
+        notices: what to be wary of.
+        verdict: the whole of what it says; the first `open_lines` are not folded away.
+        nexts: what to run next.
+        hero: the chart beside the headline.
+        keys: the legend of the sections that are tracked.
+        sections: in order; empty ones are left out.
+        cards: how to read and repeat it.
+    """
+
+    id: str
+    title: str
+    headline: str
+    name: str = ""
+    sure: str = ""
+    notices: tuple[Notice, ...] = ()
+    verdict: Row = ()
+    open_lines: int = 8
+    nexts: tuple[Next, ...] = ()
+    hero: Chart | None = None
+    keys: tuple[Key, ...] = ()
+    sections: tuple[Section, ...] = ()
+    cards: tuple[Card, ...] = ()
+
+    @property
+    def charts(self) -> tuple[Chart, ...]:
+        """All charts, in order."""
+        hero = () if self.hero is None else (self.hero,)
+        return (*hero, *(chart for section in self.sections for chart in section.charts))
+
+    @property
+    def runs(self) -> list[tuple[bool, list[Section]]]:
+        """The sections that are not empty, those that are tracked together."""
+        known = filter(None, self.sections)
+        return [(on, list(some)) for on, some in itertools.groupby(known, key=lambda one: one.tracked)]
+
+    @property
+    def links(self) -> tuple[tuple[str, str], ...]:
+        """For the bar at the top: ids and texts."""
+        links = [(one.id, one.short or one.heading) for one in self.sections if one]
+        links += [("about", "Repeat it")] if self.cards else []
+        return tuple((f"{self.id}-{id}", text) for id, text in links)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """One article or several, and the files beside them.
+
+    Attributes:
+        title: of the page.
+        description: of the page, for search engines.
+        articles: in order.
+        example: of the demo, what stands above them.
+        numbers: file name → JSON; a page of its own name has its only one under that name. Without any, the figures
+            are no files either.
+    """
+
+    title: str
+    description: str
+    articles: tuple[Article, ...]
+    example: object = None
+    numbers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def links(self) -> tuple[tuple[str, str], ...]:
+        """For the bar at the top: ids and texts."""
+        if self.example is None:
+            return self.articles[0].links
+        return (("example", "One step by hand"), *((one.id, one.name.capitalize()) for one in self.articles))
+
+
+def page_with(article: Article, **numbers: str) -> Page:
+    """The page of one article."""
+    return Page(title=article.title, description=article.headline, articles=(article,), numbers=numbers)
+
+
+def pairs_of(values: Mapping[str, str] | tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """Names and values, each safe to show."""
+    items = values.items() if isinstance(values, Mapping) else values
+    return tuple((shown(name, most=60), prose(value)) for name, value in items)
+
+
+def when(stamp: str) -> tuple[tuple[str, str], ...]:
+    """When it was made, as a person reads it; what is no time stamp stays as it is."""
+    with contextlib.suppress(ValueError):
+        stamp = f"{datetime.fromisoformat(stamp):%Y-%m-%d %H:%M %Z}".strip()
+    return (("made", stamp),) if stamp else ()
+
+
+def slug(name: str) -> str:
+    """A name for ids and files: lower-case letters, digits and single hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "task"
