@@ -54,6 +54,15 @@ def task(**changes: Any) -> Task:
     )
 
 
+def lost(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """NaN, as a training that diverged has."""
+    return outputs.sum() * float("nan")
+
+
+def lost_task() -> Task:
+    return task(loss=lost)
+
+
 class Slow(nn.Module):
     """The network, but each pass takes some time, so that a kill lands inside a run."""
 

@@ -167,6 +167,14 @@ def test_a_failed_run_is_shown_and_the_exit_code_says_so(call: Callable[..., Res
     assert "FAILED decoupled(50), seed 0" in done.stdout and "Chosen: " in done.stdout
 
 
+def test_where_every_run_diverged_the_exit_code_says_so(call: Callable[..., Result]) -> None:
+    """A page of not-a-numbers is no success."""
+    words = ["sweeping:lost_task", "--seeds", "1", "--out", "o"]
+    done = call("sweep", *words, "--engine", "serial", "--value", "0.1", code=1)
+    assert "nothing is chosen" in done.stdout
+    call("compare", *words, "--decay", "none", "--decay", "decoupled:0.1", code=1)
+
+
 def test_groups_and_learning_rates(call: Callable[..., Result]) -> None:
     """A value for each group, and a map over learning rates, from the command line."""
     call(*SHORT, "--group", "body=0.*", "--group", "rest=*", "--out", "a", "--steps", "4")

@@ -79,7 +79,7 @@ def finish(
     else:
         show(result)
         click.echo(where(page))
-    ctx.exit(1 if result.interrupted or result.failures else 0)
+    ctx.exit(1 if result.interrupted or result.failures or result.best is None else 0)
 
 
 def where(page: Path | None) -> str:

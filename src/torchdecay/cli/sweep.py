@@ -73,7 +73,7 @@ def sweep(
 
     \b
     How values are found (--search):
-      grid     powers of ten first, then the rest of --points around the best
+      grid     the ends and the powers of ten between, then the rest of --points around the best
       random   drawn from the range
       tpe      drawn where earlier ones did well (Optuna)
       halving  a grid of which only the better third goes on at 1/9 and at 1/3 of the steps

@@ -17,6 +17,21 @@ from torchdecay.lab.comparisons.statistics import interval, mean, spread
 from torchdecay.lab.training.results import TrainingRun
 
 
+def test_fewer_than_three_seeds_claim_nothing() -> None:
+    """Two that agree have an interval without 0 by luck."""
+    assert [one.better for one in comparison({"none": (1.0, 1.1), "d": (0.5, 0.6)}).contrasts] == [None]
+    assert [one.better for one in comparison({"none": (1.0, 1.1, 1.2), "d": (0.5, 0.6, 0.71)}).contrasts] == [True]
+
+
+def test_a_score_is_known_to_its_grain_only() -> None:
+    """One row of twenty more in each of three seeds is no difference; ten rows are."""
+    made = comparison({"none": (0.80, 0.85, 0.90), "d": (0.85, 0.90, 0.95)}, scored=True)
+    (one,) = made.contrasts
+    assert one.better is None and one.low is not None and one.high is not None and one.low < 0.05 < one.high
+    made = comparison({"none": (0.40, 0.45, 0.50), "d": (0.90, 0.95, 1.0)}, scored=True)
+    assert [one.better for one in made.contrasts] == [True]
+
+
 def run(
     label: str, seed: int, test: float, *, train: float = 0.1, score: float | None = None, **more: Any
 ) -> TrainingRun:

@@ -45,6 +45,27 @@ def test_around_an_end_there_is_one_side() -> None:
     assert values(fine) == [1.78, 3.16, 5.62]
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "first"),
+    [
+        (0.5, 50, [0.5, 1, 10, 50]),
+        (1, 30, [1, 10, 30]),
+        (0.1, 3000, [0.1, 1, 10, 100, 1000, 3000]),
+        (0.03, 0.2, [0.03, 0.1, 0.2]),
+    ],
+)
+def test_the_ends_that_were_asked_for_are_tried(low: float, high: float, first: list[float]) -> None:
+    """What is said to be the upper end of what was tried is the end that was typed."""
+    assert values(asked(Search(low, high, points=9))[0]) == first
+
+
+def test_where_several_do_equally_well_the_strong_end_is_looked_into() -> None:
+    """Values too weak to do anything tie with each other; what is new lies where they end."""
+    batches = Search(1e-4, 10, points=9).batches()
+    scores = {one: -1.0 if one.values[0] <= 0.1 else -2.0 for one in next(batches)}
+    assert all(0.01 < one.values[0] < 1 for one in batches.send(scores))
+
+
 def test_a_grid_without_scores_does_not_refine() -> None:
     """Where every run failed there is nothing to go by, and the search ends."""
     batches = Search().batches()

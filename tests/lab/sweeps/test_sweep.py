@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
+import random
 import sys
 import uuid
 from pathlib import Path
@@ -121,6 +123,53 @@ def test_diverged_stopped_and_unfinished_points_do_not_compete() -> None:
     assert by_value[0.1].stopped == (4,) and by_value[0.1].mean == pytest.approx(0.6)
     assert "Diverged, and out of the choice: decoupled(20)." in td.verdict(result)
     assert "stopped 1 of" in td.verdict(result)
+
+
+def test_of_equals_the_weakest_is_taken() -> None:
+    """No decay where it does as well as the best, else the smallest value: nothing speaks for more."""
+    equal = [(0.9, 0.5)] * 3
+    best = made({None: equal, 1.0: equal, 10.0: equal}).best
+    assert best is not None and best.point.is_bare
+    best = made({None: [(0.5, 0.5)] * 3, 1.0: equal, 10.0: equal}).best
+    assert best is not None and best.point.value == 1.0 and "decoupled(10)" in best.tied
+
+
+def test_two_seeds_name_a_value_and_claim_nothing() -> None:
+    """However far apart: two seeds that agree by luck have an interval of almost no width."""
+    far = {None: [(0.50, 0.50), (0.51, 0.51)], 1.0: [(0.90, 0.90), (0.91, 0.911)]}
+    best = made(far).best
+    assert best is not None and best.point.value == 1.0
+    assert best.against is not None and best.against.better is None
+    three = {None: [*far[None], (0.52, 0.52)], 1.0: [*far[1.0], (0.92, 0.921)]}
+    best = made(three).best
+    assert best is not None and best.against is not None and best.against.better is True
+
+
+@pytest.mark.long
+def test_effects_are_claimed_where_there_is_none_in_a_twentieth_at_most() -> None:
+    """2,160 sweeps whose values do nothing, of more and fewer seeds, values and rows: 2 % claim something."""
+    draw = random.Random(0)
+    claims = {2: 0, 3: 0, 5: 0}
+
+    def score(base: float, rows: int) -> float:
+        share = min(0.98, max(0.02, base + draw.gauss(0, 0.03)))
+        return sum(draw.random() < share for _ in range(rows)) / rows if rows else share
+
+    for seeds, count, rows in itertools.product(claims, (3, 8), (20, 200, 0)):
+        for _ in range(120):
+            bases = [0.8 + draw.gauss(0, 0.03) for _ in range(seeds)]
+            values = [None, *(10.0**i for i in range(count))]
+            best = made({v: [(score(base, rows), score(base, rows)) for base in bases] for v in values}).best
+            claims[seeds] += best is not None and best.against is not None and best.against.better is not None
+    assert claims[2] == 0 and all(claims[seeds] / 720 < 0.05 for seeds in (3, 5)), claims
+
+
+def test_intervals_of_an_accuracy_end_where_it_does() -> None:
+    """Three seeds near 1 have a t interval beyond it; no accuracy is."""
+    best = made({None: [(0.5, 0.5)] * 3, 1.0: [(1.0, 0.99), (0.7, 0.9), (1.0, 0.98)]}).best
+    assert best is not None and best.high == best.test_high == 1.0 and 0.0 <= (best.low or 0.0) < 0.9
+    (point,) = [one for one in made({1.0: [(0.0, 0.0), (0.3, 0.1), (0.0, 0.0)]}).curve if not one.point.is_bare]
+    assert point.low == 0.0
 
 
 def test_losses_are_better_when_smaller() -> None:
@@ -362,7 +411,7 @@ def test_a_large_model_is_built_once_and_then_once_a_run(
     counts = task(model=functools.partial(counted, str(folder)))
     search = Search(0.1, 0.4, points=4)
     result = sweep(counts, groups=groups, search=search, seeds=2, engine=engine, store=tmp_path / "s.db")
-    assert before == [1] and len(result.runs) == 10 and len(result.meanings) == 5
+    assert before[0] == 1 and len(result.runs) == 10 and len(result.meanings) == 5
     assert len(list(folder.iterdir())) == 1 + during
 
 

@@ -9,9 +9,13 @@ from typing import Any
 
 from torchdecay.errors import TaskError, need
 from torchdecay.lab.comparisons.statistics import (
+    FEWEST_SEEDS,
     LEVEL,
     Best,
+    Bounds,
     Contrast,
+    bounds_of,
+    grain_of,
     interval,
     mean,
     same_curves,
@@ -130,11 +134,15 @@ class Comparison(JsonRecord, kind="comparison"):
         if not sound:
             return None
         winner = max(sound, key=lambda label: sign * mean(sound[label]))
-        low, high = interval(sound[winner])
+        low, high = interval(sound[winner], bounds=self.bounds(measure))
         others = [label for label in finals if label != winner]
         level = together(len(others))
         tied = tuple(label for label in others if self.contrast(label, winner, level=level).better is None)
         return Best(label=winner, measure=measure, value=mean(sound[winner]), low=low, high=high, tied=tied)
+
+    def bounds(self, curve: str) -> Bounds:
+        """What a curve can't be below or above."""
+        return bounds_of(curve, self.score_name)
 
     def contrast(self, label: str, baseline: str, *, level: float = LEVEL, measure: str | None = None) -> Contrast:
         """One decay against another in the end of a curve, the deciding one unless told, paired by seed.
@@ -146,9 +154,11 @@ class Comparison(JsonRecord, kind="comparison"):
         base = {run.seed: run.final(measure) for run in self.of(baseline)}
         pairs = [run.final(measure) - base[run.seed] for run in self.of(label) if run.seed in base]
         differences = tuple(difference for difference in pairs if math.isfinite(difference))
-        low, high = interval(differences, level)
+        grain = grain_of(run.final(measure) for run in self.runs) if measure.endswith("_score") else 0.0
+        low, high = interval(differences, level, grain=grain)
         better = None
-        if low is not None and high is not None and (low > 0 or high < 0):
+        enough = len(differences) >= FEWEST_SEEDS
+        if enough and low is not None and high is not None and (low > 0 or high < 0):
             better = (low > 0) == self.higher_is_better
         return Contrast(
             label=label,

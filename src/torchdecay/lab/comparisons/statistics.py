@@ -6,7 +6,9 @@ The rule, for each decay against the baseline (the run without decay):
 * Its mean gets a two-sided t interval with n − 1 degrees of freedom. With k decays against one baseline each interval
   has level 1 − 0.05/k (Bonferroni), so that all k hold together at 95 %.
 * An interval without 0 is a measured difference; one with 0 is none that these seeds can show.
-* A single seed has no interval: nothing is claimed beyond what happened.
+* Fewer than three seeds claim nothing, whatever their interval; a single one has none.
+* A score that moves in steps, one row more or fewer being right, is known to half a step only, which adds the variance
+  of two roundings to that of the differences: seeds that agree to the last row do not make an interval of no width.
 * A pair with a run that diverged is left out and counted.
 """
 
@@ -15,13 +17,16 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from torchdecay.errors import need
 from torchdecay.lab.training.results import TrainingRun
 
 LEVEL = 0.95
+FEWEST_SEEDS = 3
+Bounds = tuple[float, float]
+UNBOUNDED: Bounds = (-math.inf, math.inf)
 SAME = 1e-3
 """Loss curves that nowhere differ by more than this count as the same; rounding makes identical updates drift."""
 
@@ -38,7 +43,7 @@ class Contrast:
         diverged: pairs left out because a number was not finite.
         level: of the interval, between 0 and 1.
         low, high: the interval of the mean difference; None with fewer than two pairs.
-        better: True or False where the interval excludes 0, else None.
+        better: True or False where the interval excludes 0 and there are three pairs or more, else None.
     """
 
     label: str
@@ -89,14 +94,35 @@ def spread(values: Sequence[float]) -> float | None:
     return statistics.stdev(values) if all(map(math.isfinite, values)) else math.nan
 
 
-def interval(values: Sequence[float], level: float = LEVEL) -> tuple[float | None, float | None]:
-    """The two-sided t interval of the mean; (None, None) with fewer than two values."""
+def interval(
+    values: Sequence[float], level: float = LEVEL, *, grain: float = 0.0, bounds: Bounds = UNBOUNDED
+) -> tuple[float | None, float | None]:
+    """The two-sided t interval of the mean; (None, None) with fewer than two values.
+
+    Args:
+        values: one per seed.
+        level: between 0 and 1.
+        grain: the step in which what the values are differences of moves.
+        bounds: what the mean can't be below or above.
+    """
     deviation = spread(values)
     if deviation is None:
         return None, None
+    deviation = math.hypot(deviation, grain / math.sqrt(6))
     quantile = float(need("scipy.stats", "lab").t.ppf((1 + level) / 2, len(values) - 1))
     half, centre = quantile * deviation / math.sqrt(len(values)), mean(values)
-    return centre - half, centre + half
+    return max(bounds[0], centre - half), min(bounds[1], centre + half)
+
+
+def bounds_of(measure: str, score_name: str) -> Bounds:
+    """What a curve can't be below or above, as far as its name tells."""
+    return (0.0, 1.0) if measure.endswith("_score") and score_name == "accuracy" else UNBOUNDED
+
+
+def grain_of(values: Iterable[float]) -> float:
+    """The least step between different values; 0 for a single one."""
+    known = sorted({value for value in values if math.isfinite(value)})
+    return min((b - a for a, b in itertools.pairwise(known)), default=0.0)
 
 
 def together(count: int) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from torchdecay.lab.comparisons.comparison import Comparison
-from torchdecay.lab.comparisons.statistics import Contrast, interval, mean, spread
+from torchdecay.lab.comparisons.statistics import UNBOUNDED, Bounds, Contrast, interval, mean, spread
 from torchdecay.lab.sweeps.points import Point
 from torchdecay.lab.training.results import CURVES, TrainingRun
 
@@ -78,12 +78,14 @@ class Choice:
     against: Contrast | None
 
 
-def curve_point(point: Point, runs: Sequence[TrainingRun], *, measure: str, num_steps: int) -> CurvePoint:
+def curve_point(
+    point: Point, runs: Sequence[TrainingRun], *, measure: str, num_steps: int, bounds: Bounds = UNBOUNDED
+) -> CurvePoint:
     """What the runs of a point measured in a curve, those that were stopped before so many steps left out."""
     whole = [run for run in runs if run.steps[-1] >= num_steps]
     sound = [run for run in whole if math.isfinite(run.final(measure))]
     values = [run.final(measure) for run in sound]
-    low, high = interval(values)
+    low, high = interval(values, bounds=bounds)
     ends = {name: [run.final(name) for run in sound if getattr(run, name) is not None] for name in CURVES}
     return CurvePoint(
         point=point,
@@ -106,7 +108,8 @@ def choose(curve: Sequence[CurvePoint], runs: Comparison, *, rule: Rule, measure
     able = [(one, _oriented(one, runs)) for one in points if one.num_runs == most]
     if not able:
         return None
-    leader, best = max(able, key=lambda pair: pair[1])
+    # Of those that do equally well the weakest: no decay where it is among them.
+    leader, best = max(able, key=lambda pair: (pair[1], -pair[0].point.pull))
     chosen = leader
     if rule == "one_se" and leader.spread is not None:
         error = leader.spread / math.sqrt(most)
@@ -115,7 +118,7 @@ def choose(curve: Sequence[CurvePoint], runs: Comparison, *, rule: Rule, measure
     against_leader = {label: runs.contrast(label, leader.point.label, measure=measure) for label in others}
     test = measure.replace("validation", "test")
     ends = runs.final(chosen.point.label, test)
-    low, high = interval(ends)
+    low, high = interval(ends, bounds=runs.bounds(test))
     bare = [(one, value) for one, value in able if one.point.is_bare]
     baseline = max(bare, key=lambda pair: pair[1])[0].point.label if bare else None
     against = None

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from torchdecay.errors import TaskError, need
 from torchdecay.lab.comparisons.comparison import Comparison
+from torchdecay.lab.comparisons.statistics import bounds_of
 from torchdecay.lab.sweeps.choice import Choice, CurvePoint, Rule, choose, curve_point
 from torchdecay.lab.sweeps.meaning import Meaning
 from torchdecay.lab.sweeps.points import Point
@@ -126,7 +127,13 @@ class Sweep(JsonRecord, kind="sweep"):
     def curve(self) -> tuple[CurvePoint, ...]:
         """For each point mean, spread and number of runs of what was measured at the end."""
         return tuple(
-            curve_point(point, self.of(point.label, whole=False), measure=self.measure, num_steps=self.num_steps)
+            curve_point(
+                point,
+                self.of(point.label, whole=False),
+                measure=self.measure,
+                num_steps=self.num_steps,
+                bounds=bounds_of(self.measure, self.score_name),
+            )
             for point in self.points
         )
 

@@ -26,9 +26,9 @@ class Search:
 
     Args:
         low, high: the range of every coefficient, above 0.
-        kind: "grid": powers of ten, then the rest of the points around the best; "random" and "tpe" (Optuna's
-            samplers) draw from the range; "halving": a grid of which at 1/9 and 1/3 of the steps only the better third
-            goes on.
+        kind: "grid": the ends and the powers of ten between, then the rest of the points around the best; "random"
+            and "tpe" (Optuna's samplers) draw from the range; "halving": a grid of which at 1/9 and 1/3 of the steps
+            only the better third goes on.
         points: how many coefficients in all, at least 2, for each of `lr_scales`; with groups the size of the whole
             grid.
         seed: for random and tpe.
@@ -155,13 +155,14 @@ Batches: TypeAlias = Generator[tuple[Candidate, ...], Scores, None]
 
 
 def _grid(search: Search, num_groups: int) -> Batches:
-    """Powers of ten first, then the rest of the budget around the best of them."""
+    """The ends and the powers of ten between them first, then the rest of the budget around the best."""
     refine = search.kind == "grid" and num_groups == 1 and len(search.lr_scales) == 1
     tens = powers_of_ten(search.low, search.high)
+    ends = tuple(sorted({float(search.low), *tens, float(search.high)}))
     if search.values is not None:
         axis, refine = tuple(search.values), False
-    elif refine and 2 <= len(tens) <= search.points:
-        axis = tens
+    elif refine and tens and len(ends) <= search.points:
+        axis = ends
     else:
         # With k groups the budget is that of the whole grid.
         axis = spaced(search.low, search.high, max(2, int(search.points ** (1 / num_groups) + 1e-9)))
@@ -172,7 +173,8 @@ def _grid(search: Search, num_groups: int) -> Batches:
     left = search.points - len(axis)
     if not refine or not left or not scores:
         return
-    best, scale = max(scores, key=scores.__getitem__).values[0], search.lr_scales[0]
+    # Where several do equally well, most often because they do nothing, the strong end of them is looked into.
+    best, scale = max(scores, key=lambda one: (scores[one], one.values)).values[0], search.lr_scales[0]
     below = [value for value in axis if value < best][-1:]
     above = [value for value in axis if value > best][:1]
     sides = [sorted((best, other)) for other in (*below, *above)]
