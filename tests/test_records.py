@@ -372,6 +372,15 @@ def test_each_item_of_a_list_stands_on_a_line_of_its_own() -> None:
     assert sum('"name"' in line for line in lines) == 2
 
 
+def test_where_a_hint_leaves_it_open_the_class_is_said() -> None:
+    """Of two classes that may stand somewhere, none is taken for the other; a single one needs no name."""
+    for hint in (Linear | Warmup, Site | Scale, Linear | Warmup | None):
+        for value in (Linear(0.0, 1.0, 3), Warmup(2)) if hint != Site | Scale else (Site.LOSS, Scale.LR):
+            data = encode(value, hint)
+            assert data["type"] == type(value).__name__ and decode(data, hint) == value
+    assert "type" not in encode(Warmup(2), Warmup | None) and encode(Site.LOSS, Site) == "loss"
+
+
 def test_nan_is_one_spelling() -> None:
     """What other writers of JSON make of it is refused with the right one."""
     text = Outcome(parts=(Part(name="a", curve=(math.nan,)),)).to_json()

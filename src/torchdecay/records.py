@@ -265,7 +265,7 @@ def _encode(value: Any, hint: Any, opaque: bool) -> Any:
     # By identity: a user's own class may be called Linear too.
     cls: Any = type(value)
     known = _KNOWN.get(cls.__name__) is cls
-    told = object in arms or cls in arms
+    told = object in arms or cls is _home(hint)
     if isinstance(value, enum.Enum) and (known or told):
         return value.value if told else {"type": cls.__name__, "value": value.value}
     if dataclasses.is_dataclass(value) and (known or told):
@@ -337,10 +337,12 @@ class _Reader:
             elif origin is not None:
                 if issubclass(origin, Mapping) and isinstance(data, dict):
                     return {key: self.value(item, arguments[1], place) for key, item in data.items()}
+            elif arm is not _home(hint):
+                continue
             elif issubclass(arm, enum.Enum):
                 if data in [member.value for member in arm]:
                     return arm(data)
-            elif dataclasses.is_dataclass(arm) and isinstance(data, dict) and "type" not in data:
+            elif isinstance(data, dict) and "type" not in data:
                 return self.built(arm, data)
         if isinstance(data, dict) and "type" in data:
             made = self.tagged(data, place)
@@ -408,6 +410,17 @@ class _Reader:
 def _arms(hint: Any) -> tuple[Any, ...]:
     """The alternatives of a type hint."""
     return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+@functools.cache
+def _home(hint: Any) -> Any:
+    """The class that a hint leaves no doubt about: its only dataclass or enum, whose values need no name."""
+    classes = [
+        arm
+        for arm in _arms(hint)
+        if isinstance(arm, type) and (dataclasses.is_dataclass(arm) or issubclass(arm, enum.Enum))
+    ]
+    return classes[0] if len(classes) == 1 else None
 
 
 def _item_hints(arms: tuple[Any, ...], count: int) -> list[Any]:

@@ -19,7 +19,7 @@ from typing import Any
 from torchdecay.errors import TaskError, need
 from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.trial import Trial
-from torchdecay.records import decode, encode
+from torchdecay.records import decode, encode, loads
 from torchdecay.text import listed, repr_quoted
 
 FORMAT = 1
@@ -98,7 +98,7 @@ class StoredRuns:
         for trial in trials:
             text = trial.user_attrs.get("run")
             if trial.number not in self._read and text is not None:
-                self._read[trial.number] = trial.user_attrs["key"], decode(json.loads(text), TrainingRun)
+                self._read[trial.number] = trial.user_attrs["key"], decode(loads(text), TrainingRun)
         for key, run in self._read.values():
             if key not in found or run.steps[-1] > found[key].steps[-1]:
                 found[key] = run
