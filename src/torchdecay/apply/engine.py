@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from operator import is_
+from operator import attrgetter, is_
 from typing import Any
 
 import torch
@@ -27,6 +27,9 @@ from torchdecay.plans.decay import Site
 from torchdecay.plans.schedules import Constant
 from torchdecay.text import listed
 
+_FACTS = attrgetter("requires_grad", "dtype")
+"""What of a parameter a lowering depends on, beside its group."""
+
 
 class Engine:
     """Carries out a lowering step by step.
@@ -37,6 +40,7 @@ class Engine:
         passes: what the works of a step are carried out by.
         references: the tensors that pulls lead toward.
         places: for each parameter that runs by hook or through the loss, its pull and its place in that.
+        members: the parameters of each group, as they were when this was made.
     """
 
     def __init__(self, optimizer: Optimizer, lowering: Lowering, bind: Bindings, scheduler: Any, run: Run) -> None:
@@ -49,20 +53,16 @@ class Engine:
         self.references = References(everything)
         self.places = {name: (pull, index) for pull in everything for index, name in enumerate(pull.names)}
         self.lowering = _with_lacking(lowering, self.references.lacking())
-        self._members = [list(group["params"]) for group in optimizer.param_groups]
-        self._frozen = [param for params in self._members for param in params if not param.requires_grad]
+        self.members = members(optimizer)
+        self._facts = [list(map(_FACTS, params)) for params in self.members]
         self._stepping: list[GroupProgram] = []
 
     def is_outdated(self) -> bool:
-        """Whether the optimizer has other parameters than it had, or one that was frozen asks for a gradient."""
-        groups = self.optimizer.param_groups
-        return (
-            len(groups) != len(self._members)
-            or any(param.requires_grad for param in self._frozen)
-            or not all(
-                len(group["params"]) == len(known) and all(map(is_, group["params"], known))
-                for group, known in zip(groups, self._members, strict=True)
-            )
+        """Whether parameters came, went, were frozen, unfrozen or cast since this was lowered."""
+        now = [group["params"] for group in self.optimizer.param_groups]
+        return len(now) != len(self.members) or not all(
+            len(params) == len(known) and all(map(is_, params, known)) and list(map(_FACTS, params)) == facts
+            for params, known, facts in zip(now, self.members, self._facts, strict=True)
         )
 
     def expects_penalty(self) -> bool:
@@ -156,10 +156,28 @@ class Engine:
 
     def inherit(self, other: Engine) -> None:
         """Take over counters, peaks, controllers and kept references from the engine that ran before."""
-        for mine, theirs in zip(self.programs, other.programs, strict=False):
-            mine.state = theirs.state
+        for program, origin in zip(self.programs, origins(other.members, self.members), strict=True):
+            if origin is not None:
+                program.state = replace(other.programs[origin].state)
         self.passes.inherit(other.passes)
         self.references.load(other.references.initial())
+
+
+def members(optimizer: Optimizer) -> list[list[Tensor]]:
+    """The parameters of each group, in lists of their own."""
+    return [list(group["params"]) for group in optimizer.param_groups]
+
+
+def origins(before: Sequence[Sequence[Tensor]], now: Sequence[Sequence[Tensor]]) -> list[int | None]:
+    """For each group its place before, by its parameters: groups are added, taken out and put in another order."""
+    places = {id(param): index for index, params in enumerate(before) for param in params}
+    empty = {index for index, params in enumerate(before) if not params}
+    return [
+        next((places[id(param)] for param in params if id(param) in places), None)
+        if params
+        else (index if index in empty else None)
+        for index, params in enumerate(now)
+    ]
 
 
 def _with_lacking(lowering: Lowering, lacking: set[str]) -> Lowering:

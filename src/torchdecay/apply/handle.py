@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
@@ -16,12 +17,12 @@ from torch.utils.hooks import RemovableHandle
 
 from torchdecay.apply.bindings import Bindings
 from torchdecay.apply.compiled import runner
-from torchdecay.apply.engine import Engine
+from torchdecay.apply.engine import Engine, members, origins
 from torchdecay.apply.kernels import in_parts
 from torchdecay.apply.loss import penalty_of
 from torchdecay.apply.lowering import Lowering, lower
 from torchdecay.apply.state import Loaded, OnLoad, mark_of, pack, unpack
-from torchdecay.apply.stepping import Arguments, step_depth, with_closure
+from torchdecay.apply.stepping import Arguments, guard_steps, run_last, step_depth, with_closure
 from torchdecay.apply.ways import Via
 from torchdecay.apply.work import Cost
 from torchdecay.errors import ApplyError, ForgottenPenaltyWarning, LoadError, OwnershipWarning
@@ -42,6 +43,16 @@ def handle_of(optimizer: object) -> Handle | None:
     """The handle of the plan that is attached to this optimizer, or None; also of what is no torch optimizer."""
     found = _ATTACHED.get(optimizer) if isinstance(optimizer, Optimizer) else None
     return found() if found is not None else None
+
+
+def _begins(optimizer: Optimizer) -> None:
+    if (handle := handle_of(optimizer)) is not None:
+        handle.arrange()
+
+
+def _raised(optimizer: Optimizer) -> None:
+    if (handle := handle_of(optimizer)) is not None:
+        handle.abandon()
 
 
 class Handle:
@@ -71,7 +82,7 @@ class Handle:
         self._via, self._on_load, self._bind = via, on_load, bind
         self._run = runner() if compile else in_parts
         self._before = [_owned(group) for group in optimizer.param_groups]
-        self._engine = self._build(plan)
+        self._engine = self._build(plan, self._before)
         values = self._engine.check()
         self._depth = 0
         self._penalty_called = False
@@ -88,16 +99,21 @@ class Handle:
             optimizer.register_load_state_dict_pre_hook(self._check_load),
             optimizer.register_load_state_dict_post_hook(self._finish_load),
         ]
+        # Other hooks find gradients and weights as they are without a plan, before the step, and after it.
+        optimizer._optimizer_step_post_hooks.move_to_end(self._hooks[1].id, last=False)  # type: ignore[attr-defined]
+        self._unguard = guard_steps(optimizer, _begins, _raised)
         self._take_over(values)
         _ATTACHED[optimizer] = weakref.ref(self)
 
     @property
     def lowering(self) -> Lowering:
         """How each row is carried out."""
+        self._follow_known()
         return self._engine.lowering
 
     def steps(self, index: int) -> int:
         """Steps that a parameter group has really taken, which its schedules count."""
+        self._follow_known()
         return self._engine.programs[index].state.steps
 
     def max_lr(self, index: int, decay: Decay | None = None) -> float | None:
@@ -111,6 +127,7 @@ class Handle:
         Raises:
             ApplyError: the peak of the `decay`, found as for the step that comes next, is not above 0.
         """
+        self._follow_known()
         program = self._engine.programs[index]
         return program.state.max_lr if decay is None else program.peak(decay)
 
@@ -184,15 +201,15 @@ class Handle:
         Raises:
             ApplyError: as `torchdecay.attach`; the old plan is then still at work.
         """
-        engine = self._build(plan)
+        before = self._stood()
+        engine = self._build(plan, before)
         engine.inherit(self._engine)
         values = engine.check()
         self._engine.passes.give_back()
-        self._engine, self.plan = engine, plan
+        self._engine, self.plan, self._before = engine, plan, before
         for watch in self._watches:
             watch.remove()
         self._watches = self._watch()
-        self._before += [_owned(group) for group in self.optimizer.param_groups[len(self._before) :]]
         self._take_over(values)
 
     def remove(self) -> None:
@@ -203,7 +220,8 @@ class Handle:
         self._engine.passes.rows.flush()
         for hook in (*self._hooks, *self._watches):
             hook.remove()
-        for group, before in zip(self.optimizer.param_groups, self._before, strict=False):
+        self._unguard()
+        for group, before in zip(self.optimizer.param_groups, self._stood(), strict=True):
             for key in _OWNED:
                 if key in before:
                     group[key] = before[key]
@@ -221,6 +239,7 @@ class Handle:
 
     def state_dict(self) -> dict[str, Tensor]:
         """The tensors of "initial" references by parameter name: to be saved beside the optimizer's state."""
+        self._follow_known()
         return dict(self._engine.references.initial())
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -244,13 +263,21 @@ class Handle:
         counts = ", ".join(f"{routes.count(route)} by {route}" for route in dict.fromkeys(routes))
         return f"<Handle on {type(self.optimizer).__name__}: {counts}>"
 
-    def _build(self, plan: Plan) -> Engine:
+    def _build(self, plan: Plan, before: Sequence[Mapping[str, Any]]) -> Engine:
         lowering = lower(plan, self.optimizer, model=self.model, via=self._via)
-        stood = [before.get("weight_decay") for before in self._before]
-        stood += [group.replaces for group in lowering.groups[len(stood) :]]
-        groups = tuple(replace(group, replaces=wd) for group, wd in zip(lowering.groups, stood, strict=True))
-        lowering = replace(lowering, groups=groups)
-        return Engine(self.optimizer, lowering, self._bind, self.scheduler, self._run)
+        groups = tuple(
+            replace(group, replaces=stood.get("weight_decay"))
+            for group, stood in zip(lowering.groups, before, strict=True)
+        )
+        return Engine(self.optimizer, replace(lowering, groups=groups), self._bind, self.scheduler, self._run)
+
+    def _stood(self) -> list[dict[str, Any]]:
+        """What stood in each group before the plan came."""
+        places = origins(self._engine.members, members(self.optimizer))
+        return [
+            _owned(group) if place is None else self._before[place]
+            for group, place in zip(self.optimizer.param_groups, places, strict=True)
+        ]
 
     def _watch(self) -> list[RemovableHandle]:
         """Hooks by which rows that pay late catch up before an embedding reads them."""
@@ -277,6 +304,16 @@ class Handle:
             group[MARK] = mark
         self._engine.write(values)
 
+    def arrange(self) -> None:
+        """Come after the hooks of others, which then see the gradients that are theirs."""
+        run_last(self.optimizer._optimizer_step_pre_hooks, self._hooks[0])
+
+    def abandon(self) -> None:
+        """Take back what can be taken back of a step that raised; it does not count."""
+        self._depth = 0
+        self._engine.passes.give_back()
+        self._engine.reset()
+
     def _pre_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
         return self._prepare_uncompiled(args, kwargs)
 
@@ -288,15 +325,11 @@ class Handle:
         if self._depth > 1:
             return None
         self._engine.reset()
-        try:
-            self._follow_groups()
-            self._reclaim()
-            changed = with_closure(args, kwargs, self._after_closure)
-            if changed is None:
-                self._begin()
-        except Exception:
-            self._depth = 0
-            raise
+        self._follow_groups()
+        self._reclaim()
+        changed = with_closure(args, kwargs, self._after_closure)
+        if changed is None:
+            self._begin()
         return changed
 
     def _begin(self) -> None:
@@ -333,13 +366,18 @@ class Handle:
             self._engine.after()
 
     def _follow_groups(self) -> None:
-        """Take over parameters that were added or unfrozen since.
+        """Take over parameters that were added, unfrozen or cast since.
 
         Raises:
             ApplyError: the plan does not know one of them.
         """
         if self._engine.is_outdated():
             self.update(self.plan)
+
+    def _follow_known(self) -> None:
+        """The same for who only reads: of a parameter that the plan does not know the next step complains."""
+        with suppress(ApplyError):
+            self._follow_groups()
 
     def _reclaim(self) -> None:
         """Own `weight_decay` again where another hand wrote it."""
@@ -352,7 +390,7 @@ class Handle:
                     f"group {program.lowering.index}: weight_decay was set to {found!r} after attach, which owns "
                     f"it; it is {program.written!r} again. To change a running job, use handle.update(plan).",
                     OwnershipWarning,
-                    stacklevel=6,
+                    stacklevel=7,
                 )
             group["weight_decay"] = program.written
 
@@ -362,11 +400,12 @@ class Handle:
                 "the plan has rows that decay through a penalty in the loss, but handle.penalty() was not called "
                 "since the last step, so these weights do not decay. Write loss = loss + handle.penalty(model).",
                 ForgottenPenaltyWarning,
-                stacklevel=7,
+                stacklevel=8,
             )
         self._penalty_called = False
 
     def _save(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
+        self._follow_known()
         groups = [program.state for program in self._engine.programs]
         pack(state, self.plan, groups, self._engine.passes.scalars(), self._engine.references.digest())
 

@@ -77,8 +77,8 @@ class References:
             name: tensor
             for pull in self._pulls
             if isinstance(pull.decay.reference, kinds)
-            for name, tensor in zip(pull.names, pull.references, strict=True)
-            if tensor is not None
+            for index, name in enumerate(pull.names)
+            if (tensor := pull.reference(index)) is not None
         }
 
 

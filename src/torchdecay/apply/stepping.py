@@ -1,13 +1,16 @@
-"""Around one step of an optimizer: how deep steps are nested, and what comes before and after a closure."""
+"""Around one step of an optimizer: how deep steps are nested, where they raise, and what comes after a closure."""
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
-from types import FrameType
+from types import FrameType, MethodType
 from typing import Any
 
+import torch
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 """What a step was called with, as its hooks see it."""
@@ -37,3 +40,62 @@ def with_closure(
     if "closure" in kwargs:
         return args, {**kwargs, "closure": change(closure)}
     return (args[0], change(closure), *args[2:]), kwargs
+
+
+def guard_steps(
+    optimizer: Optimizer, begins: Callable[[Optimizer], None], raised: Callable[[Optimizer], None]
+) -> Callable[[], None]:
+    """Stand around `optimizer.step`, since the hooks of torch come in the order of their making and hear of no error.
+
+    Args:
+        optimizer: the optimizer.
+        begins: called before a step and its first hook.
+        raised: called when a step raised, whatever, before the error goes on.
+
+    Returns:
+        What takes this away; where another has wrapped the step since, it stays, and so must call what ends by itself.
+    """
+    before = vars(optimizer).get("step")
+    step = optimizer.step
+    if guards(step):
+        return lambda: None
+
+    @functools.wraps(step)
+    def guarded(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        if not torch.compiler.is_compiling():
+            begins(self)
+        try:
+            return step.__func__(self, *args, **kwargs) if isinstance(step, MethodType) else step(*args, **kwargs)
+        except BaseException:
+            raised(self)
+            raise
+
+    guarded._guards = True  # type: ignore[attr-defined]
+    mine = MethodType(guarded, optimizer)
+    optimizer.step = mine  # type: ignore[method-assign]
+
+    def undo() -> None:
+        if vars(optimizer).get("step") is mine:
+            del optimizer.step
+            if before is not None:
+                optimizer.step = before  # type: ignore[method-assign]
+
+    return undo
+
+
+def guards(step: Any) -> bool:
+    """Whether a step is guarded, be it further within."""
+    return getattr(step, "_guards", False)
+
+
+def run_last(hooks: Any, mine: RemovableHandle) -> None:
+    """Move a hook behind all others but those that torchdecay only looks with, which stay where they are around it."""
+    later = []
+    for key in reversed(hooks):
+        if key == mine.id:
+            break
+        later.append(key)
+    watching = [key for key in later if str(getattr(hooks[key], "__module__", "")).startswith("torchdecay.")]
+    if len(watching) < len(later):
+        for key in (mine.id, *reversed(watching)):
+            hooks.move_to_end(key)

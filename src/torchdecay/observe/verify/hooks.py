@@ -11,6 +11,7 @@ from typing import Any
 from torch.optim import optimizer as _torch_optimizer
 
 from torchdecay.apply.handle import Handle
+from torchdecay.apply.stepping import guards
 
 ATTRIBUTES = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 _GLOBAL: ModuleType = _torch_optimizer
@@ -75,6 +76,6 @@ def _name(function: Any) -> str:
 
 
 def _only_counts(optimizer: Any, step: Any) -> bool:
-    """Whether a step set on the instance is the class's own, wrapped by a scheduler that notes the call."""
-    counted = getattr(step, "_wrapped_by_lr_sched", False)
+    """Whether a step set on the instance is the class's own, wrapped by a scheduler that notes the call, or a plan."""
+    counted = getattr(step, "_wrapped_by_lr_sched", False) or guards(step)
     return counted and inspect.unwrap(step) is inspect.unwrap(type(optimizer).step)

@@ -1,0 +1,200 @@
+"""What happens between steps: groups come and go, steps raise, hooks of others stand around, weights are cast."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn, optim
+
+import torchdecay as td
+
+WD = 0.3
+
+
+def weights(*names):
+    torch.manual_seed(0)
+    return nn.ParameterDict({name: nn.Parameter(torch.randn(3, 2, dtype=torch.float64)) for name in names})
+
+
+def attached(model, decay, *, cls=optim.SGD, via="auto", groups=None, **options):
+    optimizer = cls(list(model.parameters()) if groups is None else groups, lr=0.1, **options)
+    return optimizer, td.attach(optimizer, td.plan(model, decay, rules=()), model=model, via=via)
+
+
+def give(model, size=1.0):
+    for param in model.parameters():
+        param.grad = torch.full_like(param, size)
+
+
+class Boom(Exception):
+    pass
+
+
+def test_what_a_group_remembers_follows_its_parameters():
+    """A group that is taken out takes its own counter and weight_decay along, not those of the next one."""
+    model = weights("a", "b")
+    groups = [{"params": [model["a"]], "weight_decay": 0.01}, {"params": [model["b"]], "weight_decay": 0.02}]
+    optimizer, handle = attached(model, td.decoupled(WD, schedule=td.schedules.linear(0.0, 1.0, 9)), groups=groups)
+    give(model)
+    optimizer.step()
+    model["b"].grad = None
+    optimizer.step()
+    assert (handle.steps(0), handle.steps(1)) == (2, 1)
+    del optimizer.param_groups[0]
+    model["a"].grad = None
+    assert handle.steps(0) == 1
+    give(model)
+    optimizer.step()
+    assert handle.steps(0) == 2
+    handle.remove()
+    assert optimizer.param_groups[0]["weight_decay"] == 0.02
+
+
+def test_a_group_that_was_added_is_seen_and_saved_before_its_first_step():
+    """Reading and saving take it over, as the next step would."""
+    model = weights("a", "b")
+    optimizer, handle = attached(model, td.toward("initial", WD), groups=[model["a"]])
+    optimizer.add_param_group({"params": [model["b"]], "weight_decay": 0.05})
+    assert [group.index for group in handle.lowering.groups] == [0, 1]
+    assert set(handle.state_dict()) == {"a", "b"}
+    assert len(optimizer.state_dict()["torchdecay"]["groups"]) == 2
+    for look in (td.verify, td.audit, td.inspect):
+        look(optimizer, model=model)
+    handle.remove()
+    assert optimizer.param_groups[1]["weight_decay"] == 0.05
+
+
+@pytest.mark.parametrize("error", [Boom, KeyboardInterrupt])
+@pytest.mark.parametrize("where", ["hook", "update"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_step_that_raised_leaves_the_gradients_that_were_there(where, error, nested):
+    """So that what is accumulated or clipped next holds no pull: it was counted twice."""
+
+    class Twice(optim.SGD):
+        def step(self, closure=None):
+            return super().step(closure)
+
+    def boom(*_):
+        raise error
+
+    model = weights("a")
+    optimizer, handle = attached(model, td.coupled(WD), via="hook", cls=Twice if nested else optim.SGD)
+    hook = optimizer.register_step_pre_hook(boom) if where == "hook" else None
+    if where == "update":
+        optimizer._init_group = boom
+    before, given = model["a"].detach().clone(), torch.randn(3, 2, dtype=torch.float64)
+    model["a"].grad = given
+    kept = given.clone()
+    with pytest.raises(error):
+        optimizer.step()
+    assert model["a"].grad is given and torch.equal(given, kept)
+    if hook is None:
+        del optimizer._init_group
+    else:
+        hook.remove()
+    assert torch.equal(model["a"], before) and handle.steps(0) == 0
+    model["a"].grad.add_(1.0)
+    optimizer.step()
+    torch.testing.assert_close(model["a"].detach(), before - 0.1 * (kept + 1 + WD * before))
+    assert handle.steps(0) == 1
+
+
+def test_the_guard_goes_with_the_plan_and_stays_out_of_the_way_of_schedulers():
+    """A scheduler wraps the step too; whatever the order, nothing is left in the end, and nothing is wrapped twice."""
+    model = weights("a")
+    optimizer, handle = attached(model, td.coupled(WD))
+    assert "step" in vars(optimizer)
+    handle.remove()
+    assert "step" not in vars(optimizer)
+    optimizer, handle = attached(model, td.coupled(WD))
+    scheduler = optim.lr_scheduler.StepLR(optimizer, 1)
+    handle.remove()
+    handle = td.attach(optimizer, td.plan(model, td.coupled(WD), rules=()), model=model)
+    give(model)
+    optimizer.step()
+    scheduler.step()
+    assert handle.steps(0) == 1
+    copied = copy.deepcopy(optimizer)
+    assert "step" not in vars(copied)
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("closure", [True, False])
+def test_hooks_of_others_find_what_they_find_without_a_plan(before, closure):
+    """Before the step the gradients as the user made them, after it too, whenever the hooks were made."""
+    ends, seen = [], []
+    for native in (True, False):
+        model = weights("a")
+        optimizer = optim.SGD(model.parameters(), lr=0.1, weight_decay=WD if native else 0.0)
+
+        def clip(*_, model=model):
+            if model["a"].grad is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+
+        def look(*_, model=model):
+            seen.append((model["a"].grad.clone(), model["a"].detach().clone()))
+
+        def evaluate(model=model):
+            give(model)
+            return torch.zeros(())
+
+        def register(optimizer=optimizer, clip=clip, look=look):
+            optimizer.register_step_pre_hook(clip)
+            optimizer.register_step_post_hook(look)
+
+        if before:
+            register()
+        if not native:
+            td.attach(optimizer, td.plan(model, td.coupled(WD), rules=()), model=model, via="hook")
+        if not before:
+            register()
+        give(model)
+        for _ in range(3):
+            optimizer.step(evaluate) if closure else optimizer.step()
+        ends.append(model["a"].detach().clone())
+    assert torch.equal(*ends)
+    for (gradient, weight), (other, same) in zip(seen[:3], seen[3:], strict=True):
+        assert torch.equal(gradient, other) and torch.equal(weight, same)
+
+
+def test_a_monitor_still_stands_around_a_plan_and_the_hooks_of_others():
+    """The plan comes after a hook that was made later, and what only looks at the plan comes after that."""
+    model = weights("a")
+    optimizer, _ = attached(model, td.decoupled(WD))
+    with td.Monitor(optimizer, every_steps=1, model=model) as monitor:
+        optimizer.register_step_pre_hook(lambda *_: None)
+        for _ in range(3):
+            give(model)
+            optimizer.step()
+    assert [record.step for record in monitor.history.records] == [1, 2, 3]
+    assert all(record["realized_shrink"][0] == pytest.approx(0.1 * WD) for record in monitor.history.records)
+
+
+def test_weights_that_were_cast_are_resumed_with_their_references():
+    """A reference is cast with its weight, so that its hash is that of the resumed run's."""
+    model = weights("a")
+    optimizer, handle = attached(model, td.toward("initial", WD))
+    give(model)
+    optimizer.step()
+    model.float()
+    saved, references = copy.deepcopy(optimizer.state_dict()), handle.state_dict()
+    assert references["a"].dtype == torch.float32
+    fresh = weights("a").float()
+    optimizer, handle = attached(fresh, td.toward("initial", WD))
+    handle.load_state_dict(references)
+    optimizer.load_state_dict(saved)
+    assert handle.steps(0) == 1
+
+
+def test_a_cast_to_low_precision_moves_native_decay_into_passes_that_pay():
+    """Written into the optimizer's own weight_decay it would be rounded away."""
+    model = weights("a")
+    optimizer, handle = attached(model, td.decoupled(WD), cls=optim.AdamW)
+    assert handle.lowering["a"].route == "native"
+    model.bfloat16()
+    give(model)
+    optimizer.step()
+    assert handle.lowering["a"].route == "hook"
+    assert optimizer.param_groups[0]["weight_decay"] == 0.0
