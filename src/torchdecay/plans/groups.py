@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -40,57 +39,33 @@ def groups_of(planned: Sequence[Row], held: Mapping[str, Held], options: dict[st
     """`Plan.param_groups`, which documents it, with the model's parameters by name."""
     check_options(options, "param_groups()")
     _require_same_model(planned, held)
-    groups: list[tuple[_Settings, list[Row]]] = []
+    groups: list[tuple[dict[str, Any], Decay | None, list[Row]]] = []
     met: dict[tuple[int, int], list[Row]] = {}
     for row in planned:
         # Most rows share one decay and the same options, and need not be compared.
         key = (id(row.decay), id(row.options))
         if key not in met:
-            settings = _settings(row, options)
-            # Compared, not hashed: an option may be a tensor or a list.
-            met[key] = next((rows for known, rows in groups if _equal(known, settings)), [])
+            unattached = row.decay if needs_attach(row.decay) else None
+            native = 0.0 if row.decay is None or unattached else row.decay.coefficient
+            settings = options | dict(row.options) | {"weight_decay": native}
+            settings |= {MARK: f"not attached: {unattached!r}"} if unattached else {}
+            known = (rows for other, decay, rows in groups if decay == unattached and _equal(other, settings))
+            met[key] = next(known, [])
             if not met[key]:
-                groups.append((settings, met[key]))
+                groups.append((settings, unattached, met[key]))
         met[key].append(row)
     return [
-        {"params": [held[row.name].tensor for row in rows], "param_names": [row.name for row in rows]}
-        | dict(settings.options)
-        | {"weight_decay": settings.weight_decay}
-        | ({MARK: f"not attached: {settings.unattached!r}"} if settings.unattached is not None else {})
-        for settings, rows in groups
+        {"params": [held[row.name].tensor for row in rows], "param_names": [row.name for row in rows]} | settings
+        for settings, _, rows in groups
     ]
 
 
-@dataclass(frozen=True, eq=False)
-class _Settings:
-    """What one group says to the optimizer, and the decay that it leaves to `attach`."""
-
-    options: dict[str, Any]
-    weight_decay: float
-    unattached: Decay | None
-
-
-def _settings(row: Row, options: dict[str, Any]) -> _Settings:
-    merged = options | dict(row.options)
-    if needs_attach(row.decay):
-        return _Settings(merged, 0.0, row.decay)
-    return _Settings(merged, 0.0 if row.decay is None else row.decay.coefficient, None)
-
-
-def _equal(left: _Settings, right: _Settings) -> bool:
-    return (
-        left.weight_decay == right.weight_decay
-        and left.unattached == right.unattached
-        and left.options.keys() == right.options.keys()
-        and all(item is right.options[key] or _same(item, right.options[key]) for key, item in left.options.items())
+def _equal(left: dict[str, Any], right: dict[str, Any]) -> bool:
+    # Each group may fill its own tensor later, so that equal numbers don't make equal tensors.
+    return left.keys() == right.keys() and all(
+        one is other or not (isinstance(one, Tensor) or isinstance(other, Tensor) or bool(one != other))
+        for one, other in ((item, right[key]) for key, item in left.items())
     )
-
-
-def _same(left: Any, right: Any) -> bool:
-    if isinstance(left, Tensor) or isinstance(right, Tensor):
-        # Each group may fill its own tensor later, so that equal numbers don't make equal tensors.
-        return False
-    return bool(left == right)
 
 
 def _require_same_model(rows: Sequence[Row], held: Mapping[str, Held]) -> None:

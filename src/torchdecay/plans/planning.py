@@ -18,6 +18,8 @@ from torchdecay.plans.plan import Plan
 from torchdecay.plans.policies import STANDARD, UNSURE, name_of
 from torchdecay.plans.rows import Row
 from torchdecay.plans.rules import DECAY, Rule, as_rules, rule
+from torchdecay.plans.selectors import as_selectors
+from torchdecay.plans.tree import as_module
 from torchdecay.text import listed, repr_quoted
 
 Tied = Literal["spare", "first", "error"]
@@ -90,11 +92,8 @@ def param_groups(
         >>> [(group["weight_decay"], group["param_names"]) for group in optimizer.param_groups]
         [(0.1, ['0.weight']), (0.0, ['0.bias', '1.weight', '1.bias'])]
     """
-    skipped = (skip,) if isinstance(skip, (str, type)) or not hasattr(skip, "__iter__") else skip
-    spared = tuple(rule(selector, None) for selector in skipped)
-    if not isinstance(model, nn.Module):
-        raise PlanError(f"got a {type(model).__name__} where a model belongs.", fix="Give a torch.nn.Module.")
-    everyone = census(model)
+    spared = tuple(rule(selector, None) for selector in as_selectors(skip))
+    everyone = census(as_module(model))
     planned = decide(everyone, wd, (*spared, *as_rules(rules)), "spare")
     return groups_of(planned.rows, {name: one for one in everyone for name in one.names}, options)
 

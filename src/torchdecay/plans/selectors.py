@@ -374,5 +374,11 @@ def as_selector(value: Any) -> Selector:
     )
 
 
+def as_selectors(value: Any) -> list[Selector]:
+    """One selector, or each of several."""
+    alone = isinstance(value, (str, type, Selector)) or not hasattr(value, "__iter__")
+    return list(map(as_selector, [value] if alone else value))
+
+
 def _without_indices(name: str) -> list[str]:
     return ["*" if part.isdigit() else part for part in name.split(".")]

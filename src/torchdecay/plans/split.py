@@ -18,7 +18,8 @@ from torchdecay.plans.planning import decide
 from torchdecay.plans.policies import STANDARD
 from torchdecay.plans.rows import Row
 from torchdecay.plans.rules import DEFAULT, Default
-from torchdecay.plans.selectors import Selector, as_selector
+from torchdecay.plans.selectors import as_selectors
+from torchdecay.plans.tree import as_module
 
 HEADS = ("lm_head", "head", "classifier", "unembed", "embed_out")
 """What output layers are called, wherever they stand."""
@@ -87,9 +88,7 @@ def split(
 
     Reference: Muon is Scalable for LLM Training, arXiv 2502.16982.
     """
-    if not isinstance(model, nn.Module):
-        raise PlanError(f"split() got a {type(model).__name__} where a model belongs.", fix="Give a torch.nn.Module.")
-    everyone = census(model)
+    everyone = census(as_module(model))
     why_other = _why_other(everyone, heads)
     made = decide(everyone, decay, rules, "spare")
     rest = made if isinstance(others, Default) else decide(everyone, others, rules, "spare")
@@ -124,7 +123,7 @@ def _why_other(everyone: Sequence[Parameter], heads: Any) -> dict[str, str]:
         if not any(_is_called_head(one) or _is_tied_head(one) for one in everyone):
             found, said = matrices[-1:], "the last matrix, taken for the output layer"
     else:
-        chosen = _selectors(heads)
+        chosen = as_selectors(heads)
         for selector in chosen:
             selector.check(everyone, optional=False)
             if not any(selector.picks(one) for one in everyone):
@@ -140,11 +139,6 @@ def _is_called_head(parameter: Parameter) -> bool:
 
 def _is_tied_head(parameter: Parameter) -> bool:
     return parameter.role == "embedding" and "weight" in parameter.roles
-
-
-def _selectors(heads: Any) -> list[Selector]:
-    alone = isinstance(heads, (str, type, Selector)) or not hasattr(heads, "__iter__")
-    return [as_selector(one) for one in ([heads] if alone else heads)]
 
 
 def _said(row: Row, side: str) -> Row:

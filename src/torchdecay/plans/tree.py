@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 from torch.nn.parameter import is_lazy
@@ -111,14 +111,19 @@ def _whole_shapes(module: nn.Module) -> dict[int, tuple[int, ...]]:
 
 
 def occurrences_by_name(model: nn.Module) -> dict[str, Occurrence]:
-    """Canonical name → occurrence; a tied parameter has several.
+    """Canonical name → occurrence; a tied parameter has several."""
+    return {one.name: one for one in occurrences(nodes(as_module(model)))}
+
+
+def as_module(model: Any) -> nn.Module:
+    """The model as it is.
 
     Raises:
-        PlanError: what was given is no module.
+        PlanError: it is no module.
     """
     if not isinstance(model, nn.Module):
         raise PlanError(f"got a {type(model).__name__} where a model belongs.", fix="Give a torch.nn.Module.")
-    return {one.name: one for one in occurrences(nodes(model))}
+    return model
 
 
 def parameters_by_name(model: nn.Module) -> dict[str, nn.Parameter]:
