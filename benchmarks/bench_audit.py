@@ -55,6 +55,9 @@ def measure(options: Options) -> Iterator[Check]:
                 gc.collect()
                 times.append(undisturbed(lambda work=work: timed(work), options))
             yield Check(f"td.audit of {what}, {how}", Spread.of(times), unit="s", target=target)
+            names = [timed(lambda model=model: list(model.named_parameters())) for _ in range(options.repeats)]
+            ratio = Spread.of([min(times) / min(names)])
+            yield Check(f"the same beside list(model.named_parameters()), best of {len(times)}", ratio, target=14.0)
 
 
 if __name__ == "__main__":

@@ -66,6 +66,16 @@ def nearest(word: str, known: Iterable[str], *, most: int = 3) -> str:
     return f"Nearest: {listed(close, most=most)}." if close else ""
 
 
+def first_of(names: Sequence[str]) -> str:
+    """`a +7`: the first name, and how many more there are; `-` for none."""
+    return names[0] + (f" +{len(names) - 1}" if len(names) > 1 else "") if names else "-"
+
+
+def group_label(optimizer: str, number: int, index: int, *, several: bool) -> str:
+    """`AdamW 0`, a parameter group of the only optimizer; `AdamW 2, group 0` where there are several."""
+    return f"{optimizer} {number + 1}, group {index}" if several else f"{optimizer} {index}".strip()
+
+
 def counted(count: int, noun: str, plural: str = "") -> str:
     """`1 seed`, `3 seeds`."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

@@ -218,3 +218,11 @@ def test_very_many_parameters_are_read_quickly():
     start = time.perf_counter()
     assert len(inspect(optimizer)) == 20
     assert time.perf_counter() - start < 5
+
+
+def test_several_optimizers_of_one_class_are_told_apart():
+    """One per network, as in a GAN: every table numbers them, as audits do."""
+    both = [optim.AdamW(nn.Linear(2, 2).parameters(), lr=1e-3, weight_decay=0.1) for _ in range(2)]
+    for said in (inspect(both), td.verify(both), td.forecast(both, run=td.Run(steps=10))):
+        lines = str(said).splitlines()
+        assert all(any(line.startswith(f"AdamW {one}, group 0") for line in lines) for one in (1, 2))

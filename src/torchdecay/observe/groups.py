@@ -91,9 +91,8 @@ def decay_of(optimizer: Any, group: Mapping[str, Any]) -> tuple[str, Any]:
 
 def why_unusable(value: Any, name: str) -> str:
     """Why a group's number can't be one, or ""."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
+    number = float_of(value)
+    if number is None:
         return f"{name} is {value!r}, which is no number"
     if not math.isfinite(number):
         return f"{name} is {number}"
@@ -107,3 +106,11 @@ def as_number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         return None
     return float(value)
+
+
+def float_of(value: Any) -> float | None:
+    """The float that something can be read as, NaN and infinities too; None for what can't."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None

@@ -12,13 +12,14 @@ from torch.nn.parameter import is_lazy
 
 from torchdecay.apply.handle import Handle, handle_of
 from torchdecay.errors import ApplyError
-from torchdecay.observe.groups import Wiring, name_all, optimizers_of, why_unusable, wiring_of
+from torchdecay.observe.groups import Wiring, float_of, name_all, optimizers_of, why_unusable, wiring_of
 from torchdecay.observe.pulls import Pulled, pulls_of
 from torchdecay.optimizers.cards import has_trait, native_of
 from torchdecay.plans.decay import Site
 from torchdecay.plans.tree import names_of
 from torchdecay.records import JsonRecord
 from torchdecay.tables import DIM, FOLD, Entries, Printed, rich_table
+from torchdecay.text import first_of, group_label
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -95,7 +96,10 @@ class Inspection(Entries[InspectedGroup], Printed, JsonRecord, kind="inspection"
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         heads = ("group", "parameters", "elements", "dtype", "lr", "weight_decay", "per step")
         meaning = ("what it means", {**DIM, **FOLD, "ratio": 1})
-        yield rich_table([*((head, FOLD) for head in heads), meaning], map(_cells, self.groups))
+        several = any(group.optimizer_index for group in self.groups)
+        yield rich_table(
+            [*((head, FOLD) for head in heads), meaning], [_cells(group, several) for group in self.groups]
+        )
         yield ""
         yield self.summary
 
@@ -157,13 +161,13 @@ def _inspected(
         optimizer_index=number,
         index=index,
         names=tuple(names),
-        lr=_number(group.get("lr")),
-        weight_decay=_number(group.get("weight_decay")),
+        lr=float_of(group.get("lr")),
+        weight_decay=float_of(group.get("weight_decay")),
         problem=problem,
         meaning=_meaning(optimizer, group),
         wiring=wiring_of(group, handle),
         decays=_decays(handle, index),
-        pull=None if problem else _range(pulls, _number(group.get("lr"))),
+        pull=None if problem else _range(pulls, float_of(group.get("lr"))),
         num_params=len(params),
         num_elements=sum(param.numel() for param in params if not is_lazy(param)),
         num_frozen=sum(not param.requires_grad for param in params),
@@ -210,23 +214,15 @@ def _may_decay(group: InspectedGroup) -> bool:
 def _lr_problem(lr: Any) -> str:
     if lr is None:
         return ""
-    number = _number(lr)
+    number = float_of(lr)
     return "" if number is not None and math.isfinite(number) and number >= 0 else f"lr is {lr!r}"
 
 
-def _number(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
-
-
-def _cells(group: InspectedGroup) -> list[str | tuple[str, str]]:
-    more = f" +{group.num_params - 1}" if group.num_params > 1 else ""
+def _cells(group: InspectedGroup, several: bool) -> list[str | tuple[str, str]]:
     tone = "red" if group.problem or group.wiring in ("not attached", "hooks lost") else "default"
     return [
-        f"{group.optimizer} {group.index}",
-        group.names[0] + more if group.names else "-",
+        group_label(group.optimizer, group.optimizer_index, group.index, several=several),
+        first_of(group.names),
         f"{group.num_elements:,}",
         ", ".join(group.dtypes),
         _short(group.lr),
@@ -262,6 +258,3 @@ def _pull_text(pull: tuple[float, float] | None) -> str:
 
 def _short(value: float | None) -> str:
     return "-" if value is None else f"{value:g}"
-
-
-__all__ = ["InspectedGroup", "Inspection", "inspect"]

@@ -339,6 +339,3 @@ def _schedule(run: Run) -> str:
     if isinstance(schedule, (LRScheduler, ReduceLROnPlateau)):
         return type(schedule).__name__
     return f"by {getattr(schedule, '__qualname__', type(schedule).__name__)}"
-
-
-__all__ = ["Forecast", "GroupForecast", "forecast"]

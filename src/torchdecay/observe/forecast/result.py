@@ -13,7 +13,7 @@ from torchdecay.observe.forecast.predictability import Prediction
 from torchdecay.observe.forecast.remarks import Remark
 from torchdecay.records import JsonRecord
 from torchdecay.tables import FOLD, RIGHT, Entries, Printed, rich_table, rich_text
-from torchdecay.text import nearest, percent, step_count
+from torchdecay.text import first_of, group_label, nearest, percent, step_count
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -199,12 +199,14 @@ class Forecast(Entries[GroupForecast], Printed, JsonRecord, kind="forecast"):
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         heads = ("per step", "half-life", "time scale", "gone at the end", "rotation")
         columns = [*((head, FOLD) for head in ("group", "parameters", "decay")), *((head, RIGHT) for head in heads)]
-        yield rich_table(columns, map(_cells, self.groups))
+        several = any(group.optimizer_index for group in self.groups)
+        labels = [group_label(one.optimizer, one.optimizer_index, one.index, several=several) for one in self.groups]
+        yield rich_table(columns, map(_cells, self.groups, labels))
         yield ""
         yield rich_text((self._run, "dim"))
-        for group in self.groups:
+        for group, label in zip(self.groups, labels, strict=True):
             for remark in group.remarks:
-                where = _place(group) if group.optimizer else f"group {group.index}"
+                where = label if group.optimizer else f"group {group.index}"
                 tone = "red" if remark.kind in _GRAVE else "yellow"
                 yield rich_text((f"{where}, {group.decay}: ", "bold"), (f"{remark.kind}: ", tone), remark.text)
 
@@ -216,9 +218,8 @@ class Forecast(Entries[GroupForecast], Printed, JsonRecord, kind="forecast"):
         return f"Run: {self.num_steps:,} steps{epochs}; learning rate: {self.schedule}."
 
 
-def _cells(group: GroupForecast) -> list[str]:
-    more = f" +{len(group.names) - 1}" if len(group.names) > 1 else ""
-    cells = [_place(group), group.names[0] + more if group.names else "-", group.decay]
+def _cells(group: GroupForecast, label: str) -> list[str]:
+    cells = [label, first_of(group.names), group.decay]
     if group.decay == "none" and not group.remarks:
         return [*cells, *[""] * 5]
     most, least = ("≤ ", "≥ ") if group.prediction == "at most" else ("", "")
@@ -230,10 +231,6 @@ def _cells(group: GroupForecast) -> list[str]:
         "?" if group.total_shrink is None else most + percent(group.total_shrink),
         f"{math.degrees(group.equilibrium.rotation):.2g}°/step" if group.equilibrium else "-",
     ]
-
-
-def _place(group: GroupForecast) -> str:
-    return f"{group.optimizer} {group.index}".strip()
 
 
 def _time(steps: float, epochs: float | None) -> str:

@@ -338,6 +338,3 @@ def _dtypes(layout: Layout) -> list[torch.dtype]:
 
 def _versions() -> dict[str, str]:
     return {"torchdecay": __version__, "torch": str(torch.__version__)}
-
-
-__all__ = ["Monitor"]

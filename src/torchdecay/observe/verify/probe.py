@@ -435,6 +435,3 @@ def _is_real(tensor: Tensor) -> bool:
 
 def _same_shape(value: Tensor, slot: Slot) -> bool:
     return small_shape(local(value).shape) == slot.shape
-
-
-__all__ = ["ByHand", "Probe", "Slot", "StepFailed"]

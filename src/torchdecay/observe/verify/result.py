@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from torchdecay.plans.decay import Site
 from torchdecay.records import JsonRecord
 from torchdecay.tables import DIM, FOLD, Entries, Printed, rich_table
+from torchdecay.text import first_of, group_label
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -186,16 +187,18 @@ class Verification(Entries[GroupVerification], Printed, JsonRecord, kind="verifi
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         heads = ("group", "parameters", "dtype", "site", "expected", "measured", "")
         why = ("why", {**DIM, **FOLD, "ratio": 1})
-        rows = (_cells(group, part) for group in self.groups for part in group.parts)
+        several = any(group.optimizer_index for group in self.groups)
+        rows = (_cells(group, part, several) for group in self.groups for part in group.parts)
         yield rich_table([*((head, FOLD) for head in heads), why], rows)
         yield ""
         yield self.summary
 
 
-def _cells(group: GroupVerification, part: Part) -> list[str | tuple[str, str]]:
+def _cells(group: GroupVerification, part: Part, several: bool) -> list[str | tuple[str, str]]:
+    place = group_label(group.optimizer, group.optimizer_index, group.index, several=several)
     return [
-        f"{group.optimizer} {group.index}" if part is group.parts[0] else "",
-        part.names[0] + (f" +{len(part.names) - 1}" if len(part.names) > 1 else ""),
+        place if part is group.parts[0] else "",
+        first_of(part.names),
         part.dtype,
         SITES[part.site] if part.site is not None else "-",
         _number(part.expected),

@@ -155,6 +155,3 @@ def _params(optimizers: Iterable[Any]) -> Iterable[Tensor]:
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             yield from group["params"]
-
-
-__all__ = ["Snapshot"]

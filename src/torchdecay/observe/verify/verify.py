@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from torchdecay.observe.groups import name_all, optimizers_of
+from torchdecay.observe.groups import float_of, name_all, optimizers_of
 from torchdecay.observe.verify.borrowing import local
 from torchdecay.observe.verify.expected import Expectation, expectations
 from torchdecay.observe.verify.judging import SlotVerdict
@@ -126,7 +126,7 @@ def _verify(
                 optimizer_index=number,
                 index=index,
                 lr=lrs[index],
-                weight_decay=_number_or_none(group.get("weight_decay")),
+                weight_decay=float_of(group.get("weight_decay")),
                 moves_without_gradient=any(moves[i] for i in places),
                 parts=_parts(entries),
             )
@@ -139,7 +139,7 @@ def _learning_rates(optimizer: Any) -> tuple[list[float | None], dict[int, str]]
     lrs: list[float | None] = []
     broken: dict[int, str] = {}
     for index, group in enumerate(optimizer.param_groups):
-        lr = _number_or_none(group.get("lr"))
+        lr = float_of(group.get("lr"))
         if group.get("lr") is not None and (lr is None or not math.isfinite(lr) or lr < 0):
             broken[index] = f"lr is {group['lr']!r}"
             lr = None
@@ -176,13 +176,6 @@ def _frozen(moves: bool) -> SlotVerdict:
     if moves:
         return SlotVerdict(expected=0.0, fault="frozen", why="It is frozen, and a step without gradient moves it.")
     return SlotVerdict(expected=0.0, measured=0.0, why="Frozen.")
-
-
-def _number_or_none(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
 
 
 def _parts(entries: Sequence[tuple[Tensor, str, SlotVerdict]]) -> tuple[Part, ...]:
