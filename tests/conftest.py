@@ -15,6 +15,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 import torch
 
+from this_torch import lacking
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
@@ -46,6 +48,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _place(marks: set[str]) -> int:
     return 2 if "browser" in marks else 0 if marks & {"docs", "integration", "long"} else 1
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call() -> Iterator[object]:
+    """Skip what needs what the installed torch does not have yet."""
+    try:
+        return (yield)
+    except Exception as error:
+        if why := lacking(error):
+            pytest.skip(why)
+        raise
 
 
 @pytest.fixture(autouse=True)

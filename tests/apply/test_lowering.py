@@ -9,6 +9,7 @@ import torch
 from torch import nn, optim
 
 import torchdecay as td
+from this_torch import HAS_SWITCH, needs_adams_switch
 from torchdecay.apply import ways
 
 RAMP = td.schedules.linear(0.0, 1.0, 10)
@@ -42,7 +43,9 @@ ROUTES = {
     (td.coupled(WD), optim.AdamW): ("hook", True, "own weight_decay is decoupled", 0.0),
     (td.coupled(WD), optim.Rprop): ("hook", True, "is not known", 0.0),
     (td.decoupled(WD), optim.SGD): ("hook", True, "own weight_decay is coupled", 0.0),
-    (td.decoupled(WD), optim.Adam): ("native", True, "decoupled_weight_decay=True", WD),
+    (td.decoupled(WD), optim.Adam): ("native", True, "decoupled_weight_decay=True", WD)
+    if HAS_SWITCH
+    else ("hook", True, "own weight_decay is coupled", 0.0),
     (td.decoupled(WD), optim.AdamW): ("native", True, "the same number", WD),
     (td.decoupled(WD), optim.Adafactor): ("native", False, r"RMS\(p\)", WD),
     (td.decoupled(WD), Own): ("hook", True, "in Own is not known", 0.0),
@@ -149,6 +152,7 @@ def test_the_printed_lowering_says_route_exactness_and_reason_once_for_rows_alik
     assert lines[1].startswith("group 1: None by none, exact: spared")
 
 
+@needs_adams_switch
 @pytest.mark.parametrize("cls", [optim.Adam, optim.NAdam, optim.RAdam, optim.AdamW], ids=lambda cls: cls.__name__)
 @pytest.mark.parametrize("decay", [td.coupled(WD), td.decoupled(WD)], ids=repr)
 @pytest.mark.parametrize("key", [None, False, True])

@@ -15,6 +15,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 import torchdecay as td
+from this_torch import needs_adams_switch
 
 RAMP = td.schedules.linear(0.0, 1.0, 10)
 
@@ -101,6 +102,7 @@ def test_a_checkpoint_from_before_torchdecay_is_loaded_and_weight_decay_is_ours(
     assert optimizer.state_dict()["torchdecay"]["groups"][0]["steps"] == 2
 
 
+@needs_adams_switch
 def test_a_checkpoint_can_not_switch_adam_back_to_coupled():
     """The key in the saved group would turn decoupled decay into coupled, silently."""
     coupled = optim.Adam(make_model().parameters(), lr=0.1, weight_decay=0.5)

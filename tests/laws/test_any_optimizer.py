@@ -9,6 +9,7 @@ import torch
 from torch import nn, optim
 
 import torchdecay as td
+from this_torch import Muon
 from torchdecay.errors import ApplyError
 
 WD = 0.3
@@ -16,7 +17,7 @@ OPTIONS = {
     optim.SGD: {"momentum": 0.9},
     optim.Adadelta: {"lr": 0.5},
     optim.AdamW: {"weight_decay": 0.0},
-    optim.Muon: {"weight_decay": 0.0},
+    Muon: {"weight_decay": 0.0},
     optim.RMSprop: {"lr": 0.01},
 }
 SPARSE = (optim.SparseAdam,)

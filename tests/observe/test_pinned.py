@@ -12,8 +12,9 @@ import pytest
 from golden.pulls import recording
 from golden.pulls.comparing import differences
 from golden.pulls.setups import SETUPS
+from this_torch import HAS_SWITCH
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.skipif(not HAS_SWITCH, reason="pinned on a newer torch")]
 SHOWN = 12
 
 

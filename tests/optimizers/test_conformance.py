@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn, optim
 
-from torchdecay.optimizers.cards import CARDS, card_of, has_trait, torch_class, torch_names, update_of
+from this_torch import torch_classes
+from torchdecay.optimizers.cards import CARDS, card_of, has_trait, torch_class, update_of
 from torchdecay.optimizers.steps import reads_update_sign, update_direction
 from torchdecay.optimizers.updates import settled
 
@@ -21,7 +22,7 @@ SETTINGS = {
     "ASGD": ({}, {"lambd": 0.3}),
 }
 WHOLE = ("SGD", "Adam", "AdamW", "NAdam", "RAdam")
-CASES = [(name, options) for name in torch_names() for options in SETTINGS.get(name, ({},))]
+CASES = [(name, options) for name in torch_classes() for options in SETTINGS.get(name, ({},))]
 SIGNED = [case for case in CASES if card_of(torch_class(case[0])).update is not None]
 
 
@@ -66,7 +67,7 @@ def test_the_sign_of_the_coming_update_is_read_from_gradient_and_state(name, opt
 
 def test_cards_that_tell_the_whole_update_are_those_that_are_tested_for_it():
     """A new one has to be added here."""
-    assert {name for name in torch_names() if (up := card_of(torch_class(name)).update) and up.is_whole} == set(WHOLE)
+    assert {name for name in torch_classes() if (up := card_of(torch_class(name)).update) and up.is_whole} == set(WHOLE)
 
 
 @pytest.mark.parametrize(("name", "options"), [case for case in CASES if case[0] in WHOLE], ids=case_id)
@@ -101,7 +102,7 @@ def test_from_a_momentum_of_1_on_nothing_settles():
     assert settled({"momentum": 1.0, "dampening": 0.0}) == float("inf")
 
 
-@pytest.mark.parametrize("name", torch_names())
+@pytest.mark.parametrize("name", torch_classes())
 def test_elementwise_is_what_keeps_elements_apart(name):
     """Another gradient for one row changes the steps of the other rows, or it does not."""
     if name in ("SparseAdam", "LBFGS"):
@@ -116,7 +117,7 @@ def test_elementwise_is_what_keeps_elements_apart(name):
     assert torch.equal(*ends) is has_trait(optimizer, "elementwise")
 
 
-@pytest.mark.parametrize("name", torch_names())
+@pytest.mark.parametrize("name", torch_classes())
 def test_a_fused_kernel_is_there_where_the_card_says_so(name):
     """Others have no such option, or refuse it."""
     try:
@@ -153,7 +154,7 @@ def test_each_key_of_the_cards_is_seen_in_some_setting():
 
 def test_what_shrinks_weights_besides_is_a_key_of_the_group():
     """ASGD's lambd takes of the weights without any weight_decay, and no other class of torch has such a key."""
-    for name in torch_names():
+    for name in torch_classes():
         card = card_of(torch_class(name))
         if name == "SparseAdam":
             continue
@@ -181,7 +182,7 @@ def test_weight_decay_may_be_a_tensor_where_the_card_says_so(name):
 
 def test_an_adaptive_class_takes_steps_that_do_not_grow_with_the_gradient():
     """A thousand times the gradient: the tenth step is a thousand times as long, or not."""
-    for name in torch_names():
+    for name in torch_classes():
         if name in ("SparseAdam", "LBFGS", "Rprop", "Adafactor", "Muon"):
             continue
         moved = []

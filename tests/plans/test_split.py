@@ -9,6 +9,7 @@ import torch
 from torch import nn, optim
 
 import torchdecay as td
+from this_torch import Muon
 from torchdecay.errors import PlanError
 
 
@@ -105,8 +106,8 @@ def test_a_split_that_leaves_a_side_empty_or_a_head_that_matches_nothing_is_an_e
         td.split([1], 0.1)
 
 
-def build(model: nn.Module, split: td.Split) -> tuple[optim.Muon, optim.AdamW]:
-    return optim.Muon(split.matrices, lr=0.02), optim.AdamW(split.others, lr=0.01)
+def build(model: nn.Module, split: td.Split) -> tuple[Muon, optim.AdamW]:
+    return Muon(split.matrices, lr=0.02), optim.AdamW(split.others, lr=0.01)
 
 
 def train(model: nn.Module, optimizers: tuple[optim.Optimizer, ...]) -> dict[str, torch.Tensor]:

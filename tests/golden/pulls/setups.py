@@ -17,6 +17,7 @@ from torch import Tensor, nn, optim
 from torch.optim import lr_scheduler
 
 import torchdecay as td
+from this_torch import Muon
 
 LONG = 40
 """Steps of a run, of which six are taken."""
@@ -401,13 +402,13 @@ row("coupled_momentum", td.coupled(0.1), SGD, momentum=0.9)
 row("coupled_nesterov_hook", td.coupled(0.1), SGD, how="hook", momentum=0.9, nesterov=True)
 row("coupled_adamw", td.coupled(0.1), model="language", more={"still": ("inner.weight",)})
 row("coupled_rmsprop_hook", td.coupled(0.01), optim.RMSprop, how="hook", momentum=0.5, centered=True)
-row("coupled_muon", td.coupled(0.1), optim.Muon, model="matrices", lr=0.02)
+row("coupled_muon", td.coupled(0.1), Muon, model="matrices", lr=0.02)
 row("coupled_linear_dampened", td.coupled(0.2, schedule=schedules.linear(1, 0, 8)), SGD, momentum=0.9, dampening=0.5)
 row("decoupled_adamw", td.decoupled(0.1), run="epochs", model="language")
 row("decoupled_adamw_hook", td.decoupled(0.1), how="hook", scheduler="cosine")
 row("decoupled_sgd", td.decoupled(0.1), SGD, momentum=0.9)
 row("decoupled_adam", td.decoupled(0.1), ADAM, amsgrad=True, more={"invariant": ("0.weight",)})
-row("decoupled_muon", td.decoupled(0.1), optim.Muon, model="matrices", lr=0.02, scheduler="lambda")
+row("decoupled_muon", td.decoupled(0.1), Muon, model="matrices", lr=0.02, scheduler="lambda")
 row("decoupled_signs", td.decoupled(0.2), Signs, lr=0.01, run="function")
 row("decoupled_lion", td.decoupled(0.5), Lion, more={"invariant": ("0.weight",)})
 row("independent_adamw", td.independent(0.01), scheduler="cosine")
@@ -454,7 +455,7 @@ row(
 )
 row("spectral_adamw", forms.spectral(0.2), model="pictures")
 row("by_spectrum_adamw", forms.by_spectrum(0.1, every_steps=2, min_values=2), model="matrices")
-row("by_spectrum_muon_warmup", forms.by_spectrum(0.1, min_values=3, schedule=schedules.warmup(4)), optim.Muon,
+row("by_spectrum_muon_warmup", forms.by_spectrum(0.1, min_values=3, schedule=schedules.warmup(4)), Muon,
     model="matrices", lr=0.02)  # fmt: skip
 
 # ── torch's own weight_decay, and no plan ──
@@ -474,8 +475,8 @@ plain("plain_adamax", optim.Adamax)
 plain("plain_adadelta", optim.Adadelta, lr=1.0)
 plain("plain_asgd", optim.ASGD, lambd=0.01)
 plain("plain_adafactor", optim.Adafactor, weight_decay=3.0, run="epochs")
-plain("plain_muon", optim.Muon, model="matrices", lr=0.02)
-plain("plain_muon_refuses_vectors", optim.Muon, lr=0.02)
+plain("plain_muon", Muon, model="matrices", lr=0.02)
+plain("plain_muon_refuses_vectors", Muon, lr=0.02)
 plain("plain_signs", Signs)
 plain("plain_own_step", OwnStep)
 plain("plain_same_step", SameStep, momentum=0.5)
@@ -489,7 +490,7 @@ plain("plain_too_strong", ADAMW, weight_decay=25.0)
 # ── planned, and not at work; or at work on what was built without it ──
 
 row("groups_l1_adamw", td.l1(0.01), how="groups", model="tied", scheduler="cosine")
-row("groups_scheduled_muon", td.native(0.1, schedule=schedules.warmup(4)), optim.Muon, how="groups", model="matrices")
+row("groups_scheduled_muon", td.native(0.1, schedule=schedules.warmup(4)), Muon, how="groups", model="matrices")
 row("beside_decoupled_adamw", td.decoupled(0.2), how="beside", weight_decay=0.1)
 row("beside_coupled_momentum", td.coupled(0.1), SGD, how="beside", weight_decay=0.1, momentum=0.9)
 row("beside_toward_adam", td.toward("initial", 0.1), ADAM, how="beside", weight_decay=0.1, scheduler="cosine")
@@ -563,7 +564,7 @@ row("bf16_adamw_decoupled", td.decoupled(0.01), dtype=HALF)
 plain("bf16_sgd_plain", SGD, how="named", weight_decay=0.01, dtype=HALF, momentum=0.9)
 plain("bf16_adamw_plain_strong", ADAMW, how="named", weight_decay=1.0, dtype=HALF, scheduler="cosine")
 row("bf16_independent_one_cycle", td.independent(0.001), ADAM, dtype=HALF, scheduler="one cycle")
-row("bf16_muon", td.decoupled(0.01), optim.Muon, dtype=HALF, model="matrices", lr=0.02)
+row("bf16_muon", td.decoupled(0.01), Muon, dtype=HALF, model="matrices", lr=0.02)
 row("fp16_cautious", td.cautious(0.01), dtype=torch.float16, eps=1e-4)
 row("fp16_not_finite", td.decoupled(0.01), dtype=torch.float16)
 row("fp64_adamw", td.decoupled(0.1), dtype=torch.float64, model="language")
@@ -726,7 +727,7 @@ def pair(decay: Any, *, others: Any, attached: tuple[int, ...], scheduled: int |
     """Muon for the matrices, AdamW for the rest, the plan attached to some of them."""
     model = filled(MODELS["language"]())
     made = td.split(model, decay, others=others)
-    optimizers = [optim.Muon(made.matrices, lr=0.02), optim.AdamW(made.others, lr=0.01)]
+    optimizers = [Muon(made.matrices, lr=0.02), optim.AdamW(made.others, lr=0.01)]
     handles = [td.attach(optimizers[one], made.plan, model=model) for one in attached]
     schedulers = [] if scheduled is None else [SCHEDULERS["cosine"](optimizers[scheduled])]
     run = td.Run(steps=LONG, lr_schedule=schedulers[0] if schedulers else None)

@@ -13,6 +13,7 @@ from torch import nn, optim
 from torch.nn import functional as F
 
 import torchdecay as td
+from this_torch import Muon
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def muon_and_adamw() -> dict[str, Any]:
     model = mlp()
     matrices = [p for p in model.parameters() if p.dim() == 2]
     rest = [p for p in model.parameters() if p.dim() != 2]
-    return {"optimizer": [optim.Muon(matrices), optim.AdamW(rest, weight_decay=0.0)], "model": model}
+    return {"optimizer": [Muon(matrices), optim.AdamW(rest, weight_decay=0.0)], "model": model}
 
 
 def tied(wd: float) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch import nn, optim
 from torch.optim import lr_scheduler as schedulers
 
 import torchdecay as td
+from this_torch import Muon
 from torchdecay.errors import ApplyError, LoadError, TaskError, UnitError
 
 RUN = td.Run(steps=1000, batch_size=10, num_samples=1000, lr=0.01)
@@ -111,7 +112,7 @@ def test_an_optimizer_by_its_class() -> None:
     with pytest.raises(UnitError, match="the run has no learning rate"):
         td.forecast(plan, optimizer=optim.AdamW, run=td.Run(steps=10))
     with pytest.raises(ApplyError, match="Muon can't be built"):
-        td.forecast(plan, optimizer=optim.Muon, run=RUN)
+        td.forecast(plan, optimizer=Muon, run=RUN)
     with pytest.raises(ApplyError, match="made a list"):
         td.forecast(plan, optimizer=list, run=RUN)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn, optim
 
+from this_torch import Muon
+
 TORCH = {
     "SGD": (optim.SGD, {"lr": 0.1}),
     "SGD momentum": (optim.SGD, {"lr": 0.1, "momentum": 0.9, "dampening": 0.1}),
@@ -21,7 +23,7 @@ TORCH = {
     "RAdam": (optim.RAdam, {"lr": 0.1}),
     "RAdam decoupled": (optim.RAdam, {"lr": 0.1, "decoupled_weight_decay": True}),
     "AdamW": (optim.AdamW, {"lr": 0.1}),
-    "Muon": (optim.Muon, {"lr": 0.1}),
+    "Muon": (Muon, {"lr": 0.1}),
     "Adafactor": (optim.Adafactor, {"lr": 0.1}),
 }
 WITHOUT = {

@@ -40,6 +40,7 @@ from observe.verify.optimizers import (
     make,
     without_own_decay,
 )
+from this_torch import Muon
 from torchdecay.observe.verify.verify import verify
 from torchdecay.optimizers.cards import native_of
 
@@ -629,7 +630,7 @@ def test_forms_that_decide_for_themselves_are_only_measured():
 def test_groups_optimizers_and_names_are_told_apart():
     """A list of optimizers gives one entry per group, each with the optimizer it belongs to."""
     model = nn.Sequential(nn.Linear(9, 7), nn.LayerNorm(7))
-    muon = optim.Muon([model[0].weight], lr=0.02, weight_decay=0.1)
+    muon = Muon([model[0].weight], lr=0.02, weight_decay=0.1)
     adamw = Twice([{"params": [model[0].bias]}, {"params": list(model[1].parameters())}], lr=0.1, weight_decay=0.2)
     checked = verify([muon, adamw], model=model)
     assert len(checked) == 3 and [group.ok for group in checked] == [True, False, False]
