@@ -80,7 +80,8 @@ def param_groups(
         options: keys for every group: lr, momentum, betas.
 
     Returns:
-        A list of dicts with `params`, `param_names`, `weight_decay` and the options; none is empty.
+        A list of dicts with `params`, `param_names`, `weight_decay` and the options; none is empty. Beside named
+        groups torch refuses unnamed ones: give `param_names` to a later `optimizer.add_param_group` as well.
 
     Raises:
         PlanError: see `torchdecay.plan`.

@@ -10,10 +10,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from torchdecay.apply.stepping import step_depth
+from torchdecay.apply.stepping import Arguments, step_depth, with_closure
 from torchdecay.observe.monitor.reading import Measured, Reading
-
-_Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class Watch:
@@ -47,8 +45,8 @@ class Watch:
         self._is_misplaced = False
         # torch.compile(optimizer.step) would trace what runs here, and again whenever the counter changes.
         disable: Callable[..., Any] = torch.compiler.disable
-        self._begin_uncompiled: Callable[..., _Arguments | None] = disable(self._begin)
-        self._decayed_uncompiled: Callable[..., _Arguments | None] = disable(self._decayed)
+        self._begin_uncompiled: Callable[..., Arguments | None] = disable(self._begin)
+        self._decayed_uncompiled: Callable[..., Arguments | None] = disable(self._decayed)
         self._updated_uncompiled: Callable[[], None] = disable(self._updated)
         self._end_uncompiled: Callable[[], None] = disable(self._end)
         before, after = self._before_step, self._after_step
@@ -73,12 +71,12 @@ class Watch:
         for hook in (self._first_pre, self._last_pre, self._first_post, self._last_post):
             hook.remove()
 
-    def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Arguments | None:
+    def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
         return self._begin_uncompiled(args, kwargs)
 
     def _after_passes_before(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> _Arguments | None:
+    ) -> Arguments | None:
         # Asked here, because on most steps there is nothing to do, and the way out of a trace costs as much as a hook.
         return None if self._reading is None else self._decayed_uncompiled(args, kwargs)
 
@@ -89,7 +87,7 @@ class Watch:
     def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._end_uncompiled()
 
-    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Arguments | None:
+    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
         if self._depth and step_depth(self.optimizer) < 2:
             # The step before this one raised, so its post hooks never came.
             self._depth = 0
@@ -121,7 +119,7 @@ class Watch:
         self._reading = self._read()
         return self._once(args, kwargs, self._reading.before)
 
-    def _decayed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Arguments | None:
+    def _decayed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
         if self._depth > 1 or self._reading is None:
             return None
         return self._once(args, kwargs, self._reading.decayed)
@@ -141,25 +139,25 @@ class Watch:
             self._due = (self._ticks // self.every_steps + 1) * self.every_steps
             self._record(self.steps, reading.after())
 
-    def _once(self, args: tuple[Any, ...], kwargs: dict[str, Any], look: Callable[[], None]) -> _Arguments | None:
+    def _once(self, args: tuple[Any, ...], kwargs: dict[str, Any], look: Callable[[], None]) -> Arguments | None:
         """Look now, or where the step has a closure, when that has been evaluated for the first time."""
-        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
-        if not callable(closure):
-            look()
-            return None
         looked = False
 
-        def evaluate() -> Any:
-            nonlocal looked
-            loss = closure()
-            if not looked:
-                looked = True
-                look()
-            return loss
+        def looking(closure: Callable[[], Any]) -> Callable[[], Any]:
+            def evaluate() -> Any:
+                nonlocal looked
+                loss = closure()
+                if not looked:
+                    looked = True
+                    look()
+                return loss
 
-        if "closure" in kwargs:
-            return args, {**kwargs, "closure": evaluate}
-        return (args[0], evaluate, *args[2:]), kwargs
+            return evaluate
+
+        changed = with_closure(args, kwargs, looking)
+        if changed is None:
+            look()
+        return changed
 
     def _moves(self) -> bool:
         """Whether the step may move anything; a learning rate in a tensor is not asked for."""
