@@ -81,6 +81,7 @@ def compare(
         model = model_of(task, chosen_seeds[0])
         plans = {contender.label: summarize(task, model, contender) for contender in contenders}
         about = describe(task, model, data_of(task, chosen_seeds[0]))
+        del model  # a large one is not to stand beside those that train
     runs: list[TrainingRun] = []
     failures: list[Failure] = []
     interrupted = False

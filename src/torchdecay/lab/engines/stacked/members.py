@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from torchdecay.apply.lowering import lower
@@ -160,8 +158,3 @@ def _check_decay(name: str, decay: Decay) -> None:
     ):
         if wrong:
             raise NotStackable(f"{decay!r} {what}, at {repr_quoted(name)}")
-
-
-def trainable(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Names and parameters that are trained, each once."""
-    return ((name, param) for name, param in model.named_parameters() if param.requires_grad)
