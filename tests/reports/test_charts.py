@@ -13,7 +13,7 @@ from torchdecay.reports.comparison.gaps import gap_chart
 from torchdecay.reports.comparison.scans import scan_charts
 from torchdecay.reports.comparison.sentences import headline
 from torchdecay.reports.comparison.series import MOST_POINTS, Series, coincident, series_of
-from torchdecay.reports.drawing.plot import cut_at, limits, spans_decades
+from torchdecay.reports.drawing.plot import cut_at, limits, spans_decades, y_axis
 
 
 def long_series(count: int = 5001) -> Series:
@@ -130,7 +130,7 @@ def test_a_scan_that_is_not_finite_is_drawn_without_its_minimum() -> None:
         (samples.comparison(), "With decoupled:0.1, test accuracy ended at 0.830; without decay, at 0.710."),
         (samples.noise(), "Nothing can be learned here"),
         (replace(samples.comparison(), runs=()), "No run was finished."),
-        (samples.comparison(("none",)), "With none, test accuracy ended at 0.700."),
+        (samples.comparison(("none",)), "With none, test accuracy ended at 0.710, the mean of 3 seeds."),
     ],
 )
 def test_the_headline_is_the_finding(made: object, said: str) -> None:
@@ -152,6 +152,20 @@ def test_the_headline_claims_no_more_than_the_seeds_allow() -> None:
         for run in made.runs
     )
     assert headline(replace(made, runs=worse))[0].startswith("Decay did harm here")
+
+
+def test_a_logarithmic_axis_of_few_decades_has_more_than_one_number() -> None:
+    """Between two powers of ten stand their twos and fives; where there are many decades, they are enough."""
+    assert [name for _, name in y_axis([0.4, 9.0], log=True).ticks or ()] == ["0.5", "1", "2", "5", "10"]
+    assert y_axis([1e-6, 1.0], log=True).ticks is None
+
+
+def test_one_decay_is_told_by_the_mean_of_its_seeds() -> None:
+    """Not by that of the first; runs that all diverged ended without a number."""
+    made = samples.comparison(("none",), seeds=2)
+    lost = tuple(replace(run, test_score=(math.nan,) * 11) for run in made.runs)
+    assert headline(made)[0] == "With none, test accuracy ended at 0.705, the mean of 2 seeds."
+    assert headline(replace(made, runs=lost))[0] == "With none, test accuracy ended without a finite number."
 
 
 def test_axes_fit_what_they_show() -> None:

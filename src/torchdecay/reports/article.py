@@ -58,7 +58,7 @@ class Section:
         folds: what can be unfolded.
         short: the text of its link; "" is the heading.
         tracked: whether a press on the article's legend hides its lines.
-        csv: every run's numbers, as a link to save.
+        csv: every run's numbers to save: the end of the file's name, and a link that holds them.
     """
 
     id: str
@@ -71,7 +71,7 @@ class Section:
     folds: tuple[Fold, ...] = ()
     short: str = ""
     tracked: bool = False
-    csv: str = ""
+    csv: tuple[str, str] | None = None
 
     def __bool__(self) -> bool:
         return bool(self.charts or self.folds or (self.table and self.table.rows))

@@ -53,7 +53,7 @@ def gap_chart(comparison: Comparison, what: str) -> Chart | None:
         index = comparison.labels.index(label)
         style, gid = look[index], f"series-{index}"
         solid = replace(style, dashes=())
-        gap = f"test − training {gaps[label]}"
+        gap = f"gap {gaps[label]}"
         marks.append(Text(0.0, y + 16, shown(label, most=22), bold=True, in_widths=True, halo=True))
         marks.append(Text(1.0, y + 16, gap, "muted", SMALL, ha="right", in_widths=True, halo=True))
         y += _HEAD

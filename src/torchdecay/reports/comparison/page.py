@@ -127,7 +127,7 @@ def _sections(comparison: Comparison) -> Iterator[Section]:
     )
     spread = "Mean ± standard deviation over seeds, after the last step."
     alone = "One seed each, after the last step: no spread can be given."
-    csv = runs_as_csv(comparison)
+    csv = ("final", runs_as_csv(comparison))
     yield Section("finals", "Final numbers", spread if several else alone, table=_table(comparison), csv=csv)
     plans = tuple(_fold(comparison.plans[label]) for label in comparison.labels if label in comparison.plans)
     yield Section("plans", "Which parameters decayed, and why", folds=plans, short="Who decayed")

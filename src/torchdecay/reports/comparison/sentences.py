@@ -23,8 +23,12 @@ def headline(comparison: Comparison) -> tuple[str, str]:
     if comparison.noise:
         return "Nothing can be learned here: decay only changes how confidently the model is wrong.", ""
     if not contrasts:
-        first = comparison.runs[0]
-        return f"With {shown(first.label)}, {what} ended at {number(first.final(comparison.measure))}.", ""
+        first = comparison.runs[0].label
+        middle, count = _middle(comparison, first), len(comparison.of(first))
+        if math.isnan(middle):
+            return f"With {shown(first)}, {what} ended without a finite number.", ""
+        mean_of = f", the mean of {count} seeds" if count > 1 else ""
+        return f"With {shown(first)}, {what} ended at {number(middle)}{mean_of}.", ""
     sign = 1 if comparison.higher_is_better else -1
     top = max(contrasts, key=lambda one: sign * (one.mean or 0.0))
     better = [one for one in contrasts if one.better is True]

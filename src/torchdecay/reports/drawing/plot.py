@@ -75,8 +75,7 @@ class Line:
     cap: Literal["round", "butt", "projecting"] = "round"
     z: float = 3
 
-    def paint(self, axes: Axes, colors: Colors) -> None:
-        """Draw it."""
+    def _paint(self, axes: Axes, colors: Colors) -> None:
         axes.plot(self.x, self.y, color=colors[self.style.color], linestyle=self.style.linestyle,
                   linewidth=self.width, alpha=self.alpha, solid_capstyle=self.cap, dash_capstyle="butt",
                   solid_joinstyle="round", gid=self.gid or None, zorder=self.z)  # fmt: skip
@@ -92,8 +91,7 @@ class Rule:
     width: float = 1.0
     z: float = 2
 
-    def paint(self, axes: Axes, colors: Colors) -> None:
-        """Draw it."""
+    def _paint(self, axes: Axes, colors: Colors) -> None:
         draw = axes.axvline if self.axis == "x" else axes.axhline
         draw(self.at, color=colors[self.style.color], linewidth=self.width, linestyle=self.style.linestyle,
              zorder=self.z)  # fmt: skip
@@ -110,8 +108,7 @@ class Band:
     gid: str
     alpha: float = 0.16
 
-    def paint(self, axes: Axes, colors: Colors) -> None:
-        """Draw it."""
+    def _paint(self, axes: Axes, colors: Colors) -> None:
         axes.fill_between(self.x, self.low, self.high, color=colors[self.color], alpha=self.alpha, linewidth=0,
                           gid=self.gid)  # fmt: skip
 
@@ -125,8 +122,7 @@ class Span:
     color: str
     alpha: float = 0.18
 
-    def paint(self, axes: Axes, colors: Colors) -> None:
-        """Draw it."""
+    def _paint(self, axes: Axes, colors: Colors) -> None:
         axes.axhspan(self.low, self.high, color=colors[self.color], alpha=self.alpha, linewidth=0, zorder=1)
 
 
@@ -155,8 +151,7 @@ class Dots:
     clip: bool = True
     at_bottom: bool = False
 
-    def paint(self, axes: Axes, colors: Colors) -> None:
-        """Draw them."""
+    def _paint(self, axes: Axes, colors: Colors) -> None:
         where = axes.get_xaxis_transform() if self.at_bottom else axes.transData
         fill, edge = (colors[name] if name else "none" for name in (self.fill, self.edge))
         axes.plot(self.x, self.y, linestyle="none", marker=self.marker, markersize=self.size, clip_on=self.clip,
@@ -191,8 +186,7 @@ class Text:
     halo: bool = False
     z: float = 3
 
-    def paint(self, axes: Axes, colors: Colors) -> None:
-        """Draw them."""
+    def _paint(self, axes: Axes, colors: Colors) -> None:
         across = axes.transAxes if self.in_heights else axes.get_yaxis_transform()
         where = across if self.in_widths else axes.get_xaxis_transform() if self.in_heights else axes.transData
         axes.annotate(self.text, (self.x, self.y), xycoords=where, xytext=self.offset, textcoords="offset points",
@@ -215,8 +209,7 @@ class Box:
     width: float = 0.0
     z: float = 1
 
-    def paint(self, axes: Axes, colors: Colors) -> None:
-        """Draw it."""
+    def _paint(self, axes: Axes, colors: Colors) -> None:
         from matplotlib.patches import Rectangle
 
         fill, edge = (colors[name] if name else "none" for name in (self.fill, self.edge))
@@ -263,9 +256,14 @@ class Plot:
             if axis.grid:
                 own.grid(visible=True, color=colors["grid"], linewidth=1)
         Text(1, 0, self.x_label, "muted", SMALL, ha="right", va="top", offset=(0, -23), in_widths=True,
-             in_heights=True).paint(axes, colors)  # fmt: skip
-        for mark in self.marks:
-            mark.paint(axes, colors)
+             in_heights=True)._paint(axes, colors)  # fmt: skip
+        paint_marks(self.marks, axes, colors)
+
+
+def paint_marks(marks: Iterable[Mark], axes: Axes, colors: Colors) -> None:
+    """Draw marks, one above the other."""
+    for mark in marks:
+        mark._paint(axes, colors)
 
 
 def dot(x: float, y: float, style: Style, *, gid: str, size: float = 7, hollow: bool = False) -> Dots:
@@ -294,7 +292,16 @@ def y_axis(values: Iterable[float], *, floor: float | None = None, log: bool = F
     """The y axis of these numbers, with some air."""
     known = [value for value in values if math.isfinite(value)]
     low, high = (0.8 * min(known), 1.25 * max(known)) if log else limits(known, floor=floor)
-    return Axis(low, high, log=log, grid=True)
+    return Axis(low, high, log=log, ticks=_log_ticks(low, high) if log else None, grid=True)
+
+
+def _log_ticks(low: float, high: float) -> Ticks | None:
+    """1, 2 and 5 times powers of ten where few of those are in the range; None where they are enough by themselves."""
+    tens = [10.0**exponent for exponent in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+    if sum(low <= ten <= high for ten in tens) > 2:
+        return None
+    return tuple((ten * part, tick(float(f"{ten * part:.1g}"))) for ten in tens for part in (1, 2, 5)
+                 if low <= ten * part <= high)  # fmt: skip
 
 
 def steps_axis(last: float) -> Axis:

@@ -16,7 +16,7 @@ from torchdecay.errors import TaskError, need
 from torchdecay.reports.drawing.chart import Chart, Key
 from torchdecay.reports.drawing.files import place_file
 from torchdecay.reports.drawing.palette import DARK, LIGHT, SENTINELS, Style
-from torchdecay.reports.drawing.plot import Colors, Dots, Line, Mark, Plot, Text
+from torchdecay.reports.drawing.plot import Colors, Dots, Line, Mark, Plot, Text, paint_marks
 from torchdecay.text import shown
 
 _SVG, _LINK = "http://www.w3.org/2000/svg", "{http://www.w3.org/1999/xlink}href"
@@ -153,8 +153,7 @@ def _paint(picture: Picture, colors: Colors, form: str, *, background: str = "ca
         if picture.cover:
             cover = figure.add_axes((0, 0, 1, 1), facecolor="none", xlim=(0, wide), ylim=(tall, 0))
             cover.set_axis_off()
-            for mark in picture.cover:
-                mark.paint(cover, colors)
+            paint_marks(picture.cover, cover, colors)
         buffer = io.BytesIO()
         figure.savefig(buffer, format=form, dpi=picture.dpi if form == "png" else 72, metadata=metadata)
     return buffer.getvalue()

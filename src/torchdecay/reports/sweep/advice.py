@@ -25,7 +25,8 @@ def notices(points: Points) -> tuple[Notice, ...]:
     sweep, made = points.sweep, []
     chosen = sweep.best
     edge = None if chosen is None else _at_edge(sweep, chosen.point)
-    if chosen is not None and edge is not None:
+    is_better = chosen is not None and (chosen.against is None or chosen.against.better is not None)
+    if chosen is not None and edge is not None and is_better:
         way = "beyond" if edge == "upper" else "below"
         made.append(
             Notice(

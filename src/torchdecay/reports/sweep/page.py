@@ -131,7 +131,7 @@ def _sections(points: Points, hero: Chart | None, drawn: Sequence[tuple[Point, S
         table=table,
         remarks=notes,
         short="Table",
-        csv=runs_as_csv(points.renamed(sweep.points)),
+        csv=("sweep", runs_as_csv(points.renamed(sweep.points))),
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torchdecay.reports.sweep.advice import open_end
 from torchdecay.reports.sweep.points import Points
-from torchdecay.text import counted, listing, number, step_count
+from torchdecay.text import counted, listing, number, shown, step_count
 
 if TYPE_CHECKING:
     from torchdecay.lab.sweeps.choice import Choice
@@ -30,7 +30,7 @@ def headline(points: Points) -> tuple[str, str]:
         return "No value can be chosen: no run ended with a finite number.", ""
     if sweep.noise:
         return "Nothing can be learned here, so no value is right.", "The labels are noise."
-    name = points.name(chosen.point)
+    name = shown(chosen.point.label, most=60)
     own = f"{points.curve_name(chosen.measure)} {number(chosen.mean)}{_interval(chosen.low, chosen.high)}"
     if chosen.point.is_bare:
         if len(chosen.tied) and chosen.num_seeds > 1:
