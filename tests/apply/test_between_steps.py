@@ -198,3 +198,79 @@ def test_a_cast_to_low_precision_moves_native_decay_into_passes_that_pay():
     optimizer.step()
     assert handle.lowering["a"].route == "hook"
     assert optimizer.param_groups[0]["weight_decay"] == 0.0
+
+
+@pytest.mark.parametrize("decay", [td.decoupled(WD), td.native(WD), td.independent(0.05)], ids=repr)
+@pytest.mark.parametrize("via", ["auto", "hook"])
+def test_a_frozen_weight_does_not_decay_though_an_old_gradient_is_left(decay, via):
+    """Natively it would, since optimizers look at the gradient alone; what shares its group goes on decaying."""
+    model = weights("a", "b")
+    optimizer, handle = attached(model, decay, via=via, cls=optim.AdamW)
+    give(model, 0.0)
+    optimizer.step()
+    model["a"].requires_grad_(False)
+    before = [param.detach().clone() for param in model.values()]
+    optimizer.step()
+    assert torch.equal(model["a"], before[0]) and (model["b"].abs() < before[1].abs()).all()
+    model["a"].requires_grad_(True)
+    optimizer.step()
+    assert (model["a"].abs() < before[0].abs()).all()
+    assert handle.lowering["a"].route == ("native" if via == "auto" else "hook")
+
+
+def test_the_ratio_of_adaptive_moves_in_steps_that_count():
+    """At learning rate 0, without gradients, or where the step raises, it stays."""
+    model = weights("a")
+    optimizer, _ = attached(model, td.forms.adaptive(WD))
+
+    def ratio():
+        (held,) = optimizer.state_dict()["torchdecay"]["scalars"]["controllers"].values()
+        return held["ratio"][""]
+
+    def boom(*_):
+        raise Boom
+
+    give(model)
+    optimizer.step()
+    kept = ratio()
+    optimizer.param_groups[0]["lr"] = 0.0
+    optimizer.step()
+    optimizer.param_groups[0]["lr"] = 0.1
+    optimizer._init_group = boom
+    with pytest.raises(Boom):
+        optimizer.step()
+    assert ratio() == kept
+
+
+@pytest.mark.parametrize("later", ["no gradient", "update"])
+def test_a_bound_after_a_warm_up_is_measured_at_the_first_step_that_can(later):
+    """A tensor without a gradient in the last step of the warm-up, or a plan that came after it, is bound as well."""
+    model = weights("a", "b")
+    warming = td.forms.constrained(warmup_steps=2)
+    optimizer, handle = attached(model, warming if later == "no gradient" else td.decoupled(WD))
+    give(model)
+    optimizer.step()
+    model["a"].grad = None
+    optimizer.step()
+    if later == "update":
+        handle.update(td.plan(model, warming, rules=()))
+    for _ in range(2):
+        model["a"].grad = -model["a"].detach()
+        optimizer.step()
+    assert handle.duals["a"] > 0
+
+
+def test_spectra_are_measured_of_those_without_a_gradient_too():
+    """They would keep the plain coefficient until the next measuring, hundreds of steps later."""
+    torch.manual_seed(0)
+    model = nn.ParameterDict({name: nn.Parameter(torch.randn(6, 6)) for name in "ab"})
+    optimizer, _ = attached(model, td.forms.by_spectrum(WD, min_values=2))
+    model["a"].grad = torch.zeros(6, 6)
+    optimizer.step()
+    before = [param.detach().clone() for param in model.values()]
+    give(model, 0.0)
+    optimizer.step()
+    taken = [
+        float((1 - param.detach() / old).mean()) / (0.1 * WD) for param, old in zip(model.values(), before, strict=True)
+    ]
+    assert sorted(taken) == pytest.approx([2 / 3, 3.0], rel=1e-3)

@@ -63,19 +63,18 @@ class Passes:
             controller: runtime_of(controller, optimizer, served) for controller, served in by_controller.items()
         }
         self._later: list[Work] = []
-        self._followed: list[Work] = []
+        self._works: Sequence[Work] = []
         self._snapshots: dict[int, Tensor] = {}
         self._loans: list[_Loan] = []
 
     @torch.no_grad()
     def before(self, works: Sequence[Work]) -> None:
         """All that comes before the optimizer's update."""
+        self._works = works
         for controller, runtime in self.runtimes.items():
             runtime.before([work for work in works if work.pull.decay.controller == controller])
         for work in works:
             decay = work.pull.decay
-            if isinstance(decay.reference, Average):
-                self._followed.append(work)
             if decay.site is Site.GRADIENT:
                 self._lend(work)
             elif decay.site is Site.AFTER:
@@ -93,10 +92,10 @@ class Passes:
     def after(self) -> None:
         """All that comes after the optimizer's update; `.grad` is the user's again."""
         self.give_back()
-        if self._later or self._followed:
+        if self._works:
             # Entering no_grad costs as much as all the rest of a step that is native throughout.
             self._finish()
-        self._later, self._followed = [], []
+        self._works, self._later = [], []
 
     def reset(self) -> None:
         """Forget a step that was begun and never ended, because the optimizer raised."""
@@ -104,7 +103,7 @@ class Passes:
             # A gradient that was written to since is what the user made of it, by zeroing and accumulating, say.
             self._loans = [loan for loan in self._loans if _version(loan.lent) == loan.version]
             self.give_back()
-        self._later, self._followed, self._snapshots = [], [], {}
+        self._works, self._later, self._snapshots = [], [], {}
 
     def give_back(self) -> None:
         """Put the user's gradients back where the step was lent others."""
@@ -155,9 +154,10 @@ class Passes:
                 self._step_proximally(work)
             else:
                 self._pull(work)
-        for work in self._followed:
+        for work in self._works:
             reference = work.pull.decay.reference
-            assert isinstance(reference, Average)
+            if not isinstance(reference, Average):
+                continue
             for param, average in zip(work.params, work.references, strict=True):
                 if average is not None:
                     average.lerp_(param.detach().to(average.dtype), 1 - reference.beta)

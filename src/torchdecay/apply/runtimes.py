@@ -82,16 +82,24 @@ class _GradientNormRatio(Runtime):
     def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], controller: adaptive.GradientNormRatio) -> None:
         super().__init__(optimizer, pulls, controller)
         self.ratio = {"": 0.0}
+        self._coming = 0.0
 
     def before(self, works: Sequence[Work]) -> None:
+        self._coming = self.ratio[""]
+        if not works:
+            return
         grads = _norm([grad for work in works for grad in work.grads])
         weights = _norm([param for work in works for param in work.params])
         scale = getattr(self.optimizer, "grad_scale", None)
         now = grads / (1.0 if scale is None else float(scale)) / max(weights, _TINY)
         beta = self.controller.beta
-        self.ratio[""] = (1 - beta) * self.ratio[""] + beta * now
+        self._coming = (1 - beta) * self.ratio[""] + beta * now
         for work in works:
-            work.multipliers = [self.ratio[""]] * len(work.live)
+            work.multipliers = [self._coming] * len(work.live)
+
+    def after(self, works: Sequence[Work]) -> None:
+        # Not before the step is over: one that raises is taken again.
+        self.ratio[""] = self._coming
 
 
 class _GradientSigmoid(Runtime):
@@ -127,8 +135,9 @@ class _Multiplier(Runtime):
             work.multipliers = []
             for name, param in zip(work.names, work.params, strict=True):
                 measured = _measured(regularizer, param)
-                if self.controller.kind == "warmup" and work.steps + 1 == self.controller.warmup_steps:
-                    self.kappa[name] = measured.clone()
+                if self.controller.kind == "warmup" and work.steps + 1 >= self.controller.warmup_steps:
+                    # Later for a tensor that had no part in the last step of the warm-up.
+                    self.kappa[name] = torch.where(self.kappa[name].isnan(), measured, self.kappa[name])
                 shared = self.controller.per_element and not isinstance(regularizer, Deviation)
                 rho = work.amount / (param.numel() if shared else 1)
                 # NaN while the warm-up lasts: no bound yet, so no pull.
@@ -186,22 +195,25 @@ class _BySpectrum(Runtime):
 
     def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], controller: adaptive.BySpectrum) -> None:
         super().__init__(optimizer, pulls, controller)
+        self.pulls = pulls
         self.factors: dict[str, float] = {}
 
     def before(self, works: Sequence[Work]) -> None:
-        if not self.factors or any(work.steps % self.controller.every_steps == 0 for work in works):
-            self._measure(works)
+        due = any(work.steps % self.controller.every_steps == 0 for work in works)
+        if due or any(name not in self.factors for work in works for name in work.names):
+            self._measure()
         for work in works:
-            work.multipliers = [self.factors.get(name, 1.0) for name in work.names]
+            work.multipliers = [self.factors[name] for name in work.names]
 
-    def _measure(self, works: Sequence[Work]) -> None:
+    def _measure(self) -> None:
+        """Also those without a gradient now, which may have one in the next step."""
+        everyone = [pair for pull in self.pulls for pair in zip(pull.names, pull.params, strict=True)]
         exponents = {
             name: tail_exponent(param)
-            for work in works
-            for name, param in zip(work.names, work.params, strict=True)
+            for name, param in everyone
             if param.dim() > 1 and min(param.shape[0], param[0].numel()) >= self.controller.min_values
         }
-        self.factors = {name: 1.0 for work in works for name in work.names}
+        self.factors = {name: 1.0 for name, _ in everyone}
         if not exponents:
             return
         low, high = min(exponents.values()), max(exponents.values())

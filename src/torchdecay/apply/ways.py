@@ -22,6 +22,9 @@ Via = Literal["auto", "hook"]
 Route = Literal["native", "hook", "loss", "none"]
 
 
+_STALE = "a frozen weight has an old gradient left, and the optimizer's own decay would shrink it"
+
+
 @dataclass(frozen=True)
 class Way:
     """How one decay is carried out in a group, for all parameters that have it.
@@ -70,6 +73,11 @@ class Place:
     def has_low(self) -> bool:
         """Whether any weight loses small displacements."""
         return any(is_low(param) for param in self.group["params"])
+
+    @cached_property
+    def moves_frozen(self) -> bool:
+        """Whether a frozen weight has an old gradient left, so that the optimizer's own decay would shrink it."""
+        return any(param.grad is not None and not param.requires_grad for param in self.group["params"])
 
     def way(self, decay: Decay | None) -> Way:
         """How a decay is carried out here.
@@ -122,7 +130,7 @@ class Place:
                     f"{self.name} has no weight_decay of its own, so {decay!r} means nothing there.",
                     fix="Say td.decoupled(wd) or td.coupled(wd), and torchdecay.attach carries it out.",
                 )
-            return None
+            return _STALE if self.known is not None and self.moves_frozen else None
         if self.known is None:
             return f"what weight_decay means in {self.name} is not known"
         if decay.site is Site.BEFORE and self.has_low:
@@ -130,7 +138,7 @@ class Place:
         if decay.site is not self.known.site and self.known.switch != "chooses":
             means = "coupled" if self.known.site is Site.GRADIENT else "decoupled"
             return f"{self.name}'s own weight_decay is {means}"
-        return None
+        return _STALE if self.moves_frozen else None
 
     def _native(self, decay: Decay) -> Way:
         known = self.known
