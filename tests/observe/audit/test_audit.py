@@ -395,3 +395,17 @@ def test_one_hundredth_is_not_more_than_one_hundredth() -> None:
     """0.1 times 0.1 is above 0.01 in floats."""
     model = nn.Linear(3, 2)
     assert "WD302" not in td.audit(optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1)).codes
+
+
+@pytest.mark.parametrize("what", ["a loss with its own", "master copies", "another model"])
+def test_parameters_beside_the_model_are_an_error_only_where_none_is_its_own(what: str) -> None:
+    """A loss's own weights and float32 copies of low-precision ones are meant; an optimizer of another model is not."""
+    model = nn.Linear(4, 3)
+    params = [*model.parameters(), nn.Parameter(torch.zeros(3))]
+    if what == "master copies":
+        model = model.bfloat16()
+        params = [nn.Parameter(param.detach().float()) for param in model.parameters()]
+    elif what == "another model":
+        params = list(nn.Linear(4, 3).parameters())
+    found = td.audit(optim.AdamW(params), model=model, select=["WD105"])
+    assert {one.severity for one in found} == ({"error"} if what == "another model" else {"info"})

@@ -63,7 +63,7 @@ CATALOG: dict[str, Code] = {
             "WD105",
             "parameter of the optimizer is not in the model",
             "error",
-            "The model was re-created, or FSDP2 replaced its parameters: this optimizer trains nothing.",
+            "Without the model's own, this optimizer trains nothing: the model was re-created, or FSDP2 replaced them.",
             "Build the optimizer after the model is complete and wrapped.",
         ),
         Code(

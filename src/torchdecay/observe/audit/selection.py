@@ -66,12 +66,19 @@ def forgotten(case: Case) -> Iterator[Hit]:
 
 @check("WD105", needs="model")
 def strangers(case: Case) -> Iterator[Hit]:
-    """Parameters of an optimizer that the model does not have."""
+    """Parameters of optimizers that the model does not have: an error, unless all of the model's are trained too."""
+    members = [member for group in case.groups for member in group.members]
+    held = {member.name for member in members if member.about is not None}
+    low = Counter(tuple(one.shape) for one in case.parameters if one.dtype in ("bfloat16", "float16"))
+    # A loss or another model may have some; of weights in low precision there may be copies in float32.
+    copies = Counter(tuple(member.param.shape) for member in members if member.param.dtype is torch.float32)
+    meant = all(one.name in held or not one.trainable for one in case.parameters) or (low and copies == low)
     for group in case.groups:
         for member in group.members:
             if member.about is None:
                 shape = "x".join(map(str, member.param.shape)) or "scalar"
-                yield Hit(group.where, "not a parameter of this model", (f"{member.name} ({shape})",))
+                names = (f"{member.name} ({shape})",)
+                yield Hit(group.where, "not a parameter of this model", names, "info" if meant else None)
 
 
 @check("WD106")
