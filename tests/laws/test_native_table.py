@@ -9,6 +9,7 @@ import torch
 from torch import nn, optim
 
 import torchdecay as td
+from this_torch import needs_adams_switch
 from torchdecay.optimizers.cards import SWITCH, card_of, torch_class, torch_names
 
 WD, LR = 0.25, 0.125
@@ -50,6 +51,7 @@ def test_each_entry_is_what_the_class_does(cls):
     assert TABLE[cls].site is probed(cls)
 
 
+@needs_adams_switch
 @pytest.mark.parametrize("cls", TABLE, ids=lambda cls: cls.__name__)
 def test_each_entry_that_can_be_switched_switches(cls):
     """And the others have no such option, AdamW's fixed one apart."""

@@ -7,6 +7,7 @@ import torch
 from torch import nn, optim
 
 import torchdecay as td
+from this_torch import needs_adams_switch
 
 WD, LR, STEPS = 0.3, 0.1, 50
 
@@ -77,6 +78,7 @@ def test_for_adam_decoupled_decay_is_another_method():
     assert (train(optim.Adam, wd=WD) - train(optim.Adam, decay=td.decoupled(WD))).abs().max() > 1e-2
 
 
+@needs_adams_switch
 def test_the_user_is_told_which_of_the_two_runs():
     """The equation of each row, and a lowering that says when the optimizer's own decay is the other kind."""
     model, _, _ = setup()
