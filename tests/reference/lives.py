@@ -347,7 +347,7 @@ class Life:
         if isinstance(row.form, Adaptive):
             times *= self.ratio
         if isinstance(row.form, BySpectrum):
-            times *= self.factors[row.name]
+            times *= self.factors.get(row.name, 1.0)  # at rate 0 nothing was measured yet
         for key, value in row.base.items():
             setattr(row.form, key, value * times)
         if isinstance(row.form, scalar.Proximal):
