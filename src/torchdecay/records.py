@@ -246,9 +246,12 @@ def encode(value: Any, hint: Any = Any, *, opaque: bool = False) -> Any:
 
 
 def _encode(value: Any, hint: Any, opaque: bool) -> Any:
+    arms = _arms(hint)
+    if type(value) is int and float in arms and int not in arms:
+        # As it will be read, so that a file that was read and written again is the same.
+        return float(value)
     if value is None or isinstance(value, (bool, int, str)):
         return value
-    arms = _arms(hint)
     if isinstance(value, float):
         if math.isfinite(value):
             return value

@@ -105,17 +105,18 @@ def test_a_proximal_step_never_flips_a_sign(form, make, weights, gradient, wd, d
 
 def flips(decay, weight, gradient, make):
     """Whether the pull after the update turns a sign or lengthens a weight, in any of three steps."""
-    model = Bag(weight)
-    optimizer = make(model.parameters())
-    updated = []
-    # Registered before the plan is attached, so that it sees the weights between update and pull.
-    optimizer.register_step_post_hook(lambda *_: updated.append(model.weight.detach().clone()))
+    model, twin = Bag(weight.clone()), Bag(weight.clone())
+    optimizer, update = make(model.parameters()), make(twin.parameters())
     td.attach(optimizer, td.plan(model, decay, rules=()), model=model)
     found = False
     for _ in range(3):
-        model.weight.grad = torch.full_like(weight, gradient)
-        optimizer.step()
-        after, before = model.weight.detach(), updated[-1]
+        # The twin says where the update alone ends: its state, like the other's, follows from the gradients only.
+        with torch.no_grad():
+            twin.weight.copy_(model.weight)
+        for one, stepped in ((model, optimizer), (twin, update)):
+            one.weight.grad = torch.full_like(weight, gradient)
+            stepped.step()
+        after, before = model.weight.detach(), twin.weight.detach()
         assert torch.isfinite(after).all()
         found |= bool(((after * before) < 0).any()) or bool((after.abs() > before.abs()).any())
     return found

@@ -179,6 +179,19 @@ def overwritten() -> dict[str, Any]:
     return made
 
 
+def unfrozen(*, updated: bool) -> dict[str, Any]:
+    """A layer that was frozen when the plan was made, and has joined the optimizer since."""
+    model = mlp()
+    model[0].requires_grad_(False)
+    optimizer = optim.SGD(model[2].parameters(), lr=0.1)
+    handle = td.attach(optimizer, td.plan(model, td.decoupled(0.1)), model=model)
+    model[0].requires_grad_(True)
+    optimizer.add_param_group({"params": list(model[0].parameters())})
+    if updated:
+        handle.update(td.plan(model, td.decoupled(0.1)))
+    return {"optimizer": optimizer, "model": model}
+
+
 def resumed(*, by_name: bool) -> dict[str, Any]:
     """A checkpoint with weight_decay 0.3 over a plan of 0.1."""
     model = mlp()
@@ -291,6 +304,7 @@ CASES: dict[str, Case] = {
     "WD212": Case(
         lambda: penalized(forgotten=True), lambda: penalized(forgotten=False), ("0.weight", "2.weight"), "error"
     ),
+    "WD213": Case(lambda: unfrozen(updated=False), lambda: unfrozen(updated=True), (), "error"),
     "WD301": Case(lambda: with_group(weight_decay=-0.1), lambda: with_group(weight_decay=0), (), "error"),
     "WD302": Case(lambda: adamw(mlp(), 50.0), lambda: adamw(mlp(), 0.5), ("0.weight", "2.weight"), "warning"),
     "WD303": Case(lambda: adamw(mlp(), 2000.0), lambda: adamw(mlp(), 0.5), ("0.weight", "2.weight"), "error"),

@@ -63,6 +63,7 @@ class Group:
         members: its parameters.
         weight_decay: as a usable number, else 0.
         named: whether the names are names, and not places.
+        misfit: why the attached plan can't go on, or "".
     """
 
     optimizer: Any
@@ -74,6 +75,7 @@ class Group:
     members: tuple[Member, ...]
     weight_decay: float
     named: bool
+    misfit: str
 
     @property
     def lr(self) -> float | None:
@@ -114,9 +116,10 @@ class Case:
             names_known = known if own_model is None else names_of(own_model)
             names = name_all(optimizer, names_known, unnamed="parameter {place}")
             try:
-                pulls, fits = pulls_of(optimizer, model=self.model), handle is not None
-            except ApplyError:
-                pulls, fits = own_pulls(optimizer), False
+                pulls, misfit = pulls_of(optimizer, model=self.model), ""
+            except ApplyError as error:
+                pulls, misfit = own_pulls(optimizer), error.what
+            fits = handle is not None and not misfit
             for index, (values, own_names, own) in enumerate(zip(optimizer.param_groups, names, pulls, strict=True)):
                 params = values["params"]
                 is_named = len(values.get("param_names", ())) == len(params)
@@ -132,6 +135,7 @@ class Case:
                         members=tuple(map(Member._make, rows)),
                         weight_decay=as_number(decay_of(optimizer, values)[1]) or 0.0,
                         named=is_named or fits or all(id(param) in about for param in params),
+                        misfit=misfit,
                     )
                 )
         return tuple(made)

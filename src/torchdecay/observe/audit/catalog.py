@@ -186,6 +186,13 @@ CATALOG: dict[str, Code] = {
             "The plan decays rows through the loss, but this loss does not depend on them that way.",
             "Write loss = loss + handle.penalty(model).",
         ),
+        Code(
+            "WD213",
+            "the attached plan fits no longer",
+            "error",
+            "Parameters were added or unfrozen that the plan has no row for: the next step raises.",
+            "Call handle.update(td.plan(model, ...)) with a plan of the model as it is now.",
+        ),
         # ── magnitude: how hard ──
         Code(
             "WD301",

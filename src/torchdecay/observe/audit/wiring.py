@@ -194,6 +194,14 @@ def missing_penalty(case: Case) -> Iterator[Hit]:
             yield Hit(group.where, f"{member.spoken} is not in the loss", (member.name,))
 
 
+@check("WD213")
+def outgrown(case: Case) -> Iterator[Hit]:
+    """Attached plans without a row for a parameter of their optimizer."""
+    for group in case.groups:
+        if group.misfit and group.index == 0:
+            yield Hit(group.where.partition(",")[0], group.misfit.removesuffix("."))
+
+
 def _adds_words(key: str, known: Iterable[str]) -> bool:
     """Whether a key is one of a schedule of the user's own, `weight_decay_end` say: a known one and more words."""
     return any(f"_{name}_" in f"_{key}_" and "_" in name for name in known)
