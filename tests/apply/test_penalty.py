@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.checkpoint import checkpoint
 
 import torchdecay as td
 from torchdecay.apply import penalty as module
@@ -553,3 +554,16 @@ def test_each_check_fails_on_its_seeded_fault(fault, monkeypatch):
         monkeypatch.setattr(module, name, value)
     with pytest.raises(AssertionError):
         check()
+
+
+@pytest.mark.parametrize("use_reentrant", [True, False])
+def test_a_penalty_inside_a_checkpoint_has_its_gradient(use_reentrant):
+    """Checkpointing computes what the node saved again, once."""
+    weights = [torch.randn(3, 2, requires_grad=True), torch.randn(4, requires_grad=True)]
+
+    def penalized(*tensors):
+        return td.penalty(tensors, l1=0.3, l2=0.2)
+
+    plain = torch.autograd.grad(penalized(*weights), weights)
+    checkpoint(penalized, *weights, use_reentrant=use_reentrant).backward()
+    assert all(torch.equal(weight.grad, gradient) for weight, gradient in zip(weights, plain, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 
 import pytest
@@ -270,3 +271,18 @@ def test_rows_that_sparse_momentum_moves_catch_up_too(monkeypatch):
     job.train(range(9))
     job.handle.flush()
     assert (job.weight() - expected).abs().max() > 1e-4
+
+
+def test_a_model_whose_rows_pay_late_is_saved_and_copied_without_its_optimizer():
+    """The hook that lets rows catch up stands on the model; a copy's is nobody's, and reading it moves nothing."""
+    job = Job(td.decoupled(WD, rows="lazy"), "SGD")
+    job.train(range(3))
+    before = job.weight()
+    stream = io.BytesIO()
+    torch.save(job.model, stream)
+    stream.seek(0)
+    for other in (copy.deepcopy(job.model), torch.load(stream, weights_only=False)):
+        other(torch.arange(ROWS))
+        assert torch.equal(other.weight, before)
+    job.model(torch.arange(ROWS))
+    assert not torch.equal(job.weight(), before), "the rows that owe catch up where the plan is at work"

@@ -21,6 +21,7 @@ from torchdecay.apply.engine import Engine, members, origins
 from torchdecay.apply.kernels import in_parts
 from torchdecay.apply.loss import penalty_of
 from torchdecay.apply.lowering import Lowering, lower
+from torchdecay.apply.row_pulls import RowPulls
 from torchdecay.apply.state import Loaded, OnLoad, mark_of, pack, unpack
 from torchdecay.apply.stepping import Arguments, guard_steps, run_last, step_depth, with_closure
 from torchdecay.apply.ways import Via
@@ -53,6 +54,24 @@ def _begins(optimizer: Optimizer) -> None:
 def _raised(optimizer: Optimizer) -> None:
     if (handle := handle_of(optimizer)) is not None:
         handle.abandon()
+
+
+class _CatchUp:
+    """What an embedding of the model calls before it reads rows that pay late.
+
+    It is saved and copied with the model, and is then nobody's: the optimizer and its plan are no part of a model.
+    """
+
+    def __init__(self, rows: RowPulls | None = None) -> None:
+        self._rows = rows
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        rows, weight = args[0] if args else kwargs.get("input"), module.weight
+        if self._rows is not None and isinstance(rows, Tensor) and isinstance(weight, Tensor):
+            self._rows.catch_up(weight, rows)
+
+    def __reduce__(self) -> tuple[type[_CatchUp], tuple[()]]:
+        return _CatchUp, ()
 
 
 class Handle:
@@ -285,15 +304,10 @@ class Handle:
         tables = (nn.Embedding, nn.EmbeddingBag)
         found = [] if self.model is None or not late else self.model.modules()
         return [
-            module.register_forward_pre_hook(self._catch_up, with_kwargs=True)
+            module.register_forward_pre_hook(_CatchUp(self._engine.passes.rows), with_kwargs=True)
             for module in found
             if isinstance(module, tables) and id(module.weight) in late
         ]
-
-    def _catch_up(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        rows, weight = args[0] if args else kwargs.get("input"), module.weight
-        if isinstance(rows, Tensor) and isinstance(weight, Tensor):
-            self._engine.passes.rows.catch_up(weight, rows)
 
     def _take_over(self, values: Sequence[float | Tensor | None]) -> None:
         """Write what native rows need into the groups; everything else decays by hook or not at all."""

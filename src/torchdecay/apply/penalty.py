@@ -149,11 +149,13 @@ class _Penalty(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         factors: dict[Any, Tensor] = {}
-        for device in {w.device for w in ctx.saved_tensors[: len(ctx.l1)]}:
+        # Once: checkpointing without re-entrance computes them for the one who asks, and for nobody after that.
+        saved = ctx.saved_tensors
+        for device in {w.device for w in saved[: len(ctx.l1)]}:
             for coefficient in {*ctx.l1, *(2 * l2 for l2 in ctx.l2)}:
                 factors[coefficient, device] = (grad_output * coefficient).to(device)
         wanted = ctx.needs_input_grad[2 : 2 + len(ctx.l1)]
-        rows = zip(ctx.l1, ctx.l2, *_thirds(ctx.saved_tensors), wanted, strict=True)
+        rows = zip(ctx.l1, ctx.l2, *_thirds(saved), wanted, strict=True)
         gradients = [_gradient(factors, *row) if is_wanted else None for *row, is_wanted in rows]
         return None, None, *gradients, *[None] * (2 * len(gradients))
 
