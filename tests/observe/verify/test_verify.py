@@ -6,6 +6,7 @@ import json
 import math
 import time
 
+import numpy as np
 import pytest
 import torch
 from torch import nn, optim
@@ -749,3 +750,14 @@ def test_a_model_of_gpt2_size_is_verified_in_about_a_second():
         assert verify(optimizer).ok
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < 3
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, torch.tensor])
+def test_numbers_of_numpy_and_torch_are_numbers(kind):
+    """A scalar read from an array or a config decays as a float does, and verify switches it off to see by how much."""
+    model = nn.Linear(3, 2, bias=False)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=kind(0.25))
+    checked = td.verify(optimizer)
+    assert checked.ok, checked[0].why
+    assert checked[0].measured == pytest.approx(1e-2 * 0.25, rel=1e-3)
+    assert td.audit(optimizer, select="WD301").ok

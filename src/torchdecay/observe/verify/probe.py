@@ -8,6 +8,7 @@ import inspect
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from numbers import Real
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -351,7 +352,7 @@ def _switch_off(names: dict[str, Any]) -> None:
     """Write 0 wherever a weight decay stands."""
     for name in DECAY_NAMES:
         old = names.get(name)
-        if isinstance(old, (int, float, Tensor)):
+        if isinstance(old, (Real, Tensor)):
             names[name] = torch.zeros_like(old) if isinstance(old, Tensor) else 0.0
 
 
