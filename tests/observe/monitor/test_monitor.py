@@ -614,6 +614,24 @@ def test_groups_without_a_rate_or_with_three_betas_are_monitored(options):
     assert all(group.fraction is None for group in td.forecast(optimizer, run=td.Run(steps=10)))
 
 
+@pytest.mark.parametrize("make", [torch.optim.AdamW, torch.optim.SGD])
+def test_a_weight_decay_scheduled_by_hand_is_followed(make):
+    """What the group says at a step is what is planned for it, as DINO and others write it there."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 1))
+    optimizer = make(td.param_groups(model, 0.04), lr=1e-2)
+    meant = []
+    with td.Monitor(optimizer, every_steps=1) as monitor:
+        for step in range(12):
+            optimizer.param_groups[0]["weight_decay"] = 0.04 + 0.36 * step / 12
+            meant.append(1e-2 * optimizer.param_groups[0]["weight_decay"])
+            optimizer.zero_grad()
+            model(torch.randn(16, 8)).square().mean().backward()
+            optimizer.step()
+    assert monitor.history.curve("weight", "planned_shrink")[1] == pytest.approx(meant, rel=1e-5)
+    assert not [event for event in monitor.history.events if event.kind in ("differs", "lost")]
+
+
 def test_two_monitors_see_every_step():
     """Neither pushes the other out of its place around the step."""
     model = make_model()

@@ -21,7 +21,7 @@ from torchdecay.apply.rounding import is_low
 from torchdecay.observe.forecast.equilibrium import equilibrium
 from torchdecay.observe.monitor.layout import Layout, Tracked
 from torchdecay.observe.monitor.samples import aligned, over_ranks, sampled, wide
-from torchdecay.observe.pulls import Pulled
+from torchdecay.observe.pulls import Pulled, own_pulls
 from torchdecay.observe.verify.borrowing import local
 from torchdecay.optimizers.cards import update_of
 from torchdecay.optimizers.gradients import as_seen
@@ -102,10 +102,14 @@ class Reading:
         """When the gradients are there, and nothing has moved."""
         groups, members = self.optimizer.param_groups, self.layout.members
         lrs = [math.nan if (lr := group.get("lr")) is None else float(lr) for group in groups]
+        # A weight_decay that another hand schedules in the groups is the plan of the step that it is written for.
+        own = own_pulls(self.optimizer) if self.handle is None else []
         said: dict[Pulled, tuple[float | None, float]] = {}
         gradients: list[Tensor | None] = []
         for member in members:
             pulled = member.pulled
+            if own and pulled.source != "plan" and pulled.decay and own[member.group][0].decay:
+                pulled = own[member.group][0]
             if pulled not in said:
                 lr, ahead = lrs[member.group], max(0, self._steps(member.group) - pulled.steps)
                 said[pulled] = _planned(pulled, lr, ahead), _rotation(pulled, lr, ahead)
