@@ -12,6 +12,8 @@ import pytest
 import torchdecay
 from torchdecay.errors import MissingExtra
 
+pytestmark = pytest.mark.long
+
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 

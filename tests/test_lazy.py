@@ -14,6 +14,8 @@ import pytest
 import torchdecay
 import torchdecay.lab
 
+pytestmark = pytest.mark.long
+
 SOURCE = Path(__file__).parents[1] / "src" / "torchdecay"
 PACKAGES = [torchdecay, torchdecay.lab]
 

@@ -25,6 +25,8 @@ from torchdecay.apply.handle import Handle
 from torchdecay.apply.passes import Passes
 from torchdecay.apply.program import GroupProgram
 
+pytestmark = pytest.mark.long
+
 LR = 0.1
 OPTIMIZERS = {
     "SGD": (optim.SGD, {}),

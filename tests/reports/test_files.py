@@ -13,6 +13,8 @@ from reports import samples, sweep_samples
 from torchdecay.errors import TaskError
 from torchdecay.reports.drawing.files import place, place_file
 
+pytestmark = pytest.mark.long
+
 
 def tree(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -33,6 +33,8 @@ from torchdecay.lab.training.train import train
 from torchdecay.lab.training.trial import Trial
 from torchdecay.plans.forms.l2 import decoupled
 
+pytestmark = pytest.mark.long
+
 IDENTITY = {"task": "halves", "form": "decoupled", "steps": "18"}
 VALUES = (0.01, 0.1, 0.3, 1.0)
 

@@ -33,6 +33,8 @@ from torchdecay.lab.training.holdout import with_validation
 from torchdecay.lab.training.results import TrainingRun
 from torchdecay.reports.sweep.advice import next_command
 
+pytestmark = pytest.mark.long
+
 
 def run_of(label: str, seed: int, validation: float, test: float = 0.5, steps: int = 10) -> TrainingRun:
     return TrainingRun(
