@@ -20,7 +20,7 @@ from torchdecay.plans.census import census
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.parameters import Parameter
 from torchdecay.plans.plan import Plan
-from torchdecay.plans.tree import names_of, parameters_by_name
+from torchdecay.plans.tree import names_of
 
 
 class Member(NamedTuple):
@@ -99,14 +99,9 @@ class Case:
         return () if self.model is None else census(self.model)
 
     @cached_property
-    def tensors(self) -> Mapping[str, nn.Parameter]:
-        """The model's tensors under all their names."""
-        return {} if self.model is None else parameters_by_name(self.model)
-
-    @cached_property
     def groups(self) -> tuple[Group, ...]:
         """Every group of every optimizer."""
-        about = {id(self.tensors[one.name]): one for one in self.parameters}
+        about = {id(one.tensor): one for one in self.parameters}
         known = {key: one.name for key, one in about.items()}
         made: list[Group] = []
         for number, optimizer in enumerate(self.optimizers):

@@ -60,7 +60,7 @@ def forgotten(case: Case) -> Iterator[Hit]:
     """Trainable parameters that no optimizer has."""
     held = {id(member.param) for group in case.groups for member in group.members}
     for parameter in case.parameters:
-        if parameter.trainable and id(case.tensors[parameter.name]) not in held:
+        if parameter.trainable and id(parameter.tensor) not in held:
             yield Hit("model", "requires a gradient, and no optimizer has it", (parameter.name,))
 
 
