@@ -104,3 +104,19 @@ def test_a_rule_prints_as_it_is_written() -> None:
     assert repr(td.rule("a", td.times(0.5), optional=True, lr=0.1)) == 'rule("a", times(0.5), optional=True, lr=0.1)'
     assert repr(td.rule(nn.Linear)) == "rule(Linear, DEFAULT)"
     assert repr(td.rule("a", lr=0.1)) == 'rule("a", lr=0.1)'
+
+
+def test_a_row_says_whether_a_rule_of_ones_own_decided_its_decay() -> None:
+    """What somebody wrote is no oversight; a policy's rule, an option and the plan's own decay are no such word."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
+    rules = [td.rule(td.role("norm") & "*.weight", td.l1(1e-4)), td.rule("0.bias", lr=0.1), *td.STANDARD]
+    plan = td.plan(model, td.coupled(1e-4), rules=rules)
+    assert {row.name: row.explicit for row in plan} == {
+        "0.weight": False,
+        "0.bias": False,
+        "1.weight": True,
+        "1.bias": False,
+    }
+    assert td.Plan.from_json(plan.to_json()) == plan
+    own = td.plan(model, 0.1, rules=[td.rule("0.*", None), *td.policies.torch])
+    assert [row.explicit for row in own] == [True, True, False, False]

@@ -139,6 +139,7 @@ def decide(model: Any, decay: Any, rules: Any, tied: Tied) -> Plan:
                 reason=verdict.reason,
                 evidence=parameter.evidence,
                 options=verdict.options,
+                explicit=verdict.by is not None and not ordered[verdict.by].label,
             )
         )
         if verdict.decay is None and verdict.by is not None and ordered[verdict.by] == UNSURE:

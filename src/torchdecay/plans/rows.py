@@ -25,6 +25,7 @@ class Row:
         reason: the rule that decided, in words.
         evidence: what spoke for the role.
         options: other keys of its parameter group, as (key, value) pairs.
+        explicit: whether a rule of one's own decided the decay, and neither a policy's rule nor the plan's default.
     """
 
     names: tuple[str, ...]
@@ -36,6 +37,7 @@ class Row:
     decay: Decay | None = None
     evidence: tuple[str, ...] = ()
     options: tuple[tuple[str, Any], ...] = ()
+    explicit: bool = False
 
     @property
     def name(self) -> str:
