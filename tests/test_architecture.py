@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
 import subprocess
@@ -66,6 +67,12 @@ class Import:
         return f"{self.file}:{self.line} imports {self.name}{inside}"
 
 
+@functools.cache
+def parsed(text: str) -> ast.Module:
+    """The syntax tree of a file's text: each test reads them all."""
+    return ast.parse(text)
+
+
 def read_imports(path: Path, root: Path) -> Iterator[Import]:
     """Yield every import of a file, relative ones spelled out; type-checking blocks count as well."""
     file = path.relative_to(root).as_posix()
@@ -86,7 +93,7 @@ def read_imports(path: Path, root: Path) -> Iterator[Import]:
             inner = child.name if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) else function
             yield from walk(child, inner)
 
-    yield from walk(ast.parse(path.read_text(encoding="utf-8")), "")
+    yield from walk(parsed(path.read_text(encoding="utf-8")), "")
 
 
 def room_of(file: str) -> str:
@@ -121,7 +128,7 @@ def called_by_name(root: Path) -> set[tuple[str, str]]:
     found = set()
     for path in root.rglob("*.py"):
         file = path.relative_to(root).as_posix()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path.read_text(encoding="utf-8"))):
             text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
             name = re.fullmatch(r"torchdecay\.(\w+)[\w.:]*", text)
             if name and ROOMS.get(name[1], 0) > ROOMS[room_of(file)]:
@@ -148,7 +155,7 @@ def links(root: Path) -> dict[str, set[str]]:
 
 def is_face(path: Path) -> bool:
     """An `__init__.py` that defines nothing of its own, but for how names are looked up."""
-    body = ast.parse(path.read_text(encoding="utf-8")).body
+    body = parsed(path.read_text(encoding="utf-8")).body
     defined = {node.name for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
     return path.name == "__init__.py" and defined <= {"__getattr__", "__dir__"}
 
@@ -208,7 +215,7 @@ def heavy_imports(root: Path) -> list[str]:
 
 def _type_checking_lines(path: Path) -> set[int]:
     lines: set[int] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
             for part in node.body:
                 lines.update(range(part.lineno, (part.end_lineno or part.lineno) + 1))
@@ -240,6 +247,53 @@ def test_data_flows_one_way() -> None:
 def test_no_entries_import_one_another_in_a_circle() -> None:
     """In each folder there is an order in which its files and folders can be read, each before who uses it."""
     assert circles(links(SOURCE)) == [], "move what both need below both"
+
+
+def test_each_folder_names_its_entries_in_the_order_in_which_they_are_read() -> None:
+    """The face of a folder says where to begin: each entry imports from those before it only."""
+    imports = links(SOURCE)
+    assert [fault for face in sorted(SOURCE.rglob("*/__init__.py")) for fault in arrows_up(face, SOURCE, imports)] == []
+
+
+def arrows_up(face: Path, root: Path, imports: Mapping[str, set[str]]) -> list[str]:
+    """What the order that a face names leaves out, and the imports that go against it."""
+    folder = face.parent
+    entries = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    told = re.search(
+        r"^Read in this order:([^.]*)\.$", ast.get_docstring(parsed(face.read_text(encoding="utf-8"))) or "", re.M
+    )
+    order = told[1].replace(",", " ").split() if told else []
+    if sorted(order) != sorted(names := entries - {"__init__"}) and len(names) > 1:
+        return [f"{face.relative_to(root)} names {order}, and the folder holds {sorted(names)}"]
+    inside = folder.relative_to(root).as_posix()
+    return [
+        f"{inside}: {one} imports {other}, which is read after it"
+        for entry, others in imports.items()
+        if entry.rpartition("/")[0] == inside and order and Path(entry).stem != "__init__"
+        for one, other in [(Path(entry).stem, Path(other).stem) for other in sorted(others)]
+        if order.index(one) < order.index(other)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("order", "faults"),
+    [
+        ("b, a, c", []),
+        ("b,\n    c, a", []),
+        ("a, b, c", ["room: a imports b, which is read after it"]),
+        ("b, a", ["room/__init__.py names ['b', 'a'], and the folder holds ['a', 'b', 'c']"]),
+    ],
+)
+def test_a_seeded_arrow_up_is_found(tmp_path: Path, order: str, faults: list[str]) -> None:
+    """An import from an entry to one that is read later, and an entry that no order names."""
+    room = tmp_path / "room"
+    (room / "c").mkdir(parents=True)
+    (room / "__init__.py").write_text(f'"""A room.\n\nRead in this order: {order}.\n"""')
+    (room / "a.py").write_text("def f():\n    from torchdecay.room.b import x")
+    (room / "b.py").write_text("")
+    (room / "c" / "__init__.py").write_text("")
+    (room / "c" / "d.py").write_text("from torchdecay.room.b import x")
+    assert arrows_up(room / "__init__.py", tmp_path, links(tmp_path)) == faults
 
 
 @pytest.mark.parametrize(

@@ -13,4 +13,7 @@ Natively: `program` writes 0.1 under `weight_decay` in the group, and the optimi
 the loss: `handle.penalty` adds it up (`loss`, `penalty`).
 
 What has to survive a checkpoint is packed by `state`; `checkpoint` loads one by names.
+
+Read in this order: sharded, bindings, work, state, rounding, runtimes, ways, stepping, kernels, penalty, loss,
+    compiled, row_pulls, lowering, passes, program, engine, handle, attach, checkpoint.
 """

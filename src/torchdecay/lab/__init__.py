@@ -1,6 +1,6 @@
 """Trying it: tasks, one training loop, comparisons, sweeps, and which way to go from a value.
 
-The folders in the order in which they can be read; each imports from those before it only:
+What the folders hold:
 
     tasks        what is trained: data, model, loss, optimizer and how long
     training     one run of a task with one contender, and what it leaves behind
@@ -8,6 +8,8 @@ The folders in the order in which they can be read; each imports from those befo
     directions   on which parts decay should be stronger or weaker
     engines      ways to run many trainings
     sweeps       one form with many values: search, store, and the choice
+
+Read in this order: example, tasks, training, comparisons, engines, directions, sweeps.
 """
 
 from torchdecay.lazy import attach as _attach

@@ -1,6 +1,8 @@
 """Saying and drawing results: one verb each for a page, a picture and a sentence, whatever the result is.
 
 Results are numbers, and know nothing of this room; it knows each by the name of its class.
+
+Read in this order: drawing, article, document, history, comparison, example, tables, forecast, sweep.
 """
 
 from __future__ import annotations

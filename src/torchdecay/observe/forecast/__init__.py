@@ -1,1 +1,4 @@
-"""What decay will do in a run, said before training."""
+"""What decay will do in a run, said before training.
+
+Read in this order: course, equilibrium, predictability, stand_in, remarks, result, forecast.
+"""

@@ -1,1 +1,5 @@
-"""`Monitor`: what decay really does while a model trains; `History`: what was seen, as a value."""
+"""`Monitor`: what decay really does while a model trains; `History`: what was seen, as a value.
+
+Read in this order: columns, quantities, series, jsonl, layout, history, samples, reading, gather, watch, alarms,
+    monitor.
+"""

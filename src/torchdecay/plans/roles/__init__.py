@@ -1,1 +1,4 @@
-"""What each parameter is for, with the evidence; see `reading`."""
+"""What each parameter is for, with the evidence; see `reading`.
+
+Read in this order: words, usage, place, torch_modules, named, reading.
+"""

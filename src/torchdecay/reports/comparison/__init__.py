@@ -1,4 +1,7 @@
-"""The page of a comparison of decays."""
+"""The page of a comparison of decays.
+
+Read in this order: sentences, series, curves, picture, notices, planned_and_measured, scans, gaps, page.
+"""
 
 from torchdecay.reports.comparison.page import page_of
 from torchdecay.reports.comparison.picture import picture_of

@@ -1,1 +1,4 @@
-"""Drawing: charts as values, put onto matplotlib axes, into SVG and PNG, in one palette."""
+"""Drawing: charts as values, put onto matplotlib axes, into SVG and PNG, in one palette.
+
+Read in this order: files, palette, plot, chart, svg.
+"""

@@ -1,1 +1,4 @@
-"""Trials on Ray: the engine, the cluster, Tune's part, what is dealt here and what runs there."""
+"""Trials on Ray: the engine, the cluster, Tune's part, what is dealt here and what runs there.
+
+Read in this order: cluster, dealing, worker, tuning, engine.
+"""
