@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -72,3 +73,12 @@ def test_the_example_of_a_form_makes_it(name: str) -> None:
     assert parse_decay(one.spelling) == one.shown
     assert one.summary
     assert getattr(td.forms, name) is one.make
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_help_of_a_form_tells_every_argument_and_error(name: str) -> None:
+    """What many forms share is said once, and still stands in the help of each, before its example."""
+    one = PRESETS[name]
+    _, arguments, errors, _ = re.split(r"(?m)^(?:Args|Raises|Example):$", one.make.__doc__ or "")
+    assert re.findall(r"(?m)^    (\w+): \S", arguments) == list(one.parameters)
+    assert "DecayError" in errors

@@ -8,7 +8,8 @@ said of all forms (`td.forms`, help, pages of the docs, tests) is said of `PRESE
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -20,6 +21,16 @@ from torchdecay.plans.schedules import Constant
 from torchdecay.text import repr_quoted, spelled
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+SHARED = {
+    "wd": "λ, at least 0.",
+    "max_lr": "η_max, above 0; None takes each group's own peak.",
+    "schedule": "multiplier over the steps really taken.",
+    "mask": "entries that take part.",
+    "rows": '"all", "touched" or "lazy", as in `decoupled`.',
+}
+"""What arguments mean that many forms take: said here once, and in the help of each form that does not say more."""
+RAISES = "Raises:\n    DecayError: what is no number, or one outside its range.\n\n"
 
 AXES = ("regularizer", "reference", "gate", "controller")
 """Axes of a Decay that hold a value with numbers of its own."""
@@ -147,10 +158,21 @@ def preset(example: str, **reads: Callable[[Any], Any]) -> Callable[[F], F]:
     """
 
     def declare(make: F) -> F:
-        PRESETS[make.__name__] = Preset(make, example, reads)
+        PRESETS[make.__name__] = one = Preset(make, example, reads)
+        make.__doc__ = _with_shared(inspect.getdoc(make) or "", one.parameters)
         return make
 
     return declare
+
+
+def _with_shared(said: str, parameters: Iterable[str]) -> str:
+    """A form's docstring, with what it leaves to `SHARED` and `RAISES`."""
+    text, *example = re.split(r"(?m)^(?=Example:$)", said)
+    text, *raises = re.split(r"(?m)^(?=Raises:$)", text)
+    text, *own = re.split(r"(?m)^Args:\n", text)
+    told = SHARED | dict(re.findall(r"(?m)^    (\w+): (.*(?:\n     .*)*)", "".join(own)))
+    lines = (f"    {name}: {told[name]}\n" for name in parameters if name in told)
+    return "".join([text.rstrip(), "\n\nArgs:\n", *lines, "\n", *(raises or [RAISES]), *example])
 
 
 def _kind(decay: Any) -> tuple[Any, ...]:

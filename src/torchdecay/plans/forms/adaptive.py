@@ -41,10 +41,7 @@ def cautious(
     Lion-like optimizers; elsewhere from a copy of the weights, which costs their memory; `td.lower` says which.
 
     Args:
-        wd: λ, at least 0.
         zero_update: where u is exactly 0: "decay" (as the paper) or "spare".
-        schedule: multiplier over the steps really taken.
-        mask: entries that take part.
 
     Raises:
         DecayError: a number outside its range, or another zero_update.
@@ -72,11 +69,6 @@ def stable(wd: float, *, schedule: Schedule | None = None, mask: Mask | str | No
 
     Args:
         wd: λ, at least 0; smaller than for `decoupled` by about √v̄.
-        schedule: multiplier over the steps really taken.
-        mask: entries that take part.
-
-    Raises:
-        DecayError: a number outside its range.
 
     Example:
         >>> import torchdecay as td
@@ -102,11 +94,6 @@ def adaptive(
     Args:
         wd: λ, at least 0: the decay term's norm over the gradient's, once settled.
         beta: weight of the newest ratio, above 0 and at most 1.
-        schedule: multiplier over the steps really taken.
-        mask: entries that take part.
-
-    Raises:
-        DecayError: a number outside its range.
 
     Example:
         >>> import torchdecay as td
@@ -130,13 +117,7 @@ def ada_decay(
     α = 0 is `coupled`.
 
     Args:
-        wd: λ, at least 0.
         alpha: α, at least 0.
-        schedule: multiplier over the steps really taken.
-        mask: entries that take part.
-
-    Raises:
-        DecayError: a number outside its range.
 
     Example:
         >>> import torchdecay as td
@@ -232,11 +213,6 @@ def norm_control(
     Args:
         wd: λ, at least 0; η·λ must stay below 1.
         ratio: r, the target norm over the norm at attach, at least 0.
-        schedule: multiplier over the steps really taken.
-        mask: entries that take part.
-
-    Raises:
-        DecayError: a number outside its range.
 
     Example:
         >>> import torchdecay as td
@@ -256,13 +232,6 @@ def spectral(wd: float, *, schedule: Schedule | None = None) -> Decay:
 
     A kernel counts as a matrix of (first dimension, rest); a vector as one column, which is `decoupled`. One
     singular value decomposition per tensor and step: for small models.
-
-    Args:
-        wd: λ, at least 0.
-        schedule: multiplier over the steps really taken.
-
-    Raises:
-        DecayError: a number outside its range.
 
     Example:
         >>> import torchdecay as td
@@ -294,16 +263,10 @@ def by_spectrum(
     The coefficient runs linearly from low·λ at the smallest α among the matrices to high·λ at the largest.
 
     Args:
-        wd: λ, at least 0.
         low: multiplier for the heaviest tail, at least 0.
         high: multiplier for the lightest tail, at least `low`.
         every_steps: how often spectra are measured.
         min_values: matrices with fewer singular values keep λ.
-        schedule: multiplier over the steps really taken.
-        mask: entries that take part.
-
-    Raises:
-        DecayError: a number outside its range.
 
     Example:
         >>> import torchdecay as td

@@ -17,13 +17,6 @@ def native(wd: float, *, schedule: Schedule | None = None) -> Decay:
     SGD adds λθ to the gradient, AdamW takes θ ← θ − ηλθ: same name, different thing. Say `coupled` or `decoupled`
     when you mean one of them on any optimizer.
 
-    Args:
-        wd: λ, at least 0.
-        schedule: multiplier over the steps really taken.
-
-    Raises:
-        DecayError: wd is negative, NaN, infinite or not a number.
-
     Example:
         >>> import torchdecay as td
         >>> td.native(0.1)
@@ -41,14 +34,6 @@ def coupled(wd: float, *, schedule: Schedule | None = None, mask: Mask | str | N
     For plain SGD it equals a penalty λ/2·Σθ² and, up to rounding, `decoupled`. Under an adaptive optimizer the pull
     goes through the preconditioner: weights with large gradients are pulled least, and with no gradient the first
     step is about the learning rate whatever λ is; use `decoupled` there.
-
-    Args:
-        wd: λ, at least 0.
-        schedule: multiplier over the steps really taken.
-        mask: entries that take part.
-
-    Raises:
-        DecayError: wd is negative, NaN, infinite or not a number.
 
     Example:
         >>> import torchdecay as td
@@ -77,15 +62,10 @@ def decoupled(
 
     Args:
         wd: λ, at least 0; η·λ must stay below 1.
-        schedule: multiplier over the steps really taken.
-        mask: entries that take part.
         rows: which rows of a table decay at a step: "all"; "touched" ones, which the gradient has, so that idle rows
             stay as they are; or "lazy", all of them, but each pays when it is touched, what it owes, and every row
             at `handle.flush()`. Both make the cost of sparse gradients (`nn.Embedding(sparse=True)`) that of the
             touched rows.
-
-    Raises:
-        DecayError: wd is negative, NaN, infinite or not a number.
 
     Example:
         >>> import torchdecay as td
@@ -117,12 +97,6 @@ def independent(
         wd: λ, at least 0; the fraction per step at the peak.
         max_lr: η_max, above 0; None takes each group's own peak: its `max_lr` key, a scheduler's `max_lrs`, or
             `initial_lr`, resolved at the first step and saved.
-        schedule: multiplier over the steps really taken.
-        mask: entries that take part.
-        rows: "all", "touched" or "lazy", as in `decoupled`.
-
-    Raises:
-        DecayError: a number outside its range.
 
     Example:
         >>> import torchdecay as td
@@ -151,9 +125,6 @@ def per_step(
 
     Args:
         fraction: λ, from 0 to 1.
-        schedule: multiplier over the steps really taken.
-        mask: entries that take part.
-        rows: "all", "touched" or "lazy", as in `decoupled`.
 
     Raises:
         DecayError: a fraction outside 0 to 1.
@@ -185,16 +156,6 @@ def corrected(
     layers that a norm follows, with `decoupled` for the rest:
     `rules=[td.rule(td.scale_invariant(), td.forms.corrected(0.1)), *td.STANDARD]`. At the peak both are equal.
 
-    Args:
-        wd: λ, at least 0.
-        max_lr: η_max, above 0; None takes each group's own peak.
-        schedule: multiplier over the steps really taken.
-        mask: entries that take part.
-        rows: "all", "touched" or "lazy", as in `decoupled`.
-
-    Raises:
-        DecayError: a number outside its range.
-
     Example:
         >>> import torchdecay as td
         >>> td.corrected(0.1, max_lr=1e-3)
@@ -216,11 +177,6 @@ def penalized(wd: float, *, schedule: Schedule | None = None, mask: Mask | str |
 
     Args:
         wd: λ, at least 0, as in `weight_decay`.
-        schedule: multiplier over the steps really taken.
-        mask: entries that take part.
-
-    Raises:
-        DecayError: wd is negative, NaN, infinite or not a number.
 
     Example:
         >>> import torchdecay as td

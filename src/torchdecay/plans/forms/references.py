@@ -35,8 +35,6 @@ def toward(
         reference: "initial" (the weights at attach), the path of a safetensors or torch file of tensors, a state
             dict, or a name that `attach(..., bind={name: tensors})` fills in.
         wd: λ, at least 0; η·λ must stay below 1.
-        schedule: multiplier over the steps really taken.
-        mask: entries that take part.
 
     Raises:
         DecayError: a number outside its range, or a reference that is none of these.
@@ -63,13 +61,7 @@ def toward_average(
     The average starts at the weights at attach and costs a copy of them; it is saved by `handle.state_dict()`.
 
     Args:
-        wd: λ, at least 0.
         beta: β, from 0 to 1; 1 is `toward("initial", wd)`.
-        schedule: multiplier over the steps really taken.
-        mask: entries that take part.
-
-    Raises:
-        DecayError: a number outside its range.
 
     Example:
         >>> import torchdecay as td
@@ -100,8 +92,6 @@ def projected(
 
     Args:
         reference: as in `toward`.
-        wd: λ, at least 0.
-        schedule: multiplier over the steps really taken.
 
     Raises:
         DecayError: a number outside its range, or a reference that is none of these.

@@ -21,11 +21,6 @@ def l1(wd: float, *, schedule: Schedule | None = None, mask: Mask | str | None =
 
     Args:
         wd: λ, at least 0; scikit-learn's Lasso alpha for the loss SSE/(2n).
-        schedule: multiplier over the steps really taken.
-        mask: entries that take part.
-
-    Raises:
-        DecayError: wd is negative, NaN, infinite or not a number.
 
     Example:
         >>> import torchdecay as td
@@ -57,7 +52,6 @@ def elastic_net(
         l1: coefficient of Σ|θ|, at least 0.
         l2: coefficient of ½Σθ², at least 0.
         schedule: multiplier over the steps really taken, of both.
-        mask: entries that take part.
 
     Raises:
         DecayError: a coefficient that is negative, NaN, infinite or not a number.
@@ -88,12 +82,6 @@ def proximal(
 
     Args:
         wd: λ, at least 0, in units of one step at the peak.
-        max_lr: η_max, above 0; None takes each group's own peak.
-        schedule: multiplier over the steps really taken.
-        mask: entries that take part.
-
-    Raises:
-        DecayError: a number outside its range.
 
     Example:
         >>> import torchdecay as td
@@ -116,13 +104,7 @@ def huber(wd: float, *, delta: float = 1.0, schedule: Schedule | None = None, ma
     `proximal` with the scale of `decoupled`.
 
     Args:
-        wd: λ, at least 0.
         delta: δ, above 0, in units of the weights.
-        schedule: multiplier over the steps really taken.
-        mask: entries that take part.
-
-    Raises:
-        DecayError: a number outside its range.
 
     Example:
         >>> import torchdecay as td
