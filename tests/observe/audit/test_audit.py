@@ -239,7 +239,7 @@ def test_a_scheduler_of_another_optimizer_says_nothing_here() -> None:
     both = muon_and_adamw()
     schedule = optim.lr_scheduler.LambdaLR(both["optimizer"][0], lambda step: 1.0)
     case = Case(both["optimizer"], None, None, td.Run(steps=3, lr_schedule=schedule), None)
-    assert [case.curve(group) for group in case.groups] == [[1e-3] * 3, None]
+    assert [case.curve(group.optimizer, group.index) for group in case.groups] == [[1e-3] * 3, None]
 
 
 def test_wrappers_of_other_libraries_are_seen_through() -> None:

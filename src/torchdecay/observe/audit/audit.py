@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torchdecay.observe.audit import interplay, magnitude, selection, wiring
 from torchdecay.observe.audit.case import Case
 from torchdecay.observe.audit.catalog import CATALOG
-from torchdecay.observe.audit.check import CHECKS, finding, gathered
+from torchdecay.observe.audit.check import CHECKS
 from torchdecay.observe.audit.result import Audit, by_severity, is_wanted, prefixes
 from torchdecay.observe.groups import optimizers_of
 from torchdecay.observe.run import Run
@@ -64,15 +64,10 @@ def audit(
     """
     case = Case(tuple(_bare(one) for one in optimizers_of(optimizer)), model, plan, run, loss)
     chosen, left_out = prefixes(select), prefixes(ignore)
-    findings, skipped = [], []
-    for check in CHECKS:
-        if not is_wanted(check.code, chosen, left_out):
-            continue
-        if check.needs and getattr(case, check.needs) is None:
-            skipped.append((check.code, f"{check.needs}="))
-            continue
-        findings += [finding(check.code, hit) for hit in gathered(check.hits(case))]
-    return Audit(by_severity(findings), tuple(skipped))
+    wanted = [check for check in CHECKS if is_wanted(check.code, chosen, left_out)]
+    able = [check for check in wanted if not check.needs or getattr(case, check.needs) is not None]
+    findings = [finding for check in able for finding in check.findings(case)]
+    return Audit(by_severity(findings), tuple((one.code, f"{one.needs}=") for one in wanted if one not in able))
 
 
 def _bare(optimizer: Any) -> Any:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from torchdecay.apply.handle import Handle, handle_of
 from torchdecay.errors import ApplyError
+from torchdecay.observe.audit.catalog import Severity
 from torchdecay.observe.groups import as_number, decay_of, name_all
 from torchdecay.observe.lr_curve import lr_curve
 from torchdecay.observe.pulls import Pulled, own_pulls, pulls_of
@@ -23,16 +25,34 @@ from torchdecay.plans.plan import Plan
 from torchdecay.plans.tree import names_of
 
 
+class Hit(NamedTuple):
+    """What a check saw: in one place, on some parameters.
+
+    Attributes:
+        where: optimizer and group, or the model.
+        what: with values.
+        names: the parameters.
+        severity: when it differs from the catalog's.
+    """
+
+    where: str
+    what: str
+    names: tuple[str, ...] = ()
+    severity: Severity | None = None
+
+
 class Member(NamedTuple):
     """One parameter in one group.
 
     Attributes:
+        group: which.
         name: canonical where the model is known, else the group's name for it, else its place.
         param: the tensor.
         about: what the census says of it, or None without a model.
         pulled: what pulls it, by the attached plan or the group's own weight_decay.
     """
 
+    group: Group
     name: str
     param: Tensor
     about: Parameter | None
@@ -43,44 +63,52 @@ class Member(NamedTuple):
         """What pulls it: NATIVE where nobody knows what the group's weight_decay means, None for nothing."""
         return self.pulled.decay
 
-    @property
-    def spoken(self) -> str:
-        """The decay in words."""
-        return self.pulled.means
+    def hit(self, what: str, severity: Severity | None = None) -> Hit:
+        """Something that was seen on it."""
+        return Hit(self.group.where, what, (self.name,), severity)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
     """One parameter group, with what it means.
 
     Attributes:
         optimizer: whose.
-        number: which of the optimizers that were given.
         index: which of its groups.
         where: how to call it.
-        values: the live group.
         handle: of an attached plan, or None.
-        members: its parameters.
-        weight_decay: as a usable number, else 0.
         named: whether the names are names, and not places.
         misfit: why the attached plan can't go on, or "".
+        members: its parameters.
     """
 
     optimizer: Any
-    number: int
     index: int
     where: str
-    values: Mapping[str, Any]
     handle: Handle | None
-    members: tuple[Member, ...]
-    weight_decay: float
     named: bool
     misfit: str
+    members: list[Member] = field(default_factory=list, repr=False)
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """The live group."""
+        values: dict[str, Any] = self.optimizer.param_groups[self.index]
+        return values
 
     @property
     def lr(self) -> float | None:
         """The learning rate as a number, or None without a usable one."""
         return as_number(self.values.get("lr"))
+
+    @property
+    def weight_decay(self) -> float:
+        """As a usable number, else 0."""
+        return as_number(decay_of(self.optimizer, self.values)[1]) or 0.0
+
+    def hit(self, what: str) -> Hit:
+        """Something that was seen on all of its parameters."""
+        return Hit(self.where, what, tuple(member.name for member in self.members))
 
 
 @dataclass(frozen=True)
@@ -99,17 +127,23 @@ class Case:
         return () if self.model is None else census(self.model)
 
     @cached_property
-    def groups(self) -> tuple[Group, ...]:
+    def modules(self) -> tuple[nn.Module, ...]:
+        """The model's modules, itself among them; none without a model."""
+        return () if self.model is None else tuple(self.model.modules())
+
+    @cached_property
+    def groups(self) -> list[Group]:
         """Every group of every optimizer."""
         about = {id(one.tensor): one for one in self.parameters}
         known = {key: one.name for key, one in about.items()}
         made: list[Group] = []
-        for number, optimizer in enumerate(self.optimizers):
-            label = type(optimizer).__name__ + (f" {number + 1}" if len(self.optimizers) > 1 else "")
+        for number, optimizer in enumerate(self.optimizers, start=1):
+            label = type(optimizer).__name__ + (f" {number}" if len(self.optimizers) > 1 else "")
             handle = handle_of(optimizer)
             own_model = None if handle is None or self.model is not None else handle.model
-            names_known = known if own_model is None else names_of(own_model)
-            names = name_all(optimizer, names_known, unnamed="parameter {place}")
+            names = name_all(
+                optimizer, known if own_model is None else names_of(own_model), unnamed="parameter {place}"
+            )
             try:
                 pulls, misfit = pulls_of(optimizer, model=self.model), ""
             except ApplyError as error:
@@ -118,61 +152,48 @@ class Case:
             for index, (values, own_names, own) in enumerate(zip(optimizer.param_groups, names, pulls, strict=True)):
                 params = values["params"]
                 is_named = len(values.get("param_names", ())) == len(params)
+                named = is_named or fits or all(id(param) in about for param in params)
+                group = Group(optimizer, index, f"{label}, group {index}", handle, named, misfit)
                 rows = zip(own_names, params, map(about.get, map(id, params)), own, strict=True)
-                made.append(
-                    Group(
-                        optimizer=optimizer,
-                        number=number,
-                        index=index,
-                        where=f"{label}, group {index}",
-                        values=values,
-                        handle=handle,
-                        members=tuple(map(Member._make, rows)),
-                        weight_decay=as_number(decay_of(optimizer, values)[1]) or 0.0,
-                        named=is_named or fits or all(id(param) in about for param in params),
-                        misfit=misfit,
-                    )
-                )
-        return tuple(made)
+                group.members.extend(Member(group, *row) for row in rows)
+                made.append(group)
+        return made
 
     @cached_property
-    def curves(self) -> Mapping[int, list[list[float]] | None]:
-        """Learning rates over the run by the optimizer's place; None where nobody can know them."""
+    def members(self) -> list[Member]:
+        """Every parameter of every group."""
+        return [member for group in self.groups for member in group.members]
+
+    @cached_property
+    def pulled(self) -> list[Member]:
+        """Every parameter that something pulls."""
+        return [member for member in self.members if member.decay is not None]
+
+    @cached_property
+    def pulls(self) -> Mapping[Pulled, list[Member]]:
+        """Each different pull of each group, with those that it pulls."""
+        found: dict[Pulled, list[Member]] = {}
+        for member in self.pulled:
+            found.setdefault(member.pulled, []).append(member)
+        return found
+
+    @cached_property
+    def _curves(self) -> Mapping[int, list[list[float]] | None]:
         if self.run is None:
             return {}
-        schedule = self.run.lr_schedule
-        curves: dict[int, list[list[float]] | None] = {}
-        for number, optimizer in enumerate(self.optimizers):
-            groups = optimizer.param_groups
+        curves, schedule = {}, self.run.lr_schedule
+        for groups in (optimizer.param_groups for optimizer in self.optimizers):
             foreign = isinstance(schedule, LRScheduler) and schedule.optimizer.param_groups is not groups
-            unusable = any("lr" in group and as_number(group["lr"]) is None for group in groups)
-            curves[number] = None if foreign or unusable else lr_curve(self.run, groups)
+            if not foreign and all("lr" not in group or as_number(group["lr"]) is not None for group in groups):
+                curves[id(groups)] = lr_curve(self.run, groups)
         return curves
 
-    def curve(self, group: Group) -> list[float] | None:
-        """The group's learning rate over the run, or None when there is no run or nobody can know."""
-        curves = self.curves.get(group.number)
-        return None if curves is None or group.index >= len(curves) else curves[group.index]
+    def curve(self, optimizer: Any, index: int) -> list[float] | None:
+        """The learning rate of a group over the run, or None when there is no run or nobody can know."""
+        curves = self._curves.get(id(optimizer.param_groups))
+        return None if curves is None or index >= len(curves) else curves[index]
 
-    @cached_property
-    def pulled(self) -> tuple[tuple[Group, Member, Decay], ...]:
-        """Every parameter that something pulls."""
-        return tuple(
-            (group, member, decay)
-            for group in self.groups
-            for member in group.members
-            if (decay := member.pulled.decay) is not None
-        )
 
-    @cached_property
-    def modules(self) -> tuple[nn.Module, ...]:
-        """The model's modules, itself among them; none without a model."""
-        return () if self.model is None else tuple(self.model.modules())
-
-    @cached_property
-    def pulls(self) -> tuple[tuple[Group, Pulled, tuple[Member, ...]], ...]:
-        """Each different pull of each group, with those that it pulls."""
-        found: dict[Pulled, tuple[Group, list[Member]]] = {}
-        for group, member, _ in self.pulled:
-            found.setdefault(member.pulled, (group, []))[1].append(member)
-        return tuple((group, pulled, tuple(members)) for pulled, (group, members) in found.items())
+def is_readable(gradient: Tensor) -> bool:
+    """Whether its numbers are here: of a sharded one the whole would have to be waited for."""
+    return gradient.layout is torch.strided and not gradient.is_meta and not hasattr(gradient, "full_tensor")

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
-from torchdecay.observe.audit.case import Case
-from torchdecay.observe.audit.catalog import CATALOG, Severity
+from torchdecay.observe.audit.case import Case, Hit
+from torchdecay.observe.audit.catalog import CATALOG
 from torchdecay.observe.audit.result import Finding
 
-
-@dataclass(frozen=True)
-class Hit:
-    """What a check saw: in one place, on some parameters.
-
-    Attributes:
-        where: optimizer and group, or the model.
-        what: with values.
-        names: the parameters.
-        severity: when it differs from the catalog's.
-    """
-
-    where: str
-    what: str
-    names: tuple[str, ...] = ()
-    severity: Severity | None = None
+Finder = Callable[[Case], Iterable[Hit]]
 
 
 @dataclass(frozen=True)
@@ -33,11 +18,27 @@ class Check:
 
     code: str
     needs: str
-    hits: Callable[[Case], Iterable[Hit]]
+    hits: Finder
+
+    def findings(self, case: Case) -> Iterator[Finding]:
+        """Its hits in the catalog's words; those alike but for their names as one with all the names."""
+        entry = CATALOG[self.code]
+        together: dict[Hit, list[str]] = {}
+        for hit in self.hits(case):
+            together.setdefault(hit._replace(names=()), []).extend(hit.names)
+        for hit, names in together.items():
+            yield Finding(
+                code=self.code,
+                severity=hit.severity or entry.severity,
+                where=hit.where,
+                names=tuple(names),
+                what=hit.what,
+                why=entry.why,
+                fix=entry.fix,
+            )
 
 
 CHECKS: list[Check] = []
-Finder = Callable[[Case], Iterable[Hit]]
 
 
 def check(code: str, *, needs: str = "") -> Callable[[Finder], Finder]:
@@ -48,25 +49,3 @@ def check(code: str, *, needs: str = "") -> Callable[[Finder], Finder]:
         return hits
 
     return register
-
-
-def finding(code: str, hit: Hit) -> Finding:
-    """A hit with the catalog's words."""
-    entry = CATALOG[code]
-    return Finding(
-        code=code,
-        severity=hit.severity or entry.severity,
-        where=hit.where,
-        names=hit.names,
-        what=hit.what,
-        why=entry.why,
-        fix=entry.fix,
-    )
-
-
-def gathered(hits: Iterable[Hit]) -> list[Hit]:
-    """Hits alike but for their names, as one with all the names."""
-    together: dict[Hit, list[str]] = {}
-    for one in hits:
-        together.setdefault(replace(one, names=()), []).extend(one.names)
-    return [replace(one, names=tuple(names)) for one, names in together.items()]

@@ -10,11 +10,14 @@ from torchdecay.errors import PlanError
 from torchdecay.observe.audit.catalog import CATALOG, Severity
 from torchdecay.records import JsonRecord
 from torchdecay.tables import Entries
-from torchdecay.text import listed, nearest, printable, repr_quoted
+from torchdecay.text import counted, listed, nearest, printable, repr_quoted
 
-_ORDER: dict[str, int] = {"error": 0, "warning": 1, "info": 2}
-_KINDS = (("error", "error"), ("warning", "warning"), ("info", "note"))
-_GITHUB = {"error": "error", "warning": "warning", "info": "notice"}
+_SPOKEN: dict[Severity, tuple[str, str]] = {
+    "error": ("error", "error"),
+    "warning": ("warning", "warning"),
+    "info": ("note", "notice"),
+}
+"""What people and GitHub call severities, worst first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +92,7 @@ class Audit(Entries[Finding], JsonRecord, kind="audit"):
     def to_github(self) -> str:
         """The findings as GitHub workflow commands, one line each, which become annotations."""
         return "\n".join(
-            f"::{_GITHUB[one.severity]} title={_escape(f'{one.code} {CATALOG[one.code].title}', more=',:')}::"
+            f"::{_SPOKEN[one.severity][1]} title={_escape(f'{one.code} {CATALOG[one.code].title}', more=',:')}::"
             + _escape(" ".join(filter(None, (f"{one.where}: {one.what}.", listed(one.names), one.why, one.fix))))
             for one in self.findings
         )
@@ -98,7 +101,8 @@ class Audit(Entries[Finding], JsonRecord, kind="audit"):
         # Why and fix are the catalog's, so they stand once, after the last finding of their code.
         last = {one.code: index for index, one in enumerate(self.findings)}
         lines = [str(one) if last[one.code] == index else one.head for index, one in enumerate(self.findings)]
-        lines.append(", ".join(_counted(self.findings, *kind) for kind in _KINDS))
+        severities = [one.severity for one in self.findings]
+        lines.append(", ".join(counted(severities.count(one), word) for one, (word, _) in _SPOKEN.items()))
         lines += [f"not looked into: {code} (needs {needs})" for code, needs in self.skipped]
         return "\n".join(lines)
 
@@ -106,14 +110,9 @@ class Audit(Entries[Finding], JsonRecord, kind="audit"):
         return str(self)
 
 
-def _counted(findings: Iterable[Finding], severity: str, word: str) -> str:
-    count = sum(one.severity == severity for one in findings)
-    return f"{count} {word}" + ("" if count == 1 else "s")
-
-
 def by_severity(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Worst first, then by code."""
-    return tuple(sorted(findings, key=lambda finding: (_ORDER[finding.severity], finding.code)))
+    return tuple(sorted(findings, key=lambda finding: (list(_SPOKEN).index(finding.severity), finding.code)))
 
 
 def prefixes(given: Iterable[str]) -> tuple[str, ...]:

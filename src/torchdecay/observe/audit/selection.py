@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
 
-from torchdecay.observe.audit.case import Case
-from torchdecay.observe.audit.check import Hit, check
+from torchdecay.observe.audit.case import Case, Hit, is_readable
+from torchdecay.observe.audit.check import check
 from torchdecay.plans.controllers import TouchedRows
 
 _BLUNTED = ("bias", "norm", "scale", "scalar")
@@ -19,46 +18,44 @@ _TABLES = {"embedding", "position", "token", "state_space"}
 @check("WD101", needs="model")
 def sensitive_parameters(case: Case) -> Iterator[Hit]:
     """Biases, norms, scales and scalars that something pulls, and what the model itself wants spared."""
-    for group, member, _ in case.pulled:
+    for member in case.pulled:
         about = member.about
         if about is None or not about.trainable:
             continue
         if about.exempt:
-            what = f"decays by {member.spoken}, though the model asks for none: {about.exempt}"
-            yield Hit(group.where, what, (member.name,))
+            yield member.hit(f"decays by {member.pulled.means}, though the model asks for none: {about.exempt}")
         elif about.role in _BLUNTED:
-            yield Hit(group.where, f"role {about.role} decays by {member.spoken}", (member.name,))
+            yield member.hit(f"role {about.role} decays by {member.pulled.means}")
 
 
 @check("WD102", needs="model")
 def tables(case: Case) -> Iterator[Hit]:
     """Embeddings, position tables, tokens and state-space parameters that something pulls."""
-    for group, member, _ in case.pulled:
+    for member in case.pulled:
         about = member.about
         # A tied one is told of by WD107.
         if about is not None and about.trainable and not about.exempt and set(about.roles) <= _TABLES:
-            yield Hit(group.where, f"role {about.role} decays by {member.spoken}", (member.name,))
+            yield member.hit(f"role {about.role} decays by {member.pulled.means}")
 
 
 @check("WD103", needs="model")
 def spared_weights(case: Case) -> Iterator[Hit]:
     """Weights that nothing pulls while other weights are pulled."""
-    if not any(member.about is not None and member.about.role == "weight" for _, member, _ in case.pulled):
+    if not any(member.about is not None and member.about.role == "weight" for member in case.pulled):
         return
-    for group in case.groups:
-        for member in group.members:
-            about = member.about
-            if member.decay is not None or about is None or about.exempt or not about.trainable:
-                continue
-            # A weight tied to an embedding is spared for the embedding's sake.
-            if set(about.roles) == {"weight"}:
-                yield Hit(group.where, "a weight that nothing pulls", (member.name,))
+    for member in case.members:
+        about = member.about
+        if member.decay is not None or about is None or about.exempt or not about.trainable:
+            continue
+        # A weight tied to an embedding is spared for the embedding's sake.
+        if set(about.roles) == {"weight"}:
+            yield member.hit("a weight that nothing pulls")
 
 
 @check("WD104", needs="model")
 def forgotten(case: Case) -> Iterator[Hit]:
     """Trainable parameters that no optimizer has."""
-    held = {id(member.param) for group in case.groups for member in group.members}
+    held = {id(member.param) for member in case.members}
     for parameter in case.parameters:
         if parameter.trainable and id(parameter.tensor) not in held:
             yield Hit("model", "requires a gradient, and no optimizer has it", (parameter.name,))
@@ -67,53 +64,44 @@ def forgotten(case: Case) -> Iterator[Hit]:
 @check("WD105", needs="model")
 def strangers(case: Case) -> Iterator[Hit]:
     """Parameters of optimizers that the model does not have: an error, unless all of the model's are trained too."""
-    members = [member for group in case.groups for member in group.members]
-    held = {member.name for member in members if member.about is not None}
+    held = {member.name for member in case.members if member.about is not None}
     low = Counter(tuple(one.shape) for one in case.parameters if one.dtype in ("bfloat16", "float16"))
     # A loss or another model may have some; of weights in low precision there may be copies in float32.
-    copies = Counter(tuple(member.param.shape) for member in members if member.param.dtype is torch.float32)
+    copies = Counter(tuple(member.param.shape) for member in case.members if member.param.dtype is torch.float32)
     meant = all(one.name in held or not one.trainable for one in case.parameters) or (low and copies == low)
-    for group in case.groups:
-        for member in group.members:
-            if member.about is None:
-                shape = "x".join(map(str, member.param.shape)) or "scalar"
-                names = (f"{member.name} ({shape})",)
-                yield Hit(group.where, "not a parameter of this model", names, "info" if meant else None)
+    for member in case.members:
+        if member.about is None:
+            shape = "x".join(map(str, member.param.shape)) or "scalar"
+            names = (f"{member.name} ({shape})",)
+            yield Hit(member.group.where, "not a parameter of this model", names, "info" if meant else None)
 
 
 @check("WD106")
 def twice(case: Case) -> Iterator[Hit]:
     """Parameters that the optimizers have more than once."""
-    counts = Counter(id(member.param) for group in case.groups for member in group.members)
-    seen = set()
-    for group in case.groups:
-        for member in group.members:
-            if counts[id(member.param)] > 1 and id(member.param) not in seen:
-                seen.add(id(member.param))
-                yield Hit(group.where, f"there {counts[id(member.param)]} times", (member.name,))
+    counts = Counter(id(member.param) for member in case.members)
+    for member in {id(member.param): member for member in reversed(case.members)}.values():
+        if counts[id(member.param)] > 1:
+            yield member.hit(f"there {counts[id(member.param)]} times")
 
 
 @check("WD107", needs="model")
 def tied(case: Case) -> Iterator[Hit]:
     """Tied weights that decay though one of their uses is of a role that is spared."""
-    for group, member, _ in case.pulled:
-        roles = set(member.about.roles) if member.about is not None else set()
-        if len(roles) > 1 and "weight" in roles:
-            assert member.about is not None
-            uses = ", ".join(
-                f"{name} is {role}" for name, role in zip(member.about.names, member.about.roles, strict=True)
-            )
-            yield Hit(group.where, f"tied ({uses}), and decays by {member.spoken}", (member.name,))
+    for member in case.pulled:
+        about = member.about
+        if about is not None and "weight" in about.roles and set(about.roles) != {"weight"}:
+            uses = ", ".join(f"{name} is {role}" for name, role in zip(about.names, about.roles, strict=True))
+            yield member.hit(f"tied ({uses}), and decays by {member.pulled.means}")
 
 
 @check("WD108")
 def frozen_but_moving(case: Case) -> Iterator[Hit]:
     """Parameters that require no gradient, but still have one: optimizers ask for the gradient only."""
-    for group in case.groups:
-        for member in group.members:
-            if not member.param.requires_grad and member.param.grad is not None:
-                pulls = f", and decays by {member.spoken}" if member.decay else ""
-                yield Hit(group.where, f"frozen with a gradient left{pulls}", (member.name,))
+    for member in case.members:
+        if not member.param.requires_grad and member.param.grad is not None:
+            pulls = f", and decays by {member.pulled.means}" if member.decay else ""
+            yield member.hit(f"frozen with a gradient left{pulls}")
 
 
 @check("WD109", needs="model")
@@ -127,19 +115,15 @@ def unknown_roles(case: Case) -> Iterator[Hit]:
 @check("WD110", needs="model")
 def idle_rows(case: Case) -> Iterator[Hit]:
     """Embeddings that are pulled while the last backward pass left whole rows without a gradient."""
-    for group, member, decay in case.pulled:
+    for member in case.pulled:
         grad = member.param.grad
         if member.about is None or "embedding" not in (member.about.role, *member.about.roles):
             continue
-        if grad is None or grad.layout is not torch.strided or grad.dim() < 2 or grad.is_meta or _sharded(grad):
+        if grad is None or not is_readable(grad) or grad.dim() < 2:
             continue
-        if decay.mask is not None or isinstance(decay.gate, TouchedRows):
+        assert member.decay is not None
+        if member.decay.mask is not None or isinstance(member.decay.gate, TouchedRows):
             continue
         idle = int((torch.count_nonzero(grad, dim=tuple(range(1, grad.dim()))) == 0).sum())
         if idle:
-            yield Hit(group.where, f"{idle} of {grad.shape[0]} rows idle, and decay by {member.spoken}", (member.name,))
-
-
-def _sharded(tensor: Tensor) -> bool:
-    """Whether this process holds a part only; asking for the whole would wait for the other processes."""
-    return hasattr(tensor, "full_tensor")
+            yield member.hit(f"{idle} of {grad.shape[0]} rows idle, and decay by {member.pulled.means}")

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from torchdecay.errors import ApplyError
-from torchdecay.observe.audit.case import Case, Group
-from torchdecay.observe.audit.check import Hit, check
+from torchdecay.observe.audit.case import Case, Hit
+from torchdecay.observe.audit.check import check
 from torchdecay.observe.audit.penalties import penalized_parameters
-from torchdecay.observe.groups import DECAY_NAMES, as_number
+from torchdecay.observe.groups import DECAY_NAMES, as_number, wiring_of
 from torchdecay.optimizers.cards import card_of, has_trait
 from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.groups import MARK
@@ -74,18 +74,12 @@ def needless_groups(case: Case) -> Iterator[Hit]:
 @check("WD204")
 def unapplied_scale(case: Case) -> Iterator[Hit]:
     """Groups with an lr_scale that their learning rate does not contain."""
-    scales = {id(group): as_number(group.values.get("lr_scale", 1.0)) for group in case.groups}
-    rates: dict[float, set[float]] = {}
-    for group in case.groups:
-        scale = scales[id(group)]
-        if scale is not None and group.lr:
-            rates.setdefault(group.lr, set()).add(scale)
-    for group in case.groups:
-        scale = scales[id(group)]
-        if scale in (None, 1.0) or not group.lr:
+    scaled = [(group, as_number(group.values.get("lr_scale", 1.0))) for group in case.groups if group.lr]
+    for group, scale in scaled:
+        if scale is None or scale == 1:
             continue
         # Applied scales give groups of one base different rates; the same rate under two scales means that none is.
-        if len(rates[group.lr]) > 1:
+        if any(group.lr == other.lr and another not in (None, scale) for other, another in scaled):
             yield Hit(group.where, f"lr_scale={scale:g}, but lr={group.lr:g} is that of groups with other scales")
         elif group.lr == as_number(getattr(group.optimizer, "defaults", {}).get("lr")):
             yield Hit(group.where, f"lr_scale={scale:g}, but lr={group.lr:g} is the optimizer's own")
@@ -95,16 +89,16 @@ def unapplied_scale(case: Case) -> Iterator[Hit]:
 def lost_hooks(case: Case) -> Iterator[Hit]:
     """Groups with the mark of an attached plan that no handle carries out."""
     for group in case.groups:
-        if group.handle is None and str(group.values.get(MARK, "")).startswith("attached"):
-            yield Hit(group.where, f'marked "{group.values[MARK]}", but nothing is attached', _names(group))
+        if wiring_of(group.values, group.handle) == "hooks lost":
+            yield group.hit(f'marked "{group.values[MARK]}", but nothing is attached')
 
 
 @check("WD206")
 def never_attached(case: Case) -> Iterator[Hit]:
     """Groups from a plan that needs `attach` and never was."""
     for group in case.groups:
-        if group.handle is None and str(group.values.get(MARK, "")).startswith("not attached"):
-            yield Hit(group.where, f'marked "{group.values[MARK]}"', _names(group))
+        if wiring_of(group.values, group.handle) == "not attached":
+            yield group.hit(f'marked "{group.values[MARK]}"')
 
 
 @check("WD207")
@@ -140,8 +134,7 @@ def other_than_planned(case: Case) -> Iterator[Hit]:
             if planned is not None and planned.site is Site.LOSS:
                 continue
             if not _is_that(member.decay, planned):
-                what = f"the plan says {planned!r}, the group does {member.spoken}"
-                yield Hit(group.where, what, (member.name,))
+                yield member.hit(f"the plan says {planned!r}, the group does {member.pulled.means}")
     if case.model is None:
         # With the model at hand WD104 says so.
         for row in case.plan.rows:
@@ -152,16 +145,13 @@ def other_than_planned(case: Case) -> Iterator[Hit]:
 @check("WD209")
 def not_contiguous(case: Case) -> Iterator[Hit]:
     """Weights or gradients that a fused kernel on the CPU would misread."""
-    for group in case.groups:
-        if not group.values.get("fused"):
+    for member in case.members:
+        param, grad = member.param, member.param.grad
+        fused = member.group.values.get("fused") and param.device.type == "cpu"
+        if not fused or grad is None or grad.layout is not torch.strided:
             continue
-        for member in group.members:
-            param, grad = member.param, member.param.grad
-            if param.device.type != "cpu" or grad is None or grad.layout is not torch.strided:
-                continue
-            if not _is_dense(param) or _strides(grad) != _strides(param):
-                what = f"weight strides {tuple(param.stride())}, gradient strides {tuple(grad.stride())}, fused"
-                yield Hit(group.where, what, (member.name,))
+        if not _is_dense(param) or _strides(grad) != _strides(param):
+            yield member.hit(f"weight strides {tuple(param.stride())}, gradient strides {tuple(grad.stride())}, fused")
 
 
 @check("WD210", needs="loss")
@@ -169,9 +159,9 @@ def penalty_too(case: Case) -> Iterator[Hit]:
     """Weights that a penalty in the loss and a decay both pull."""
     assert case.loss is not None
     penalized = penalized_parameters(case.loss)
-    for group, member, decay in case.pulled:
-        if id(member.param) in penalized and decay.site is not Site.LOSS:
-            yield Hit(group.where, f"a penalty in the loss, and {member.spoken}", (member.name,))
+    for member in case.pulled:
+        if id(member.param) in penalized and member.pulled.site is not Site.LOSS:
+            yield member.hit(f"a penalty in the loss, and {member.pulled.means}")
 
 
 @check("WD211")
@@ -189,9 +179,9 @@ def missing_penalty(case: Case) -> Iterator[Hit]:
     """Rows that the plan pulls through the loss, and the loss does not."""
     assert case.loss is not None
     penalized = penalized_parameters(case.loss)
-    for group, member, decay in case.pulled:
-        if decay.site is Site.LOSS and id(member.param) not in penalized:
-            yield Hit(group.where, f"{member.spoken} is not in the loss", (member.name,))
+    for member in case.pulled:
+        if member.pulled.site is Site.LOSS and id(member.param) not in penalized:
+            yield member.hit(f"{member.pulled.means} is not in the loss")
 
 
 @check("WD213")
@@ -207,10 +197,6 @@ def _adds_words(key: str, known: Iterable[str]) -> bool:
     return any(f"_{name}_" in f"_{key}_" and "_" in name for name in known)
 
 
-def _names(group: Group) -> tuple[str, ...]:
-    return tuple(member.name for member in group.members)
-
-
 def _strides(tensor: Tensor) -> tuple[int, ...]:
     """Strides of the dimensions that have any: along one of a single element nothing is ever walked."""
     return tuple(stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if size != 1)
@@ -223,13 +209,9 @@ def _is_dense(tensor: Tensor) -> bool:
 
 
 def _same(left: dict[str, object], right: dict[str, object]) -> bool:
-    return left.keys() == right.keys() and all(_equal(left[key], right[key]) for key in left)
-
-
-def _equal(left: object, right: object) -> bool:
-    if isinstance(left, torch.Tensor) or isinstance(right, torch.Tensor):
-        return left is right
-    return left == right
+    """Whether options are equal; tensors only if they are the same one."""
+    either = [(left.get(key, MARK), right.get(key, MARK)) for key in {*left, *right}]
+    return all(a is b if isinstance(a, Tensor) or isinstance(b, Tensor) else a == b for a, b in either)
 
 
 def _is_that(found: Decay | None, planned: Decay | None) -> bool:
