@@ -76,6 +76,11 @@ def group_label(optimizer: str, number: int, index: int, *, several: bool) -> st
     return f"{optimizer} {number + 1}, group {index}" if several else f"{optimizer} {index}".strip()
 
 
+def capital(text: str) -> str:
+    """The same with a capital at its start, the rest as it is."""
+    return text[:1].upper() + text[1:]
+
+
 def counted(count: int, noun: str, plural: str = "") -> str:
     """`1 seed`, `3 seeds`."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

@@ -23,7 +23,7 @@ from torchdecay.reports.comparison.planned_and_measured import (
     acting_rows,
 )
 from torchdecay.reports.drawing.chart import Chart
-from torchdecay.reports.drawing.plot import Dots, Line
+from torchdecay.reports.drawing.marks import Dots, Line
 
 
 def of(*groups: GroupCourse, seeds: int = 1, **changes: Any) -> Comparison:

@@ -13,7 +13,7 @@ from torchdecay.reports.comparison.gaps import gap_chart
 from torchdecay.reports.comparison.scans import scan_charts
 from torchdecay.reports.comparison.sentences import headline
 from torchdecay.reports.comparison.series import MOST_POINTS, Series, coincident, series_of
-from torchdecay.reports.drawing.plot import cut_at, limits, spans_decades, y_axis
+from torchdecay.reports.drawing.axes import cut_at, limits, spans_decades, y_axis
 
 
 def long_series(count: int = 5001) -> Series:
@@ -108,7 +108,7 @@ def test_M5_2_the_line_shows_loss_penalty_sum_and_where_each_is_least() -> None:
     none, coupled, _ = scan_charts(samples.comparison())
     assert [key.label for key in coupled.keys] == ["training loss", "penalty", "training loss + penalty", "test loss"]
     assert "Training loss is least at α = 1.2 (0.100)" in coupled.alt
-    assert "training loss plus penalty at α = 0.8" in coupled.alt
+    assert "training loss + penalty is least at α = 0.8" in coupled.alt
     assert coupled.head == ("α", "training loss", "penalty", "sum", "test loss")
     assert "No decay, so no penalty." in none.caption
     assert [key.label for key in none.keys] == ["training loss", "test loss"]

@@ -46,7 +46,7 @@ def test_the_page_says_what_happened(tmp_path) -> None:
     page = td.report(make_history(lost_at=5), tmp_path / "out" / "run.html")
     text = page.read_text()
     assert [path.name for path in page.parent.iterdir()] == ["run.html"]
-    assert "1 alarm in 12 recorded steps, 1 to 1,100: lost." in text
+    assert "Decay was lost: 1 alarm in 12 recorded steps, 1 to 1,100." in text
     assert "Step 500: lost, group 0" in text and "Decay took nothing. Why. Fix." in text
     assert text.count("<svg") >= 4 and "http://" not in text.replace("http://www.w3.org", "")
     assert td.report(make_history(), tmp_path).name == "index.html"

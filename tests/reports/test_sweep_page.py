@@ -18,7 +18,7 @@ from reports.test_page import addresses, headings, read
 from torchdecay.lab.sweeps.result import Sweep
 from torchdecay.reports.document import render
 from torchdecay.reports.drawing.chart import Chart
-from torchdecay.reports.drawing.plot import Box, Dots, Line, Rule, Span, Text
+from torchdecay.reports.drawing.marks import Box, Dots, Line, Rule, Text
 from torchdecay.reports.sweep.advice import nexts, notices
 from torchdecay.reports.sweep.course import along_path, gap_path, halving_chart
 from torchdecay.reports.sweep.map import map_chart
@@ -187,7 +187,7 @@ def test_the_chart_shows_each_seed_the_mean_the_run_without_decay_and_the_choice
     assert [len(mark.x) for mark in seeds] == [3] * 5 and seeds[2].y == pytest.approx((0.95, 0.952, 0.954))
     (across,) = [mark for mark in chart.plot.marks if isinstance(mark, Rule) and mark.axis == "y"]
     assert across.at == pytest.approx(0.802) and across.style == BARE
-    (error,) = [mark for mark in chart.plot.marks if isinstance(mark, Span)]
+    (error,) = [mark for mark in chart.plot.marks if isinstance(mark, Box)]
     assert (error.low, error.high) == pytest.approx((0.952 - 0.002 / math.sqrt(3), 0.952))
     (taken,) = chart.plot.named("scan-chosen")
     assert isinstance(taken, Dots) and taken.x == (0.0,) and taken.y == (mean.y[2],)

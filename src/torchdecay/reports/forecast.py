@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from torchdecay.errors import TaskError
 from torchdecay.reports.article import Article, Page, Section, page_with
-from torchdecay.reports.drawing.palette import Style, styles
-from torchdecay.reports.drawing.plot import SMALL, Axis, Mark, Plot, Text, dot, line, tick, y_axis
+from torchdecay.reports.drawing.axes import Axis, tick, y_axis
+from torchdecay.reports.drawing.chart import Plot
+from torchdecay.reports.drawing.marks import Line, Mark, Text, dot
+from torchdecay.reports.drawing.palette import SMALL, Style, styles
 from torchdecay.reports.drawing.svg import Panel, Picture, key_marks
 from torchdecay.reports.tables import as_table
 from torchdecay.text import counted, number, percent, prose, shown
@@ -93,7 +95,7 @@ def retention_plot(drawn: Sequence[GroupForecast], look: Sequence[Style]) -> Plo
     for index, (group, style) in enumerate(zip(drawn, look, strict=True)):
         assert group.curve is not None
         left = [math.exp(min(value, 700.0)) for value in group.curve.log_retention]
-        marks.append(line(group.curve.steps, left, style, width=2.2, gid=f"series-{index}-line"))
+        marks.append(Line(group.curve.steps, left, style, 2.2, f"series-{index}-line"))
         if left[-1] <= top:
             marks.append(dot(group.curve.steps[-1], left[-1], style, gid=f"series-{index}-end"))
     return Plot(_steps(drawn), Axis(0.0, top, grid=True), "step", tuple(marks))
@@ -109,7 +111,7 @@ def rates_plot(drawn: Sequence[GroupForecast], look: Sequence[Style]) -> Plot:
             continue
         seen.add(group.curve.lr)
         own = style if len(set(known)) > 1 else Style("muted", (), "")
-        marks.append(line(group.curve.steps, group.curve.lr, own, width=1.8, gid=f"series-{index}-lr"))
+        marks.append(Line(group.curve.steps, group.curve.lr, own, 1.8, f"series-{index}-lr"))
     if not known:
         marks.append(Text(0, 0.5, "not known", "muted", SMALL, in_widths=True, in_heights=True))
     height = y_axis([0.0, *(value for curve in known for value in curve)], floor=0.0)

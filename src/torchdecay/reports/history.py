@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from torchdecay.errors import TaskError
-from torchdecay.reports.article import Article, Notice, Page, Section, Table, page_with
-from torchdecay.reports.drawing.chart import Chart, Key
+from torchdecay.observe.monitor.quantities import QUANTITIES
+from torchdecay.reports.article import Article, Card, Notice, Page, Section, Table, page_with, pairs_of, when
+from torchdecay.reports.drawing.axes import evenly, spans_decades, steps_axis, y_axis
+from torchdecay.reports.drawing.chart import Chart, Key, Plot, rows_at
+from torchdecay.reports.drawing.marks import Line, Mark, dot
 from torchdecay.reports.drawing.palette import Style, styles
-from torchdecay.reports.drawing.plot import Mark, Plot, dot, line, spans_decades, steps_axis, y_axis
 from torchdecay.reports.drawing.svg import Picture, titled
-from torchdecay.text import counted, listing, number, prose, shown
+from torchdecay.text import capital, counted, listing, number, percent, prose, shown
 
 if TYPE_CHECKING:
     from torchdecay.observe.monitor.history import History
@@ -22,11 +24,56 @@ if TYPE_CHECKING:
 MOST = 6
 """Groups in one chart; of more the largest are drawn."""
 _HEAD = ("Group", "Decay", "Weights", "Norm, first", "Norm, last", "Shrunk by", "Planned", "Measured")
+_MEASURED = {"pass": "around its own pass", "state": "the step less the update", "planned": "not", "none": "not"}
 _MOST_POINTS, _MOST_ALARMS = 400, 12
 _BESIDE = {"shrink": "planned", "rotation": "predicted_rotation"}
 _LOG = frozenset(
     {"weight_norm", "gradient_norm", "decay_norm", "update_norm", "ratio", "rotation", "effective_lr", "lr"}
 )
+_TITLES = {
+    "shrink": "Shrink, planned and realized",
+    "ratio": "Decay, as a multiple of the update",
+    "cosine": "Whether decay and update agree",
+}
+_MEANINGS = {
+    "shrink": "Log-shrink: 0.7 halves a weight that gets no gradient. Thin: as planned.",
+    "ratio": "‖d‖/‖u‖, what decay displaced over what the update did: above 1 decay leads.",
+    "rotation": "The angle between a tensor before and after the step, in radians. Thin: where it would settle.",
+}
+_SUBJECTS = (
+    (
+        "shrink",
+        "Planned and realized",
+        "How much decay alone would have shrunk the weights: the solid line as it was measured, the thin one as it "
+        "was planned. A gap between them is decay that was lost, or that nobody asked for.",
+        ("shrink", "ratio", "cosine"),
+    ),
+    ("norms", "Norms", "Before each recorded step.", ("weight_norm", "gradient_norm", "update_norm")),
+    (
+        "rotation",
+        "Rotation",
+        "The angle that weights turn by in one step. Where a norm follows them it settles, as decay and updates "
+        "balance, at the thin line; elsewhere that line is a guide only.",
+        ("rotation", "effective_lr", "lr"),
+    ),
+    (
+        "forms",
+        "What the form of decay does",
+        "Shares of the weights that caution left alone or that are exactly 0, and the multipliers of constraints.",
+        ("masked_share", "zero_share", "dual"),
+    ),
+)
+_CAUSES = {
+    "not attached": "a plan was not attached",
+    "lost": "decay was lost",
+    "differs": "decay differed from the plan",
+    "rounded away": "decay was rounded away",
+    "grows": "weights grew without bound",
+    "not finite": "numbers were not finite",
+    "dominates": "decay outweighed the updates",
+    "no steps": "no step was taken",
+}
+"""Kind of alarm → what happened, in a clause."""
 
 
 @dataclass(frozen=True)
@@ -81,57 +128,36 @@ def article_of(history: History) -> Article:
         raise TaskError("the history has no record, so there is nothing to show.", fix="Let the optimizer step.")
     drawn = _largest(history)
     look = styles(len(drawn))
-    left_out = len(history.groups) - len(drawn)
+    subjects = [
+        (name, heading, intro, [quantity_chart(history, one, drawn, look) for one in quantities])
+        for name, heading, intro, quantities in _SUBJECTS
+    ]
+    hero, *_ = (*filter(None, (chart for *_, charts in subjects for chart in charts)), None)
+    sections = [
+        Section(name, heading, intro, tuple(one for one in charts if one and one is not hero), tracked=True)
+        for name, heading, intro, charts in subjects
+    ]
+    table = Table(_HEAD, tuple(_row(history, name) for name in history.groups[:200]))
+    sections.append(Section("groups", "The groups", table=table))
+    weights = sum(history.of(name).num_elements for name in history.groups)
+    recorded = (
+        ("groups", f"{len(history.groups):,}, of {counted(weights, 'weight')}"),
+        ("recorded steps", f"{len(history.steps):,}, one of every {history.every_steps:,}"),
+        *history.versions.items(),
+        *when(history.created),
+    )
+    left_out = len(drawn) < len(history.groups)
     return Article(
         id="history",
         title="What decay did",
         headline=_headline(history),
         sure=f"Of {counted(len(history.groups), 'group')} the {len(drawn)} largest are drawn." if left_out else "",
         notices=_notices(history),
+        hero=hero,
         keys=tuple(Key(shown(name), style, i) for i, (name, style) in enumerate(zip(drawn, look, strict=True))),
-        sections=(
-            *sections(history, drawn, look),
-            Section(
-                "groups",
-                "The groups",
-                table=Table(_HEAD, tuple(_row(history, name) for name in history.groups[:200])),
-            ),
-        ),
+        sections=tuple(filter(None, sections)),
+        cards=(Card("How it was recorded", pairs=pairs_of(recorded)),),
     )
-
-
-def sections(history: History, drawn: Sequence[str], look: Sequence[Style]) -> tuple[Section, ...]:
-    """The charts of these groups, by subject; subjects without numbers are left out."""
-    subjects = (
-        (
-            "shrink",
-            "Planned and realized",
-            "How much decay alone would have shrunk the weights: the solid line as it was measured, the thin one as it "
-            "was planned. A gap between them is decay that was lost, or that nobody asked for.",
-            ("shrink", "ratio", "cosine"),
-        ),
-        ("norms", "Norms", "Before each recorded step.", ("weight_norm", "gradient_norm", "update_norm")),
-        (
-            "rotation",
-            "Rotation",
-            "The angle that weights turn by in one step. Where a norm follows them it settles, as decay and updates "
-            "balance, at the thin line; elsewhere that line is a guide only.",
-            ("rotation", "effective_lr", "lr"),
-        ),
-        (
-            "forms",
-            "What the form of decay does",
-            "Shares of the weights that caution left alone or that are exactly 0, and the multipliers of constraints.",
-            ("masked_share", "zero_share", "dual"),
-        ),
-    )
-    made = []
-    for name, heading, intro, quantities in subjects:
-        charts = [quantity_chart(history, one, drawn, look) for one in quantities]
-        known = tuple(chart for chart in charts if chart is not None)
-        if known:
-            made.append(Section(name, heading, intro, known, tracked=True))
-    return tuple(made)
 
 
 def quantity_chart(history: History, quantity: str, drawn: Sequence[str], look: Sequence[Style]) -> Chart | None:
@@ -141,56 +167,35 @@ def quantity_chart(history: History, quantity: str, drawn: Sequence[str], look: 
         return None
     values = [value for curve in curves for value in (*curve.values, *curve.beside) if math.isfinite(value)]
     log = quantity in _LOG and spans_decades(values)
-    title = _title(quantity)
+    known = QUANTITIES.get(quantity)
+    title = _TITLES.get(quantity) or (known.title if known else shown(quantity))
 
     floor = None if quantity == "cosine" else 0.0
     marks: list[Mark] = []
     for curve in curves:
         style, gid = look[curve.index], f"series-{curve.index}"
         if curve.beside:
-            thin = replace(style, dashes=())
-            marks.append(line(curve.beside_steps, curve.beside, thin, width=0.9, gid=f"{gid}-beside"))
-        marks.append(line(curve.steps, curve.values, style, width=2.0, gid=f"{gid}-line"))
+            marks.append(Line(curve.beside_steps, curve.beside, replace(style, dashes=()), 0.9, f"{gid}-beside"))
+        marks.append(Line(curve.steps, curve.values, style, 2.0, f"{gid}-line"))
         if math.isfinite(curve.values[-1]):
             marks.append(dot(curve.steps[-1], curve.values[-1], style, gid=f"{gid}-end"))
     height = y_axis([*values, *([0.0] if floor == 0.0 and not log else [])], floor=floor, log=log)
-    last = max(curve.steps[-1] for curve in curves)
-
-    ends = [f"{shown(drawn[curve.index])} ends at {_end(curve)}" for curve in curves]
-    picked = _spread(sorted({step for curve in curves for step in curve.steps}), 11)
-    lookup = [dict(zip(curve.steps, curve.values, strict=True)) for curve in curves]
+    keys = tuple(Key(shown(drawn[curve.index]), look[curve.index], curve.index) for curve in curves)
+    foretold = [f", {number(curve.beside[-1])} foretold" if curve.beside else "" for curve in curves]
+    ends = [f"{key.label} ends at {number(curve.values[-1])}" for key, curve in zip(keys, curves, strict=True)]
+    told = "; ".join(map("".join, zip(ends, foretold, strict=True)))
+    every = sorted({step for curve in curves for step in curve.steps})
     return Chart(
         name=quantity.replace("_", "-"),
         title=title,
-        alt=f"{title} over {last:,} steps: {'; '.join(ends)}.",
-        caption=_MEANING.get(quantity) or _meaning(quantity),
-        plot=Plot(steps_axis(last), height, "step", tuple(marks)),
-        keys=tuple(Key(shown(drawn[curve.index]), look[curve.index], curve.index) for curve in curves),
-        head=("step", *(shown(drawn[curve.index]) for curve in curves)),
-        rows=tuple(
-            (f"{step:,}", *(number(known[step]) if step in known else "" for known in lookup)) for step in picked
-        ),
+        alt=f"{title} over {every[-1]:,} steps: {told}.",
+        caption=_MEANINGS.get(quantity) or (known.meaning if known else ""),
+        # All charts of a page have one axis of steps.
+        plot=Plot(steps_axis(history.steps[-1]), height, "step", tuple(marks)),
+        keys=keys,
+        head=("step", *(key.label for key in keys)),
+        rows=rows_at(every, [(curve.steps, curve.values) for curve in curves]),
     )
-
-
-_MEANING = {
-    "shrink": "Log-shrink: 0.7 halves a weight that gets no gradient. Thin: as planned.",
-    "ratio": "‖d‖/‖u‖, what decay displaced over what the update did: above 1 decay leads.",
-    "rotation": "The angle between a tensor before and after the step, in radians. Thin: where it would settle.",
-}
-
-
-def _meaning(quantity: str) -> str:
-    from torchdecay.observe.monitor.quantities import QUANTITIES
-
-    return QUANTITIES[quantity].meaning if quantity in QUANTITIES else ""
-
-
-def _title(quantity: str) -> str:
-    from torchdecay.observe.monitor.quantities import QUANTITIES
-
-    special = {"shrink": "Shrink, planned and realized", "ratio": "Decay over update"}
-    return special.get(quantity) or (QUANTITIES[quantity].title if quantity in QUANTITIES else shown(quantity))
 
 
 def _curve(history: History, quantity: str, name: str, index: int) -> _Curve | None:
@@ -228,14 +233,8 @@ def _curve(history: History, quantity: str, name: str, index: int) -> _Curve | N
 
 def _thinned(steps: Sequence[int], values: Sequence[float]) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """At most so many points, evenly taken, the first and the last among them."""
-    places = _spread(range(len(steps)), _MOST_POINTS)
+    places = evenly(len(steps), _MOST_POINTS)
     return tuple(steps[i] for i in places), tuple(values[i] for i in places)
-
-
-def _spread(items: Sequence[int], most: int) -> list[int]:
-    if len(items) <= most:
-        return list(items)
-    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
 
 
 def _largest(history: History) -> list[str]:
@@ -243,11 +242,6 @@ def _largest(history: History) -> list[str]:
     size = {one.name: one.num_elements for one in history.series}
     kept = set(sorted(size, key=lambda name: -size[name])[:MOST])
     return [name for name in history.groups if name in kept]
-
-
-def _end(curve: _Curve) -> str:
-    told = number(curve.values[-1])
-    return told + (f", {number(curve.beside[-1])} foretold" if curve.beside else "")
 
 
 def _notices(history: History) -> tuple[Notice, ...]:
@@ -259,7 +253,7 @@ def _notices(history: History) -> tuple[Notice, ...]:
     for (step, kind), events in list(alike.items())[:_MOST_ALARMS]:
         names = [shown(event.group) for event in events if event.group]
         first = events[0]
-        said = prose(f"{first.what[:1].upper()}{first.what[1:]} {first.why} {first.fix}")
+        said = prose(f"{capital(first.what)} {first.why} {first.fix}")
         head = f"Step {step:,}: {kind}" + (f", {listing(names, most=4)}" if names else "")
         made.append(Notice(head, f"The first of them: {said}" if len(events) > 1 else said))
     left_out = len(alike) - len(made)
@@ -273,25 +267,24 @@ def _headline(history: History) -> str:
     span = f"{counted(len(steps), 'recorded step')}, {steps[0]:,} to {steps[-1]:,}"
     if not history.events:
         return f"Decay did what was planned: no alarm in {span}."
-    kinds = list(dict.fromkeys(event.kind for event in history.events))
-    return f"{counted(len(history.events), 'alarm')} in {span}: {', '.join(kinds)}."
+    kinds = [event.kind for event in history.events]
+    several = len(set(kinds)) > 1
+    causes = [
+        _CAUSES.get(kind, shown(kind)) + (f" ({kinds.count(kind):,})" if several else "")
+        for kind in dict.fromkeys(kinds)
+    ]
+    return f"{capital(listing(causes))}: {counted(len(kinds), 'alarm')} in {span}."
 
 
 def _row(history: History, name: str) -> tuple[str, ...]:
     about, shrink = history.of(name), history.shrink(name)
     norms = history.curve(name, "weight_norm")[1]
-    told = {"pass": "around its own pass", "state": "the step less the update", "planned": "not", "none": "not"}
-
-    def share(sums: tuple[float, ...] | None) -> str:
-        return "?" if sums is None else f"{max(0.0, -math.expm1(-sums[-1])):.2%}"
-
+    sums_of = (shrink.realized, shrink.planned)
     return (
         shown(name),
         shown(about.decay) or "spared",
         f"{about.num_elements:,}",
-        number(norms[0]) if norms else "",
-        number(norms[-1]) if norms else "",
-        share(shrink.realized),
-        share(shrink.planned),
-        told[about.source],
+        *((number(norms[0]), number(norms[-1])) if norms else ("", "")),
+        *("?" if sums is None else percent(max(0.0, -math.expm1(-sums[-1]))) for sums in sums_of),
+        _MEASURED[about.source],
     )

@@ -7,24 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torchdecay.reports.comparison.series import Series, coincident, series_of
-from torchdecay.reports.drawing.chart import Chart, Key
-from torchdecay.reports.drawing.palette import Style, styles
-from torchdecay.reports.drawing.plot import (
-    SMALL,
-    Axis,
-    Band,
-    Mark,
-    Plot,
-    Rule,
-    Text,
-    cut_at,
-    dot,
-    line,
-    spans_decades,
-    steps_axis,
-    tick,
-    y_axis,
-)
+from torchdecay.reports.drawing.axes import Axis, cut_at, spans_decades, steps_axis, tick, y_axis
+from torchdecay.reports.drawing.chart import Chart, Key, Plot, rows_at
+from torchdecay.reports.drawing.marks import Band, Line, Mark, Rule, Text, dot
+from torchdecay.reports.drawing.palette import SMALL, Style, styles
 from torchdecay.text import counted, listing, number
 
 if TYPE_CHECKING:
@@ -85,7 +71,7 @@ def curve_chart(comparison: Comparison, curve: str, *, look: Sequence[Style] | N
     for one in map(Series.thinned, drawn):
         style, gid = look[one.index], f"series-{one.index}"
         marks.append(Band(one.steps, one.low, one.high, style.color, f"{gid}-band"))
-        marks.append(line(one.steps, one.mean, style, width=_width(one.index, same), gid=f"{gid}-line"))
+        marks.append(Line(one.steps, one.mean, style, _width(one.index, same), f"{gid}-line"))
     for one in drawn:
         if one.finite and one.finite[-1][0] == one.steps[-1]:
             marks.append(dot(one.steps[-1], one.mean[-1], look[one.index], gid=f"series-{one.index}-end"))
@@ -103,7 +89,7 @@ def curve_chart(comparison: Comparison, curve: str, *, look: Sequence[Style] | N
         plot=Plot(steps_axis(last), height, comparison.step_name, tuple(marks)),
         keys=tuple(Key(one.label, look[one.index], one.index) for one in drawn),
         head=(comparison.step_name, *(one.label for one in drawn)),
-        rows=_numbers(drawn),
+        rows=rows_at(max((one.steps for one in drawn), key=len), [(one.steps, one.mean) for one in drawn]),
     )
 
 
@@ -203,17 +189,3 @@ def _turning(comparison: Comparison, curve: str, drawn: Sequence[Series]) -> lis
                     turned.append(f"{one.label} ({number(best)} at {comparison.step_name} {step:,.0f})")
     sentences = [f"Best before the end: {listing(turned, most=6)}."] if turned else []
     return [*sentences, *([f"Never better than at the start: {listing(never, most=6)}."] if never else [])]
-
-
-def _numbers(drawn: Sequence[Series], *, most: int = 11) -> tuple[tuple[str, ...], ...]:
-    longest = max(drawn, key=lambda one: len(one.steps))
-    count = len(longest.steps)
-    picked = sorted({round(i * (count - 1) / (most - 1)) for i in range(most)}) if count > 1 else [0]
-    lookup = [dict(zip(one.steps, one.mean, strict=True)) for one in drawn]
-    return tuple(
-        (
-            f"{longest.steps[i]:,.0f}",
-            *(number(values[longest.steps[i]]) if longest.steps[i] in values else "" for values in lookup),
-        )
-        for i in picked
-    )

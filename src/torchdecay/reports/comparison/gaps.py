@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from torchdecay.lab.comparisons.statistics import mean, spread
 from torchdecay.reports.comparison.curves import label_styles
-from torchdecay.reports.drawing.chart import Chart, Key
-from torchdecay.reports.drawing.palette import Style
-from torchdecay.reports.drawing.plot import SMALL, Axis, Line, Mark, Plot, Rule, Text, dot, limits
-from torchdecay.text import counted, mean_and_spread, number, shown
+from torchdecay.reports.drawing.axes import Axis, limits
+from torchdecay.reports.drawing.chart import Chart, Key, Plot
+from torchdecay.reports.drawing.marks import Line, Mark, Rule, Text, dot
+from torchdecay.reports.drawing.palette import SMALL, Style
+from torchdecay.text import capital, counted, mean_and_spread, number, shown
 
 if TYPE_CHECKING:
     from torchdecay.lab.comparisons.comparison import Comparison
@@ -70,7 +71,7 @@ def gap_chart(comparison: Comparison, what: str) -> Chart | None:
 
     return Chart(
         name=f"gap-{what}",
-        title=f"{name[:1].upper()}{name[1:]} where training ended",
+        title=f"{capital(name)} where training ended",
         alt=_alt(comparison, name, pairs, gaps),
         caption="Hollow: training rows, with the labels they were trained on. Filled: test rows. "
         "Each pair is one seed; the line between them is the gap."

@@ -17,7 +17,7 @@ from torchdecay.reports.comparison.planned_and_measured import HEAD, KEYS, actin
 from torchdecay.reports.comparison.scans import scan_charts
 from torchdecay.reports.comparison.sentences import headline, verdict
 from torchdecay.reports.drawing.chart import Chart, Key
-from torchdecay.text import mean_and_spread, number, prose, shown
+from torchdecay.text import capital, mean_and_spread, number, prose, shown
 
 if TYPE_CHECKING:
     from torchdecay.lab.comparisons.comparison import Comparison
@@ -81,7 +81,7 @@ def _sections(comparison: Comparison) -> Iterator[Section]:
     if comparison.score_name:
         yield Section(
             "score",
-            f"{comparison.score_name[:1].upper()}{comparison.score_name[1:]} while training",
+            f"{capital(comparison.score_name)} while training",
             f"{band} Left to right the same axis: what separates the pictures is the gap.".strip(),
             curves("train_score", "validation_score", "test_score"),
             short="Score",

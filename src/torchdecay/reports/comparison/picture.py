@@ -10,7 +10,8 @@ from torchdecay.errors import TaskError
 from torchdecay.reports.comparison.curves import curve_chart, label_styles
 from torchdecay.reports.comparison.sentences import headline
 from torchdecay.reports.comparison.series import series_of
-from torchdecay.reports.drawing.plot import SMALL, Dots, Mark, Text
+from torchdecay.reports.drawing.marks import Dots, Mark, Text
+from torchdecay.reports.drawing.palette import SMALL
 from torchdecay.reports.drawing.svg import Panel, Picture
 from torchdecay.text import counted, mean_and_spread, prose, shown
 

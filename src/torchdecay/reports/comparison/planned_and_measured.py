@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torchdecay.reports.drawing.chart import Chart, Key
+from torchdecay.reports.comparison.series import mean_of, over_seeds
+from torchdecay.reports.drawing.axes import evenly, steps_axis, y_axis
+from torchdecay.reports.drawing.chart import Chart, Key, Plot
+from torchdecay.reports.drawing.marks import Band, Line, Mark, Rule, dot
 from torchdecay.reports.drawing.palette import Style
-from torchdecay.reports.drawing.plot import Band, Mark, Plot, Rule, dot, line, steps_axis, y_axis
-from torchdecay.text import counted, listing, number, percent, prose, shown
+from torchdecay.text import capital, counted, listing, number, percent, prose, shown
 
 if TYPE_CHECKING:
     from torchdecay.lab.comparisons.comparison import Comparison
@@ -37,13 +39,9 @@ class _Course:
     runs: tuple[GroupCourse, ...]
 
     @property
-    def first(self) -> GroupCourse:
-        return self.runs[0]
-
-    @property
     def planned(self) -> list[float]:
         """Halvings, forecast; the same for all seeds."""
-        return _halvings(self.first.planned or ())
+        return _halvings(self.runs[0].planned or ())
 
     @property
     def measured(self) -> list[list[float]]:
@@ -62,15 +60,15 @@ class _Course:
         ]  # fmt: skip
 
     @property
-    def ends(self) -> tuple[float | None, float | None]:
-        """The last halvings, forecast and measured; None where they are unknown."""
-        planned, measured = self.planned, [_mean(values) for values in self.measured]
-        return (planned[-1] if planned else None), (measured[-1] if measured else None)
+    def first_and_last_norm(self) -> tuple[str, ...]:
+        """The means over seeds, or nothing where they are unknown."""
+        norms = [run.weight_norm for run in self.runs if run.weight_norm]
+        return tuple(number(mean_of([one[end] for one in norms])) for end in (0, -1) if norms)
 
 
 def acting_charts(comparison: Comparison) -> tuple[Chart, ...]:
     """One chart for each decay and group of weights that anything is known of, at most `MOST_CHARTS`."""
-    every = [one for one in _courses(comparison) if one.first.planned or one.measured]
+    every = [one for one in _courses(comparison) if one.runs[0].planned or one.measured]
     return tuple(_chart(comparison, place, one) for place, one in enumerate(every[:MOST_CHARTS]))
 
 
@@ -88,10 +86,10 @@ def acting_remarks(comparison: Comparison) -> tuple[str, ...]:
 
 def _remarks(comparison: Comparison) -> Iterator[str]:
     for one in _courses(comparison):
-        for remark in one.first.remarks:
+        for remark in one.runs[0].remarks:
             yield f"{one.label}, forecast: {prose(remark)}"
         if not one.measured:
-            yield f"{one.label}, {prose(one.first.measured)}."
+            yield f"{one.label}, {prose(one.runs[0].measured)}."
     for label in comparison.labels:
         for run in comparison.of(label):
             if run.planned_and_measured is not None and run.planned_and_measured.note:
@@ -126,18 +124,19 @@ def _courses(comparison: Comparison) -> Iterator[_Course]:
 
 
 def _chart(comparison: Comparison, place: int, course: _Course) -> Chart:
-    steps, planned, measured, norms = course.first.steps, course.planned, course.measured, course.norms
-    middle, low, high = ([pick(values) for values in measured] for pick in (_mean, _least, _most))
-    way = [_mean(values) for values in norms]
+    steps, planned = course.runs[0].steps, course.planned
+    middle, low, high = over_seeds(course.measured)
+    way = [mean_of(values) for values in course.norms]
+    start, zero = (0, *steps), (0.0,)
 
     marks: list[Mark] = [Rule("y", 0.0, Style("axis", (), ""), z=1)]
     if way:
-        marks.append(line(steps, way, NORM, width=1.8, gid="acting-norm"))
+        marks.append(Line(steps, way, NORM, 1.8, "acting-norm"))
     if middle:
-        marks.append(Band((0, *steps), (0.0, *low), (0.0, *high), MEASURED.color, "acting-band"))
-        marks.append(line((0, *steps), (0.0, *middle), MEASURED, width=5, gid="acting-measured"))
+        marks.append(Band(start, zero + low, zero + high, MEASURED.color, "acting-band"))
+        marks.append(Line(start, zero + middle, MEASURED, 5, "acting-measured"))
     if planned:
-        marks.append(line((0, *steps), (0.0, *planned), FORECAST, width=1.5, gid="acting-planned"))
+        marks.append(Line(start, (0.0, *planned), FORECAST, 1.5, "acting-planned"))
     if middle and math.isfinite(middle[-1]):
         marks.append(dot(steps[-1], middle[-1], MEASURED, gid="acting-end"))
     height = y_axis([0.0, *planned, *low, *high, *way])
@@ -153,30 +152,29 @@ def _chart(comparison: Comparison, place: int, course: _Course) -> Chart:
         head=(comparison.step_name, "forecast", "measured", "norm"),
         rows=tuple(
             (f"{steps[i]:,}", *(number(values[i]) if values else "unknown" for values in (planned, middle, way)))
-            for i in sorted({round(j * (len(steps) - 1) / 10) for j in range(11)})
+            for i in evenly(len(steps), 11)
         ),
     )
 
 
 def _said(course: _Course) -> str:
     """The finding in a few sentences."""
-    planned, measured = course.ends
+    planned = course.planned[-1] if course.planned else None
+    measured = mean_of(course.measured[-1]) if course.measured else None
     said = []
     if planned is None:
-        said.append(f"The forecast is unknown: {prose(course.first.why)}.")
+        said.append(f"The forecast is unknown: {prose(course.runs[0].why)}.")
     if measured is None:
-        said.append(f"{_upper(prose(course.first.measured))}.")
-    at_most = "at most " if course.first.prediction == "at most" else ""
+        said.append(f"{capital(prose(course.runs[0].measured))}.")
+    at_most = "at most " if course.runs[0].prediction == "at most" else ""
     if planned is not None and measured is not None:
         said.append(_compared(planned, measured, at_most=at_most))
     elif planned is not None:
         said.append(f"Forecast: decay by itself takes {at_most}{_taken(planned)} of each weight.")
     elif measured is not None:
         said.append(f"Measured: decay by itself would have taken {_taken(measured)} of the weights.")
-    norms = [run.weight_norm for run in course.runs if run.weight_norm]
-    if norms:
-        first, last = (number(_mean([one[end] for one in norms])) for end in (0, -1))
-        said.append(f"With the updates their norm went from {first} to {last}.")
+    if norms := course.first_and_last_norm:
+        said.append(f"With the updates their norm went from {norms[0]} to {norms[1]}.")
     return " ".join(said)
 
 
@@ -196,12 +194,11 @@ def _compared(planned: float, measured: float, *, at_most: str) -> str:
 
 
 def _row(course: _Course) -> tuple[str, ...]:
-    first = course.first
+    first = course.runs[0]
     bound = first.prediction == "at most"
     most, least = ("≤ ", "≥ ") if bound else ("", "")
     epochs = "" if first.timescale_epochs is None else f" ({number(first.timescale_epochs)} epochs)"
     shrunk = [run.realized_shrink for run in course.runs if run.realized_shrink is not None]
-    norms = [run.weight_norm for run in course.runs if run.weight_norm]
     return (
         course.label,
         f"{first.num_elements:,} ({shown(first.name, most=60)})",
@@ -209,9 +206,8 @@ def _row(course: _Course) -> tuple[str, ...]:
         _known(first.half_life, number, least),
         _known(first.timescale, lambda value: f"{number(value)} steps{epochs}", least),
         _known(first.planned_shrink, percent, most),
-        _known(_mean(shrunk) if shrunk else None, percent),
-        number(_mean([one[0] for one in norms])) if norms else "unknown",
-        number(_mean([one[-1] for one in norms])) if norms else "unknown",
+        _known(mean_of(shrunk) if shrunk else None, percent),
+        *(course.first_and_last_norm or ("unknown", "unknown")),
     )
 
 
@@ -226,20 +222,3 @@ def _halvings(logs: Sequence[float]) -> list[float]:
 
 def _taken(halvings: float) -> str:
     return percent(1 - 2**-halvings) if math.isfinite(halvings) else "all"
-
-
-def _upper(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _least(values: Sequence[float]) -> float:
-    return min(values) if all(map(math.isfinite, values)) else math.nan
-
-
-def _most(values: Sequence[float]) -> float:
-    return max(values) if all(map(math.isfinite, values)) else math.nan
-
-
-def _mean(values: Sequence[float]) -> float:
-    mean = sum(values) / len(values)
-    return mean if math.isfinite(mean) else math.nan

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -57,10 +57,10 @@ class Series:
         cuts = [slice(0, 1), *(slice(i, min(i + stride, inner.stop)) for i in inner[::stride]), slice(-1, None)]
         return replace(
             self,
-            steps=tuple(_mean(self.steps[cut]) for cut in cuts),
-            mean=tuple(_mean(self.mean[cut]) for cut in cuts),
-            low=tuple(_extreme(self.low[cut], min) for cut in cuts),
-            high=tuple(_extreme(self.high[cut], max) for cut in cuts),
+            steps=tuple(mean_of(self.steps[cut]) for cut in cuts),
+            mean=tuple(mean_of(self.mean[cut]) for cut in cuts),
+            low=tuple(_least(self.low[cut]) for cut in cuts),
+            high=tuple(_greatest(self.high[cut]) for cut in cuts),
             stride=stride,
         )
 
@@ -74,15 +74,15 @@ def series_of(comparison: Comparison, curve: str) -> list[Series]:
             continue
         by_step = [dict(zip(run.steps, getattr(run, curve), strict=True)) for run in runs]
         steps = [step for step in by_step[0] if all(step in values for values in by_step)]
-        rows = [[values[step] for values in by_step] for step in steps]
+        means, low, high = over_seeds([[values[step] for values in by_step] for step in steps])
         made.append(
             Series(
                 label=shown(label),
                 index=index,
                 steps=tuple(steps),
-                mean=tuple(map(_mean, rows)),
-                low=tuple(_extreme(row, min) for row in rows),
-                high=tuple(_extreme(row, max) for row in rows),
+                mean=means,
+                low=low,
+                high=high,
                 num_seeds=len(runs),
                 diverged=tuple(
                     (run.seed, next(step for step, value in values.items() if not math.isfinite(value)))
@@ -113,11 +113,21 @@ def coincident(all_series: Sequence[Series]) -> list[list[Series]]:
     return [group for group in groups if len(group) > 1]
 
 
-def _mean(values: Sequence[float]) -> float:
+def over_seeds(rows: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:
+    """Mean, least and greatest of rows that hold a number for each seed; NaN where one of them is not finite."""
+    return tuple(tuple(pick(row) for row in rows) for pick in (mean_of, _least, _greatest))
+
+
+def mean_of(values: Sequence[float]) -> float:
+    """The mean, or NaN."""
     # A sum that overflows counts as not finite, as its terms nearly are; fmean would raise.
     mean = sum(values) / len(values)
     return mean if math.isfinite(mean) else math.nan
 
 
-def _extreme(values: Sequence[float], pick: Callable[[Sequence[float]], float]) -> float:
-    return pick(values) if all(map(math.isfinite, values)) else math.nan
+def _least(values: Sequence[float]) -> float:
+    return min(values) if all(map(math.isfinite, values)) else math.nan
+
+
+def _greatest(values: Sequence[float]) -> float:
+    return max(values) if all(map(math.isfinite, values)) else math.nan

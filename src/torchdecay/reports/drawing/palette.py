@@ -14,47 +14,32 @@ SERIES_DARK = ("#8d939c", "#4593ff", "#f0803f", "#4fe3a3", "#f292cd", "#e4d23a")
 RAMP_LIGHT = ("#bf8500", "#d0601a", "#cf3f45", "#b02a6c", "#8a2a92", "#5f2a96", "#2f1a78")
 RAMP_DARK = ("#f5d547", "#f9a84a", "#f58062", "#ea6a96", "#d070c8", "#a97be4", "#7f86f0")
 
-LIGHT: Mapping[str, str] = MappingProxyType(
-    {
-        "page": "#f5f6f8",
-        "card": "#ffffff",
-        "ink": "#14181d",
-        "muted": "#535d68",
-        "grid": "#e3e7ec",
-        "axis": "#9aa4af",
-        "accent": "#0b57b0",
-        "notice": "#fff3d6",
-        "notice-ink": "#563b00",
-        "loss": "#14181d",
-        "penalty": "#535d68",
-        "total": "#8f3690",
-        "held": "#0a9d8a",
-        **{f"s{i}": color for i, color in enumerate(SERIES_LIGHT)},
-        **{f"r{i}": color for i, color in enumerate(RAMP_LIGHT)},
-    }
-)
-DARK: Mapping[str, str] = MappingProxyType(
-    {
-        "page": "#0e1216",
-        "card": "#161b21",
-        "ink": "#eef1f4",
-        "muted": "#a3adb8",
-        "grid": "#262d35",
-        "axis": "#65707c",
-        "accent": "#7cbcff",
-        "notice": "#33290f",
-        "notice-ink": "#ffe0a0",
-        "loss": "#eef1f4",
-        "penalty": "#a3adb8",
-        "total": "#f292cd",
-        "held": "#4fe3a3",
-        **{f"s{i}": color for i, color in enumerate(SERIES_DARK)},
-        **{f"r{i}": color for i, color in enumerate(RAMP_DARK)},
-    }
-)
+# Of each color of the page: in light, and in dark.
+_PAGE = {
+    "page": ("#f5f6f8", "#0e1216"),
+    "card": ("#ffffff", "#161b21"),
+    "ink": ("#14181d", "#eef1f4"),
+    "muted": ("#535d68", "#a3adb8"),
+    "grid": ("#e3e7ec", "#262d35"),
+    "axis": ("#9aa4af", "#65707c"),
+    "accent": ("#0b57b0", "#7cbcff"),
+    "notice": ("#fff3d6", "#33290f"),
+    "notice-ink": ("#563b00", "#ffe0a0"),
+    "loss": ("#14181d", "#eef1f4"),
+    "penalty": ("#535d68", "#a3adb8"),
+    "total": ("#8f3690", "#f292cd"),
+    "held": ("#0a9d8a", "#4fe3a3"),
+    **{f"s{i}": pair for i, pair in enumerate(zip(SERIES_LIGHT, SERIES_DARK, strict=True))},
+    **{f"r{i}": pair for i, pair in enumerate(zip(RAMP_LIGHT, RAMP_DARK, strict=True))},
+}
+Colors = Mapping[str, str]
+LIGHT: Colors = MappingProxyType({name: light for name, (light, _) in _PAGE.items()})
+DARK: Colors = MappingProxyType({name: dark for name, (_, dark) in _PAGE.items()})
+TEXT, SMALL = 12.5, 11.5
+"""Sizes of words in charts."""
 
 # Drawn instead of a color and replaced by var(--name) afterwards; no chart uses these values for anything else.
-SENTINELS: Mapping[str, str] = MappingProxyType({name: f"#fe{i:02x}fd" for i, name in enumerate(LIGHT)})
+SENTINELS: Colors = MappingProxyType({name: f"#fe{i:02x}fd" for i, name in enumerate(LIGHT)})
 
 _DASHES: tuple[tuple[float, ...], ...] = (
     (),

@@ -13,10 +13,10 @@ from typing import Any
 from xml.etree import ElementTree
 
 from torchdecay.errors import TaskError, need
-from torchdecay.reports.drawing.chart import Chart, Key
+from torchdecay.reports.drawing.chart import Chart, Key, Plot
 from torchdecay.reports.drawing.files import place_file
-from torchdecay.reports.drawing.palette import DARK, LIGHT, SENTINELS, Style
-from torchdecay.reports.drawing.plot import Colors, Dots, Line, Mark, Plot, Text, paint_marks
+from torchdecay.reports.drawing.marks import Dots, Line, Mark, Text, paint_marks
+from torchdecay.reports.drawing.palette import DARK, LIGHT, SENTINELS, Colors, Style
 from torchdecay.text import shown
 
 _SVG, _LINK = "http://www.w3.org/2000/svg", "{http://www.w3.org/1999/xlink}href"

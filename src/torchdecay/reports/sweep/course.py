@@ -7,25 +7,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torchdecay.reports.comparison.curves import curve_chart
-from torchdecay.reports.drawing.chart import Chart, Key
-from torchdecay.reports.drawing.palette import RAMP_LIGHT, Style, ramp
-from torchdecay.reports.drawing.plot import (
-    SMALL,
-    TEXT,
-    Axis,
-    Band,
-    Line,
-    Mark,
-    Plot,
-    Rule,
-    Text,
-    dot,
-    line,
-    spans_decades,
-    y_axis,
-)
-from torchdecay.reports.sweep.points import Points, capital, log_range, log_ticks
-from torchdecay.text import counted, number, shown
+from torchdecay.reports.drawing.axes import Axis, evenly, spans_decades, y_axis
+from torchdecay.reports.drawing.chart import Chart, Key, Plot
+from torchdecay.reports.drawing.marks import Band, Line, Mark, Rule, Text, dot
+from torchdecay.reports.drawing.palette import RAMP_LIGHT, SMALL, TEXT, Style, ramp
+from torchdecay.reports.sweep.points import Points, log_range, log_ticks
+from torchdecay.text import capital, counted, number, shown
 
 if TYPE_CHECKING:
     from torchdecay.lab.sweeps.points import Point
@@ -99,7 +86,7 @@ def gap_path(points: Points, what: str) -> Chart | None:
     trained, tested = (tuple(pair[part].mean for pair in pulled) for part in (0, 1))
     marks: list[Mark] = [Band(xs, trained, tested, "s2", "scan-gap", alpha=0.14)]
     for part, style, means in ((0, _TRAIN, trained), (1, _TEST, tested)):
-        marks.append(line(xs, means, style, width=2.0, gid="scan-line"))
+        marks.append(Line(xs, means, style, 2.0, "scan-line"))
         ends = [*zip(xs, (pair[part] for pair in pulled), strict=True)] if len(pulled) <= _MOST_DOTS else []
         ends += [(none_at, bare[part])] if bare is not None and none_at is not None else []
         marks += [dot(x, spot.mean, style, gid="scan-end", size=6) for x, spot in ends]
@@ -188,9 +175,7 @@ def halving_chart(points: Points) -> Chart | None:
 
 
 def _evenly(points: Sequence[Point], most: int, kept: Point | None) -> list[Point]:
-    if len(points) <= most:
-        return list(points)
-    places = {round(i * (len(points) - 1) / (most - 1)) for i in range(most)}
+    places = set(evenly(len(points), most))
     if kept in points and (own := points.index(kept)) not in places:
         # The nearest inner one makes room, so that the ends stay.
         inner = places - {0, len(points) - 1}

@@ -7,11 +7,12 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from torchdecay.reports.drawing.chart import Chart
-from torchdecay.reports.drawing.palette import Style
-from torchdecay.reports.drawing.plot import SMALL, Axis, Box, Dots, Line, Mark, Plot, Text, tick
-from torchdecay.reports.sweep.points import Points, Spot, capital, log_ticks
-from torchdecay.text import listing, number, shown
+from torchdecay.reports.drawing.axes import Axis, tick
+from torchdecay.reports.drawing.chart import Chart, Plot
+from torchdecay.reports.drawing.marks import Box, Dots, Line, Mark, Text
+from torchdecay.reports.drawing.palette import SMALL, Style
+from torchdecay.reports.sweep.points import Points, Spot, log_ticks
+from torchdecay.text import capital, listing, number, shown
 
 if TYPE_CHECKING:
     from torchdecay.lab.sweeps.points import Point

@@ -13,7 +13,7 @@ from torchdecay.lab.sweeps.meaning import Meaning
 from torchdecay.lab.sweeps.points import Point
 from torchdecay.lab.sweeps.result import Sweep
 from torchdecay.lab.training.results import CURVES, TrainingRun
-from torchdecay.reports.drawing.plot import Ticks, tick
+from torchdecay.reports.drawing.axes import Ticks, tick
 from torchdecay.text import shown, spelled
 
 _MOST_TICKS = 6
@@ -138,11 +138,6 @@ class Points:
             runs=tuple(replace(run, label=self.names[run.label]) for run in made.runs),
             failures=(),
         )
-
-
-def capital(text: str) -> str:
-    """The same with a capital at its start, the rest as it is."""
-    return text[:1].upper() + text[1:]
 
 
 def log_ticks(values: Sequence[float], *, none_at: float | None = None) -> Ticks:

@@ -7,25 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torchdecay.reports.drawing.chart import Chart, Key
+from torchdecay.reports.drawing.axes import Axis, limits, spans_decades, y_axis
+from torchdecay.reports.drawing.chart import Chart, Key, Plot
+from torchdecay.reports.drawing.marks import Band, Box, Dots, Line, Mark, Rule, Text, dot
 from torchdecay.reports.drawing.palette import Style, ramp, styles
-from torchdecay.reports.drawing.plot import (
-    Axis,
-    Band,
-    Dots,
-    Mark,
-    Plot,
-    Rule,
-    Span,
-    Text,
-    dot,
-    limits,
-    line,
-    spans_decades,
-    y_axis,
-)
-from torchdecay.reports.sweep.points import Points, Spot, capital, log_range, log_ticks
-from torchdecay.text import counted, listing, mean_and_spread, number, shown, spelled
+from torchdecay.reports.sweep.points import Points, Spot, log_range, log_ticks
+from torchdecay.text import capital, counted, listing, mean_and_spread, number, shown, spelled
 
 if TYPE_CHECKING:
     from torchdecay.lab.sweeps.points import Point
@@ -174,7 +161,7 @@ def _plot(found: Response) -> Plot | None:
     width = Axis(*log_range(coefficients), ticks=log_ticks(coefficients))
     marks: list[Mark] = []
     if found.error is not None:
-        marks.append(Span(*found.error, "held"))
+        marks.append(Box(width.low, found.error[0], width.high, found.error[1], "held", 0.18))
     if found.bare is not None:
         marks.append(Rule("y", found.bare.mean, BARE, 1.6))
     for one in found.lines:
@@ -215,7 +202,7 @@ def _line_marks(one: Curve, *, shaded: bool) -> Iterator[Mark]:
     if shaded:
         low, high = (tuple(pick(spot.values) for _, spot in known) for pick in (min, max))
         yield Band(xs, low, high, color, "scan-band")
-    yield line(xs, [spot.mean for _, spot in known], one.style, width=2.0, gid="scan-line")
+    yield Line(xs, [spot.mean for _, spot in known], one.style, 2.0, "scan-line")
     for x, spot in places:
         size, alpha = (6.0, 1.0) if len(spot.values) == 1 else (4.2, 0.75)
         yield Dots((x,) * len(spot.values), spot.values, one.style.marker, size, color, color, alpha=alpha, z=4)

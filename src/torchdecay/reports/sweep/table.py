@@ -6,8 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from torchdecay.reports.article import Table
-from torchdecay.reports.sweep.points import Points, capital
-from torchdecay.text import mean_and_spread, number, prose, share, shown, step_count
+from torchdecay.reports.sweep.points import Points
+from torchdecay.text import capital, mean_and_spread, number, prose, share, shown, step_count
 
 if TYPE_CHECKING:
     from torchdecay.lab.sweeps.choice import CurvePoint
