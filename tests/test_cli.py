@@ -108,6 +108,7 @@ def test_every_example_in_the_help_parses(name: str) -> None:
         command.make_context(name, words)
 
 
+@pytest.mark.long
 def test_the_command_line_loads_nothing_that_a_command_does_not_need() -> None:
     """Help waits neither for plots nor for tables, nor for the lab."""
     code = "import sys, torchdecay.cli; print(*sys.modules)"
@@ -295,6 +296,7 @@ def test_asking_whether_a_folder_can_be_written_leaves_nothing_behind(call: Call
     assert not Path("a").exists()
 
 
+@pytest.mark.long
 def test_report_writes_the_page_again(call: Callable[..., Result], users: str) -> None:
     """From results.json or its folder, without training; a damaged file is told and the page stays."""
     call("compare", f"{users}:task", "--decay", "none", "--seeds", "1", "--out", "o")
@@ -308,6 +310,7 @@ def test_report_writes_the_page_again(call: Callable[..., Result], users: str) -
     assert Path("o/index.html").read_text() == page
 
 
+@pytest.mark.long
 def test_csv_from_the_command_line(call: Callable[..., Result]) -> None:
     """The user's own file, from end to end."""
     pytest.importorskip("sklearn")
@@ -366,6 +369,7 @@ def test_demo_shows_the_example_and_both_tasks_on_one_page(call: Callable[..., R
     assert Path("torchdecay-demo/index.html").exists()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("few_steps")
 def test_demo_interrupted_in_its_first_task_still_shows_what_there_is(
     call: Callable[..., Result], monkeypatch: pytest.MonkeyPatch

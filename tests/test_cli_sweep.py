@@ -71,6 +71,7 @@ def test_the_page_can_be_written_again(call: Callable[..., Result]) -> None:
     assert "halves" in Path("again.html").read_text()
 
 
+@pytest.mark.long
 def test_resume_goes_on_and_its_absence_is_asked_about(call: Callable[..., Result]) -> None:
     """The same command with --resume trains what is missing; without it nothing is silently reused."""
     call(*SHORT, "--store", "s.db", "--resume")

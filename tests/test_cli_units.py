@@ -35,6 +35,7 @@ def test_convert_prints_the_number_alone(call: Callable[..., Result]) -> None:
     assert float(said) == pytest.approx(10_000 / 391)
 
 
+@pytest.mark.long
 def test_what_is_missing_is_named_as_an_option(call: Callable[..., Result]) -> None:
     """Whatever two units lack, the message names options of this command, not Python's keywords."""
     options = set(re.findall(r"--[a-z-]+", call("convert", "--help").stdout))

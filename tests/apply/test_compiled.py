@@ -53,6 +53,7 @@ def test_compiled_passes_give_the_numbers_of_eager_ones():
         )
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_learning_rate_that_moves_compiles_nothing_anew():
     def graphs(lrs):

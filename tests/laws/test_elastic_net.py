@@ -65,6 +65,7 @@ def test_the_optimum_and_its_zeros_are_scikit_learns(name, l1_ratio):
     assert np.abs(found - expected).max() < 1e-8
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["momentum", "Adam"])
 def test_a_threshold_that_does_not_match_the_optimizer_is_seen(name, monkeypatch):
     """The seeded fault: with s = 1 momentum and Adam end elsewhere."""

@@ -96,6 +96,7 @@ def noise(weight: Tensor, generator: torch.Generator) -> Tensor:
     return (drawn - (drawn * unit).sum(1, keepdim=True) * unit) / norm
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_rotation_and_norm_at_rest(name: str) -> None:
     """Within 5 %: the closed forms leave out terms of higher order, and the simulation is one draw of noise."""

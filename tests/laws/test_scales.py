@@ -70,6 +70,7 @@ def norms(decay, size=4000, steps=3000):
     ]
 
 
+@pytest.mark.long
 def test_corrected_decay_keeps_the_norm_of_a_random_walk_and_decoupled_lets_it_fall():
     """θ ← (1 − cλ)θ − η·ξ: with c = η the equilibrium norm follows √η, with c = η²/η_max it stays."""
     corrected, decoupled = norms(td.corrected(0.5, max_lr=0.1)), norms(td.decoupled(0.5))

@@ -165,6 +165,7 @@ class TestTensors:
             (step or optimizer.step)()
         return model.weight.detach().clone()
 
+    @pytest.mark.long
     def test_a_compiled_step_is_compiled_once(self, cls, form, monkeypatch):
         """And with the coefficient written as a number it is compiled again: the seeded fault."""
 

@@ -37,6 +37,7 @@ def close(a: Any, b: Any) -> bool:
     return bool(np.allclose(a, b, rtol=ROUNDING, atol=0.0))
 
 
+@pytest.mark.long
 @settings(max_examples=20, deadline=None)
 @given(FRACTIONS)
 def test_every_pair_of_units_goes_there_and_back(fraction: float) -> None:
@@ -58,6 +59,7 @@ def test_pairs_and_l1_go_there_and_back(alpha: float, ratio: float) -> None:
     assert close(convert(convert(alpha, "lasso_alpha", "l1", **KNOWN), "l1", "lasso_alpha", **KNOWN), alpha)
 
 
+@pytest.mark.long
 def test_a_seeded_wrong_inverse_breaks_the_law(monkeypatch: pytest.MonkeyPatch) -> None:
     """A factor of two that is forgotten one way."""
     wrong = dataclasses.replace(UNITS["keras_l2"], from_node=lambda v, c: v)

@@ -98,6 +98,7 @@ def test_a_slip_is_one_message_that_quotes_it(text: str, says: str) -> None:
         parse_decay(text)
 
 
+@pytest.mark.long
 @given(
     text=st.text(max_size=30) | st.from_regex(r"(decoupled|l1|toward|elastic_net):[a-z0-9=,.e-]{0,15}", fullmatch=True)
 )

@@ -45,6 +45,7 @@ def most_held(work: Callable[[], object]) -> int:
     return max(itertools.accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("model", "members"), [(wide_weights, 6), (wide_activations, 24)])
 def test_the_estimate_is_within_half_of_what_is_taken(model, members):
     """Weights, gradients, moments and activations, for both ways of computing."""

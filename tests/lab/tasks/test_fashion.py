@@ -46,6 +46,7 @@ def test_the_seed_draws_images_and_wrong_labels(folder: Path) -> None:
     assert abs(float(one.train[0].mean())) < 1e-4 and abs(float(one.train[0].std()) - 1) < 1e-4
 
 
+@pytest.mark.long
 def test_the_task_trains_and_travels_to_a_worker(folder: Path) -> None:
     """Four steps are those of AdamW at 1e-3; the data function pickles, as engines with processes need."""
     task = dataclasses.replace(fashion(folder), num_steps=4, data=pickle.loads(pickle.dumps(fashion(folder).data)))

@@ -22,6 +22,7 @@ from torchdecay.lab.training.train import train
 pytestmark = [pytest.mark.xdist_group("mnist1d"), pytest.mark.timeout(900)]
 
 
+@pytest.mark.long
 def test_making_the_data_leaves_the_random_numbers_alone() -> None:
     """The package seeds Python's and numpy's; a user's own must go on as if nothing had happened."""
     mnist1d._made.cache_clear()
@@ -46,6 +47,7 @@ def test_the_seed_draws_rows_of_the_training_part() -> None:
     assert torch.equal(one.train[1].unique(), torch.arange(10))
 
 
+@pytest.mark.long
 def test_the_task_trains() -> None:
     """Its steps are those of AdamW at 1e-2 on batches of a hundred, kernels shrunk; the loss falls by a tenth."""
     task = dataclasses.replace(mnist1d.mnist1d(), num_steps=60)

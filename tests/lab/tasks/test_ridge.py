@@ -31,6 +31,7 @@ def trained(decay: str, seed: int = 0) -> tuple[torch.Tensor, float]:
     return next(iter(setup.model.parameters())).detach()[0], float(loss.detach())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("decay", ["none", "native:0.64", "coupled:10", "decoupled:0.64", "penalized:2", "by_hand:2"])
 def test_training_ends_at_the_closed_form(decay: str) -> None:
     """To 1e-11, for the weakest and the strongest decay alike: what sweeps and slopes are checked against."""
@@ -39,6 +40,7 @@ def test_training_ends_at_the_closed_form(decay: str) -> None:
     assert float((weights - ridge.solution(0, wd)).abs().max()) < 1e-11
 
 
+@pytest.mark.long
 def test_the_training_loop_ends_there_too() -> None:
     """The curves of `train` end at the losses of the closed form, on all three parts."""
     run = train(ridge.ridge(), "native:0.4", seed=3, with_line=False)

@@ -34,6 +34,7 @@ def people(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_a_classification_learns(people: Path) -> None:
     """From 70 % by always answering the same to well above it, with missing values in both kinds of column."""
     frame = pandas.read_csv(people).drop(columns="score")
@@ -44,6 +45,7 @@ def test_a_classification_learns(people: Path) -> None:
     assert run.test_score is not None and run.test_score[-1] > 0.85
 
 
+@pytest.mark.long
 def test_a_regression_learns(people: Path) -> None:
     """R² goes from about 0 to above 0.8; the loss is in units of the target's variance."""
     frame = pandas.read_csv(people).drop(columns="win")
@@ -106,6 +108,7 @@ def test_r_squared_and_mse() -> None:
     assert r_squared(torch.ones(3, 1), torch.ones(3)) != r_squared(torch.ones(3, 1), torch.ones(3))
 
 
+@pytest.mark.long
 def test_a_comparison_on_a_table_has_a_verdict(people: Path) -> None:
     """The user's own file from end to end."""
     result = compare(dataclasses.replace(table(people, "win"), num_steps=60), ["none", "decoupled:10"], seeds=2)

@@ -81,6 +81,7 @@ def test_decay_that_is_lost_midway_parts_from_its_forecast(long: Task) -> None:
     assert [(one.kind, one.step, one.group) for one in run.planned_and_measured.alarms] == [("lost", 104, "weight")]
 
 
+@pytest.mark.long
 def test_looking_on_changes_no_number_of_the_training(long: Task) -> None:
     """With dropout, hooks and a scheduler: the run is the same bit for bit as one that nobody watches."""
     task = dataclasses.replace(

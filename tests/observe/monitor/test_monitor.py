@@ -547,6 +547,7 @@ def test_verify_and_audit_do_not_count_as_steps():
     assert monitor.history.steps == (1,)
 
 
+@pytest.mark.long
 def test_a_compiled_step_is_not_compiled_anew_as_the_counter_moves():
     """The hooks stay outside of what is traced."""
     model = make_model(torch.float32)
