@@ -9,6 +9,7 @@ accumulated micro-batches does not count. λ is the Decay's coefficient, so the 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -30,70 +31,55 @@ class Schedule:
     def __call__(self, step: int, lr_ratio: float = 1.0) -> float:
         raise NotImplementedError
 
+    @classmethod
+    def _name(cls) -> str:
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
+
+    def __repr__(self) -> str:
+        """The call that makes it: `linear(1, 0, 100)`."""
+        values = [getattr(self, name) for name in self.__dataclass_fields__]  # type: ignore[attr-defined]
+        said = [spelled(value) if isinstance(value, float) else repr(value) for value in values]
+        return f"{self._name()}({', '.join(said)})"
+
 
 @value_type
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Constant(Schedule):
-    """s(t) = 1."""
-
     def __call__(self, step: int, lr_ratio: float = 1.0) -> float:
         return 1.0
 
-    def __repr__(self) -> str:
-        return "constant()"
 
-
-@value_type
-@dataclass(frozen=True)
-class Linear(Schedule):
-    """s(t) = start + (end − start)·min(t/num_steps, 1)."""
-
+@dataclass(frozen=True, repr=False)
+class _Ramp(Schedule):
     start: float
     end: float
     num_steps: int
 
     def __post_init__(self) -> None:
-        check_number(self.start, "linear start")
-        check_number(self.end, "linear end")
-        check_count(self.num_steps, "linear num_steps")
+        check_number(self.start, f"{self._name()} start")
+        check_number(self.end, f"{self._name()} end")
+        check_count(self.num_steps, f"{self._name()} num_steps")
 
+
+@value_type
+class Linear(_Ramp):
     def __call__(self, step: int, lr_ratio: float = 1.0) -> float:
         done = min(step / self.num_steps, 1.0)
         return self.start * (1.0 - done) + self.end * done
 
-    def __repr__(self) -> str:
-        return f"linear({spelled(self.start)}, {spelled(self.end)}, {self.num_steps})"
-
 
 @value_type
-@dataclass(frozen=True)
-class Cosine(Schedule):
-    """s(t) = end + (start − end)·½(1 + cos(π·min(t/num_steps, 1)))."""
-
-    start: float
-    end: float
-    num_steps: int
-
-    def __post_init__(self) -> None:
-        check_number(self.start, "cosine start")
-        check_number(self.end, "cosine end")
-        check_count(self.num_steps, "cosine num_steps")
-
+class Cosine(_Ramp):
     def __call__(self, step: int, lr_ratio: float = 1.0) -> float:
         if step >= self.num_steps:
             return self.end
         left = (1 + math.cos(math.pi * step / self.num_steps)) / 2
         return self.start * left + self.end * (1.0 - left)
 
-    def __repr__(self) -> str:
-        return f"cosine({spelled(self.start)}, {spelled(self.end)}, {self.num_steps})"
-
 
 @value_type
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Warmup(Schedule):
-    """s(t) = t/num_steps before num_steps, then `then(t − num_steps)`."""
-
     num_steps: int
     then: Schedule = Constant()
 
@@ -115,10 +101,8 @@ class Warmup(Schedule):
 
 
 @value_type
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class InverseTime(Schedule):
-    """s(t) = 1/(1 + t/t0)."""
-
     t0: float
 
     def __post_init__(self) -> None:
@@ -127,15 +111,10 @@ class InverseTime(Schedule):
     def __call__(self, step: int, lr_ratio: float = 1.0) -> float:
         return 1.0 / (1.0 + step / self.t0)
 
-    def __repr__(self) -> str:
-        return f"inverse_time({spelled(self.t0)})"
-
 
 @value_type
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Piecewise(Schedule):
-    """s(t) = the multiplier of the last milestone that is not after t; 1 before the first."""
-
     milestones: tuple[tuple[int, float], ...]
 
     def __post_init__(self) -> None:
@@ -147,21 +126,15 @@ class Piecewise(Schedule):
         object.__setattr__(self, "milestones", tuple(sorted(self.milestones)))
 
     def __call__(self, step: int, lr_ratio: float = 1.0) -> float:
-        multiplier = 1.0
-        for milestone, value in self.milestones:
-            if milestone <= step:
-                multiplier = value
-        return multiplier
+        return next((value for milestone, value in reversed(self.milestones) if milestone <= step), 1.0)
 
     def __repr__(self) -> str:
         return f"piecewise({dict(self.milestones)!r})"
 
 
 @value_type
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FollowLr(Schedule):
-    """The multiplier s = η_t/η_max: the coefficient follows the learning rate, on top of what the scale does."""
-
     @property
     def needs_lr(self) -> bool:
         return True
@@ -169,12 +142,9 @@ class FollowLr(Schedule):
     def __call__(self, step: int, lr_ratio: float = 1.0) -> float:
         return lr_ratio
 
-    def __repr__(self) -> str:
-        return "follow_lr()"
-
 
 @value_type
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Custom(Schedule):
     """s(t) = function(t): the user's own callable, checked at every step."""
 
