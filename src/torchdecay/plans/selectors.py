@@ -8,7 +8,7 @@ import re
 import types
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cached_property
 from typing import Any, NoReturn
 
 from torchdecay.arguments import check_number
@@ -26,13 +26,9 @@ class Selector:
         (ndim(2) & ~role("embedding"))
     """
 
-    @property
-    def of_kinds(self) -> bool:
-        """Whether it looks at nothing but what many parameters share, so that it is asked about them together.
-
-        That is: role, kind, evidence, classes, number of dimensions, exemption.
-        """
-        return False
+    of_kinds: bool = False
+    """Whether it looks at nothing but what many parameters share, so that it is asked about them together: role, kind,
+    evidence, classes, number of dimensions, exemption."""
 
     def picks(self, parameter: Parameter) -> bool:
         raise NotImplementedError
@@ -52,19 +48,19 @@ class Selector:
         return ""
 
     def __and__(self, other: object) -> Selector:
-        return Both(self, as_selector(other))
+        return Both((self, as_selector(other)))
 
     def __rand__(self, other: object) -> Selector:
-        return Both(as_selector(other), self)
+        return Both((as_selector(other), self))
 
     def __or__(self, other: object) -> Selector:
-        return Either(self, as_selector(other))
+        return Either((self, as_selector(other)))
 
     def __ror__(self, other: object) -> Selector:
-        return Either(as_selector(other), self)
+        return Either((as_selector(other), self))
 
     def __invert__(self) -> Selector:
-        return Not(self)
+        return Not((self,))
 
     def __bool__(self) -> NoReturn:
         raise PlanError(
@@ -75,61 +71,50 @@ class Selector:
 
 
 @dataclass(frozen=True, repr=False)
-class _Pair(Selector):
-    left: Selector
-    right: Selector
+class _Combined(Selector):
+    parts: tuple[Selector, ...]
 
     @property
-    def of_kinds(self) -> bool:
-        return self.left.of_kinds and self.right.of_kinds
+    def of_kinds(self) -> bool:  # type: ignore[override]
+        return all(part.of_kinds for part in self.parts)
 
     def check(self, parameters: Sequence[Parameter], *, optional: bool) -> None:
-        self.left.check(parameters, optional=optional)
-        self.right.check(parameters, optional=optional)
+        for part in self.parts:
+            part.check(parameters, optional=optional)
 
     def hint(self, parameters: Sequence[Parameter]) -> str:
-        idle = (side for side in (self.left, self.right) if not any(map(side.picks, parameters)))
-        return " ".join(dict.fromkeys(filter(None, (side.hint(parameters) for side in idle))))
+        idle = (part for part in self.parts if not any(map(part.picks, parameters)))
+        return " ".join(dict.fromkeys(filter(None, (part.hint(parameters) for part in idle))))
 
 
-class Both(_Pair):
+class Both(_Combined):
     def picks(self, parameter: Parameter) -> bool:
-        return self.left.picks(parameter) and self.right.picks(parameter)
+        return all(part.picks(parameter) for part in self.parts)
 
     def why(self, parameter: Parameter) -> str:
-        return f"{self.left.why(parameter)} and {self.right.why(parameter)}"
+        return " and ".join(part.why(parameter) for part in self.parts)
 
     def __repr__(self) -> str:
-        return f"({self.left!r} & {self.right!r})"
+        return f"({' & '.join(map(repr, self.parts))})"
 
 
-class Either(_Pair):
+class Either(_Combined):
     def picks(self, parameter: Parameter) -> bool:
-        return self.left.picks(parameter) or self.right.picks(parameter)
+        return any(part.picks(parameter) for part in self.parts)
 
     def why(self, parameter: Parameter) -> str:
-        return (self.left if self.left.picks(parameter) else self.right).why(parameter)
+        return next(part.why(parameter) for part in self.parts if part.picks(parameter))
 
     def __repr__(self) -> str:
-        return f"({self.left!r} | {self.right!r})"
+        return f"({' | '.join(map(repr, self.parts))})"
 
 
-@dataclass(frozen=True)
-class Not(Selector):
-    inner: Selector
-
-    @property
-    def of_kinds(self) -> bool:
-        return self.inner.of_kinds
-
+class Not(_Combined):
     def picks(self, parameter: Parameter) -> bool:
-        return not self.inner.picks(parameter)
-
-    def check(self, parameters: Sequence[Parameter], *, optional: bool) -> None:
-        self.inner.check(parameters, optional=optional)
+        return not self.parts[0].picks(parameter)
 
     def __repr__(self) -> str:
-        return f"~{self.inner!r}"
+        return f"~{self.parts[0]!r}"
 
 
 @dataclass(frozen=True)
@@ -149,14 +134,11 @@ class Glob(Selector):
     def hint(self, parameters: Sequence[Parameter]) -> str:
         """The names that look most like the pattern, part by part: a `*` stands for whatever is there."""
         said = _without_indices(self.pattern.strip("*").strip("."))
-        span = len(said)
-        end = (
-            slice(-span, None) if self.pattern.startswith("*") else slice(span if self.pattern.endswith("*") else None)
-        )
+        first = -len(said) if self.pattern.startswith("*") else 0
+        last = None if first or not self.pattern.endswith("*") else len(said)
         alike: dict[str, list[str]] = {}
-        for parameter in parameters:
-            for name in parameter.names:
-                alike.setdefault(".".join(_without_indices(name)[end]), []).append(name)
+        for name in (name for parameter in parameters for name in parameter.names):
+            alike.setdefault(".".join(_without_indices(name)[first:last]), []).append(name)
         closest = difflib.get_close_matches(".".join(said), alike, n=1)
         return f"Nearest: {listed(alike[closest[0]], most=1)}." if closest else ""
 
@@ -366,7 +348,7 @@ def as_selector(value: Any) -> Selector:
     if isinstance(value, type):
         return OfClass(f"{value.__module__}.{value.__qualname__}")
     if isinstance(value, types.UnionType):
-        return reduce(Either, map(as_selector, value.__args__))
+        return Either(tuple(map(as_selector, value.__args__)))
     raise PlanError(
         f"{value!r} of type {type(value).__name__} is not a selector.",
         'A selector is a pattern such as "head.*", a module class, or one of td.role, td.names, td.ndim, '
