@@ -12,11 +12,10 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from torchdecay.errors import PlanError
-from torchdecay.plans.names import canonical_keys
-from torchdecay.plans.parameters import KINDS, Parameter
-from torchdecay.plans.per_class import per_class
+from torchdecay.plans.names import canonical_keys, per_class
+from torchdecay.plans.parameters import KINDS, ROLES, Parameter
 from torchdecay.plans.roles.place import Place, place_at, places_of
-from torchdecay.plans.roles.reading import MOST_SPARED, read
+from torchdecay.plans.roles.reading import read
 from torchdecay.plans.tree import Node, Occurrence, nodes, occurrences
 from torchdecay.text import describe_error, repr_quoted
 
@@ -49,20 +48,26 @@ def census(model: nn.Module | Mapping[str, Tensor]) -> tuple[Parameter, ...]:
         [('0.weight', 'weight'), ('0.bias', 'bias'), ('1.weight', 'norm'), ('1.bias', 'norm')]
     """
     if isinstance(model, nn.Module):
-        return _census_of_module(model)
-    if isinstance(model, Mapping):
-        return _census_of_tensors(model)
-    raise PlanError(
-        f"A plan needs a model, not {type(model).__module__}.{type(model).__qualname__}.",
-        "Roles come from the modules that own the parameters.",
-        "Pass the nn.Module, or a mapping from names to tensors.",
-    )
-
-
-def _census_of_module(model: nn.Module) -> tuple[Parameter, ...]:
-    speakers: list[_Speaker] = []
+        uses = _of_module(model)
+    elif isinstance(model, Mapping):
+        uses = _of_tensors(model)
+    else:
+        raise PlanError(
+            f"A plan needs a model, not {type(model).__module__}.{type(model).__qualname__}.",
+            "Roles come from the modules that own the parameters.",
+            "Pass the nn.Module, or a mapping from names to tensors.",
+        )
     found: dict[object, Parameter] = {}
     tied: dict[object, list[Parameter]] = {}
+    for key, use in uses:
+        if found.setdefault(key, use) is not use:
+            tied.setdefault(key, []).append(use)
+    return tuple(_tied(first, [first, *tied[key]]) if key in tied else first for key, first in found.items())
+
+
+def _of_module(model: nn.Module) -> Iterator[tuple[object, Parameter]]:
+    """Every use of a parameter, after what tells tensors apart."""
+    speakers: list[_Speaker] = []
     for one in occurrences(_heard(nodes(model), speakers)):
         if is_lazy(one.tensor):
             raise PlanError(
@@ -70,14 +75,10 @@ def _census_of_module(model: nn.Module) -> tuple[Parameter, ...]:
                 "Its role depends on its shape, and an optimizer could not hold it either.",
                 "Run one batch through the model first, then make the plan.",
             )
-        parameter = _parameter(place_at(one), _exempt(one, speakers) if speakers else "")
-        if found.setdefault(id(one.tensor), parameter) is not parameter:
-            tied.setdefault(id(one.tensor), []).append(parameter)
-    return tuple(_joined(found, tied))
+        yield id(one.tensor), _parameter(place_at(one), _exempt(one, speakers) if speakers else "")
 
 
-def _census_of_tensors(tensors: Mapping[str, Tensor]) -> tuple[Parameter, ...]:
-    kept: dict[str, Tensor] = {}
+def _of_tensors(tensors: Mapping[str, Tensor]) -> Iterator[tuple[object, Parameter]]:
     for name, tensor in tensors.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise PlanError(
@@ -85,18 +86,15 @@ def _census_of_tensors(tensors: Mapping[str, Tensor]) -> tuple[Parameter, ...]:
                 "A plan reads names and tensors and nothing else.",
                 'Pass the part that holds the weights: checkpoint["model"] or checkpoint["state_dict"], say.',
             )
-        if tensor.is_floating_point() and name.rpartition(".")[2] not in BUFFERS:
-            kept[name] = tensor
     short = canonical_keys(tensors)
-    named = {short[name]: tensor for name, tensor in kept.items()}
     beside = {short[name]: tensor for name, tensor in tensors.items()}
-    found: dict[object, Parameter] = {}
-    tied: dict[object, list[Parameter]] = {}
+    named = {
+        short[name]: tensor
+        for name, tensor in tensors.items()
+        if tensor.is_floating_point() and name.rpartition(".")[2] not in BUFFERS
+    }
     for place in places_of(named, beside):
-        key, parameter = _storage(place.tensor), _parameter(place)
-        if found.setdefault(key, parameter) is not parameter:
-            tied.setdefault(key, []).append(parameter)
-    return tuple(_joined(found, tied))
+        yield _storage(place.tensor), _parameter(place)
 
 
 def _storage(tensor: Tensor) -> object:
@@ -125,15 +123,9 @@ def _parameter(place: Place, exempt: str = "") -> Parameter:
     )
 
 
-def _joined(found: Mapping[object, Parameter], tied: Mapping[object, list[Parameter]]) -> Iterator[Parameter]:
-    """One parameter for each tensor: its first use, or all of them."""
-    for key, first in found.items():
-        yield _tied(first, [first, *tied[key]]) if key in tied else first
-
-
 def _tied(first: Parameter, uses: Sequence[Parameter]) -> Parameter:
     """One parameter from its uses: the most spared role wins, whatever the order of the names."""
-    role = min((use.role for use in uses), key=MOST_SPARED.index)
+    role = min((use.role for use in uses), key=ROLES.index)
     same = [use for use in uses if use.role == role]
     evidence = dict.fromkeys(line for use in same for line in use.evidence)
     if len(same) < len(uses):

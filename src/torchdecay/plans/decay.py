@@ -119,7 +119,12 @@ class Decay:
         object.__setattr__(self, "mask", as_mask(self.mask))
         if self.reference is not None:
             object.__setattr__(self, "reference", as_reference(self.reference))
-        self._check_types()
+        for axis, wanted in _AXES.items():
+            value = getattr(self, axis)
+            if value is not None and not isinstance(value, (wanted, Opaque)):
+                raise DecayError(
+                    f"{axis} is {value!r}, of type {type(value).__name__}.", fix=f"Give a {wanted.__name__}."
+                )
         if self.max_lr is not None:
             object.__setattr__(self, "max_lr", check_number(self.max_lr, "max_lr", open_minimum=True))
         for wrong, what, fix in (
@@ -174,24 +179,10 @@ class Decay:
             if wrong:
                 raise DecayError(f"{what} means nothing.", fix=fix)
 
-    def _check_types(self) -> None:
-        for axis, wanted in _AXES.items():
-            value = getattr(self, axis)
-            if value is not None and not isinstance(value, (wanted, Opaque)):
-                raise DecayError(
-                    f"{axis} is {value!r}, of type {type(value).__name__}.", fix=f"Give a {wanted.__name__}."
-                )
-
     @property
     def is_plain_l2(self) -> bool:
         """Whether the pull is λ·θ and nothing else: L2 toward zero, no mask, gate or controller."""
-        return (
-            type(self.regularizer) is L2
-            and self.reference is None
-            and self.mask is None
-            and self.gate is None
-            and self.controller is None
-        )
+        return type(self.regularizer) is L2 and not any((self.reference, self.mask, self.gate, self.controller))
 
     @property
     def form(self) -> Decay:

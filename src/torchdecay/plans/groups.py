@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -38,7 +38,9 @@ class Held(Protocol):
 def groups_of(planned: Sequence[Row], held: Mapping[str, Held], options: dict[str, Any]) -> list[dict[str, Any]]:
     """`Plan.param_groups`, which documents it, with the model's parameters by name."""
     check_options(options, "param_groups()")
-    _require_same_model(planned, held)
+    for what, why in _differences(planned, held):
+        again = "Make the plan from this model as it is now: td.plan(model, ...)."
+        raise PlanError(f"the plan was made for another model: {what}.", why, again)
     groups: list[tuple[dict[str, Any], Decay | None, list[Row]]] = []
     met: dict[tuple[int, int], list[Row]] = {}
     for row in planned:
@@ -68,46 +70,24 @@ def _equal(left: dict[str, Any], right: dict[str, Any]) -> bool:
     )
 
 
-def _require_same_model(rows: Sequence[Row], held: Mapping[str, Held]) -> None:
-    again = "Make the plan from this model as it is now: td.plan(model, ...)."
-    another = "the plan was made for another model"
+def _differences(rows: Sequence[Row], held: Mapping[str, Held]) -> Iterator[tuple[str, str]]:
+    """What makes it another model than the plan was made for, and why that matters."""
     planned = {name: row for row in rows for name in row.names}
-    lacking = [name for name in planned if name not in held]
-    if lacking:
-        raise PlanError(
-            f"{another}: this one has no {listed(lacking)}.",
-            nearest(lacking[0], [name for name in held if name not in planned]),
-            again,
-        )
-    reshaped = [name for name, row in planned.items() if held[name].shape != row.shape]
-    if reshaped:
-        name = reshaped[0]
-        raise PlanError(
-            f"{another}: {listed(reshaped)} has another shape ({held[name].shape} here, "
-            f"{planned[name].shape} in the plan).",
-            fix=again,
-        )
-    extra = [name for name, one in held.items() if one.tensor.requires_grad and name not in planned]
-    if extra:
-        raise PlanError(
-            f"{another}: it has no row for {listed(extra)}.",
-            "Every trainable parameter must be in exactly one row; was it frozen when the plan was made?",
-            again,
-        )
-    untied = [name for name, row in planned.items() if held[name].tensor is not held[row.name].tensor]
-    if untied:
-        raise PlanError(
-            f"{another}: {listed(untied)} was tied to {listed([planned[untied[0]].name])} there, and is a tensor of "
-            "its own here.",
-            "It would be in no group, and never be trained.",
-            again,
-        )
+    if lacking := [name for name in planned if name not in held]:
+        yield f"this one has no {listed(lacking)}", nearest(lacking[0], [name for name in held if name not in planned])
+    if reshaped := [name for name, row in planned.items() if held[name].shape != row.shape]:
+        here, there = held[reshaped[0]].shape, planned[reshaped[0]].shape
+        yield f"{listed(reshaped)} has another shape ({here} here, {there} in the plan)", ""
+    if extra := [name for name, one in held.items() if one.tensor.requires_grad and name not in planned]:
+        why = "Every trainable parameter must be in exactly one row; was it frozen when the plan was made?"
+        yield f"it has no row for {listed(extra)}", why
+    if untied := [name for name, row in planned.items() if held[name].tensor is not held[row.name].tensor]:
+        tied = listed([planned[untied[0]].name])
+        why = "It would be in no group, and never be trained."
+        yield f"{listed(untied)} was tied to {tied} there, and is a tensor of its own here", why
     first: dict[int, str] = {}
     for row in rows:
         other = first.setdefault(id(held[row.name].tensor), row.name)
         if other != row.name:
-            raise PlanError(
-                f"{another}: {listed([other, row.name])} are one tied tensor here, and two rows there.",
-                "It would be in two groups, and decay twice.",
-                again,
-            )
+            why = "It would be in two groups, and decay twice."
+            yield f"{listed([other, row.name])} are one tied tensor here, and two rows there", why

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
-from torchdecay.plans.per_class import per_class
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import TYPE_CHECKING, TypeVar, cast
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,6 +37,14 @@ UNMISTAKABLE = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrap
 
 CHECKPOINT_PREFIXES = ("base_model.model.", "module.")
 """Prefixes of whole checkpoints: dropped where every name has them."""
+
+
+T = TypeVar("T")
+
+
+def per_class(function: Callable[[type], T]) -> Callable[[type], T]:
+    """Ask `function` once for each class; the oldest answers go, as parametrizations make a class per module."""
+    return cast("Callable[[type], T]", lru_cache(maxsize=4096)(function))
 
 
 @per_class
@@ -89,7 +97,5 @@ def canonical_keys(names: Iterable[str]) -> dict[str, str]:
         prefixed = [name for name in short if name != "n_averaged"]
         if prefixed and all(short[name].startswith(prefix) for name in prefixed):
             short.update({name: short[name][len(prefix) :] for name in prefixed})
-    taken: dict[str, int] = {}
-    for new in short.values():
-        taken[new] = taken.get(new, 0) + 1
+    taken = Counter(short.values())
     return {name: new if taken[new] == 1 else name for name, new in short.items()}

@@ -10,19 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-ROLES = (
-    "weight",
-    "bias",
-    "norm",
-    "scale",
-    "embedding",
-    "position",
-    "token",
-    "state_space",
-    "scalar",
-    "unknown",
-)
-"""What a parameter can be for. Recurrent, expert and adapter matrices are of role `weight`; `kind` tells them apart."""
+ROLES = ("embedding", "position", "token", "norm", "bias", "scale", "state_space", "scalar", "unknown", "weight")
+"""What a parameter can be for. Recurrent, expert and adapter matrices are of role `weight`; `kind` tells them apart.
+A tied parameter whose uses disagree has the first of these that any use has."""
 
 KINDS = ("matrix", "kernel", "recurrent", "expert", "adapter")
 """What sort of weight a parameter of role `weight` is."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -107,19 +107,16 @@ def as_reference(value: Any) -> Reference:
         return Initial()
     if isinstance(value, str) and value:
         return Bound(value)
-    if isinstance(value, Mapping) and value and _are_tensors(value.values()):
-        return Tensors(value)
+    if isinstance(value, Mapping) and value:
+        from torch import Tensor
+
+        if all(isinstance(one, Tensor) for one in value.values()):
+            return Tensors(value)
     raise DecayError(
         f"the reference is {reprlib.repr(value)}, of type {type(value).__name__}.",
         "A pull needs to know where it leads.",
         'Give "initial", the path of a file of tensors, a state dict, or a name to bind at attach.',
     )
-
-
-def _are_tensors(values: Iterable[object]) -> bool:
-    from torch import Tensor
-
-    return all(isinstance(value, Tensor) for value in values)
 
 
 def file_sha256(path: Path) -> str:

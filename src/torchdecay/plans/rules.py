@@ -14,21 +14,13 @@ from torchdecay.text import spelled
 
 
 @dataclass(frozen=True)
-class Default:
-    """Stands for the plan's own decay."""
-
-    def __repr__(self) -> str:
-        return "DEFAULT"
-
-
-@dataclass(frozen=True)
 class Times:
-    """Stands for the plan's own decay with its coefficient multiplied."""
+    """Stands for the plan's own decay with its coefficient multiplied; by 1 it is the plan's own."""
 
     multiplier: float
 
     def __repr__(self) -> str:
-        return f"times({spelled(self.multiplier)})"
+        return "DEFAULT" if self.multiplier == 1 else f"times({spelled(self.multiplier)})"
 
 
 @dataclass(frozen=True)
@@ -39,7 +31,7 @@ class Unsaid:
         return "UNSAID"
 
 
-DEFAULT = Default()
+DEFAULT = Times(1.0)
 """In a rule, the plan's own decay: `td.rule("head.*", td.DEFAULT)` decays what a later rule would spare."""
 UNSAID = Unsaid()
 """In a rule, no word about decay: options without it leave the decay to the other rules."""
@@ -47,7 +39,7 @@ DECAY = "weight_decay"
 """What a rule decides that names a decay, beside its options; it is no option itself."""
 RESERVED = ("params", "param_names", DECAY)
 """Keys of a parameter group that the plan decides, and that no option may set."""
-Choice = Decay | Default | Times | Unsaid | None
+Choice = Decay | Times | Unsaid | None
 
 
 def times(multiplier: float) -> Times:
@@ -82,13 +74,11 @@ class Rule:
 
     def resolve(self, default: Decay | None) -> Decay | None:
         """The decay that a picked parameter gets when the plan's own is `default`."""
-        if isinstance(self.decay, (Default, Unsaid)):
+        if not isinstance(self.decay, (Times, Unsaid)):
+            return self.decay
+        if default is None or isinstance(self.decay, Unsaid) or self.decay == DEFAULT:
             return default
-        if isinstance(self.decay, Times):
-            if default is None or self.decay.multiplier == 0:
-                return None
-            return default.times(self.decay.multiplier)
-        return self.decay
+        return default.times(self.decay.multiplier) if self.decay.multiplier else None
 
     def __repr__(self) -> str:
         parts = [repr(self.selector), *([] if isinstance(self.decay, Unsaid) else [repr(self.decay)])]
@@ -124,7 +114,7 @@ def rule(selector: Any, decay: Any = UNSAID, *, optional: bool = False, **option
     check_options(options, "a rule")
     if isinstance(decay, Unsaid) and not options:
         decay = DEFAULT
-    chosen = decay if isinstance(decay, (Default, Times, Unsaid)) else as_decay(decay)
+    chosen = decay if isinstance(decay, (Times, Unsaid)) else as_decay(decay)
     return Rule(as_selector(selector), chosen, optional, tuple(sorted(options.items())))
 
 

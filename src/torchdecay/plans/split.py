@@ -16,8 +16,7 @@ from torchdecay.plans.parameters import Parameter
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.planning import decide
 from torchdecay.plans.policies import STANDARD
-from torchdecay.plans.rows import Row
-from torchdecay.plans.rules import DEFAULT, Default
+from torchdecay.plans.rules import DEFAULT, Times
 from torchdecay.plans.selectors import as_selectors
 from torchdecay.plans.tree import as_module
 
@@ -46,7 +45,7 @@ def split(
     model: nn.Module,
     decay: Decay | float | None,
     *,
-    others: Decay | Default | float | None = DEFAULT,
+    others: Decay | Times | float | None = DEFAULT,
     heads: Any = None,
     rules: Any = STANDARD,
     **options: Any,
@@ -91,13 +90,12 @@ def split(
     everyone = census(as_module(model))
     why_other = _why_other(everyone, heads)
     made = decide(everyone, decay, rules, "spare")
-    rest = made if isinstance(others, Default) else decide(everyone, others, rules, "spare")
-    rows = [
-        _said(theirs, f"side others, {why_other[mine.name]}")
-        if mine.name in why_other
-        else _said(mine, "side matrices")
-        for mine, theirs in zip(made.rows, rest.rows, strict=True)
-    ]
+    rest = made if others == DEFAULT else decide(everyone, others, rules, "spare")
+    rows = []
+    for mine, theirs in zip(made.rows, rest.rows, strict=True):
+        row, side = (theirs, "others, ") if mine.name in why_other else (mine, "matrices")
+        reason = f"{row.reason}; side {side}{why_other.get(mine.name, '')}"
+        rows.append(dataclasses.replace(row, reason=reason))
     hidden = {row.name for row in rows if row.name not in why_other}
     for empty, who in ((not hidden, "hidden matrices"), (len(hidden) == len(rows), "other parameters")):
         if empty:
@@ -120,7 +118,7 @@ def _why_other(everyone: Sequence[Parameter], heads: Any) -> dict[str, str]:
     matrices = [one for one in everyone if one.name not in why]
     if heads is None:
         found, said = [one for one in matrices if _is_called_head(one)], "an output layer by its name"
-        if not any(_is_called_head(one) or _is_tied_head(one) for one in everyone):
+        if not any(_is_called_head(one) or {"embedding", "weight"} <= {one.role, *one.roles} for one in everyone):
             found, said = matrices[-1:], "the last matrix, taken for the output layer"
     else:
         chosen = as_selectors(heads)
@@ -135,14 +133,6 @@ def _why_other(everyone: Sequence[Parameter], heads: Any) -> dict[str, str]:
 def _is_called_head(parameter: Parameter) -> bool:
     paths = [name.removesuffix(".weight").split(".") for name in parameter.names]
     return any(path[-1] in (HEADS if len(path) > 1 else TOP_HEADS) for path in paths)
-
-
-def _is_tied_head(parameter: Parameter) -> bool:
-    return parameter.role == "embedding" and "weight" in parameter.roles
-
-
-def _said(row: Row, side: str) -> Row:
-    return dataclasses.replace(row, reason=f"{row.reason}; {side}")
 
 
 def _those(groups: Sequence[dict[str, Any]], names: set[str]) -> list[dict[str, Any]]:

@@ -99,5 +99,4 @@ class PlanTable(Printed):
         name, shape, role, decay, why = line.cells
         return name, shape, role, (decay, tone), why
 
-    def _repr_html_(self) -> str:
-        return self.to_html()
+    _repr_html_ = to_html

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from torch import Tensor
 
-from torchdecay.plans.per_class import per_class
+from torchdecay.plans.names import per_class
 from torchdecay.plans.roles.place import Place, Verdict
 from torchdecay.plans.roles.torch_modules import POSITION_WORDS
 from torchdecay.plans.roles.words import among, last, word_set, words

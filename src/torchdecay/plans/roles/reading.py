@@ -41,20 +41,6 @@ WITNESSES: tuple[Callable[[Place], Verdict | None], ...] = (
     named.scalar,
 )
 
-MOST_SPARED = (
-    "embedding",
-    "position",
-    "token",
-    "norm",
-    "bias",
-    "scale",
-    "state_space",
-    "scalar",
-    "unknown",
-    "weight",
-)
-"""Which role a tied parameter gets when its uses disagree: the first of these that any use has."""
-
 
 class Reading(NamedTuple):
     """What a parameter was found to be for: its role, the kind of weight, and the evidence, strongest first."""

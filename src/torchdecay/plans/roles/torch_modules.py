@@ -6,7 +6,7 @@ import re
 
 from torch import nn
 
-from torchdecay.plans.per_class import per_class
+from torchdecay.plans.names import per_class
 from torchdecay.plans.roles.place import Place, Verdict
 from torchdecay.plans.roles.words import among, word_set
 

@@ -23,7 +23,7 @@ import textwrap
 
 from torch import nn
 
-from torchdecay.plans.per_class import per_class
+from torchdecay.plans.names import per_class
 from torchdecay.plans.roles.words import word_set
 
 Uses = dict[str, frozenset[str]]
