@@ -8,7 +8,7 @@ import click
 
 from torchdecay.cli.output import json_option, overwrite_option, print_json, require_writable, where
 
-TASKS = ("overfit", "digits")
+TASKS = ("digits", "overfit")
 
 
 @click.command()

@@ -16,23 +16,10 @@ from torchdecay.errors import TaskError
 if TYPE_CHECKING:
     from torchdecay.reports.drawing.svg import Picture
 
-_TEXTS = "torchdecay.reports.tables"
-_KNOWN = {
-    "Comparison": "torchdecay.reports.comparison",
-    "Sweep": "torchdecay.reports.sweep",
-    "History": "torchdecay.reports.history",
-    "Forecast": "torchdecay.reports.forecast",
-    "Audit": _TEXTS,
-    "Direction": _TEXTS,
-    "Hypergradient": _TEXTS,
-    "Inspection": _TEXTS,
-    "Plan": _TEXTS,
-    "Rescaled": _TEXTS,
-    "Suggestion": _TEXTS,
-    "Verification": _TEXTS,
-    "WorkedExample": "torchdecay.reports.example",
-}
-"""Class of a result → the module that has its `page_of`, its `verdict` and, where it is drawn, its `picture_of`."""
+_DRAWN = {"Comparison": "comparison", "Sweep": "sweep", "History": "history", "Forecast": "forecast"}
+_SAID = ("Audit", "Direction", "Hypergradient", "Inspection", "Plan", "Rescaled", "Suggestion", "Verification")
+_MODULES = {**_DRAWN, **dict.fromkeys(_SAID, "tables"), "WorkedExample": "example"}
+"""Class of a result → the module here with its `page_of`, its `verdict` and, where it is drawn, its `picture_of`."""
 
 
 def report(result: Any, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -95,10 +82,9 @@ def figure(
     """
     draw = getattr(_speaker(result), "picture_of", None)
     if draw is None:
-        drawn = ("Comparison", "Sweep", "History", "Forecast")
         raise TaskError(
             f"{_a(type(result).__name__)} has no picture.",
-            f"What is drawn: {', '.join(drawn)}.",
+            f"What is drawn: {', '.join(_DRAWN)}.",
             "Print it, or write its page with td.report(result, path).",
         )
     picture: Picture = draw(result, **options)
@@ -129,11 +115,11 @@ def verdict(result: Any) -> str:
 
 def _speaker(result: Any) -> Any:
     for cls in type(result).__mro__:
-        if cls.__name__ in _KNOWN and cls.__module__.startswith("torchdecay."):
-            return importlib.import_module(_KNOWN[cls.__name__])
+        if cls.__name__ in _MODULES and cls.__module__.startswith("torchdecay."):
+            return importlib.import_module(f"torchdecay.reports.{_MODULES[cls.__name__]}")
     raise TaskError(
         f"nothing is known to say about {_a(type(result).__name__)}.",
-        f"What can be said: {', '.join(_KNOWN)}.",
+        f"What can be said: {', '.join(_MODULES)}.",
         "Give a result of this package: what td.lab.compare, td.forecast or td.audit returned, say.",
     )
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from torchdecay.reports.drawing.chart import Chart, Key
+from torchdecay.reports.drawing.chart import Chart, Key, Row
 from torchdecay.text import prose, shown
 
-Row = tuple[str, ...]
+if TYPE_CHECKING:
+    from torchdecay.lab.comparisons.comparison import Comparison
+    from torchdecay.lab.sweeps.result import Sweep
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,7 @@ class Page:
         title: of the page.
         description: of the page, for search engines.
         articles: in order.
-        example: of the demo, what stands above them.
+        example: of the demo, what stands below them: steps that `reports.example` arranged.
         numbers: file name → JSON; a page of its own name has its only one under that name. Without any, the figures
             are no files either.
     """
@@ -172,15 +175,15 @@ class Page:
     title: str
     description: str
     articles: tuple[Article, ...]
-    example: object = None
+    example: tuple[object, ...] = ()
     numbers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def links(self) -> tuple[tuple[str, str], ...]:
         """For the bar at the top: ids and texts."""
-        if self.example is None:
+        if not self.example:
             return self.articles[0].links
-        return (("example", "One step by hand"), *((one.id, one.name.capitalize()) for one in self.articles))
+        return (*((one.id, one.name.capitalize()) for one in self.articles), ("example", "One step by hand"))
 
 
 def page_with(article: Article, **numbers: str) -> Page:
@@ -188,10 +191,17 @@ def page_with(article: Article, **numbers: str) -> Page:
     return Page(title=article.title, description=article.headline, articles=(article,), numbers=numbers)
 
 
-def pairs_of(values: Mapping[str, str] | tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+def cards_of(result: Comparison | Sweep, how: Row, heading: str, pairs: Iterable[tuple[str, str]]) -> tuple[Card, ...]:
+    """How to read the result of a task, what the task was, and how it was run: `pairs`, versions and date."""
+    task = [Card("The task", pairs=pairs_of(result.facts))] if result.facts else []
+    made = pairs_of((*pairs, *result.versions.items(), *when(result.created)))
+    command = shown(result.command, most=4000)
+    return (Card("How to read it", (*how, *map(prose, result.notes))), *task, Card(heading, (), command, made))
+
+
+def pairs_of(values: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     """Names and values, each safe to show."""
-    items = values.items() if isinstance(values, Mapping) else values
-    return tuple((shown(name, most=60), prose(value)) for name, value in items)
+    return tuple((shown(name, most=60), prose(value)) for name, value in values)
 
 
 def when(stamp: str) -> tuple[tuple[str, str], ...]:

@@ -1,4 +1,4 @@
-"""The page of the demo: the worked example, its matrices tinted by their values, and then real trainings."""
+"""The page of the demo: real trainings, and then the worked example, its matrices tinted by their values."""
 
 from __future__ import annotations
 
@@ -37,34 +37,18 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Step:
-    """One weight decay: two gradients side by side, then the sum that gives the new weights."""
+    """The start, or one weight decay: what it is, and matrices below each other, each row of them with its label."""
 
-    id: str
     heading: str
     words: str
-    gradients: tuple[Matrix, ...]
-    sum: tuple[Matrix, ...]
+    rows: tuple[tuple[str, tuple[Matrix, ...]], ...]
 
 
-@dataclass(frozen=True)
-class ExampleView:
-    """The worked example as a page shows it."""
-
-    intro: str
-    start: tuple[Matrix, ...]
-    steps: tuple[Step, ...]
-
-
-def example_view(example: WorkedExample) -> ExampleView:
-    """Arrange the worked example for a page."""
-    loss = example.updates[0].loss if example.updates else 0.0
-    return ExampleView(
-        intro=f"Twenty weights w and three inputs x; the loss is sum(x @ w) = {loss:.4f}. One step of SGD with "
-        f"learning rate {example.lr:g} moves every weight by the learning rate times two gradients: that of the loss, "
-        "and that of the penalty. Both are taken with respect to the weights.",
-        start=_matrices(("", "w before the step", example.weights), ("", "x", example.inputs)),
-        steps=tuple(_step(example, update) for update in example.updates),
-    )
+def steps_of(example: WorkedExample) -> tuple[Step, ...]:
+    """Arrange the worked example for a page: the start, then each weight decay."""
+    start = _matrices(("", "w before the step", example.weights), ("", "x", example.inputs))
+    first = Step("One step by hand", verdict(example), (("The start", start),))
+    return (first, *(_step(example, update) for update in example.updates))
 
 
 def page_of(example: WorkedExample) -> Page:
@@ -73,8 +57,13 @@ def page_of(example: WorkedExample) -> Page:
 
 
 def verdict(example: WorkedExample) -> str:
-    """What the step does, in a sentence."""
-    return example_view(example).intro
+    """What the step does, in a few sentences."""
+    loss = example.updates[0].loss if example.updates else 0.0
+    return (
+        f"Twenty weights w and three inputs x; the loss is sum(x @ w) = {loss:.4f}. One step of SGD with "
+        f"learning rate {example.lr:g} moves every weight by the learning rate times two gradients: that of the loss, "
+        "and that of the penalty. Both are taken with respect to the weights."
+    )
 
 
 def demo_page(example: WorkedExample, comparisons: Sequence[Comparison]) -> Page:
@@ -101,33 +90,30 @@ def demo_page(example: WorkedExample, comparisons: Sequence[Comparison]) -> Page
     }
     return Page(
         title="Weight decay, seen at work",
-        description="One step by hand, number by number; then real trainings, with decay and without.",
+        description="Real trainings, with decay and without; then one step by hand, number by number.",
         articles=articles,
-        example=example_view(example),
+        example=steps_of(example),
         numbers={**numbers, "example.json": example.to_json()},
     )
 
 
 def _step(example: WorkedExample, update: Update) -> Step:
     wd, lr = update.weight_decay, f"{example.lr:g}"
-    start, end = ("", "w", example.weights), ("=", "w after the step", update.weights)
-    loss, loss_step = ("", "d(loss)/dw", update.loss_gradient), ("−", f"{lr} · d(loss)/dw", update.loss_step)
-    if wd == 0:
-        return Step(
-            id="example-0",
-            heading="Without decay",
-            words="Only the gradient of the loss moves the weights: all of one row alike, large ones and small ones.",
-            gradients=_matrices(loss),
-            sum=_matrices(start, loss_step, end),
+    gradients = [("", "d(loss)/dw", update.loss_gradient)]
+    terms = [("", "w", example.weights), ("−", f"{lr} · d(loss)/dw", update.loss_step)]
+    heading = "Without decay"
+    words = "Only the gradient of the loss moves the weights: all of one row alike, large ones and small ones."
+    if wd:
+        gradients.append(("", f"d(penalty)/dw = {wd:g} · w", update.decay_term))
+        terms.append(("−", f"{lr} · d(penalty)/dw", update.decay_step))
+        heading = f"Weight decay {wd:g}"
+        words = (
+            f"The penalty is {wd:g}/2 · Σw² = {update.penalty:.4f}. Its gradient is {wd:g} · w: a pull toward zero "
+            "that grows with the weight."
         )
-    return Step(
-        id=f"example-{wd:g}".replace(".", "-"),
-        heading=f"Weight decay {wd:g}",
-        words=f"The penalty is {wd:g}/2 · Σw² = {update.penalty:.4f}. Its gradient is {wd:g} · w: a pull toward zero "
-        "that grows with the weight.",
-        gradients=_matrices(loss, ("", f"d(penalty)/dw = {wd:g} · w", update.decay_term)),
-        sum=_matrices(start, loss_step, ("−", f"{lr} · d(penalty)/dw", update.decay_step), end),
-    )
+    terms.append(("=", "w after the step", update.weights))
+    rows = (("The two gradients", _matrices(*gradients)), ("The step", _matrices(*terms)))
+    return Step(heading, words, rows)
 
 
 def _matrices(*named: tuple[str, str, Sequence[Sequence[float]]]) -> tuple[Matrix, ...]:

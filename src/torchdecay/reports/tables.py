@@ -6,36 +6,41 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from torchdecay.reports.article import Article, Page, Row, Section, Table, page_with
+from torchdecay.reports.article import Article, Page, Section, Table, page_with
 from torchdecay.text import counted, listing, number, prose, shown
 
 if TYPE_CHECKING:
     from torchdecay.lab.directions.hypergradient import Hypergradient
     from torchdecay.lab.directions.result import Direction
     from torchdecay.observe.audit.result import Audit
-    from torchdecay.observe.inspect import Inspection
     from torchdecay.observe.units.rescaled import Rescaled
     from torchdecay.observe.units.suggestion import Suggestion
-    from torchdecay.observe.verify.result import Verification
-    from torchdecay.plans.plan import Plan
+
+
+Said = tuple[str, str, str, Table, tuple[str, ...]]
+"""Title, sentence, heading of the table, table, and what else is to be said."""
 
 
 def page_of(result: Any) -> Page:
     """The page: a sentence, a table, and what else is to be said."""
-    return page_with(_article(result))
+    id, (title, said, heading, table, remarks) = _said(result)
+    rows = tuple(tuple(map(prose, row)) for row in table.rows)
+    section = Section(id, heading, table=Table(table.head, rows), remarks=tuple(map(prose, remarks)))
+    return page_with(Article(id=f"{id}-page", title=title, headline=prose(said), sections=(section,)))
 
 
 def verdict(result: Any) -> str:
     """The page's sentence, and what else is to be said."""
-    made = _article(result)
-    return "\n".join([made.headline, *(remark for section in made.sections for remark in section.remarks)])
+    _, (_, said, _, _, remarks) = _said(result)
+    return "\n".join(map(prose, (said, *remarks)))
 
 
-def _article(result: Any) -> Article:
-    return _ARTICLES[next(cls.__name__ for cls in type(result).__mro__ if cls.__name__ in _ARTICLES)](result)
+def _said(result: Any) -> tuple[str, Said]:
+    name = next(cls.__name__ for cls in type(result).__mro__ if cls.__name__ in _SAYING)
+    return name.lower(), _SAYING[name](result)
 
 
-def _audit(audit: Audit) -> Article:
+def _audit(audit: Audit) -> Said:
     counts = ((kind, sum(one.severity == kind for one in audit)) for kind in ("error", "warning", "info"))
     said = ", ".join(counted(count, "note" if kind == "info" else kind) for kind, count in counts)
     rows = tuple(
@@ -43,32 +48,23 @@ def _audit(audit: Audit) -> Article:
     )
     left = tuple(f"Not looked into: {code} (needs {needs})." for code, needs in audit.skipped)
     head = ("Code", "Severity", "Where", "Parameters", "What", "Why", "What to do")
-    return _one("audit", "What was found about weight decay", f"{said}.", "Findings", Table(head, rows), left)
+    return "What was found about weight decay", f"{said}.", "Findings", Table(head, rows), left
 
 
-def _plan(plan: Plan) -> Article:
-    table = plan.table()
-    return _one("plan", "Who decays, and why", table.summary, "The parameters", as_table(table))
+def _printed(title: str, heading: str) -> Callable[[Any], Said]:
+    """For results that print as a table below a summary."""
+    return lambda found: (title, found.summary, heading, as_table(found), ())
 
 
-def _inspection(found: Inspection) -> Article:
-    title = "What the optimizer says about weight decay"
-    return _one("inspection", title, found.summary, "The groups", as_table(found))
-
-
-def _verification(found: Verification) -> Article:
-    return _one("verification", "What each group really does", found.summary, "The groups", as_table(found))
-
-
-def _direction(found: Direction) -> Article:
+def _direction(found: Direction) -> Said:
     rows = tuple(
         (one.group, _change(one.mean), _within(one.low, one.high), one.move or "neither") for one in found.groups
     )
     head = ("Group", "Doubling changes the validation loss by", "95 % interval", "Decay should be")
-    return _one("direction", "Where decay should be stronger or weaker", _moves(found), "The groups", Table(head, rows))
+    return "Where decay should be stronger or weaker", _moves(found), "The groups", Table(head, rows), ()
 
 
-def _hypergradient(found: Hypergradient) -> Article:
+def _hypergradient(found: Hypergradient) -> Said:
     rows = tuple((one.group, f"{len(one.names):,}", f"{one.slope:.4g}") for one in found.slopes)
     trust = "converged" if found.converged else "did not converge, so nothing follows from it"
     said = (
@@ -76,45 +72,39 @@ def _hypergradient(found: Hypergradient) -> Article:
         f"{counted(found.iterations, 'product')}); the gradient left is {found.unrest:.1%} of the decay's pull."
     )
     table = Table(("Group", "Parameters", "dV/d ln λ"), rows)
-    return _one("hypergradient", "How the validation loss answers to each coefficient", said, "The groups", table)
+    return "How the validation loss answers to each coefficient", said, "The groups", table, ()
 
 
-def _suggestion(found: Suggestion) -> Article:
+def _suggestion(found: Suggestion) -> Said:
     said = f"decoupled({found.value:.3g}), to sweep from {found.low:.3g} to {found.high:.3g}."
     rows = tuple(
         (one.rule, f"{one.value:.3g}", f"{one.low:.3g}", f"{one.high:.3g}", one.formula, str(one.source))
         for one in (found, *found.others)
     )
     table = Table(("Rule", "Weight decay", "From", "To", "Formula", "Source"), rows)
-    return _one("suggestion", "Which weight decay to start from", said, "By each rule", table, found.remarks)
+    return "Which weight decay to start from", said, "By each rule", table, found.remarks
 
 
-def _rescaled(found: Rescaled) -> Article:
+def _rescaled(found: Rescaled) -> Said:
     said, *_ = str(found).splitlines()
     rows = tuple(
         (one.rule, f"{one.value:.4g}", one.formula, one.remark, "" if one.source is None else str(one.source))
         for one in found.versions
     )
-    head = ("Rule", "Weight decay", "Formula", "What it keeps", "Source")
+    table = Table(("Rule", "Weight decay", "Formula", "What it keeps", "Source"), rows)
     left = tuple(f"Left out: {one}." for one in found.left_out)
-    return _one("rescaled", "What a weight decay becomes in another run", said, "By each rule", Table(head, rows), left)
+    return "What a weight decay becomes in another run", said, "By each rule", table, left
 
 
-def _one(id: str, title: str, said: str, heading: str, table: Table, remarks: Row = ()) -> Article:
-    rows = tuple(tuple(map(prose, row)) for row in table.rows)
-    section = Section(id, heading, table=Table(table.head, rows), remarks=tuple(map(prose, remarks)))
-    return Article(id=f"{id}-page", title=title, headline=prose(said), sections=(section,))
-
-
-_ARTICLES: Mapping[str, Callable[[Any], Article]] = {
+_SAYING: Mapping[str, Callable[[Any], Said]] = {
     "Audit": _audit,
     "Direction": _direction,
     "Hypergradient": _hypergradient,
-    "Inspection": _inspection,
-    "Plan": _plan,
+    "Inspection": _printed("What the optimizer says about weight decay", "The groups"),
+    "Plan": lambda plan: _printed("Who decays, and why", "The parameters")(plan.table()),
     "Rescaled": _rescaled,
     "Suggestion": _suggestion,
-    "Verification": _verification,
+    "Verification": _printed("What each group really does", "The groups"),
 }
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from torchdecay.lab.comparisons.statistics import mean
-from torchdecay.reports.article import Article, Card, Fold, Page, Section, Table, page_with, pairs_of, slug, when
+from torchdecay.reports.article import Article, Fold, Page, Section, Table, cards_of, page_with, slug
 from torchdecay.reports.comparison.curves import curve_chart, label_styles, title_of
 from torchdecay.reports.comparison.gaps import gap_chart
 from torchdecay.reports.comparison.notices import notices_of
@@ -58,15 +58,7 @@ def article_of(comparison: Comparison) -> Article:
             if comparison.of(label)
         ),
         sections=tuple(_sections(comparison)),
-        cards=(
-            Card("How to read it", (*_HOW_TO_READ, *map(prose, comparison.notes))),
-            *([Card("The task", pairs=pairs_of(comparison.facts))] if comparison.facts else []),
-            Card(
-                "The same again",
-                command=shown(comparison.command, most=4000),
-                pairs=pairs_of((*comparison.versions.items(), *when(comparison.created))),
-            ),
-        ),
+        cards=cards_of(comparison, _HOW_TO_READ, "The same again", ()),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from torchdecay.errors import TaskError
-from torchdecay.reports.article import Article, Card, Page, Section, page_with, pairs_of, slug, when
+from torchdecay.reports.article import Article, Page, Section, cards_of, page_with, slug
 from torchdecay.reports.comparison.page import runs_as_csv
 from torchdecay.reports.drawing.chart import Chart
 from torchdecay.reports.drawing.svg import Picture, titled
@@ -55,11 +55,7 @@ def article_of(sweep: Sweep) -> Article:
         hero=hero,
         keys=path_keys(points, drawn),
         sections=tuple(_sections(points, hero, drawn)),
-        cards=(
-            Card("How to read it", (*_HOW_TO_READ, *map(prose, sweep.notes))),
-            *([Card("The task", pairs=pairs_of(sweep.facts))] if sweep.facts else []),
-            Card("How it was run", command=shown(sweep.command, most=4000), pairs=_made(sweep)),
-        ),
+        cards=cards_of(sweep, _HOW_TO_READ, "How it was run", _made(sweep)),
     )
 
 
@@ -135,13 +131,13 @@ def _sections(points: Points, hero: Chart | None, drawn: Sequence[tuple[Point, S
     )
 
 
-def _made(sweep: Sweep) -> tuple[tuple[str, str], ...]:
+def _made(sweep: Sweep) -> list[tuple[str, str]]:
     training = sum(run.seconds for run in sweep.runs)
     if sweep.groups:
         tried = f"{len(sweep.points)} points, {_range(sweep)} for each group"
     else:
         tried = f"{counted(len({p.value for p in sweep.points} - {None}), 'value')}, {_range(sweep)}"
-    lines = [
+    return [
         ("form", f"{sweep.form}{f': {sweep.equation}' if sweep.equation else ''}"),
         ("tried", tried),
         *((f"group {name}", selector) for name, selector in sweep.groups),
@@ -153,10 +149,7 @@ def _made(sweep: Sweep) -> tuple[tuple[str, str], ...]:
         ("engine", f"{sweep.engine}{f': {sweep.why_engine}' if sweep.why_engine else ''}"),
         ("time", f"{number(sweep.seconds)} s; {number(training)} s of training in {counted(len(sweep.runs), 'run')}"),
         *([("store", sweep.store)] if sweep.store else []),
-        *sweep.versions.items(),
-        *when(sweep.created),
     ]
-    return pairs_of(tuple(lines))
 
 
 def _range(sweep: Sweep) -> str:
