@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from torchdecay.observe.verify.fitting import Candidate, Fit
 from torchdecay.observe.verify.inputs import STRENGTH
@@ -19,13 +18,10 @@ _STARTS = (1.0, 2.0, -1.0, 0.1, 10.0)
 _WHOLE = 0.02
 
 
-class Fitter(Protocol):
-    """Fits candidates to what was seen at the telling learning rates, or at half of them."""
-
-    def __call__(
-        self, candidates: Sequence[Candidate | None], start: Tensor, *, half: bool = False, rounds: int = 2
-    ) -> Fit:
-        """Fit from these multiples on."""
+Law = Callable[[float], float]
+Fitter = Callable[..., Fit]
+"""(candidates, multiples to start from, half=, rounds=) → how well they explain what was seen at the telling learning
+rates, or at half of them."""
 
 
 @dataclass(frozen=True)
@@ -51,26 +47,25 @@ class Explanation:
             return 0
         return round(math.log2(self.at_full / self.at_half))
 
-    def times(self, wanted: tuple[float, float]) -> tuple[float | None, Callable[[float], float]]:
+    def times(self, wanted: tuple[float, float]) -> tuple[float | None, Law]:
         """How many times two wanted amounts, the same at both learning rates, and what a small amount comes to.
 
         Once more may mean to multiply by 1 − f again, or to divide by 1 + f. None when it is not the same number of
         times at both.
         """
         measured = (self.at_full, self.at_half)
-        once: Callable[[float], float] = _same
-        laws: list[tuple[Callable[[float], float], Callable[[float], float]]] = [(_same, _same)]
+        laws: list[tuple[Law, Law]] = [(float, float)]
         if self.site is not Site.GRADIENT and max(measured) < 1:
             laws.append((lambda m: m / (1 - m), lambda f: f / (1 + f)))
             if min(wanted) > 0 and max(wanted) < 1:
                 logs = [math.log1p(-m) / math.log1p(-f) for m, f in zip(measured, wanted, strict=True)]
                 if abs(logs[0] - logs[1]) <= self.slack * abs(logs[0]) and abs(logs[0] - round(logs[0])) < _WHOLE:
-                    return logs[0], once
+                    return logs[0], float
         for undo, redo in laws:
             found = [undo(m) / f if f else math.inf for m, f in zip(measured, wanted, strict=True)]
             if math.isfinite(found[0]) and abs(found[0] - found[1]) <= 2 * self.slack * max(1.0, abs(found[0])):
                 return found[0], redo
-        return None, once
+        return None, float
 
 
 def explain(
@@ -103,58 +98,26 @@ def explain(
         ]
         found = fitter(candidates, torch.full((len(candidates),), start, dtype=torch.float64), rounds=4)
         for i in indices:
-            one = _Try.read(candidates[i], found, i, site is asked[i])
-            if i not in best or one.beats(best[i]):
-                best[i] = one
-        if number >= len(_FRACTIONS) and all(best[i].matches for i in indices):
+            matches, residual = bool(found.matches[i] and found.is_visible[i]), float(found.residual[i])
+            rank, old = (matches, matches and site is asked[i]), best.get(i)
+            if old is None or rank > old.rank or (rank == old.rank and residual < 0.5 * old.residual):
+                amount, slack = float(found.multiple[i]) * amounts[i], max(2e-3, float(found.slack[i]))
+                best[i] = _Try(rank, residual, Candidate(site, (amount,) * steps, beside), slack)
+        if number >= len(_FRACTIONS) and all(any(best[i].rank) for i in indices):
             break
-    starts = torch.ones(len(open_), dtype=torch.float64)
-    for i in indices:
-        starts[i] = best[i].multiple
     chosen = [best[i].candidate if look else None for i, look in enumerate(open_)]
-    halved = fitter(chosen, starts, half=True, rounds=4)
+    halved = fitter(chosen, torch.ones(len(open_), dtype=torch.float64), half=True, rounds=4)
     return {
-        i: Explanation(
-            one.candidate.site,
-            one.multiple * one.candidate.amounts[0],
-            float(halved.multiple[i]) * one.candidate.amounts[0],
-            max(2e-3, one.slack),
-        )
-        for i, one in best.items()
-        if one.matches and one.candidate is not None
+        i: Explanation(pull.site, pull.amounts[0], float(halved.multiple[i]) * pull.amounts[0], slack)
+        for i, (rank, _, pull, slack) in best.items()
+        if any(rank)
     }
 
 
-@dataclass(frozen=True)
-class _Try:
-    """How one candidate explains one slot."""
+class _Try(NamedTuple):
+    """How well one candidate explains one slot: whether, whether at the site asked for, and what it leaves."""
 
-    candidate: Candidate | None
-    multiple: float
+    rank: tuple[bool, bool]
     residual: float
-    matches: bool
+    candidate: Candidate
     slack: float
-    is_asked: bool
-
-    @classmethod
-    def read(cls, candidate: Candidate | None, found: Fit, index: int, is_asked: bool) -> _Try:
-        return cls(
-            candidate,
-            float(found.multiple[index]),
-            float(found.residual[index]),
-            bool(found.matches[index] and found.is_visible[index]),
-            float(found.slack[index]),
-            is_asked,
-        )
-
-    def beats(self, other: _Try) -> bool:
-        """Whether this is the better explanation."""
-        if self.matches != other.matches:
-            return self.matches
-        if self.matches and self.is_asked != other.is_asked:
-            return self.is_asked
-        return self.residual < 0.5 * other.residual
-
-
-def _same(amount: float) -> float:
-    return amount

@@ -4,78 +4,46 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from torch.optim import optimizer as _torch_optimizer
 
 from torchdecay.apply.handle import Handle
 from torchdecay.apply.stepping import guards
 
-ATTRIBUTES = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
-_GLOBAL: ModuleType = _torch_optimizer
-_GLOBAL_NAMES = ("_global_optimizer_pre_hooks", "_global_optimizer_post_hooks")
 
-
-@dataclass(frozen=True)
-class Around:
-    """One piece of code that runs around a step.
-
-    Attributes:
-        where: "pre-step hook", "post-step hook", "global pre-step hook", ..., "replaced step".
-        name: the function, with its module.
-        owner: "plan" (a Handle carries a plan out), "watcher" (torchdecay's own, only looks), or "foreign".
-    """
-
-    where: str
-    name: str
-    owner: str
-
-    def __str__(self) -> str:
-        return f"{self.where} {self.name}"
-
-
-def around(optimizers: Iterable[Any]) -> list[Around]:
-    """All code around the steps of these optimizers, global hooks included."""
-    found = []
+def hooks_around(optimizers: Iterable[Any]) -> Iterator[tuple[str, dict[int, Any]]]:
+    """The dictionaries of hooks that run around the steps of these optimizers, or of every one, and what they are."""
+    when = ("pre", "post")
     for optimizer in optimizers:
-        for attribute in ATTRIBUTES:
-            where = "pre-step hook" if "pre" in attribute else "post-step hook"
-            found += [_read(where, hook) for hook in getattr(optimizer, attribute, {}).values()]
-        step = vars(optimizer).get("step")
-        if step is not None and not _only_counts(optimizer, step):
-            found.append(Around("replaced step", _name(step), "foreign"))
-    for hooks, where in zip(global_hooks(), ("global pre-step hook", "global post-step hook"), strict=True):
-        found += [_read(where, hook) for hook in hooks.values()]
-    return found
+        yield from ((f"{one}-step hook", getattr(optimizer, f"_optimizer_step_{one}_hooks", {})) for one in when)
+    for one in when:
+        yield f"global {one}-step hook", getattr(_torch_optimizer, f"_global_optimizer_{one}_hooks")
 
 
-def owner_of(hook: Any) -> str:
-    """Whose hook it is, as in `Around.owner`."""
-    bound = getattr(hook, "__self__", None)
-    if isinstance(bound, Handle):
+def owner_of(hook: Any) -> Literal["plan", "watcher", "foreign"]:
+    """Whose hook it is: a plan's that is carried out, torchdecay's own that only looks, or someone else's."""
+    if isinstance(getattr(hook, "__self__", None), Handle):
         return "plan"
     home = str(getattr(hook, "__module__", ""))
     return "watcher" if home.partition(".")[0] == __name__.partition(".")[0] else "foreign"
 
 
-def global_hooks() -> Iterator[dict[int, Any]]:
-    """The dictionaries of the hooks that run around every torch optimizer's step."""
-    for name in _GLOBAL_NAMES:
-        yield getattr(_GLOBAL, name)
-
-
-def _read(where: str, hook: Any) -> Around:
-    return Around(where, _name(hook), owner_of(hook))
-
-
-def _name(function: Any) -> str:
-    name = getattr(function, "__qualname__", type(function).__qualname__)
-    return f"{getattr(function, '__module__', type(function).__module__)}.{name}"
-
-
-def _only_counts(optimizer: Any, step: Any) -> bool:
-    """Whether a step set on the instance is the class's own, wrapped by a scheduler that notes the call, or a plan."""
+def replaces_step(optimizer: Any) -> bool:
+    """Whether the instance has a step of its own, and not its class's, counted by a scheduler or guarded by a plan."""
+    step = vars(optimizer).get("step")
     counted = getattr(step, "_wrapped_by_lr_sched", False) or guards(step)
-    return counted and inspect.unwrap(step) is inspect.unwrap(type(optimizer).step)
+    return step is not None and not (counted and inspect.unwrap(step) is inspect.unwrap(type(optimizer).step))
+
+
+def foreign_code(optimizers: list[Any]) -> list[str]:
+    """What runs around the steps of these optimizers that is neither theirs nor torchdecay's."""
+    found = [(where, code) for where, hooks in hooks_around(optimizers) for code in hooks.values()]
+    found = [(where, code) for where, code in found if owner_of(code) == "foreign"]
+    found += [("replaced step", vars(one)["step"]) for one in optimizers if replaces_step(one)]
+    return [f"{where} {_name(code)}" for where, code in found]
+
+
+def _name(code: Any) -> str:
+    name = getattr(code, "__qualname__", type(code).__qualname__)
+    return f"{getattr(code, '__module__', type(code).__module__)}.{name}"

@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
+from torchdecay.observe.verify.borrowing import local
 from torchdecay.observe.verify.expected import Expectation, base_name
 from torchdecay.observe.verify.explaining import Explanation
-from torchdecay.observe.verify.result import SITES, Fault
+from torchdecay.observe.verify.result import SITES, Verdict
+from torchdecay.observe.verify.slots import Slot
 from torchdecay.optimizers.cards import base_card_of
 from torchdecay.plans.decay import Scale, Site
 from torchdecay.text import percent
@@ -18,33 +22,13 @@ _CLOSE = 0.35
 
 
 @dataclass(frozen=True, kw_only=True)
-class SlotVerdict:
-    """What one slot undergoes; see `torchdecay.observe.verify.result.Part`."""
-
-    site: Site | None = None
-    expected_site: Site | None = None
-    expected: float | None = None
-    measured: float | None = None
-    lr_enters: bool | None = None
-    fault: Fault = ""
-    why: str = ""
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.fault
-
-
-@dataclass(frozen=True, kw_only=True)
 class Seen:
     """What was measured on one slot.
 
     Attributes:
         one: what it should undergo.
         optimizer: the optimizer.
-        group: its parameter group, as it stands.
-        dtype: torch's spelling without the prefix.
-        num_dtypes: how many dtypes its group holds.
+        slot: the parameter, and its group.
         lr: the group's learning rate as it stands.
         telling_lr: the learning rate that it was measured at.
         amounts: what the pull should take at `telling_lr` and at half of it; 0 when nothing should.
@@ -54,16 +38,14 @@ class Seen:
             undergoes what it should; "open", when it does not.
         steps: how many were taken.
         shrink: the fraction that a step without gradient takes; 0 or NaN when that says nothing.
-        shrink_now: the same at the learning rate as it stands, and how far that may be off.
+        shrink_now: the same at the learning rate as it stands.
         hidden: the fraction that it still takes when all decay is off.
         explanation: the plain pull that does what an open slot undergoes.
     """
 
     one: Expectation
     optimizer: Any
-    group: Mapping[str, Any]
-    dtype: str
-    num_dtypes: int
+    slot: Slot
     lr: float | None
     telling_lr: float | None
     amounts: tuple[float, float]
@@ -72,9 +54,20 @@ class Seen:
     state: str
     steps: int
     shrink: float
-    shrink_now: tuple[float, float]
+    shrink_now: float
     hidden: float
     explanation: Explanation | None
+
+    @property
+    def group(self) -> Mapping[str, Any]:
+        """Its parameter group."""
+        group: Mapping[str, Any] = self.optimizer.param_groups[self.slot.group]
+        return group
+
+    @property
+    def dtype(self) -> str:
+        """In torch's spelling without the prefix."""
+        return str(local(self.slot.param).dtype).removeprefix("torch.")
 
     @property
     def expected(self) -> float:
@@ -87,19 +80,17 @@ class Seen:
         return self.one.decay.site if self.one.decay is not None and self.one.source != "group" else None
 
 
-def verdict_of(seen: Seen) -> SlotVerdict:
+def verdict_of(seen: Seen) -> Verdict:
     """The verdict of one slot."""
     if seen.state == "unmoved":
         fused = " with fused=True" if seen.group.get("fused") else ""
         name = type(seen.optimizer).__name__
-        return SlotVerdict(
+        return Verdict(
             fault="unmoved", why=f"{name}{fused} leaves {seen.dtype} weights where they are, in {seen.steps} steps."
         )
     if seen.state == "ignored":
         why = f"{wish(seen)}, but the step is the same as without: it is ignored."
-        return SlotVerdict(
-            expected_site=seen.expected_site, expected=seen.expected, measured=0.0, fault="ignored", why=why
-        )
+        return Verdict(expected_site=seen.expected_site, expected=seen.expected, measured=0.0, fault="ignored", why=why)
     if seen.state == "open":
         return _explained(seen, seen.explanation) if seen.explanation is not None else _unexplained(seen)
     return _as_expected(seen)
@@ -119,7 +110,7 @@ def wish(seen: Seen) -> str:
     return f"{amount}, {SITES[one.decay.site]} in {of}"
 
 
-def _as_expected(seen: Seen) -> SlotVerdict:
+def _as_expected(seen: Seen) -> Verdict:
     besides = ""
     if seen.hidden == seen.hidden and seen.hidden:
         scale = seen.lr / seen.telling_lr if seen.lr is not None and seen.telling_lr else 1.0
@@ -130,9 +121,9 @@ def _as_expected(seen: Seen) -> SlotVerdict:
         besides = f" Besides, {key}={seen.group.get(key):g} takes {percent(seen.hidden * scale)} per step."
     one = seen.one
     if one.decay is None or not any(seen.amounts):
-        return SlotVerdict(expected=0.0, measured=0.0, why=_spared(one) + besides)
+        return Verdict(expected=0.0, measured=0.0, why=_spared(one) + besides)
     site = one.decay.site
-    found = SlotVerdict(expected_site=seen.expected_site, expected=seen.expected)
+    found = Verdict(expected_site=seen.expected_site, expected=seen.expected)
     if not seen.is_visible:
         subject = one.spoken or f"a weight_decay of {one.decay.coefficient:g}"
         return replace(found, fault="unmeasured", why=f"In {seen.dtype} {subject} does not show beside rounding.")
@@ -141,12 +132,12 @@ def _as_expected(seen: Seen) -> SlotVerdict:
     return replace(found, site=site, measured=measured, lr_enters=enters, why=_said(one, site, measured) + besides)
 
 
-def _hidden(seen: Seen, extra: float) -> SlotVerdict:
+def _hidden(seen: Seen, extra: float) -> Verdict:
     """Decay that nothing switches off."""
     why = f"{percent(extra)} of each weight is taken off per step at any weight_decay, 0 included."
     if seen.one.source == "nothing":
-        return SlotVerdict(measured=extra, why=why)
-    found = SlotVerdict(expected=0.0, measured=extra, fault="hidden", why=why)
+        return Verdict(measured=extra, why=why)
+    found = Verdict(expected=0.0, measured=extra, fault="hidden", why=why)
     if seen.one.decay is None or not any(seen.amounts):
         return found
     coupled = seen.one.decay.site is Site.GRADIENT
@@ -160,29 +151,29 @@ def _hidden(seen: Seen, extra: float) -> SlotVerdict:
     )
 
 
-def _unexplained(seen: Seen) -> SlotVerdict:
+def _unexplained(seen: Seen) -> Verdict:
     one = seen.one
     told = (
         f"; with no gradient it takes {percent(seen.shrink)} off" if seen.shrink == seen.shrink and seen.shrink else ""
     )
     told += f" at learning rate {seen.telling_lr:g}" if told and seen.telling_lr is not None else ""
     if one.unsayable:
-        return SlotVerdict(why=f"{one.unsayable}, so no number is expected; it moves the weights{told}.")
+        return Verdict(why=f"{one.unsayable}, so no number is expected; it moves the weights{told}.")
     why = f"No single pull toward zero explains its steps{told}."
     if one.source in ("group", "nothing"):
-        return SlotVerdict(why=why)
+        return Verdict(why=why)
     about = f"{wish(seen)}. " if one.decay is not None else ""
-    return SlotVerdict(expected_site=seen.expected_site, expected=seen.expected, fault="unexplained", why=about + why)
+    return Verdict(expected_site=seen.expected_site, expected=seen.expected, fault="unexplained", why=about + why)
 
 
-def _explained(seen: Seen, pull: Explanation) -> SlotVerdict:
+def _explained(seen: Seen, pull: Explanation) -> Verdict:
     """What an open slot undergoes, and what that means."""
     one = seen.one
     measured = pull.at_full
     if pull.site is not Site.GRADIENT and seen.lr is not None and seen.telling_lr:
         measured *= (seen.lr / seen.telling_lr) ** pull.power
     said = _said(one, pull.site, measured)
-    found = SlotVerdict(
+    found = Verdict(
         site=pull.site,
         expected_site=seen.expected_site,
         expected=seen.expected,
@@ -194,9 +185,9 @@ def _explained(seen: Seen, pull: Explanation) -> SlotVerdict:
         why = f"{one.unsayable}; at this step it takes {percent(measured)} off each weight."
         return replace(found, expected_site=None, expected=None, why=why)
     if one.source in ("group", "nothing") and pull.site is not Site.GRADIENT and seen.telling_lr is not None:
-        now, unsure = seen.shrink_now
+        now, unsure = seen.shrink_now, torch.finfo(local(seen.slot.param).dtype).eps / 2
         if abs(now - measured) > _CLOSE * max(abs(now), abs(measured)) + unsure:
-            return SlotVerdict(
+            return Verdict(
                 site=pull.site,
                 why=f"At learning rate {seen.telling_lr:g} it takes {percent(pull.at_full)} off each weight per step, "
                 f"at its own, without gradient, {percent(now)}: that follows more than the learning rate, so no number "
@@ -217,7 +208,7 @@ def _explained(seen: Seen, pull: Explanation) -> SlotVerdict:
     return _by_ratio(seen, _restated(seen, found, law(times * seen.expected)), times, pull.slack)
 
 
-def _by_amount(seen: Seen, found: SlotVerdict, pull: Explanation) -> SlotVerdict:
+def _by_amount(seen: Seen, found: Verdict, pull: Explanation) -> Verdict:
     """For a class that is not known: only what no convention does is a fault."""
     assert seen.one.decay is not None
     wd, lr = seen.one.decay.coefficient, seen.telling_lr
@@ -236,7 +227,7 @@ def _by_amount(seen: Seen, found: SlotVerdict, pull: Explanation) -> SlotVerdict
     return _by_ratio(seen, found, times, pull.slack)
 
 
-def _by_ratio(seen: Seen, found: SlotVerdict, ratio: float, slack: float) -> SlotVerdict:
+def _by_ratio(seen: Seen, found: Verdict, ratio: float, slack: float) -> Verdict:
     if abs(ratio - 1) <= slack:
         return found
     if ratio < 0:
@@ -244,14 +235,15 @@ def _by_ratio(seen: Seen, found: SlotVerdict, ratio: float, slack: float) -> Slo
         return replace(found, fault="sign", why=why)
     times = round(ratio)
     if times >= 2 and abs(ratio - times) <= max(0.02, slack * times):
-        hint = f" Its group holds {times} dtypes: once for each?" if seen.num_dtypes == times else ""
+        num_dtypes = len({local(param).dtype for param in seen.group["params"]})
+        hint = f" Its group holds {times} dtypes: once for each?" if num_dtypes == times else ""
         return replace(found, fault="multiple", why=f"{wish(seen)}, but it is applied {times} times.{hint}")
     if seen.one.source == "group":
         return replace(found, expected=None, why=f"{found.why} That is {ratio:.4g} times its weight_decay.")
     return replace(found, fault="multiple", why=f"{wish(seen)}, but {ratio:.4g} times as much is applied.")
 
 
-def _restated(seen: Seen, found: SlotVerdict, measured: float) -> SlotVerdict:
+def _restated(seen: Seen, found: Verdict, measured: float) -> Verdict:
     assert found.site is not None
     return replace(found, measured=measured, why=_said(seen.one, found.site, measured))
 

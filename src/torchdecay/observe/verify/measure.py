@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torchdecay.observe.verify.borrowing import local
 from torchdecay.observe.verify.expected import Expectation
 from torchdecay.observe.verify.explaining import explain
 from torchdecay.observe.verify.fitting import Candidate, Carried, Fit, Segments, fit
 from torchdecay.observe.verify.inputs import MANY_STEPS, STEPS, STRENGTH, against, levels, push, signed, telling_lr
-from torchdecay.observe.verify.judging import Seen, SlotVerdict, verdict_of
+from torchdecay.observe.verify.judging import Seen, verdict_of
 from torchdecay.observe.verify.probe import Probe
+from torchdecay.observe.verify.result import Verdict
 from torchdecay.observe.verify.rounding import settle
 from torchdecay.plans.decay import Site
 
@@ -39,7 +39,7 @@ def moving_without_gradient(probe: Probe) -> list[bool]:
 
 def measure(
     probe: Probe, expected: Mapping[int, Expectation], active: Sequence[bool], lrs: Sequence[float | None]
-) -> list[SlotVerdict | None]:
+) -> list[Verdict | None]:
     """What each active slot undergoes.
 
     Args:
@@ -52,7 +52,7 @@ def measure(
         StepFailed: the optimizer's step raised.
     """
     wanted = [expected[id(slot.param)] for slot in probe.slots]
-    verdicts: list[SlotVerdict | None] = [None] * len(wanted)
+    verdicts: list[Verdict | None] = [None] * len(wanted)
     for members in levels(probe.slots, wanted, active, lrs):
         seen = _Round(probe, wanted, members, lrs, STEPS).seen()
         still = [i in seen and seen[i].state == "unmoved" for i in range(len(wanted))]
@@ -123,32 +123,26 @@ class _Round:
         now = torch.zeros_like(shrink)
         if any(self.wanted[i].source in ("group", "nothing") for i in explained):
             now = self._shrink(self.lrs_now, native=True, steps=_AT_OWN_RATE)
-        dtypes: dict[int, set[torch.dtype]] = {}
-        for slot in self.probe.slots:
-            dtypes.setdefault(slot.group, set()).add(local(slot.param).dtype)
-        found = {}
-        for i, state in enumerate(states):
-            if state:
-                slot = self.probe.slots[i]
-                found[i] = Seen(
-                    one=self.wanted[i],
-                    optimizer=self.probe.optimizer,
-                    group=self.groups[slot.group],
-                    dtype=str(local(slot.param).dtype).removeprefix("torch."),
-                    num_dtypes=len(dtypes[slot.group]),
-                    lr=self.lrs_now[slot.group],
-                    telling_lr=self.lrs[slot.group],
-                    amounts=(_first(asked[i]), _first(asked_half[i])),
-                    multiple=float(first.multiple[i]),
-                    is_visible=bool(first.is_visible[i]),
-                    state=state,
-                    steps=self.steps,
-                    shrink=float(shrink[i]),
-                    shrink_now=(float(now[i]), torch.finfo(local(slot.param).dtype).eps / 2),
-                    hidden=float(hidden[i]),
-                    explanation=explained.get(i),
-                )
-        return found
+        return {
+            i: Seen(
+                one=self.wanted[i],
+                optimizer=self.probe.optimizer,
+                slot=slot,
+                lr=self.lrs_now[slot.group],
+                telling_lr=self.lrs[slot.group],
+                amounts=(_first(asked[i]), _first(asked_half[i])),
+                multiple=float(first.multiple[i]),
+                is_visible=bool(first.is_visible[i]),
+                state=states[i],
+                steps=self.steps,
+                shrink=float(shrink[i]),
+                shrink_now=float(now[i]),
+                hidden=float(hidden[i]),
+                explanation=explained.get(i),
+            )
+            for i, slot in enumerate(self.probe.slots)
+            if states[i]
+        }
 
     def _state(self, index: int, asked: Candidate | None, first: Fit, second: Fit, untouched: float) -> str:
         start, *_, end = self.runs[0].full

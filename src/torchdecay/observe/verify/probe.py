@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+import itertools
 import warnings
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from numbers import Real
 from types import TracebackType
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd import grad_mode
 
 from torchdecay.errors import ApplyError, TorchdecayError
-from torchdecay.observe.groups import DECAY_NAMES
+from torchdecay.observe.groups import DECAY_NAMES, optimizers_of
 from torchdecay.observe.verify.borrowing import (
     Loan,
     local,
@@ -28,12 +28,13 @@ from torchdecay.observe.verify.borrowing import (
     wrapped,
 )
 from torchdecay.observe.verify.expected import held
-from torchdecay.observe.verify.hooks import ATTRIBUTES, around, global_hooks, owner_of
-from torchdecay.observe.verify.randomness import Random
+from torchdecay.observe.verify.hooks import foreign_code, hooks_around, owner_of, replaces_step
 from torchdecay.observe.verify.slots import Slot, pools_for, reals
 from torchdecay.observe.verify.snapshot import Snapshot
 from torchdecay.optimizers.cards import base_card_of
 from torchdecay.text import describe_error, listed
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 class StepFailed(TorchdecayError, RuntimeError):
@@ -76,13 +77,11 @@ class Probe:
     """
 
     def __init__(self, optimizer: Any, *, only: Collection[int] | None = None, allow_hooks: bool = False) -> None:
-        _refuse(optimizer)
+        optimizers_of(optimizer)
         self.optimizer = optimizer
         self._snapshot = Snapshot(optimizer)
         traits = {trait for one in self._snapshot.optimizers if (card := base_card_of(one)) for trait in card.traits}
-        if "reevaluating" in traits:
-            _refuse_lbfgs()
-        _refuse_foreign(self._snapshot, allow_hooks)
+        _refuse(self._snapshot, traits, allow_hooks)
         self.obstacles: dict[int, str] = {}
         self._lay_out(only)
         self.size = self.slots[-1].stop if self.slots else 0
@@ -92,20 +91,19 @@ class Probe:
             for one in self._snapshot.optimizers
             if isinstance(state := vars(one).get("state"), dict)
         ]
-        self._keep_state = False
-        self._gives_closure = _needs_closure(optimizer.step)
+        # Some make their state when they are made, and get the keys that they made on small zeros; some need a closure.
+        takes = list(inspect.signature(optimizer.step).parameters.values())
+        needs = bool(takes) and takes[0].kind in _POSITIONAL and takes[0].default is takes[0].empty
+        keeps = any(before for _, before in self._states)
+        self._ways = list(itertools.product((False, keeps), (needs, bool(takes))))
+        self._way = self._ways[0]
         self._exit = contextlib.ExitStack()
 
     def __enter__(self) -> Probe:
         with contextlib.ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
-            self._random = Random({local(slot.param).device for slot in self.slots})
-            stack.callback(self._random.rewind)
             stack.callback(self._snapshot.restore)
-            self._globals = [(one, dict(one)) for one in global_hooks()]
-            for hooks, before in self._globals:
-                stack.callback(_refill, hooks, before)
             self._lend(stack)
             self._exit = stack.pop_all()
         return self
@@ -143,19 +141,14 @@ class Probe:
         Raises:
             StepFailed: the optimizer's step raised.
         """
-        try:
-            return self._run(weights, gradients, active, lrs, native, by_hand, trace)
-        except StepFailed as error:
-            failed, was = error, (self._keep_state, self._gives_closure)
-        # Some make their state when they are made, and get the keys that they made on small zeros; some need a closure.
-        keeps = any(before for _, before in self._states)
-        takes = bool(inspect.signature(self.optimizer.step).parameters)
-        for way in [(keep, give) for keep in {False, keeps} for give in {False, takes}]:
-            if way != was:
-                self._keep_state, self._gives_closure = way
-                with contextlib.suppress(StepFailed):
-                    return self._run(weights, gradients, active, lrs, native, by_hand, trace)
-        self._keep_state, self._gives_closure = was
+        failed = None
+        for way in dict.fromkeys([self._way, *self._ways]):
+            was, self._way = self._way, way
+            try:
+                return self._run(weights, gradients, active, lrs, native, by_hand, trace)
+            except StepFailed as error:
+                failed, self._way = failed or error, was
+        assert failed is not None
         raise failed
 
     def rounded(self, vector: Tensor) -> Tensor:
@@ -229,7 +222,7 @@ class Probe:
             stack.enter_context(grad_mode._unsafe_preserve_version_counter(one))
         for tensor in self._snapshot.tensors:
             if tensor.is_leaf and tensor.grad is not None:
-                stack.callback(_give_gradient_back, tensor, tensor.grad)
+                stack.callback(setattr, tensor, "grad", tensor.grad)
                 tensor.grad = None
         self._loans: list[Loan] = []
         for pool in self._pools:
@@ -237,7 +230,7 @@ class Probe:
             for slot, part in zip(pool.slots, pool.views, strict=True):
                 loan = Loan(slot.param, part)
                 stack.callback(loan.give_back)
-                stack.callback(_drop_gradient, slot.param)
+                stack.callback(setattr, slot.param, "grad", None)
                 loan.hand_out()
                 self._loans.append(loan)
         for param in {id(param): param for param in self._idle}.values():
@@ -259,30 +252,26 @@ class Probe:
         self._snapshot.restore()
         for handle in self._snapshot.handles:
             handle.forgive()
-        self._random.rewind()
-        for hooks, before in self._globals:
-            _refill(hooks, before)
-            _keep_hooks(hooks, native)
+        optimizers = self._snapshot.optimizers
+        # Hooks that only watch never run, and none where decay is to be off.
+        for _, hooks in hooks_around(optimizers):
+            for key in [key for key, hook in hooks.items() if not native or owner_of(hook) == "watcher"]:
+                del hooks[key]
         for loan, sample, pristine in self._samples:
             sample.copy_(pristine)
             loan.hand_out()
         for loan in self._loans:
             loan.hand_out()
-        shapes = {id(slot.param): slot for slot in self.slots}
+        keeps_state, _ = self._way
         for state, before in self._states:
             state.clear()
-            if self._keep_state:
-                state.update({key: _shrunk(value, shapes.get(id(key))) for key, value in before.items()})
+            if keeps_state:
+                state.update({key: _shrunk(value) for key, value in before.items()})
         by_param = {id(slot.param): lrs[slot.group] for slot in self.slots}
-        for optimizer in self._snapshot.optimizers:
-            for attribute in ATTRIBUTES:
-                if hasattr(optimizer, attribute):
-                    hooks = OrderedDict(getattr(optimizer, attribute))
-                    _keep_hooks(hooks, native)
-                    setattr(optimizer, attribute, hooks)
-            if not native and any(one.where == "replaced step" for one in around([optimizer])):
-                del optimizer.step
+        for optimizer in optimizers:
             if not native:
+                if replaces_step(optimizer):
+                    del optimizer.step
                 _switch_off(vars(optimizer))
             for group in optimizer.param_groups:
                 lr = next((by_param[id(p)] for p in group["params"] if id(p) in by_param), None)
@@ -298,15 +287,12 @@ class Probe:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                if self._gives_closure:
-                    self.optimizer.step(evaluate)
-                else:
-                    self.optimizer.step()
+                self.optimizer.step(*([evaluate] if self._way[1] else []))
         except Exception as error:
             said = describe_error(error).rstrip(".")
             raise StepFailed(f"{type(self.optimizer).__name__}.step() on small tensors raised {said}") from error
         for slot in self.slots:
-            _drop_gradient(slot.param)
+            slot.param.grad = None
 
     @torch.no_grad()
     def _grant(self, gradient: Tensor, active: Sequence[bool]) -> None:
@@ -356,27 +342,20 @@ def _switch_off(names: dict[str, Any]) -> None:
             names[name] = torch.zeros_like(old) if isinstance(old, Tensor) else 0.0
 
 
-def _shrunk(value: Any, slot: Slot | None) -> Any:
+def _shrunk(value: Any) -> Any:
     """A state entry as a fresh one for the small tensor: same keys and dtypes, zeros."""
     if isinstance(value, Tensor):
         part = local(value)
-        shape = slot.shape if slot is not None and _same_shape(value, slot) else small_shape(part.shape)
-        return wrapped(torch.zeros(shape, dtype=part.dtype, device=part.device), value)
+        return wrapped(torch.zeros(small_shape(part.shape), dtype=part.dtype, device=part.device), value)
     if isinstance(value, dict):
-        return type(value)((key, _shrunk(item, slot)) for key, item in value.items())
+        return type(value)((key, _shrunk(item)) for key, item in value.items())
     if isinstance(value, (list, tuple)):
-        return type(value)(_shrunk(item, slot) for item in value)
+        return type(value)(_shrunk(item) for item in value)
     return copy.copy(value)
 
 
-def _refuse(optimizer: Any) -> None:
-    groups = getattr(optimizer, "param_groups", None)
-    if not isinstance(groups, list) or not callable(getattr(optimizer, "step", None)):
-        raise ApplyError(
-            f"{type(optimizer).__name__} is not an optimizer.",
-            "It has no list of param_groups, or no step.",
-            "Give a torch.optim.Optimizer, or a list of them.",
-        )
+def _refuse(snapshot: Snapshot, traits: Collection[str], allow_hooks: bool) -> None:
+    groups = snapshot.optimizers[0].param_groups
     differentiable = [i for i, group in enumerate(groups) if group.get("differentiable")]
     if differentiable:
         raise ApplyError(
@@ -384,19 +363,14 @@ def _refuse(optimizer: Any) -> None:
             "Its step is part of an autograd graph, and a probe would become part of it too.",
             "Verify the same optimizer without differentiable.",
         )
-
-
-def _refuse_lbfgs() -> None:
-    raise ApplyError(
-        "LBFGS can't be probed.",
-        "Its step evaluates the closure many times along a line, so that no single update is a function of weight "
-        "and gradient; it has no weight_decay of its own either.",
-        "Its decay is a penalty in the loss: td.penalized(wd) with handle.penalty(model), or td.penalty(...).",
-    )
-
-
-def _refuse_foreign(snapshot: Snapshot, allow_hooks: bool) -> None:
-    foreign = [str(one) for one in around(snapshot.optimizers) if one.owner == "foreign"]
+    if "reevaluating" in traits:
+        raise ApplyError(
+            "LBFGS can't be probed.",
+            "Its step evaluates the closure many times along a line, so that no single update is a function of weight "
+            "and gradient; it has no weight_decay of its own either.",
+            "Its decay is a penalty in the loss: td.penalized(wd) with handle.penalty(model), or td.penalty(...).",
+        )
+    foreign = foreign_code(snapshot.optimizers)
     if foreign and not allow_hooks:
         raise ApplyError(
             f"code that is not the optimizer's runs around its step: {listed(foreign)}.",
@@ -405,34 +379,5 @@ def _refuse_foreign(snapshot: Snapshot, allow_hooks: bool) -> None:
         )
 
 
-def _keep_hooks(hooks: dict[int, Callable[..., Any]], native: bool) -> None:
-    """Drop the hooks that only watch; all of them when decay is to be off."""
-    for key in [key for key, hook in hooks.items() if not native or owner_of(hook) == "watcher"]:
-        del hooks[key]
-
-
-def _refill(target: dict[Any, Any], before: Mapping[Any, Any]) -> None:
-    target.clear()
-    target.update(before)
-
-
-def _needs_closure(step: Callable[..., Any]) -> bool:
-    parameters = list(inspect.signature(step).parameters.values())
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return bool(parameters) and parameters[0].kind in positional and parameters[0].default is parameters[0].empty
-
-
-def _give_gradient_back(param: Tensor, gradient: Tensor) -> None:
-    param.grad = gradient
-
-
-def _drop_gradient(param: Tensor) -> None:
-    param.grad = None
-
-
 def _is_real(tensor: Tensor) -> bool:
     return obstacle(tensor) not in ("not materialized yet", "on the meta device", "empty")
-
-
-def _same_shape(value: Tensor, slot: Slot) -> bool:
-    return small_shape(local(value).shape) == slot.shape

@@ -14,22 +14,9 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
 Fault = Literal[
-    "",
-    "ignored",
-    "hidden",
-    "multiple",
-    "sign",
-    "site",
-    "learning rate",
-    "rounded",
-    "unexplained",
-    "frozen",
-    "unmoved",
-    "wiring",
-    "number",
-    "failed",
-    "unmeasured",
-]
+    "", "ignored", "hidden", "multiple", "sign", "site", "learning rate", "rounded", "unexplained", "frozen", "unmoved",
+    "wiring", "number", "failed", "unmeasured",
+]  # fmt: skip
 
 SITES = {
     Site.GRADIENT: "coupled",
@@ -42,15 +29,11 @@ SITES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
-    """Parameters of one group that undergo the same.
+class Verdict:
+    """What a parameter undergoes.
 
     Attributes:
-        names: the parameters.
-        num_elements: their elements.
-        dtype: torch's spelling without the prefix.
-        device: where they lie.
-        site: where their decay enters the step, as measured; None when nothing decays, or nothing explains it.
+        site: where its decay enters the step, as measured; None when nothing decays, or nothing explains it.
         expected_site: where it should; None when it should not decay, or when nothing is known.
         expected: what it should be; None when nothing is known. Its unit is `unit`.
         measured: what it is; None when it could not be measured.
@@ -65,17 +48,13 @@ class Part:
         why: one sentence for people.
     """
 
-    names: tuple[str, ...]
-    num_elements: int
-    dtype: str
-    device: str
-    site: Site | None
-    expected_site: Site | None
-    expected: float | None
-    measured: float | None
-    lr_enters: bool | None
-    fault: Fault
-    why: str
+    site: Site | None = None
+    expected_site: Site | None = None
+    expected: float | None = None
+    measured: float | None = None
+    lr_enters: bool | None = None
+    fault: Fault = ""
+    why: str = ""
 
     _derived: ClassVar[tuple[str, ...]] = ("ok", "unit")
 
@@ -90,6 +69,23 @@ class Part:
         if (self.site or self.expected_site) is Site.GRADIENT:
             return "of the weight, added to its gradient"
         return "of the weight per step"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part(Verdict):
+    """Parameters of one group that undergo the same.
+
+    Attributes:
+        names: the parameters.
+        num_elements: their elements.
+        dtype: torch's spelling without the prefix.
+        device: where they lie.
+    """
+
+    names: tuple[str, ...]
+    num_elements: int
+    dtype: str
+    device: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,22 +120,22 @@ class GroupVerification:
     @property
     def site(self) -> Site | None:
         """Where the decay enters the step; None without decay."""
-        return self._speaking.site if self._speaking else None
+        return self._speaking.site
 
     @property
     def expected(self) -> float | None:
         """What the decay should be, of the part that speaks for the group: a faulty one, else one that decays."""
-        return self._speaking.expected if self._speaking else None
+        return self._speaking.expected
 
     @property
     def measured(self) -> float | None:
         """What the decay is, of the same part."""
-        return self._speaking.measured if self._speaking else None
+        return self._speaking.measured
 
     @property
     def lr_enters(self) -> bool | None:
         """Whether the learning rate changes what is taken off a weight."""
-        return self._speaking.lr_enters if self._speaking else None
+        return self._speaking.lr_enters
 
     @property
     def dtypes(self) -> tuple[str, ...]:
@@ -152,10 +148,10 @@ class GroupVerification:
         return " ".join(dict.fromkeys(part.why for part in self.parts if part.why))
 
     @property
-    def _speaking(self) -> Part | None:
+    def _speaking(self) -> Verdict:
         faulty = [part for part in self.parts if not part.ok]
         decaying = [part for part in self.parts if part.expected or part.measured]
-        return next(iter((*faulty, *decaying, *self.parts)), None)
+        return next(iter((*faulty, *decaying, *self.parts)), Verdict())
 
     def __repr__(self) -> str:
         return f"<{self.optimizer} group {self.index}: {'ok' if self.ok else 'not ok'}: {self.why}>"

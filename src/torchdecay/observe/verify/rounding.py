@@ -12,8 +12,9 @@ import torch
 from torchdecay.observe.verify.borrowing import local
 from torchdecay.observe.verify.fitting import Segments
 from torchdecay.observe.verify.inputs import signed
-from torchdecay.observe.verify.judging import Seen, SlotVerdict, wish
+from torchdecay.observe.verify.judging import Seen, wish
 from torchdecay.observe.verify.probe import Probe
+from torchdecay.observe.verify.result import Verdict
 from torchdecay.observe.verify.slots import Slot
 from torchdecay.plans.decay import Site
 from torchdecay.text import percent
@@ -24,8 +25,8 @@ _KEPT = (0.5, 1.5)
 
 
 def settle(
-    probe: Probe, seen: Mapping[int, Seen], found: Mapping[int, SlotVerdict], lrs: Sequence[float | None]
-) -> dict[int, SlotVerdict]:
+    probe: Probe, seen: Mapping[int, Seen], found: Mapping[int, Verdict], lrs: Sequence[float | None]
+) -> dict[int, Verdict]:
     """Verdicts, with what rounding does to the pulls that are small beside a unit in the dtype's last place.
 
     Looked at is the highest learning rate that is known: where warm-up makes the decay nothing, nothing is lost.
@@ -70,7 +71,7 @@ def _kept(probe: Probe, seen: Mapping[int, Seen], slots: Sequence[int], lrs: Seq
     return shares
 
 
-def _is_at_risk(slot: Slot, seen: Seen, verdict: SlotVerdict, lr: float) -> bool:
+def _is_at_risk(slot: Slot, seen: Seen, verdict: Verdict, lr: float) -> bool:
     """Whether only many steps can show what becomes of a slot's decay."""
     one = seen.one
     fractional = one.is_plain and one.decay is not None and one.decay.site in (Site.BEFORE, Site.AFTER)
@@ -81,7 +82,7 @@ def _is_at_risk(slot: Slot, seen: Seen, verdict: SlotVerdict, lr: float) -> bool
     return verdict.ok and verdict.site in (Site.BEFORE, Site.AFTER) and one.amount(lr) < 8 * _eps(slot)
 
 
-def _with_share(seen: Seen, verdict: SlotVerdict, kept: float) -> SlotVerdict:
+def _with_share(seen: Seen, verdict: Verdict, kept: float) -> Verdict:
     measured = max(kept, 0.0) * (verdict.expected or 0.0)
     if _KEPT[0] < kept < _KEPT[1]:
         if verdict.fault != "unmeasured" or seen.one.decay is None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Iterable
+import functools
+import random
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -11,6 +14,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from torchdecay.apply.handle import Handle, handle_of
+from torchdecay.observe.verify.borrowing import local
+from torchdecay.observe.verify.hooks import hooks_around
 
 _CONTAINERS = (dict, list, set, collections.deque)
 _LEAVES = (str, bytes, int, float, complex, bool, type(None), type, nn.Module, torch.dtype, torch.device)
@@ -20,7 +25,8 @@ class Snapshot:
     """What an optimizer, the optimizers inside it and their handles hold; `restore` puts it back, often if need be.
 
     Containers are put back in place, so that whoever shares one with the optimizer sees no difference. Tensors are
-    only listed: whoever lends others in their place puts them back.
+    only listed: whoever lends others in their place puts them back. The random number generators of torch, Python and
+    numpy, and hooks around every optimizer's step, are put back too.
 
     Args:
         optimizer: a torch optimizer, or any object with `param_groups` and `step`.
@@ -35,12 +41,16 @@ class Snapshot:
         self.optimizers: list[Any] = [optimizer]
         self.handles: list[Handle] = []
         self.tensors: list[Tensor] = []
-        self._restorers: list[Callable[[], None]] = []
+        self._restorers: list[Callable[[], object]] = []
         self._seen: set[int] = set()
         self._visit(optimizer)
         self._visit(optimizer.param_groups)
-        for param in _params(self.optimizers):
-            self._keep_attributes(param)
+        params = [param for one in self.optimizers for group in one.param_groups for param in group["params"]]
+        for param in params:
+            self._keep(vars(param))
+        for _, hooks in hooks_around(self.optimizers):
+            self._keep(hooks)
+        self._restorers += _rewinders({local(param).device for param in params})
 
     def restore(self) -> None:
         """Put everything back as it was when the snapshot was made."""
@@ -61,27 +71,26 @@ class Snapshot:
         if isinstance(item, Tensor):
             self.tensors.append(item)
         elif isinstance(item, torch.Generator):
-            self._restorers.append(_rewinder(item))
+            self._restorers.append(functools.partial(item.set_state, item.get_state()))
         elif isinstance(item, _CONTAINERS):
-            self._restorers.append(_restorer(item))
-            return list(item.values()) if isinstance(item, dict) else list(item)
+            return self._keep(item)
         elif isinstance(item, tuple):
             return item
         elif item is self.optimizers[0] or isinstance(item, Optimizer):
             return self._enter(item)
         elif self._is_part(item):
-            return self._keep_attributes(item)
+            return self._keep(vars(item))
         return ()
 
     def _enter(self, optimizer: Any) -> Iterable[object]:
         if optimizer is not self.optimizers[0]:
             self.optimizers.append(optimizer)
-        attributes = self._keep_attributes(optimizer)
+        attributes = self._keep(vars(optimizer))
         state = vars(optimizer).get("state")
         if isinstance(state, dict):
             # Per parameter the state is swapped as a whole, so what is inside it stays untouched.
             self._seen.add(id(state))
-            self._restorers.append(_restorer(state))
+            self._keep(state)
         handle = handle_of(optimizer) if isinstance(optimizer, Optimizer) else None
         if handle is not None:
             self.handles.append(handle)
@@ -96,62 +105,32 @@ class Snapshot:
         own = {type(one).__module__ for one in self.optimizers} - {"builtins"}
         return home.partition(".")[0] == __name__.partition(".")[0] or home in own
 
-    def _keep_attributes(self, item: Any) -> list[object]:
-        attributes = vars(item)
-        before = dict(attributes)
+    def _keep(self, container: Any) -> list[object]:
+        """Remember what a container holds, and return it."""
+        before = dict(container) if isinstance(container, dict) else list(container)
+        add = getattr(container, "extend", None) or container.update
 
         def put_back() -> None:
-            if list(attributes) != list(before) or any(attributes[k] is not v for k, v in before.items()):
-                attributes.clear()
-                attributes.update(before)
+            if list(map(id, _held(container))) != list(map(id, _held(before))):
+                container.clear()
+                add(before)
 
         self._restorers.append(put_back)
-        return list(before.values())
+        return list(before.values()) if isinstance(before, dict) else before
 
 
-def _rewinder(generator: torch.Generator) -> Callable[[], None]:
-    state = generator.get_state()
-
-    def rewind() -> None:
-        generator.set_state(state)
-
-    return rewind
+def _held(container: Any) -> list[object]:
+    return [*container, *container.values()] if isinstance(container, dict) else [*container]
 
 
-def _restorer(container: Any) -> Callable[[], None]:
-    if isinstance(container, dict):
-        before = dict(container)
-
-        def put_back() -> None:
-            if len(container) != len(before) or any(
-                old is not new for old, new in zip(_pairs(container), _pairs(before), strict=True)
-            ):
-                container.clear()
-                container.update(before)
-
-        return put_back
-    items = list(container)
-
-    def refill() -> None:
-        if isinstance(container, list):
-            container[:] = items
-        elif isinstance(container, set):
-            container.clear()
-            container.update(items)
-        else:
-            container.clear()
-            container.extend(items)
-
-    return refill
-
-
-def _pairs(mapping: dict[Any, Any]) -> Iterable[object]:
-    for key, value in mapping.items():
-        yield key
-        yield value
-
-
-def _params(optimizers: Iterable[Any]) -> Iterable[Tensor]:
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            yield from group["params"]
+def _rewinders(devices: set[torch.device]) -> Iterator[Callable[[], object]]:
+    """What puts the random number generators back that a step may draw from."""
+    yield functools.partial(torch.set_rng_state, torch.get_rng_state())
+    for device in devices:
+        module: Any = None if device.type in ("cpu", "meta") else torch.get_device_module(device)
+        if hasattr(module, "get_rng_state"):
+            yield functools.partial(module.set_rng_state, module.get_rng_state(device), device)
+    yield functools.partial(random.setstate, random.getstate())
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        yield functools.partial(numpy_random.set_state, numpy_random.get_state())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,10 +13,9 @@ from torch.nn.parameter import is_lazy
 from torchdecay.observe.groups import float_of, name_all, optimizers_of
 from torchdecay.observe.verify.borrowing import local
 from torchdecay.observe.verify.expected import Expectation, expectations
-from torchdecay.observe.verify.judging import SlotVerdict
 from torchdecay.observe.verify.measure import measure, moving_without_gradient
 from torchdecay.observe.verify.probe import Probe, StepFailed
-from torchdecay.observe.verify.result import Fault, GroupVerification, Part, Verification
+from torchdecay.observe.verify.result import Fault, GroupVerification, Part, Verdict, Verification
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.tree import names_of
 
@@ -89,7 +89,7 @@ def _verify(
         slot.param.requires_grad and not expected[id(slot.param)].wrong and slot.group not in broken
         for slot in probe.slots
     ]
-    verdicts: list[SlotVerdict | None] = [None] * len(probe.slots)
+    verdicts: list[Verdict | None] = [None] * len(probe.slots)
     moves = [False] * len(probe.slots)
     failed = ""
     with probe:
@@ -104,21 +104,21 @@ def _verify(
         own = {id(probe.slots[i].param): i for i in places}
         # Those that were not measured are spoken for by the first that should undergo the same.
         alike = {_alike(probe.slots[i].param, expected[id(probe.slots[i].param)]): i for i in reversed(places)}
-        entries: list[tuple[Tensor, str, SlotVerdict]] = []
+        entries: list[tuple[Tensor, str, Verdict]] = []
         for param, name in zip(group["params"], names[index], strict=True):
             one = expected[id(param)]
             place = own.get(id(param), alike.get(_alike(param, one)))
             if one.wrong or index in broken:
                 kind = "number" if index in broken else one.wrong_kind
-                found = SlotVerdict(fault=kind, why=f"{broken.get(index) or one.wrong}.")
+                found = Verdict(fault=kind, why=f"{broken.get(index) or one.wrong}.")
             elif failed:
-                found = SlotVerdict(fault="failed", why=failed)
+                found = Verdict(fault="failed", why=failed)
             elif id(param) in probe.obstacles or place is None:
                 found = _unmeasurable(param, probe.obstacles.get(id(param), "in another group too"))
             elif not param.requires_grad:
                 found = _frozen(moves[place])
             else:
-                found = verdicts[place] or SlotVerdict(fault="unmeasured", why="It was not measured.")
+                found = verdicts[place] or Verdict(fault="unmeasured", why="It was not measured.")
             entries.append((param, name, found))
         made.append(
             GroupVerification(
@@ -167,20 +167,20 @@ def _alike(param: Tensor, one: Expectation) -> tuple[Any, ...]:
     return (part.device, part.dtype, type(param), dims, param.requires_grad, one.key)
 
 
-def _unmeasurable(param: Tensor, obstacle: str) -> SlotVerdict:
+def _unmeasurable(param: Tensor, obstacle: str) -> Verdict:
     fault: Fault = "" if obstacle == "empty" or not param.requires_grad else "unmeasured"
-    return SlotVerdict(fault=fault, why=f"It is {obstacle}, so nothing can be measured.")
+    return Verdict(fault=fault, why=f"It is {obstacle}, so nothing can be measured.")
 
 
-def _frozen(moves: bool) -> SlotVerdict:
+def _frozen(moves: bool) -> Verdict:
     if moves:
-        return SlotVerdict(expected=0.0, fault="frozen", why="It is frozen, and a step without gradient moves it.")
-    return SlotVerdict(expected=0.0, measured=0.0, why="Frozen.")
+        return Verdict(expected=0.0, fault="frozen", why="It is frozen, and a step without gradient moves it.")
+    return Verdict(expected=0.0, measured=0.0, why="Frozen.")
 
 
-def _parts(entries: Sequence[tuple[Tensor, str, SlotVerdict]]) -> tuple[Part, ...]:
+def _parts(entries: Sequence[tuple[Tensor, str, Verdict]]) -> tuple[Part, ...]:
     """Parameters with the same verdict together; numbers that print alike are the same."""
-    merged: dict[tuple[Any, ...], list[tuple[Tensor, str, SlotVerdict]]] = {}
+    merged: dict[tuple[Any, ...], list[tuple[Tensor, str, Verdict]]] = {}
     for param, name, found in entries:
         part = local(param)
         key = (part.dtype, part.device, found.site, found.expected_site, found.lr_enters, found.fault, *_rough(found))
@@ -188,7 +188,7 @@ def _parts(entries: Sequence[tuple[Tensor, str, SlotVerdict]]) -> tuple[Part, ..
     return tuple(_part(members) for members in merged.values())
 
 
-def _rough(found: SlotVerdict) -> tuple[str, str]:
+def _rough(found: Verdict) -> tuple[str, str]:
     """The numbers, as far as a difference between two parameters means something."""
     expected = "?" if found.expected is None else f"{found.expected:.3g}"
     if found.ok or found.measured is None:
@@ -196,21 +196,15 @@ def _rough(found: SlotVerdict) -> tuple[str, str]:
     return expected, f"{found.measured / found.expected:.1f}" if found.expected else f"{found.measured:.1g}"
 
 
-def _part(members: Iterable[tuple[Tensor, str, SlotVerdict]]) -> Part:
+def _part(members: Iterable[tuple[Tensor, str, Verdict]]) -> Part:
     listed = list(members)
     param, _, found = listed[0]
-    part = local(param)
-    measured = [one.measured for _, _, one in listed if one.measured is not None]
+    measured = sorted(one.measured for _, _, one in listed if one.measured is not None)
+    middle = measured[len(measured) // 2] if measured else None
     return Part(
+        **vars(replace(found, measured=middle)),
         names=tuple(name for _, name, _ in listed),
         num_elements=sum(one.numel() for one, _, _ in listed if not is_lazy(one)),
-        dtype=str(part.dtype).removeprefix("torch."),
-        device=str(part.device),
-        site=found.site,
-        expected_site=found.expected_site,
-        expected=found.expected,
-        measured=sorted(measured)[len(measured) // 2] if measured else None,
-        lr_enters=found.lr_enters,
-        fault=found.fault,
-        why=found.why,
+        dtype=str(local(param).dtype).removeprefix("torch."),
+        device=str(local(param).device),
     )
