@@ -100,7 +100,7 @@ def test_wrong_use(project: str, words: tuple[str, ...], said: str) -> None:
 
 def test_the_picture_of_the_page_is_of_today() -> None:
     """It says in words what it shows, and that is what forecast says now."""
-    spec = importlib.util.spec_from_file_location("forecast_figure", ROOT / "docs" / "forecast_figure.py")
+    spec = importlib.util.spec_from_file_location("forecast_figure", ROOT / "docs" / "figures" / "forecast.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

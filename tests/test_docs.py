@@ -289,6 +289,12 @@ def test_a_seeded_foreign_resource_is_seen(text: str, css: bool) -> None:
 
 
 @ONE_BUILD
+def test_the_site_publishes_no_script_that_made_it(site: Path) -> None:
+    """Pages and pictures go out; what draws them stays in the repository."""
+    assert [str(path.relative_to(site)) for path in site.rglob("*.py")] == []
+
+
+@ONE_BUILD
 def test_formulas_are_mathml(site: Path) -> None:
     """Formulas are drawn by the browser itself, and none is left in TeX."""
     pages = {page.name: page.read_text(encoding="utf-8") for page in site.glob("*.html")}

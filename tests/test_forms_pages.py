@@ -22,7 +22,7 @@ PAGES, PICTURES = ROOT / "docs" / "forms", ROOT / "docs" / "assets" / "forms"
 
 
 def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_figures", ROOT / "docs" / "figures.py")
+    spec = importlib.util.spec_from_file_location("docs_figures", ROOT / "docs" / "figures" / "forms.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     # Dataclasses look their own module up by name.

@@ -1,4 +1,4 @@
-"""Draw what each form does to a weight of two parameters: `python docs/figures.py [FORM ...]`.
+"""Draw what each form does to a weight of two parameters: `python docs/figures/forms.py [FORM ...]`.
 
 Each case trains a weight (w1, w2) on one small quadratic loss with the package itself, and notes the path; and takes
 one step from each point of a grid, with and without the form, and notes the difference: the pull. Both go into
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 import torchdecay as td
 from torchdecay.reports.drawing.palette import DARK, LIGHT
 
-FOLDER = Path(__file__).parent / "assets" / "forms"
+FOLDER = Path(__file__).parents[1] / "assets" / "forms"
 CENTER = torch.tensor([1.9, 0.6], dtype=torch.float64)
 CURVATURE = torch.tensor([[0.55, 0.1], [0.1, 1.1]], dtype=torch.float64)
 STARTS = ((-2.2, 1.6), (2.6, -2.0), (-0.9, -2.2))

@@ -1,4 +1,4 @@
-"""Draw the picture of docs/forecast.md: `python docs/forecast_figure.py`.
+"""Draw the picture of docs/forecast.md: `python docs/figures/forecast.py`.
 
 One model whose four layers decay by 0.1, 1, 10 and 30, under AdamW for 1,000 steps.
 """
@@ -12,7 +12,7 @@ from torch import nn
 
 import torchdecay as td
 
-FOLDER = Path(__file__).parent / "assets"
+FOLDER = Path(__file__).parents[1] / "assets"
 STRENGTHS = {"first": 0.1, "second": 1.0, "third": 10.0, "fourth": 30.0}
 
 
@@ -25,5 +25,5 @@ def forecast() -> td.Forecast:
 
 
 if __name__ == "__main__":
-    td.figure(forecast(), FOLDER / "forecast.svg")
-    td.figure(forecast(), FOLDER / "forecast-dark.svg", dark=True)
+    td.figure(forecast(), FOLDER / "forecast.svg", overwrite=True)
+    td.figure(forecast(), FOLDER / "forecast-dark.svg", dark=True, overwrite=True)

@@ -1,4 +1,4 @@
-"""Draw the picture of docs/monitor.md: `python docs/monitor_figure.py`.
+"""Draw the picture of docs/monitor.md: `python docs/figures/monitor.py`.
 
 A small model under AdamW for 1,000 steps; at step 600 a checkpoint without decay is loaded over the optimizer.
 """
@@ -12,7 +12,7 @@ from torch import nn
 
 import torchdecay as td
 
-FOLDER = Path(__file__).parent / "assets"
+FOLDER = Path(__file__).parents[1] / "assets"
 STEPS, LOADED = 1000, 600
 
 
@@ -40,6 +40,6 @@ def history() -> td.History:
 
 if __name__ == "__main__":
     seen = history()
-    td.figure(seen, FOLDER / "monitor.svg")
-    td.figure(seen, FOLDER / "monitor-dark.svg", dark=True)
+    td.figure(seen, FOLDER / "monitor.svg", overwrite=True)
+    td.figure(seen, FOLDER / "monitor-dark.svg", dark=True, overwrite=True)
     print(seen)
