@@ -163,7 +163,7 @@ def test_one_coefficient_for_each_member_is_what_makes_them_differ(monkeypatch):
             pull.coefficients[:] = pull.coefficients[0].clone()
         return found
 
-    monkeypatch.setattr("torchdecay.lab.engines.stacked.loop.pulls_of", same_for_all)
+    monkeypatch.setattr(pulls, "pulls_of", same_for_all)
     assert largest_gap(task_of(), trials_of(td.decoupled(1.0), td.decoupled(10.0))) > 1e-4
 
 

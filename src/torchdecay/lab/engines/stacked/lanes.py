@@ -19,7 +19,7 @@ from torchdecay.optimizers.cards import has_trait
 
 @dataclass(eq=False)
 class Lane:
-    """Members side by side in the stack, whose optimizers differ in nothing.
+    """Members side by side in the stack, whose optimizers differ in nothing, and whose decays in their strength only.
 
     Attributes:
         members: which, as a slice of the stack.
@@ -124,7 +124,7 @@ def _moved(value: Any, picked: Sequence[int], old: Tensor) -> Any:
 
 
 def order_of(members: Sequence[StackedMember], seeds: Sequence[int]) -> list[int]:
-    """Members so that those of one lane stand together, in it those of one form, and in these those of one seed."""
+    """Members so that those of one lane stand together, and in it those of one seed."""
     structures = list(dict.fromkeys(member.structure for member in members))
     forms = list(dict.fromkeys(member.form for member in members))
     keys = [
@@ -136,8 +136,8 @@ def order_of(members: Sequence[StackedMember], seeds: Sequence[int]) -> list[int
 
 def lanes_of(task: Task, stack: Stack, members: Sequence[StackedMember]) -> list[Lane]:
     """The lanes of members that stand in `order_of`."""
-    structures = [member.structure for member in members]
-    starts = [i for i in range(len(members)) if i == 0 or structures[i] != structures[i - 1]]
+    kinds = [(member.structure, member.form) for member in members]
+    starts = [i for i in range(len(members)) if i == 0 or kinds[i] != kinds[i - 1]]
     places = [slice(a, b) for a, b in zip(starts, [*starts[1:], len(members)], strict=True)]
     return [Lane.of(task, stack, members[place], place) for place in places]
 

@@ -17,7 +17,7 @@ from torchdecay.lab.engines.stacked.lowered import Form, Lowered, form_of
 from torchdecay.lab.engines.stacked.measuring import Measured, measure
 from torchdecay.lab.engines.stacked.members import StackedMember
 from torchdecay.lab.engines.stacked.prepare import Prepared
-from torchdecay.lab.engines.stacked.pulls import MembersRefused, initial_of, pulls_of
+from torchdecay.lab.engines.stacked.pulls import LaneDecay, MembersRefused, initial_of
 from torchdecay.lab.engines.stacked.tensors import Rows, Stack, norms_of, rows_of
 from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.running import Record
@@ -64,7 +64,7 @@ class StackedRun:
         self._watched = prepared.watched
         self._initial = initial_of(self.stack, self.members)
         self._lanes = lanes_of(self.task, self.stack, self.members)
-        self._pulls = pulls_of(self.stack, self.members, self._lanes, self._initial)
+        self._decays = self._decays_of_lanes()
         self._targets = [y for one in data for _, y in one.parts.values()]
         self._losses = Losses(self.task, self._targets)
         self._compile = compile
@@ -149,23 +149,19 @@ class StackedRun:
         for lane in self._lanes:
             lane.give(named)
 
+    def _decays_of_lanes(self) -> list[LaneDecay]:
+        return [LaneDecay(lane, self.members[lane.members], self._initial) for lane in self._lanes]
+
     def _update(self) -> None:
         while self.members:
-            live = [pull for pull in self._pulls if pull.is_live()]
             try:
-                for pull in live:
-                    pull.prepare()
+                for decay in self._decays:
+                    decay.prepare()
                 break
             except MembersRefused as error:
                 self._fail(error.refused)
-        else:
-            return
-        for pull in live:
-            pull.before()
-        for lane in self._lanes:
-            lane.step()
-        for pull in live:
-            pull.after()
+        for decay in self._decays:
+            decay.step()
 
     def _is_point(self) -> bool:
         return self.step % self.task.eval_every == 0 or self.step == self.task.num_steps
@@ -271,7 +267,7 @@ class StackedRun:
             [self._records[i] for i in left],
             [self._seconds[i] for i in left],
         )
-        self._pulls = pulls_of(self.stack, self.members, self._lanes, self._initial)
+        self._decays = self._decays_of_lanes()
         if self._grads is not None:
             self._grads = [None if grad is None else rows_of(grad, left) for grad in self._grads]
         if self._outputs is not None and len(self._outputs) > len(left):

@@ -62,11 +62,9 @@ class StackedMember:
         return repr((self.trial.lr_scale, [(group.names, sorted(group.options.items())) for group in self.groups]))
 
     @property
-    def form(self) -> str:
-        """Text that two members share if their pulls differ in nothing but how hard they are."""
-        return repr(
-            [(name, None if decay is None else repr(template_of(decay))) for name, decay in self.decays.items()]
-        )
+    def form(self) -> tuple[Decay | None, ...]:
+        """What two members share if their pulls differ in nothing but how hard they are."""
+        return tuple(None if decay is None else template_of(decay) for decay in self.decays.values())
 
 
 def template_of(decay: Decay) -> Decay:
