@@ -21,4 +21,5 @@ from torchdecay.lab.training.planned_and_measured import GroupCourse as GroupCou
 from torchdecay.lab.training.planned_and_measured import PlannedAndMeasured as PlannedAndMeasured
 from torchdecay.lab.training.results import LineScan as LineScan
 from torchdecay.lab.training.results import TrainingRun as TrainingRun
+from torchdecay.lab.training.results import Trainings as Trainings
 from torchdecay.lab.training.train import train as train

@@ -22,64 +22,29 @@ from torchdecay.lab.comparisons.statistics import (
     spread,
     together,
 )
-from torchdecay.lab.training.results import CURVES, Curve, Failure, PlanSummary, TrainingRun
-from torchdecay.printing import words_of
-from torchdecay.records import JsonRecord
+from torchdecay.lab.training.results import CURVES, Curve, PlanSummary, TrainingRun, Trainings
 from torchdecay.text import nearest, repr_quoted
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison(JsonRecord, kind="comparison"):
+class Comparison(Trainings, kind="comparison"):
     """The same task trained with several decays and seeds.
 
     Attributes:
-        task: the task's name.
-        title: one line.
-        step_name: what the x axis counts, "epoch" or "step".
-        score_name: what the score is called; "" without one.
         labels: the decays in the order they were asked for.
-        runs: the finished runs.
         plans: for each label that was started, who decays and why.
-        seeds: the seeds that were asked for.
-        facts: what to know about task and data, as (what, value) pairs for people.
-        notes: sentences that a reader should know.
         chance_loss: the test loss below which no model can be expected to get, where known.
-        noise: whether the labels are noise.
-        failures: runs that did not finish.
-        interrupted: whether it was stopped before all runs were done.
-        command: the command that repeats it; "" when made in Python.
-        versions: of torchdecay, torch, Python and the platform.
-        created: when, ISO 8601.
     """
 
-    task: str
-    title: str
-    step_name: str
     labels: tuple[str, ...]
-    runs: tuple[TrainingRun, ...]
-    score_name: str = ""
     plans: Mapping[str, PlanSummary] = field(default_factory=dict)
-    seeds: tuple[int, ...] = ()
-    facts: tuple[tuple[str, str], ...] = ()
-    notes: tuple[str, ...] = ()
     chance_loss: float | None = None
-    noise: bool = False
-    failures: tuple[Failure, ...] = ()
-    interrupted: bool = False
-    command: str = ""
-    versions: Mapping[str, str] = field(default_factory=dict)
-    created: str = ""
 
     @property
     def measure(self) -> str:
         """The curve that decides: a score where there is one, on validation rows where there are some."""
         part = "validation" if any(run.validation_loss is not None for run in self.runs) else "test"
         return f"{part}_{'score' if self.score_name else 'loss'}"
-
-    @property
-    def higher_is_better(self) -> bool:
-        """Whether more of the deciding measure is better: so for scores, not for losses."""
-        return bool(self.score_name)
 
     @property
     def baseline(self) -> str | None:
@@ -214,6 +179,3 @@ class Comparison(JsonRecord, kind="comparison"):
             for i, step in enumerate(run.steps)
         ]
         return pandas.DataFrame(lines, columns=[*head, *curves])
-
-    def __str__(self) -> str:
-        return words_of(self)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -14,26 +13,20 @@ from torchdecay.lab.comparisons.statistics import bounds_of
 from torchdecay.lab.sweeps.choice import Choice, CurvePoint, Rule, choose, curve_point
 from torchdecay.lab.sweeps.meaning import Meaning
 from torchdecay.lab.sweeps.points import Point
-from torchdecay.lab.training.results import CURVES, Failure, TrainingRun
-from torchdecay.printing import words_of
-from torchdecay.records import JsonRecord
+from torchdecay.lab.training.results import CURVES, TrainingRun, Trainings
 from torchdecay.text import nearest, repr_quoted
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sweep(JsonRecord, kind="sweep"):
+class Sweep(Trainings, kind="sweep"):
     """A task trained with one form of decay and many values, over several seeds. Made by `torchdecay.lab.sweep`.
 
+    The runs that halving stopped are among the finished ones; a run's label is its point's.
+
     Attributes:
-        task: the task's name.
-        title: one line.
-        step_name: what a step is called, "epoch" or "step".
-        score_name: what the score is called; "" where the loss decides.
         form: the form of decay, as asked for.
         equation: its pull as one line of mathematics.
         points: everything that was tried, the runs without decay first, then by lr_scale and coefficient.
-        runs: the finished runs, also those that halving stopped; a run's label is its point's.
-        seeds: the seeds that were asked for.
         num_steps: steps of a whole run.
         low, high: the range of coefficients that was searched.
         lr: the largest learning rate of the task's optimizer at lr_scale 1.
@@ -43,63 +36,36 @@ class Sweep(JsonRecord, kind="sweep"):
         engine: what ran it.
         why_engine: why that one; "" where it was asked for.
         meanings: for each point, what its coefficient means in steps.
-        facts: what to know about task and data, as (what, value) pairs for people.
-        notes: sentences that a reader should know.
-        noise: whether the labels are noise.
-        failures: runs that did not finish.
-        interrupted: whether it was stopped before all runs were done.
         direction: on which parts decay should be stronger or weaker than the chosen value, in words; empty unless
             asked for.
         store: the file that holds the runs; "" without.
-        command: the command that repeats it; "" when made in Python.
         task_words: the task as one types it after a command, "csv --data a.csv --target y"; "" where it has no name.
         seconds: wall time of this call.
-        versions: of torchdecay, torch, Python and the platform.
-        created: when, ISO 8601.
     """
 
     _derived: ClassVar = ("best",)
-    task: str
-    title: str
-    step_name: str
     form: str
     points: tuple[Point, ...]
-    runs: tuple[TrainingRun, ...]
-    seeds: tuple[int, ...]
     num_steps: int
     low: float
     high: float
     search: str
     engine: str
-    score_name: str = ""
     equation: str = ""
     lr: float | None = None
     groups: tuple[tuple[str, str], ...] = ()
     rule: Rule = "best"
     why_engine: str = ""
     meanings: tuple[Meaning, ...] = ()
-    facts: tuple[tuple[str, str], ...] = ()
-    notes: tuple[str, ...] = ()
-    noise: bool = False
-    failures: tuple[Failure, ...] = ()
-    interrupted: bool = False
     direction: tuple[str, ...] = ()
     store: str = ""
-    command: str = ""
     task_words: str = ""
     seconds: float = 0.0
-    versions: Mapping[str, str] = field(default_factory=dict)
-    created: str = ""
 
     @property
     def measure(self) -> str:
         """The curve that decides: a score where there is one, always on validation rows."""
         return f"validation_{'score' if self.score_name else 'loss'}"
-
-    @property
-    def higher_is_better(self) -> bool:
-        """Whether more of the deciding measure is better: so for scores, not for losses."""
-        return bool(self.score_name)
 
     def point(self, label: str) -> Point:
         """The point with this label.
@@ -161,23 +127,10 @@ class Sweep(JsonRecord, kind="sweep"):
             TaskError: there is no such point.
         """
         asked = labels or tuple(point.label for point in self.points)
-        return Comparison(
-            task=self.task,
-            title=self.title,
-            step_name=self.step_name,
-            score_name=self.score_name,
-            labels=asked,
-            runs=tuple(run for label in asked for run in self.of(label)),
-            seeds=self.seeds,
-            facts=self.facts,
-            notes=self.notes,
-            noise=self.noise,
-            failures=tuple(failure for failure in self.failures if failure.label in asked),
-            interrupted=self.interrupted,
-            command=self.command,
-            versions=self.versions,
-            created=self.created,
-        )
+        shared = {one.name: getattr(self, one.name) for one in fields(Trainings)}
+        runs = tuple(run for label in asked for run in self.of(label))
+        failures = tuple(failure for failure in self.failures if failure.label in asked)
+        return Comparison(labels=asked, **shared | {"runs": runs, "failures": failures})
 
     def to_frame(self) -> Any:
         """A pandas DataFrame: one line per run, with its coefficient and the last point of every curve.
@@ -205,6 +158,3 @@ class Sweep(JsonRecord, kind="sweep"):
                 }
             )
         return pandas.DataFrame(lines)
-
-    def __str__(self) -> str:
-        return words_of(self)

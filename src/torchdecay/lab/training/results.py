@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from traceback import format_exception
 
 from torchdecay.errors import TaskError
 from torchdecay.lab.training.planned_and_measured import PlannedAndMeasured
+from torchdecay.printing import words_of
+from torchdecay.records import JsonRecord
 from torchdecay.text import describe_error, nearest, repr_quoted
 
 Curve = tuple[float, ...]
@@ -185,3 +188,48 @@ class Failure:
         """What an error makes of a run."""
         said = describe_error(error, where=True)
         return cls(label=label, seed=seed, message=said, traceback="".join(format_exception(error)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainings(JsonRecord):
+    """What many trainings of one task left behind: what every result of the lab has.
+
+    Attributes:
+        task: the task's name.
+        title: one line.
+        step_name: what the x axis counts, "epoch" or "step".
+        score_name: what the score is called; "" without one, and then the loss decides.
+        runs: the finished runs.
+        seeds: the seeds that were asked for.
+        facts: what to know about task and data, as (what, value) pairs for people.
+        notes: sentences that a reader should know.
+        noise: whether the labels are noise.
+        failures: runs that did not finish.
+        interrupted: whether it was stopped before all runs were done.
+        command: the command that repeats it; "" when made in Python.
+        versions: of torchdecay, torch, Python and the platform.
+        created: when, ISO 8601.
+    """
+
+    task: str
+    title: str
+    step_name: str
+    score_name: str = ""
+    runs: tuple[TrainingRun, ...]
+    seeds: tuple[int, ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    noise: bool = False
+    failures: tuple[Failure, ...] = ()
+    interrupted: bool = False
+    command: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    created: str = ""
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether more of the deciding measure is better: so for scores, not for losses."""
+        return bool(self.score_name)
+
+    def __str__(self) -> str:
+        return words_of(self)
