@@ -18,7 +18,7 @@ from torchdecay.lab import task_named
 from torchdecay.lab.engines.serial import outcome_of
 from torchdecay.lab.engines.stacked import engine as stacked
 from torchdecay.lab.engines.stacked.vmapped import Vmapped
-from torchdecay.lab.tasks.digits import accuracy
+from torchdecay.lab.tasks.parts import accuracy
 from torchdecay.lab.tasks.registry import BUILT_IN
 from torchdecay.lab.tasks.task import Data, Task
 from torchdecay.lab.training.contenders import ByHand, as_contender

@@ -9,7 +9,8 @@ pytest.importorskip("sklearn")
 
 from torchdecay.lab.comparisons.compare import compare
 from torchdecay.lab.comparisons.comparison import Comparison
-from torchdecay.lab.tasks.digits import accuracy, data, digits
+from torchdecay.lab.tasks.digits import data, digits
+from torchdecay.lab.tasks.parts import accuracy
 from torchdecay.lab.training.train import train
 
 pytestmark = pytest.mark.timeout(900)

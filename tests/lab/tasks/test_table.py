@@ -13,7 +13,8 @@ import pandas
 
 import torchdecay as td
 from torchdecay.lab.comparisons.compare import compare
-from torchdecay.lab.tasks.table import hidden_width, mse, r_squared, table
+from torchdecay.lab.tasks.parts import r_squared
+from torchdecay.lab.tasks.table import hidden_width, mse, table
 from torchdecay.lab.training.train import train
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
-from torch import Tensor, nn
 
 from torchdecay.errors import need
+from torchdecay.lab.tasks.parts import Classification, mlp
 from torchdecay.lab.tasks.task import Data, Task
 
 TRAIN_ROWS, REDRAWN = 1000, 400
@@ -17,18 +19,14 @@ def digits() -> Task:
 
     A redrawn label is right by luck one time in ten, so 36 % of the training labels are wrong.
     """
-    return Task(
+    return Classification(
         name="digits",
         title="Handwritten digits, 36 % of the training labels wrong",
         data=data,
-        model=model,
-        loss=nn.functional.cross_entropy,
+        model=partial(mlp, 64, HIDDEN, HIDDEN, CLASSES),
         num_steps=1000,
         batch_size=128,
-        num_threads=1,
         eval_every=20,
-        score=accuracy,
-        score_name="accuracy",
         decays=("none", "decoupled:1", "decoupled:3", "decoupled:10"),
         notes=(
             "400 of the 1,000 training labels were redrawn at random, so a network that fits them all has learned "
@@ -52,19 +50,3 @@ def data(seed: int) -> Data:
     noisy = y[train].clone()
     noisy[:REDRAWN] = torch.randint(CLASSES, (REDRAWN,), generator=generator)
     return Data(train=(x[train], noisy), test=(x[test], y[test]))
-
-
-def model() -> nn.Module:
-    """An MLP, 64-256-256-10."""
-    return nn.Sequential(
-        nn.Linear(64, HIDDEN),
-        nn.ReLU(),
-        nn.Linear(HIDDEN, HIDDEN),
-        nn.ReLU(),
-        nn.Linear(HIDDEN, CLASSES),
-    )
-
-
-def accuracy(outputs: Tensor, targets: Tensor) -> float:
-    """Share of rows whose largest output is the right one."""
-    return float((outputs.argmax(1) == targets).double().mean())

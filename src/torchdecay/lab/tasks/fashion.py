@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from torchdecay.errors import TaskError
-from torchdecay.lab.tasks.digits import accuracy
 from torchdecay.lab.tasks.idx import read_images, read_labels
+from torchdecay.lab.tasks.parts import Classification, mlp
 from torchdecay.lab.tasks.task import Data, Task
 from torchdecay.text import repr_quoted
 
@@ -39,18 +39,14 @@ def fashion(folder: str | Path | None = None) -> Task:
     Raises:
         TaskError: a file is missing; the message says where it was looked for and how to get it.
     """
-    return Task(
+    return Classification(
         name="fashion",
         title="Fashion-MNIST, 40 % of the training labels wrong",
         data=_Source(find_files(folder)),
         model=model,
-        loss=nn.functional.cross_entropy,
         num_steps=1000,
         batch_size=128,
         eval_every=50,
-        score=accuracy,
-        score_name="accuracy",
-        num_threads=1,
         decays=("none", "decoupled:1", "decoupled:3", "decoupled:10"),
         notes=(
             "800 of the 2,000 training labels were replaced by another class, so a network that fits them all has "
@@ -127,7 +123,5 @@ def model() -> nn.Module:
         nn.ReLU(),
         nn.MaxPool2d(2),
         nn.Flatten(),
-        nn.Linear(16 * (SIDE // 4) ** 2, 64),
-        nn.ReLU(),
-        nn.Linear(64, CLASSES),
+        *mlp(16 * (SIDE // 4) ** 2, 64, CLASSES),
     )

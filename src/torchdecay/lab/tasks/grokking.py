@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim import AdamW
 
-from torchdecay.lab.tasks.digits import accuracy
+from torchdecay.lab.tasks.parts import Classification, mlp
 from torchdecay.lab.tasks.task import Data, Task
 from torchdecay.plans import policies
 
@@ -22,18 +22,14 @@ def grokking() -> Task:
 
     Every parameter decays, the embedding too: what must be given up is the table of pairs that it holds.
     """
-    return Task(
+    return Classification(
         name="grokking",
         title="Grokking: addition modulo 59, learned by heart or understood",
         data=data,
         model=model,
-        loss=nn.functional.cross_entropy,
         optimizer=partial(AdamW, lr=LEARNING_RATE),
         num_steps=2000,
         eval_every=25,
-        score=accuracy,
-        score_name="accuracy",
-        num_threads=1,
         rules=policies.torch,
         decays=("none", "decoupled:0.3", "decoupled:1", "decoupled:3"),
         notes=(
@@ -63,10 +59,4 @@ def data(seed: int) -> Data:
 
 def model() -> nn.Module:
     """Both numbers embedded by one table, then an MLP, 128-256-59."""
-    return nn.Sequential(
-        nn.Embedding(PRIME, EMBEDDING),
-        nn.Flatten(),
-        nn.Linear(2 * EMBEDDING, HIDDEN),
-        nn.ReLU(),
-        nn.Linear(HIDDEN, PRIME),
-    )
+    return nn.Sequential(nn.Embedding(PRIME, EMBEDDING), nn.Flatten(), *mlp(2 * EMBEDDING, HIDDEN, PRIME))

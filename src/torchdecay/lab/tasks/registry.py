@@ -20,12 +20,7 @@ from torchdecay.lab.tasks.task import Task
 from torchdecay.text import nearest, repr_quoted
 
 BUILT_IN: dict[str, Callable[[], Task]] = {
-    "overfit": overfit,
-    "digits": digits,
-    "mnist1d": mnist1d,
-    "grokking": grokking,
-    "ridge": ridge,
-    "fashion": fashion,
+    make.__name__: make for make in (overfit, digits, mnist1d, grokking, ridge, fashion)
 }
 
 

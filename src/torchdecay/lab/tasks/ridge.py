@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from torchdecay.arguments import check_number
-from torchdecay.lab.tasks.table import r_squared
+from torchdecay.lab.tasks.parts import r_squared
 from torchdecay.lab.tasks.task import Data, Task
 
 TRAIN_ROWS, OTHER_ROWS, COLUMNS = 25, 200, 20

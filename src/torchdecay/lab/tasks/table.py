@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from torchdecay.errors import need
-from torchdecay.lab.tasks.digits import accuracy
+from torchdecay.lab.tasks.parts import accuracy, mlp, r_squared
 from torchdecay.lab.tasks.table_file import Kind, Table, read_table
 from torchdecay.lab.tasks.task import Data, Task
 
@@ -59,7 +60,7 @@ def table(path: str | Path, target: str, *, kind: Kind | None = None, categorica
         name="csv",
         title=f"{made.path.name}: {target}",
         data=source,
-        model=lambda: mlp(num_inputs, width, num_outputs),
+        model=partial(mlp, num_inputs, width, width, num_outputs),
         loss=nn.functional.cross_entropy if classes else mse,
         num_steps=min(3000, max(1000, 20 * (num_rows // batch_size))),
         batch_size=batch_size,
@@ -78,27 +79,9 @@ def hidden_width(num_rows: int, num_inputs: int) -> int:
     return min(256, 1 << math.ceil(math.log2(wanted)))
 
 
-def mlp(num_inputs: int, width: int, num_outputs: int) -> nn.Module:
-    """Two hidden layers."""
-    return nn.Sequential(
-        nn.Linear(num_inputs, width),
-        nn.ReLU(),
-        nn.Linear(width, width),
-        nn.ReLU(),
-        nn.Linear(width, num_outputs),
-    )
-
-
 def mse(outputs: Tensor, targets: Tensor) -> Tensor:
     """Mean squared error of a single output."""
     return nn.functional.mse_loss(outputs.squeeze(1), targets)
-
-
-def r_squared(outputs: Tensor, targets: Tensor) -> float:
-    """1 − Σ(y − ŷ)²/Σ(y − ȳ)²: 1 is perfect, 0 as good as the mean; NaN when all targets are equal."""
-    residual = (targets - outputs.squeeze(1)).double().square().sum()
-    total = (targets - targets.mean()).double().square().sum()
-    return float(1 - residual / total) if total else math.nan
 
 
 @dataclasses.dataclass(frozen=True)

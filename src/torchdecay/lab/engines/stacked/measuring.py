@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from torchdecay.lab.engines.stacked.losses import Losses
-from torchdecay.lab.tasks.digits import accuracy
+from torchdecay.lab.tasks.parts import accuracy
 from torchdecay.lab.tasks.task import Task, measures
 
 
