@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from torchdecay.apply.handle import handle_of
+from torchdecay.apply.state import GroupState, left_in
 from torchdecay.errors import LoadError
 from torchdecay.optimizers.cards import CARDS, SWITCH, card_of, torch_names
 from torchdecay.plans.groups import MARK
@@ -156,7 +157,7 @@ def load_optimizer(
     before = optimizer.state_dict()["param_groups"]
     groups = [_merged(index, packed, match.sources(index), weight_decay) for index, packed in enumerate(before)]
     loaded = {"state": _state(optimizer, match, state_dict["state"], before), "param_groups": groups}
-    optimizer.load_state_dict(loaded | _with_plan(state_dict.get(MARK), match))
+    optimizer.load_state_dict(loaded | _left(state_dict, match))
     return _report(optimizer, match, before)
 
 
@@ -318,14 +319,9 @@ def _merged(
     """
     merged = dict(packed)
     for key, values in _options(sources).items():
-        if key == "weight_decay":
-            if winner != "plan":
-                merged[key] = _decided(index, packed.get(key), values, winner)
-        elif key == MARK:
-            # Where torch.distributed.checkpoint has dropped all else, the mark still has the counters.
-            if str(packed.get(key)).startswith("attached") and str(values[0]).startswith("attached"):
-                merged[key] = values[0]
-        elif len(values) == 1 and (key != SWITCH or winner == "checkpoint"):
+        if key == "weight_decay" and winner != "plan":
+            merged[key] = _decided(index, packed.get(key), values, winner)
+        elif key not in ("weight_decay", MARK) and len(values) == 1 and (key != SWITCH or winner == "checkpoint"):
             merged[key] = values[0]
     return merged
 
@@ -341,10 +337,8 @@ def _options(sources: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def _decided(index: int, mine: Any, theirs: Sequence[Any], winner: Winner) -> Any:
-    if len(theirs) == 1 and _equal(theirs[0], mine):
-        return mine
     said = theirs[0] if len(theirs) == 1 else tuple(theirs)
-    if winner == "equal":
+    if winner == "equal" and not (len(theirs) == 1 and _equal(said, mine)):
         raise LoadError(
             f"group {index}: weight_decay is {said!r} in the checkpoint and {mine!r} here.",
             'weight_decay="equal" asks for the same.',
@@ -358,13 +352,14 @@ def _decided(index: int, mine: Any, theirs: Sequence[Any], winner: Winner) -> An
     return said
 
 
-def _with_plan(left: Any, match: _Match) -> dict[str, Any]:
+def _left(state_dict: Mapping[str, Any], match: _Match) -> dict[str, Any]:
     """What an attached plan left in the checkpoint, its groups put in the order of those here."""
-    if not isinstance(left, Mapping):
+    left = left_in(state_dict)
+    if left is None:
         return {}
     origins = [match.origin(index) for index in range(len(match.here))]
-    fresh = {"steps": 0, "max_lr": None}
-    return {MARK: {**left, "groups": [fresh if one is None else left["groups"][one] for one in origins]}}
+    groups = [asdict(GroupState()) if one is None else left["groups"][one] for one in origins]
+    return {MARK: left | {"groups": groups, "names": [None] * len(groups)}}
 
 
 def _report(optimizer: Optimizer, match: _Match, before: Sequence[Mapping[str, Any]]) -> LoadReport:

@@ -57,6 +57,11 @@ class Engine:
         self._facts = [list(map(_FACTS, params)) for params in self.members]
         self._stepping: list[GroupProgram] = []
 
+    def names(self) -> list[list[str]]:
+        """The plan's parameters in each group."""
+        rows = self.lowering.rows
+        return [[row.name for row in rows if row.group == index] for index in range(len(self.programs))]
+
     def is_outdated(self) -> bool:
         """Whether parameters came, went, were frozen, unfrozen or cast since this was lowered."""
         now = [group["params"] for group in self.optimizer.param_groups]

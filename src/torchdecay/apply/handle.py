@@ -420,21 +420,21 @@ class Handle:
 
     def _save(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
         self._follow_known()
-        groups = [program.state for program in self._engine.programs]
-        pack(state, self.plan, groups, self._engine.passes.scalars(), self._engine.references.digest())
+        engine = self._engine
+        groups = [program.state for program in engine.programs]
+        pack(state, self.plan, groups, engine.names(), engine.passes.scalars(), engine.references)
 
     def _check_load(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
         """Refuse a checkpoint that means something else, before torch has changed anything."""
         self._follow_groups()
-        self._loaded = unpack(state, self.plan, self._engine.references.digest(), self._on_load)
+        self._loaded = unpack(state, self.plan, self._engine.names(), self._engine.references, self._on_load)
 
     def _finish_load(self, optimizer: Optimizer) -> None:
         loaded, self._loaded = self._loaded, None
         if loaded is not None:
             for program, state in zip(self._engine.programs, loaded.groups, strict=False):
                 program.state = state
-            if loaded.scalars is not None:
-                self._engine.passes.load(loaded.scalars)
+            self._engine.passes.load(loaded.scalars)
             if loaded.plan is not None and self._on_load == "checkpoint":
                 self.update(self.plan.with_coefficients_of(loaded.plan))
                 return

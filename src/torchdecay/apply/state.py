@@ -1,14 +1,15 @@
 """What an attached plan leaves in an optimizer's state dict, and what is read back from it.
 
 All of it stands under one key beside "state" and "param_groups". Checkpoint formats that keep only these two, as
-torch.distributed.checkpoint does, still carry each group's mark, so the mark holds the group's counters as well.
+torch.distributed.checkpoint does, still carry each group's mark: so a mark holds all that is of its group.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from torch import Tensor
@@ -19,15 +20,12 @@ from torchdecay.errors import LoadError
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.references import Average, Bound, Initial, Reference, Tensors
+from torchdecay.records import encode
 
 OnLoad = Literal["plan", "checkpoint", "equal"]
 _VERSION = 1
-_MARK = re.compile(
-    r"attached: (?P<fingerprint>\w+)(; steps (?P<steps>\d+))?(; max_lr (?P<max_lr>\S+))?(?P<rows>; rows owe)?"
-)
-_OTHER_PLAN = "the checkpoint was written under another plan: other parameters decay, or in another form."
-_WHY = "Going on would silently change what the weights are pulled toward."
-_FIX = "Attach the plan that the checkpoint was written with, then handle.update(plan) to change it."
+_SHARDED = "of shards"
+_LOST = "Its format keeps only the state and the groups of an optimizer."
 
 
 @dataclass
@@ -44,6 +42,7 @@ class References:
     def __init__(self, pulls: Sequence[Pull]) -> None:
         self._pulls = [pull for pull in pulls if pull.decay.reference is not None]
         self._digest: str | None = None
+        self._is_loaded = False
 
     def initial(self) -> dict[str, Tensor]:
         """Those that only this run knows: "initial" ones and averages; the tensors themselves, not copies."""
@@ -58,19 +57,29 @@ class References:
             if reference is None
         }
 
-    def digest(self) -> str:
-        """SHA-256 of those that only memory holds, or "": a file has a hash in the plan."""
+    def digest(self, *, over_ranks: bool = False) -> str:
+        """SHA-256 of those that only memory holds, or "": a file has a hash in the plan.
+
+        Args:
+            over_ranks: whether it must be the same on each rank: of parts that differ it is then `_SHARDED`.
+        """
+        held = self._of(Initial, Average, Tensors, Bound)
+        if over_ranks and any(hasattr(tensor, "device_mesh") for tensor in held.values()):
+            return _SHARDED
         if self._digest is None or self._of(Average):
-            held = self._of(Initial, Average, Tensors, Bound)
             self._digest = digest([held[name] for name in sorted(held)]) if held else ""
         return self._digest
+
+    def agree(self, saved: str) -> bool:
+        """Whether a digest is that of these; where it can't tell, whether these were loaded."""
+        return self._is_loaded if saved == _SHARDED else saved == self.digest()
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Overwrite the initial ones."""
         for name, tensor in self.initial().items():
             if name in state and state[name].shape == tensor.shape:
                 tensor.copy_(state[name])
-        self._digest = None
+        self._digest, self._is_loaded = None, True
 
     def _of(self, *kinds: type[Reference]) -> dict[str, Tensor]:
         return {
@@ -88,12 +97,12 @@ class Loaded:
 
     Attributes:
         groups: counters and peak of each group.
-        scalars: what controllers and low-precision weights carry; None when the checkpoint has lost it.
-        plan: the plan that was at work, to read coefficients from; None when the checkpoint has lost it.
+        scalars: what controllers, low-precision weights and rows carry.
+        plan: the plan that was at work, to read coefficients from; None where it is lost.
     """
 
     groups: Sequence[GroupState]
-    scalars: Mapping[str, Any] | None
+    scalars: Mapping[str, Any]
     plan: Plan | None
 
 
@@ -103,7 +112,12 @@ def mark_of(plan: Plan) -> str:
 
 
 def pack(
-    state: dict[str, Any], plan: Plan, groups: Sequence[GroupState], scalars: Mapping[str, Any], references: str
+    state: dict[str, Any],
+    plan: Plan,
+    groups: Sequence[GroupState],
+    names: Sequence[Sequence[str]],
+    scalars: Mapping[str, Any],
+    references: References,
 ) -> None:
     """Write what has to survive into the state dict of an optimizer.
 
@@ -111,74 +125,146 @@ def pack(
         state: the state dict.
         plan: the plan at work.
         groups: what each group remembers.
+        names: the plan's parameters in each group.
         scalars: what controllers, low-precision weights and rows carry.
-        references: digest of the references.
+        references: what pulls lead toward.
     """
-    mark = mark_of(plan)
-    rows = "; rows owe" if "rows" in scalars else ""
-    for packed, group in zip(state["param_groups"], groups, strict=False):
+    shared = {"version": _VERSION, "decays": _decays(plan)}
+    numbers = {key: value for key, value in scalars.items() if key != "rows"}
+    for packed, group, own in zip(state["param_groups"], groups, names, strict=False):
         # The state dict would hold the very tensor that later steps fill.
         if isinstance(packed.get("weight_decay"), Tensor):
             packed["weight_decay"] = packed["weight_decay"].item()
-        peak = "" if group.max_lr is None else f"; max_lr {group.max_lr!r}"
-        packed[MARK] = f"{mark}; steps {group.steps}{peak}{rows}"
-    state[MARK] = {
-        "version": _VERSION,
+        of_group = {
+            "references": references.digest(over_ranks=True),
+            "groups": [asdict(group)],
+            "names": [_orders(own)],
+            "scalars": _part(numbers, set(own)),
+            "rows owe": "rows" in scalars,
+        }
+        packed[MARK] = f"{mark_of(plan)}; {json.dumps(shared | of_group)}"
+    state[MARK] = shared | {
+        "fingerprint": plan.fingerprint,
         "plan": plan.to_json(opaque=True),
-        "groups": [{"steps": group.steps, "max_lr": group.max_lr} for group in groups],
-        "references": references,
+        "groups": [asdict(group) for group in groups],
+        "names": [_orders(own) for own in names],
+        "references": references.digest(),
         "scalars": scalars,
     }
 
 
-def unpack(state: Mapping[str, Any], plan: Plan, references: str, on_load: OnLoad) -> Loaded | None:
+def left_in(state: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What an attached plan left in a state dict, be it in the groups' marks alone; None where there was no plan.
+
+    Raises:
+        LoadError: of another version, or only some groups have a mark.
+    """
+    left: dict[str, Any] | None = state.get(MARK)
+    if left is None:
+        marks = [str(group.get(MARK, "")).partition("; ") for group in state["param_groups"]]
+        found = [{"fingerprint": who.removeprefix("attached: ")} | json.loads(rest) for who, _, rest in marks if rest]
+        if not found:
+            return None
+        if len(found) < len(marks) or len({one["fingerprint"] for one in found}) > 1:
+            raise LoadError(
+                "some groups of the checkpoint were under a plan, others under none or another.",
+                "Its groups are not those of one optimizer as they were saved.",
+                "Give what optimizer.state_dict() returned, or load it by name: td.load_optimizer(...).",
+            )
+        lists = {key: [one[key][0] for one in found] for key in ("groups", "names")}
+        left = found[0] | lists | {"scalars": _joined([one["scalars"] for one in found])}
+    if left.get("version") != _VERSION:
+        raise LoadError(
+            f"the checkpoint's decay state is of version {left.get('version')!r}, this one reads {_VERSION}.",
+            fix="Upgrade torchdecay.",
+        )
+    return left
+
+
+def unpack(
+    state: Mapping[str, Any], plan: Plan, names: Sequence[Sequence[str]], references: References, on_load: OnLoad
+) -> Loaded | None:
     """What the state dict says, None when it says nothing; changes nothing.
 
     Raises:
-        LoadError: another who or form, other references, a newer version; or other coefficients where `on_load` is
-            "equal".
+        LoadError: another who or form, other references, other parameters in a group, another version, something that
+            this plan needs and the format has lost; or other coefficients where `on_load` is "equal".
     """
-    saved = state.get(MARK)
-    if saved is None:
-        return _from_marks(state, plan)
-    if saved.get("version") != _VERSION:
+    left = left_in(state)
+    if left is None:
+        return None
+    theirs = Plan.from_json(left["plan"], callables="describe") if "plan" in left else None
+    mine = Plan.from_json(plan.to_json(opaque=True), callables="describe") if theirs else plan
+    different = theirs.diff(mine) if theirs else left["decays"] != _decays(plan)
+    shown = f"\n{different}" if theirs else ""
+    if left["fingerprint"] != plan.fingerprint:
         raise LoadError(
-            f"the checkpoint's decay state is of version {saved.get('version')!r}, this one reads {_VERSION}.",
-            fix="Upgrade torchdecay.",
+            f"the checkpoint was written under another plan: other parameters decay, or in another form.{shown}",
+            "Going on would silently change what the weights are pulled toward.",
+            "Attach the plan that the checkpoint was written with, then handle.update(plan) to change it.",
         )
-    theirs = Plan.from_json(saved["plan"], callables="describe")
-    mine = Plan.from_json(plan.to_json(opaque=True), callables="describe")
-    if theirs.fingerprint != mine.fingerprint:
-        raise LoadError(f"{_OTHER_PLAN}\n{theirs.diff(mine)}", _WHY, _FIX)
-    different = theirs.diff(mine)
     if different and on_load == "equal":
         raise LoadError(
-            f'the checkpoint has other coefficients, and on_load is "equal".\n{different}',
+            f'the checkpoint has other coefficients, and on_load is "equal".{shown}',
             fix='Write on_load="plan" or on_load="checkpoint" to say whose coefficients win.',
         )
-    if saved["references"] != references:
+    if different and theirs is None and on_load == "checkpoint":
+        raise LoadError(
+            'the checkpoint has other coefficients, and on_load is "checkpoint", but it has lost which.',
+            _LOST,
+            'Save optimizer.state_dict() whole, or attach a plan with those coefficients and write on_load="plan".',
+        )
+    if not references.agree(left["references"]):
         raise LoadError(
             "the weights that the plan pulls toward are not those of the run that is resumed.",
             "The pull would lead somewhere else from here on.",
             'For "initial", save handle.state_dict() with the checkpoint, and call handle.load_state_dict(...) '
             "before optimizer.load_state_dict(...); else bind the same tensors as then.",
         )
-    groups = [GroupState(steps=group["steps"], max_lr=group["max_lr"]) for group in saved["groups"]]
-    return Loaded(groups, saved["scalars"], theirs)
-
-
-def _from_marks(state: Mapping[str, Any], plan: Plan) -> Loaded | None:
-    found = [_MARK.fullmatch(str(group.get(MARK, ""))) for group in state["param_groups"]]
-    marks = [mark for mark in found if mark is not None and mark["steps"] is not None]
-    if len(marks) < len(found) or not marks:
-        return None
-    if any(mark["fingerprint"] != plan.fingerprint for mark in marks):
-        raise LoadError(_OTHER_PLAN, _WHY, _FIX)
-    if any(mark["rows"] for mark in marks):
+    if left.get("rows owe"):
         raise LoadError(
             "the checkpoint has lost what rows of lazy tables owe.",
-            "Its format keeps only the state and the groups of an optimizer.",
+            _LOST,
             "Call handle.flush() before saving in this format.",
         )
-    peaks = [None if mark["max_lr"] is None else float(mark["max_lr"]) for mark in marks]
-    return Loaded([GroupState(int(mark["steps"]), peak) for mark, peak in zip(marks, peaks, strict=True)], None, None)
+    # By number a parameter is known by its place; formats that name it have put it where it is here.
+    by_place = all(isinstance(key, int) for group in state["param_groups"] for key in group["params"])
+    order = "in order" if by_place else "sorted"
+    for index, (own, saved) in enumerate(zip(names, left["names"], strict=False)):
+        if saved is not None and saved[order] != _orders(own)[order]:
+            raise LoadError(
+                f"group {index} of the checkpoint has other parameters, or has them in another order.",
+                "torch loads by place: moments, counters and peaks would go to the wrong weights.",
+                "Load it by name: td.load_optimizer(optimizer, state_dict).",
+            )
+    return Loaded([GroupState(**group) for group in left["groups"]], left["scalars"], theirs)
+
+
+def _decays(plan: Plan) -> str:
+    """A hash of who decays how, and how hard."""
+    return _hash(json.dumps([(row.name, encode(row.decay, opaque=True)) for row in plan.rows]))
+
+
+def _orders(names: Iterable[str]) -> dict[str, str]:
+    return {"in order": _hash("\n".join(names)), "sorted": _hash("\n".join(sorted(names)))}
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _part(numbers: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
+    """Of nested numbers those that go by these names, or by "", which is all together."""
+    return {
+        key: _part(value, names) if isinstance(value, Mapping) else value
+        for key, value in numbers.items()
+        if isinstance(value, Mapping) or key in names or not key
+    }
+
+
+def _joined(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for part in parts:
+        for key, value in part.items():
+            made[key] = _joined([made.get(key, {}), value]) if isinstance(value, Mapping) else value
+    return made
