@@ -21,7 +21,7 @@ from torchdecay.plans.tree import names_of
 from torchdecay.text import listed
 
 Winner = Literal["plan", "checkpoint", "equal"]
-_NAMING = {"params", "param_names"}
+_NAMING = {"params", "param_names", MARK}
 _ELEMENTWISE = frozenset(key for card in CARDS for key in card.state)
 """State that has the weight's shape; other entries are as the optimizer likes them."""
 _OF_MANY = {"lr", "weight_decay", SWITCH, "maximize", "foreach", "fused", "capturable", "differentiable"}
@@ -77,13 +77,7 @@ class _Saved:
 
 @dataclass(frozen=True)
 class _Match:
-    """Which parameter of the checkpoint is which of the optimizer.
-
-    Attributes:
-        saved: those of the checkpoint.
-        here: the optimizer's names, group by group.
-        known: name here → the one of the checkpoint.
-    """
+    """Which parameter of the checkpoint, `known`, is which of those here, group by group."""
 
     saved: Sequence[_Saved]
     here: Sequence[Sequence[str]]
@@ -91,17 +85,11 @@ class _Match:
 
     @property
     def names(self) -> list[str]:
-        """The optimizer's names."""
         return [name for names in self.here for name in names]
 
-    def sources(self, index: int) -> list[Mapping[str, Any]]:
-        """The groups of the checkpoint that the parameters of one group come from, and those groups' places."""
-        found = {one.index: one.group for name in self.here[index] if (one := self.known.get(name)) is not None}
-        return list(found.values())
-
-    def origin(self, index: int) -> int | None:
-        """The place of the first of them."""
-        return next((self.known[name].index for name in self.here[index] if name in self.known), None)
+    def sources(self, index: int) -> dict[int, Mapping[str, Any]]:
+        """The groups of the checkpoint, by their places, that the parameters of one group come from."""
+        return {one.index: one.group for name in self.here[index] if (one := self.known.get(name)) is not None}
 
 
 def load_optimizer(
@@ -155,10 +143,16 @@ def load_optimizer(
     match = _matched(_read(state_dict, model, old_plan), _names_here(optimizer, model))
     _check(optimizer, match)
     before = optimizer.state_dict()["param_groups"]
-    groups = [_merged(index, packed, match.sources(index), weight_decay) for index, packed in enumerate(before)]
+    options = [_options(match.sources(index).values()) for index in range(len(before))]
+    groups = [_merged(index, *pair, weight_decay) for index, pair in enumerate(zip(before, options, strict=True))]
     loaded = {"state": _state(optimizer, match, state_dict["state"], before), "param_groups": groups}
-    optimizer.load_state_dict(loaded | _left(state_dict, match))
-    return _report(optimizer, match, before)
+    if (left := left_in(state_dict)) is not None:
+        # What an attached plan left there, its groups put in the order of those here.
+        first = [next(iter(match.sources(index)), None) for index in range(len(before))]
+        counted = [asdict(GroupState()) if one is None else left["groups"][one] for one in first]
+        loaded[MARK] = left | {"groups": counted, "names": [None] * len(counted)}
+    optimizer.load_state_dict(loaded)
+    return _report(optimizer, match, before, options)
 
 
 def _read(state_dict: Mapping[str, Any], model: nn.Module | None, old_plan: Plan | None) -> list[_Saved]:
@@ -180,7 +174,9 @@ def _read(state_dict: Mapping[str, Any], model: nn.Module | None, old_plan: Plan
     ]
 
 
-def _old_names(groups: Sequence[Mapping[str, Any]], model: nn.Module | None, old_plan: Plan | None) -> list[list[str]]:
+def _old_names(
+    groups: Sequence[Mapping[str, Any]], model: nn.Module | None, old_plan: Plan | None
+) -> Sequence[Sequence[str]]:
     for index, group in enumerate(groups):
         if "param_names" in group and len(group["param_names"]) != len(group["params"]):
             raise LoadError(
@@ -190,22 +186,19 @@ def _old_names(groups: Sequence[Mapping[str, Any]], model: nn.Module | None, old
                 "The checkpoint was edited; take the one that optimizer.state_dict() gave.",
             )
     if all("param_names" in group for group in groups):
-        return [list(group["param_names"]) for group in groups]
+        return [group["param_names"] for group in groups]
     if all(isinstance(key, str) for group in groups for key in group["params"]):
-        return [list(group["params"]) for group in groups]
+        return [group["params"] for group in groups]
     if model is None:
         raise LoadError(
             "the checkpoint has no param_names, so its parameters are known by position only.",
             fix="Pass model=, and old_plan= if its groups came from a plan.",
         )
     if old_plan is not None:
-        built = old_plan.param_groups(model)
-        names = [list(group["param_names"]) for group in built]
-        source = "old_plan makes"
+        names, source = [group["param_names"] for group in old_plan.param_groups(model)], "old_plan makes"
     else:
         first = names_of(model)
-        names = [[first[id(param)] for param in model.parameters()]]
-        source = "model.parameters() makes"
+        names, source = [[first[id(param)] for param in model.parameters()]], "model.parameters() makes"
     sizes, wanted = [len(one) for one in names], [len(group["params"]) for group in groups]
     if sizes != wanted:
         raise LoadError(
@@ -237,20 +230,12 @@ def _matched(saved: Sequence[_Saved], here: Sequence[Sequence[str]]) -> _Match:
     exact = {one.name: one for one in saved}
     short_saved = {new: exact[old] for old, new in canonical_keys(exact).items()}
     short_here = canonical_keys([name for names in here for name in names])
-    known = {
-        name: found
-        for name, short in short_here.items()
-        if (found := exact.get(name) or short_saved.get(short) or short_saved.get(canonical(name))) is not None
-    }
-    return _Match(saved, here, known)
+    found = {n: exact.get(n) or short_saved.get(s) or short_saved.get(canonical(n)) for n, s in short_here.items()}
+    return _Match(saved, here, {name: one for name, one in found.items() if one is not None})
 
 
 def _check(optimizer: Optimizer, match: _Match) -> None:
-    """Refuse what can't be the state of this optimizer.
-
-    Raises:
-        LoadError: no parameter in common, another class, or one vector over other parameters.
-    """
+    """Refuse what can't be the state of this optimizer."""
     if not match.known:
         raise LoadError(
             "the checkpoint has none of this optimizer's parameters.",
@@ -280,50 +265,30 @@ def _check(optimizer: Optimizer, match: _Match) -> None:
 def _state(
     optimizer: Optimizer, match: _Match, saved: Mapping[Any, Any], packed: Sequence[Mapping[str, Any]]
 ) -> dict[int, Any]:
-    """The state of each parameter that the checkpoint knows, under its number here.
-
-    Raises:
-        LoadError: tensors of another shape, or of another optimizer.
-    """
-    card, found = card_of(optimizer), {}
-    for names, group, live in zip(match.here, packed, optimizer.param_groups, strict=True):
-        for name, number, param in zip(names, group["params"], live["params"], strict=True):
-            state = saved.get(match.known[name].key) if name in match.known else None
-            if state is None:
+    """The state of each parameter that the checkpoint knows, under its number here."""
+    card = card_of(optimizer)
+    numbers = [number for group in packed for number in group["params"]]
+    params = [param for group in optimizer.param_groups for param in group["params"]]
+    found = {}
+    for name, number, param in zip(match.names, numbers, params, strict=True):
+        state = saved.get(match.known[name].key) if name in match.known else None
+        if state is None:
+            continue
+        for key, value in state.items():
+            if key not in _ELEMENTWISE or not isinstance(value, Tensor):
                 continue
-            for key, value in state.items():
-                if key not in _ELEMENTWISE or not isinstance(value, Tensor):
-                    continue
-                if card is not None and key not in card.state:
-                    raise LoadError(
-                        f'the checkpoint is not of {card.name}, which keeps no {key} of "{name}".',
-                        fix="Build the optimizer that wrote the checkpoint; to begin with fresh state, load nothing.",
-                    )
-                if value.shape != param.shape:
-                    raise LoadError(
-                        f'"{name}" is of shape {tuple(param.shape)}, its {key} in the checkpoint of '
-                        f"{tuple(value.shape)}.",
-                        fix="Load the checkpoint of this model.",
-                    )
-            found[number] = state
+            if card is not None and key not in card.state:
+                raise LoadError(
+                    f'the checkpoint is not of {card.name}, which keeps no {key} of "{name}".',
+                    fix="Build the optimizer that wrote the checkpoint; to begin with fresh state, load nothing.",
+                )
+            if value.shape != param.shape:
+                raise LoadError(
+                    f'"{name}" is of shape {tuple(param.shape)}, its {key} in the checkpoint of {tuple(value.shape)}.',
+                    fix="Load the checkpoint of this model.",
+                )
+        found[number] = state
     return found
-
-
-def _merged(
-    index: int, packed: Mapping[str, Any], sources: Sequence[Mapping[str, Any]], winner: Winner
-) -> dict[str, Any]:
-    """The group's options from the checkpoint; its own where the checkpoint's groups disagree.
-
-    Raises:
-        LoadError: a weight_decay that may not differ, or of which there is more than one.
-    """
-    merged = dict(packed)
-    for key, values in _options(sources).items():
-        if key == "weight_decay" and winner != "plan":
-            merged[key] = _decided(index, packed.get(key), values, winner)
-        elif key not in ("weight_decay", MARK) and len(values) == 1 and (key != SWITCH or winner == "checkpoint"):
-            merged[key] = values[0]
-    return merged
 
 
 def _options(sources: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -336,53 +301,60 @@ def _options(sources: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
     return found
 
 
-def _decided(index: int, mine: Any, theirs: Sequence[Any], winner: Winner) -> Any:
-    said = theirs[0] if len(theirs) == 1 else tuple(theirs)
-    if winner == "equal" and not (len(theirs) == 1 and _equal(said, mine)):
-        raise LoadError(
-            f"group {index}: weight_decay is {said!r} in the checkpoint and {mine!r} here.",
-            'weight_decay="equal" asks for the same.',
-            'Write "plan" or "checkpoint" to say whose wins.',
-        )
-    if len(theirs) > 1:
-        raise LoadError(
-            f"group {index}: its parameters had weight_decay {said!r} in the checkpoint, and a group has one only.",
-            fix='Build the groups as they were then, or write weight_decay="plan".',
-        )
-    return said
+def _merged(index: int, packed: Mapping[str, Any], options: Mapping[str, list[Any]], winner: Winner) -> dict[str, Any]:
+    """The group's options from the checkpoint; its own where the checkpoint's groups disagree."""
+    merged = dict(packed)
+    for key, values in options.items():
+        if key != "weight_decay":
+            if len(values) == 1 and (key != SWITCH or winner == "checkpoint"):
+                merged[key] = values[0]
+            continue
+        said = _one(values)
+        if winner == "equal" and (len(values) > 1 or not _equal(said, packed.get(key))):
+            raise LoadError(
+                f"group {index}: weight_decay is {said!r} in the checkpoint and {packed.get(key)!r} here.",
+                'weight_decay="equal" asks for the same.',
+                'Write "plan" or "checkpoint" to say whose wins.',
+            )
+        if winner == "checkpoint" and len(values) > 1:
+            raise LoadError(
+                f"group {index}: its parameters had weight_decay {said!r} in the checkpoint, and a group has one only.",
+                fix='Build the groups as they were then, or write weight_decay="plan".',
+            )
+        if winner != "plan":
+            merged[key] = said
+    return merged
 
 
-def _left(state_dict: Mapping[str, Any], match: _Match) -> dict[str, Any]:
-    """What an attached plan left in the checkpoint, its groups put in the order of those here."""
-    left = left_in(state_dict)
-    if left is None:
-        return {}
-    origins = [match.origin(index) for index in range(len(match.here))]
-    groups = [asdict(GroupState()) if one is None else left["groups"][one] for one in origins]
-    return {MARK: left | {"groups": groups, "names": [None] * len(groups)}}
-
-
-def _report(optimizer: Optimizer, match: _Match, before: Sequence[Mapping[str, Any]]) -> LoadReport:
+def _report(
+    optimizer: Optimizer, match: _Match, before: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, list[Any]]]
+) -> LoadReport:
     """What has come of it, an attached plan having had its say."""
-    decays: list[tuple[int, Any, Any, Any]] = []
-    options: list[tuple[int, str, tuple[Any, ...], Any]] = []
-    for index, (packed, group) in enumerate(zip(before, optimizer.param_groups, strict=True)):
-        for key, values in _options(match.sources(index)).items():
-            differs = len(values) > 1 or not _equal(values[0], packed.get(key))
-            if key == "weight_decay" and differs:
-                said = values[0] if len(values) == 1 else tuple(values)
-                decays.append((index, said, packed.get(key), group.get(key)))
-            elif differs and key != MARK and _equal(group.get(key), packed.get(key)):
-                options.append((index, key, tuple(values), packed.get(key)))
+    differing = [
+        (index, key, values, packed.get(key), optimizer.param_groups[index].get(key))
+        for index, (packed, options) in enumerate(zip(before, found, strict=True))
+        for key, values in options.items()
+        if len(values) > 1 or not _equal(values[0], packed.get(key))
+    ]
     taken = {id(one) for one in match.known.values()}
     return LoadReport(
         matched=tuple(name for name in match.names if name in match.known),
         missing=tuple(name for name in match.names if name not in match.known),
         unused=tuple(one.name for one in match.saved if id(one) not in taken),
         renamed=tuple((one.name, name) for name, one in match.known.items() if one.name != name),
-        weight_decay=tuple(decays),
-        options=tuple(options),
+        weight_decay=tuple(
+            (index, _one(values), mine, now) for index, key, values, mine, now in differing if key == "weight_decay"
+        ),
+        options=tuple(
+            (index, key, tuple(values), mine)
+            for index, key, values, mine, now in differing
+            if key != "weight_decay" and _equal(now, mine)
+        ),
     )
+
+
+def _one(values: Sequence[Any]) -> Any:
+    return values[0] if len(values) == 1 else tuple(values)
 
 
 def _equal(left: Any, right: Any) -> bool:

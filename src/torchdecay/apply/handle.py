@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -38,22 +38,15 @@ from torchdecay.text import nearest
 # The optimizer's hooks keep the handle alive; a strong reference here would keep the optimizer alive.
 _ATTACHED: weakref.WeakKeyDictionary[Optimizer, weakref.ref[Handle]] = weakref.WeakKeyDictionary()
 _OWNED = (MARK, SWITCH, "weight_decay")
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+# torch.compile(optimizer.step) would trace what runs in hooks, and again whenever a counter changes.
+_uncompiled: Callable[[_Function], _Function] = torch.compiler.disable
 
 
 def handle_of(optimizer: object) -> Handle | None:
     """The handle of the plan that is attached to this optimizer, or None; also of what is no torch optimizer."""
     found = _ATTACHED.get(optimizer) if isinstance(optimizer, Optimizer) else None
     return found() if found is not None else None
-
-
-def _begins(optimizer: Optimizer) -> None:
-    if (handle := handle_of(optimizer)) is not None:
-        handle.arrange()
-
-
-def _raised(optimizer: Optimizer) -> None:
-    if (handle := handle_of(optimizer)) is not None:
-        handle.abandon()
 
 
 class _CatchUp:
@@ -96,8 +89,7 @@ class Handle:
         scheduler: Any,
         compile: bool,
     ) -> None:
-        self.optimizer, self.plan = optimizer, plan
-        self.model, self.scheduler = model, scheduler
+        self.optimizer, self.plan, self.model, self.scheduler = optimizer, plan, model, scheduler
         self._via, self._on_load, self._bind = via, on_load, bind
         self._run = runner() if compile else in_parts
         self._before = [_owned(group) for group in optimizer.param_groups]
@@ -107,10 +99,6 @@ class Handle:
         self._penalty_called = False
         self._loaded: Loaded | None = None
         self._watches = self._watch()
-        # torch.compile(optimizer.step) would trace what runs here, and again whenever a counter changes.
-        disable: Callable[..., Any] = torch.compiler.disable
-        self._prepare_uncompiled: Callable[..., Arguments | None] = disable(self._prepare)
-        self._finish_uncompiled: Callable[[], None] = disable(self._finish)
         self._hooks = [
             optimizer.register_step_pre_hook(self._pre_step),
             optimizer.register_step_post_hook(self._post_step),
@@ -120,7 +108,7 @@ class Handle:
         ]
         # Other hooks find gradients and weights as they are without a plan, before the step, and after it.
         optimizer._optimizer_step_post_hooks.move_to_end(self._hooks[1].id, last=False)  # type: ignore[attr-defined]
-        self._unguard = guard_steps(optimizer, _begins, _raised)
+        self._unguard = guard_steps(optimizer, handle_of)
         self._take_over(values)
         _ATTACHED[optimizer] = weakref.ref(self)
 
@@ -328,10 +316,8 @@ class Handle:
         self._engine.passes.give_back()
         self._engine.reset()
 
+    @_uncompiled
     def _pre_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
-        return self._prepare_uncompiled(args, kwargs)
-
-    def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
         if self._depth and step_depth(self.optimizer) < 2:
             # The step before this one raised, so its post hook never came.
             self._depth = 0
@@ -371,10 +357,8 @@ class Handle:
 
         return evaluate
 
+    @_uncompiled
     def _post_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._finish_uncompiled()
-
-    def _finish(self) -> None:
         self._depth = max(0, self._depth - 1)
         if self._depth == 0:
             self._engine.after()
@@ -404,7 +388,7 @@ class Handle:
                     f"group {program.lowering.index}: weight_decay was set to {found!r} after attach, which owns "
                     f"it; it is {program.written!r} again. To change a running job, use handle.update(plan).",
                     OwnershipWarning,
-                    stacklevel=7,
+                    stacklevel=6,
                 )
             group["weight_decay"] = program.written
 
@@ -414,7 +398,7 @@ class Handle:
                 "the plan has rows that decay through a penalty in the loss, but handle.penalty() was not called "
                 "since the last step, so these weights do not decay. Write loss = loss + handle.penalty(model).",
                 ForgottenPenaltyWarning,
-                stacklevel=8,
+                stacklevel=7,
             )
         self._penalty_called = False
 

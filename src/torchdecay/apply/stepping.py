@@ -6,7 +6,7 @@ import functools
 import sys
 from collections.abc import Callable
 from types import FrameType, MethodType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.optim import Optimizer
@@ -42,18 +42,21 @@ def with_closure(
     return (args[0], change(closure), *args[2:]), kwargs
 
 
-def guard_steps(
-    optimizer: Optimizer, begins: Callable[[Optimizer], None], raised: Callable[[Optimizer], None]
-) -> Callable[[], None]:
+class Guard(Protocol):
+    """What stands around the steps of an optimizer."""
+
+    def arrange(self) -> None:
+        """Called before a step and its first hook."""
+
+    def abandon(self) -> None:
+        """Called when a step raised, whatever, before the error goes on."""
+
+
+def guard_steps(optimizer: Optimizer, find: Callable[[Optimizer], Guard | None]) -> Callable[[], None]:
     """Stand around `optimizer.step`, since the hooks of torch come in the order of their making and hear of no error.
 
-    Args:
-        optimizer: the optimizer.
-        begins: called before a step and its first hook.
-        raised: called when a step raised, whatever, before the error goes on.
-
     Returns:
-        What takes this away; where another has wrapped the step since, it stays, and so must call what ends by itself.
+        What takes this away. Where another has wrapped the step since, it stays, and finds nothing any more.
     """
     before = vars(optimizer).get("step")
     step = optimizer.step
@@ -62,12 +65,13 @@ def guard_steps(
 
     @functools.wraps(step)
     def guarded(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
-        if not torch.compiler.is_compiling():
-            begins(self)
+        if not torch.compiler.is_compiling() and (guard := find(self)) is not None:
+            guard.arrange()
         try:
             return step.__func__(self, *args, **kwargs) if isinstance(step, MethodType) else step(*args, **kwargs)
         except BaseException:
-            raised(self)
+            if (guard := find(self)) is not None:
+                guard.abandon()
             raise
 
     guarded._guards = True  # type: ignore[attr-defined]
