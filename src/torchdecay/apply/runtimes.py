@@ -8,7 +8,7 @@ travel in the optimizer's state.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -32,15 +32,19 @@ class Runtime:
     """What a controller does; the base does nothing and keeps nothing.
 
     Attributes:
-        keeps: the attributes that have to survive a checkpoint: numbers by parameter name.
+        keeps: the attributes that have to survive a checkpoint: numbers by parameter name ("" for all together).
         mu: the dual variables of a constraint, by parameter name.
     """
 
     keeps: tuple[str, ...] = ()
 
     def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], controller: Any) -> None:
-        self.optimizer, self.controller = optimizer, controller
+        self.optimizer, self.controller, self.pulls = optimizer, controller, pulls
         self.mu: dict[str, Tensor] = {}
+
+    def everyone(self) -> Iterator[tuple[str, Tensor]]:
+        """All parameters by name, those without a gradient too."""
+        return (pair for pull in self.pulls for pair in zip(pull.names, pull.params, strict=True))
 
     def before(self, works: Sequence[Work]) -> None:
         """Before the update: set the multipliers of works that pull then, look at what the others need."""
@@ -49,7 +53,7 @@ class Runtime:
         """After the update: set the multipliers of works that pull then."""
 
     def scalars(self) -> Scalars:
-        """What has to survive a checkpoint: for each quantity a number by parameter name ("" for all together)."""
+        """What has to survive a checkpoint."""
         return {key: {name: float(one) for name, one in getattr(self, key).items()} for key in self.keeps}
 
     def load(self, scalars: Mapping[str, Mapping[str, float]]) -> None:
@@ -79,7 +83,7 @@ class _Stable(Runtime):
 class _GradientNormRatio(Runtime):
     keeps = ("ratio",)
 
-    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], controller: adaptive.GradientNormRatio) -> None:
+    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], controller: Any) -> None:
         super().__init__(optimizer, pulls, controller)
         self.ratio = {"": 0.0}
         self._coming = 0.0
@@ -119,73 +123,68 @@ class _Multiplier(Runtime):
 
     keeps = ("mu", "kappa")
 
-    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], bound: adaptive.Multiplier) -> None:
-        super().__init__(optimizer, pulls, bound)
+    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], controller: Any) -> None:
+        super().__init__(optimizer, pulls, controller)
         self.kappa: dict[str, Tensor] = {}
         for pull in pulls:
             for name, param in zip(pull.names, pull.params, strict=True):
                 measured = _measured(pull.decay.regularizer, param)
-                kappa = {"fixed": torch.full_like(measured, bound.bound), "initial": bound.bound * measured}
+                kappa = {"fixed": torch.full_like(measured, controller.bound), "initial": controller.bound * measured}
                 self.mu[name] = torch.zeros_like(measured)
-                self.kappa[name] = kappa.get(bound.kind, torch.full_like(measured, math.nan))
+                self.kappa[name] = kappa.get(controller.kind, torch.full_like(measured, math.nan))
 
     def after(self, works: Sequence[Work]) -> None:
         for work in works:
-            regularizer = work.pull.decay.regularizer
-            work.multipliers = []
-            for name, param in zip(work.names, work.params, strict=True):
-                measured = _measured(regularizer, param)
-                if self.controller.kind == "warmup" and work.steps + 1 >= self.controller.warmup_steps:
-                    # Later for a tensor that had no part in the last step of the warm-up.
-                    self.kappa[name] = torch.where(self.kappa[name].isnan(), measured, self.kappa[name])
-                shared = self.controller.per_element and not isinstance(regularizer, Deviation)
-                rho = work.amount / (param.numel() if shared else 1)
-                # NaN while the warm-up lasts: no bound yet, so no pull.
-                step = torch.nan_to_num(rho * (measured - self.kappa[name]), nan=0.0)
-                self.mu[name] = (self.mu[name] + step).clamp(min=0)
-                work.multipliers.append(self.mu[name])
+            pairs = zip(work.names, work.params, strict=True)
+            work.multipliers = [self._multiplier(work, name, param) for name, param in pairs]
+
+    def _multiplier(self, work: Work, name: str, param: Tensor) -> Tensor:
+        regularizer = work.pull.decay.regularizer
+        measured = _measured(regularizer, param)
+        if self.controller.kind == "warmup" and work.steps + 1 >= self.controller.warmup_steps:
+            # Later for a tensor that had no part in the last step of the warm-up.
+            self.kappa[name] = torch.where(self.kappa[name].isnan(), measured, self.kappa[name])
+        shared = self.controller.per_element and not isinstance(regularizer, Deviation)
+        rho = work.amount / (param.numel() if shared else 1)
+        # NaN while the warm-up lasts: no bound yet, so no pull.
+        step = torch.nan_to_num(rho * (measured - self.kappa[name]), nan=0.0)
+        self.mu[name] = (self.mu[name] + step).clamp(min=0)
+        return self.mu[name]
 
 
 class _NormRatio(Runtime):
     keeps = ("start",)
 
-    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], controller: adaptive.NormRatio) -> None:
+    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], controller: Any) -> None:
         super().__init__(optimizer, pulls, controller)
-        self.start = {
-            name: whole(torch.linalg.vector_norm(param.detach()))
-            for pull in pulls
-            for name, param in zip(pull.names, pull.params, strict=True)
-        }
+        self.start = {name: _length(param.detach()) for name, param in self.everyone()}
 
     def after(self, works: Sequence[Work]) -> None:
         for work in works:
-            work.multipliers = []
-            for name, param in zip(work.names, work.params, strict=True):
-                norm = whole(torch.linalg.vector_norm(param))
-                work.multipliers.append(
-                    torch.where(norm > 0, 1 - self.controller.ratio * self.start[name] / norm, norm)
-                )
+            norms = [_length(param) for param in work.params]
+            work.multipliers = [
+                torch.where(norm > 0, 1 - self.controller.ratio * self.start[name] / norm, norm)
+                for name, norm in zip(work.names, norms, strict=True)
+            ]
 
 
 class _Projection(Runtime):
-    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], controller: adaptive.Projection) -> None:
+    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], controller: Any) -> None:
         super().__init__(optimizer, pulls, controller)
         self._seen: dict[str, tuple[Tensor, Tensor]] = {}
 
     def before(self, works: Sequence[Work]) -> None:
         for work in works:
             sign = -1.0 if maximizes(self.optimizer, work.group) else 1.0
-            for name, param, grad, reference in zip(work.names, work.params, work.grads, work.references, strict=True):
-                offset = param.detach() if reference is None else param.detach() - reference
-                self._seen[name] = whole(torch.linalg.vector_norm(offset)), whole((grad * offset).sum()) * sign
+            for name, offset, grad in zip(work.names, _offsets(work), work.grads, strict=True):
+                self._seen[name] = _length(offset), whole((grad * offset).sum()) * sign
 
     def after(self, works: Sequence[Work]) -> None:
         for work in works:
             work.multipliers = []
-            for name, param, reference in zip(work.names, work.params, work.references, strict=True):
+            for name, offset in zip(work.names, _offsets(work), strict=True):
                 before, agreement = self._seen.pop(name)
-                offset = param.detach() if reference is None else param.detach() - reference
-                distance = whole(torch.linalg.vector_norm(offset))
+                distance = _length(offset)
                 share = ((distance - before) / distance.clamp(min=_TINY)).clamp(0, 1)
                 work.multipliers.append(torch.where(agreement > 0, share, torch.zeros_like(share)))
 
@@ -193,9 +192,8 @@ class _Projection(Runtime):
 class _BySpectrum(Runtime):
     keeps = ("factors",)
 
-    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], controller: adaptive.BySpectrum) -> None:
+    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], controller: Any) -> None:
         super().__init__(optimizer, pulls, controller)
-        self.pulls = pulls
         self.factors: dict[str, float] = {}
 
     def before(self, works: Sequence[Work]) -> None:
@@ -207,16 +205,13 @@ class _BySpectrum(Runtime):
 
     def _measure(self) -> None:
         """Also those without a gradient now, which may have one in the next step."""
-        everyone = [pair for pull in self.pulls for pair in zip(pull.names, pull.params, strict=True)]
         exponents = {
             name: tail_exponent(param)
-            for name, param in everyone
+            for name, param in self.everyone()
             if param.dim() > 1 and min(param.shape[0], param[0].numel()) >= self.controller.min_values
         }
-        self.factors = {name: 1.0 for name, _ in everyone}
-        if not exponents:
-            return
-        low, high = min(exponents.values()), max(exponents.values())
+        self.factors = {name: 1.0 for name, _ in self.everyone()}
+        low, high = min(exponents.values(), default=0.0), max(exponents.values(), default=0.0)
         for name, alpha in exponents.items():
             place = (alpha - low) / (high - low) if high > low else 0.5
             self.factors[name] = self.controller.low + place * (self.controller.high - self.controller.low)
@@ -228,6 +223,16 @@ _TINY = 1e-30
 def _measured(regularizer: Regularizer, param: Tensor) -> Tensor:
     """R of a parameter; in float32 where a sum of half-precision numbers would overflow."""
     return whole(regularizer.value(param.detach().float() if is_low(param) else param.detach()))
+
+
+def _length(tensor: Tensor) -> Tensor:
+    return whole(torch.linalg.vector_norm(tensor))
+
+
+def _offsets(work: Work) -> list[Tensor]:
+    """θ − ref of the live parameters."""
+    pairs = zip(work.params, work.references, strict=True)
+    return [param.detach() if ref is None else param.detach() - ref for param, ref in pairs]
 
 
 def _norm(tensors: Sequence[Tensor]) -> float:
