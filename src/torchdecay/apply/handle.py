@@ -7,8 +7,8 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from types import TracebackType
-from typing import Any, TypeVar
+from types import MethodType, TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,9 +38,6 @@ from torchdecay.text import nearest
 # The optimizer's hooks keep the handle alive; a strong reference here would keep the optimizer alive.
 _ATTACHED: weakref.WeakKeyDictionary[Optimizer, weakref.ref[Handle]] = weakref.WeakKeyDictionary()
 _OWNED = (MARK, SWITCH, "weight_decay")
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-# torch.compile(optimizer.step) would trace what runs in hooks, and again whenever a counter changes.
-_uncompiled: Callable[[_Function], _Function] = torch.compiler.disable
 
 
 def handle_of(optimizer: object) -> Handle | None:
@@ -99,9 +96,11 @@ class Handle:
         self._penalty_called = False
         self._loaded: Loaded | None = None
         self._watches = self._watch()
+        # torch.compile(optimizer.step) would trace what runs here, and again whenever a counter changes.
+        disable: Callable[..., Any] = torch.compiler.disable
         self._hooks = [
-            optimizer.register_step_pre_hook(self._pre_step),
-            optimizer.register_step_post_hook(self._post_step),
+            optimizer.register_step_pre_hook(MethodType(disable(Handle._pre_step), self)),
+            optimizer.register_step_post_hook(MethodType(disable(Handle._post_step), self)),
             optimizer.register_state_dict_post_hook(self._save),
             optimizer.register_load_state_dict_pre_hook(self._check_load),
             optimizer.register_load_state_dict_post_hook(self._finish_load),
@@ -316,7 +315,6 @@ class Handle:
         self._engine.passes.give_back()
         self._engine.reset()
 
-    @_uncompiled
     def _pre_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
         if self._depth and step_depth(self.optimizer) < 2:
             # The step before this one raised, so its post hook never came.
@@ -357,7 +355,6 @@ class Handle:
 
         return evaluate
 
-    @_uncompiled
     def _post_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._depth = max(0, self._depth - 1)
         if self._depth == 0:
