@@ -10,27 +10,11 @@ from torch import nn, optim
 
 import torchdecay as td
 from this_torch import Muon
+from torch_optimizers import TORCH
 from torchdecay.optimizers.cards import torch_class, torch_names
 
-# name: (class, options, weight_decay). Learning rates are high enough for the decay to move the last digits.
-OPTIMIZERS = {
-    "SGD": (optim.SGD, {"lr": 0.1}),
-    "SGD momentum": (optim.SGD, {"lr": 0.1, "momentum": 0.9, "dampening": 0.1}),
-    "SGD nesterov": (optim.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
-    "Adagrad": (optim.Adagrad, {"lr": 0.1}),
-    "Adadelta": (optim.Adadelta, {"lr": 1.0}),
-    "Adamax": (optim.Adamax, {"lr": 0.1}),
-    "RMSprop": (optim.RMSprop, {"lr": 0.01, "momentum": 0.5, "centered": True}),
-    "ASGD": (optim.ASGD, {"lr": 0.1}),
-    "Adam": (optim.Adam, {"lr": 0.1, "amsgrad": True}),
-    "Adam decoupled": (optim.Adam, {"lr": 0.1, "decoupled_weight_decay": True}),
-    "NAdam": (optim.NAdam, {"lr": 0.1}),
-    "NAdam decoupled": (optim.NAdam, {"lr": 0.1, "decoupled_weight_decay": True}),
-    "RAdam": (optim.RAdam, {"lr": 0.1}),
-    "RAdam decoupled": (optim.RAdam, {"lr": 0.1, "decoupled_weight_decay": True}),
-    "AdamW": (optim.AdamW, {"lr": 0.1}),
-    "Muon": (Muon, {"lr": 0.1}),
-}
+# Adafactor sizes its step by RMS(p) before the decay, a hook after it: no law of equal bits holds there.
+OPTIMIZERS = {name: made for name, made in TORCH.items() if name != "Adafactor"}
 FUSED = (optim.SGD, optim.Adagrad, optim.Adam, optim.AdamW)
 IMPLEMENTATIONS = {"loop": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
 WD = 0.3

@@ -14,7 +14,8 @@ from torch import nn, optim
 
 import torchdecay as td
 from observe.verify.bits import read, same
-from observe.verify.optimizers import TORCH, WITHOUT, Lion, Twice, case_id, make
+from observe.verify.optimizers import Lion, Twice, case_id, make
+from torch_optimizers import TORCH, WITHOUT
 from torchdecay.errors import ApplyError
 from torchdecay.observe.inspect import inspect
 from torchdecay.observe.verify.verify import verify

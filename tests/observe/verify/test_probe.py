@@ -13,7 +13,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import torchdecay as td
 from observe.verify.bits import read, same
-from observe.verify.optimizers import TORCH, WITHOUT, Lion, OwnName, Wrapper, case_id, cases, live, make
+from observe.verify.optimizers import Lion, OwnName, Wrapper, case_id, cases, live, make
+from torch_optimizers import TORCH, WITHOUT
 from torchdecay.apply.handle import handle_of
 from torchdecay.errors import ApplyError
 from torchdecay.observe.verify.fitting import Segments

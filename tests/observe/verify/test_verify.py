@@ -15,8 +15,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import torchdecay as td
 from observe.verify.bits import read, same
 from observe.verify.optimizers import (
-    TORCH,
-    WITHOUT,
     After,
     CoupledAdamW,
     DecoupledAdam,
@@ -42,6 +40,7 @@ from observe.verify.optimizers import (
     without_own_decay,
 )
 from this_torch import Muon
+from torch_optimizers import TORCH, WITHOUT
 from torchdecay.observe.verify.verify import verify
 from torchdecay.optimizers.cards import native_of
 
