@@ -692,23 +692,3 @@ def test_a_bound_above_the_largest_number_of_half_precision_acts_as_in_float32(b
             optimizer.step()
         norms.append(model["w"].detach().float().norm().item())
     assert norms[1] == pytest.approx(norms[0], rel=0.02)
-
-
-def test_a_wrapper_without_hooks_is_refused_and_steps_on():
-    """What was registered on it in part would break its next step."""
-
-    class Wrapper(optim.Optimizer):
-        def __init__(self, base):
-            self.base, self.param_groups, self.state, self.defaults = base, base.param_groups, base.state, {}
-            self._optimizer_step_pre_hooks, self._optimizer_step_post_hooks = {}, {}
-
-        def step(self, closure=None):
-            return self.base.step(closure)
-
-    model, _ = model_and_data()
-    wrapper = Wrapper(optim.SGD(model.parameters(), lr=0.1))
-    with pytest.raises(td.ApplyError, match="Attach to the optimizer inside it"):
-        ours(wrapper, model, td.decoupled(WD))
-    assert not wrapper._optimizer_step_pre_hooks
-    assert "torchdecay" not in wrapper.param_groups[0]
-    wrapper.step()

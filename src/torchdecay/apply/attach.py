@@ -12,17 +12,10 @@ from torchdecay.apply.handle import Handle, handle_of
 from torchdecay.apply.state import OnLoad
 from torchdecay.apply.ways import Via
 from torchdecay.errors import ApplyError
+from torchdecay.optimizers.wrappers import torch_optimizer
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.planning import plan as make_plan
-
-_HOOKS = (
-    "_optimizer_step_pre_hooks",
-    "_optimizer_step_post_hooks",
-    "_optimizer_state_dict_post_hooks",
-    "_optimizer_load_state_dict_pre_hooks",
-    "_optimizer_load_state_dict_post_hooks",
-)
 
 
 def attach(
@@ -44,7 +37,8 @@ def attach(
     `handle.remove()`. A step at learning rate 0 changes no weight, and a skipped step does not count.
 
     Args:
-        optimizer: any torch optimizer; LBFGS takes penalties only.
+        optimizer: any torch optimizer; LBFGS takes penalties only. Of a wrapper that shares its groups (accelerate's,
+            Lightning's, Lookahead, SAM) the one inside, whose step updates the weights.
         plan: a `Plan`; or a Decay or number, planned for `model` with the standard rules.
         model: the model, needed when the optimizer's groups have no `param_names`.
         via: "hook" never uses the optimizer's own weight_decay.
@@ -72,17 +66,7 @@ def attach(
         >>> optimizer.step()
         >>> handle.remove()
     """
-    if not isinstance(optimizer, Optimizer):
-        raise ApplyError(
-            f"attach got a {type(optimizer).__name__} where a torch optimizer belongs.",
-            fix="Attach to each torch.optim.Optimizer on its own, before it is wrapped.",
-        )
-    if not all(hasattr(optimizer, name) for name in _HOOKS):
-        raise ApplyError(
-            f"this {type(optimizer).__name__} lacks hooks that torch's optimizers have.",
-            "It is a wrapper that was not built as one, and what was registered on it would not be called.",
-            "Attach to the optimizer inside it.",
-        )
+    optimizer = torch_optimizer(optimizer)
     if handle_of(optimizer) is not None:
         raise ApplyError(
             "a plan is attached to this optimizer already.",

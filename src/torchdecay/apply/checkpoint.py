@@ -14,6 +14,7 @@ from torchdecay.apply.handle import handle_of
 from torchdecay.apply.state import GroupState, left_in
 from torchdecay.errors import LoadError
 from torchdecay.optimizers.cards import CARDS, SWITCH, card_of, torch_names
+from torchdecay.optimizers.wrappers import unwrap
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.names import canonical, canonical_keys
 from torchdecay.plans.plan import Plan
@@ -135,6 +136,7 @@ def load_optimizer(
     """
     if weight_decay not in ("plan", "checkpoint", "equal"):
         raise LoadError(f"weight_decay is {weight_decay!r}.", fix='Write "plan", "checkpoint" or "equal".')
+    optimizer = unwrap(optimizer)
     if weight_decay != "plan" and handle_of(optimizer) is not None:
         raise LoadError(
             f"weight_decay={weight_decay!r}, but a plan is attached, which owns weight_decay.",

@@ -29,6 +29,7 @@ from torchdecay.apply.work import Cost
 from torchdecay.errors import ApplyError, ForgottenPenaltyWarning, LoadError, OwnershipWarning
 from torchdecay.optimizers.cards import SWITCH
 from torchdecay.optimizers.gradients import maximizes
+from torchdecay.optimizers.wrappers import unwrap
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.plan import Plan
@@ -41,8 +42,10 @@ _OWNED = (MARK, SWITCH, "weight_decay")
 
 
 def handle_of(optimizer: object) -> Handle | None:
-    """The handle of the plan that is attached to this optimizer, or None; also of what is no torch optimizer."""
+    """The handle of the plan that is attached to this optimizer, or inside it; None also of what is none."""
     found = _ATTACHED.get(optimizer) if isinstance(optimizer, Optimizer) else None
+    if found is None and isinstance(inside := unwrap(optimizer), Optimizer):
+        found = _ATTACHED.get(inside)
     return found() if found is not None else None
 
 

@@ -14,6 +14,7 @@ from torchdecay.apply.row_pulls import check_rows
 from torchdecay.apply.ways import Place, Route, Via
 from torchdecay.errors import ApplyError
 from torchdecay.optimizers.cards import native_of
+from torchdecay.optimizers.wrappers import torch_optimizer
 from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.schedules import Constant
@@ -135,6 +136,7 @@ def lower(plan: Plan, optimizer: Optimizer, *, model: nn.Module | None = None, v
     """
     if via not in ("auto", "hook"):
         raise ApplyError(f"via is {via!r}.", fix='Write "auto" or "hook".')
+    optimizer = torch_optimizer(optimizer)
     named = name_parameters(plan, optimizer, model)
     groups, rows = [], []
     for index, (group, members) in enumerate(zip(optimizer.param_groups, named, strict=True)):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from torchdecay.apply.handle import Handle
 from torchdecay.errors import ApplyError
+from torchdecay.optimizers.wrappers import is_optimizer, unwrap
 from torchdecay.plans.groups import MARK
 
 DECAY_NAMES = ("weight_decay", "wd", "weight_decay_rate", "l2", "l2_reg")
@@ -19,8 +20,12 @@ DECAY_NAMES = ("weight_decay", "wd", "weight_decay_rate", "l2", "l2_reg")
 Wiring = Literal["", "attached", "not attached", "hooks lost"]
 
 
-def optimizers_of(given: Any) -> list[Any]:
-    """The optimizers in what a user gave: one, or several.
+def optimizers_of(given: Any, *, keep_steps: bool = False) -> list[Any]:
+    """The optimizers in what a user gave: one, or several, without what is wrapped around them.
+
+    Args:
+        given: what was given.
+        keep_steps: keep wrappers that have a step of their own.
 
     Raises:
         ApplyError: something else.
@@ -29,12 +34,7 @@ def optimizers_of(given: Any) -> list[Any]:
     if isinstance(given, Mapping):
         several = list(given.values())
     for one in several:
-        groups = getattr(one, "param_groups", None)
-        if not (
-            isinstance(groups, list)
-            and callable(getattr(one, "step", None))
-            and all(isinstance(group, dict) and "params" in group for group in groups)
-        ):
+        if not is_optimizer(one):
             raise ApplyError(
                 f"{type(one).__name__} is not an optimizer.",
                 "An optimizer has a step and a list of param_groups.",
@@ -42,7 +42,7 @@ def optimizers_of(given: Any) -> list[Any]:
             )
     if not several:
         raise ApplyError("there is no optimizer in an empty list.", fix="Give at least one.")
-    return several
+    return [unwrap(one, keep_steps=keep_steps) for one in several]
 
 
 def name_all(optimizer: Any, known: Mapping[int, str], *, unnamed: str = "group {group}, #{place}") -> list[list[str]]:

@@ -9,6 +9,7 @@ from typing import Any
 from torchdecay.arguments import check_number
 from torchdecay.errors import DecayError, UnitError
 from torchdecay.optimizers.cards import SWITCH, Card, card_of, settled_factor, torch_class, torch_names
+from torchdecay.optimizers.wrappers import is_optimizer, unwrap
 from torchdecay.plans.decay import Site
 from torchdecay.text import nearest, printable
 
@@ -55,8 +56,9 @@ def kind_of(optimizer: Any, momentum: float | None = None) -> Kind:
         card = _known(card_of(optimizer), optimizer)
         site = None if card.native is None else card.native.site
         return Kind(optimizer.__name__, site, card.settled({}) is not None and not momentum, momentum or 0.0)
-    if hasattr(optimizer, "param_groups"):
-        return _of_groups(optimizer, optimizer.param_groups, momentum)
+    if is_optimizer(optimizer):
+        inside = unwrap(optimizer)
+        return _of_groups(inside, inside.param_groups, momentum)
     raise UnitError(
         f"optimizer is {optimizer!r}, of type {type(optimizer).__name__}.",
         fix='Give a torch optimizer or a name, optimizer="sgd".',

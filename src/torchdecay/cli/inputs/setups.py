@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torchdecay.errors import TaskError
+from torchdecay.optimizers.wrappers import is_optimizer
 from torchdecay.text import listed, nearest
 
 KEYS = ("optimizer", "model", "plan", "run", "loss")
@@ -63,4 +64,4 @@ def _require_types(target: str, setup: Mapping[str, Any]) -> None:
 
 def _is_optimizer(value: Any) -> bool:
     several = value if isinstance(value, list) and value else [value]
-    return all(hasattr(one, "param_groups") and not isinstance(one, type) for one in several)
+    return all(is_optimizer(one) for one in several)

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from torchdecay.observe.audit import interplay, magnitude, selection, wiring
 from torchdecay.observe.audit.case import Case
@@ -62,17 +61,9 @@ def audit(
         >>> found.codes, found.ok
         (('WD101',), False)
     """
-    case = Case(tuple(_bare(one) for one in optimizers_of(optimizer)), model, plan, run, loss)
+    case = Case(tuple(optimizers_of(optimizer)), model, plan, run, loss)
     chosen, left_out = prefixes(select), prefixes(ignore)
     wanted = [check for check in CHECKS if is_wanted(check.code, chosen, left_out)]
     able = [check for check in wanted if not check.needs or getattr(case, check.needs) is not None]
     findings = [finding for check in able for finding in check.findings(case)]
     return Audit(by_severity(findings), tuple((one.code, f"{one.needs}=") for one in wanted if one not in able))
-
-
-def _bare(optimizer: Any) -> Any:
-    """The optimizer inside the wrappers of accelerate, Lightning and the like, which share its groups."""
-    inner = getattr(optimizer, "optimizer", None)
-    if isinstance(inner, Optimizer) and inner.param_groups is optimizer.param_groups:
-        return _bare(inner)
-    return optimizer

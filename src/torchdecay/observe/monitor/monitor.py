@@ -28,6 +28,7 @@ from torchdecay.observe.monitor.quantities import QUANTITIES
 from torchdecay.observe.monitor.reading import Measured, Reading
 from torchdecay.observe.monitor.series import Event, Record
 from torchdecay.observe.monitor.watch import Watch
+from torchdecay.optimizers.wrappers import torch_optimizer
 from torchdecay.plans.plan import Plan
 from torchdecay.text import repr_quoted
 
@@ -111,13 +112,7 @@ class Monitor:
         self._on_alarm = on_alarm
         self._head = Head(every_steps, datetime.now(timezone.utc).isoformat(timespec="seconds"), _versions())
         self._seen = Content()
-        optimizers = optimizers_of(optimizer)
-        for one in optimizers:
-            if not isinstance(one, Optimizer):
-                raise ApplyError(
-                    f"{type(one).__name__} is no torch.optim.Optimizer.", "Its steps can't be hooked.",
-                    "Monitor the torch optimizer inside it.",
-                )  # fmt: skip
+        optimizers = [torch_optimizer(one) for one in optimizers_of(optimizer)]
         named = [f"{type(one).__name__} {i}, " if len(optimizers) > 1 else "" for i, one in enumerate(optimizers, 1)]
         self._states = [_State(one, self, prefix) for one, prefix in zip(optimizers, named, strict=True)]
         # Of processes that train together one writes; all of them measure, for sums go over all.

@@ -73,7 +73,7 @@ def verify(
         (True, <Site.BEFORE: 'before'>, '0.0010')
     """
     groups: list[GroupVerification] = []
-    for number, one in enumerate(optimizers_of(optimizer)):
+    for number, one in enumerate(optimizers_of(optimizer, keep_steps=True)):
         groups += _verify(one, number, plan, model, allow_hooks)
     return Verification(tuple(groups))
 
