@@ -3,49 +3,57 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from numbers import Integral, Real
 from typing import Any
 
-from torchdecay.errors import DecayError
+from torchdecay.errors import DecayError, TorchdecayError
 
 
 def check_number(
-    value: Any, name: str, *, minimum: float = 0.0, maximum: float = math.inf, open_minimum: bool = False
+    value: Any,
+    name: str,
+    *,
+    minimum: float = 0.0,
+    maximum: float = math.inf,
+    open_minimum: bool = False,
+    error: type[TorchdecayError] = DecayError,
 ) -> float:
     """`value` as a float within its range.
 
     Raises:
-        DecayError: a bool, a string, NaN, an infinity, or a number outside `minimum` to `maximum`.
+        error: a bool, a string, NaN, an infinity, or a number outside `minimum` to `maximum`.
     """
     span = f"{'above' if open_minimum else 'at least'} {minimum:g}"
     span += f" and at most {maximum:g}" if maximum < math.inf else ""
     fix = f"Give a finite number, {span}."
     if isinstance(value, bool) or not isinstance(value, Real):
-        hint = ""
-        if isinstance(value, str):
-            try:
-                hint = f" Did you mean {float(value):g}, without quotes?"
-            except ValueError:
-                hint = ""
-        raise DecayError(f"{name} is {value!r}, of type {type(value).__name__}.", "It must be a number.", fix + hint)
+        with suppress(ValueError):
+            fix += f" Did you mean {float(value):g}, without quotes?" if isinstance(value, str) else ""
+        raise error(f"{name} is {value!r}, of type {type(value).__name__}.", "It must be a number.", fix)
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     if math.isnan(number) or math.isinf(number):
-        raise DecayError(f"{name} is {number}.", "Weights would become NaN or infinite at the first step.", fix)
+        raise error(f"{name} is {number}.", "Weights would become NaN or infinite at the first step.", fix)
     below = number <= minimum if open_minimum else number < minimum
     if below or number > maximum:
-        raise DecayError(f"{name} is {number:g}, outside its range.", fix=fix)
+        raise error(f"{name} is {number:g}, outside its range.", fix=fix)
     return number
 
 
-def check_count(value: Any, name: str, *, minimum: int = 1) -> int:
+_MOST = 2**63
+"""No count of anything here is as large, and torch holds none."""
+
+
+def check_count(value: Any, name: str, *, minimum: int = 1, error: type[TorchdecayError] = DecayError) -> int:
     """`value` as an int that is at least `minimum`.
 
     Raises:
-        DecayError: anything else, bools included.
+        error: anything else, bools included.
     """
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
-        raise DecayError(f"{name} is {value!r}.", fix=f"Give a whole number, at least {minimum}.")
+    if isinstance(value, bool) or not isinstance(value, Integral) or not minimum <= value < _MOST:
+        said = f"{value!r}" if not isinstance(value, int) or abs(value) < _MOST else "a number beyond 2^63"
+        raise error(f"{name} is {said}.", fix=f"Give a whole number, at least {minimum}.")
     return int(value)

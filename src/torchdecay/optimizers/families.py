@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torchdecay.arguments import check_number
-from torchdecay.errors import DecayError, UnitError
+from torchdecay.errors import UnitError
 from torchdecay.optimizers.cards import SWITCH, Card, card_of, settled_factor, torch_class, torch_names
 from torchdecay.optimizers.wrappers import is_optimizer, unwrap
 from torchdecay.plans.decay import Site
@@ -79,18 +79,11 @@ def _of_groups(optimizer: Any, groups: Sequence[dict[str, Any]], momentum: float
     momenta = {float(group.get("momentum", 0.0)) for group in groups}
     if momentum is not None and momenta != {momentum}:
         raise UnitError(f"momentum={momentum:g} contradicts the optimizer, where it is {sorted(momenta)}.")
-    rates = {_rate(group.get("lr")) for group in groups}
+    lrs = {lr if lr is None else float(lr) for lr in (group.get("lr") for group in groups)}
+    for lr in lrs - {None}:
+        check_number(lr, "the optimizer's lr", open_minimum=True, error=UnitError)
     plain = momenta == {0.0} and all(settled_factor(optimizer, group) is not None for group in groups)
-    return Kind(cls.__name__, sites.pop(), plain, max(momenta), rates.pop() if len(rates) == 1 else None)
-
-
-def _rate(lr: Any) -> float | None:
-    if lr is None:
-        return None
-    try:
-        return check_number(float(lr), "the optimizer's lr", open_minimum=True)
-    except DecayError as error:
-        raise UnitError(error.what, fix=error.fix) from error
+    return Kind(cls.__name__, sites.pop(), plain, max(momenta), lrs.pop() if len(lrs) == 1 else None)
 
 
 def _known(card: Card | None, cls: type) -> Card:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torchdecay.arguments import check_count, check_number
-from torchdecay.errors import DecayError, UnitError
+from torchdecay.errors import UnitError
 from torchdecay.observe.run import Run
 from torchdecay.optimizers.families import Kind, kind_of
 from torchdecay.text import nearest, printable, spelled
@@ -77,15 +77,10 @@ def gather(given: Mapping[str, Any]) -> Context:
 
 
 def _checked(name: str, value: Any) -> Any:
-    try:
-        if name in _COUNTS:
-            return check_count(value, name)
-        if name in _NUMBERS:
-            return check_number(value, name, open_minimum=True)
-        if name == "momentum":
-            return check_number(value, name)
-    except DecayError as error:
-        raise UnitError(error.what, error.why, error.fix) from error
+    if name in _COUNTS:
+        return check_count(value, name, error=UnitError)
+    if name in (*_NUMBERS, "momentum"):
+        return check_number(value, name, open_minimum=name != "momentum", error=UnitError)
     if name == "loss" and not (isinstance(value, str) and value in LOSSES):
         raise UnitError(
             f"there is no loss {value!r} here.", f"Known: {', '.join(LOSSES)}.", nearest(str(value), LOSSES)
@@ -97,13 +92,10 @@ def _checked(name: str, value: Any) -> Any:
 
 def _from_run(known: dict[str, Any], run: Run, start: float | None) -> None:
     """Add what a run knows; where it has a schedule, lr is the mean over the run, unless it is given."""
-    for name in ("batch_size", "num_samples", "tokens_per_sample"):
-        if getattr(run, name) is not None:
-            _agree(known, name, getattr(run, name), "the run")
-    _agree(known, "accumulate", run.accumulate, "the run")
-    _agree(known, "steps", run.num_steps, "the run")
-    if run.steps_per_epoch is not None:
-        _agree(known, "steps_per_epoch", run.steps_per_epoch, "the run")
+    told = {name: getattr(run, name) for name in (*_COUNTS, "steps_per_epoch")} | {"steps": run.num_steps}
+    for name, value in told.items():
+        if value is not None:
+            _agree(known, name, value, "the run")
     start = run.lr if run.lr is not None else start
     if run.lr_schedule is None:
         if start is not None:
@@ -148,11 +140,18 @@ def _follow(known: dict[str, Any]) -> None:
         known["steps_per_epoch"] = known["steps"] / known["epochs"]
 
 
-def _agree(known: dict[str, Any], name: str, value: Any, source: str) -> Any:
+def _agree(known: dict[str, Any], name: str, value: Any, source: str) -> None:
     given = known.setdefault(name, value)
     if not math.isclose(given, value, rel_tol=1e-9):
         raise UnitError(
             f"{name}={spelled(given)} contradicts {source}, where it is {spelled(value)}.",
             fix="Leave one of them out, or correct it.",
         )
-    return given
+
+
+def missing(what: str, needs: Iterable[str], how: Mapping[str, str], why: str) -> UnitError:
+    """The error that names all that is lacking at once, and how to give each."""
+    lacks = list(dict.fromkeys(needs))
+    return UnitError(
+        f"{what} needs {', '.join(lacks)}.", why, "Give " + "\n       ".join(how[one] for one in lacks) + "."
+    )

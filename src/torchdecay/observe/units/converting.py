@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from numbers import Real
 from typing import Any
 
+from torchdecay.arguments import check_number
 from torchdecay.errors import UnitError
-from torchdecay.observe.units.context import HOW, Context, gather
+from torchdecay.observe.units.context import HOW, Context, gather, missing
 from torchdecay.observe.units.decays import unit_of
 from torchdecay.observe.units.graph import UNITS, Net, Node, Unit, Value
 from torchdecay.plans.decay import Decay, Site
@@ -183,13 +183,8 @@ def _same_kind(unit: Unit) -> str:
 
 
 def _require(needs: Iterable[str], known: Context, what: str) -> None:
-    missing = [need for need in dict.fromkeys(needs) if need not in known]
-    if missing:
-        raise UnitError(
-            f"{what} needs {', '.join(missing)}.",
-            "A number in one unit is another number in the other, depending on the training.",
-            "Give " + "\n       ".join(HOW[need] for need in missing) + ".",
-        )
+    if lacks := [need for need in needs if need not in known]:
+        raise missing(what, lacks, HOW, "A number in one unit is another in the other, depending on the training.")
 
 
 def _check_losses(units: Iterable[Unit], known: Context) -> None:
@@ -205,16 +200,9 @@ def _check_losses(units: Iterable[Unit], known: Context) -> None:
 def _checked(value: Value, unit: Unit) -> Value:
     if unit.node is Node.PAIR:
         return _checked_pair(value, unit)
-    try:
-        number = math.nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
-    except OverflowError:
-        number = math.inf
-    if math.isnan(number):
-        raise UnitError(f"{unit.name} is {value!r}, not a number.", fix=f"It means {unit.equation}.")
-    if number < 0 or (unit.is_time and number == 0) or (math.isinf(number) and not unit.is_time):
-        span = "above 0" if unit.is_time else "at least 0 and finite"
-        raise UnitError(f"{unit.name} is {number:g}, outside its range.", fix=f"Give a number {span}.")
-    return number
+    if unit.is_time and isinstance(value, float) and value == math.inf:
+        return value
+    return check_number(value, unit.name, open_minimum=unit.is_time, error=UnitError)
 
 
 def _checked_pair(value: Value, unit: Unit) -> Value:

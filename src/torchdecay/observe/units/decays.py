@@ -11,17 +11,8 @@ from torchdecay.plans.presets import form_of
 from torchdecay.plans.regularizers import ElasticNet
 from torchdecay.plans.schedules import Constant
 
-_UNITS = {
-    "native": "native",
-    "coupled": "coupled",
-    "penalized": "half_penalty",
-    "decoupled": "decoupled",
-    "independent": "independent",
-    "corrected": "corrected",
-    "per_step": "per_step",
-    "l1": "l1",
-    "elastic_net": "l1_l2",
-}
+_SAME = ("native", "coupled", "decoupled", "independent", "corrected", "per_step", "l1")
+_UNITS = {name: name for name in _SAME} | {"penalized": "half_penalty", "elastic_net": "l1_l2"}
 
 
 def unit_of(decay: Decay) -> tuple[str, Any, float | None]:

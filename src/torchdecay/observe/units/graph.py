@@ -81,10 +81,11 @@ def _same(name: str, node: Node, equation: str) -> Unit:
 
 
 def _time(name: str, equation: str, need: str, *, halves: bool) -> Unit:
-    """A half-life or time scale, counted in so many steps."""
+    """A half-life or time scale, counted in so many steps, or by the tokens of a step."""
 
     def steps(c: Context) -> float:
-        return float(c[need]) if need else 1.0
+        counted = float(c[need]) if need else 1.0
+        return 1.0 / counted if need == "tokens_per_step" else counted
 
     return Unit(
         name,
@@ -93,18 +94,6 @@ def _time(name: str, equation: str, need: str, *, halves: bool) -> Unit:
         (need,) if need else (),
         lambda v, c: fraction_of_half_life(v * steps(c)) if halves else 1.0 / (v * steps(c)),
         lambda v, c: (half_life(v) if halves else timescale(v)) / steps(c),
-        is_time=True,
-    )
-
-
-def _tokens(name: str, equation: str, *, halves: bool) -> Unit:
-    return Unit(
-        name,
-        Node.FRACTION,
-        equation,
-        ("tokens_per_step",),
-        lambda v, c: fraction_of_half_life(v / c["tokens_per_step"]) if halves else c["tokens_per_step"] / v,
-        lambda v, c: (half_life(v) if halves else timescale(v)) * c["tokens_per_step"],
         is_time=True,
     )
 
@@ -140,10 +129,10 @@ _ALL = (
     _same("per_step", Node.FRACTION, "w ← w − λw"),
     _time("half_life", "steps until a weight without gradient is half of itself: −ln 2/ln(1 − f)", "", halves=True),
     _time("half_life_epochs", "the same in epochs", "steps_per_epoch", halves=True),
-    _tokens("half_life_tokens", "the same in tokens", halves=True),
+    _time("half_life_tokens", "the same in tokens", "tokens_per_step", halves=True),
     _time("timescale", "τ = 1/f: how many steps of updates the weights average", "", halves=False),
     _time("timescale_epochs", "the same in epochs", "steps_per_epoch", halves=False),
-    _tokens("timescale_tokens", "the same in tokens", halves=False),
+    _time("timescale_tokens", "the same in tokens", "tokens_per_step", halves=False),
     _time("timescale_runs", "the same as a share of the whole run", "steps", halves=False),
     _same("l1", Node.L1, "loss + λ·Σ|w|: td.l1(λ), td.penalty(l1=λ), keras.regularizers.L1(λ)"),
     _times("lasso_alpha", Node.L1, "Σr²/(2n) + α·Σ|w|: scikit-learn's Lasso(α)", "loss", factor=_k,

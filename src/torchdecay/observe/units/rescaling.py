@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from torchdecay.arguments import check_count, check_number
-from torchdecay.errors import DecayError, UnitError
+from torchdecay.errors import UnitError
 from torchdecay.observe.run import Run
 from torchdecay.observe.units.decays import unit_of
 from torchdecay.observe.units.peak import peak_lr
@@ -104,10 +104,7 @@ def _number(value: float | Decay) -> tuple[float, str]:
                 "Under plain SGD a coupled value is a decoupled one: write td.decoupled(...).",
             )
         return number, form
-    try:
-        return check_number(value, "the weight decay"), "decoupled"
-    except DecayError as error:
-        raise UnitError(error.what, error.why, error.fix) from error
+    return check_number(value, "the weight decay", error=UnitError), "decoupled"
 
 
 def _pair(value: Any, name: str) -> tuple[int, int] | None:
@@ -184,11 +181,8 @@ def _of_width(
     ratio = width[1] / width[0]
     along = f" after {rule}" if rule is not None else ""
     if exponent is not None:
-        try:
-            value = number * ratio ** check_number(exponent, "width_exponent", minimum=-math.inf)
-        except (DecayError, OverflowError) as error:
-            said = f"width_exponent is {exponent!r}, of type {type(exponent).__name__}."
-            raise UnitError(said, fix="Give a number such as 1, 0.5, 0 or -2.") from error
+        power = check_number(exponent, "width_exponent", minimum=-10, maximum=10, error=UnitError)
+        value = number * ratio**power
         formula = f"λ ∝ width^{spelled(exponent)}{along}"
         return [Version(rule="width_exponent", formula=formula, value=value, source=None)]
     versions = []

@@ -12,6 +12,7 @@ from torchdecay.arguments import check_count
 from torchdecay.errors import UnitError
 from torchdecay.observe.run import Run
 from torchdecay.observe.units import sources
+from torchdecay.observe.units.context import missing
 from torchdecay.observe.units.peak import lr_of_run
 from torchdecay.observe.units.remarks import general, of_power_law, of_timescale
 from torchdecay.observe.units.rescaling import facts_of, rescale
@@ -93,11 +94,10 @@ def suggest(
     lacks = {name: [need for need in NEEDS[name] if not _has(case, need)] for name in RULES}
     # A good run of one's own says more than a law, and a law for this kind of model more than a bound.
     able = [name for name in RULES if not lacks[name]]
-    if rule is None and not able:
-        raise _missing("timescale", lacks["timescale"])
-    chosen = rule or able[-1]
+    chosen = rule or (able[-1] if able else "timescale")
     if lacks[chosen]:
-        raise _missing(chosen, lacks[chosen])
+        why = "Which decay is right depends on how long a run is, and on its learning rate."
+        raise missing(f"rule {chosen}", lacks[chosen], _HOW, why)
     made = RULES[chosen](case)
     others = tuple(RULES[name](case) for name in able if name != chosen) if rule is None else ()
     return dataclasses.replace(
@@ -168,14 +168,6 @@ _HOW = {
     "num_params": "model=, or its number of parameters",
     "known": "known=(value, td.Run(...)) of a run that was good",
 }
-
-
-def _missing(rule: str, lacks: list[str]) -> UnitError:
-    return UnitError(
-        f"rule {rule} needs {', '.join(lacks)}.",
-        "Which decay is right depends on how long a run is, and on its learning rate.",
-        "Give " + "\n       ".join(_HOW[need] for need in lacks) + ".",
-    )
 
 
 def _made(case: Case, value: float, low: float, high: float, **told: Any) -> Suggestion:
