@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,16 +28,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """All that a rule may look at."""
+    """All that a rule may look at. `facts` are what `facts_of` knows of the run, and its peak learning rate."""
 
     run: Run
     lr: float
-    curve: tuple[float, ...]
+    curve: Sequence[float]
     facts: Mapping[str, float]
     kind: Kind | None
     embedding_share: float
     known: tuple[float | Decay, Run, int | None] | None
-    is_mixed: bool
 
 
 def suggest(
@@ -91,7 +90,8 @@ def suggest(
     if rule is not None and rule not in RULES:
         raise UnitError(f"there is no rule {repr_quoted(rule)}.", f"Known: {', '.join(RULES)}.", nearest(rule, RULES))
     case = _case(model, run, optimizer, known)
-    lacks = {name: [need for need in NEEDS[name] if not _has(case, need)] for name in RULES}
+    told = {*case.facts, *(["lr"] if case.lr > 0 else []), *(["known"] if case.known is not None else [])}
+    lacks = {name: [need for need in NEEDS[name] if need not in told] for name in RULES}
     # A good run of one's own says more than a law, and a law for this kind of model more than a bound.
     able = [name for name in RULES if not lacks[name]]
     chosen = rule or (able[-1] if able else "timescale")
@@ -100,26 +100,24 @@ def suggest(
         raise missing(f"rule {chosen}", lacks[chosen], _HOW, why)
     made = RULES[chosen](case)
     others = tuple(RULES[name](case) for name in able if name != chosen) if rule is None else ()
-    return dataclasses.replace(
-        made, remarks=(*made.remarks, *general(case.kind, case.curve, made.value, case.is_mixed)), others=others
-    )
+    is_mixed = case.kind is not None and case.kind.lr is None and len(getattr(optimizer, "param_groups", ())) > 1
+    remarks = (*made.remarks, *general(case.kind, case.curve, made.value, is_mixed))
+    return dataclasses.replace(made, remarks=remarks, others=others)
 
 
-def _case(model: Any, run: Run, optimizer: Any, known: tuple[Any, ...] | None) -> Case:
+def _case(model: Any, run: Run, optimizer: Any, known: Any) -> Case:
     kind = None if optimizer is None else kind_of(optimizer)
     curve = lr_of_run(run, getattr(optimizer, "param_groups", None))
     lr = max(curve, default=run.lr if run.lr is not None else kind.lr if kind is not None else None)
     num_params, share = _size(model)
-    return Case(
-        run=run,
-        lr=lr or 0.0,
-        curve=tuple(curve),
-        facts=facts_of(run, num_params),
-        kind=kind,
-        embedding_share=share,
-        known=None if known is None else _known(known),
-        is_mixed=kind is not None and kind.lr is None and len(getattr(optimizer, "param_groups", ())) > 1,
-    )
+    if known is not None:
+        if not isinstance(known, tuple) or len(known) not in (2, 3) or not isinstance(known[1], Run):
+            fix = "Give (value, td.Run(...)), or (value, td.Run(...), num_params)."
+            raise UnitError(f"known is {known!r}.", fix=fix)
+        its_size = check_count(known[2], "num_params of known", error=UnitError) if len(known) == 3 else None
+        known = (known[0], known[1], its_size)
+    facts = facts_of(run, num_params)
+    return Case(run=run, lr=lr or 0.0, curve=curve, facts=facts, kind=kind, embedding_share=share, known=known)
 
 
 def _size(model: Any) -> tuple[int | None, float]:
@@ -133,7 +131,7 @@ def _size(model: Any) -> tuple[int | None, float]:
     from torchdecay.plans.census import census
 
     if isinstance(model, nn.Module):
-        sizes = [(one.role, math.prod(one.shape)) for one in census(model) if one.trainable]
+        sizes = [(one.role, one.num_elements) for one in census(model) if one.trainable]
         total = sum(size for _, size in sizes)
         if not total:
             raise UnitError("the model has no parameter that trains.", fix="Unfreeze some, or give their number.")
@@ -142,18 +140,6 @@ def _size(model: Any) -> tuple[int | None, float]:
         f"model is {model!r}, of type {type(model).__name__}.",
         fix="Give the nn.Module, its number of parameters, or None.",
     )
-
-
-def _known(known: Any) -> tuple[float | Decay, Run, int | None]:
-    if not isinstance(known, tuple) or len(known) not in (2, 3) or not isinstance(known[1], Run):
-        raise UnitError(f"known is {known!r}.", fix="Give (value, td.Run(...)), or (value, td.Run(...), num_params).")
-    return known[0], known[1], None if len(known) == 2 else check_count(known[2], "num_params of known")
-
-
-def _has(case: Case, need: str) -> bool:
-    if need == "known":
-        return case.known is not None
-    return case.lr > 0 if need == "lr" else need in case.facts
 
 
 NEEDS = {
