@@ -53,7 +53,9 @@ def check_count(value: Any, name: str, *, minimum: int = 1, error: type[Torchdec
     Raises:
         error: anything else, bools included.
     """
-    if isinstance(value, bool) or not isinstance(value, Integral) or not minimum <= value < _MOST:
-        said = f"{value!r}" if not isinstance(value, int) or abs(value) < _MOST else "a number beyond 2^63"
-        raise error(f"{name} is {said}.", fix=f"Give a whole number, at least {minimum}.")
+    if isinstance(value, bool) or not isinstance(value, Integral) or not minimum <= int(value) < _MOST:
+        said, span = repr(value), f"at least {minimum}"
+        if isinstance(value, Integral) and int(value) >= _MOST:
+            said, span = "too large", f"{span} and below 2^63"
+        raise error(f"{name} is {said}.", fix=f"Give a whole number, {span}.")
     return int(value)
