@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchdecay.apply.handle import Handle, handle_of
 from torchdecay.apply.lowering import name_parameters
 from torchdecay.errors import ApplyError
-from torchdecay.observe.groups import decay_of, why_unusable
+from torchdecay.observe.groups import decay_of, why_unusable, wiring_of
 from torchdecay.optimizers.cards import Native, base_card_of, has_trait, native_of
 from torchdecay.optimizers.peaks import peak_of
 from torchdecay.plans.decay import Decay, Site
@@ -97,40 +97,37 @@ def expectations(optimizer: Any, plan: Plan | None, model: nn.Module | None) -> 
     found: dict[int, Expectation] = {}
     if plan is None and handle is None:
         for group in optimizer.param_groups:
-            expected = _of_group(optimizer, group)
-            found.update({id(param): expected for param in group["params"]})
+            found |= dict.fromkeys(map(id, group["params"]), _of_group(optimizer, group))
         return found
-    chosen = plan if plan is not None else handle.plan if handle is not None else None
-    assert chosen is not None
-    if model is None and handle is not None:
-        model = handle.model
-    members = name_parameters(chosen, optimizer, model)
+    if handle is not None:
+        plan = handle.plan if plan is None else plan
+        model = handle.model if model is None else model
+    assert plan is not None
     tensors = held(handle) if handle is not None else {}
-    for index, (group, named) in enumerate(zip(optimizer.param_groups, members, strict=True)):
+    named = name_parameters(plan, optimizer, model)
+    for index, (group, members) in enumerate(zip(optimizer.param_groups, named, strict=True)):
+        found |= dict.fromkeys(map(id, group["params"]), Expectation(source="plan"))
         # Alike rows share one expectation; a Decay is compared once here and not for each parameter.
         shared: dict[int, Expectation] = {}
-        for param, _, decay in named:
+        for param, _, decay in members:
             if id(decay) not in shared:
                 shared[id(decay)] = _of_row(optimizer, group, index, decay, handle)
-            found[id(param)] = _with_tensors(shared[id(decay)], tensors.get(id(param)))
-        for param in group["params"]:
-            found.setdefault(id(param), Expectation(source="plan"))
+            found[id(param)] = shared[id(decay)]
+            if id(param) in tensors:
+                reference, mask = tensors[id(param)]
+                found[id(param)] = replace(shared[id(decay)], reference=reference, mask=mask)
     return found
 
 
 def _of_group(optimizer: Any, group: Mapping[str, Any]) -> Expectation:
     """From the class and the group's own `weight_decay`."""
-    mark = str(group.get(MARK, ""))
-    if mark.startswith("not attached"):
-        return Expectation(
-            wrong_kind="wiring",
-            wrong=f'the group is marked "{mark}": it was built from a plan that torchdecay.attach never carried out',
-        )
-    if mark.startswith("attached"):
-        return Expectation(
-            wrong_kind="wiring",
-            wrong="a plan was attached, and its hooks are gone: deepcopy and pickle drop them; attach it again",
-        )
+    wiring = wiring_of(group, None)
+    if wiring == "not attached":
+        why = f'the group is marked "{group[MARK]}": it was built from a plan that torchdecay.attach never carried out'
+        return Expectation(wrong_kind="wiring", wrong=why)
+    if wiring:
+        why = "a plan was attached, and its hooks are gone: deepcopy and pickle drop them; attach it again"
+        return Expectation(wrong_kind="wiring", wrong=why)
     name, asked = decay_of(optimizer, group)
     if not name:
         return Expectation(source="class" if has_trait(optimizer, "no decay") else "nothing")
@@ -193,15 +190,7 @@ def _of_row(
 
 
 def held(handle: Handle) -> dict[int, tuple[Tensor | None, Tensor | None]]:
-    """`id(parameter)` → the reference and the mask that the attached plan reads for it."""
-    return {
-        id(param): (handle.reference(name), handle.mask(name))
-        for group in handle.lowering.groups
-        for param, name, _ in group.hooked
-    }
-
-
-def _with_tensors(expected: Expectation, tensors: tuple[Tensor | None, Tensor | None] | None) -> Expectation:
-    if tensors is None or (tensors[0] is None and tensors[1] is None):
-        return expected
-    return replace(expected, reference=tensors[0], mask=tensors[1])
+    """`id(parameter)` → the reference and the mask that the attached plan reads for it, where it reads any."""
+    hooked = [(param, name) for group in handle.lowering.groups for param, name, _ in group.hooked]
+    pairs = {id(param): (handle.reference(name), handle.mask(name)) for param, name in hooked}
+    return {key: pair for key, pair in pairs.items() if pair != (None, None)}

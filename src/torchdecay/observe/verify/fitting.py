@@ -13,6 +13,7 @@ from torchdecay.observe.verify.borrowing import local
 from torchdecay.observe.verify.expected import Expectation
 from torchdecay.observe.verify.slots import Slot
 from torchdecay.optimizers.elementwise import Elementwise
+from torchdecay.optimizers.gradients import maximizes
 from torchdecay.optimizers.steps import step_size
 from torchdecay.plans.controllers import Cautious
 from torchdecay.plans.decay import Site
@@ -100,96 +101,95 @@ class Carried:
     """Candidates carried out from outside, one for each slot; see `torchdecay.observe.verify.probe.ByHand`."""
 
     def __init__(
-        self,
-        optimizer: Any,
-        segments: Segments,
-        candidates: Sequence[Candidate | None],
-        multiple: Tensor,
+        self, optimizer: Any, segments: Segments, candidates: Sequence[Candidate | None], multiple: Tensor
     ) -> None:
-        self._optimizer, self._segments = optimizer, segments
+        self._segments, self._candidates, self._multiple = segments, candidates, multiple
         self._special = [
-            (slot, one, float(multiple[i]))
-            for i, (slot, one) in enumerate(zip(segments.slots, candidates, strict=True))
+            _Special(slot, one.form, one.site, [times * amount for amount in one.amounts], optimizer)
+            for slot, one, times in zip(segments.slots, candidates, multiple.tolist(), strict=True)
             if one is not None and one.form is not None
         ]
-        self._gradient = self._vectors(candidates, multiple, Site.GRADIENT, False)
-        self._before = self._vectors(candidates, multiple, Site.BEFORE, False)
-        self._beside = self._vectors(candidates, multiple, Site.BEFORE, True)
-        self._after = self._vectors(candidates, multiple, Site.AFTER, False)
+        groups = [optimizer.param_groups[slot.group] for slot in segments.slots]
+        signs = [-1.0 if maximizes(optimizer, group) else 1.0 for group in groups]
+        self._signs = segments.spread(torch.tensor(signs, dtype=torch.float64))
+        self._gradient = self._vectors(Site.GRADIENT)
+        self._before, self._after = self._vectors(Site.BEFORE), self._vectors(Site.AFTER)
+        self._beside = self._vectors(Site.BEFORE, beside=True)
         self._start = torch.empty(0)
 
     def before(self, step: int, weights: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
         """The pulls that come before the update."""
         self._start = weights
         if self._gradient:
-            gradients = gradients + self._gradient[step] * weights
+            gradients = gradients + self._signs * self._gradient[step] * weights
             weights = weights * (1 - self._before[step])
-        for slot, one, multiple in self._special:
-            if one.form is None or one.form.decay is None or isinstance(one.form.decay.gate, Cautious):
-                continue
-            amount = multiple * one.amounts[step]
+        for one in self._special:
             if one.site is Site.GRADIENT:
-                sign = -1.0 if self._optimizer.param_groups[slot.group].get("maximize") else 1.0
-                gradients[slot.span] += sign * amount * _direction(one.form, slot, weights[slot.span])
-            elif one.site is Site.BEFORE:
-                weights[slot.span] -= amount * _direction(one.form, slot, weights[slot.span])
+                gradients[one.span] += self._signs[one.span] * one.amounts[step] * one.direction(weights[one.span])
+            elif one.site is Site.BEFORE and not isinstance(one.decay.gate, Cautious):
+                weights[one.span] -= one.amounts[step] * one.direction(weights[one.span])
         return weights, gradients
 
     def after(self, step: int, weights: Tensor) -> Tensor:
         """The pulls that come after the update."""
         if self._after:
             weights = weights * (1 - self._after[step]) - self._beside[step] * self._start
-        for slot, one, multiple in self._special:
-            decay = one.form.decay if one.form is not None else None
-            if one.form is None or decay is None:
-                continue
-            amount = multiple * one.amounts[step]
-            part = weights[slot.span]
-            if isinstance(decay.gate, Cautious):
-                begun = self._start[slot.span]
-                agreement = (begun - part) * begun
-                open_ = agreement >= 0 if decay.gate.zero_update == "decay" else agreement > 0
-                weights[slot.span] = part - amount * open_ * _direction(one.form, slot, begun)
-            elif one.site is Site.AFTER and decay.proximal:
-                weights[slot.span] = self._proximal(one.form, slot, part, amount)
-            elif one.site is Site.AFTER:
-                weights[slot.span] = part - amount * _direction(one.form, slot, part)
+        for one in self._special:
+            weights[one.span] = one.after(weights[one.span], self._start[one.span], one.amounts[step])
         return weights
 
-    def _proximal(self, form: Expectation, slot: Slot, part: Tensor, amount: float) -> Tensor:
-        assert form.decay is not None
-        size: float | Tensor = 1.0
-        if not form.decay.regularizer.smooth:
-            found = step_size(self._optimizer, self._optimizer.param_groups[slot.group], slot.param)
-            size = found.whole() if isinstance(found, Elementwise) else found
-        threshold = amount * (local(size).detach().double().cpu() if isinstance(size, Tensor) else size)
-        theta = _shaped(part, slot)
-        reference = _reference(form, slot)
-        moved = reference + form.decay.regularizer.prox(theta - reference, threshold)
-        if form.mask is not None:
-            moved = torch.where(_mask(form, slot), moved, theta)
-        return _flat(moved)
-
-    def _vectors(
-        self, candidates: Sequence[Candidate | None], multiple: Tensor, site: Site, beside: bool
-    ) -> list[Tensor]:
+    def _vectors(self, site: Site, *, beside: bool = False) -> list[Tensor]:
         """For each step the plain amounts at one site, spread over the slots."""
-        rows = []
-        groups = self._optimizer.param_groups
-        for step in range(max((len(one.amounts) for one in candidates if one is not None), default=0)):
-            amounts = [
-                one.amounts[step]
-                if one is not None and one.form is None and one.site is site and one.beside is beside
-                else 0.0
-                for one in candidates
-            ]
-            if site is Site.GRADIENT:
-                amounts = [
-                    -amount if groups[slot.group].get("maximize") else amount
-                    for amount, slot in zip(amounts, self._segments.slots, strict=True)
-                ]
-            rows.append(self._segments.spread(torch.tensor(amounts, dtype=torch.float64) * multiple))
-        return rows
+        steps = max((len(one.amounts) for one in self._candidates if one is not None), default=0)
+        chosen = [
+            one.amounts
+            if one is not None and one.form is None and (one.site, one.beside) == (site, beside)
+            else (0.0,) * steps
+            for one in self._candidates
+        ]
+        return [self._segments.spread(row * self._multiple) for row in torch.tensor(chosen, dtype=torch.float64).T]
+
+
+class _Special:
+    """A pull that is more than c·λ·θ, on the small tensor of one slot."""
+
+    def __init__(self, slot: Slot, form: Expectation, site: Site, amounts: list[float], optimizer: Any) -> None:
+        assert form.decay is not None
+        self.slot, self.span, self.site, self.decay, self.amounts = slot, slot.span, site, form.decay, amounts
+        self._optimizer = optimizer
+        wide = torch.complex128 if slot.param.is_complex() else torch.float64
+        reference = torch.zeros(()) if form.reference is None else local(form.reference).detach()
+        self._reference = reference.to("cpu", wide)
+        self._mask = torch.tensor(True) if form.mask is None else local(form.mask).cpu()
+
+    def direction(self, part: Tensor) -> Tensor:
+        """M ⊙ ∇R(θ − ref), flat."""
+        pulled = self.decay.regularizer.gradient(self._shaped(part) - self._reference)
+        return _flat(torch.where(self._mask, pulled, torch.zeros_like(pulled)))
+
+    def after(self, part: Tensor, begun: Tensor, amount: float) -> Tensor:
+        """What the pull makes of the weights after an update that began at `begun`."""
+        if isinstance(self.decay.gate, Cautious):
+            agreement = (begun - part) * begun
+            open_ = agreement >= 0 if self.decay.gate.zero_update == "decay" else agreement > 0
+            return part - amount * open_ * self.direction(begun)
+        if self.site is not Site.AFTER:
+            return part
+        if not self.decay.proximal:
+            return part - amount * self.direction(part)
+        threshold: float | Tensor = amount
+        if not self.decay.regularizer.smooth:
+            found = step_size(self._optimizer, self._optimizer.param_groups[self.slot.group], self.slot.param)
+            size = found.whole() if isinstance(found, Elementwise) else found
+            threshold = amount * (local(size).detach().double().cpu() if isinstance(size, Tensor) else size)
+        theta = self._shaped(part)
+        moved = self._reference + self.decay.regularizer.prox(theta - self._reference, threshold)
+        return _flat(torch.where(self._mask, moved, theta))
+
+    def _shaped(self, part: Tensor) -> Tensor:
+        if self.slot.param.is_complex():
+            return torch.view_as_complex(part.reshape(*self.slot.shape, 2).contiguous())
+        return part.reshape(self.slot.shape)
 
 
 Simulate = Callable[[Tensor], Tensor]
@@ -240,33 +240,5 @@ def _noise(param: Tensor) -> float:
     return max(eps, _LOW_PRECISION_NOISE) if eps > 1e-6 else 4 * eps
 
 
-def _direction(form: Expectation, slot: Slot, part: Tensor) -> Tensor:
-    """M ⊙ ∇R(θ − ref), flat."""
-    assert form.decay is not None
-    theta = _shaped(part, slot)
-    pulled = form.decay.regularizer.gradient(theta - _reference(form, slot))
-    if form.mask is not None:
-        pulled = torch.where(_mask(form, slot), pulled, torch.zeros_like(pulled))
-    return _flat(pulled)
-
-
-def _shaped(part: Tensor, slot: Slot) -> Tensor:
-    if slot.param.is_complex():
-        return torch.view_as_complex(part.reshape(*slot.shape, 2).contiguous())
-    return part.reshape(slot.shape)
-
-
 def _flat(theta: Tensor) -> Tensor:
     return torch.view_as_real(theta).reshape(-1) if theta.is_complex() else theta.reshape(-1)
-
-
-def _reference(form: Expectation, slot: Slot) -> Tensor:
-    if form.reference is None:
-        return torch.zeros(())
-    wide = torch.complex128 if slot.param.is_complex() else torch.float64
-    return local(form.reference).detach().to("cpu", wide)
-
-
-def _mask(form: Expectation, slot: Slot) -> Tensor:
-    assert form.mask is not None
-    return local(form.mask).cpu().expand(slot.shape)

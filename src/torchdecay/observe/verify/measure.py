@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from torchdecay.observe.verify.judging import Seen, verdict_of
 from torchdecay.observe.verify.probe import Probe
 from torchdecay.observe.verify.result import Verdict
 from torchdecay.observe.verify.rounding import settle
+from torchdecay.optimizers.gradients import maximizes
 from torchdecay.plans.decay import Site
 
 _GENTLY = 8
@@ -64,15 +64,6 @@ def measure(
     return verdicts
 
 
-@dataclass(frozen=True)
-class _Runs:
-    """Steps at one set of learning rates: as they are, and with all decay off."""
-
-    lrs: Sequence[float | None]
-    full: Tensor
-    off: Tensor
-
-
 class _Round:
     """Measures slots whose pulls are about as strong as each other, at learning rates at which they show."""
 
@@ -97,16 +88,16 @@ class _Round:
         self._draw(self._sizes())
         self._go_gently()
         self._draw_smaller()
-        self.runs = [self._both(lrs) for lrs in (self.lrs, [None if lr is None else lr / 2 for lr in self.lrs])]
+        self.rates = (self.lrs, [None if lr is None else lr / 2 for lr in self.lrs])
+        self.full, self.off = ([self._run(lrs, native=native) for lrs in self.rates] for native in (True, False))
 
     def seen(self) -> dict[int, Seen]:
         """What was measured, by index of the slot."""
-        full = self.runs[0]
-        asked, asked_half = ([self._asked(i, runs.lrs) for i in range(len(self.wanted))] for runs in self.runs)
+        asked, asked_half = ([self._asked(i, lrs) for i in range(len(self.wanted))] for lrs in self.rates)
         ones = torch.ones(len(asked), dtype=torch.float64)
         first, second = self._fit(asked, ones), self._fit(asked_half, ones, half=True)
         shrink, hidden = (self._shrink(self.lrs, native=native) for native in (True, False))
-        untouched = self.segments.total((full.full - full.off).square()).sqrt()
+        untouched = self.segments.total((self.full[0] - self.off[0]).square()).sqrt()
         states = [
             self._state(i, asked[i], first, second, float(untouched[i])) if on else ""
             for i, on in enumerate(self.active)
@@ -145,7 +136,7 @@ class _Round:
         }
 
     def _state(self, index: int, asked: Candidate | None, first: Fit, second: Fit, untouched: float) -> str:
-        start, *_, end = self.runs[0].full
+        start, *_, end = self.full[0]
         span = self.probe.slots[index].span
         tolerance = float(first.tolerance[index])
         if float((start[span] == end[span]).double().mean()) > _MANY_STILL:
@@ -175,22 +166,15 @@ class _Round:
     def _fit(
         self, candidates: Sequence[Candidate | None], start: Tensor, *, half: bool = False, rounds: int = 2
     ) -> Fit:
-        runs = self.runs[1 if half else 0]
-
         def simulate(multiple: Tensor) -> Tensor:
             carried = Carried(self.probe.optimizer, self.segments, candidates, multiple)
-            return self.probe.run(
-                self.weights, self.gradients, active=self.active, lrs=runs.lrs, native=False, by_hand=carried
-            )
+            return self._run(self.rates[half], native=False, by_hand=carried)
 
-        return fit(simulate, runs.full, runs.off, self.segments, start, rounds=rounds)
+        return fit(simulate, self.full[half], self.off[half], self.segments, start, rounds=rounds)
 
-    def _both(self, lrs: Sequence[float | None]) -> _Runs:
-        full, off = (
-            self.probe.run(self.weights, self.gradients, active=self.active, lrs=lrs, native=native)
-            for native in (True, False)
-        )
-        return _Runs(lrs, full, off)
+    def _run(self, lrs: Sequence[float | None], *, native: bool, by_hand: Carried | None = None) -> Tensor:
+        gradients = self.gradients
+        return self.probe.run(self.weights, gradients, active=self.active, lrs=lrs, native=native, by_hand=by_hand)
 
     def _shrink(self, lrs: Sequence[float | None], *, native: bool, steps: int = 1) -> Tensor:
         """The fraction of its weights that a step without gradient takes off each slot; NaN where that is none."""
@@ -229,7 +213,7 @@ class _Round:
         spread = self.segments.spread(torch.tensor(sizes, dtype=torch.float64))
         self.sizes = sizes
         self.pushes = [push(one, size) for one, size in zip(self.wanted, sizes, strict=True)]
-        minus = [-1.0 if self.groups[slot.group].get("maximize") else 1.0 for slot in probe.slots]
+        minus = [-1.0 if maximizes(probe.optimizer, self.groups[slot.group]) else 1.0 for slot in probe.slots]
         pushed = self.segments.spread(torch.tensor(self.pushes, dtype=torch.float64) * torch.tensor(minus))
         self.weights = probe.rounded(spread * signs)
         self.gradients = [probe.rounded(pushed * against(signs, step)) for step in range(self.steps)]
@@ -241,9 +225,7 @@ class _Round:
         """Where a coarse dtype hides updates that are small beside the weights, draw smaller weights."""
         coarse = self.segments.noise > 1e-5
         for _ in range(3 if bool(coarse.any()) else 0):
-            start, *_, end = self.probe.run(
-                self.weights, self.gradients, active=self.active, lrs=self.lrs, native=False
-            )
+            start, *_, end = self._run(self.lrs, native=False)
             moved = self.segments.total((end - start).square()) / self.segments.total(start.square())
             share = moved.sqrt().nan_to_num(1.0)
             small = coarse & (share < 0.1)
