@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from torchdecay.cli.group import as_typed
 from torchdecay.cli.inputs.names import FormsCommand
 from torchdecay.cli.inputs.tasks import AskedTask, task_options
-from torchdecay.cli.output import finish, json_option, overwrite_option, require_writable
+from torchdecay.cli.output import finish, json_option, out_option, overwrite_option, require_writable
 
 
 @click.command(cls=FormsCommand)
@@ -18,11 +17,7 @@ from torchdecay.cli.output import finish, json_option, overwrite_option, require
 @click.option(
     "--decay", "decays", multiple=True, metavar="SPELLING", help="A decay to compare; repeat it.  [default: the task's]"
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="Folder for the page, its figures and results.json.  [default: torchdecay-TASK]",
-)
+@out_option("Folder for the page, its figures and results.json.  [default: torchdecay-TASK]")
 @overwrite_option
 @json_option
 @click.pass_context
@@ -30,7 +25,6 @@ def compare(
     ctx: click.Context,
     task: AskedTask,
     decays: tuple[str, ...],
-    seeds: Any,
     out: Path | None,
     overwrite: bool,
     as_json: bool,
@@ -65,5 +59,5 @@ def compare(
     folder = out or Path(f"torchdecay-{made.name}")
     require_writable(folder)
     with Bar(made.name) as bar:
-        result = run(made, list(decays) or None, seeds=seeds, on_progress=bar)
+        result = run(made, list(decays) or None, seeds=task.seeds, on_progress=bar)
     finish(ctx, result.with_command(as_typed(ctx)), folder, print_comparison, overwrite=overwrite, as_json=as_json)

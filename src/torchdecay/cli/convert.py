@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from torchdecay.cli.inputs.runs import PARTS, options_of
+from torchdecay.cli.inputs.options import gathered, given, options_of
+from torchdecay.cli.inputs.runs import PARTS
 from torchdecay.cli.output import json_option, print_json
 from torchdecay.errors import UnitError
 from torchdecay.text import spelled
@@ -61,7 +62,7 @@ def read_value(text: str) -> Any:
 @click.argument("value", required=False)
 @click.argument("source", required=False)
 @click.argument("target", required=False)
-@options_of(_CONTEXT)
+@gathered("context", given, *options_of(_CONTEXT))
 @click.option("--list", "listing", is_flag=True, help="All units, with their equations.")
 @json_option
 def convert(
@@ -70,7 +71,7 @@ def convert(
     target: str | None,
     listing: bool,
     as_json: bool,
-    **context: Any,
+    context: dict[str, Any],
 ) -> None:
     """The same decay in another unit: VALUE of unit SOURCE, in unit TARGET.
 
@@ -96,15 +97,14 @@ def convert(
         )
     from torchdecay.observe.units.converting import convert as to
 
-    given = {name: one for name, one in context.items() if one is not None}
     try:
-        found = to(read_value(value), source, target, **given)
+        found = to(read_value(value), source, target, **context)
     except UnitError as error:
         raise UnitError(error.what, error.why, as_options(error.fix)) from error
     pair = None if isinstance(found, float) else found._asdict()
     if as_json:
         told = {"value": pair or found, "unit": target, "source": {"value": read_value(value), "unit": source}}
-        print_json(told | {"context": given})
+        print_json(told | {"context": context})
     else:
         click.echo(", ".join(f"{key}={spelled(one)}" for key, one in pair.items()) if pair else spelled(found))
 

@@ -6,19 +6,13 @@ from pathlib import Path
 
 import click
 
-from torchdecay.cli.output import json_option, overwrite_option, print_json, require_writable, where
+from torchdecay.cli.output import json_option, out_option, overwrite_option, print_json, require_writable, where
 
 TASKS = ("digits", "overfit")
 
 
 @click.command()
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("torchdecay-demo"),
-    show_default=True,
-    help="Folder for the page.",
-)
+@out_option("Folder for the page.", default=Path("torchdecay-demo"), show_default=True)
 @overwrite_option
 @json_option
 @click.pass_context

@@ -23,6 +23,11 @@ def json_option(command: Any) -> Any:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
 
 
+def out_option(text: str, **more: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The `--out` of commands that write a page."""
+    return click.option("--out", type=click.Path(path_type=Path), help=text, **more)
+
+
 def overwrite_option(command: Any) -> Any:
     """The `--overwrite` of commands that write a page."""
     text = "Replace the page of an earlier run there.  [default: keep it, and write to FOLDER-2]"

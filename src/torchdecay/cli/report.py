@@ -7,16 +7,12 @@ from pathlib import Path
 import click
 
 from torchdecay.cli.inputs.results import NAMES, load_result
-from torchdecay.cli.output import json_option, overwrite_option, print_json
+from torchdecay.cli.output import json_option, out_option, overwrite_option, print_json
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="Folder, or a page.html.  [default: the folder of a comparison or sweep, else FILE.html]",
-)
+@out_option("Folder, or a page.html.  [default: the folder of a comparison or sweep, else FILE.html]")
 @overwrite_option
 @json_option
 def report(file: Path, out: Path | None, overwrite: bool, as_json: bool) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from torchdecay.cli.inputs.runs import read_run, run_from, run_options
 from torchdecay.cli.output import json_option, print_result
 from torchdecay.errors import UnitError
-
-if TYPE_CHECKING:
-    pass
 
 
 def read_known(text: str) -> tuple[Any, ...]:

@@ -4,59 +4,64 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from torchdecay.cli.group import as_typed
 from torchdecay.cli.inputs.names import FORMS, FormsCommand, Known
+from torchdecay.cli.inputs.options import gathered, given
 from torchdecay.cli.inputs.tasks import AskedTask, task_options
-from torchdecay.cli.output import finish, json_option, overwrite_option, require_writable
+from torchdecay.cli.output import finish, json_option, out_option, overwrite_option, require_writable
+
+if TYPE_CHECKING:
+    from torchdecay.lab.engines.engine import Engine
 
 SEARCHES, ENGINES = Known("lab.sweeps.search:KINDS"), Known("lab.engines.engine:MODULES")
+search_options = gathered(
+    "search",
+    given,
+    click.option("--from", "low", type=float, default=1e-4, show_default=True, help="Where the range starts, above 0."),
+    click.option("--to", "high", type=float, default=10.0, show_default=True, help="Where it ends."),
+    click.option("--points", type=int, default=12, show_default=True, help="How many values in all."),
+    click.option("--lr-scale", "lr_scales", type=float, multiple=True, help="Also try this times the lr; repeat it."),
+    click.option("--search", type=SEARCHES, default="grid", show_default=True, help="How values are found."),
+)
+engine_options = gathered(
+    "engine",
+    given,
+    click.option("--engine", type=ENGINES, default="auto", show_default=True, help="What runs the trainings."),
+    click.option("--workers", type=int, help="Runs at once, for process and ray.  [default: one per core]"),
+    click.option("--ray-address", metavar="HOST:PORT", help="A running cluster, or auto.  [default: Ray started here]"),
+    click.option("--ray-cpus", type=float, metavar="N", help="CPUs of a run on Ray.  [default: the task's threads]"),
+    click.option("--ray-gpus", type=float, metavar="N", help="GPUs of a run on Ray, also 0.5.  [default: 0]"),
+)
 
 
 @click.command(cls=FormsCommand)
 @task_options
 @click.option("--form", type=FORMS, metavar="NAME", default="decoupled", show_default=True, help="The form of decay.")
-@click.option("--from", "low", type=float, default=1e-4, show_default=True, help="Where the range starts, above 0.")
-@click.option("--to", "high", type=float, default=10.0, show_default=True, help="Where it ends.")
-@click.option("--points", type=int, default=12, show_default=True, help="How many values in all.")
+@search_options
 @click.option("--value", "values", type=float, multiple=True, help="Try this value, and no range; repeat it.")
-@click.option("--lr-scale", "lr_scales", type=float, multiple=True, help="Also try this times the lr; repeat it.")
 @click.option("--group", "groups", multiple=True, metavar="NAME=PATTERN", help="A value for each group; repeat it.")
-@click.option("--search", type=SEARCHES, default="grid", show_default=True, help="How values are found.")
 @click.option("--rule", default="best", show_default=True, help="best, or one_se: the largest within 1 SE of it.")
-@click.option("--engine", type=ENGINES, default="auto", show_default=True, help="What runs the trainings.")
-@click.option("--workers", type=int, help="Runs at once, for process and ray.  [default: one per core]")
-@click.option("--ray-address", metavar="HOST:PORT", help="A running Ray cluster, or auto.  [default: Ray started here]")
-@click.option("--ray-cpus", type=float, metavar="N", help="CPUs of a run on Ray.  [default: the task's threads]")
-@click.option("--ray-gpus", type=float, metavar="N", help="GPUs of a run on Ray, 0.5 for half a one.  [default: 0]")
+@engine_options
 @click.option("--direction", is_flag=True, help="Then say on which parts decay should be stronger or weaker.")
 @click.option("--store", type=click.Path(path_type=Path), help="Keep each finished run in this SQLite file at once.")
 @click.option("--resume", is_flag=True, help="Go on with what the store holds.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for results.  [default: torchdecay-sweep-TASK]")
+@out_option("Folder for results.  [default: torchdecay-sweep-TASK]")
 @overwrite_option
 @json_option
 @click.pass_context
 def sweep(
     ctx: click.Context,
     task: AskedTask,
-    seeds: Any,
     form: str,
-    low: float,
-    high: float,
-    points: int,
+    search: dict[str, Any],
     values: tuple[float, ...],
-    lr_scales: tuple[float, ...],
     groups: tuple[str, ...],
-    search: str,
     rule: Any,
-    engine: str,
-    workers: int | None,
-    ray_address: str | None,
-    ray_cpus: float | None,
-    ray_gpus: float | None,
+    engine: dict[str, Any],
     direction: bool,
     store: Path | None,
     resume: bool,
@@ -94,14 +99,13 @@ def sweep(
     """  # noqa: D301
     from torchdecay.cli.progress import Bar
     from torchdecay.cli.tables import print_sweep
-    from torchdecay.lab.engines.engine import Engine
     from torchdecay.lab.sweeps.search import Search
     from torchdecay.lab.sweeps.store import Store
     from torchdecay.lab.sweeps.sweep import sweep as run
 
     if resume and store is None:
         raise click.BadParameter("there is no store to resume from; name it: --store sweep.db.", param_hint="--resume")
-    made = task.load()
+    made, kind = task.load(), search.pop("search")
     folder = out or Path(f"torchdecay-sweep-{made.name}")
     require_writable(folder)
     with Bar(made.name) as bar:
@@ -109,11 +113,11 @@ def sweep(
             made,
             form,
             list(values) or None,
-            seeds=seeds,
+            seeds=task.seeds,
             groups=_groups(groups),
-            search=Search(low, high, kind=search, points=points, lr_scales=lr_scales or (1.0,)),
+            search=Search(kind=kind, **search | {"lr_scales": search["lr_scales"] or (1.0,)}),
             rule=rule,
-            engine=Engine(engine, **_engine_options(engine, workers, ray_address, ray_cpus, ray_gpus)),
+            engine=_engine(engine),
             store=None if store is None else Store(store, resume=resume),
             direction=direction,
             on_progress=bar.sweep,
@@ -122,14 +126,14 @@ def sweep(
     finish(ctx, result, folder, print_sweep, overwrite=overwrite, as_json=as_json)
 
 
-def _engine_options(
-    engine: str, workers: int | None, address: str | None, cpus: float | None, gpus: float | None
-) -> dict[str, Any]:
-    rays = {"address": address, "num_cpus": cpus, "num_gpus": gpus}
-    given = {name: value for name, value in rays.items() if value is not None}
-    if given and engine != "ray":
-        raise click.BadParameter(f"the engine is {engine}; add --engine ray.", param_hint="--ray-address/-cpus/-gpus")
-    return given if workers is None else given | {"workers": workers}
+def _engine(asked: dict[str, Any]) -> Engine:
+    from torchdecay.lab.engines.engine import Engine
+
+    name = asked["engine"]
+    rays = {"ray_address": "address", "ray_cpus": "num_cpus", "ray_gpus": "num_gpus"}
+    if name != "ray" and not asked.keys().isdisjoint(rays):
+        raise click.BadParameter(f"the engine is {name}; add --engine ray.", param_hint="--ray-address/-cpus/-gpus")
+    return Engine(name, **{rays.get(key, key): value for key, value in asked.items() if key != "engine"})
 
 
 def _groups(pairs: tuple[str, ...]) -> dict[str, str] | None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import click
-
+from torchdecay.cli.inputs.options import gathered, given, options_of
 from torchdecay.errors import UnitError
 from torchdecay.text import nearest, repr_quoted
 
@@ -28,27 +26,8 @@ PARTS: dict[str, tuple[type, str]] = {
 """What a run is made of: its type and its help."""
 
 
-def options_of(table: dict[str, tuple[type, str]]) -> Callable[[Any], Any]:
-    """An option for each entry of a table of types and helps."""
-
-    def decorate(command: Any) -> Any:
-        for name, (kind, text) in reversed(table.items()):
-            spellings = (f"--{name.replace('_', '-')}", *(["--schedule"] if name == "lr_schedule" else []))
-            command = click.option(*spellings, name, type=kind, help=text)(command)
-        return command
-
-    return decorate
-
-
-def run_options(command: Any) -> Any:
-    """The options of which a `td.Run` is made; the command gets those that were given as `run`, for `run_from`."""
-
-    @functools.wraps(command)
-    def with_run(*args: Any, **given: Any) -> Any:
-        told = {name: value for name in PARTS if (value := given.pop(name)) is not None}
-        return command(*args, run=told, **given)
-
-    return options_of(PARTS)(with_run)
+run_options = gathered("run", given, *options_of(PARTS))
+"""The options of which a `td.Run` is made; the command gets those that were given as `run`, for `run_from`."""
 
 
 def run_from(told: dict[str, Any], own: Run | None = None) -> Run:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchdecay.cli.inputs.names import Known
+from torchdecay.cli.inputs.options import gathered
 
 if TYPE_CHECKING:
     from torchdecay.lab.tasks.task import Task
@@ -38,6 +38,7 @@ class AskedTask:
     kind: Any
     categorical: tuple[str, ...]
     steps: int | None
+    seeds: Any
 
     def load(self) -> Task:
         """The task.
@@ -67,46 +68,18 @@ def _list_tasks(ctx: click.Context, param: click.Parameter, value: bool) -> None
         ctx.exit()
 
 
-def task_options(command: Any) -> Any:
-    """TASK, its data and steps, which the command gets as `task`; seeds; and the list of tasks."""
-
-    @functools.wraps(command)
-    def with_task(*args: Any, **given: Any) -> Any:
-        asked = AskedTask(**{name: given.pop(name) for name in AskedTask.__dataclass_fields__})
-        return command(*args, task=asked, **given)
-
-    wrapped: Any = with_task
-    for option in reversed(
-        (
-            click.argument("task", type=Known("lab.tasks.catalog:ABOUT"), metavar="TASK"),
-            click.option(
-                "--seeds", type=Seeds(), metavar="N|A,B,...", help="How many seeds, or which.  [default: the task's]"
-            ),
-            click.option(
-                "--steps", type=click.IntRange(min=1), help="Optimizer steps of each run.  [default: the task's]"
-            ),
-            click.option("--data", type=click.Path(path_type=Path), help="The file, for csv; a folder, for fashion."),
-            click.option("--target", metavar="COLUMN", help="The column to predict, for csv."),
-            click.option(
-                "--kind",
-                type=click.Choice(["classification", "regression"]),
-                help="For csv, where the column does not tell.",
-            ),
-            click.option(
-                "--categorical",
-                multiple=True,
-                metavar="COLUMN",
-                help="For csv: numbers that are names in truth; repeat it.",
-            ),
-            click.option(
-                "--list",
-                is_flag=True,
-                is_eager=True,
-                expose_value=False,
-                callback=_list_tasks,
-                help="List the tasks.",
-            ),
-        )
-    ):
-        wrapped = option(wrapped)
-    return wrapped
+task_options = gathered(
+    "task",
+    AskedTask,
+    click.argument("task", type=Known("lab.tasks.catalog:ABOUT"), metavar="TASK"),
+    click.option("--seeds", type=Seeds(), metavar="N|A,B,...", help="How many seeds, or which.  [default: the task's]"),
+    click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps of each run.  [default: the task's]"),
+    click.option("--data", type=click.Path(path_type=Path), help="The file, for csv; a folder, for fashion."),
+    click.option("--target", metavar="COLUMN", help="The column to predict, for csv."),
+    click.option("--kind", type=click.Choice(["classification", "regression"]), help="For csv, where it is not clear."),
+    click.option("--categorical", multiple=True, metavar="COLUMN", help="For csv: numbers that are names; repeat it."),
+    click.option(
+        "--list", is_flag=True, is_eager=True, expose_value=False, callback=_list_tasks, help="List the tasks."
+    ),
+)
+"""TASK, its data and steps, its seeds, and the list of tasks; the command gets them as `task`."""
