@@ -39,7 +39,7 @@ class Engine:
         programs: its parameter groups at work.
         passes: what the works of a step are carried out by.
         references: the tensors that pulls lead toward.
-        places: for each parameter that runs by hook or through the loss, its pull and its place in that.
+        targets: each parameter that runs by hook or through the loss, with its decay.
         members: the parameters of each group, as they were when this was made.
     """
 
@@ -51,7 +51,7 @@ class Engine:
         self.passes = Passes(optimizer, pulls, run)
         everything = [*pulls, *(pull for program in self.programs for pull in program.penalties)]
         self.references = References(everything)
-        self.places = {name: (pull, index) for pull in everything for index, name in enumerate(pull.names)}
+        self.targets = {one.name: (pull.decay, one) for pull in everything for one in pull.targets}
         self.lowering = _with_lacking(lowering, self.references.lacking())
         self.members = members(optimizer)
         self._facts = [list(map(_FACTS, params)) for params in self.members]
@@ -195,7 +195,7 @@ def _with_lacking(lowering: Lowering, lacking: set[str]) -> Lowering:
 def _refuse_sparse(work: Work) -> None:
     if work.pull.decay.site is not Site.GRADIENT:
         return
-    sparse = [name for name, grad in zip(work.names, work.grads, strict=True) if grad.is_sparse]
+    sparse = [one.name for one in work.targets if one.grad.is_sparse]
     if sparse:
         raise ApplyError(
             f"{work.pull.decay!r} can't be added to the sparse gradient of {listed(sparse)}.",

@@ -30,7 +30,7 @@ from torchdecay.errors import ApplyError, ForgottenPenaltyWarning, LoadError, Ow
 from torchdecay.optimizers.cards import SWITCH
 from torchdecay.optimizers.gradients import maximizes
 from torchdecay.optimizers.wrappers import unwrap
-from torchdecay.plans.decay import Decay
+from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.tree import parameters_by_name
@@ -142,18 +142,20 @@ class Handle:
 
     def reference(self, name: str) -> Tensor | None:
         """The tensor that a parameter is pulled toward, not a copy; None is 0."""
-        pull, place = self._engine.places.get(name, (None, 0))
-        return None if pull is None else pull.references[place]
+        return self._engine.targets[name][1].held if name in self._engine.targets else None
 
     def mask(self, name: str) -> Tensor | None:
         """The entries of a parameter that take part in its pull; None is all."""
-        pull, place = self._engine.places.get(name, (None, 0))
-        return None if pull is None else pull.masks[place]
+        return self._engine.targets[name][1].mask if name in self._engine.targets else None
 
     def cost(self, name: str) -> Cost:
         """What the decay of one parameter costs beside the optimizer's own step."""
-        pull, place = self._engine.places.get(name, (None, 0))
-        return Cost() if pull is None else pull.cost(place)
+        if name not in self._engine.targets:
+            return Cost()
+        decay, one = self._engine.targets[name]
+        read = sum(tensor.nbytes for tensor in (one.held, one.mask) if tensor is not None)
+        passes = {Site.LOSS: 0, Site.GRADIENT: 3}.get(decay.site, 2)
+        return Cost(read, passes and passes * one.param.nbytes + read)
 
     @property
     def debts(self) -> dict[str, float]:
@@ -183,9 +185,9 @@ class Handle:
         for program in self._engine.programs:
             sign = -1.0 if maximizes(self.optimizer, program.group) else 1.0
             for pull in program.penalties:
-                params = pull.params if tensors is None else [_found(tensors, name) for name in pull.names]
+                params = [one.param if tensors is None else _found(tensors, one.name) for one in pull.targets]
                 coefficient = sign * program.coefficient(pull.decay)
-                terms.append(penalty_of(pull.decay.regularizer, coefficient, params, pull.references, pull.masks))
+                terms.append(penalty_of(pull.decay.regularizer, coefficient, params, pull.targets))
         return sum(terms[1:], start=terms[0]) if terms else torch.zeros(())
 
     def flush(self) -> None:

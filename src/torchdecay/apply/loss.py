@@ -9,20 +9,17 @@ from torch import Tensor
 
 from torchdecay.apply.penalty import sum_penalty
 from torchdecay.apply.sharded import beside
+from torchdecay.apply.work import Target
 from torchdecay.plans.regularizers import L1, L2, ElasticNet, Regularizer
 
 
 def penalty_of(
-    regularizer: Regularizer,
-    coefficient: float,
-    params: Sequence[Tensor],
-    references: Sequence[Tensor | None],
-    masks: Sequence[Tensor | None],
+    regularizer: Regularizer, coefficient: float, params: Sequence[Tensor], targets: Sequence[Target]
 ) -> Tensor:
     """coefficient·Σ R(M ⊙ (θ − ref)) over the tensors, differentiable; L1 and L2 as one autograd node."""
     # FSDP2 shows whole weights between forward and backward, and its shards at other times.
-    references = [None if r is None else beside(r, p) for r, p in zip(references, params, strict=True)]
-    masks = [None if m is None else beside(m, p) for m, p in zip(masks, params, strict=True)]
+    references = [t.held if t.held is None else beside(t.held, p) for t, p in zip(targets, params, strict=True)]
+    masks = [t.mask if t.mask is None else beside(t.mask, p) for t, p in zip(targets, params, strict=True)]
     weights = _linear_terms(regularizer)
     if weights is not None:
         l1, l2 = weights

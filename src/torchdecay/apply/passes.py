@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,14 +18,16 @@ from torchdecay.apply import kernels
 from torchdecay.apply.rounding import Debts, is_low, pay_
 from torchdecay.apply.row_pulls import RowPulls
 from torchdecay.apply.runtimes import Runtime, constrained_step_, runtime_of
-from torchdecay.apply.work import Amount, Pull, Work
+from torchdecay.apply.work import Amount, Pull, Target, Work
 from torchdecay.optimizers.elementwise import Elementwise
-from torchdecay.optimizers.gradients import grad_of, maximizes
+from torchdecay.optimizers.gradients import maximizes
 from torchdecay.optimizers.steps import reads_update_sign, step_size, update_direction
 from torchdecay.plans.controllers import Cautious, Controller, Multiplier, RowGate
 from torchdecay.plans.decay import Site
 from torchdecay.plans.references import Average
 from torchdecay.plans.regularizers import L2, Regularizer
+
+_Kernel = Callable[[Tensor, Tensor | None], None]
 
 
 @dataclass
@@ -36,16 +38,6 @@ class _Loan:
     users: Tensor
     lent: Tensor
     version: int
-
-
-class _One(NamedTuple):
-    """One parameter of a work, with what its pull reads."""
-
-    name: str
-    param: Tensor
-    reference: Tensor | None
-    mask: Tensor | None
-    amount: Amount
 
 
 class Passes:
@@ -83,10 +75,10 @@ class Passes:
                 self.rows.pull(work)
             elif not isinstance(decay.gate, Cautious):
                 self._pull(work)
-            elif reads_update_sign(self.optimizer, work.group) and not any(grad.is_sparse for grad in work.grads):
+            elif reads_update_sign(self.optimizer, work.group) and not any(one.grad.is_sparse for one in work.targets):
                 self._pull_cautiously(work, decay.gate)
             else:
-                self._snapshots |= {id(param): param.detach().clone() for param in work.params}
+                self._snapshots |= {id(one.param): one.param.detach().clone() for one in work.targets}
                 self._later.append(work)
 
     def after(self) -> None:
@@ -149,7 +141,8 @@ class Passes:
             if isinstance(decay.gate, Cautious):
                 self._pull_cautiously(work, decay.gate)
             elif isinstance(decay.controller, Multiplier):
-                self._constrain(work)
+                for one, mu in zip(work.targets, work.multipliers or (), strict=True):
+                    _run(one, work.steps, mu, _constrained(decay.regularizer, mu))
             elif decay.proximal:
                 self._step_proximally(work)
             else:
@@ -158,19 +151,19 @@ class Passes:
             reference = work.pull.decay.reference
             if not isinstance(reference, Average):
                 continue
-            for param, average in zip(work.params, work.references, strict=True):
-                if average is not None:
-                    average.lerp_(param.detach().to(average.dtype), 1 - reference.beta)
+            for one in work.targets:
+                if (average := one.reference) is not None:
+                    average.lerp_(one.param.detach().to(average.dtype), 1 - reference.beta)
 
     def _lend(self, work: Work) -> None:
         scale = getattr(self.optimizer, "grad_scale", None)
         # A fused kernel divides by the scale after this, so the pull must be scaled like the gradient.
         sign = (-1.0 if maximizes(self.optimizer, work.group) else 1.0) * (1.0 if scale is None else float(scale))
-        for ones in _buckets(work):
-            amounts = [one.amount * sign for one in ones]
-            users = [grad_of(one.param) for one in ones]
+        for ones, amounts in _buckets(work):
+            users = [one.grad for one in ones]
             params, references = [one.param for one in ones], [one.reference for one in ones]
-            sums = kernels.coupled(users, params, work.pull.decay.regularizer, amounts, references)
+            taken = [amount * sign for amount in amounts]
+            sums = kernels.coupled(users, params, work.pull.decay.regularizer, taken, references)
             for one, old, new in zip(ones, users, sums, strict=True):
                 lent = new if one.mask is None else torch.where(one.mask, new, old)
                 if lent.stride() != one.param.stride():
@@ -182,81 +175,57 @@ class Passes:
     def _pull(self, work: Work) -> None:
         """θ ← θ − c·λ·∇R(θ − ref)."""
         regularizer = work.pull.decay.regularizer
-        for ones in _buckets(work):
+        for ones, amounts in _buckets(work):
             if is_low(ones[0].param):
-                for one in ones:
-                    exact = isinstance(regularizer, L2)
-                    amount = self.debts.shrink(one.name, float(one.amount)) if exact else one.amount
-                    _run(one, work.steps, amount, _explicit(regularizer, amount))
+                for one, amount in zip(ones, amounts, strict=True):
+                    due = self.debts.shrink(one.name, float(amount)) if isinstance(regularizer, L2) else amount
+                    _run(one, work.steps, due, _explicit(regularizer, due))
             else:
-                with kernels.masked([one.param for one in ones], [one.mask for one in ones]):
-                    kernels.explicit_(
-                        [one.param for one in ones],
-                        regularizer,
-                        [one.amount for one in ones],
-                        [one.reference for one in ones],
-                        self.run,
-                    )
+                params, references = [one.param for one in ones], [one.reference for one in ones]
+                with kernels.masked(params, [one.mask for one in ones]):
+                    kernels.explicit_(params, regularizer, amounts, references, self.run)
 
     def _pull_cautiously(self, work: Work, gate: Cautious) -> None:
         """θ ← θ − c·λ·1[u⊙θ ≥ 0]⊙θ, with u's signs from state, or from a snapshot when the update is over."""
         spare = gate.zero_update == "spare"
-        for ones in _buckets(work):
-            for one in ones:
-                amount = self.debts.shrink(one.name, float(one.amount)) if is_low(one.param) else one.amount
-                old = self._snapshots.pop(id(one.param), None)
-                if old is not None:
-                    _run(one, work.steps, amount, _pull_back(one.param, old, amount, spare=spare))
-                    continue
-                direction = update_direction(self.optimizer, work.group, one.param)
+        for one, amount in zip(work.targets, work.amounts, strict=True):
+            due = self.debts.shrink(one.name, float(amount)) if is_low(one.param) else amount
+            old = self._snapshots.pop(id(one.param), None)
+            if old is None:
+                _run(one, work.steps, due, self._cautious(work, one, due, spare=spare))
+            else:
+                _run(one, work.steps, due, _pull_back(one.param, old, due, spare=spare))
 
-                def pull_(p: Tensor, ref: Tensor | None, amount: Amount = amount, direction: Any = direction) -> None:
-                    kernels.cautious_(p, amount, direction, spare_zeros=spare, run=self.run)
-
-                _run(one, work.steps, amount, pull_)
+    def _cautious(self, work: Work, one: Target, amount: Amount, *, spare: bool) -> _Kernel:
+        direction = update_direction(self.optimizer, work.group, one.param)
+        return lambda p, ref: kernels.cautious_(p, amount, direction, spare_zeros=spare, run=self.run)
 
     def _step_proximally(self, work: Work) -> None:
         """θ ← prox of c·λ·s·R, s being 1 where R is smooth."""
         regularizer = work.pull.decay.regularizer
-        for ones in _buckets(work):
+        for ones, amounts in _buckets(work):
             sizes = [1.0 if regularizer.smooth else step_size(self.optimizer, work.group, one.param) for one in ones]
             if is_low(ones[0].param):
-                for one, lazy in zip(ones, sizes, strict=True):
-                    if isinstance(regularizer, L2) and one.reference is None:
-                        # 1/(1 + τ) is a shrink, which can be owed for longer than a displacement.
-                        amount = float(one.amount)
-                        due = self.debts.shrink(one.name, amount / (1 + amount))
-                        _run(one, work.steps, due, _explicit(regularizer, due))
-                        continue
-                    size = lazy.whole() if isinstance(lazy, Elementwise) else lazy
-                    unit = 1.0 if regularizer.smooth else self.debts.unit(one.name, one.param, size)
-                    tau = self.debts.add(one.name, float(one.amount), unit) * size
+                for one, amount, size in zip(ones, amounts, sizes, strict=True):
+                    self._step_late(work, one, float(amount), size.whole() if isinstance(size, Elementwise) else size)
+                continue
+            lazy = [size if isinstance(size, Elementwise) else None for size in sizes]
+            taus = [a if isinstance(size, Elementwise) else a * size for a, size in zip(amounts, sizes, strict=True)]
+            params, references = [one.param for one in ones], [one.reference for one in ones]
+            with kernels.masked(params, [one.mask for one in ones]):
+                kernels.proximal_(params, regularizer, taus, references, self.run, sizes=lazy)
 
-                    def step_(p: Tensor, ref: Tensor | None, tau: Amount = tau) -> None:
-                        kernels.proximal_([p], regularizer, [tau], [ref])
-
-                    _run(one, work.steps, tau, step_)
-            else:
-                lazy_sizes = [size if isinstance(size, Elementwise) else None for size in sizes]
-                taus = [
-                    one.amount if isinstance(size, Elementwise) else one.amount * size
-                    for one, size in zip(ones, sizes, strict=True)
-                ]
-                params, references = [one.param for one in ones], [one.reference for one in ones]
-                with kernels.masked(params, [one.mask for one in ones]):
-                    kernels.proximal_(params, regularizer, taus, references, self.run, sizes=lazy_sizes)
-
-    def _constrain(self, work: Work) -> None:
-        assert work.multipliers is not None
+    def _step_late(self, work: Work, one: Target, amount: float, size: Amount) -> None:
+        """The proximal step of a low-precision weight, once it can be seen."""
         regularizer = work.pull.decay.regularizer
-        for ones, multipliers in zip(_buckets(work), _split(work, work.multipliers), strict=True):
-            for one, mu in zip(ones, multipliers, strict=True):
-                assert isinstance(mu, Tensor)
-
-                def step_(p: Tensor, ref: Tensor | None, mu: Tensor = mu) -> None:
-                    constrained_step_(p, regularizer, mu)
-
-                _run(one, work.steps, mu, step_)
+        if isinstance(regularizer, L2) and one.reference is None:
+            # 1/(1 + τ) is a shrink, which can be owed for longer than a displacement.
+            due = self.debts.shrink(one.name, amount / (1 + amount))
+            _run(one, work.steps, due, _explicit(regularizer, due))
+            return
+        unit = 1.0 if regularizer.smooth else self.debts.unit(one.name, one.param, size)
+        tau = self.debts.add(one.name, amount, unit) * size
+        _run(one, work.steps, tau, lambda p, ref: kernels.proximal_([p], regularizer, [tau], [ref]))
 
 
 def _version(tensor: Tensor) -> int:
@@ -264,19 +233,14 @@ def _version(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
-def _buckets(work: Work) -> list[list[_One]]:
-    """The work's parameters, by device, dtype and tensor type."""
-    ones = [
-        _One(*parts) for parts in zip(work.names, work.params, work.references, work.masks, work.amounts, strict=True)
-    ]
-    return [[ones[i] for i in bucket] for bucket in kernels.buckets(work.params)]
+def _buckets(work: Work) -> list[tuple[list[Target], list[Amount]]]:
+    """What a work pulls and how hard, by device, dtype and tensor type."""
+    ones, amounts = work.targets, work.amounts
+    buckets = kernels.buckets([one.param for one in ones])
+    return [([ones[i] for i in bucket], [amounts[i] for i in bucket]) for bucket in buckets]
 
 
-def _split(work: Work, values: Sequence[Amount]) -> list[list[Amount]]:
-    return [[values[i] for i in bucket] for bucket in kernels.buckets(work.params)]
-
-
-def _run(one: _One, step: int, amount: Amount, kernel: Callable[[Tensor, Tensor | None], None]) -> None:
+def _run(one: Target, step: int, amount: Amount, kernel: _Kernel) -> None:
     """Run an in-place kernel on one parameter; on a low-precision one as a payment of its debt, if any is due."""
     if not isinstance(amount, Tensor) and amount == 0:
         return
@@ -293,12 +257,16 @@ def _run(one: _One, step: int, amount: Amount, kernel: Callable[[Tensor, Tensor 
         masked_(one.param)
 
 
-def _explicit(regularizer: Regularizer, amount: Amount) -> Callable[[Tensor, Tensor | None], None]:
+def _constrained(regularizer: Regularizer, mu: Any) -> _Kernel:
+    return lambda p, ref: constrained_step_(p, regularizer, mu)
+
+
+def _explicit(regularizer: Regularizer, amount: Amount) -> _Kernel:
     """θ ← θ − amount·∇R(θ − ref)."""
     return lambda p, ref: kernels.explicit_([p], regularizer, [amount], [ref])
 
 
-def _pull_back(param: Tensor, old: Tensor, amount: Amount, *, spare: bool) -> Callable[[Tensor, Tensor | None], None]:
+def _pull_back(param: Tensor, old: Tensor, amount: Amount, *, spare: bool) -> _Kernel:
     """θ ← θ − amount·1[u⊙old ≥ 0]⊙old, the update u = old − θ being over."""
 
     def pull_(p: Tensor, ref: Tensor | None) -> None:

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torchdecay.apply.bindings import Bindings, mask_tensors, reference_tensors
 from torchdecay.apply.lowering import GroupLowering
 from torchdecay.apply.state import GroupState
-from torchdecay.apply.work import Amount, Pull, Work, by_decay
+from torchdecay.apply.work import Amount, Pull, Target, Work, by_decay
 from torchdecay.errors import ApplyError
 from torchdecay.optimizers.cards import has_trait, settled_factor
 from torchdecay.optimizers.peaks import peak_of
@@ -196,5 +196,6 @@ def _pulls(rows: Sequence[tuple[Tensor, str, Decay]], bind: Bindings) -> list[Pu
     for decay, alike in by_decay(row for row in rows if is_lazy(row[0]) or row[0].numel()):
         params, names = [param for param, _, _ in alike], [name for _, name, _ in alike]
         references = reference_tensors(decay.reference, names, params, bind)
-        made.append(Pull(decay, names, params, references, mask_tensors(decay.mask, names, params, bind)))
+        masks = mask_tensors(decay.mask, names, params, bind)
+        made.append(Pull(decay, [Target(*one) for one in zip(names, params, references, masks, strict=True)]))
     return made

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from torchdecay.apply import kernels
 from torchdecay.apply.rounding import is_low, pay_
-from torchdecay.apply.work import Amount, Pull, Work
+from torchdecay.apply.work import Amount, Pull, Target, Work
 from torchdecay.errors import ApplyError
 from torchdecay.optimizers.gradients import grad_of
 from torchdecay.plans.controllers import LazyRows, RowGate
@@ -34,46 +34,41 @@ class RowPulls:
         self.paid: dict[str, Tensor] = {}
         # Counts payments, so that each of a low-precision table rounds with numbers of its own.
         self.payments: dict[str, int] = {}
-        self._places = {
-            name: (pull, index)
-            for pull in pulls
-            if isinstance(pull.decay.gate, LazyRows)
-            for index, name in enumerate(pull.names)
+        self._targets = {
+            one.name: one for pull in pulls if isinstance(pull.decay.gate, LazyRows) for one in pull.targets
         }
 
     def pull(self, work: Work) -> None:
         """What a step does to the rows that it touches, before the optimizer's update."""
         regularizer = work.pull.decay.regularizer
         lazy = isinstance(work.pull.decay.gate, LazyRows)
-        for index, name, param, amount in zip(work.live, work.names, work.params, work.amounts, strict=True):
+        for one, amount in zip(work.targets, work.amounts, strict=True):
             if lazy:
-                self._owe(name, param, float(amount))
-                self._pay(name, param, _rows_to_come(param, self.optimizer.state.get(param, {})))
+                self._owe(one.name, one.param, float(amount))
+                self._pay(one, _rows_to_come(one.param, self.optimizer.state.get(one.param, {})))
                 continue
 
             def explicit(p: Tensor, reference: Tensor | None, amount: Amount = amount) -> None:
                 kernels.explicit_([p], regularizer, [amount], [reference])
 
-            self._apply(work.pull, index, _touched(param), explicit, step=work.steps)
+            self._apply(one, _touched(one.param), explicit, step=work.steps)
 
     def lazy_params(self) -> list[Tensor]:
         """The tables whose rows pay late."""
-        return [pull.params[index] for pull, index in self._places.values()]
+        return [one.param for one in self._targets.values()]
 
     @torch.no_grad()
     def catch_up(self, param: Tensor, rows: Tensor) -> None:
         """Let rows that are about to be read pay what they owe."""
         for name in self._owing():
-            pull, index = self._places[name]
-            if pull.params[index] is param:
-                self._pay(name, param, torch.unique(rows.detach().reshape(-1)).to(param.device))
+            if self._targets[name].param is param:
+                self._pay(self._targets[name], torch.unique(rows.detach().reshape(-1)).to(param.device))
 
     @torch.no_grad()
     def flush(self) -> None:
         """Let every row pay what it owes; the weights are then those of decay at every step."""
         for name in self._owing():
-            pull, index = self._places[name]
-            self._pay(name, pull.params[index], None)
+            self._pay(self._targets[name], None)
             self._forget(name)
 
     def forget(self) -> None:
@@ -100,14 +95,14 @@ class RowPulls:
 
     def inherit(self, other: RowPulls) -> None:
         """Take over the tables that go on paying late; the others pay now."""
-        kept = {name: saved for name, saved in other.scalars().items() if name in self._places}
+        kept = {name: saved for name, saved in other.scalars().items() if name in self._targets}
         for name in kept:
             other._forget(name)
         other.flush()
         self.load(kept)
 
     def _owing(self) -> list[str]:
-        return [name for name in self.totals if name in self._places]
+        return [name for name in self.totals if name in self._targets]
 
     def _forget(self, name: str) -> None:
         for kept in (self.totals, self.payments, self.paid):
@@ -120,8 +115,8 @@ class RowPulls:
             self.paid[name] = torch.zeros(len(param), dtype=torch.float64, device=param.device)
         self.totals[name] += math.log1p(-fraction) if fraction < 1 else -math.inf
 
-    def _pay(self, name: str, param: Tensor, rows: Tensor | None) -> None:
-        pull, index = self._places[name]
+    def _pay(self, one: Target, rows: Tensor | None) -> None:
+        name, param = one.name, one.param
         total, paid = self.totals[name], self.paid[name].to(param.device)
         # Nothing is left of any row where a step takes everything, whatever else it owes.
         rows = rows if total > -math.inf else None
@@ -134,7 +129,7 @@ class RowPulls:
             else:
                 p.sub_(reference).mul_(factor.to(p.dtype)).add_(reference)
 
-        self._apply(pull, index, rows, shrink, step=self.payments[name])
+        self._apply(one, rows, shrink, step=self.payments[name])
         self.payments[name] += 1
         if total == -math.inf:
             self._forget(name)
@@ -143,16 +138,14 @@ class RowPulls:
 
     def _apply(
         self,
-        pull: Pull,
-        index: int,
+        one: Target,
         rows: Tensor | None,
         kernel: Callable[[Tensor, Tensor | None], None],
         *,
         step: int = 0,
     ) -> None:
         """Run an in-place kernel on some rows, all where None, with their part of reference and mask."""
-        name, param, reference, mask = pull.names[index], pull.params[index], pull.reference(index), pull.masks[index]
-        whole = param.detach()
+        whole, reference, mask = one.param.detach(), one.reference, one.mask
         rows = torch.arange(len(whole), device=whole.device) if rows is None else rows
         part = whole[rows]
         ref = None if reference is None else reference[rows]
@@ -162,7 +155,7 @@ class RowPulls:
                 kernel(p, ref if ref is None else ref.to(p.dtype))
 
         if is_low(part):
-            pay_(part, name, step, on_part)
+            pay_(part, one.name, step, on_part)
         else:
             on_part(part)
         whole.index_copy_(0, rows, part)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch.optim import Optimizer
 
 from torchdecay.apply.rounding import is_low
 from torchdecay.apply.sharded import number, whole
-from torchdecay.apply.work import Amount, Pull, Work
+from torchdecay.apply.work import Amount, Pull, Target, Work
 from torchdecay.errors import ApplyError
 from torchdecay.optimizers.cards import settled_factor, update_of
 from torchdecay.optimizers.gradients import maximizes, mean_second_moment
@@ -44,7 +45,7 @@ class Runtime:
 
     def everyone(self) -> Iterator[tuple[str, Tensor]]:
         """All parameters by name, those without a gradient too."""
-        return (pair for pull in self.pulls for pair in zip(pull.names, pull.params, strict=True))
+        return ((one.name, one.param) for pull in self.pulls for one in pull.targets)
 
     def before(self, works: Sequence[Work]) -> None:
         """Before the update: set the multipliers of works that pull then, look at what the others need."""
@@ -77,7 +78,7 @@ class _Stable(Runtime):
                 # Where gradients vanish the explicit step would take off more than the weight: go implicit there.
                 taken = work.amount * shared
                 multiplier = torch.where(taken < 1, shared, shared / (1 + taken))
-            work.multipliers = [multiplier] * len(work.live)
+            work.multipliers = [multiplier] * len(work.targets)
 
 
 class _GradientNormRatio(Runtime):
@@ -92,14 +93,14 @@ class _GradientNormRatio(Runtime):
         self._coming = self.ratio[""]
         if not works:
             return
-        grads = _norm([grad for work in works for grad in work.grads])
-        weights = _norm([param for work in works for param in work.params])
+        grads = _norm([one.grad for work in works for one in work.targets])
+        weights = _norm([one.param for work in works for one in work.targets])
         scale = getattr(self.optimizer, "grad_scale", None)
         now = grads / (1.0 if scale is None else float(scale)) / max(weights, _TINY)
         beta = self.controller.beta
         self._coming = (1 - beta) * self.ratio[""] + beta * now
         for work in works:
-            work.multipliers = [self._coming] * len(work.live)
+            work.multipliers = [self._coming] * len(work.targets)
 
     def after(self, works: Sequence[Work]) -> None:
         # Not before the step is over: one that raises is taken again.
@@ -109,10 +110,10 @@ class _GradientNormRatio(Runtime):
 class _GradientSigmoid(Runtime):
     def before(self, works: Sequence[Work]) -> None:
         for work in works:
-            work.multipliers = [self._multiplier(grad) for grad in work.grads]
+            work.multiply(self._multiplier)
 
-    def _multiplier(self, grad: Tensor) -> Tensor:
-        size = grad.abs()
+    def _multiplier(self, one: Target) -> Tensor:
+        size = one.grad.abs()
         deviation, mean = torch.std_mean(size, correction=0)
         standard = torch.where(deviation > 0, (size - mean) / deviation, torch.zeros_like(size))
         return 2 * torch.sigmoid(self.controller.alpha * standard)
@@ -127,25 +128,24 @@ class _Multiplier(Runtime):
         super().__init__(optimizer, pulls, controller)
         self.kappa: dict[str, Tensor] = {}
         for pull in pulls:
-            for name, param in zip(pull.names, pull.params, strict=True):
-                measured = _measured(pull.decay.regularizer, param)
+            for one in pull.targets:
+                measured = _measured(pull.decay.regularizer, one.param)
                 kappa = {"fixed": torch.full_like(measured, controller.bound), "initial": controller.bound * measured}
-                self.mu[name] = torch.zeros_like(measured)
-                self.kappa[name] = kappa.get(controller.kind, torch.full_like(measured, math.nan))
+                self.mu[one.name] = torch.zeros_like(measured)
+                self.kappa[one.name] = kappa.get(controller.kind, torch.full_like(measured, math.nan))
 
     def after(self, works: Sequence[Work]) -> None:
         for work in works:
-            pairs = zip(work.names, work.params, strict=True)
-            work.multipliers = [self._multiplier(work, name, param) for name, param in pairs]
+            work.multiply(partial(self._multiplier, work))
 
-    def _multiplier(self, work: Work, name: str, param: Tensor) -> Tensor:
-        regularizer = work.pull.decay.regularizer
-        measured = _measured(regularizer, param)
+    def _multiplier(self, work: Work, one: Target) -> Tensor:
+        regularizer, name = work.pull.decay.regularizer, one.name
+        measured = _measured(regularizer, one.param)
         if self.controller.kind == "warmup" and work.steps + 1 >= self.controller.warmup_steps:
             # Later for a tensor that had no part in the last step of the warm-up.
             self.kappa[name] = torch.where(self.kappa[name].isnan(), measured, self.kappa[name])
         shared = self.controller.per_element and not isinstance(regularizer, Deviation)
-        rho = work.amount / (param.numel() if shared else 1)
+        rho = work.amount / (one.param.numel() if shared else 1)
         # NaN while the warm-up lasts: no bound yet, so no pull.
         step = torch.nan_to_num(rho * (measured - self.kappa[name]), nan=0.0)
         self.mu[name] = (self.mu[name] + step).clamp(min=0)
@@ -161,11 +161,11 @@ class _NormRatio(Runtime):
 
     def after(self, works: Sequence[Work]) -> None:
         for work in works:
-            norms = [_length(param) for param in work.params]
-            work.multipliers = [
-                torch.where(norm > 0, 1 - self.controller.ratio * self.start[name] / norm, norm)
-                for name, norm in zip(work.names, norms, strict=True)
-            ]
+            work.multiply(self._multiplier)
+
+    def _multiplier(self, one: Target) -> Tensor:
+        norm = _length(one.param)
+        return torch.where(norm > 0, 1 - self.controller.ratio * self.start[one.name] / norm, norm)
 
 
 class _Projection(Runtime):
@@ -176,17 +176,19 @@ class _Projection(Runtime):
     def before(self, works: Sequence[Work]) -> None:
         for work in works:
             sign = -1.0 if maximizes(self.optimizer, work.group) else 1.0
-            for name, offset, grad in zip(work.names, _offsets(work), work.grads, strict=True):
-                self._seen[name] = _length(offset), whole((grad * offset).sum()) * sign
+            for one in work.targets:
+                offset = _offset(one)
+                self._seen[one.name] = _length(offset), whole((one.grad * offset).sum()) * sign
 
     def after(self, works: Sequence[Work]) -> None:
         for work in works:
-            work.multipliers = []
-            for name, offset in zip(work.names, _offsets(work), strict=True):
-                before, agreement = self._seen.pop(name)
-                distance = _length(offset)
-                share = ((distance - before) / distance.clamp(min=_TINY)).clamp(0, 1)
-                work.multipliers.append(torch.where(agreement > 0, share, torch.zeros_like(share)))
+            work.multiply(self._multiplier)
+
+    def _multiplier(self, one: Target) -> Tensor:
+        before, agreement = self._seen.pop(one.name)
+        distance = _length(_offset(one))
+        share = ((distance - before) / distance.clamp(min=_TINY)).clamp(0, 1)
+        return torch.where(agreement > 0, share, torch.zeros_like(share))
 
 
 class _BySpectrum(Runtime):
@@ -198,10 +200,10 @@ class _BySpectrum(Runtime):
 
     def before(self, works: Sequence[Work]) -> None:
         due = any(work.steps % self.controller.every_steps == 0 for work in works)
-        if due or any(name not in self.factors for work in works for name in work.names):
+        if due or any(one.name not in self.factors for work in works for one in work.targets):
             self._measure()
         for work in works:
-            work.multipliers = [self.factors[name] for name in work.names]
+            work.multiply(lambda one: self.factors[one.name])
 
     def _measure(self) -> None:
         """Also those without a gradient now, which may have one in the next step."""
@@ -229,10 +231,9 @@ def _length(tensor: Tensor) -> Tensor:
     return whole(torch.linalg.vector_norm(tensor))
 
 
-def _offsets(work: Work) -> list[Tensor]:
-    """θ − ref of the live parameters."""
-    pairs = zip(work.params, work.references, strict=True)
-    return [param.detach() if ref is None else param.detach() - ref for param, ref in pairs]
+def _offset(one: Target) -> Tensor:
+    """θ − ref."""
+    return one.param.detach() if one.reference is None else one.param.detach() - one.reference
 
 
 def _norm(tensors: Sequence[Tensor]) -> float:

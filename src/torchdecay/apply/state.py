@@ -50,12 +50,7 @@ class References:
 
     def lacking(self) -> set[str]:
         """Parameters of which the reference has nothing."""
-        return {
-            name
-            for pull in self._pulls
-            for name, reference in zip(pull.names, pull.references, strict=True)
-            if reference is None
-        }
+        return {one.name for pull in self._pulls for one in pull.targets if one.held is None}
 
     def digest(self, *, over_ranks: bool = False) -> str:
         """SHA-256 of those that only memory holds, or "": a file has a hash in the plan.
@@ -83,11 +78,11 @@ class References:
 
     def _of(self, *kinds: type[Reference]) -> dict[str, Tensor]:
         return {
-            name: tensor
+            one.name: one.reference
             for pull in self._pulls
             if isinstance(pull.decay.reference, kinds)
-            for index, name in enumerate(pull.names)
-            if (tensor := pull.reference(index)) is not None
+            for one in pull.targets
+            if one.reference is not None
         }
 
 

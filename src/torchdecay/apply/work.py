@@ -13,14 +13,14 @@ Five words say how hard something pulls, here and in every file of this room:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from torch import Tensor
 
 from torchdecay.optimizers.gradients import grad_of
-from torchdecay.plans.decay import Decay, Site
+from torchdecay.plans.decay import Decay
 
 Amount = float | Tensor
 _Row = TypeVar("_Row", bound=tuple[Any, Any, Any])
@@ -41,31 +41,38 @@ class Cost:
 
 
 @dataclass
+class Target:
+    """One parameter under a decay, with what its pull reads: None is a reference of 0, and a mask of all."""
+
+    name: str
+    param: Tensor
+    held: Tensor | None
+    mask: Tensor | None
+
+    @property
+    def reference(self) -> Tensor | None:
+        """What it is pulled toward, moved along where the model was moved or cast after attach."""
+        held, param = self.held, self.param
+        if held is not None and (held.dtype != param.dtype or held.device != param.device):
+            self.held = held.to(device=param.device, dtype=param.dtype)
+        return self.held
+
+    @property
+    def grad(self) -> Tensor:
+        """The gradient, as the optimizer is given it."""
+        return grad_of(self.param)
+
+
+@dataclass
 class Pull:
-    """One decay over some parameters of one group, with the tensors that it reads."""
+    """One decay over some parameters of one group."""
 
     decay: Decay
-    names: list[str]
-    params: list[Tensor]
-    references: list[Tensor | None]
-    masks: list[Tensor | None]
+    targets: list[Target]
 
-    def live(self) -> list[int]:
-        """Indices of the parameters that this step moves: those with a gradient that still ask for one."""
-        return [i for i, param in enumerate(self.params) if param.grad is not None and param.requires_grad]
-
-    def reference(self, index: int) -> Tensor | None:
-        """The reference of one parameter, moved along where the model was moved or cast after attach."""
-        param, reference = self.params[index], self.references[index]
-        if reference is not None and (reference.dtype != param.dtype or reference.device != param.device):
-            reference = self.references[index] = reference.to(device=param.device, dtype=param.dtype)
-        return reference
-
-    def cost(self, index: int) -> Cost:
-        """What this pull costs for one parameter."""
-        read = [one.nbytes for one in (self.references[index], self.masks[index]) if one is not None]
-        passes = {Site.LOSS: 0, Site.GRADIENT: 3}.get(self.decay.site, 2)
-        return Cost(sum(read), passes and passes * self.params[index].nbytes + sum(read))
+    def live(self) -> list[Target]:
+        """What this step moves: parameters with a gradient that still ask for one."""
+        return [one for one in self.targets if one.param.grad is not None and one.param.requires_grad]
 
 
 @dataclass
@@ -75,49 +82,28 @@ class Work:
     Attributes:
         pull: whose parameters.
         group: the live parameter group.
-        live: which of the pull's parameters take part in this step.
+        targets: which of them take part in this step.
         amount: c_t·λ_t, the same for all of them.
-        multipliers: what a controller multiplies the amount by, for each live parameter; None is 1.
         steps: steps that the group really took before this one.
+        multipliers: what a controller multiplies the amount by, for each target; None is 1.
     """
 
     pull: Pull
     group: dict[str, Any]
-    live: Sequence[int]
+    targets: Sequence[Target]
     amount: Amount
     steps: int = 0
     multipliers: list[Amount] | None = field(default=None, repr=False)
 
-    @property
-    def names(self) -> list[str]:
-        """Names of the live parameters."""
-        return [self.pull.names[i] for i in self.live]
-
-    @property
-    def params(self) -> list[Tensor]:
-        """The live parameters."""
-        return [self.pull.params[i] for i in self.live]
-
-    @property
-    def references(self) -> list[Tensor | None]:
-        """Their references, beside them; None is 0."""
-        return [self.pull.reference(i) for i in self.live]
-
-    @property
-    def masks(self) -> list[Tensor | None]:
-        """Their masks; None is all."""
-        return [self.pull.masks[i] for i in self.live]
-
-    @property
-    def grads(self) -> list[Tensor]:
-        """Their gradients, as the optimizer is given them."""
-        return [grad_of(param) for param in self.params]
+    def multiply(self, by: Callable[[Target], Amount]) -> None:
+        """Set the multiplier of each target."""
+        self.multipliers = [by(one) for one in self.targets]
 
     @property
     def amounts(self) -> list[Amount]:
-        """Amount · multiplier for each live parameter."""
+        """Amount · multiplier for each target."""
         if self.multipliers is None:
-            return [self.amount] * len(self.live)
+            return [self.amount] * len(self.targets)
         return [self.amount * multiplier for multiplier in self.multipliers]
 
 

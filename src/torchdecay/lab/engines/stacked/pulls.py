@@ -13,7 +13,7 @@ from torch import Tensor
 from torchdecay.apply.kernels import in_parts
 from torchdecay.apply.passes import Passes
 from torchdecay.apply.program import check_fraction
-from torchdecay.apply.work import Pull, Work
+from torchdecay.apply.work import Pull, Target, Work
 from torchdecay.errors import TorchdecayError
 from torchdecay.lab.engines.stacked.lanes import Lane
 from torchdecay.lab.engines.stacked.members import StackedMember, template_of
@@ -80,14 +80,14 @@ class StackedPull:
     def work(self) -> Work | None:
         """What the step that comes has to do; None where it moves none of the parameters."""
         group = self.lane.optimizer.param_groups[self.index]
-        live = [i for i, param in enumerate(self.pull.params) if param.grad is not None]
+        live = [one for one in self.pull.targets if one.param.grad is not None]
         if not live or (group["lr"] == 0 and self.pull.decay.site is not Site.GRADIENT):
             return None
         factor = self._factor_now(group)
         if factor != self._factor:
             amounts = self.coefficients * factor
             self._check(group, amounts)
-            self._factor, self._amount = factor, amounts.to(self.pull.params[0])
+            self._factor, self._amount = factor, amounts.to(self.pull.targets[0].param)
         return Work(self.pull, group, live, self._amount)
 
     def _factor_now(self, group: Mapping[str, Any]) -> float:
@@ -128,12 +128,12 @@ def pulls_of(lane: Lane, members: Sequence[StackedMember], initial: Mapping[str,
             alike[template_of(decays[0]), strengths, lane.group_of[name], param.dtype, param.ndim].append(name)
     found = []
     for (template, strengths, index, _, ndim), names in alike.items():
-        params = [lane.params[name] for name in names]
         references = [None if template.reference is None else initial[name][lane.members] for name in names]
+        targets = [Target(name, lane.params[name], held, None) for name, held in zip(names, references, strict=True)]
         # A penalty's gradient is that of coupled decay, and all are computed at once.
         passing = template.replace(site=Site.GRADIENT) if template.site is Site.LOSS else template
-        coefficients = torch.tensor(strengths, dtype=torch.float64, device=params[0].device)
-        pull = Pull(passing, names, params, references, [None] * len(names))
+        coefficients = torch.tensor(strengths, dtype=torch.float64, device=targets[0].param.device)
+        pull = Pull(passing, targets)
         found.append(StackedPull(lane, index, template, coefficients.view(-1, *[1] * (ndim - 1)), pull))
     return found
 
