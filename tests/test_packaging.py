@@ -33,6 +33,7 @@ PUBLIC_NAMES: tuple[str, ...] = (
     "MissingExtra",
     "Monitor",
     "NotCompiledWarning",
+    "NotRecordedWarning",
     "OwnershipWarning",
     "Plan",
     "PlanDiff",

@@ -14,6 +14,7 @@ from torchdecay.errors import ForgottenPenaltyWarning as ForgottenPenaltyWarning
 from torchdecay.errors import LoadError as LoadError
 from torchdecay.errors import MissingExtra as MissingExtra
 from torchdecay.errors import NotCompiledWarning as NotCompiledWarning
+from torchdecay.errors import NotRecordedWarning as NotRecordedWarning
 from torchdecay.errors import OwnershipWarning as OwnershipWarning
 from torchdecay.errors import PlanError as PlanError
 from torchdecay.errors import TaskError as TaskError

@@ -89,5 +89,9 @@ class NotCompiledWarning(UserWarning):
     """`attach(..., compile=True)` found nothing to compile with, and runs uncompiled."""
 
 
+class NotRecordedWarning(UserWarning):
+    """A monitor could not measure a step, or its file or a writer failed; the training goes on."""
+
+
 class TornHistoryWarning(UserWarning):
     """The last line of a history file was cut off in the middle, and left out."""

@@ -132,7 +132,7 @@ def loads(text: str | bytes) -> Any:
     Raises:
         ValueError, TypeError, RecursionError: no JSON, numbers that nothing here can be, or a tree too deep.
     """
-    return json.loads(text, parse_int=_whole, parse_constant=_constant)
+    return _DECODER.decode(text if isinstance(text, str) else text.decode(json.detect_encoding(text)))
 
 
 def _whole(digits: str) -> int:
@@ -143,6 +143,9 @@ def _whole(digits: str) -> int:
 
 def _constant(name: str) -> Any:
     raise ValueError(f'{name} is not JSON, and here is written "{name}"')
+
+
+_DECODER = json.JSONDecoder(parse_int=_whole, parse_constant=_constant)
 
 
 class JsonRecord:

@@ -251,11 +251,11 @@ def _notices(history: History) -> tuple[Notice, ...]:
         alike.setdefault((event.step, event.kind), []).append(event)
     made = []
     for (step, kind), events in list(alike.items())[:_MOST_ALARMS]:
-        names = [shown(event.group) for event in events if event.group]
+        names = [shown(group) for event in events for group in event.groups if group]
         first = events[0]
         said = prose(f"{capital(first.what)} {first.why} {first.fix}")
         head = f"Step {step:,}: {kind}" + (f", {listing(names, most=4)}" if names else "")
-        made.append(Notice(head, f"The first of them: {said}" if len(events) > 1 else said))
+        made.append(Notice(head, f"The first of them: {said}" if len(names) > 1 else said))
     left_out = len(alike) - len(made)
     if left_out:
         made.append(Notice(f"And {counted(left_out, 'more alarm')}", "They are in the history’s events."))

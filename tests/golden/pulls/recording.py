@@ -237,7 +237,7 @@ def _history(history: td.History, *, with_text: bool) -> dict[str, Any]:
         ],
         # By tensor the first step is there as well.
         "records": [_columns(one) for one in history.records if one.step % EVERY == 0 or not with_text],
-        "alarms": [[one.step, one.kind, one.group, *([] if with_text else [one.what])] for one in history.events],
+        "alarms": [[one.step, one.kind, *one.groups, *([] if with_text else [one.what])] for one in history.events],
     } | ({"text": _text(history)} if with_text else {})
 
 

@@ -29,7 +29,7 @@ def train(model, optimizer, steps, seed=0):
 
 
 def kinds(monitor, group="weight"):
-    return [(event.step, event.kind) for event in monitor.history.events if event.group == group]
+    return [(event.step, event.kind) for event in monitor.history.events if group in event.groups]
 
 
 HEALTHY = {
@@ -122,8 +122,55 @@ def test_a_copied_optimizer_rings_at_once():
     copied, model = copy.deepcopy((optimizer, model))
     with td.Monitor(copied, model=model) as monitor:
         train(model, copied, 1)
-    assert [event.kind for event in monitor.history.events] == ["not attached"] * len(monitor.history.groups)
-    assert "deepcopy" in monitor.history.events[0].why
+    (event,) = monitor.history.events
+    assert event.kind == "not attached" and event.groups == monitor.history.groups
+    assert "deepcopy" in event.why
+
+
+def test_a_plan_that_is_taken_off_is_no_plan_any_more():
+    """What then counts is the groups' own weight_decay; where they wait for their plan, that it is gone is an alarm."""
+    model = make_model()
+    plan = td.plan(model, td.decoupled(WD))
+    for optimizer, expected in (
+        (optim.SGD(model.parameters(), lr=LR), []),
+        (optim.SGD(plan.param_groups(model), lr=LR), [(10, "lost")]),
+    ):
+        handle = td.attach(optimizer, plan, model=model)
+        with td.Monitor(optimizer, every_steps=5, model=model, by="tensor") as monitor:
+            train(model, optimizer, 7)
+            handle.remove()
+            train(model, optimizer, 7)
+        _, planned = monitor.history.curve("0.weight", "planned_shrink")
+        assert planned[:2] == pytest.approx([LR * WD] * 2) and not any(planned[2:])
+        assert kinds(monitor, "0.weight") == expected
+
+
+def test_steps_at_learning_rate_zero_are_steps_that_were_taken():
+    """They have no record, and it is no other optimizer that trains."""
+    model = make_model()
+    optimizer = optim.SGD(model.parameters(), lr=0.0)
+    with td.Monitor(optimizer, model=model) as monitor:
+        train(model, optimizer, 3)
+    assert monitor.history.events == () and monitor.history.records == ()
+
+
+def test_one_cause_is_one_alarm():
+    """Of twenty tensors that lose their decay at once: one call, one entry, a few lines that name some of them."""
+    model = nn.Sequential(*(nn.Linear(8, 8) for _ in range(20)))
+    optimizer = optim.SGD(td.param_groups(model, WD), lr=LR)
+    told = []
+    with td.Monitor(optimizer, every_steps=2, by="tensor", on_alarm=told.append) as monitor:
+        for step in range(4):
+            optimizer.param_groups[0]["weight_decay"] = WD if step < 2 else 0.0
+            for param in model.parameters():
+                param.grad = torch.ones_like(param)
+            optimizer.step()
+    (event,) = told
+    assert monitor.history.events == (event,)
+    assert event.groups == tuple(f"{i}.weight" for i in range(20)) and event.step == 4
+    assert "0.weight, 1.weight, 2.weight and 17 more" in str(event)
+    assert len(str(monitor.history).splitlines()) < 20 + 20 + 8
+    assert "And 28 more alarms" in str(td.History(events=(event,) * 40))
 
 
 def test_a_copy_that_trains_in_the_originals_place_rings_at_the_end():
@@ -145,7 +192,7 @@ def test_decay_that_bf16_rounds_away_rings(fused):
     with td.Monitor(optimizer, every_steps=5) as monitor:
         train(model, optimizer, 10)
     assert kinds(monitor)[0][1] == "rounded away"
-    assert "bfloat16" in next(event for event in monitor.history.events if event.group == "weight").why
+    assert "bfloat16" in next(event for event in monitor.history.events if "weight" in event.groups).why
 
     model = make_model(256, torch.bfloat16)
     optimizer = optim.AdamW(model.parameters(), lr=1e-3)
@@ -162,7 +209,7 @@ def test_a_decay_that_is_far_too_strong_rings(wd, says):
     optimizer = optim.AdamW(td.param_groups(model, wd), lr=LR)
     with td.Monitor(optimizer) as monitor:
         train(model, optimizer, 1)
-    (event,) = [event for event in monitor.history.events if event.group == "weight"]
+    (event,) = [event for event in monitor.history.events if "weight" in event.groups]
     assert event.kind == "dominates" and says in event.why
 
 

@@ -349,7 +349,7 @@ def test_a_frame_has_a_line_per_record_and_group():
 def test_text_says_what_was_planned_and_what_became_of_it():
     """A line per group, then the alarms."""
     text = str(make_history())
-    assert "layers.1" in text and "lost" in text and "4 records, steps 1 to 30; 1 alarms" in text
+    assert "layers.1" in text and "lost" in text and "4 records, steps 1 to 30; 1 alarm" in text
     assert str(History()).startswith("group")
 
 

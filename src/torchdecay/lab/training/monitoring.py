@@ -73,7 +73,7 @@ class Monitoring:
             for called in dict.fromkeys(places.get(name, "") for name in group.names)
         )
         names = {places[name] for name in self._pulled if name in places} | {""}
-        alarms = () if self._by_hand else tuple(one for one in history.events if one.group in names)
+        alarms = () if self._by_hand else tuple(one for one in history.events if not names.isdisjoint(one.groups))
         return PlannedAndMeasured(groups=groups, alarms=alarms, note=" ".join(self._notes))
 
     def _watch(self, task: Task, model: nn.Module, optimizer: Optimizer) -> Monitor:

@@ -5,15 +5,17 @@ An alarm is raised when its condition begins, and again only after it has ended.
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 import torch
 
 from torchdecay.apply.rounding import LOW_PRECISION
 from torchdecay.observe.monitor.gather import Gathered
-from torchdecay.observe.monitor.series import Event, Series
+from torchdecay.observe.monitor.layout import Layout
+from torchdecay.observe.monitor.series import Event
 from torchdecay.observe.pulls import Pulled
 from torchdecay.plans.groups import MARK
 
@@ -32,141 +34,112 @@ _SURE = 6
 
 
 class Alarms:
-    """Watches the records of one optimizer.
+    """Watches the records of one optimizer's groups."""
 
-    Args:
-        series: its groups.
-        dtype_of: for each, the coarsest dtype among its weights.
-    """
+    def __init__(self, layout: Layout) -> None:
+        self.series, self.dtype_of, self.is_exact = layout.series, layout.dtypes, layout.exact
+        self._norms: list[list[tuple[int, float]]] = [[] for _ in self.series]
+        self._larger = [0] * len(self.series)
+        self._raised: set[tuple[str, str]] = set()
 
-    def __init__(self, series: Sequence[Series], dtype_of: Sequence[torch.dtype]) -> None:
-        self.series, self.dtype_of = series, dtype_of
-        self._norms: list[list[tuple[int, float]]] = [[] for _ in series]
-        self._larger = [0] * len(series)
-        self._raised: set[tuple[int, str]] = set()
-
-    def look(self, step: int, rows: Sequence[Gathered], exact: Sequence[bool], now: str) -> list[Event]:
-        """The alarms that begin with these records.
+    def look(self, step: int, rows: Sequence[Gathered], now: str) -> list[Event]:
+        """The alarms that begin with these records, those of one kind as one.
 
         Args:
             step: of the records.
             rows: what each group did.
-            exact: for each group, whether its planned shrink is what must come out.
             now: what the optimizer's groups say by now, where that is not what they said at the beginning.
         """
-        events = []
-        for place, row in enumerate(rows):
-            found = dict(self._found(place, step, row, exact[place], now))
-            for kind, (what, why, fix) in found.items():
-                if (place, kind) not in self._raised:
-                    event = Event(step=step, kind=kind, group=self.series[place].name, what=what, why=why, fix=fix)
-                    events.append(event)
-            self._raised = {key for key in self._raised if key[0] != place} | {(place, kind) for kind in found}
-        return events
+        found = [event for place, row in enumerate(rows) for event in self._found(place, step, row, now)]
+        new = [event for event in found if (event.group, event.kind) not in self._raised]
+        self._raised = {(event.group, event.kind) for event in found}
+        return together(new)
 
-    def _found(
-        self, place: int, step: int, gathered: Gathered, exact: bool, now: str
-    ) -> Iterator[tuple[str, tuple[str, str, str]]]:
-        row = gathered.values
+    def _found(self, place: int, step: int, gathered: Gathered, now: str) -> Iterator[Event]:
+        row, name = gathered.values, self.series[place].name
+
+        def event(kind: str, what: str, why: str, fix: str) -> Event:
+            return Event(step=step, kind=kind, group=name, what=what, why=why, fix=fix)
+
         if not math.isfinite(row["weight_norm"]):
-            yield (
+            yield event(
                 "not finite",
-                (
-                    f"the weights' norm is {row['weight_norm']}.",
-                    "Weights that are NaN or infinite stay so.",
-                    "Go back to a checkpoint before this step, and look at the learning rate and the loss there.",
-                ),
+                f"the weights' norm is {row['weight_norm']}.",
+                "Weights that are NaN or infinite stay so.",
+                "Go back to a checkpoint before this step, and look at the learning rate and the loss there.",
             )
             return
-        if exact:
-            yield from self._against_plan(place, row, gathered.noise, now)
-        yield from self._strength(place, row)
-        growth = self._growth(place, step, row["weight_norm"])
-        if growth is not None:
-            pulled = self.series[place].decay
-            yield (
-                "grows",
-                (
-                    f"the norm grew to {growth[0]:.3g} times what it was at step {growth[1]}, and goes on growing.",
-                    "Nothing pulls these weights back: they end in overflow, or in steps too small to change anything."
-                    if not pulled
-                    else "The decay is too weak to hold them against their updates.",
-                    "Let them decay, or decay harder, where they are followed by a norm; else lower the learning rate."
-                    if row["planned_shrink"] == row["planned_shrink"]
-                    else "Look at what pulls them.",
-                ),
-            )
-
-    def _against_plan(
-        self, place: int, row: Mapping[str, float], noise: float, now: str
-    ) -> Iterator[tuple[str, tuple[str, str, str]]]:
-        planned, realized = row["planned_shrink"], row["realized_shrink"]
-        if math.isnan(planned) or math.isnan(realized) or not row["weight_norm"] > 0:
-            return
-        dtype = self.dtype_of[place]
-        if planned == 0 and dtype in LOW_PRECISION:
-            # Rounding alone moves weights along themselves, too.
-            return
-        eps = torch.finfo(dtype).eps
-        unsure = _SURE * noise + _kernels_rounding(dtype, row["update_norm"] / row["weight_norm"])
-        if abs(realized - planned) <= _OFF * planned + unsure:
-            return
-        nothing = abs(realized) <= _OFF * planned + unsure
-        what = f"decay took {realized:.3g} of each weight in this step, where {planned:.3g} was planned."
-        fix = f" By now {now}" if now else ""
-        if planned < eps and (nothing or dtype in LOW_PRECISION):
-            name = str(dtype).removeprefix("torch.")
-            yield (
-                "rounded away",
-                (
-                    what,
-                    f"A weight in {name} times 1 − {planned:.2g} rounds back to itself, at every step.",
-                    "Let td.attach(optimizer, plan) carry the decay out: what rounds away is then paid later.",
-                ),
-            )
-        elif nothing:
-            yield (
-                "lost",
-                (
-                    what,
-                    "It was planned and is not carried out: a checkpoint, a scheduler or a hand wrote another "
-                    "weight_decay, or hooks were dropped." + fix,
-                    "Attach the plan again with td.attach; load checkpoints with td.load_optimizer.",
-                ),
-            )
-        else:
-            yield (
-                "differs",
-                (
-                    what,
-                    "The weights that you end up with are not those that were planned." + fix,
-                    "td.verify(optimizer) measures each group by itself; td.audit looks for the cause.",
-                ),
-            )
-
-    def _strength(self, place: int, row: Mapping[str, float]) -> Iterator[tuple[str, tuple[str, str, str]]]:
         planned, decay, update = row["planned_shrink"], row["decay_norm"], row["update_norm"]
+        told = self._against_plan(place, gathered, now) if self.is_exact[place] else None
+        if told is not None:
+            yield event(*told)
         self._larger[place] = self._larger[place] + 1 if decay > max(update, 0.0) else 0
         if planned >= _STRONG:
-            yield (
+            yield event(
                 "dominates",
-                (
-                    f"decay takes {planned:.3g} of each weight per step.",
-                    f"What was learned is forgotten within {math.ceil(1 / planned)} steps"
-                    + ("." if planned < 1 else "; at 1 every weight becomes 0, above 1 it changes its sign."),
-                    "Lower the coefficient or the learning rate: their product is the fraction per step.",
-                ),
+                f"decay takes {planned:.3g} of each weight per step.",
+                f"What was learned is forgotten within {math.ceil(1 / planned)} steps"
+                + ("." if planned < 1 else "; at 1 every weight becomes 0, above 1 it changes its sign."),
+                "Lower the coefficient or the learning rate: their product is the fraction per step.",
             )
         elif self._larger[place] >= _PATIENCE:
-            yield (
+            yield event(
                 "dominates",
-                (
-                    f"decay displaces the weights by {decay:.3g}, the update by {update:.3g}, and more than it in "
-                    f"{self._larger[place]} records now.",
-                    "The weights follow the decay and not the loss: they shrink until the update is larger again.",
-                    "Where that is not meant, decay less, or look at why the update is so small.",
-                ),
+                f"decay displaces the weights by {decay:.3g}, the update by {update:.3g}, and more than it in "
+                f"{self._larger[place]} records now.",
+                "The weights follow the decay and not the loss: they shrink until the update is larger again.",
+                "Where that is not meant, decay less, or look at why the update is so small.",
             )
+        growth = self._growth(place, step, row["weight_norm"])
+        if growth is not None:
+            yield event(
+                "grows",
+                f"the norm grew to {growth[0]:.3g} times what it was at step {growth[1]}, and goes on growing.",
+                "Nothing pulls these weights back: they end in overflow, or in steps too small to change anything."
+                if not self.series[place].decay
+                else "The decay is too weak to hold them against their updates.",
+                "Look at what pulls them."
+                if math.isnan(planned)
+                else "Let them decay, or decay harder, where a norm follows them; else lower the learning rate.",
+            )
+
+    def _against_plan(self, place: int, gathered: Gathered, now: str) -> tuple[str, str, str, str] | None:
+        """Kind, what, why and fix, where what was realized is not what was planned."""
+        row, dtype = gathered.values, self.dtype_of[place]
+        planned, realized = row["planned_shrink"], row["realized_shrink"]
+        if math.isnan(planned) or math.isnan(realized) or not row["weight_norm"] > 0:
+            return None
+        if planned == 0 and dtype in LOW_PRECISION:
+            # Rounding alone moves weights along themselves, too.
+            return None
+        unsure = _SURE * gathered.noise + _kernels_rounding(dtype, row["update_norm"] / row["weight_norm"])
+        if abs(realized - planned) <= _OFF * planned + unsure:
+            return None
+        nothing = abs(realized) <= _OFF * planned + unsure
+        what = f"decay took {realized:.3g} of each weight in this step, where {planned:.3g} was planned."
+        said = f" By now {now}" if now else ""
+        if planned < torch.finfo(dtype).eps and (nothing or dtype in LOW_PRECISION):
+            return (
+                "rounded away",
+                what,
+                f"A weight in {str(dtype).removeprefix('torch.')} times 1 − {planned:.2g} rounds back to itself, at "
+                "every step.",
+                "Let td.attach(optimizer, plan) carry the decay out: what rounds away is then paid later.",
+            )
+        if nothing:
+            return (
+                "lost",
+                what,
+                "It was planned and is not carried out: a checkpoint, a scheduler or a hand wrote another "
+                f"weight_decay, or hooks were dropped.{said}",
+                "Attach the plan again with td.attach; load checkpoints with td.load_optimizer.",
+            )
+        return (
+            "differs",
+            what,
+            f"The weights that you end up with are not those that were planned.{said}",
+            "td.verify(optimizer) measures each group by itself; td.audit looks for the cause.",
+        )
 
     def _growth(self, place: int, step: int, norm: float) -> tuple[float, int] | None:
         """How many times larger a norm is than half-way, and when that was, if it grew ever since, no slower."""
@@ -183,8 +156,16 @@ class Alarms:
         return (norm / since[0] if since[0] > 0 else math.inf, seen[half][0]) if grows else None
 
 
-def not_attached(group: str, pulled: Pulled) -> Event:
-    """A plan that is not at work from the beginning."""
+def together(events: Iterable[Event]) -> list[Event]:
+    """The alarms of one step, those of one kind as one that names all groups: they have one cause, as a rule."""
+    by_kind: dict[str, list[Event]] = {}
+    for event in events:
+        by_kind.setdefault(event.kind, []).append(event)
+    return [dataclasses.replace(first, more=tuple(one.group for one in rest)) for first, *rest in by_kind.values()]
+
+
+def not_attached(group: str, pulled: Pulled, since: int) -> Event:
+    """A plan that is not at work from the beginning, or since a step, up to which one was."""
     mark = pulled.values.get(MARK)
     why = f"{pulled.spoken} needs torchdecay.attach."
     if pulled.wiring == "hooks lost":
@@ -192,10 +173,10 @@ def not_attached(group: str, pulled: Pulled) -> Event:
     elif mark is not None:
         why = f'The group is marked "{mark}": it was built from a plan that torchdecay.attach never carried out.'
     return Event(
-        step=0,
-        kind="not attached",
+        step=since,
+        kind="lost" if since else "not attached",
         group=group,
-        what="decay was planned for these weights, and nothing carries it out.",
+        what="decay was planned for these weights, and nothing carries it out" + (" any more." if since else "."),
         why=why,
         fix="Call td.attach(optimizer, plan) before training.",
     )

@@ -9,7 +9,7 @@ import base64
 import math
 import sys
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 SHORT = 32
@@ -25,6 +25,29 @@ def packed(values: Iterable[float]) -> bytes:
         except OverflowError:
             made.append(math.copysign(math.inf, value))
     return made.tobytes()
+
+
+class Columns(Mapping[str, bytes]):
+    """Columns of one length by name, in one piece: of a long history there are millions."""
+
+    __slots__ = ("_data", "_names", "_size")
+
+    def __init__(self, names: tuple[str, ...], columns: Sequence[bytes]) -> None:
+        self._names, self._data = names, b"".join(columns)
+        self._size = len(self._data) // len(names) if names else 0
+
+    def __getitem__(self, name: str) -> bytes:
+        try:
+            place = self._names.index(name)
+        except ValueError:
+            raise KeyError(name) from None
+        return self._data[place * self._size : (place + 1) * self._size]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def unpacked(column: bytes) -> Sequence[float]:
@@ -47,10 +70,10 @@ def to_json(column: bytes) -> float | list[float | None] | str:
     """A column as a value for JSON, from which `from_json` makes the same bytes."""
     numbers = unpacked(column)
     if len(numbers) and math.isfinite(numbers[0]) and column == column[:4] * len(numbers):
-        return _short(numbers[0])
+        return short(numbers[0])
     if len(numbers) > SHORT or any(math.isinf(value) for value in numbers):
         return base64.b64encode(_little(column)).decode("ascii")
-    return [None if math.isnan(value) else _short(value) for value in numbers]
+    return [None if math.isnan(value) else short(value) for value in numbers]
 
 
 def from_json(value: Any, length: int) -> bytes:
@@ -72,7 +95,7 @@ def from_json(value: Any, length: int) -> bytes:
     return column
 
 
-def _short(value: float) -> float:
+def short(value: float) -> float:
     """The float with the fewest digits that is the same in float32."""
     for digits in (6, 7, 8):
         candidate = float(f"{value:.{digits}g}")

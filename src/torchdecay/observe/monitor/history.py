@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from torchdecay.errors import LoadError, need
 from torchdecay.observe.monitor import jsonl
-from torchdecay.observe.monitor.columns import picked
+from torchdecay.observe.monitor.columns import Columns, packed, picked, unpacked
 from torchdecay.observe.monitor.quantities import QUANTITIES
 from torchdecay.observe.monitor.series import Event, Record, Series, Shrink
-from torchdecay.text import nearest, repr_quoted
+from torchdecay.text import counted, nearest, repr_quoted
+
+_MOST_ALARMS = 12
+"""Alarms that print; of more the rest is counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,20 +66,20 @@ class History:
     created: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def groups(self) -> tuple[str, ...]:
         """The names of the groups, each once."""
         return tuple(dict.fromkeys(one.name for one in self.series))
 
-    @property
+    @cached_property
     def steps(self) -> tuple[int, ...]:
         """The steps that have a record, each once, ascending."""
         return tuple(sorted({record.step for record in self.records}))
 
-    @property
+    @cached_property
     def quantities(self) -> tuple[str, ...]:
         """The quantities that were recorded of any group."""
-        known = {name for record in self.records for name in record.columns}
+        known = set().union(*{tuple(record.columns) for record in self.records})
         return (*(name for name in QUANTITIES if name in known), *sorted(known - QUANTITIES.keys()))
 
     @cached_property
@@ -100,16 +105,8 @@ class History:
         """
         places = self._place(group)
         self._check_quantity(quantity)
-        steps, values = [], []
-        for record in self.records:
-            if quantity not in record.columns:
-                continue
-            numbers = record[quantity]
-            for place in places:
-                if 0 <= place - record.first < len(numbers) and not math.isnan(numbers[place - record.first]):
-                    steps.append(record.step)
-                    values.append(numbers[place - record.first])
-        return tuple(steps), tuple(values)
+        known = [pair for pair in self._numbers(places, quantity) if pair[1] == pair[1]]
+        return tuple(step for step, _ in known), tuple(number for _, number in known)
 
     def shrink(self, group: str) -> Shrink:
         """The log-shrink of a group up to each record, planned and realized.
@@ -117,16 +114,35 @@ class History:
         Raises:
             LoadError: no such group.
         """
-        places = self._place(group)
-        rows = [
-            (record.step, _at(record, "planned_shrink", place), _at(record, "realized_shrink", place))
-            for record in self.records
-            for place in places
-            if 0 <= place - record.first < len(record)
-        ]
-        steps = tuple(step for step, _, _ in rows)
-        planned = _accumulated(steps, [value for _, value, _ in rows])
-        return Shrink(steps, planned, _accumulated(steps, [value for _, _, value in rows]))
+        if group not in self._shrinks:
+            places = self._place(group)
+            planned, realized = (self._numbers(places, f"{name}_shrink") for name in ("planned", "realized"))
+            steps = tuple(step for step, _ in planned)
+            sums = [_accumulated(steps, [number for _, number in pairs]) for pairs in (planned, realized)]
+            self._shrinks[group] = Shrink(steps, *sums)
+        return self._shrinks[group]
+
+    @cached_property
+    def _shrinks(self) -> dict[str, Shrink]:
+        return {}
+
+    @cached_property
+    def _blocks(self) -> list[tuple[Record, ...]]:
+        """Records one after the other that are of the same groups."""
+        alike = groupby(self.records, lambda record: (record.first, len(record)))
+        return [tuple(records) for _, records in alike]
+
+    def _numbers(self, places: Sequence[int], quantity: str) -> list[tuple[int, float]]:
+        """The steps of a group, and one quantity there, NaN where it was not recorded."""
+        found: list[tuple[int, float]] = []
+        for records in self._blocks:
+            first, width = records[0].first, len(records[0])
+            unknown = packed([math.nan] * width)
+            for place in places:
+                if first <= place < first + width:
+                    joined = unpacked(b"".join(record.columns.get(quantity, unknown) for record in records))
+                    found += zip((record.step for record in records), joined[place - first :: width], strict=True)
+        return found
 
     def select(
         self,
@@ -145,23 +161,25 @@ class History:
         Raises:
             LoadError: a group or quantity that is not there.
         """
-        kept = range(len(self.series)) if groups is None else self._matching(_listed(groups))
-        columns = self.quantities if quantities is None else _listed(quantities)
+        kept = range(len(self.series)) if groups is None else self._matching(groups)
+        columns = [quantities] if isinstance(quantities, str) else self.quantities if quantities is None else quantities
         for name in columns:
             self._check_quantity(name)
         low, high = steps if steps is not None else (-math.inf, math.inf)
-        renumbered = {place: new for new, place in enumerate(kept)}
-        names = {self.series[place].name for place in kept}
-        records = [
-            part
-            for record in self.records
-            if low <= record.step <= high and (part := _part(record, kept, renumbered, set(columns))) is not None
-        ]
+        names = {self.series[place].name for place in kept} | {""}
+        records = []
+        for record in self.records:
+            own = [name for name in columns if name in record]
+            places = [place - record.first for place in kept if 0 <= place - record.first < len(record)]
+            if own and places and low <= record.step <= high:
+                first = bisect_left(kept, places[0] + record.first)
+                part = Columns(tuple(own), [picked(record.columns[name], places) for name in own])
+                records.append(Record(step=record.step, first=first, columns=part))
         return dataclasses.replace(
             self,
             series=tuple(self.series[place] for place in kept),
             records=tuple(records),
-            events=tuple(one for one in self.events if low <= one.step <= high and one.group in names | {""}),
+            events=tuple(one for one in self.events if low <= one.step <= high and not names.isdisjoint(one.groups)),
         )
 
     def __getitem__(self, part: str | slice) -> History:
@@ -222,9 +240,9 @@ class History:
             raise LoadError(f"the history has no group {repr_quoted(group)}.", fix=nearest(group, self.groups))
         return self._places[group]
 
-    def _matching(self, patterns: Sequence[str]) -> list[int]:
+    def _matching(self, patterns: str | Iterable[str]) -> list[int]:
         found: set[int] = set()
-        for pattern in patterns:
+        for pattern in [patterns] if isinstance(patterns, str) else patterns:
             # A name as it is comes first: names may hold brackets.
             hits = self._places.get(pattern) or [
                 place for place, one in enumerate(self.series) if fnmatchcase(one.name, pattern)
@@ -241,42 +259,22 @@ class History:
             )
 
 
-def _listed(given: str | Iterable[str]) -> list[str]:
-    return [given] if isinstance(given, str) else list(given)
-
-
-def _at(record: Record, quantity: str, place: int) -> float:
-    return record[quantity][place - record.first] if quantity in record else math.nan
-
-
-def _part(record: Record, kept: Iterable[int], renumbered: Mapping[int, int], quantities: set[str]) -> Record | None:
-    """The part of a record that is about some groups, whose places are counted anew."""
-    count = len(record)
-    if not count:
-        return None
-    inside = [place for place in kept if record.first <= place < record.first + count]
-    if not inside:
-        return None
-    places = [place - record.first for place in inside]
-    columns = {name: picked(column, places) for name, column in record.columns.items() if name in quantities}
-    return Record(step=record.step, first=renumbered[inside[0]], columns=columns) if columns else None
-
-
 def _accumulated(steps: Sequence[int], fractions: Sequence[float]) -> tuple[float, ...] | None:
     """Σ −ln(1 − f) up to each step, f being a straight line between records; before the first as at the first."""
     logs = [-math.log1p(-one) if one < 1 else (one if math.isnan(one) else math.inf) for one in fractions]
-    known = [(step, log) for step, log in zip(steps, logs, strict=True) if not math.isnan(log)]
-    if not known:
+    previous = next((log for log in logs if log == log), None)
+    if previous is None:
         return None
-    total, previous = 0.0, known[0][1]
-    last = steps[0] - 1
+    total, last = 0.0, steps[0] - 1
     sums: list[float] = []
     for step, log in zip(steps, logs, strict=True):
         now = previous if math.isnan(log) else log
-        gap = max(0, step - last)
-        # The sum of a straight line over the steps after the record before, up to this one.
-        finite = math.isfinite(previous) and math.isfinite(now)
-        total += ((gap - 1) * previous + (gap + 1) * now) / 2 if gap and finite else math.inf if not finite else 0.0
+        gap = step - last
+        if math.isinf(previous) or math.isinf(now):
+            total = math.inf
+        elif gap > 0:
+            # The sum of a straight line over the steps after the record before, up to this one.
+            total += ((gap - 1) * previous + (gap + 1) * now) / 2
         sums.append(total)
         previous, last = now, step
     return tuple(sums)
@@ -284,47 +282,41 @@ def _accumulated(steps: Sequence[int], fractions: Sequence[float]) -> tuple[floa
 
 def _table(history: History) -> str:
     """One line per group: its norms, its shrink as planned and as it was, and what was loudest; then the alarms."""
-    steps = history.steps
-    head = ("group", "weights", "decay", "norm", "", "shrunk by", "planned", "decay/update", "measured")
-    lines = [head]
-    for name in history.groups:
-        about = history.of(name)
-        norms = history.curve(name, "weight_norm")[1] if history.records else ()
-        shrink = history.shrink(name)
-        lines.append(
-            (
-                name,
-                f"{about.num_elements:,}",
-                about.decay or "spared",
-                f"{norms[0]:.4g} →" if norms else "",
-                f"{norms[-1]:.4g}" if norms else "",
-                _last(shrink, "realized"),
-                _last(shrink, "planned"),
-                _ratio(history, name),
-                {"pass": "its own pass", "state": "less the update", "planned": "no", "none": "no"}[about.source],
-            )
-        )
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    lines: list[tuple[str, ...]] = [
+        ("group", "weights", "decay", "norm", "", "shrunk by", "planned", "decay/update", "measured")
+    ]
+    lines += [_row(history, name) for name in history.groups]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     told = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    steps, events = history.steps, history.events
     span = f"steps {steps[0]} to {steps[-1]}" if steps else "no steps"
-    told += ["", f"{len(history.records)} records, {span}; {len(history.events)} alarms"]
-    told += [str(event) for event in history.events]
+    told += ["", f"{counted(len(history.records), 'record')}, {span}; {counted(len(events), 'alarm')}"]
+    told += [str(event) for event in events[:_MOST_ALARMS]]
+    if len(events) > _MOST_ALARMS:
+        told.append(f"And {counted(len(events) - _MOST_ALARMS, 'more alarm')}: history.events has them all.")
     return "\n".join(told)
 
 
-def _last(shrink: Shrink, which: str) -> str:
-    sums = getattr(shrink, which)
-    if sums is None:
-        return "?"
-    share = -math.expm1(-sums[-1])
-    return f"{share:.2%}" if abs(share) >= 5e-5 else "0%"
+def _row(history: History, name: str) -> tuple[str, ...]:
+    about, shrink, known = history.of(name), history.shrink(name), set(history.quantities)
+    norms = history.curve(name, "weight_norm")[1] if "weight_norm" in known else ()
+    ratio = ""
+    if about.decay and {"decay_norm", "update_norm"} <= known:
+        decay, update = (dict(zip(*history.curve(name, f"{of}_norm"), strict=True)) for of in ("decay", "update"))
+        ratio = next((f"{decay[step] / update[step]:.2g}" for step in reversed(decay) if update.get(step)), "")
+    return (
+        name,
+        f"{about.num_elements:,}",
+        about.decay or "spared",
+        f"{norms[0]:.4g} →" if norms else "",
+        f"{norms[-1]:.4g}" if norms else "",
+        _shrunk(shrink.realized),
+        _shrunk(shrink.planned),
+        ratio,
+        {"pass": "its own pass", "state": "less the update", "planned": "no", "none": "no"}[about.source],
+    )
 
 
-def _ratio(history: History, group: str) -> str:
-    known = set(history.quantities)
-    if not history.of(group).decay or not {"decay_norm", "update_norm"} <= known:
-        return ""
-    decay = dict(zip(*history.curve(group, "decay_norm"), strict=True))
-    update = dict(zip(*history.curve(group, "update_norm"), strict=True))
-    both = [step for step in decay if update.get(step)]
-    return f"{decay[both[-1]] / update[both[-1]]:.2g}" if both else ""
+def _shrunk(sums: Sequence[float] | None) -> str:
+    share = math.nan if sums is None else -math.expm1(-sums[-1])
+    return "?" if math.isnan(share) else f"{share:.2%}" if abs(share) >= 5e-5 else "0%"

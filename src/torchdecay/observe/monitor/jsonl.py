@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from torchdecay.errors import LoadError, TornHistoryWarning
-from torchdecay.observe.monitor.columns import from_json, to_json
+from torchdecay.observe.monitor.columns import Columns, from_json, to_json
 from torchdecay.observe.monitor.series import Event, Record, Series
 from torchdecay.records import Kind, decode, loads, plain
-from torchdecay.text import repr_quoted
+from torchdecay.text import counted, repr_quoted
 
 KIND = Kind("history", again="Give a file that td.Monitor(..., path=) or history.save() wrote.")
 
@@ -35,88 +37,97 @@ class Content:
     series: list[Series] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    names: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
+
+
+Item = Head | Sequence[Series] | Record | Event
+"""What one line holds."""
 
 
 class Writer:
-    """Appends lines to a file; each is whole in the file when the call returns.
+    """Appends lines to a file; each is whole in the file when the call returns, and none of it where it raises.
 
     Args:
         path: of the file, which must not be there unless it is continued.
-        head: the first line of a new file; None continues one.
+        proceed: whether it is.
     """
 
-    def __init__(self, path: Path, head: Head | None) -> None:
+    def __init__(self, path: Path, *, proceed: bool) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if head is None:
+            if proceed:
                 _cut_torn(path)
-            self._file: IO[bytes] = path.open("ab" if head is None else "xb")
+            # Unbuffered: what could not be written must not come out later, after what was written since.
+            self._file = path.open("ab" if proceed else "xb", buffering=0)
         except OSError as error:
             raise LoadError(f"the history can't be written to {repr_quoted(str(path))}: {error.strerror}.") from error
-        if head is not None:
-            self._write(_head_line(head))
+        self._end = self._file.seek(0, os.SEEK_END)
 
-    def series(self, series: tuple[Series, ...]) -> None:
-        """New groups."""
-        self._write(_series_line(series))
-
-    def record(self, record: Record) -> None:
-        """A record."""
-        self._write(_record_line(record))
-
-    def event(self, event: Event) -> None:
-        """An alarm."""
-        self._write(_event_line(event))
+    def __call__(self, item: Item) -> None:
+        """One line more."""
+        text = memoryview(_line(item))
+        try:
+            while text:
+                text = text[self._file.write(text) :]
+        except OSError:
+            # A full disk takes a part of a line.
+            self._file.seek(self._end)
+            self._file.truncate()
+            raise
+        self._end = self._file.tell()
 
     def close(self) -> None:
         """No more lines."""
         self._file.close()
 
-    def _write(self, line: dict[str, Any]) -> None:
-        # One write and one flush: after a crash the file lacks at most a part of the last line.
-        self._file.write(_text(line))
-        self._file.flush()
-
 
 def save(path: Path, head: Head, content: Content) -> None:
     """Write a whole history; the file is there when it is complete."""
-    lines = [_head_line(head), _series_line(content.series), *map(_record_line, content.records)]
-    lines += map(_event_line, content.events)
+    items: list[Item] = [head, content.series, *content.records, *content.events]
     staged = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with staged.open("wb") as file:
-            file.writelines(map(_text, lines))
+            file.writelines(map(_line, items))
         os.replace(staged, path)
     except OSError as error:
         raise LoadError(f"the history can't be written to {repr_quoted(str(path))}: {error.strerror}.") from error
 
 
+def head_of(path: Path) -> Head:
+    """The first line of a file.
+
+    Raises:
+        LoadError: it can't be read, or is no history.
+    """
+    with _reading(path) as file:
+        return _header_of(file.readline(), repr_quoted(str(path)))
+
+
 def load(path: Path) -> tuple[Head, Content]:
     """What `History.load` makes a history of."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise LoadError(f"{repr_quoted(str(path))} can't be read: {error.strerror}.") from error
-    lines = content.split(b"\n")
-    torn = lines.pop()
-    head = _header_of(lines[0] if lines else torn, repr_quoted(str(path)))
-    if not lines:
-        raise LoadError(f"{repr_quoted(str(path))} ends within its first line.", "It holds no history yet.")
-    found = Content()
-    for number, line in enumerate(lines[1:], start=2):
-        try:
-            _read(loads(line), found)
-        except (ValueError, TypeError, KeyError, IndexError) as error:
-            raise LoadError(
-                f"line {number} of {repr_quoted(str(path))} is damaged: {getattr(error, 'what', error)}.",
-                f"Of a history that was cut off only the last line is torn, and this one has {len(lines)}.",
-                "Restore the file; or take the line out to lose what it says.",
-            ) from error
+    where, found, torn = repr_quoted(str(path)), Content(), b""
+    with _reading(path) as file:
+        first = file.readline()
+        head = _header_of(first, where)
+        if not first.endswith(b"\n"):
+            raise LoadError(f"{where} ends within its first line.", "It holds no history yet.")
+        for number, line in enumerate(file, start=2):
+            if not line.endswith(b"\n"):
+                torn = line
+                break
+            try:
+                _read(loads(line), found)
+            except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
+                raise LoadError(
+                    f"line {number} of {where} is damaged: {getattr(error, 'what', error)}.",
+                    "Of a history that was cut off only the last line is torn, and this one has an end.",
+                    "Restore the file; or take the line out to lose what it says.",
+                ) from error
     if torn:
         warnings.warn(
             f"the last line of {path} is torn after {len(torn)} bytes and was left out: whoever wrote it was stopped "
-            f"in the middle. {len(found.records)} records up to step "
+            f"in the middle. {counted(len(found.records), 'record')} up to step "
             f"{max((one.step for one in found.records), default=0)} are whole.",
             TornHistoryWarning,
             stacklevel=3,
@@ -124,8 +135,15 @@ def load(path: Path) -> tuple[Head, Content]:
     return head, found
 
 
-def _head_line(head: Head) -> dict[str, Any]:
-    return {**KIND.header, **plain(head)}
+@contextmanager
+def _reading(path: Path) -> Iterator[IO[bytes]]:
+    try:
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, "it is no file")
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise LoadError(f"{repr_quoted(str(path))} can't be read: {error.strerror}.") from error
 
 
 def _header_of(line: bytes, where: str) -> Head:
@@ -146,24 +164,23 @@ def _read(line: dict[str, Any], found: Content) -> None:
         first, count = int(line["first"]), int(line["count"])
         if not 0 <= first <= first + count <= len(found.series):
             raise ValueError(f"groups {first} to {first + count} of {len(found.series)}")
-        columns = {str(name): from_json(value, count) for name, value in line["values"].items()}
-        found.records.append(Record(step=int(line["step"]), first=first, columns=columns))
+        columns = [from_json(value, count) for value in line["values"].values()]
+        # One tuple of names for all records that have the same.
+        names = found.names.setdefault(names := tuple(line["values"]), names)
+        found.records.append(Record(step=int(line["step"]), first=first, columns=Columns(names, columns)))
 
 
-def _series_line(series: Iterable[Series]) -> dict[str, Any]:
-    return {"series": [plain(one) for one in series]}
-
-
-def _record_line(record: Record) -> dict[str, Any]:
-    values = {name: to_json(column) for name, column in record.columns.items()}
-    return {"step": record.step, "first": record.first, "count": len(record), "values": values}
-
-
-def _event_line(event: Event) -> dict[str, Any]:
-    return {"event": plain(event)}
-
-
-def _text(line: dict[str, Any]) -> bytes:
+def _line(item: Item) -> bytes:
+    line: dict[str, Any]
+    if isinstance(item, Head):
+        line = {**KIND.header, **plain(item)}
+    elif isinstance(item, Record):
+        values = {name: to_json(column) for name, column in item.columns.items()}
+        line = {"step": item.step, "first": item.first, "count": len(item), "values": values}
+    elif isinstance(item, Event):
+        line = {"event": plain(item)}
+    else:
+        line = {"series": [plain(one) for one in item]}
     return json.dumps(line, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -17,7 +18,7 @@ from torchdecay.observe.pulls import Pulled, pulls_of
 from torchdecay.optimizers.steps import tells_update
 from torchdecay.plans.census import census
 from torchdecay.plans.controllers import Cautious, LazyRows, Multiplier
-from torchdecay.plans.decay import Decay, Site
+from torchdecay.plans.decay import Site
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.tree import names_of
 from torchdecay.text import nearest
@@ -27,17 +28,10 @@ By = Literal["role", "block", "tensor"]
 
 @dataclass(eq=False)
 class Tracked:
-    """One tensor of an optimizer.
+    """One tensor of an optimizer: what should pull it, and how its decay's displacement is known, see `Series.source`.
 
-    Attributes:
-        param: the tensor.
-        name: its name.
-        role: its role, "" where that is not known.
-        group: index of its parameter group.
-        pulled: what should pull it.
-        source: how its decay's displacement is known, see `Series.source`.
-        series: place of its series in the layout.
-        invariant: whether it is scale-invariant; None until its first gradient.
+    `series` is the place of its series in the layout; `invariant` whether it is scale-invariant, None until its first
+    gradient.
     """
 
     param: Tensor
@@ -50,24 +44,19 @@ class Tracked:
     invariant: bool | None = None
 
     @property
-    def decay(self) -> Decay | None:
-        """What should pull it."""
-        return self.pulled.decay
-
-    @property
     def counts_zeros(self) -> bool:
         """Whether its decay makes exact zeros."""
-        return self.decay is not None and not self.decay.regularizer.smooth
+        return self.pulled.decay is not None and not self.pulled.decay.regularizer.smooth
 
     @property
     def is_cautious(self) -> bool:
         """Whether its decay spares elements by the update's sign."""
-        return self.decay is not None and isinstance(self.decay.gate, Cautious)
+        return self.pulled.decay is not None and isinstance(self.pulled.decay.gate, Cautious)
 
     @property
     def is_constrained(self) -> bool:
         """Whether its decay has a dual variable."""
-        return self.decay is not None and isinstance(self.decay.controller, Multiplier)
+        return self.pulled.decay is not None and isinstance(self.pulled.decay.controller, Multiplier)
 
 
 @dataclass(eq=False)
@@ -79,13 +68,29 @@ class Layout:
     known: list[list[Tensor]] = field(repr=False)
     first: int = 0
 
+    @property
+    def dtypes(self) -> list[torch.dtype]:
+        """The coarsest dtype of each series."""
+        each = self._of_each(lambda one: one.param.dtype)
+        return [max(own, key=lambda dtype: torch.finfo(dtype).eps) for own in each]
+
+    @property
+    def exact(self) -> list[bool]:
+        """For each series, whether its planned shrink is what must come out: caution leaves alone what it will."""
+        return [not any(own) for own in self._of_each(lambda one: one.is_cautious)]
+
+    def _of_each(self, ask: Callable[[Tracked], Any]) -> list[list[Any]]:
+        found: list[list[Any]] = [[] for _ in self.series]
+        for member in self.members:
+            found[member.series].append(ask(member))
+        return found
+
     def is_outdated(self, optimizer: Optimizer) -> bool:
         """Whether the optimizer has other tensors by now."""
         groups = optimizer.param_groups
-        return len(groups) != len(self.known) or any(
-            len(group["params"]) != len(known) or any(a is not b for a, b in zip(group["params"], known, strict=True))
-            for group, known in zip(groups, self.known, strict=True)
-        )
+        return [[id(param) for param in group["params"]] for group in groups] != [
+            [id(param) for param in params] for params in self.known
+        ]
 
 
 def lay_out(
@@ -108,10 +113,12 @@ def lay_out(
             'Records are grouped by "role", "block" or "tensor", or by a function from a name to a label.',
             nearest(str(by), ("role", "block", "tensor")),
         )
-    model = model if model is not None or handle is None else handle.model
+    if handle is not None:
+        plan = plan if plan is not None else handle.plan
+        model = model if model is not None else handle.model
     names = name_all(optimizer, {} if model is None else names_of(model))
     pulls = pulls_of(optimizer, plan=plan, model=model)
-    roles = _roles(optimizer, names, plan if plan is not None else handle.plan if handle is not None else None, model)
+    roles = _roles(optimizer, names, plan, model)
     members: list[Tracked] = []
     keys: dict[tuple[str, str, Source], list[Tracked]] = {}
     for index, (group, own_names, own) in enumerate(zip(optimizer.param_groups, names, pulls, strict=True)):

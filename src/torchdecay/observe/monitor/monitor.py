@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,21 +17,24 @@ from torchdecay.apply.handle import handle_of
 from torchdecay.arguments import check_count
 from torchdecay.errors import ApplyError, LoadError
 from torchdecay.observe.groups import optimizers_of
-from torchdecay.observe.monitor.alarms import Alarms, no_steps, not_attached
+from torchdecay.observe.monitor.alarms import Alarms, no_steps, not_attached, together
 from torchdecay.observe.monitor.columns import is_empty, packed
-from torchdecay.observe.monitor.gather import duals_of, gather
+from torchdecay.observe.monitor.gather import gather
 from torchdecay.observe.monitor.history import History
-from torchdecay.observe.monitor.jsonl import Content, Head, Writer, load
+from torchdecay.observe.monitor.jsonl import Content, Head, Item, Writer, head_of, load
 from torchdecay.observe.monitor.layout import By, Layout, lay_out
+from torchdecay.observe.monitor.measured import Measured
+from torchdecay.observe.monitor.outlets import Guard, Outlet, to_writer
 from torchdecay.observe.monitor.quantities import QUANTITIES
-from torchdecay.observe.monitor.reading import Measured, Reading
-from torchdecay.observe.monitor.series import Event, Record
+from torchdecay.observe.monitor.reading import Reading
+from torchdecay.observe.monitor.series import Event, Record, Series
 from torchdecay.observe.monitor.watch import Watch
 from torchdecay.optimizers.wrappers import torch_optimizer
 from torchdecay.plans.plan import Plan
 from torchdecay.text import repr_quoted
 
 LEAST_SAMPLE = 256
+_NOT_AT_WORK = ("not attached", "hooks lost")
 
 
 class Monitor:
@@ -62,11 +64,13 @@ class Monitor:
         model: for names, where the groups have no `param_names`.
         writers: called with ({"group/quantity": number}, step) for each record: `wandb.log` fits, and
             `torchdecay.integrations.tensorboard.TensorBoard`; one that has a method `alarm` gets the alarms too.
-        on_alarm: called with each `Event`; what it raises stops the training.
+        on_alarm: called with each `Event`, once for all groups of one step and kind; what it raises stops the training.
         sample: about how many elements of each tensor displacements are measured on, at least 256; None is all.
             Norms are those of whole tensors always.
         if_exists: what to do where the file is there: "error", "append" (go on after its last step) or "replace".
         start: how many steps were taken before, for a run that goes on.
+        strict: whether a file or a writer that fails, or a step that can't be measured, stops the training. Else there
+            is one warning, records are kept in memory, and what failed is tried again.
 
     Attributes:
         history: what was recorded so far, as a `History`.
@@ -79,11 +83,10 @@ class Monitor:
         >>> import torch, torchdecay as td
         >>> model = torch.nn.Linear(4, 2)
         >>> optimizer = torch.optim.AdamW(model.parameters(), lr=0.5, weight_decay=0.5)
-        >>> with td.Monitor(optimizer, model=model, on_alarm=lambda event: print(event.kind, event.group)) as monitor:
+        >>> with td.Monitor(optimizer, model=model, on_alarm=lambda event: print(event.kind, event.groups)) as monitor:
         ...     model(torch.randn(8, 4)).square().mean().backward()
         ...     optimizer.step()
-        dominates weight
-        dominates bias
+        dominates ('weight', 'bias')
     """
 
     def __init__(
@@ -100,6 +103,7 @@ class Monitor:
         sample: int | None = 65_536,
         if_exists: Literal["error", "append", "replace"] = "error",
         start: int = 0,
+        strict: bool = False,
     ) -> None:
         check_count(every_steps, "every_steps")
         check_count(start, "start", minimum=0)
@@ -110,19 +114,28 @@ class Monitor:
         self.every_steps = every_steps
         self._by, self._plan, self._model, self._sample = by, plan, model, sample
         self._on_alarm = on_alarm
-        self._head = Head(every_steps, datetime.now(timezone.utc).isoformat(timespec="seconds"), _versions())
+        versions = {"torchdecay": __version__, "torch": str(torch.__version__)}
+        self._head = Head(every_steps, datetime.now(timezone.utc).isoformat(timespec="seconds"), versions)
         self._seen = Content()
         optimizers = [torch_optimizer(one) for one in optimizers_of(optimizer)]
         named = [f"{type(one).__name__} {i}, " if len(optimizers) > 1 else "" for i, one in enumerate(optimizers, 1)]
+        self._guard = Guard("measuring a step", "That step has no record.", strict=strict)
         self._states = [_State(one, self, prefix) for one, prefix in zip(optimizers, named, strict=True)]
         # Of processes that train together one writes; all of them measure, for sums go over all.
         leads = not (torch.distributed.is_available() and torch.distributed.is_initialized()) or (
             torch.distributed.get_rank() == 0
         )
-        self._writers = list(writers) if leads else []
-        self._file: Writer | None = None
+        self._items: list[Item] = [self._head]
+        self._outlets: list[Outlet] = []
         if path is not None:
-            start = self._open(Path(path), if_exists, start, leads=leads)
+            file, start = self._open(Path(path), if_exists, start, leads=leads)
+            if file is not None:
+                self._outlets.append(Outlet(f"writing {repr_quoted(str(path))}", file, file.close, strict=strict))
+        for writer in writers if leads else ():
+            name = getattr(writer, "__qualname__", type(writer).__qualname__)
+            close = getattr(writer, "close", lambda: None)
+            self._outlets.append(Outlet(f"the writer {name}", to_writer(writer, self._seen), close, strict=strict))
+        self._send()
         for state in self._states:
             state.begin(start)
 
@@ -141,16 +154,12 @@ class Monitor:
 
     def close(self) -> None:
         """Stop: hooks gone, files closed. Calling it twice is fine."""
-        for state in self._states:
-            if state.end() and not state.has_stepped:
-                self._alarm(no_steps(type(state.optimizer).__name__))
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-        for writer in self._writers:
-            if callable(finish := getattr(writer, "close", None)):
-                finish()
-        self._writers = []
+        idle = [type(state.optimizer).__name__ for state in self._states if state.end()]
+        for name in idle:
+            self._alarm(no_steps(name))
+        for outlet in self._outlets:
+            outlet.close(self._items)
+        self._outlets = []
 
     def __enter__(self) -> Monitor:
         return self
@@ -163,11 +172,12 @@ class Monitor:
     def __repr__(self) -> str:
         return f"<Monitor, every {self.every_steps} steps: {self.history!r}>"
 
-    def _open(self, path: Path, if_exists: str, start: int, *, leads: bool) -> int:
-        """Open the file; the number of steps that were taken before."""
+    def _open(self, path: Path, if_exists: str, start: int, *, leads: bool) -> tuple[Writer | None, int]:
+        """The file, and the number of steps that were taken before."""
         proceed = path.exists() and if_exists == "append"
         if proceed:
             self._head, self._seen = load(path)
+            self._items = []
             start = start or max((record.step for record in self._seen.records), default=0)
         elif path.exists() and if_exists == "error" and leads:
             raise LoadError(
@@ -175,45 +185,27 @@ class Monitor:
                 "It may be the history of another run.",
                 'Name another file, or say if_exists="append" to go on with it, if_exists="replace" to lose it.',
             )
-        if leads:
-            if if_exists == "replace":
-                with contextlib.suppress(FileNotFoundError):
-                    path.unlink()
-            self._file = Writer(path, None if proceed else self._head)
-        return start
+        elif path.exists() and leads:
+            head_of(path)
+            path.unlink()
+        return Writer(path, proceed=proceed) if leads else None, start
 
-    def _add_series(self, layout: Layout) -> None:
-        layout.first = len(self._seen.series)
-        self._seen.series += layout.series
-        if self._file is not None:
-            self._file.series(layout.series)
+    def _add(self, item: Sequence[Series] | Record | Event) -> None:
+        if isinstance(item, Record):
+            self._seen.records.append(item)
+        elif isinstance(item, Event):
+            self._seen.events.append(item)
+        else:
+            self._seen.series += item
+        self._items.append(item)
 
-    def _add_record(self, step: int, layout: Layout, rows: Sequence[Mapping[str, float]], events: list[Event]) -> None:
-        columns = {name: packed(row[name] for row in rows) for name in QUANTITIES}
-        kept = {name: column for name, column in columns.items() if name == "weight_norm" or not is_empty(column)}
-        record = Record(step=step, first=layout.first, columns=kept)
-        self._seen.records.append(record)
-        if self._file is not None:
-            self._file.record(record)
-        if self._writers:
-            flat = {
-                f"{one.name}/{name}": row[name]
-                for one, row in zip(layout.series, rows, strict=True)
-                for name in QUANTITIES
-                if row[name] == row[name]
-            }
-            for writer in self._writers:
-                writer(flat, step)
-        for event in events:
-            self._alarm(event)
+    def _send(self) -> None:
+        for outlet in self._outlets:
+            outlet.catch_up(self._items)
 
     def _alarm(self, event: Event) -> None:
-        self._seen.events.append(event)
-        if self._file is not None:
-            self._file.event(event)
-        for writer in self._writers:
-            if callable(tell := getattr(writer, "alarm", None)):
-                tell(event)
+        self._add(event)
+        self._send()
         if self._on_alarm is not None:
             self._on_alarm(event)
 
@@ -223,13 +215,8 @@ class _State:
 
     def __init__(self, optimizer: Optimizer, monitor: Monitor, prefix: str) -> None:
         self.optimizer, self.monitor, self.prefix = optimizer, monitor, prefix
-        self.handle = handle_of(optimizer)
-        self.layout = self._lay_out()
-        self.has_stepped = False
-        self._plan_at_work = None if self.handle is None else self.handle.plan
-        self._is_told = False
         self._watch: Watch | None = None
-        self._settings = self._setting()
+        self._follow()
 
     @property
     def steps(self) -> int:
@@ -238,80 +225,71 @@ class _State:
 
     def begin(self, start: int) -> None:
         """Hook the optimizer."""
+        monitor = self.monitor
         self._watch = Watch(
-            self.optimizer, every_steps=self.monitor.every_steps, start=start, read=self._read, record=self._record
-        )
-        self._alarms = Alarms(self.layout.series, _dtypes(self.layout))
+            self.optimizer, every_steps=monitor.every_steps, start=start, read=self._read, record=self._record,
+            guard=monitor._guard.does,
+        )  # fmt: skip
 
     def end(self) -> bool:
-        """Unhook it; whether it was hooked."""
+        """Unhook it; whether it was hooked, and never stepped."""
         watch, self._watch = self._watch, None
-        if watch is not None:
-            self.has_stepped = watch.has_stepped
-            watch.remove()
-        return watch is not None
+        if watch is None:
+            return False
+        watch.remove()
+        return not watch.has_stepped
 
-    def _lay_out(self) -> Layout:
-        layout = lay_out(
-            self.optimizer, self.handle, plan=self.monitor._plan, model=self.monitor._model, by=self.monitor._by,
-            prefix=self.prefix,
-        )  # fmt: skip
-        if not layout.members:
+    def _follow(self, was: Layout | None = None) -> None:
+        """Lay the optimizer out as it is by now."""
+        monitor, self._handle = self.monitor, handle_of(self.optimizer)
+        self._plan = None if self._handle is None else self._handle.plan
+        self._layout = lay_out(
+            self.optimizer, self._handle, plan=monitor._plan, model=monitor._model, by=monitor._by, prefix=self.prefix
+        )
+        if not self._layout.members:
             raise ApplyError(f"the {type(self.optimizer).__name__} has no weights to monitor.")
-        return layout
+        known = {} if was is None else {id(member.param): member.invariant for member in was.members}
+        self._had_plan = was is not None and any(member.pulled.wiring == "attached" for member in was.members)
+        for member in self._layout.members:
+            member.invariant = known.get(id(member.param))
+        self._settings = self._setting()
+        if was is not None and was.series == self._layout.series:
+            self._layout.first = was.first
+        else:
+            self._alarms, self._is_told = Alarms(self._layout), False
 
     def _read(self) -> Reading:
         handle = handle_of(self.optimizer)
-        if handle is not None and (handle is not self.handle or handle.plan is not self._plan_at_work):
-            # Attached or updated since: another plan is at work, and it is that one which counts.
-            self.handle, self._plan_at_work = handle, handle.plan
-            self._follow()
-        elif self.layout.is_outdated(self.optimizer):
-            self._follow()
-        return Reading(self.optimizer, self.layout, self.handle, self.monitor._sample)
-
-    def _follow(self) -> None:
-        known = {id(member.param): member.invariant for member in self.layout.members}
-        was, self.layout = self.layout, self._lay_out()
-        for member in self.layout.members:
-            member.invariant = known.get(id(member.param))
-        self._settings = self._setting()
-        if self.layout.series == was.series:
-            self.layout.first = was.first
-        else:
-            self._alarms = Alarms(self.layout.series, _dtypes(self.layout))
-            self._is_told = False
+        # Attached, updated or removed since: it is the plan at work which counts.
+        is_another = handle is not self._handle or (handle is not None and handle.plan is not self._plan)
+        if is_another or self._layout.is_outdated(self.optimizer):
+            self._follow(self._layout)
+        return Reading(self.optimizer, self._layout, self._handle, self.monitor._sample)
 
     def _record(self, step: int, measured: list[Measured]) -> None:
-        layout = self.layout
-        events = []
+        layout, monitor, events = self._layout, self.monitor, []
         if not self._is_told:
             self._is_told = True
-            self.monitor._add_series(layout)
-            events += self._unattached()
-        rows = gather(self.optimizer, layout, measured, duals_of(self.handle, layout.members))
-        # Cautious decay leaves alone what it leaves alone, and momentum spreads a coupled pull over steps.
-        exact = [True] * len(layout.series)
-        for member in layout.members:
-            if member.is_cautious:
-                exact[member.series] = False
-        events += self._alarms.look(step, rows, exact, self._changed())
-        self.monitor._add_record(step, layout, [row.values for row in rows], events)
-
-    def _unattached(self) -> list[Event]:
-        found: dict[str, Event] = {}
-        for member in self.layout.members:
-            if member.pulled.wiring in ("not attached", "hooks lost"):
-                name = self.layout.series[member.series].name
-                found.setdefault(name, not_attached(name, member.pulled))
-        return list(found.values())
+            layout.first = len(monitor._seen.series)
+            monitor._add(layout.series)
+            lost = {one.series: one.pulled for one in layout.members if one.pulled.wiring in _NOT_AT_WORK}
+            since = step if self._had_plan else 0
+            events += together(not_attached(layout.series[i].name, lost[i], since) for i in sorted(lost))
+        rows = gather(self.optimizer, layout, measured)
+        events += self._alarms.look(step, rows, self._changed())
+        columns = {name: packed(row.values[name] for row in rows) for name in QUANTITIES}
+        kept = {name: column for name, column in columns.items() if name == "weight_norm" or not is_empty(column)}
+        monitor._add(Record(step=step, first=layout.first, columns=kept))
+        monitor._send()
+        for event in events:
+            monitor._alarm(event)
 
     def _setting(self) -> list[Any]:
         return [group.get("weight_decay") for group in self.optimizer.param_groups]
 
     def _changed(self) -> str:
         """What groups say by now about decay, where that is not what they said at the beginning."""
-        if self.handle is not None:
+        if self._handle is not None:
             return ""
         told = [
             f"group {index} says weight_decay={now!r}, and it said {before!r}"
@@ -319,17 +297,3 @@ class _State:
             if before is not now and before != now
         ]
         return "; ".join(told[:3]) + "." if told else ""
-
-
-def _dtypes(layout: Layout) -> list[torch.dtype]:
-    """The coarsest dtype of each series."""
-    coarsest: list[torch.dtype | None] = [None] * len(layout.series)
-    for member in layout.members:
-        now, own = coarsest[member.series], member.param.dtype
-        if now is None or torch.finfo(own).eps > torch.finfo(now).eps:
-            coarsest[member.series] = own
-    return [one or torch.float32 for one in coarsest]
-
-
-def _versions() -> dict[str, str]:
-    return {"torchdecay": __version__, "torch": str(torch.__version__)}

@@ -20,6 +20,7 @@ from torchdecay.apply.kernels import buckets
 from torchdecay.apply.rounding import is_low
 from torchdecay.observe.forecast.equilibrium import equilibrium
 from torchdecay.observe.monitor.layout import Layout, Tracked
+from torchdecay.observe.monitor.measured import Measured, Sums
 from torchdecay.observe.monitor.samples import aligned, over_ranks, sampled, wide
 from torchdecay.observe.pulls import Pulled, own_pulls
 from torchdecay.observe.verify.borrowing import local
@@ -29,46 +30,26 @@ from torchdecay.plans.controllers import RowGate
 from torchdecay.plans.decay import Site
 
 _PART = 1 << 18
+_UPPER = torch.triu_indices(4, 4)
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What one tensor did in one step.
+@dataclass(eq=False)
+class _Seen:
+    """Samples of one tensor: before the step, and after the passes before the update and the update, where it has any.
 
-    Attributes:
-        member: which.
-        lr: of its group.
-        planned: the fraction that decay is to take; None where it is no fraction.
-        rotation: the angle that it would settle at, if it is scale-invariant; NaN where that is not known.
-        weight, gradient: ‖θ‖², ‖g‖², over all elements.
-        tt, td, tu, dd, du, uu: inner products of θ before the step, the decay's displacement d and the update's, for
-            all elements; of a large tensor, as its sample tells.
-        bb, bd: the same of d and the weights that decay met: after the update where its pass comes after that.
-        radial: |⟨θ, g⟩|/(‖θ‖‖g‖), where it was asked for, else NaN.
-        zeros, masked: shares of the elements; NaN where that means nothing.
-        sample: how many elements the inner products are from.
-        owed: log-shrink that was put off in this step, by weights that pay late.
+    The gradient is a sample as the update rule sees it, where that needs one.
     """
 
     member: Tracked
     lr: float
     planned: float | None
     rotation: float
-    weight: float
-    gradient: float
-    tt: float
-    td: float
-    tu: float
-    dd: float
-    du: float
-    uu: float
-    bb: float
-    bd: float
-    radial: float
-    zeros: float
-    masked: float
-    sample: int
-    owed: float
+    start: Tensor
+    gradient: Tensor | None
+    is_updated: bool
+    radial: Tensor | None
+    decayed: Tensor | None = None
+    updated: Tensor | None = None
 
 
 class Reading:
@@ -82,195 +63,143 @@ class Reading:
     """
 
     def __init__(self, optimizer: Optimizer, layout: Layout, handle: Handle | None, most: int | None) -> None:
-        self.optimizer, self.layout, self.handle, self.most = optimizer, layout, handle, most
+        self.optimizer, self.members, self.handle, self.most = optimizer, layout.members, handle, most
         self._updates = [update_of(optimizer, group) for group in optimizer.param_groups]
-        self._start: list[Tensor] = []
-        self._has_gradient: list[bool] = []
-        self._gradients: list[Tensor | None] = []
-        self._decayed: dict[int, Tensor] = {}
-        self._updated: dict[int, Tensor] = {}
-        self._weight_norms: list[Tensor] = []
-        self._gradient_norms: list[Tensor] = []
-        self._radial: list[Tensor | None] = []
-        self._planned: list[float | None] = []
-        self._rotations: list[float] = []
-        self._lrs: list[float] = []
+        self._seen: list[_Seen] = []
+        self._norms: list[tuple[Tensor, Tensor]] = []
         self._owed: dict[str, float] = {}
 
     @torch.no_grad()
     def before(self) -> None:
         """When the gradients are there, and nothing has moved."""
-        groups, members = self.optimizer.param_groups, self.layout.members
+        groups = self.optimizer.param_groups
         lrs = [math.nan if (lr := group.get("lr")) is None else float(lr) for group in groups]
         # A weight_decay that another hand schedules in the groups is the plan of the step that it is written for.
         own = own_pulls(self.optimizer) if self.handle is None else []
         said: dict[Pulled, tuple[float | None, float]] = {}
-        gradients: list[Tensor | None] = []
-        for member in members:
-            pulled = member.pulled
+        gradients = [_gradient(member) for member in self.members]
+        for member, gradient in zip(self.members, gradients, strict=True):
+            pulled, lr = member.pulled, lrs[member.group]
             if own and pulled.source != "plan" and pulled.decay and own[member.group][0].decay:
                 pulled = own[member.group][0]
             if pulled not in said:
-                lr, ahead = lrs[member.group], max(0, self._steps(member.group) - pulled.steps)
-                said[pulled] = _planned(pulled, lr, ahead), _rotation(pulled, lr, ahead)
+                taken = 0 if self.handle is None else self.handle.steps(member.group)
+                said[pulled] = _planned(pulled, lr, max(0, taken - pulled.steps))
             planned, rotation = said[pulled]
-            gradient = self._gradient(member)
-            gradients.append(gradient)
+            start, own_gradient = sampled(member.param, self.most).clone(), self._as_seen(member, gradient)
             # Optimizers pass over what has no gradient, and decay with them.
-            self._planned.append(planned if gradient is not None else 0.0)
-            self._rotations.append(rotation)
-            self._lrs.append(lrs[member.group])
-            self._start.append(sampled(member.param, self.most).clone())
-            self._has_gradient.append(gradient is not None and not gradient.is_sparse)
-            self._gradients.append(self._seen(member, gradient))
-        self._weight_norms = _norms([local(member.param).detach() for member in members])
-        self._gradient_norms = _norms([_values(gradient, like=self._start[0]) for gradient in gradients])
-        self._radial = [_radial(member, gradient) for member, gradient in zip(members, gradients, strict=True)]
+            planned = planned if gradient is not None else 0.0
+            is_updated = gradient is not None and not gradient.is_sparse
+            radial = _radial(member, gradient)
+            self._seen.append(_Seen(member, lr, planned, rotation, start, own_gradient, is_updated, radial))
+        weights = _norms([local(member.param).detach() for member in self.members])
+        values = _norms([_values(gradient, like=weights[0]) for gradient in gradients])
+        self._norms = list(zip(weights, values, strict=True))
         self._owed = self._debts()
 
-    @torch.no_grad()
     def decayed(self) -> None:
         """When passes of decay before the update are over."""
-        self._decayed = self._around_passes()
+        for seen in self._with_passes():
+            seen.decayed = sampled(seen.member.param, self.most).clone()
 
-    @torch.no_grad()
     def updated(self) -> None:
         """When the update is over, and passes after it are to come."""
-        self._updated = self._around_passes()
+        for seen in self._with_passes():
+            seen.updated = sampled(seen.member.param, self.most).clone()
 
     @torch.no_grad()
     def after(self) -> list[Measured]:
         """When all is over: what each tensor did."""
-        steps = _steps_of(self.optimizer, self.layout.members)
-        rows = [self._row(place, member, steps) for place, member in enumerate(self.layout.members)]
-        numbers = over_ranks(rows, [member.param for member in self.layout.members])
+        steps = _steps_of(self.optimizer, self.members)
+        rows = [self._row(seen, norms, steps) for seen, norms in zip(self._seen, self._norms, strict=True)]
+        numbers = over_ranks(rows, [member.param for member in self.members])
         scale = getattr(self.optimizer, "grad_scale", None)
         unscaled = 1.0 if scale is None else 1 / float(scale)
-        debts = self._debts()
-        return [
-            self._told(place, member, row, unscaled, self._owed.get(member.name, 0.0) - debts.get(member.name, 0.0))
-            for place, (member, row) in enumerate(zip(self.layout.members, numbers, strict=True))
-        ]
+        debts, duals = self._debts(), {} if self.handle is None else self.handle.duals
+        made = []
+        for seen, row in zip(self._seen, numbers, strict=True):
+            sums, name = Sums(*row), seen.member.name
+            sums = sums._replace(gradient=sums.gradient * unscaled**2, radial=sums.radial * unscaled)
+            owed = self._owed.get(name, 0.0) - debts.get(name, 0.0)
+            dual = duals.get(name, math.nan) if seen.member.is_constrained else math.nan
+            made.append(Measured(seen.member, sums, seen.lr, seen.planned, seen.rotation, owed, dual))
+        return made
 
-    def _row(self, place: int, member: Tracked, steps: dict[int, float]) -> Tensor:
-        start, end = wide(self._start[place]), wide(sampled(member.param, self.most))
-        moved = end - start
-        decay, update = self._parts(place, member, start, end, moved, steps)
-        met = start
-        if member.source == "pass" and member.pulled.site is Site.AFTER and place in self._updated:
-            met = wide(self._updated[place])
+    def _row(self, seen: _Seen, norms: tuple[Tensor, Tensor], steps: dict[int, float]) -> Tensor:
+        """`Sums`, on the device."""
+        member, start = seen.member, wide(seen.start)
+        end = wide(sampled(member.param, self.most))
+        decay, update = self._parts(seen, start, end, steps)
+        met = start if seen.updated is None or member.pulled.site is not Site.AFTER else wide(seen.updated)
         stacked = torch.stack([start, decay, update, met])
         share = local(member.param).numel() / max(1, start.numel())
-        sums = (stacked @ stacked.T).flatten().mul_(share)
-        weight, gradient, radial = self._weight_norms[place], self._gradient_norms[place], self._radial[place]
-        nothing = sums.new_zeros(())
+        nothing = start.new_zeros(())
         # Frozen entries count as zeros too: what matters is how many multiplications could be saved.
-        extra = [
-            nothing if radial is None else radial.to(sums),
-            (end == 0).sum().to(sums) if member.counts_zeros else nothing,
-            ((decay == 0) & (start != 0)).sum().to(sums) if member.is_cautious else nothing,
-            sums.new_full((), float(start.numel())),
+        others = [
+            *(norm.to(start).square() for norm in norms),
+            start.new_full((), math.nan) if seen.radial is None else seen.radial.to(start),
+            (end == 0).sum().to(start) if member.counts_zeros else nothing,
+            ((decay == 0) & (start != 0)).sum().to(start) if member.is_cautious else nothing,
+            start.new_full((), float(start.numel())),
         ]
-        return torch.cat([sums, torch.stack([weight, gradient]).to(sums).square_(), torch.stack(extra)])
+        return torch.cat([(stacked @ stacked.T)[_UPPER[0], _UPPER[1]].mul_(share), torch.stack(others)])
 
-    def _parts(
-        self, place: int, member: Tracked, start: Tensor, end: Tensor, moved: Tensor, steps: dict[int, float]
-    ) -> tuple[Tensor, Tensor]:
+    def _parts(self, seen: _Seen, start: Tensor, end: Tensor, steps: dict[int, float]) -> tuple[Tensor, Tensor]:
         """What decay displaced, and what the update did."""
+        member, moved = seen.member, end - start
         if member.source == "pass":
             decay = torch.zeros_like(start)
-            if place in self._decayed:
-                decay += wide(self._decayed[place]) - start
-            if place in self._updated:
-                decay += end - wide(self._updated[place])
+            if seen.decayed is not None:
+                decay += wide(seen.decayed) - start
+            if seen.updated is not None:
+                decay += end - wide(seen.updated)
             return decay, moved - decay
         rule = self._updates[member.group]
-        if member.source == "state" and rule is not None and self._has_gradient[place]:
+        if member.source == "state" and rule is not None and seen.is_updated:
             own: dict[str, Any] = {"step": steps.get(id(member.param), 0.0)}
             for name, one in self.optimizer.state.get(member.param, {}).items():
                 if name in rule.reads and isinstance(one, Tensor):
                     own[name] = wide(sampled(one, self.most) if one.shape == member.param.shape else one)
-            seen = self._gradients[place]
-            group = self.optimizer.param_groups[member.group]
-            update = rule.taken(group, own, None if seen is None else wide(seen)).neg_()
+            gradient = None if seen.gradient is None else wide(seen.gradient)
+            update = rule.taken(self.optimizer.param_groups[member.group], own, gradient).neg_()
             return moved - update, update
-        decay = start * -(self._planned[place] or 0.0)
+        decay = start * -(seen.planned or 0.0)
         return decay, moved - decay
 
-    def _told(self, place: int, member: Tracked, row: Sequence[float], unscaled: float, owed: float) -> Measured:
-        tt, td, tu, _, _, dd, du, bd, _, _, uu, _, _, _, _, bb, weight, gradient, radial, zeros, masked, count = row
-        size = math.sqrt(weight * gradient)
-        return Measured(
-            member=member,
-            lr=self._lrs[place],
-            planned=self._planned[place],
-            rotation=self._rotations[place],
-            weight=weight,
-            gradient=gradient * unscaled**2,
-            tt=tt,
-            td=td,
-            tu=tu,
-            dd=dd,
-            du=du,
-            uu=uu,
-            bb=bb,
-            bd=bd,
-            radial=abs(radial) / size if self._radial[place] is not None and size > 0 else math.nan,
-            zeros=zeros / count if member.counts_zeros and count else math.nan,
-            # Weights that pay late show no mask in a step without a payment.
-            masked=masked / count if member.is_cautious and count and dd > 0 else math.nan,
-            sample=int(count),
-            owed=owed,
-        )
-
-    def _around_passes(self) -> dict[int, Tensor]:
-        return {
-            place: sampled(member.param, self.most).clone()
-            for place, member in enumerate(self.layout.members)
-            if member.source == "pass"
-        }
-
-    def _steps(self, group: int) -> int:
-        """Steps that the plan at work has counted in a group."""
-        return 0 if self.handle is None else self.handle.steps(group)
+    def _with_passes(self) -> list[_Seen]:
+        return [seen for seen in self._seen if seen.member.source == "pass"]
 
     def _debts(self) -> dict[str, float]:
         """Log-shrink that low-precision weights owe, as numbers below 0."""
-        if self.handle is None or not any(is_low(member.param) for member in self.layout.members):
+        if self.handle is None or not any(is_low(member.param) for member in self.members):
             return {}
-        return self.handle.debts
+        return {name: debt for name, debt in self.handle.debts.items() if debt < 0}
 
-    def _gradient(self, member: Tracked) -> Tensor | None:
-        gradient = member.param.grad
-        if gradient is None or not member.param.requires_grad:
-            return None
-        return gradient if gradient.is_sparse else local(aligned(gradient, member.param)).detach()
-
-    def _seen(self, member: Tracked, gradient: Tensor | None) -> Tensor | None:
-        """A sample of the gradient as the update rule sees it, where one is needed."""
-        rule = self._updates[member.group]
-        if gradient is None or gradient.is_sparse or member.source != "state" or rule is None:
-            return None
-        if "grad" not in rule.reads:
+    def _as_seen(self, member: Tracked, gradient: Tensor | None) -> Tensor | None:
+        rule = self._updates[member.group] if member.source == "state" else None
+        if rule is None or "grad" not in rule.reads or gradient is None or gradient.is_sparse:
             return None
         group = self.optimizer.param_groups[member.group]
         return as_seen(self.optimizer, group, sampled(gradient, self.most).clone())
 
 
-def _planned(pulled: Pulled, lr: float, ahead: int) -> float | None:
-    """The fraction of each weight that decay is to take in the step that comes, None where it is no fraction."""
-    decay = pulled.decay
-    if decay is not None and (decay.mask is not None or isinstance(decay.gate, RowGate)):
+def _gradient(member: Tracked) -> Tensor | None:
+    gradient = member.param.grad
+    if gradient is None or not member.param.requires_grad:
         return None
-    return pulled.fraction(lr, ahead)
+    return gradient if gradient.is_sparse else local(aligned(gradient, member.param)).detach()
 
 
-def _rotation(pulled: Pulled, lr: float, ahead: int) -> float:
-    """The angle per step of a scale-invariant tensor at rest, in radians; NaN where no equation is known."""
-    rest = None
+def _planned(pulled: Pulled, lr: float, ahead: int) -> tuple[float | None, float]:
+    """The fraction of each weight that decay is to take in the step that comes, None where it is no fraction.
+
+    And the angle per step of a scale-invariant tensor at rest, in radians; NaN where no equation is known.
+    """
+    decay, rest = pulled.decay, None
+    partial = decay is not None and (decay.mask is not None or isinstance(decay.gate, RowGate))
     if pulled.taken(lr, ahead) is not None:
         rest = equilibrium(pulled, pulled.values, lr=lr, pull=pulled.amount(lr, ahead))
-    return math.nan if rest is None else rest.rotation
+    return None if partial else pulled.fraction(lr, ahead), math.nan if rest is None else rest.rotation
 
 
 def _norms(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from torchdecay.observe.monitor.columns import unpacked
+from torchdecay.text import listing
 
 Source = Literal["pass", "state", "planned", "none"]
 
@@ -36,7 +37,7 @@ class Series:
     num_elements: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
     """What was measured at one step, for consecutive groups of `History.series`.
 
@@ -51,7 +52,7 @@ class Record:
     columns: Mapping[str, bytes] = field(repr=False)
 
     def __len__(self) -> int:
-        return max((len(column) // 4 for column in self.columns.values()), default=0)
+        return len(next(iter(self.columns.values()), b"")) // 4
 
     def __getitem__(self, quantity: str) -> Sequence[float]:
         return unpacked(self.columns[quantity])
@@ -68,7 +69,8 @@ class Event:
         step: when it was seen.
         kind: "not attached", "lost", "differs", "rounded away", "grows", "not finite", "dominates", "no steps".
         group: of which group; "" for all.
-        what, why, fix: in words.
+        what, why, fix: in words, about this group.
+        more: other groups of which the same is true.
     """
 
     step: int
@@ -77,9 +79,15 @@ class Event:
     what: str
     why: str
     fix: str
+    more: tuple[str, ...] = ()
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """All groups that it is about, at least one."""
+        return (self.group, *self.more)
 
     def __str__(self) -> str:
-        where = f"{self.group}: " if self.group else ""
+        where = f"{listing(self.groups, most=3)}: " if self.group else ""
         return f"step {self.step}, {self.kind}: {where}{self.what}\n  {self.why}\n  {self.fix}"
 
 

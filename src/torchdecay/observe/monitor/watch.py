@@ -11,7 +11,8 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from torchdecay.apply.stepping import Arguments, step_depth, with_closure
-from torchdecay.observe.monitor.reading import Measured, Reading
+from torchdecay.observe.monitor.measured import Measured
+from torchdecay.observe.monitor.reading import Reading
 
 
 class Watch:
@@ -26,6 +27,7 @@ class Watch:
         start: how many steps were taken before.
         read: makes a reading of the step that comes.
         record: gets the step's number and what was measured.
+        guard: does what may fail, and says whether it went well.
     """
 
     def __init__(
@@ -36,66 +38,52 @@ class Watch:
         start: int,
         read: Callable[[], Reading],
         record: Callable[[int, list[Measured]], None],
+        guard: Callable[[Callable[[], Any]], bool],
     ) -> None:
         self.optimizer, self.every_steps, self.start = optimizer, every_steps, start
-        self._read, self._record = read, record
+        self._read, self._record, self._guard = read, record, guard
         self._ticks, self._due, self._depth = 0, 1, 0
+        self.has_stepped = False
         self._skipped: Tensor | None = None
         self._reading: Reading | None = None
-        self._is_misplaced = False
+        self._is_misplaced = self._is_read = False
         # torch.compile(optimizer.step) would trace what runs here, and again whenever the counter changes.
         disable: Callable[..., Any] = torch.compiler.disable
-        self._begin_uncompiled: Callable[..., Arguments | None] = disable(self._begin)
         self._decayed_uncompiled: Callable[..., Arguments | None] = disable(self._decayed)
         self._updated_uncompiled: Callable[[], None] = disable(self._updated)
-        self._end_uncompiled: Callable[[], None] = disable(self._end)
-        before, after = self._before_step, self._after_step
-        self._first_pre = optimizer.register_step_pre_hook(before)
-        self._last_pre = optimizer.register_step_pre_hook(self._after_passes_before)
-        self._first_post = optimizer.register_step_post_hook(self._before_passes_after)
-        self._last_post = optimizer.register_step_post_hook(after)
-        self._stand_around_pre_hooks()
+        self._pre = [optimizer.register_step_pre_hook(hook) for hook in (disable(self._begin), self._after_passes)]
+        self._post = [optimizer.register_step_post_hook(hook) for hook in (self._before_passes, disable(self._end))]
+        _stand_around(optimizer._optimizer_step_pre_hooks, self._pre)
 
     @property
     def steps(self) -> int:
         """Steps taken, those before this watch included; asks the device whether any were skipped."""
         return self.start + self._ticks - (0 if self._skipped is None else round(float(self._skipped)))
 
-    @property
-    def has_stepped(self) -> bool:
-        """Whether any step was begun."""
-        return self._ticks > 0
-
     def remove(self) -> None:
         """No more hooks."""
-        for hook in (self._first_pre, self._last_pre, self._first_post, self._last_post):
+        for hook in (*self._pre, *self._post):
             hook.remove()
 
-    def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
-        return self._begin_uncompiled(args, kwargs)
-
-    def _after_passes_before(
-        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Arguments | None:
+    def _after_passes(self, optimizer: Optimizer, *arguments: Any) -> Arguments | None:
         # Asked here, because on most steps there is nothing to do, and the way out of a trace costs as much as a hook.
-        return None if self._reading is None else self._decayed_uncompiled(args, kwargs)
+        return None if self._reading is None else self._decayed_uncompiled(*arguments)
 
-    def _before_passes_after(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _before_passes(self, optimizer: Optimizer, *arguments: Any) -> None:
         if self._reading is not None:
             self._updated_uncompiled()
 
-    def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._end_uncompiled()
-
-    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+    def _begin(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
         if self._depth and step_depth(self.optimizer) < 2:
             # The step before this one raised, so its post hooks never came.
             self._depth = 0
         self._depth += 1
         if self._depth > 1:
             return None
-        self._reading = None
-        if not self._moves():
+        self._reading, self.has_stepped = None, True
+        # A learning rate in a tensor is not asked for.
+        lrs = [group.get("lr") for group in self.optimizer.param_groups]
+        if all(not isinstance(lr, Tensor) and lr == 0 for lr in lrs):
             return None
         self._ticks += 1
         found = getattr(self.optimizer, "found_inf", None)
@@ -106,18 +94,27 @@ class Watch:
             return None
         hooks = self.optimizer._optimizer_step_pre_hooks
         places = {key: place for place, key in enumerate(hooks)}
-        first, last = places[self._first_pre.id], places[self._last_pre.id]
+        first, last = (places[hook.id] for hook in self._pre)
         # Another watch may stand around this one: it moves nothing.
         self._is_misplaced = any(
-            not first <= places[key] <= last and not isinstance(getattr(hook, "__self__", None), Watch)
+            not first <= places[key] <= last and getattr(hook, "__module__", "") != __name__
             for key, hook in hooks.items()
         )
         if self._is_misplaced:
             # A plan was attached since. Hooks can't change places while they run, so the next step is read.
             return None
-        _stand_around(self.optimizer._optimizer_step_post_hooks, self._first_post, self._last_post)
+        _stand_around(self.optimizer._optimizer_step_post_hooks, self._post)
+        self._is_read = True
+        self._look(self._make)
+        return None if self._reading is None else self._once(args, kwargs, self._reading.before)
+
+    def _make(self) -> None:
         self._reading = self._read()
-        return self._once(args, kwargs, self._reading.before)
+
+    def _look(self, look: Callable[[], None]) -> None:
+        """Look, unless that has failed in this step."""
+        if not self._guard(look):
+            self._reading = None
 
     def _decayed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
         if self._depth > 1 or self._reading is None:
@@ -126,18 +123,20 @@ class Watch:
 
     def _updated(self) -> None:
         if self._reading is not None and self._depth == 1:
-            self._reading.updated()
+            self._look(self._reading.updated)
 
-    def _end(self) -> None:
+    def _end(self, optimizer: Optimizer, *arguments: Any) -> None:
         self._depth = max(0, self._depth - 1)
         if self._depth:
             return
         if self._is_misplaced:
-            self._stand_around_pre_hooks()
+            _stand_around(optimizer._optimizer_step_pre_hooks, self._pre)
+        if self._is_read:
+            self._due, self._is_read = (self._ticks // self.every_steps + 1) * self.every_steps, False
         reading, self._reading = self._reading, None
-        if reading is not None:
-            self._due = (self._ticks // self.every_steps + 1) * self.every_steps
-            self._record(self.steps, reading.after())
+        measured: list[Measured] = []
+        if reading is not None and self._guard(lambda: measured.extend(reading.after())):
+            self._record(self.steps, measured)
 
     def _once(self, args: tuple[Any, ...], kwargs: dict[str, Any], look: Callable[[], None]) -> Arguments | None:
         """Look now, or where the step has a closure, when that has been evaluated for the first time."""
@@ -149,30 +148,19 @@ class Watch:
                 loss = closure()
                 if not looked:
                     looked = True
-                    look()
+                    if self._reading is not None:
+                        self._look(look)
                 return loss
 
             return evaluate
 
         changed = with_closure(args, kwargs, looking)
         if changed is None:
-            look()
+            self._look(look)
         return changed
 
-    def _moves(self) -> bool:
-        """Whether the step may move anything; a learning rate in a tensor is not asked for."""
-        for group in self.optimizer.param_groups:
-            lr = group.get("lr")
-            if isinstance(lr, Tensor) or lr != 0:
-                return True
-        return False
 
-    def _stand_around_pre_hooks(self) -> None:
-        _stand_around(self.optimizer._optimizer_step_pre_hooks, self._first_pre, self._last_pre)
-        self._is_misplaced = False
-
-
-def _stand_around(hooks: Any, first: RemovableHandle, last: RemovableHandle) -> None:
+def _stand_around(hooks: Any, mine: list[RemovableHandle]) -> None:
     """One hook before all others, one after them: what runs in between is then known to have run in between."""
-    hooks.move_to_end(first.id, last=False)
-    hooks.move_to_end(last.id)
+    hooks.move_to_end(mine[0].id, last=False)
+    hooks.move_to_end(mine[1].id)

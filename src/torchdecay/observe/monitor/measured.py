@@ -1,0 +1,125 @@
+"""What one tensor did in one step, as sums over its elements tell it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from torchdecay.apply.rounding import is_low
+from torchdecay.observe.monitor.layout import Tracked
+
+
+class Sums(NamedTuple):
+    """Inner products of the weights θ before the step, the displacements d of decay and u of the update, and b.
+
+    b is the weights that decay met: after the update where its pass comes after that, else θ. Of a large tensor they
+    are what its sample tells of all elements. `weight` and `gradient` are ‖θ‖² and ‖g‖² over all elements, `radial`
+    is ⟨θ, g⟩ or NaN; `zeros` and `masked` count elements of the sample, which has `sample`.
+    """
+
+    tt: float
+    td: float
+    tu: float
+    tb: float
+    dd: float
+    du: float
+    db: float
+    uu: float
+    ub: float
+    bb: float
+    weight: float
+    gradient: float
+    radial: float
+    zeros: float
+    masked: float
+    sample: float
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The decay's part of one tensor's displacement: the fraction, its noise, ‖d‖² and ⟨d, u⟩."""
+
+    fraction: float
+    noise: float
+    dd: float
+    du: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one tensor did in one step.
+
+    Attributes:
+        member: which.
+        sums: over its elements.
+        lr: of its group.
+        planned: the fraction that decay is to take; None where it is no fraction.
+        rotation: the angle that it would settle at, if it is scale-invariant; NaN where that is not known.
+        owed: log-shrink that was put off in this step, by weights that pay late.
+        dual: μ of `constrained`, NaN elsewhere.
+    """
+
+    member: Tracked
+    sums: Sums
+    lr: float
+    planned: float | None
+    rotation: float
+    owed: float
+    dual: float
+
+    @property
+    def radial(self) -> float:
+        """|⟨θ, g⟩|/(‖θ‖‖g‖), where it was asked for, else NaN."""
+        size = math.sqrt(self.sums.weight * self.sums.gradient)
+        return abs(self.sums.radial) / size if size > 0 else math.nan
+
+    @property
+    def zeros(self) -> float:
+        """The share of elements that are 0; NaN where decay makes none."""
+        return self.sums.zeros / self.sums.sample if self.member.counts_zeros and self.sums.sample else math.nan
+
+    @property
+    def masked(self) -> float:
+        """The share of elements that caution left alone; NaN without it, or in a step without a payment."""
+        return self.sums.masked / self.sums.sample if self.member.is_cautious and self.sums.dd > 0 else math.nan
+
+    @property
+    def angle(self) -> float:
+        """Between the tensor before and after the step."""
+        one = self.sums
+        if one.tt <= 0:
+            return math.nan
+        along, square = one.td + one.tu, one.dd + 2 * one.du + one.uu
+        return math.atan2(math.sqrt(max(0.0, square - along**2 / one.tt) * one.tt), one.tt + along)
+
+    @cached_property
+    def taken(self) -> Taken:
+        """Which fraction of the tensor decay took.
+
+        What is left of d along no multiple of θ tells how much rounding there is. Low-precision weights round the
+        update away as well, so that what is left of the displacement without it is not the decay; there the
+        displacement is split by least squares into a part along θ and a part along u.
+        """
+        one, by_state = self.sums, self.member.source == "state"
+        if one.tt <= 0 or one.bb <= 0:
+            return Taken(0.0, 0.0, one.dd, one.du)
+        if by_state and is_low(self.member.param):
+            along_t, along_u = one.td + one.tu, one.du + one.uu
+            determinant = one.tt * one.uu - one.tu**2
+            kept = 0.0
+            if determinant > 1e-12 * one.tt * one.uu:
+                kept = (along_u * one.tt - along_t * one.tu) / determinant
+            fraction = (kept * one.tu - along_t) / one.tt
+            left = (one.dd + 2 * one.du + one.uu - (kept * along_u - fraction * along_t)) / one.tt
+        else:
+            fraction, left = -one.db / one.bb, (one.dd - one.db**2 / one.bb) / one.bb
+        noise = math.sqrt(max(0.0, left) / max(1.0, one.sample))
+        if not by_state and not self.owed:
+            return Taken(fraction, noise, one.dd, one.du)
+        if self.owed:
+            # Logarithms add up: what was paid now, and what was put off or had been.
+            fraction = -math.expm1(math.log1p(-min(fraction, 0.999999)) - self.owed)
+        # Nothing but a multiple of θ can be decay there; the rest is what rounding did.
+        return Taken(fraction, noise, fraction**2 * one.tt, -fraction * one.tu)

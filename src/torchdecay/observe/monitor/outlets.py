@@ -1,0 +1,92 @@
+"""Where records go as they are made: the file, and writers of the user's; none of them may stop a training."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torchdecay.errors import NotRecordedWarning
+from torchdecay.observe.monitor.columns import short, unpacked
+from torchdecay.observe.monitor.jsonl import Content, Item
+from torchdecay.observe.monitor.series import Event, Record
+from torchdecay.text import describe_error
+
+
+class Guard:
+    """Does what may fail beside a training: it warns once, or raises where that is asked for.
+
+    Args:
+        name: of what fails, for the warning.
+        then: what becomes of it.
+        strict: whether errors stop the training.
+    """
+
+    def __init__(self, name: str, then: str, *, strict: bool) -> None:
+        self._name, self._then, self.strict, self._is_told = name, then, strict, False
+
+    def does(self, work: Callable[[], Any]) -> bool:
+        """Do it; whether that went well."""
+        try:
+            work()
+        except Exception as error:
+            if self.strict:
+                raise
+            if not self._is_told:
+                self._is_told = True
+                warnings.warn(
+                    f"{self._name} failed: {describe_error(error)}. The training goes on. {self._then} To stop it at "
+                    "the first error, say td.Monitor(..., strict=True).",
+                    NotRecordedWarning,
+                    stacklevel=2,
+                )
+            return False
+        return True
+
+
+class Outlet(Guard):
+    """Sends a monitor's items, in their order, to one place; what that does not take is sent again later.
+
+    Args:
+        name: of the place.
+        send: takes one item.
+        close: ends it.
+        strict: whether errors stop the training.
+    """
+
+    def __init__(self, name: str, send: Callable[[Item], Any], close: Callable[[], Any], *, strict: bool) -> None:
+        super().__init__(
+            name,
+            "Records stay in memory, and are sent again with the next one; monitor.history.save(path) writes them all.",
+            strict=strict,
+        )
+        self._send, self._close, self._sent = send, close, 0
+
+    def catch_up(self, items: Sequence[Item]) -> None:
+        """Send what it has not taken yet."""
+        while self._sent < len(items) and self.does(lambda: self._send(items[self._sent])):
+            self._sent += 1
+
+    def close(self, items: Sequence[Item]) -> None:
+        """Try a last time, and end: a training that is over is not stopped."""
+        self.strict = False
+        self.catch_up(items)
+        self.does(self._close)
+
+
+def to_writer(writer: Callable[..., Any], seen: Content) -> Callable[[Item], None]:
+    """What gives each record to a writer as {"group/quantity": number}, and alarms to its method `alarm`."""
+
+    def send(item: Item) -> None:
+        if isinstance(item, Record):
+            flat = {
+                f"{seen.series[item.first + place].name}/{name}": short(value)
+                for name, column in item.columns.items()
+                for place, value in enumerate(unpacked(column))
+                if value == value
+            }
+            writer(flat, item.step)
+        elif isinstance(item, Event) and callable(tell := getattr(writer, "alarm", None)):
+            tell(item)
+
+    return send
