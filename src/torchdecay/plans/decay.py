@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -127,62 +128,45 @@ class Decay:
                 )
         if self.max_lr is not None:
             object.__setattr__(self, "max_lr", check_number(self.max_lr, "max_lr", open_minimum=True))
-        for wrong, what, fix in (
-            (
-                self.scale is not Scale.ONE and self.site not in (Site.BEFORE, Site.AFTER),
-                f"scale {self.scale.value} at site {self.site.value}",
-                "A scale is for the sites BEFORE and AFTER; elsewhere the optimizer brings in the learning rate.",
-            ),
-            (
-                self.proximal and self.site is not Site.AFTER,
-                f"a proximal step at site {self.site.value}",
-                "A proximal step comes AFTER the update.",
-            ),
-            (
-                self.max_lr is not None and not (self.scale.needs_max_lr or self.schedule.needs_lr),
-                f"max_lr with the scale {self.scale.value}",
-                "It is for the scales that divide by it: td.independent, td.corrected, and follow_lr().",
-            ),
-            (
-                self.site is Site.NATIVE and not self.is_plain_l2,
-                "site NATIVE with a regularizer, reference, mask, gate or controller",
-                "An optimizer's own weight_decay is L2 toward zero; choose coupled or decoupled for more.",
-            ),
-            (
-                self.site is Site.LOSS and (self.gate is not None or self.controller is not None),
-                "site LOSS with a gate or controller",
-                "A penalty sees no step; choose coupled or decoupled.",
-            ),
-            (
-                isinstance(self.gate, RowGate)
-                and (self.site is not Site.BEFORE or self.controller is not None or not self.regularizer.elementwise),
-                f"a gate by rows at site {self.site.value} with {self.controller or self.regularizer!r}",
-                "It goes with elementwise pulls BEFORE the update, such as td.decoupled, without a controller.",
-            ),
-            (
-                isinstance(self.gate, LazyRows)
-                and (type(self.regularizer) is not L2 or isinstance(self.reference, Average)),
-                f"LazyRows with {self.regularizer!r} toward {self.reference!r}",
-                "Only L2 steps toward what stays where it is add up to one that can be taken later; use TouchedRows().",
-            ),
-            (
-                self.scale is Scale.ONE
-                and self.site in (Site.BEFORE, Site.AFTER)
-                and type(self.regularizer) is L2
-                and self.controller is None
-                and not self.proximal
-                and self.coefficient > 1,
-                f"a fraction of {self.coefficient:g} per step",
-                "Above 1 the step flips every weight's sign; per_step takes a fraction from 0 to 1.",
-            ),
-        ):
-            if wrong:
-                raise DecayError(f"{what} means nothing.", fix=fix)
+        for what, fix in self._contradictions():
+            raise DecayError(f"{what} means nothing.", fix=fix)
+
+    def _contradictions(self) -> Iterator[tuple[str, str]]:
+        """Axes that do not go together, and what to write instead."""
+        at, beside_the_step = f"at site {self.site.value}", self.site in (Site.BEFORE, Site.AFTER)
+        if self.scale is not Scale.ONE and not beside_the_step:
+            fix = "A scale is for the sites BEFORE and AFTER; elsewhere the optimizer brings in the learning rate."
+            yield f"scale {self.scale.value} {at}", fix
+        if self.proximal and self.site is not Site.AFTER:
+            yield f"a proximal step {at}", "A proximal step comes AFTER the update."
+        if self.max_lr is not None and not (self.scale.needs_max_lr or self.schedule.needs_lr):
+            fix = "It is for the scales that divide by it: td.independent, td.corrected, and follow_lr()."
+            yield f"max_lr with the scale {self.scale.value}", fix
+        if self.site is Site.NATIVE and not self.is_plain_l2:
+            fix = "An optimizer's own weight_decay is L2 toward zero; choose coupled or decoupled for more."
+            yield "site NATIVE with a regularizer, reference, mask, gate or controller", fix
+        if self.site is Site.LOSS and (self.gate or self.controller):
+            yield "site LOSS with a gate or controller", "A penalty sees no step; choose coupled or decoupled."
+        if isinstance(self.gate, RowGate):
+            if self.site is not Site.BEFORE or self.controller or not self.regularizer.elementwise:
+                fix = "It goes with elementwise pulls BEFORE the update, such as td.decoupled, without a controller."
+                yield f"a gate by rows {at} with {self.controller or self.regularizer!r}", fix
+            if isinstance(self.gate, LazyRows) and (not self._is_l2 or isinstance(self.reference, Average)):
+                fix = "Only L2 toward what stays where it is adds up to one step, taken later; use TouchedRows()."
+                yield f"LazyRows with {self.regularizer!r} toward {self.reference!r}", fix
+        is_fraction = self.scale is Scale.ONE and beside_the_step and self._is_l2
+        if is_fraction and not self.controller and not self.proximal and self.coefficient > 1:
+            fix = "Above 1 the step flips every weight's sign; per_step takes a fraction from 0 to 1."
+            yield f"a fraction of {self.coefficient:g} per step", fix
+
+    @property
+    def _is_l2(self) -> bool:
+        return type(self.regularizer) is L2
 
     @property
     def is_plain_l2(self) -> bool:
         """Whether the pull is λ·θ and nothing else: L2 toward zero, no mask, gate or controller."""
-        return type(self.regularizer) is L2 and not any((self.reference, self.mask, self.gate, self.controller))
+        return self._is_l2 and not any((self.reference, self.mask, self.gate, self.controller))
 
     @property
     def form(self) -> Decay:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torchdecay.plans.rows import Row
 from torchdecay.records import described, is_opaque
@@ -19,17 +20,8 @@ class Change:
     after: Row
 
     def __str__(self) -> str:
-        parts = [
-            f"{what} {old!r} -> {new!r}"
-            for what, old, new in (
-                ("decay", self.before.decay, self.after.decay),
-                ("options", dict(self.before.options), dict(self.after.options)),
-                ("role", self.before.role, self.after.role),
-                ("shape", self.before.shape, self.after.shape),
-                ("names", self.before.names, self.after.names),
-            )
-            if old != new
-        ]
+        old, new = _compared(self.before), _compared(self.after)
+        parts = [f"{what} {old[what]!r} -> {new[what]!r}" for what in old if old[what] != new[what]]
         return printable(f"~ {self.name}: {', '.join(parts)}")
 
 
@@ -69,9 +61,13 @@ class PlanDiff:
         return "\n".join(lines) or "no difference"
 
 
+def _compared(row: Row) -> dict[str, Any]:
+    both = {what: getattr(row, what) for what in ("decay", "options", "role", "shape", "names")}
+    return both | {"options": dict(row.options)}
+
+
 def _alike(old: Row, new: Row) -> bool:
-    was, is_now = (old.decay, old.options), (new.decay, new.options)
-    if is_opaque(was) or is_opaque(is_now):
+    if is_opaque((old.decay, old.options)) or is_opaque((new.decay, new.options)):
         # A plan that was read from a file may only describe what the other one holds.
-        was, is_now = described(was), described(is_now)
-    return (was, old.role, old.shape, old.names) == (is_now, new.role, new.shape, new.names)
+        old, new = described(old), described(new)
+    return _compared(old) == _compared(new)

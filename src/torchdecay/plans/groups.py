@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
 from torchdecay.errors import PlanError
 from torchdecay.plans.decay import Decay, Site
+from torchdecay.plans.parameters import Parameter
 from torchdecay.plans.rows import Row
 from torchdecay.plans.rules import check_options
 from torchdecay.plans.schedules import Constant
+from torchdecay.plans.tree import Occurrence
 from torchdecay.text import listed, nearest
 
 MARK = "torchdecay"
@@ -23,16 +25,8 @@ def needs_attach(decay: Decay | None) -> bool:
     return decay is not None and not (decay.site is Site.NATIVE and decay.schedule == Constant())
 
 
-class Held(Protocol):
-    """A parameter of a model: an `Occurrence`, or a `Parameter` of its census."""
-
-    @property
-    def tensor(self) -> Tensor:
-        """The parameter itself."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Its sizes, outside any shard."""
+Held = Occurrence | Parameter
+"""A parameter of a model, as a walk or a census finds it."""
 
 
 def groups_of(planned: Sequence[Row], held: Mapping[str, Held], options: dict[str, Any]) -> list[dict[str, Any]]:
