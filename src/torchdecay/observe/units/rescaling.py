@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from typing import Any
 
 from torchdecay.arguments import check_count, check_number
@@ -12,7 +10,7 @@ from torchdecay.observe.run import Run
 from torchdecay.observe.units.decays import unit_of
 from torchdecay.observe.units.peak import peak_lr
 from torchdecay.observe.units.rescaled import Rescaled, Version
-from torchdecay.observe.units.scaling_rules import RULES, WIDTHS, Rule
+from torchdecay.observe.units.scaling_rules import RULES, WIDTHS
 from torchdecay.plans.decay import Decay
 from torchdecay.text import nearest, repr_quoted, spelled
 
@@ -79,18 +77,18 @@ def rescale(
         raise UnitError(f"there is no rule {repr_quoted(rule)}.", f"Known: {', '.join(RULES)}.", nearest(rule, RULES))
     if width_exponent is not None and width is None:
         raise UnitError("width_exponent goes with width.", fix="Give width=(old, new) as well.")
-    versions, left_out = _of_run(number, form, before, after, _pair(num_params, "num_params"), rule, width is not None)
+    params = (None, None) if num_params is None else _pair(num_params, "num_params")
+    versions, left_out = _of_run(number, form, before, after, params, rule, width is not None)
     if width is not None:
         pair = _pair(width, "width")
-        assert pair is not None
-        if len(versions) > 1 and not _same(versions):
+        if versions and not Rescaled(before=number, form=form, versions=tuple(versions)).agree:
             raise UnitError(
                 "the width changes, and so does the run, by rules that disagree.",
                 "Every rule with every exponent would be a table that nobody can use.",
                 f"Choose one with rule=: {', '.join(one.rule for one in versions)}.",
             )
         start = versions[0].value if versions else number
-        versions = _of_width(start, form, pair, width_exponent, rule)
+        versions = _of_width(start, form, pair[1] / pair[0], width_exponent, rule)
     return Rescaled(before=number, form=form, versions=tuple(versions), left_out=tuple(left_out))
 
 
@@ -107,9 +105,7 @@ def _number(value: float | Decay) -> tuple[float, str]:
     return check_number(value, "the weight decay", error=UnitError), "decoupled"
 
 
-def _pair(value: Any, name: str) -> tuple[int, int] | None:
-    if value is None:
-        return None
+def _pair(value: Any, name: str) -> tuple[int, int]:
     try:
         old, new = value
         return check_count(old, f"{name} before"), check_count(new, f"{name} after")
@@ -117,41 +113,40 @@ def _pair(value: Any, name: str) -> tuple[int, int] | None:
         raise UnitError(f"{name} is {value!r}.", fix=f"Give a pair of whole numbers, {name}=(old, new).") from error
 
 
-def _same(versions: Iterable[Version]) -> bool:
-    values = [one.value for one in versions]
-    return math.isclose(min(values), max(values), rel_tol=1e-9)
-
-
 def _of_run(
     number: float,
     form: str,
     before: Run | None,
     after: Run | None,
-    num_params: tuple[int, int] | None,
+    num_params: tuple[int | None, int | None],
     rule: str | None,
     keep_lr: bool,
 ) -> tuple[list[Version], list[str]]:
     if before is None or after is None:
         return [], []
     follows_lr = form == "decoupled" and not keep_lr
-    lr_factor = _lr_factor(before, after) if follows_lr else 1.0
-    facts = [facts_of(run, None if num_params is None else num_params[i]) for i, run in enumerate((before, after))]
+    lr_factor, also = 1.0, ""
+    if follows_lr:
+        old, new = peak_lr(before), peak_lr(after)
+        if old is None or new is None:
+            raise UnitError(
+                "a decoupled weight decay acts by lr·λ, and the runs don't both have a learning rate.",
+                fix="Write td.Run(..., lr=1e-3) in both, also where it stays the same.",
+            )
+        lr_factor, also = old / new, ", λ = f/lr"
+    facts = [facts_of(run, params) for run, params in zip((before, after), num_params, strict=True)]
     versions, left_out = [], []
     for one in RULES.values() if rule is None else (RULES[rule],):
         missing = [need for need in one.needs if any(need not in known for known in facts)]
         if missing:
             left_out.append(f"{one.name}, which needs {', '.join(missing)} of both runs")
             continue
-        factor = one.level(facts[1]) / one.level(facts[0])
-        versions.append(_version(one, number * factor * lr_factor, follows_lr))
+        value = number * (one.level(facts[1]) / one.level(facts[0])) * lr_factor
+        said = f"keeps {one.keeps}"
+        versions.append(Version(rule=one.name, formula=one.formula + also, value=value, source=one.source, remark=said))
     if not versions:
         raise UnitError(f"{left_out[0]}.", fix="Give them in td.Run(...), num_params=(old, new).")
     return versions, left_out
-
-
-def _version(rule: Rule, value: float, follows_lr: bool) -> Version:
-    formula = rule.formula + (", λ = f/lr" if follows_lr else "")
-    return Version(rule=rule.name, formula=formula, value=value, source=rule.source, remark=f"keeps {rule.keeps}")
 
 
 def facts_of(run: Run, num_params: int | None) -> dict[str, float]:
@@ -165,20 +160,7 @@ def facts_of(run: Run, num_params: int | None) -> dict[str, float]:
     return {name: float(value) for name, value in known.items() if value is not None}
 
 
-def _lr_factor(before: Run, after: Run) -> float:
-    rates = [peak_lr(run) for run in (before, after)]
-    if rates[0] is None or rates[1] is None:
-        raise UnitError(
-            "a decoupled weight decay acts by lr·λ, and the runs don't both have a learning rate.",
-            fix="Write td.Run(..., lr=1e-3) in both, also where it stays the same.",
-        )
-    return rates[0] / rates[1]
-
-
-def _of_width(
-    number: float, form: str, width: tuple[int, int], exponent: float | None, rule: str | None
-) -> list[Version]:
-    ratio = width[1] / width[0]
+def _of_width(number: float, form: str, ratio: float, exponent: float | None, rule: str | None) -> list[Version]:
     along = f" after {rule}" if rule is not None else ""
     if exponent is not None:
         power = check_number(exponent, "width_exponent", minimum=-10, maximum=10, error=UnitError)
