@@ -104,15 +104,8 @@ def decide(model: Any, decay: Any, rules: Any, tied: Tied) -> Plan:
     if tied not in ("spare", "first", "error"):
         raise PlanError(f"tied is {tied!r}.", fix='Write "spare", "first" or "error".')
     default, ordered = as_decay(decay), as_rules(rules)
-    if isinstance(model, (nn.Module, Mapping)):
-        everyone: Sequence[Parameter] = census(model)
-    elif isinstance(model, Sequence) and all(isinstance(item, Parameter) for item in model):
-        everyone = model
-    else:
-        raise PlanError(
-            f"td.plan() got a {type(model).__name__} where a model belongs.",
-            fix="Give a torch.nn.Module, or a mapping of names to tensors.",
-        )
+    is_census = isinstance(model, Sequence) and all(isinstance(item, Parameter) for item in model)
+    everyone: Sequence[Parameter] = model if is_census else census(model)
     trainable = [parameter for parameter in everyone if parameter.trainable]
     frozen = tuple(name for parameter in everyone if not parameter.trainable for name in parameter.names)
     if not trainable:

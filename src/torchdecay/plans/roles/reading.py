@@ -58,22 +58,14 @@ def read(place: Place) -> Reading:
             break
     else:
         verdict = Verdict("unknown", "", f"nothing speaks for a role of {place}, shape {place.shape}")
-    if verdict.role != "weight" and not place.part:
-        return _plain(verdict)
     evidence = [verdict.evidence]
+    kind = named.refined_kind(place, verdict.kind) if verdict.role == "weight" else verdict.kind
     if place.part in ("direction", "original"):
         evidence.append(f"behind {', '.join(place.through) or 'a parametrization'}")
-    if verdict.role != "weight":
-        return Reading(verdict.role, "", tuple(evidence))
-    kind = named.refined_kind(place, verdict.kind)
-    if kind == verdict.kind and len(evidence) == 1:
-        return _plain(verdict)
     if kind != verdict.kind:
         evidence.append(f"{kind} by where it stands")
-    return Reading("weight", kind, tuple(evidence))
+    return _kept(verdict.role, kind, tuple(evidence))
 
 
-@lru_cache(maxsize=4096)
-def _plain(verdict: Verdict) -> Reading:
-    """A witness's word without a further one: one value for all parameters of which the same is said."""
-    return Reading(verdict.role, verdict.kind, (verdict.evidence,))
+# One value for all parameters of which the same is said.
+_kept = lru_cache(maxsize=4096)(Reading)

@@ -32,7 +32,6 @@ _MATMUL = word_set(
     "matmul mm bmm mv einsum tensordot baddbmm addmm addmv addbmm dot vdot outer ger chain_matmul multi_dot "
     "kron contract grouped_mm _grouped_mm"
 )
-_BIAS_FIRST = frozenset(("addmm", "addmv", "baddbmm", "addbmm"))
 _POSITIONS: dict[str, tuple[str, int, int]] = {
     "linear": ("matmul", 1, 2),
     "bilinear": ("matmul", 2, 3),
@@ -48,7 +47,15 @@ _POSITIONS: dict[str, tuple[str, int, int]] = {
 }
 _NORMALIZING = word_set("rsqrt std var var_mean std_mean norm vector_norm rms normalize")
 _JOINING = word_set("cat concat concatenate stack hstack vstack")
-_EXPANDING = word_set("expand expand_as repeat broadcast_to tile repeat_interleave")
+_OPERANDS = {
+    **dict.fromkeys(_MATMUL, ("matmul", "matmul")),
+    **dict.fromkeys(word_set("addmm addmv baddbmm addbmm"), ("bias", "matmul")),
+    **dict.fromkeys(word_set("mul mul_ multiply"), ("scaled", "scaled")),
+    **dict.fromkeys(word_set("add add_"), ("added", "added")),
+    **dict.fromkeys(word_set("addcmul addcmul_"), ("added", "scaled")),
+    **dict.fromkeys(word_set("expand expand_as repeat broadcast_to tile repeat_interleave"), ("expanded", "")),
+}
+"""What is called → the use of its first operand, and that of the others."""
 _VIEWS = word_set(
     "transpose permute reshape view view_as unsqueeze squeeze flatten movedim swapaxes t rearrange repeat expand "
     "expand_as broadcast_to tile to type_as cast float half bfloat16 double contiguous clone detach narrow select "
@@ -108,9 +115,8 @@ class _Reader(ast.NodeVisitor):
             self.visit(statement)
 
     def note(self, node: ast.expr | None, use: str) -> None:
-        if node is not None:
-            for attribute in self.behind(node):
-                self.found.setdefault(attribute, set()).add(use)
+        for attribute in self.behind(node) if node is not None and use else ():
+            self.found.setdefault(attribute, set()).add(use)
 
     def behind(self, node: ast.expr) -> frozenset[str]:
         """The attributes of self that an expression is a function of, if it is one of nothing else."""
@@ -176,7 +182,7 @@ class _Reader(ast.NodeVisitor):
         self.visit(node.value)
         self.operator(node.op, node.value)
         if isinstance(node.target, ast.Name) and not self.behind(node.value):
-            self.local.pop(node.target.id, None)
+            self.local[node.target.id] = frozenset()
 
     def visit_For(self, node: ast.For) -> None:
         self.visit(node.iter)
@@ -197,11 +203,7 @@ class _Reader(ast.NodeVisitor):
 
     def bind(self, target: ast.expr, value: ast.expr) -> None:
         if isinstance(target, ast.Name):
-            behind = self.behind(value)
-            if behind:
-                self.local[target.id] = behind
-            else:
-                self.local.pop(target.id, None)
+            self.local[target.id] = self.behind(value)
         elif isinstance(target, ast.Tuple):
             several = isinstance(value, ast.Tuple) and len(value.elts) == len(target.elts)
             values = value.elts if isinstance(value, ast.Tuple) and several else [value] * len(target.elts)
@@ -231,21 +233,14 @@ class _Reader(ast.NodeVisitor):
             use, weight, bias = _POSITIONS[called]
             self.note(_argument(node, weight, "weight"), use)
             self.note(_argument(node, bias, "bias"), "norm" if use == "norm" else "bias")
-        elif called in _MATMUL:
-            for position, operand in enumerate(operands):
-                self.note(operand, "bias" if called in _BIAS_FIRST and position == 0 else "matmul")
         elif called in _JOINING:
             for operand in operands[:1]:
                 for item in operand.elts if isinstance(operand, (ast.List, ast.Tuple)) else [operand]:
                     self.note(item, "joined")
-        elif called in _EXPANDING:
-            self.note(next(iter(operands), None), "expanded")
-        elif called in ("addcmul", "addcmul_"):
+        elif called in _OPERANDS:
+            first, others = _OPERANDS[called]
             for position, operand in enumerate(operands):
-                self.note(operand, "scaled" if position else "added")
-        elif called in ("mul", "mul_", "multiply", "add", "add_"):
-            for operand in operands:
-                self.note(operand, "scaled" if called.startswith("mul") else "added")
+                self.note(operand, others if position else first)
 
     def normalizes(self, node: ast.AST) -> bool:
         """Whether the node belongs to dividing by a norm or a deviation: rsqrt, var, pow(-0.5)."""
