@@ -19,7 +19,7 @@ import re
 import reprlib
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -225,7 +225,7 @@ class Opaque:
 
 def plain(value: Any) -> Any:
     """A value as JSON can hold it, for readers that do not run Python: it can't be read back."""
-    return _encode(value, object, False)
+    return encode(value, object)
 
 
 def encode(value: Any, hint: Any = Any, *, opaque: bool = False) -> Any:
@@ -239,16 +239,6 @@ def encode(value: Any, hint: Any = Any, *, opaque: bool = False) -> Any:
     Raises:
         LoadError: for anything that could not be read back as the same value.
     """
-    try:
-        return _encode(value, hint, opaque)
-    except LoadError:
-        if not opaque:
-            raise
-        # Without addresses, so that the same plan is the same text in every process.
-        return {"type": "Opaque", "description": _ADDRESS.sub("", repr(value))}
-
-
-def _encode(value: Any, hint: Any, opaque: bool) -> Any:
     arms = _arms(hint)
     if type(value) is int and float in arms and int not in arms:
         # As it will be read, so that a file that was read and written again is the same.
@@ -262,7 +252,7 @@ def _encode(value: Any, hint: Any, opaque: bool) -> Any:
         return spelled if float in arms or object in arms else {"type": "float", "value": spelled}
     if isinstance(value, Real):
         # A number of numpy's: it equals the plain one that is read back.
-        return int(value) if isinstance(value, Integral) else _encode(float(value), hint, opaque)
+        return int(value) if isinstance(value, Integral) else encode(float(value), hint)
     if isinstance(value, tuple) or (isinstance(value, list) and object in arms):
         hints = _item_hints(arms, len(value))
         return [encode(item, one, opaque=opaque) for item, one in zip(value, hints, strict=True)]
@@ -281,16 +271,16 @@ def _encode(value: Any, hint: Any, opaque: bool) -> Any:
             if not known or default is dataclasses.MISSING or item != default:
                 data[name] = encode(item, object if object in arms else one, opaque=opaque)
         return data | {name: plain(getattr(value, name)) for name in getattr(cls, "_derived", ())}
-    if isinstance(value, Mapping) and (one := _value_hint(arms)) is not None:
-        return {str(key): encode(item, one, opaque=opaque) for key, item in value.items()}
-    if callable(value):
+    mappings = [get_args(arm)[1] for arm in arms if _is_mapping(get_origin(arm))]
+    if isinstance(value, Mapping) and (mappings or object in arms):
+        return {str(key): encode(item, (*mappings, object)[0], opaque=opaque) for key, item in value.items()}
+    try:
         return {"type": "callable", "value": qualname(value)}
-    raise LoadError(
-        f"{value!r} cannot be written as JSON.",
-        "A plan file holds only values that can be read back as the same value.",
-        "For a reference or mask made of tensors, save them to a file and give its path, or give a name such as "
-        '"pretrained" and bind it with attach(..., bind={"pretrained": tensors}).',
-    )
+    except LoadError:
+        if not opaque:
+            raise
+        # Without addresses, so that the same plan is the same text in every process.
+        return {"type": "Opaque", "description": _ADDRESS.sub("", repr(value))}
 
 
 def decode(data: Any, hint: Any = Any, *, callables: Callables = "refuse", kind: Kind | None = None) -> Any:
@@ -341,7 +331,7 @@ class _Reader:
                     hints = _item_hints((arm,), len(data))
                     return tuple(self.value(item, one, place) for item, one in zip(data, hints, strict=True))
             elif origin is not None:
-                if issubclass(origin, Mapping) and isinstance(data, dict):
+                if _is_mapping(origin) and isinstance(data, dict):
                     return {key: self.value(item, arguments[1], place) for key, item in data.items()}
             elif arm is not _home(hint):
                 continue
@@ -443,12 +433,8 @@ def _item_hints(arms: tuple[Any, ...], count: int) -> list[Any]:
     return [Any] * count
 
 
-def _value_hint(arms: tuple[Any, ...]) -> Any:
-    """The hint of what a mapping holds; None where there can't be one."""
-    if object in arms:
-        return object
-    origins = {get_origin(arm): arm for arm in arms}
-    return next((get_args(arm)[1] for origin, arm in origins.items() if origin and issubclass(origin, Mapping)), None)
+def _is_mapping(origin: Any) -> bool:
+    return isinstance(origin, type) and issubclass(origin, Mapping)
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -459,13 +445,12 @@ def _fits(value: Any, hint: Any) -> bool:
 @functools.cache
 def _fields(cls: Any) -> dict[str, tuple[Any, Any]]:
     """Hint and default of each field, but for private ones, which live in memory only."""
-    hints = get_type_hints(cls)
-    return {f.name: (hints[f.name], _default(f)) for f in dataclasses.fields(cls) if not f.name.startswith("_")}
-
-
-def _default(field: dataclasses.Field[Any]) -> Any:
-    made = field.default_factory
-    return field.default if made is dataclasses.MISSING else made()
+    hints, found = get_type_hints(cls), {}
+    for one in dataclasses.fields(cls):
+        made = one.default if one.default_factory is dataclasses.MISSING else one.default_factory()
+        if not one.name.startswith("_"):
+            found[one.name] = (hints[one.name], made)
+    return found
 
 
 def described(value: V) -> V:
@@ -483,12 +468,19 @@ def is_opaque(value: Any) -> bool:
     return isinstance(value, Opaque) or any(is_opaque(getattr(value, f.name)) for f in dataclasses.fields(value))
 
 
-def qualname(function: Callable[..., Any]) -> str:
+def qualname(function: Any) -> str:
     """`module:qualname` of a function that can be found again under that name.
 
     Raises:
-        LoadError: for lambdas, local functions, instances and their methods.
+        LoadError: for lambdas, local functions, instances and their methods; and for what is no function.
     """
+    if not callable(function):
+        raise LoadError(
+            f"{function!r} cannot be written as JSON.",
+            "A plan file holds only values that can be read back as the same value.",
+            "For a reference or mask made of tensors, save them to a file and give its path, or give a name such as "
+            '"pretrained" and bind it with attach(..., bind={"pretrained": tensors}).',
+        )
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
     found: Any = sys.modules.get(module) if isinstance(module, str) else None
     for attribute in name.split("."):
