@@ -18,7 +18,7 @@ from torchdecay.lab.engines import process
 from torchdecay.lab.engines.ray import engine as ray
 from torchdecay.lab.engines.ray.cluster import connected
 from torchdecay.lab.engines.serial import outcome_of
-from torchdecay.lab.sweeps.store import Store
+from torchdecay.lab.storage.store import Store
 from torchdecay.lab.tasks.task import Data, Task
 from torchdecay.lab.training.contenders import as_contender
 from torchdecay.lab.training.results import Failure, TrainingRun

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from torchdecay.errors import TaskError
-from torchdecay.lab.sweeps.store import Store
+from torchdecay.lab.storage.store import Store
 from torchdecay.lab.sweeps.sweep import sweep
 from torchdecay.lab.tasks.task import Data, Task
 

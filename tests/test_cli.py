@@ -18,8 +18,8 @@ from click.testing import Result
 from calling import torchdecay
 from torchdecay.cli import main
 from torchdecay.cli.group import COMMANDS
-from torchdecay.lab.comparisons.compare import Progress
 from torchdecay.lab.comparisons.comparison import Comparison
+from torchdecay.lab.engines.runs import Progress
 from torchdecay.plans.plan import Plan
 
 SOURCE = Path(__file__).parents[1] / "src"

@@ -18,8 +18,8 @@ from click.testing import Result
 import torchdecay as td
 from calling import torchdecay
 from torchdecay.cli.progress import Bar
+from torchdecay.lab.engines.runs import Progress
 from torchdecay.lab.sweeps.result import Sweep
-from torchdecay.lab.sweeps.run import SweepProgress
 from torchdecay.reports.drawing.files import place
 
 TASK = ["sweep", "sweeping:task", "--engine", "serial", "--seeds", "2"]
@@ -83,11 +83,11 @@ def test_resume_goes_on_and_its_absence_is_asked_about(call: Callable[..., Resul
 def test_ctrl_c_keeps_everything(call: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     """What was finished is shown, written and in the store; exit code 1."""
 
-    def stop(self: Bar, progress: SweepProgress) -> None:
+    def stop(self: Bar, progress: Progress) -> None:
         if progress.runs_done == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Bar, "sweep", stop)
+    monkeypatch.setattr(Bar, "__call__", stop)
     done = call(*SHORT, "--store", "s.db", code=1)
     assert "Stopped early, with 2 runs finished" in done.stdout
     assert saved("torchdecay-sweep-halves").interrupted

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from torchdecay.lab.comparisons.compare import Progress
-    from torchdecay.lab.sweeps.run import SweepProgress
+    from torchdecay.lab.engines.runs import Progress
 
 
 class Bar:
-    """Takes the `Progress` of a comparison, and in `sweep` that of a sweep; a context manager.
+    """Takes the `Progress` of a comparison or a sweep; a context manager.
 
     Args:
         title: what is running.
@@ -42,21 +41,17 @@ class Bar:
 
     def __call__(self, progress: Progress) -> None:
         """Move the bar."""
-        what = f"{self._title}: {progress.label}, seed {progress.seed}"
-        line = f"{what}: done ({progress.steps_done / progress.steps_planned:.0%} of all)"
-        self._move(what, progress.steps_done, progress.steps_planned, line if progress.run_is_done else "")
-
-    def sweep(self, progress: SweepProgress) -> None:
-        """Move the bar of a sweep, with the best so far."""
         best = f", best so far {progress.best} {progress.best_value:.3g}" if progress.best else ""
-        what = f"{self._title}: {progress.runs_done} of {progress.runs_planned} runs{best}"
-        line = f"{self._title}: {progress.label}, seed {progress.seed}: done ({what.partition(': ')[2]})"
-        self._move(what, progress.steps_done, progress.steps_planned, line if progress.run_is_done else "")
-
-    def _move(self, what: str, done: int, planned: int, line: str) -> None:
-        self._bar.update(self._task, description=what, completed=done, total=planned)
-        if not self._is_terminal and line:
-            click.echo(line, err=True)
+        far = f"{progress.runs_done} of {progress.runs_planned} runs{best}"
+        self._bar.update(
+            self._task,
+            description=f"{self._title}: {far}",
+            completed=progress.steps_done,
+            total=progress.steps_planned,
+        )
+        if progress.run_is_done and not self._is_terminal:
+            became = f"failed: {progress.failure}" if progress.failure else "done"
+            click.echo(f"{self._title}: {progress.label}, seed {progress.seed}: {became} ({far})", err=True)
 
     def __enter__(self) -> Bar:
         self._bar.start()

@@ -99,8 +99,8 @@ def sweep(
     """  # noqa: D301
     from torchdecay.cli.progress import Bar
     from torchdecay.cli.tables import print_sweep
+    from torchdecay.lab.storage.store import Store
     from torchdecay.lab.sweeps.search import Search
-    from torchdecay.lab.sweeps.store import Store
     from torchdecay.lab.sweeps.sweep import sweep as run
 
     if resume and store is None:
@@ -120,7 +120,7 @@ def sweep(
             engine=_engine(engine),
             store=None if store is None else Store(store, resume=resume),
             direction=direction,
-            on_progress=bar.sweep,
+            on_progress=bar,
         )
     result = result.with_command(as_typed(ctx), shlex.join(task.words))
     finish(ctx, result, folder, print_sweep, overwrite=overwrite, as_json=as_json)

@@ -4,12 +4,13 @@ What the folders hold:
 
     tasks        what is trained: data, model, loss, optimizer and how long
     training     one run of a task with one contender, and what it leaves behind
+    storage      finished runs in a file
+    engines      ways to run many trainings
     comparisons  several contenders, the same seeds, and the arithmetic of their differences
     directions   on which parts decay should be stronger or weaker
-    engines      ways to run many trainings
-    sweeps       one form with many values: search, store, and the choice
+    sweeps       one form with many values: search, and the choice
 
-Read in this order: example, tasks, training, comparisons, engines, directions, sweeps.
+Read in this order: example, tasks, training, storage, engines, comparisons, directions, sweeps.
 """
 
 from torchdecay.lazy import attach as _attach

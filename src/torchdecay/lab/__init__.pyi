@@ -1,4 +1,3 @@
-from torchdecay.lab.comparisons.compare import Progress as Progress
 from torchdecay.lab.comparisons.compare import compare as compare
 from torchdecay.lab.comparisons.comparison import Comparison as Comparison
 from torchdecay.lab.directions.direction import direction as direction
@@ -6,12 +5,12 @@ from torchdecay.lab.directions.hypergradient import Hypergradient as Hypergradie
 from torchdecay.lab.directions.hypergradient import hypergradient as hypergradient
 from torchdecay.lab.directions.result import Direction as Direction
 from torchdecay.lab.engines.engine import Engine as Engine
+from torchdecay.lab.engines.runs import Progress as Progress
 from torchdecay.lab.example import WorkedExample as WorkedExample
 from torchdecay.lab.example import worked_example as worked_example
+from torchdecay.lab.storage.store import Store as Store
 from torchdecay.lab.sweeps.result import Sweep as Sweep
-from torchdecay.lab.sweeps.run import SweepProgress as SweepProgress
 from torchdecay.lab.sweeps.search import Search as Search
-from torchdecay.lab.sweeps.store import Store as Store
 from torchdecay.lab.sweeps.sweep import sweep as sweep
 from torchdecay.lab.tasks.registry import task_named as task_named
 from torchdecay.lab.tasks.task import Data as Data

@@ -11,7 +11,8 @@ from torch import nn
 
 import torchdecay as td
 from torchdecay.errors import ApplyError, DecayError, TaskError
-from torchdecay.lab.comparisons.compare import Progress, compare
+from torchdecay.lab.comparisons.compare import compare
+from torchdecay.lab.engines.runs import Progress
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.seeds import as_seeds
 from torchdecay.plans.rules import rule
@@ -73,7 +74,7 @@ def test_ctrl_c_keeps_what_is_finished(small: Task) -> None:
     """Interrupted in the fourth run, three runs are there, and the verdict says so."""
 
     def stop(progress: Progress) -> None:
-        if (progress.label, progress.seed, progress.step) == ("decoupled:0.1", 1, 6):
+        if (progress.label, progress.seed, progress.steps_done) == ("decoupled:0.1", 1, 42):
             raise KeyboardInterrupt
 
     result = compare(small, ["none", "decoupled:0.1"], seeds=3, on_progress=stop)

@@ -4,38 +4,17 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 
 from torchdecay.lab.comparisons.comparison import Comparison
+from torchdecay.lab.engines.engine import Engine
+from torchdecay.lab.engines.runs import Progress, Runs
 from torchdecay.lab.tasks.task import Task, data_of, model_of
-from torchdecay.lab.training.contenders import Contender, ContenderLike, as_contenders
+from torchdecay.lab.training.contenders import ContenderLike, as_contenders
 from torchdecay.lab.training.facts import describe, summarize
-from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.seeds import as_seeds
-from torchdecay.lab.training.train import train
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """How far a comparison is.
-
-    Attributes:
-        label: the decay that is training.
-        seed: its seed.
-        step: steps done in this run.
-        steps_done: steps done in all runs.
-        steps_planned: steps of the whole comparison.
-        run_is_done: whether this run has taken its last step.
-    """
-
-    label: str
-    seed: int
-    step: int
-    steps_done: int
-    steps_planned: int
-    run_is_done: bool
+from torchdecay.lab.training.trial import Trial
 
 
 def compare(
@@ -80,41 +59,26 @@ def compare(
     with torch.random.fork_rng(devices=[]):
         model = model_of(task, chosen_seeds[0])
         plans = {contender.label: summarize(task, model, contender) for contender in contenders}
-        about = describe(task, model, data_of(task, chosen_seeds[0]))
+        data = data_of(task, chosen_seeds[0])
+        about = describe(task, model, data)
         del model  # a large one is not to stand beside those that train
-    runs: list[TrainingRun] = []
-    failures: list[Failure] = []
-    interrupted = False
-    planned = [(contender, seed) for seed in chosen_seeds for contender in contenders]
-    try:
-        for index, (contender, seed) in enumerate(planned):
-
-            def tell(step: int, index: int = index, contender: Contender = contender, seed: int = seed) -> None:
-                if on_progress is not None:
-                    progress = Progress(
-                        label=contender.label,
-                        seed=seed,
-                        step=step,
-                        steps_done=index * task.num_steps + step,
-                        steps_planned=len(planned) * task.num_steps,
-                        run_is_done=step == task.num_steps,
-                    )
-                    on_progress(progress)
-
-            try:
-                runs.append(train(task, contender, seed=seed, on_step=tell))
-            except Exception as error:
-                failures.append(Failure.of(contender.label, seed, error))
-    except KeyboardInterrupt:
-        interrupted = True
+    kind = "loss" if task.score is None else "score"
+    runs = Runs(
+        task=task,
+        measure=f"{'test' if data.validation is None else 'validation'}_{kind}",
+        engine=Engine("serial"),
+        on_progress=on_progress,
+    )
+    with runs.under_way(None, dict):
+        runs.stage([Trial(contender=one, seed=seed, watched=True) for seed in chosen_seeds for one in contenders])
     return Comparison(
         labels=tuple(contender.label for contender in contenders),
-        runs=tuple(runs),
+        runs=runs.runs,
         plans=plans,
         seeds=chosen_seeds,
         chance_loss=task.chance_loss,
-        failures=tuple(failures),
-        interrupted=interrupted,
+        failures=runs.failures,
+        interrupted=runs.interrupted,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         **about,
     )

@@ -48,8 +48,8 @@ def outcome_of(
             seed=trial.seed,
             on_step=tell,
             lr_scale=trial.lr_scale,
-            with_line=False,
-            monitor=False,
+            with_line=trial.watched,
+            monitor=trial.watched,
             on_point=on_point,
             resume=resume,
         )

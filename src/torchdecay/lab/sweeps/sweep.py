@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,14 +15,16 @@ import torch
 from torchdecay.errors import TaskError
 from torchdecay.lab.directions.direction import direction as find_direction
 from torchdecay.lab.engines.engine import Engine, as_engine
+from torchdecay.lab.engines.runs import Progress, Runs
+from torchdecay.lab.storage.identity import identity_of
+from torchdecay.lab.storage.store import Store, as_store
 from torchdecay.lab.sweeps.choice import Rule
-from torchdecay.lab.sweeps.identity import identity_of
+from torchdecay.lab.sweeps.halving import Halving
 from torchdecay.lab.sweeps.meaning import Meaning, meaning_of
 from torchdecay.lab.sweeps.points import points_of
 from torchdecay.lab.sweeps.result import Sweep
-from torchdecay.lab.sweeps.run import SweepProgress, SweepRun
 from torchdecay.lab.sweeps.search import Candidate, Search, as_search
-from torchdecay.lab.sweeps.store import Store, as_store
+from torchdecay.lab.sweeps.stages import planned_runs, run_stages
 from torchdecay.lab.sweeps.trials import FormLike, TrialMaker, as_form
 from torchdecay.lab.tasks.registry import BUILT_IN
 from torchdecay.lab.tasks.task import Task, data_of, model_of
@@ -44,7 +47,7 @@ def sweep(
     engine: str | Engine = "auto",
     store: str | Path | Store | None = None,
     direction: bool = False,
-    on_progress: Callable[[SweepProgress], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> Sweep:
     r"""Train a task with one form of decay and many values, and say which to take and how sure that is.
 
@@ -114,15 +117,18 @@ def sweep(
         with Setup.make(task, model, weakest, lr_scale=scale) as setup:
             lr = max(float(group["lr"]) for group in setup.optimizer.param_groups) / scale
         about = describe(task, model, data)
-    run = SweepRun(maker=maker, seeds=seeds, search=search, engine=engine, on_progress=on_progress)
-    if store is not None:
-        identity = identity_of(task, model, data, form=made.name, groups=groups or {})
-        run.store = store.open(identity=identity, measure=run.measure, num_steps=task.num_steps)
-    try:
-        run.go(search.batches(maker.num_values))
-    finally:
-        if run.store is not None:
-            run.store.close()
+    halves = search.kind == "halving"
+    run = Runs(
+        task=task,
+        measure=f"validation_{'loss' if task.score is None else 'score'}",
+        engine=engine,
+        on_progress=on_progress,
+        planned=planned_runs(search, maker, seeds),
+        steps_of=partial(Halving.steps, task) if halves else None,
+        takes_stopped=halves,
+    )
+    with run.under_way(store, lambda: identity_of(task, model, data, form=made.name, groups=groups or {})):
+        run_stages(search, maker, seeds, run)
     points, contenders = points_of(run.trials), {trial.contender.label: trial.contender for trial in run.trials}
     result = Sweep(
         form=made.name,

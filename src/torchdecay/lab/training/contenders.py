@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -66,6 +67,13 @@ class Contender:
         if self.what is None or (isinstance(self.what, Plan) and all(row.decay is None for row in self.what.rows)):
             return "none"
         return f"plan with {self.what.decay!r}" if isinstance(self.what, Plan) else repr(self.what)
+
+    @property
+    def key(self) -> str:
+        """Text that no other contender has: labels may be given twice, and a plan prints its own decay only."""
+        if not isinstance(self.what, Plan):
+            return self.printed
+        return f"{self.printed} {hashlib.sha256(self.what.to_json(opaque=True).encode()).hexdigest()[:12]}"
 
 
 BARE = Contender(label="none", what=None)

@@ -20,13 +20,15 @@ class Trial:
         value: the coefficient under sweep; None for the run without decay and for group-wise trials.
         values: group-wise coefficients, as (group, coefficient) pairs.
         lr_scale: multiplies the learning rate of every group of the task's optimizer before a scheduler sees it.
+        watched: whether a monitor looks on and the loss is scanned along a line, as comparisons show.
     """
 
     contender: Contender
     seed: int
-    value: float | None
+    value: float | None = None
     values: tuple[tuple[str, float], ...] = ()
     lr_scale: float = 1.0
+    watched: bool = False
 
     def __hash__(self) -> int:
         # A whole plan hashes slowly, and engines look trials up all the time.
@@ -36,7 +38,8 @@ class Trial:
     def key(self) -> str:
         """Stable text that names this run and no other of its sweep."""
         groups = ", ".join(f"{name}={value!r}" for name, value in self.values)
-        return f"{groups or self.contender.printed} | seed {self.seed} | lr x {self.lr_scale!r}"
+        label = f"{self.contender.label} = " if self.watched else ""
+        return f"{label}{groups or self.contender.key} | seed {self.seed} | lr x {self.lr_scale!r}"
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ import pytest
 import torchdecay as td
 from sweeping import into_store, slow_task, task, until_full
 from torchdecay.errors import TaskError
-from torchdecay.lab.sweeps import claims
-from torchdecay.lab.sweeps.claims import Claims
+from torchdecay.lab.storage import claims
+from torchdecay.lab.storage.claims import Claims
+from torchdecay.lab.storage.store import Store, StoredRuns
 from torchdecay.lab.sweeps.search import Search
-from torchdecay.lab.sweeps.store import Store, StoredRuns
 from torchdecay.lab.sweeps.sweep import sweep
 from torchdecay.lab.training.contenders import as_contender
 from torchdecay.lab.training.results import Failure
@@ -64,7 +64,7 @@ def keys(path: Path, name: str | None = None) -> Counter[str]:
 def children() -> Iterator[Any]:
     """Processes that start fast: forked from one that has imported everything and trained nothing."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sweeping", "torchdecay.lab.sweeps.store", "optuna", "torch._dynamo"])
+    context.set_forkserver_preload(["sweeping", "torchdecay.lab.storage.store", "optuna", "torch._dynamo"])
     yield context
 
 
@@ -244,7 +244,7 @@ def test_another_sweep_in_the_file_is_told_apart(tmp_path: Path) -> None:
 
 def test_another_format_is_another_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that a later version wrote in its own way is not read as if it were ours."""
-    monkeypatch.setattr("torchdecay.lab.sweeps.store.FORMAT", 99)
+    monkeypatch.setattr("torchdecay.lab.storage.store.FORMAT", 99)
     opened(tmp_path / "s.db")
     monkeypatch.undo()
     with pytest.raises(TaskError, match="format 99 there, 1 here"):
@@ -313,7 +313,7 @@ def test_places_that_can_not_be_written(tmp_path: Path) -> None:
 def test_without_sqlite_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A Python that was built without SQLite can't keep a store, and says so."""
     monkeypatch.setitem(sys.modules, "sqlite3", None)
-    monkeypatch.delitem(sys.modules, "torchdecay.lab.sweeps.claims")
+    monkeypatch.delitem(sys.modules, "torchdecay.lab.storage.claims")
     with pytest.raises(TaskError, match="this Python has no SQLite"):
         opened(tmp_path / "s.db")
 

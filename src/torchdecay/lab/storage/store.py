@@ -159,7 +159,7 @@ class StoredRuns:
 
 def _sqlite(path: Path) -> Any:
     try:
-        from torchdecay.lab.sweeps.claims import Claims
+        from torchdecay.lab.storage.claims import Claims
     except ImportError as error:
         raise TaskError(
             f"the store {path} can't be kept: this Python has no SQLite ({error}).",
@@ -185,7 +185,7 @@ def _require_usable(path: Path) -> None:
             f"{path} is no SQLite file; it was left as it is.", fix="Name another file for the store, sweep.db say."
         )
     with _told(path):
-        from torchdecay.lab.sweeps.claims import connect
+        from torchdecay.lab.storage.claims import connect
 
         with connect(path) as connection:
             names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}

@@ -1,0 +1,55 @@
+"""The stages of a sweep: what a batch of candidates measured decides the next batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+
+from torchdecay.lab.engines.runs import Runs
+from torchdecay.lab.sweeps.halving import Halving
+from torchdecay.lab.sweeps.search import Candidate, Scores, Search
+from torchdecay.lab.sweeps.trials import TrialMaker
+from torchdecay.lab.training.trial import Trial
+
+
+def planned_runs(search: Search, maker: TrialMaker, seeds: tuple[int, ...]) -> int:
+    """How many runs there will be, where a search adds to what it has asked for; else 0."""
+    if search.values is not None or maker.num_values > 1 or search.kind == "halving":
+        return 0
+    return len(seeds) * len(search.lr_scales) * (search.points + 1)
+
+
+def run_stages(search: Search, maker: TrialMaker, seeds: tuple[int, ...], runs: Runs) -> None:
+    """Run stage after stage until the search has nothing more to ask."""
+    tried: list[Candidate] = []
+    batches = search.batches(maker.num_values)
+    with suppress(StopIteration):
+        batch = next(batches)
+        while True:
+            new = [one for one in dict.fromkeys(batch) if one not in tried]
+            trials = list(_trials_of(maker, new, seeds, () if tried else search.lr_scales))
+            tried += new
+            keep = None
+            if search.kind == "halving":
+                keep = Halving(runs.task, runs.measure, partial(runs.known, trials)).keep
+            runs.stage(trials, keep)
+            batch = batches.send(_scores(maker, tried, runs))
+
+
+def _trials_of(
+    maker: TrialMaker, candidates: list[Candidate], seeds: tuple[int, ...], bare: Sequence[float]
+) -> Iterator[Trial]:
+    """Seed by seed, so that what is finished when it is stopped can be paired; without decay at some lr scales."""
+    for seed in seeds:
+        for scale in bare:
+            yield from maker.trials(None, scale, [seed])
+        for candidate in candidates:
+            yield from maker.trials(candidate, candidate.lr_scale, [seed])
+
+
+def _scores(maker: TrialMaker, candidates: list[Candidate], runs: Runs) -> Scores:
+    means = runs.means()
+    labels = {one: maker.contender(one, one.lr_scale).label for one in candidates}
+    return {one: means[label] for one, label in labels.items() if math.isfinite(means.get(label, math.nan))}
