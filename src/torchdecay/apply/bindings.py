@@ -33,12 +33,7 @@ Bindings = Mapping[str, Mapping[str, Tensor]]
 def reference_tensors(
     reference: Reference | None, names: list[str], params: list[Tensor], bind: Bindings
 ) -> list[Tensor | None]:
-    """The tensor that each parameter is pulled toward, on its device and in its dtype; None is 0.
-
-    Raises:
-        ApplyError: a name that was not bound, or a tensor of another shape.
-        LoadError: a file that changed since the plan was made, or that can't be read.
-    """
+    """The tensor that each parameter is pulled toward, on its device and in its dtype; None is 0."""
     if reference is None:
         return [None] * len(params)
     if isinstance(reference, (Initial, Average)):
@@ -71,18 +66,15 @@ def _held(tensor: Tensor, param: Tensor) -> Tensor:
 
 
 def _source(reference: Reference, bind: Bindings) -> Mapping[str, Tensor]:
-    source = _as_given(reference, bind)
-    return {short: source[name] for name, short in canonical_keys(source).items()}
-
-
-def _as_given(reference: Reference, bind: Bindings) -> Mapping[str, Tensor]:
     if isinstance(reference, Tensors):
-        return reference.tensors
-    if isinstance(reference, File):
-        return read_tensors(Path(reference.path), sha256=reference.sha256)
-    if isinstance(reference, Bound):
-        return _bound(reference.name, bind, "reference")
-    raise ApplyError(f"the reference {reference!r} was not saved with the plan, so it can't be read back.")
+        source = reference.tensors
+    elif isinstance(reference, File):
+        source = read_tensors(Path(reference.path), sha256=reference.sha256)
+    elif isinstance(reference, Bound):
+        source = _bound(reference.name, bind, "reference")
+    else:
+        raise ApplyError(f"the reference {reference!r} was not saved with the plan, so it can't be read back.")
+    return {short: source[name] for name, short in canonical_keys(source).items()}
 
 
 def _bound(name: str, bind: Bindings, what: str) -> Mapping[str, Tensor]:
@@ -130,11 +122,7 @@ def read_tensors(path: Path, *, sha256: str = "") -> Mapping[str, Tensor]:
 
 
 def mask_tensors(mask: Mask | None, names: list[str], params: list[Tensor], bind: Bindings) -> list[Tensor | None]:
-    """For each parameter a bool tensor that broadcasts to its shape, True taking part; None is all.
-
-    Raises:
-        ApplyError: a name that was not bound, a row that a tensor lacks, or a mask of another shape or dtype.
-    """
+    """For each parameter a bool tensor that broadcasts to its shape, True taking part; None is all."""
     if mask is None:
         return [None] * len(params)
     if isinstance(mask, SpareRows):

@@ -20,11 +20,7 @@ _WORTH_A_CALL = 1 << 16
 
 
 def runner() -> Run:
-    """A runner that compiles, or `in_parts` with a warning that gives the reason where nothing can be compiled.
-
-    Warns:
-        NotCompiledWarning: no working compiler was found.
-    """
+    """A runner that compiles, or `in_parts` with a warning that gives the reason where nothing can be compiled."""
     try:
         _compiled(_probe_)(torch.zeros(3), torch.zeros((), dtype=torch.float64), (), 1.0)
     except Exception as error:

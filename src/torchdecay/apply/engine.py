@@ -32,16 +32,7 @@ _FACTS = attrgetter("requires_grad", "dtype")
 
 
 class Engine:
-    """Carries out a lowering step by step.
-
-    Attributes:
-        lowering: how each row is carried out.
-        programs: its parameter groups at work.
-        passes: what the works of a step are carried out by.
-        references: the tensors that pulls lead toward.
-        targets: each parameter that runs by hook or through the loss, with its decay.
-        members: the parameters of each group, as they were when this was made.
-    """
+    """Carries out a lowering step by step."""
 
     def __init__(self, optimizer: Optimizer, lowering: Lowering, bind: Bindings, scheduler: Any, run: Run) -> None:
         self.optimizer = optimizer
@@ -75,13 +66,7 @@ class Engine:
         return any(program.penalties and program.moves for program in self.programs)
 
     def before(self) -> None:
-        """All that comes before the optimizer's update; a step at learning rate 0 does not count.
-
-        Raises:
-            ApplyError: a coefficient of 1 or more per step, a gradient that the pull can't be added to, or a graph
-                that is captured around a coefficient that changes.
-            DecayError: a schedule that returned NaN or a negative number.
-        """
+        """All that comes before the optimizer's update; a step at learning rate 0 does not count."""
         self.reset()
         if _found_inf(self.optimizer):
             return
@@ -136,11 +121,7 @@ class Engine:
         self._stepping = []
 
     def check(self) -> list[float | Tensor | None]:
-        """What the groups need under `weight_decay`, None where there is nothing to own; changes nothing.
-
-        Raises:
-            ApplyError, DecayError: the next step would be refused.
-        """
+        """What each group needs under `weight_decay`, None where nothing is owned; raises what the next step would."""
         values: list[float | Tensor | None] = []
         for program in self.programs:
             native = program.lowering.native

@@ -366,11 +366,7 @@ class Handle:
             self._engine.after()
 
     def _follow_groups(self) -> None:
-        """Take over parameters that were added, unfrozen or cast since.
-
-        Raises:
-            ApplyError: the plan does not know one of them.
-        """
+        """Take over parameters that were added, unfrozen or cast since."""
         if self._engine.is_outdated():
             self.update(self.plan)
 

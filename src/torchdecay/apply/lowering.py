@@ -149,11 +149,7 @@ def lower(plan: Plan, optimizer: Optimizer, *, model: nn.Module | None = None, v
 def name_parameters(
     plan: Plan, optimizer: Optimizer, model: nn.Module | None
 ) -> list[list[tuple[Tensor, str, Decay | None]]]:
-    """For each group, its trainable parameters with the name and the decay that the plan has for them.
-
-    Raises:
-        ApplyError: no names to go by, a parameter that the plan or the model lacks, or one that is there twice.
-    """
+    """For each group, its trainable parameters with the name and the decay that the plan has for them."""
     by_identity = None
     if model is not None:
         by_identity = {id(p): name for name, p in reversed(parameters_by_name(model).items())}

@@ -23,16 +23,10 @@ from torchdecay.plans.regularizers import L2
 
 
 class GroupProgram:
-    """One parameter group as the engine runs it.
+    """One parameter group as the engine runs it: `pulls` by hook, `penalties` through the loss.
 
-    Attributes:
-        lowering: what runs natively, by hook and through the loss.
-        pulls: what runs by hook.
-        penalties: what runs through the loss.
-        state: what the group remembers.
-        written: what was last written under `weight_decay`, to notice another hand; a tensor that is filled anew at
-            each step where the group has tensors for numbers (see `write`).
-        is_settled: whether that stays as it is from step to step.
+    What was last written under `weight_decay` is kept, to notice another hand. Where the group has tensors for numbers
+    it is a tensor that is filled anew at each step (see `write`); it `is_settled` if it stays as it is.
     """
 
     def __init__(self, optimizer: Optimizer, lowering: GroupLowering, bind: Bindings, scheduler: Any) -> None:
@@ -81,11 +75,7 @@ class GroupProgram:
         return decay.coefficient_at(self.state.steps, ratio)
 
     def amount(self, decay: Decay) -> Amount:
-        """c_t·λ_t of a pull at the step that comes next.
-
-        Raises:
-            ApplyError: it is 1 or more.
-        """
+        """c_t·λ_t of a pull at the step that comes next."""
         coefficient, index = self.coefficient(decay), self.lowering.index
         if decay.site is Site.GRADIENT:
             if isinstance(decay.regularizer, L2) and settled_factor(self.optimizer, self.group) is not None:
@@ -110,15 +100,7 @@ class GroupProgram:
         return found
 
     def native_value(self, decay: Decay, *, anew: bool = True) -> float | Tensor:
-        """What has to stand under `weight_decay` in the step that comes next, where it runs natively.
-
-        Args:
-            decay: what runs natively.
-            anew: whether to work it out even where what stands there is settled.
-
-        Raises:
-            ApplyError: the step would remove whole weights.
-        """
+        """What must stand under `weight_decay` next, where it runs natively; `anew` even where it is settled."""
         value = self._quotient(decay) if anew or not self.is_settled or self.written is None else self.written
         # A fraction per step was checked as such: divided and multiplied by the lr, 1 may come out above 1.
         if self.lowering.is_fraction and not _is_plain_fraction(decay):
@@ -171,11 +153,7 @@ class GroupProgram:
 
 
 def check_fraction(decay: Decay, amount: Any, index: int, lr: Any) -> None:
-    """Refuse an L2 step that would remove a whole weight or more.
-
-    Raises:
-        ApplyError: the amount is at least 1 (above 1 for a plain fraction per step).
-    """
+    """Refuse an L2 step that would remove a whole weight or more."""
     if amount < 1 or (_is_plain_fraction(decay) and amount <= 1):
         return
     raise ApplyError(

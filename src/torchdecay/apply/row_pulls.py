@@ -183,11 +183,7 @@ def _unique(sparse: Sequence[Tensor]) -> Tensor:
 
 
 def check_rows(param: Tensor, name: str, decay: Decay) -> None:
-    """Refuse a gate by rows on what has none that could be told apart.
-
-    Raises:
-        ApplyError: naming the parameter.
-    """
+    """Refuse a gate by rows on what has none that could be told apart."""
     if isinstance(decay.gate, RowGate) and (param.dim() == 0 or type(param) not in (Tensor, Parameter)):
         what = "has no rows" if param.dim() == 0 else f"is a {type(param).__name__}, whose rows are elsewhere too"
         raise ApplyError(

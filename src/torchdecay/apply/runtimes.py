@@ -280,11 +280,7 @@ def runtime_of(controller: adaptive.Controller, optimizer: Optimizer, pulls: Seq
 
 
 def check_controller(optimizer: Optimizer, group: Mapping[str, Any], decay: Decay) -> None:
-    """Refuse an optimizer that does not have what the decay's controller reads.
-
-    Raises:
-        ApplyError: naming the decay, the optimizer and what would do.
-    """
+    """Refuse an optimizer that does not have what the decay's controller reads."""
     update = update_of(optimizer, group)
     if isinstance(decay.controller, adaptive.Stable) and (update is None or not update.is_whole):
         raise ApplyError(

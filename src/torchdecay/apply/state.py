@@ -88,13 +88,7 @@ class References:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a checkpoint says about decay.
-
-    Attributes:
-        groups: counters and peak of each group.
-        scalars: what controllers, low-precision weights and rows carry.
-        plan: the plan that was at work, to read coefficients from; None where it is lost.
-    """
+    """What a checkpoint says about decay."""
 
     groups: Sequence[GroupState]
     scalars: Mapping[str, Any]
@@ -114,16 +108,7 @@ def pack(
     scalars: Mapping[str, Any],
     references: References,
 ) -> None:
-    """Write what has to survive into the state dict of an optimizer.
-
-    Args:
-        state: the state dict.
-        plan: the plan at work.
-        groups: what each group remembers.
-        names: the plan's parameters in each group.
-        scalars: what controllers, low-precision weights and rows carry.
-        references: what pulls lead toward.
-    """
+    """Write what has to survive into the state dict of an optimizer."""
     shared = {"version": _VERSION, "decays": _decays(plan)}
     numbers = {key: value for key, value in scalars.items() if key != "rows"}
     for packed, group, own in zip(state["param_groups"], groups, names, strict=False):
@@ -149,11 +134,7 @@ def pack(
 
 
 def left_in(state: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What an attached plan left in a state dict, be it in the groups' marks alone; None where there was no plan.
-
-    Raises:
-        LoadError: of another version, or only some groups have a mark.
-    """
+    """What an attached plan left in a state dict, be it in the groups' marks alone; None where there was no plan."""
     left: dict[str, Any] | None = state.get(MARK)
     if left is None:
         marks = [str(group.get(MARK, "")).partition("; ") for group in state["param_groups"]]

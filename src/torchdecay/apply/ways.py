@@ -48,14 +48,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Place:
-    """One group of an optimizer, with the decays that it is asked for.
-
-    Attributes:
-        optimizer, group, index: which.
-        known: what weight_decay means there.
-        via: "hook" never uses the optimizer's own weight_decay.
-        decays: all that differ.
-    """
+    """One group of an optimizer, with the decays that it is asked for."""
 
     optimizer: Optimizer
     group: Mapping[str, Any]
@@ -80,11 +73,7 @@ class Place:
         return any(param.grad is not None and not param.requires_grad for param in self.group["params"])
 
     def way(self, decay: Decay | None) -> Way:
-        """How a decay is carried out here.
-
-        Raises:
-            ApplyError: it can't be.
-        """
+        """How a decay is carried out here."""
         if decay is None:
             return Way("none", True, "spared")
         if decay.site is Site.LOSS:

@@ -77,16 +77,7 @@ class Pull:
 
 @dataclass
 class Work:
-    """A pull with this step's numbers.
-
-    Attributes:
-        pull: whose parameters.
-        group: the live parameter group.
-        targets: which of them take part in this step.
-        amount: c_t·λ_t, the same for all of them.
-        steps: steps that the group really took before this one.
-        multipliers: what a controller multiplies the amount by, for each target; None is 1.
-    """
+    """A pull with this step's numbers."""
 
     pull: Pull
     group: dict[str, Any]
