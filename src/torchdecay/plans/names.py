@@ -10,27 +10,24 @@ from typing import TYPE_CHECKING, TypeVar, cast
 if TYPE_CHECKING:
     from torch import nn
 
-WRAPPERS: dict[tuple[str, str], tuple[str, ...]] = {
-    ("torch", "OptimizedModule"): ("_orig_mod",),
-    ("torch", "DataParallel"): ("module",),
-    ("torch", "DistributedDataParallel"): ("module",),
-    ("torch", "FullyShardedDataParallel"): ("_fsdp_wrapped_module",),
-    ("torch", "ActivationWrapper"): ("_checkpoint_wrapped_module",),
-    ("torch", "AveragedModel"): ("module",),
-    ("apex", "DistributedDataParallel"): ("module",),
-    ("deepspeed", "DeepSpeedEngine"): ("module",),
-    ("lightning", "_FabricModule"): ("_forward_module", "_original_module"),
-    ("lightning_fabric", "_FabricModule"): ("_forward_module", "_original_module"),
-    ("timm", "ModelEma"): ("module",),
-    ("timm", "ModelEmaV2"): ("module",),
-    ("timm", "ModelEmaV3"): ("module",),
-    ("peft", "PeftModel"): ("base_model",),
-    ("peft", "BaseTuner"): ("model",),
-    ("peft", "BaseTunerLayer"): ("base_layer",),
-    ("peft", "AuxiliaryTrainingWrapper"): ("original_module",),
+WRAPPERS = {
+    "module": (
+        *("torch.DataParallel", "torch.DistributedDataParallel", "torch.AveragedModel"),
+        *("apex.DistributedDataParallel", "deepspeed.DeepSpeedEngine"),
+        *("timm.ModelEma", "timm.ModelEmaV2", "timm.ModelEmaV3"),
+    ),
+    "_orig_mod": ("torch.OptimizedModule",),
+    "_fsdp_wrapped_module": ("torch.FullyShardedDataParallel",),
+    "_checkpoint_wrapped_module": ("torch.ActivationWrapper",),
+    "_forward_module": ("lightning._FabricModule", "lightning_fabric._FabricModule"),
+    "_original_module": ("lightning._FabricModule", "lightning_fabric._FabricModule"),
+    "base_model": ("peft.PeftModel",),
+    "model": ("peft.BaseTuner",),
+    "base_layer": ("peft.BaseTunerLayer",),
+    "original_module": ("peft.AuxiliaryTrainingWrapper",),
 }
-"""(package, class name) of each wrapper → the children that stand for what it wraps. Libraries move classes
-between files, so only the package and the class name count; no library is imported for it."""
+"""A child that stands for what a wrapper wraps → the wrappers that have it. Libraries move classes between files, so
+only the package and the class name count; no library is imported for it."""
 
 UNMISTAKABLE = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 """Segments that nobody but a wrapper uses, so that they can be dropped from a name alone."""
@@ -50,11 +47,8 @@ def per_class(function: Callable[[type], T]) -> Callable[[type], T]:
 @per_class
 def transparent_children(kind: type) -> frozenset[str]:
     """The children of a module class that only stand for what it wraps; none unless it is a known wrapper."""
-    return frozenset(
-        child
-        for base in kind.__mro__
-        for child in WRAPPERS.get((base.__module__.partition(".")[0], base.__qualname__), ())
-    )
+    bases = {f"{base.__module__.partition('.')[0]}.{base.__qualname__}" for base in kind.__mro__}
+    return frozenset(child for child, wrappers in WRAPPERS.items() if not bases.isdisjoint(wrappers))
 
 
 def canonical(name: str, model: nn.Module | None = None) -> str:

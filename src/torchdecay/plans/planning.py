@@ -149,14 +149,7 @@ def decide(model: Any, decay: Any, rules: Any, tied: Tied) -> Plan:
 
 
 class _Verdict(NamedTuple):
-    """What a parameter gets.
-
-    Attributes:
-        decay: its decay, or None.
-        options: keys of its parameter group.
-        by: index of the rule that decided the decay; None where none had a word about it.
-        reason: that in words, with the rules that decided the options.
-    """
+    """What a parameter gets; `by` is the rule that decided its decay, None where none had a word about it."""
 
     decay: Decay | None
     options: tuple[tuple[str, Any], ...]
@@ -246,26 +239,18 @@ def _refuse_idle_rules(judge: _Judge, everyone: Sequence[Parameter]) -> None:
             continue
         picked = [parameter for parameter in everyone if any(map(one.selector.picks, _uses(parameter)))]
         trainable = [parameter for parameter in picked if parameter.trainable]
-        where = f"rule {index + 1}, {one.selector!r},"
         if trainable:
             uses = _uses(trainable[0])
             before = next(
                 i for i, said in enumerate(judge.said) if said & one.decides and any(map(rules[i].selector.picks, uses))
             )
-            raise PlanError(
-                f"{where} never wins.",
-                f"All it matches ({listed(p.name for p in trainable)}) is taken by earlier rules, such as rule "
-                f"{before + 1}, {rules[before].selector!r}.",
-                "First match wins: put it before that rule, or say optional=True.",
-            )
-        if picked:
-            raise PlanError(
-                f"{where} matches only frozen parameters: {listed(p.name for p in picked)}.",
-                "Frozen parameters are left out of the plan.",
-                "Unfreeze them before planning, or say optional=True.",
-            )
-        raise PlanError(
-            f"{where} matches no parameter.",
-            f"A rule that selects nothing is almost always a typo. {one.selector.hint(everyone)}".strip(),
-            "Correct the pattern, or say optional=True.",
-        )
+            what, fix = "never wins", "First match wins: put it before that rule"
+            why = f"All it matches ({listed(p.name for p in trainable)}) is taken by earlier rules, such as rule "
+            why += f"{before + 1}, {rules[before].selector!r}."
+        elif picked:
+            what = f"matches only frozen parameters: {listed(p.name for p in picked)}"
+            why, fix = "Frozen parameters are left out of the plan.", "Unfreeze them before planning"
+        else:
+            what, fix = "matches no parameter", "Correct the pattern"
+            why = f"A rule that selects nothing is almost always a typo. {one.selector.hint(everyone)}".strip()
+        raise PlanError(f"rule {index + 1}, {one.selector!r}, {what}.", why, f"{fix}, or say optional=True.")

@@ -72,8 +72,12 @@ def convert(value: Value, source: str | None = None, target: str | None = None, 
             f"convert({value!r}, {source!r}) lacks a unit.",
             fix='Name both: td.convert(0.1, "decoupled", "half_life", lr=1e-3).',
         )
-    for name in (source, target):
-        _check_name(name)
+    names = (NATIVE, *UNITS)
+    for name in map(str, (source, target)):
+        if name not in names:
+            raise UnitError(
+                f"there is no unit {repr_quoted(name)}.", f"Known: {', '.join(names)}.", nearest(name, names)
+            )
     known = gather(context)
     _require(_needs_of_names((source, target)), known, f"{source} to {target}")
     start, end = _unit(source, known), _unit(target, known)
@@ -82,7 +86,13 @@ def convert(value: Value, source: str | None = None, target: str | None = None, 
     if start is end:
         return number
     _require([*start.needs, *end.needs, *path], known, f"{source} to {target}")
-    _check_losses((start, end), known)
+    for unit in (start, end):
+        if unit.losses and "loss" in known and known["loss"] not in unit.losses:
+            raise UnitError(
+                f"{unit.name} does not stand beside loss={known['loss']!r}.",
+                f"It means {unit.equation}.",
+                f"There it is one of {', '.join(unit.losses)}.",
+            )
     said = f"{source} {number:g}" if isinstance(number, float) else source
     number = start.to_node(number, known)
     if start.node is Node.FRACTION:
@@ -102,14 +112,6 @@ def _names_of_decay(own: str, source: str | None, target: str | None) -> tuple[s
             f"the decay is {own}, not {source}.", "A Decay knows its own unit.", f"Leave it out, or write {own!r}."
         )
     return own, target
-
-
-def _check_name(name: Any) -> None:
-    known = (NATIVE, *UNITS)
-    if not isinstance(name, str) or name not in known:
-        raise UnitError(
-            f"there is no unit {repr_quoted(str(name))}.", f"Known: {', '.join(known)}.", nearest(str(name), known)
-        )
 
 
 def _needs_of_names(names: Iterable[str]) -> list[str]:
@@ -185,16 +187,6 @@ def _same_kind(unit: Unit) -> str:
 def _require(needs: Iterable[str], known: Context, what: str) -> None:
     if lacks := [need for need in needs if need not in known]:
         raise missing(what, lacks, HOW, "A number in one unit is another in the other, depending on the training.")
-
-
-def _check_losses(units: Iterable[Unit], known: Context) -> None:
-    for unit in units:
-        if unit.losses and "loss" in known and known["loss"] not in unit.losses:
-            raise UnitError(
-                f"{unit.name} does not stand beside loss={known['loss']!r}.",
-                f"It means {unit.equation}.",
-                f"There it is one of {', '.join(unit.losses)}.",
-            )
 
 
 def _checked(value: Value, unit: Unit) -> Value:
