@@ -100,7 +100,7 @@ def test_the_gap_chart_gives_every_seed_a_pair_of_points() -> None:
     assert chart is not None
     assert len(chart.rows) == 9
     assert chart.rows[0] == ("none", "0", "0.200", "3.000")
-    assert "none, 3 seeds: training 0.200 to 0.220, test 3.000 to 3.020, test − training +2.800" in chart.alt
+    assert "none, 3 seeds: training 0.200 to 0.220, test 3.000 to 3.020, gap +2.800" in chart.alt
 
 
 def test_M5_2_the_line_shows_loss_penalty_sum_and_where_each_is_least() -> None:

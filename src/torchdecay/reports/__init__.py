@@ -7,7 +7,9 @@ Read in this order: drawing, article, document, history, comparison, example, ta
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -90,9 +92,15 @@ def figure(
     picture: Picture = draw(result, **options)
     if path is None:
         return picture
-    from torchdecay.reports.drawing.svg import save
+    from torchdecay.reports.drawing.files import place_file
+    from torchdecay.reports.drawing.svg import png_file, svg_file
 
-    return save(picture, Path(path), dark=dark, overwrite=overwrite)
+    path = Path(path)
+    made: dict[str, Callable[..., str | bytes]] = {".svg": svg_file, ".png": png_file}
+    if path.suffix.lower() not in made:
+        raise TaskError(f"a picture can't be written as {path.name!r}.", fix="Let its name end in .svg or .png.")
+    content = made[path.suffix.lower()](dataclasses.replace(picture, name=path.stem), dark=dark)
+    return place_file(path, content, overwrite=overwrite)
 
 
 def verdict(result: Any) -> str:

@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from torchdecay.reports.comparison.series import Series, coincident, series_of
+from torchdecay.reports.comparison.series import Series, coincident, curve_name, series_of
 from torchdecay.reports.drawing.axes import Axis, cut_at, spans_decades, steps_axis, tick, y_axis
 from torchdecay.reports.drawing.chart import Chart, Key, Plot, rows_at
 from torchdecay.reports.drawing.marks import Band, Line, Mark, Rule, Text, dot
 from torchdecay.reports.drawing.palette import SMALL, Style, styles
-from torchdecay.text import counted, listing, number
+from torchdecay.text import capital, counted, listing, number
 
 if TYPE_CHECKING:
     from torchdecay.lab.comparisons.comparison import Comparison
@@ -25,15 +25,6 @@ def label_styles(comparison: Comparison) -> list[Style]:
     base = comparison.baseline
     plain = base is not None and any(run.decay == "none" for run in comparison.of(base))
     return styles(len(comparison.labels), baseline=comparison.labels.index(base) if base and plain else None)
-
-
-def title_of(comparison: Comparison, curve: str) -> str:
-    """What a curve is called: "Test loss", "Training accuracy", "Weight norm"."""
-    part, _, what = curve.partition("_")
-    if what == "norm":
-        return f"{part.capitalize()} norm"
-    name = comparison.score_name or "score" if what == "score" else what
-    return f"{'Training' if part == 'train' else part.capitalize()} {name}"
 
 
 def curve_chart(comparison: Comparison, curve: str, *, look: Sequence[Style] | None = None) -> Chart | None:
@@ -60,7 +51,7 @@ def curve_chart(comparison: Comparison, curve: str, *, look: Sequence[Style] | N
     height = y_axis([*usual, *([chance] if chance is not None else [])], floor=floor, log=log)
     look = look or label_styles(comparison)
     same = coincident(drawn)
-    title = title_of(comparison, curve)
+    title = capital(curve_name(curve, comparison.score_name))
 
     last = max(one.steps[-1] for one in drawn)
     marks: list[Mark] = []

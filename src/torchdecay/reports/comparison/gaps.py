@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,15 +23,7 @@ _HEAD, _FOOT = 26.0, 12.0
 
 
 def gap_chart(comparison: Comparison, what: str) -> Chart | None:
-    """Final training and test value of every run, joined by a line as long as the gap.
-
-    Args:
-        comparison: the results.
-        what: "loss" or "score".
-
-    Returns:
-        The chart, or None when no run has that measure.
-    """
+    """Final training and test "loss" or "score" of every run, joined by a line as long as the gap; None without one."""
     runs = {
         label: found
         for label in comparison.labels
@@ -41,7 +34,6 @@ def gap_chart(comparison: Comparison, what: str) -> Chart | None:
     name = comparison.score_name if what == "score" else "loss"
     look = label_styles(comparison)
     pairs = {label: [_pair(run, what) for run in found] for label, found in runs.items()}
-    gaps = {label: _gap_words(comparison, label, what) for label in runs}
     values = [value for ends in pairs.values() for pair in ends for value in pair]
     chance = comparison.chance_loss if what == "loss" else None
     x_axis = Axis(*limits([*values, *([chance] if chance is not None else [])], floor=0.0), grid=True)
@@ -54,9 +46,8 @@ def gap_chart(comparison: Comparison, what: str) -> Chart | None:
         index = comparison.labels.index(label)
         style, gid = look[index], f"series-{index}"
         solid = replace(style, dashes=())
-        gap = f"gap {gaps[label]}"
         marks.append(Text(0.0, y + 16, shown(label, most=22), bold=True, in_widths=True, halo=True))
-        marks.append(Text(1.0, y + 16, gap, "muted", SMALL, ha="right", in_widths=True, halo=True))
+        marks.append(Text(1.0, y + 16, _gap(ends), "muted", SMALL, ha="right", in_widths=True, halo=True))
         y += _HEAD
         for pair in ends:
             y += each[label] / 2
@@ -64,7 +55,8 @@ def gap_chart(comparison: Comparison, what: str) -> Chart | None:
                 marks.append(Line(pair, (y, y), solid, 2.5, f"{gid}-line", alpha=0.45, cap="butt", z=2))
             for value, hollow in zip(pair, (True, False), strict=True):
                 if math.isfinite(value):
-                    size = _size(each[label], hollow)
+                    # The rim of a filled marker has the color of the page, so it looks smaller than a hollow one.
+                    size = min(6.5 if hollow else 8.0, each[label])
                     marks.append(dot(value, y, style, gid=f"{gid}-end", size=size, hollow=hollow))
             y += each[label] / 2
         y += _FOOT
@@ -72,7 +64,8 @@ def gap_chart(comparison: Comparison, what: str) -> Chart | None:
     return Chart(
         name=f"gap-{what}",
         title=f"{capital(name)} where training ended",
-        alt=_alt(comparison, name, pairs, gaps),
+        alt=f"Final {name} of every run, training against test. "
+        + " ".join(f"{shown(label)}, {_said(ends)}" for label, ends in pairs.items()),
         caption="Hollow: training rows, with the labels they were trained on. Filled: test rows. "
         "Each pair is one seed; the line between them is the gap."
         + (f" Dotted: chance, {number(chance)}." if chance is not None else ""),
@@ -84,45 +77,26 @@ def gap_chart(comparison: Comparison, what: str) -> Chart | None:
         ),
         head=("decay", "seed", f"training {name}", f"test {name}"),
         rows=tuple(
-            (shown(label), str(run.seed), *map(number, _pair(run, what)))
+            (shown(label), str(run.seed), *map(number, pair))
             for label, found in runs.items()
-            for run in found
+            for run, pair in zip(found, pairs[label], strict=True)
         ),
     )
-
-
-def _size(room: float, hollow: bool) -> float:
-    # The rim of a filled marker has the color of the page, so it looks smaller than a hollow one.
-    return min(6.5 if hollow else 8.0, room)
 
 
 def _pair(run: TrainingRun, what: str) -> tuple[float, float]:
     return run.final(f"train_{what}"), run.final(f"test_{what}")
 
 
-def gap_of(comparison: Comparison, label: str, what: str) -> tuple[float, float | None]:
-    """Mean and standard deviation over seeds of the final test value less the final training value."""
-    gaps = [test - train for train, test in (_pair(run, what) for run in comparison.of(label))]
-    return mean(gaps), spread(gaps)
+def _gap(pairs: Sequence[tuple[float, float]]) -> str:
+    """The final test value less the final training value: mean and standard deviation over seeds, with one sign."""
+    gaps = [test - train for train, test in pairs]
+    middle = mean(gaps)
+    return f"gap {'+' if middle > 0 else ''}{mean_and_spread(middle, spread(gaps))}"
 
 
-def _gap_words(comparison: Comparison, label: str, what: str) -> str:
-    middle, around = gap_of(comparison, label, what)
-    return ("+" if middle > 0 else "") + mean_and_spread(middle, around)
-
-
-def _alt(comparison: Comparison, name: str, pairs: dict[str, list[tuple[float, float]]], gaps: dict[str, str]) -> str:
-    parts = [f"Final {name} of every run, training against test."]
-    for label, ends in pairs.items():
-        train = [value for value, _ in ends]
-        test = [value for _, value in ends]
-        parts.append(
-            f"{shown(label)}, {counted(len(ends), 'seed')}: training {_span(train)}, test {_span(test)}, "
-            f"test − training {gaps[label]}."
-        )
-    return " ".join(parts)
-
-
-def _span(values: list[float]) -> str:
-    low, high = number(min(values)), number(max(values))
-    return low if low == high else f"{low} to {high}"
+def _said(pairs: Sequence[tuple[float, float]]) -> str:
+    train, test = (
+        " to ".join(dict.fromkeys(number(pick(ends)) for pick in (min, max))) for ends in zip(*pairs, strict=True)
+    )
+    return f"{counted(len(pairs), 'seed')}: training {train}, test {test}, {_gap(pairs)}."

@@ -10,12 +10,13 @@ from urllib.parse import quote
 
 from torchdecay.lab.comparisons.statistics import mean
 from torchdecay.reports.article import Article, Fold, Page, Section, Table, cards_of, page_with, slug
-from torchdecay.reports.comparison.curves import curve_chart, label_styles, title_of
+from torchdecay.reports.comparison.curves import curve_chart, label_styles
 from torchdecay.reports.comparison.gaps import gap_chart
 from torchdecay.reports.comparison.notices import notices_of
 from torchdecay.reports.comparison.planned_and_measured import HEAD, KEYS, acting_charts, acting_remarks, acting_rows
 from torchdecay.reports.comparison.scans import scan_charts
 from torchdecay.reports.comparison.sentences import headline, verdict
+from torchdecay.reports.comparison.series import curve_name
 from torchdecay.reports.drawing.chart import Chart, Key
 from torchdecay.text import capital, mean_and_spread, number, prose, shown
 
@@ -99,7 +100,7 @@ def _sections(comparison: Comparison) -> Iterator[Section]:
         "acting",
         "Planned and measured",
         "How many times decay alone would have halved the weights: dashed as forecast before the training, solid as "
-        "measured in it. Where they part, decay was lost or more came than was asked for. Dotted, how many times the "
+        "measured in it. Where the lines separate, decay was lost or exceeded the plan. Dotted, how many times the "
         "norm really halved, below 0 where it doubled: what lies between is what the updates gave back.",
         acting_charts(comparison),
         KEYS,
@@ -131,7 +132,7 @@ def _columns(comparison: Comparison) -> list[str]:
 
 def _table(comparison: Comparison) -> Table:
     columns = _columns(comparison)
-    heads = ("Loss gap" if name == "gap" else title_of(comparison, name) for name in columns)
+    heads = ("Loss gap" if name == "gap" else capital(curve_name(name, comparison.score_name)) for name in columns)
     rows = []
     for label in comparison.labels:
         runs = comparison.of(label)

@@ -7,18 +7,24 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from torchdecay.lab.comparisons.statistics import LEVEL, SAME, mean, oscillates
+from torchdecay.reports.comparison.series import curve_name
 from torchdecay.text import counted, listing, number, shown
 
 if TYPE_CHECKING:
     from torchdecay.lab.comparisons.comparison import Comparison
     from torchdecay.lab.comparisons.statistics import Contrast
+    from torchdecay.lab.sweeps.result import Sweep
+
+LUCK = "The difference is larger than the variation between"
+ALONE = "One seed can't tell luck from effect: repeat with --seeds 3 or more before believing"
+ONCE = "One seed: this happened once and is not a measured difference."
 
 
 def headline(comparison: Comparison) -> tuple[str, str]:
     """What happened, and how sure that is: two sentences, said only as strongly as the seeds allow."""
     if not comparison.runs:
         return "No run was finished.", ""
-    what = measure_name(comparison)
+    what = curve_name(comparison.measure, comparison.score_name)
     contrasts = [one for one in comparison.contrasts if one.mean is not None]
     if comparison.noise:
         return "Nothing can be learned here: decay only changes how confidently the model is wrong.", ""
@@ -37,15 +43,15 @@ def headline(comparison: Comparison) -> tuple[str, str]:
     if better:
         top = max(better, key=lambda one: sign * (one.mean or 0.0))
         rest = [shown(one.label) for one in better if one is not top]
-        sure = f"A larger difference than {seeds} explain by luck."
+        sure = f"{LUCK} {seeds} can explain."
         return _pair(comparison, top, what), f"{sure} Better too: {listing(rest, most=4)}." if rest else sure
     if worse:
         return (
             f"Decay did harm here: {what} ended worse with {listing(worse, most=4)}.",
-            f"By more than {seeds} explain by luck.",
+            f"{LUCK} {seeds} can explain.",
         )
     if all(one.low is None for one in contrasts):
-        return _pair(comparison, top, what), "One seed: this happened once and is not a measured difference."
+        return _pair(comparison, top, what), ONCE
     return f"No difference in {what} that {seeds} can show.", _pair(comparison, top, what)
 
 
@@ -77,39 +83,37 @@ def verdict(comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
-def measure_name(comparison: Comparison) -> str:
-    """The deciding curve in words: "test accuracy", "validation loss"."""
-    part, _, kind = comparison.measure.partition("_")
-    return f"{part} {comparison.score_name if kind == 'score' else 'loss'}"
-
-
 def _unfinished(comparison: Comparison) -> list[str]:
-    lines = []
-    if comparison.interrupted:
-        asked = len(comparison.labels) * len(comparison.seeds)
-        lines.append(f"Stopped early: {len(comparison.runs)} of {asked} runs were finished; only they count here.")
-    if comparison.failures:
-        labels = ", ".join(dict.fromkeys(failure.label for failure in comparison.failures))
-        lines.append(f"{len(comparison.failures)} runs failed ({labels}); they are listed with their messages.")
-    return lines
+    asked = len(comparison.labels) * len(comparison.seeds)
+    stopped = f"Stopped early: {len(comparison.runs)} of {asked} runs were finished; only they count here."
+    return [*([stopped] if comparison.interrupted else []), *failures_of(comparison)]
+
+
+def failures_of(result: Comparison | Sweep) -> list[str]:
+    """Which runs failed."""
+    labels = listing(list(dict.fromkeys(failure.label for failure in result.failures)), most=6)
+    return [f"{counted(len(result.failures), 'run')} failed ({labels}), listed with messages."] if labels else []
 
 
 def _words(comparison: Comparison, one: Contrast, names: Mapping[str, str]) -> str:
     name = names[one.label]
-    what = measure_name(comparison)
+    what = curve_name(comparison.measure, comparison.score_name)
     lost = f" ({one.diverged} pairs left out: a run diverged)" if one.diverged else ""
     if one.mean is None:
         return f"{name} against {one.baseline}: no pair of runs with finite numbers to compare{lost}."
     base, own = (number(mean(comparison.final(label, one.measure))) for label in (one.baseline, one.label))
     head = f"{name}: {what} {own}, against {base} for {one.baseline}{lost}"
-    if one.low is None or one.high is None:
-        return f"{head}; one seed, so this is what happened once, not a measured difference."
-    count = len(one.differences)
-    span = f"{number(one.low, signed=True)} to {number(one.high, signed=True)}"
-    tail = f"(paired difference over {count} seeds {number(one.mean, signed=True)}, interval {span})"
-    if one.better is None:
-        return f"{head}: no difference that {count} seeds can show {tail}."
-    return f"{head}: {'better' if one.better else 'worse'}, and by more than the seeds explain {tail}."
+    return head + paired(one, f"no difference that {len(one.differences)} seeds can show")
+
+
+def paired(one: Contrast, none: str) -> str:
+    """How sure a difference is, to stand after the two numbers; `none` where there is none to be seen."""
+    if one.mean is None or one.low is None or one.high is None:
+        return "; one seed, so this is what happened once, not a measured difference."
+    sure = f"{'better' if one.better else 'worse'}, and by more than the seeds explain"
+    low, middle, high = (number(value, signed=True) for value in (one.low, one.mean, one.high))
+    over = f"paired difference over {len(one.differences)} seeds {middle}, interval {low} to {high}"
+    return f": {none if one.better is None else sure} ({over})."
 
 
 def _gap(comparison: Comparison, names: Mapping[str, str]) -> str:
@@ -155,10 +159,11 @@ def _stopping(comparison: Comparison) -> list[str]:
     peak = max(range(len(means)), key=lambda i: sign * means[i] if math.isfinite(means[i]) else -math.inf)
     if sign * (means[peak] - winner.value) < 0:
         return []
+    what = curve_name(comparison.measure, comparison.score_name)
     return [
-        f"Stopped at {comparison.step_name} {runs[0].steps[peak]:,}, {baseline} would have had "
-        f"{measure_name(comparison)} {number(means[peak])}, no worse than the best decay at the end (though that "
-        "point is picked on the rows that measure it)."
+        f"Stopped at {comparison.step_name} {runs[0].steps[peak]:,}, {baseline} would have had {what} "
+        f"{number(means[peak])}, no worse than the best decay at the end (though that point is picked on the rows that "
+        "measure it)."
     ]
 
 
@@ -167,9 +172,7 @@ def _limits(comparison: Comparison) -> list[str]:
     contrasts = comparison.contrasts
     lines = []
     if max(counts) == 1:
-        lines.append(
-            "One seed can't tell luck from effect: repeat with --seeds 3 or more before believing a difference."
-        )
+        lines.append(f"{ALONE} a difference.")
     elif contrasts:
         together = f", so that all {len(contrasts)} hold together at {LEVEL:.0%}" if len(contrasts) > 1 else ""
         lines.append(

@@ -94,6 +94,13 @@ def series_of(comparison: Comparison, curve: str) -> list[Series]:
     return made
 
 
+def curve_name(curve: str, score: str) -> str:
+    """What a curve is called: "training loss", "test accuracy" where the score is called so, "weight norm"."""
+    part, _, what = curve.partition("_")
+    named = shown(score, most=40) or "score" if what == "score" else what
+    return f"{'training' if part == 'train' else part} {named}"
+
+
 def coincident(all_series: Sequence[Series]) -> list[list[Series]]:
     """Groups of two and more series whose means differ nowhere by more than a thousandth of the chart's range."""
     values = [y for one in all_series for _, y in one.finite]

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from torchdecay.errors import TaskError, need
+from torchdecay.errors import need
 from torchdecay.reports.drawing.chart import Chart, Key, Plot
-from torchdecay.reports.drawing.files import place_file
 from torchdecay.reports.drawing.marks import Dots, Line, Mark, Text, paint_marks
 from torchdecay.reports.drawing.palette import DARK, LIGHT, SENTINELS, Colors, Style
 from torchdecay.text import shown
@@ -108,27 +105,6 @@ def png_file(drawn: Chart | Picture, *, dark: bool = False) -> bytes:
     """The same as a PNG."""
     picture = titled(drawn) if isinstance(drawn, Chart) else drawn
     return _paint(picture, DARK if dark else LIGHT, "png")
-
-
-def save(picture: Picture, path: Path, *, dark: bool = False, overwrite: bool = False) -> Path:
-    """Write a picture.
-
-    Args:
-        picture: what to draw.
-        path: ends in .svg or .png.
-        dark: whether for a dark page.
-        overwrite: whether a picture of this package that stands there is replaced; anything else is kept.
-
-    Raises:
-        TaskError: another ending, or a folder that can't be written.
-        MissingExtra: matplotlib is not installed.
-    """
-    form = path.suffix.lower().lstrip(".")
-    if form not in ("svg", "png"):
-        raise TaskError(f"a picture can't be written as {path.name!r}.", fix="Let its name end in .svg or .png.")
-    named = dataclasses.replace(picture, name=path.stem)
-    content = svg_file(named, dark=dark) if form == "svg" else png_file(named, dark=dark)
-    return place_file(path, content, overwrite=overwrite)
 
 
 def _paint(picture: Picture, colors: Colors, form: str, *, background: str = "card") -> bytes:

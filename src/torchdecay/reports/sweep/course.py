@@ -111,11 +111,11 @@ def gap_path(points: Points, what: str) -> Chart | None:
             f"{capital(points.name(a.point))}: training {number(a.mean)}, test {number(b.mean)}."
             for a, b in told[:30]
         ),
-        caption=f"Mean over seeds{at}. Test less training is widest for {widest}"
+        caption=f"Mean over seeds{at}. The gap, test less training, is widest for {widest}"
         + (f", narrowest for {narrowest}." if len(gaps) > 1 else "."),
         plot=plot,
         keys=(Key("training", _TRAIN, -1), Key("test", _TEST, -1)),
-        head=("coefficient", "training", "test", "test − training"),
+        head=("coefficient", "training", "test", "gap"),
         rows=tuple(
             (points.name(a.point), number(a.mean), number(b.mean), number(b.mean - a.mean, signed=True))
             for a, b in told

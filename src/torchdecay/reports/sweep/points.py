@@ -13,6 +13,7 @@ from torchdecay.lab.sweeps.meaning import Meaning
 from torchdecay.lab.sweeps.points import Point
 from torchdecay.lab.sweeps.result import Sweep
 from torchdecay.lab.training.results import CURVES, TrainingRun
+from torchdecay.reports.comparison.series import curve_name
 from torchdecay.reports.drawing.axes import Ticks, tick
 from torchdecay.text import shown, spelled
 
@@ -101,12 +102,8 @@ class Points:
         return f"lr × {spelled(scale)}" if lr is None else f"lr {float(f'{lr * scale:.3g}'):g}"
 
     def curve_name(self, curve: str) -> str:
-        """What a curve is called: "validation accuracy", "training loss", "weight norm"."""
-        part, _, what = curve.partition("_")
-        if what == "norm":
-            return f"{part} norm"
-        named = shown(self.sweep.score_name, most=40) or "score" if what == "score" else what
-        return f"{'training' if part == 'train' else part} {named}"
+        """What a curve is called: "validation accuracy", say."""
+        return curve_name(curve, self.sweep.score_name)
 
     @cached_property
     def measured(self) -> Mapping[str, CurvePoint]:

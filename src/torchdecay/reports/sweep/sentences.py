@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from torchdecay.reports.comparison.sentences import ALONE, LUCK, ONCE, failures_of, paired
+from torchdecay.reports.comparison.series import curve_name
 from torchdecay.reports.sweep.advice import open_end
 from torchdecay.reports.sweep.points import Points
 from torchdecay.text import counted, listing, number, shown, step_count
@@ -55,7 +57,7 @@ def _interval(low: float | None, high: float | None) -> str:
 
 
 def _once(chosen: Choice) -> str:
-    return "" if chosen.num_seeds > 1 else "One seed: this happened once and is not a measured difference."
+    return "" if chosen.num_seeds > 1 else ONCE
 
 
 def _tied(points: Points, chosen: Choice) -> str:
@@ -70,8 +72,7 @@ def _on_test(points: Points, chosen: Choice) -> str:
         return f"{head}."
     base = chosen.test_mean - one.mean
     seeds = counted(len(one.differences), "seed")
-    luck = f"A larger difference than {seeds} explain by luck"
-    sure = f"{seeds} can’t show a difference" if one.better is None else luck
+    sure = f"{seeds} can’t show a difference" if one.better is None else f"{LUCK} {seeds} can explain"
     return (
         f"{head}, against {number(base)} without decay. {sure} (95 % interval of the difference "
         f"{number(one.low, signed=True)} to {number(one.high, signed=True)})."
@@ -101,23 +102,19 @@ def verdict(sweep: Sweep) -> str:
 
 
 def _unfinished(sweep: Sweep) -> list[str]:
-    lines = []
-    if sweep.interrupted:
-        kept = f" They are kept in {sweep.store}: --resume goes on." if sweep.store else ""
-        lines.append(f"Stopped early, with {len(sweep.runs)} runs finished; only they count here.{kept}")
-    if sweep.failures:
-        labels = listing(list(dict.fromkeys(failure.label for failure in sweep.failures)), most=_MOST_TIES)
-        lines.append(f"{len(sweep.failures)} runs failed ({labels}); they are listed with their messages.")
-    return lines
+    kept = f" They are kept in {sweep.store}: --resume goes on." if sweep.store else ""
+    stopped = f"Stopped early, with {len(sweep.runs)} runs finished; only they count here.{kept}"
+    return [*([stopped] if sweep.interrupted else []), *failures_of(sweep)]
 
 
 def _choice(sweep: Sweep, chosen: Choice) -> str:
     named = "no decay" if chosen.point.is_bare else chosen.point.label
     tried = len([one for one in sweep.points if not one.is_bare])
     span = _span(chosen.low, chosen.high, chosen.num_seeds)
+    measure = curve_name(chosen.measure, sweep.score_name)
     line = (
-        f"Chosen: {named}, by {RULES[chosen.rule]} on the validation rows: {_name(sweep, chosen.measure)} "
-        f"{number(chosen.mean)}{span}, of {tried} values and no decay."
+        f"Chosen: {named}, by {RULES[chosen.rule]} on the validation rows: {measure} {number(chosen.mean)}{span}, "
+        f"of {tried} values and no decay."
     )
     if chosen.leader != chosen.point.label:
         line += f" The best mean itself is that of {chosen.leader}."
@@ -125,22 +122,14 @@ def _choice(sweep: Sweep, chosen: Choice) -> str:
 
 
 def _test(sweep: Sweep, chosen: Choice) -> list[str]:
-    head = f"On the test rows, which took no part in the choice: {_name(sweep, chosen.test_measure)} "
+    head = f"On the test rows, which took no part in the choice: {curve_name(chosen.test_measure, sweep.score_name)} "
     head += f"{number(chosen.test_mean)}{_span(chosen.test_low, chosen.test_high, chosen.num_seeds)}"
     one = chosen.against
     if one is None or one.mean is None:
         return [f"{head}."]
     base = sweep.comparison(one.baseline).mean_and_spread(one.baseline, one.measure)[0]
     head += f", against {number(base)} without decay"
-    if one.low is None or one.high is None:
-        return [f"{head}; one seed, so this is what happened once, not a measured difference."]
-    tail = (
-        f"paired difference over {len(one.differences)} seeds {number(one.mean, signed=True)}, interval "
-        f"{number(one.low, signed=True)} to {number(one.high, signed=True)}"
-    )
-    if one.better is None:
-        return [f"{head}: no measurable difference ({tail})."]
-    return [f"{head}: {'better' if one.better else 'worse'}, and by more than the seeds explain ({tail})."]
+    return [head + paired(one, "no measurable difference")]
 
 
 def _ties(sweep: Sweep, chosen: Choice) -> list[str]:
@@ -191,18 +180,13 @@ def _limits(sweep: Sweep, chosen: Choice) -> list[str]:
     if sweep.noise:
         lines.append("The labels are noise: there is nothing to learn, and no value is right.")
     if chosen.num_seeds == 1:
-        lines.append("One seed can't tell luck from effect: repeat with --seeds 3 or more before believing the choice.")
+        lines.append(f"{ALONE} the choice.")
     else:
         lines.append(
             "The validation number of the winner of many is a little too good; the test number is not. Intervals are "
             "95 % t intervals and cover the seeds' randomness on this task, nothing beyond it."
         )
     return lines
-
-
-def _name(sweep: Sweep, measure: str) -> str:
-    part, _, kind = measure.partition("_")
-    return f"{part} {sweep.score_name if kind == 'score' else 'loss'}"
 
 
 def _span(low: float | None, high: float | None, count: int) -> str:
