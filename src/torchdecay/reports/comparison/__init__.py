@@ -1,6 +1,6 @@
 """The page of a comparison of decays.
 
-Read in this order: sentences, series, curves, picture, notices, planned_and_measured, scans, gaps, page.
+Read in this order: series, sentences, curves, picture, notices, planned_and_measured, scans, gaps, page.
 """
 
 from torchdecay.reports.comparison.page import page_of
