@@ -33,7 +33,7 @@ class Table:
             "on_step": self.steps.append,
         }
         part = Assignment(task=task(), trials=TRIALS, **{**options, **changes})
-        self.dealer = Dealer(part, counted=0, choose=choose)
+        self.dealer = Dealer(part, 0, None if choose is None else Keep((), choose))
 
 
 def test_only_what_is_claimed_is_dealt() -> None:

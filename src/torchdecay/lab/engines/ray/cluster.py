@@ -27,12 +27,6 @@ def connected(
 ) -> Iterator[None]:
     """This process is connected to a Ray inside the block; afterwards it is as it was before.
 
-    Args:
-        address: whose; None takes $RAY_ADDRESS, and without that starts one here.
-        num_cpus: the CPUs of one that is started here.
-        runtime_env: what Ray brings to other machines.
-        timeout: seconds until an address must have answered.
-
     Raises:
         TaskError: the address does not answer, is of a kind that can't be used, or Ray does not start.
         MissingExtra: Ray is not installed.

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torchdecay.errors import TaskError
 from torchdecay.lab.training.results import Failure, TrainingRun
-from torchdecay.lab.training.trial import Assignment, Trial
-
-Choose = Callable[[int, Mapping[Trial, float]], frozenset[Trial]]
+from torchdecay.lab.training.trial import Assignment, Keep, Trial
 
 
 class Dealer:
@@ -19,16 +17,11 @@ class Dealer:
 
     Tune takes an error of the caller for one of the trial's and tries that again. So `error` keeps the first, whoever
     calls looks at it, and nothing more is dealt.
-
-    Args:
-        part: what to run; reports name trials by their index.
-        counted: steps that an earlier round has told.
-        choose: says who goes on at a rung; None lets all.
     """
 
-    def __init__(self, part: Assignment, *, counted: int, choose: Choose | None = None) -> None:
+    def __init__(self, part: Assignment, counted: int, keep: Keep | None = None) -> None:
         self._trials, self._on_run, self._on_step = part.trials, part.on_run, part.on_step
-        self._claim, self._choose = part.claim, choose
+        self._claim, self._keep = part.claim, keep
         self._waiting = iter(enumerate(part.trials))
         self._steps: dict[Trial, int] = defaultdict(lambda: counted)
         self._measured: dict[int, dict[Trial, float]] = defaultdict(dict)
@@ -49,13 +42,13 @@ class Dealer:
 
     def goes_on(self, index: int, report: Mapping[str, Any]) -> bool:
         """Whether the trial goes on after this report: measured against those that were at the rung so far."""
-        if self._choose is None or "measure" not in report:
+        if self._keep is None or "measure" not in report:
             return True
         trial, rung = self._trials[index], report["steps"]
         self._measured[rung][trial] = report["measure"]
         goes_on = False
         with self._errors_are_kept():
-            goes_on = trial in self._choose(rung, self._measured[rung])
+            goes_on = trial in self._keep.choose(rung, self._measured[rung])
         return goes_on
 
     def take(self, index: int, report: dict[str, Any]) -> None:

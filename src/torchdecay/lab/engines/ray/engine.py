@@ -11,7 +11,7 @@ from typing import Any
 from torchdecay.errors import TaskError
 from torchdecay.lab.engines.process import num_cores
 from torchdecay.lab.engines.ray.cluster import connected
-from torchdecay.lab.engines.ray.tuning import Job, tune_all
+from torchdecay.lab.engines.ray.tuning import tune_all
 from torchdecay.lab.engines.rounds import in_rounds
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.trial import Assignment, Keep
@@ -82,7 +82,8 @@ def run(
     task, keep = assignment.task, assignment.keep
     cpus = _cpus(task, num_cpus)
     _check(keep, workers, cpus, num_gpus, scheduler, checkpoint_seconds, timeout)
-    job = Job(
+    tune = partial(
+        tune_all,
         cpus=cpus,
         gpus=float(num_gpus),
         workers=workers,
@@ -92,9 +93,9 @@ def run(
     )
     with session(task, workers=workers, address=address, num_cpus=num_cpus, runtime_env=runtime_env, timeout=timeout):
         if keep is not None and scheduler == "asha":
-            tune_all(job.halving(keep), assignment, 0)
+            tune(assignment, 0, keep=keep)
         else:
-            in_rounds(partial(tune_all, job), assignment)
+            in_rounds(tune, assignment)
 
 
 def _cpus(task: Task, wanted: float | None) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import os
 import sys
@@ -11,12 +10,11 @@ import tempfile
 import uuid
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from torchdecay.lab.engines.process import packed
 from torchdecay.lab.engines.ray.cluster import check_resources, environment
-from torchdecay.lab.engines.ray.dealing import Choose, Dealer
+from torchdecay.lab.engines.ray.dealing import Dealer
 from torchdecay.lab.engines.ray.worker import INDEX, work
 from torchdecay.lab.training.trial import Assignment, Keep
 
@@ -31,36 +29,21 @@ SETTINGS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """What is the same for all trials.
-
-    Attributes:
-        cpus, gpus: of a trial.
-        workers: most trials at once; None for as many as there is room for.
-        storage: where checkpoints are; None for a temporary folder.
-        checkpoint_seconds: time between a run's checkpoints.
-        scheduler: one of Ray's own; None for none.
-        choose: says who goes on at a rung; None lets all.
-        rungs: where that is asked.
-    """
-
-    cpus: float
-    gpus: float
-    workers: int | None
-    storage: str | None
-    checkpoint_seconds: float
-    scheduler: Any = None
-    choose: Choose | None = None
-    rungs: tuple[int, ...] = ()
-
-    def halving(self, keep: Keep) -> Job:
-        """The same, with asynchronous halving."""
-        return dataclasses.replace(self, choose=keep.choose, rungs=keep.rungs)
-
-
-def tune_all(job: Job, part: Assignment, counted: int) -> None:
+def tune_all(
+    part: Assignment,
+    counted: int,
+    *,
+    cpus: float,
+    gpus: float,
+    workers: int | None,
+    storage: str | None,
+    checkpoint_seconds: float,
+    scheduler: Any,
+    keep: Keep | None = None,
+) -> None:
     """Run the trials and return when all have an outcome; steps up to `counted` were told in an earlier round.
+
+    The options are those of the engine; with `keep`, who goes on is decided without waiting.
 
     Raises:
         TaskError: the task does not pickle, workers can't use it, or no node has the resources of a trial.
@@ -71,30 +54,30 @@ def tune_all(job: Job, part: Assignment, counted: int) -> None:
     task, trials = part.task, list(part.trials)
     if not trials:
         return
-    check_resources(job.cpus, job.gpus)
-    dealer = Dealer(part, counted=counted, choose=job.choose)
+    check_resources(cpus, gpus)
+    dealer = Dealer(part, counted, keep)
     is_alone = sum(node["Alive"] for node in ray.nodes()) == 1
     function = tune.with_parameters(
         work,
         payload=packed(task, (task, trials)),
         folders=(os.getcwd(), *sys.path),
         num_steps=task.num_steps,
-        rungs=job.rungs,
-        every_point=job.scheduler is not None,
-        checkpoint_seconds=job.checkpoint_seconds if is_alone or job.storage else None,
+        rungs=() if keep is None else keep.rungs,
+        every_point=scheduler is not None,
+        checkpoint_seconds=checkpoint_seconds if is_alone or storage else None,
     )
     search, halving, progress, stopper = _parts(dealer)
-    with _quiet(), environment(**SETTINGS), _folder(job.storage) as (storage, name):
+    with _quiet(), environment(**SETTINGS), _folder(storage) as (place, name):
         tune.run(
-            tune.with_resources(function, {"cpu": job.cpus, "gpu": job.gpus}),
+            tune.with_resources(function, {"cpu": cpus, "gpu": gpus}),
             name=name,
             search_alg=search,
             num_samples=len(trials),
-            max_concurrent_trials=job.workers,
-            scheduler=job.scheduler or halving,
+            max_concurrent_trials=workers,
+            scheduler=scheduler or halving,
             callbacks=[progress],
             stop=stopper,
-            storage_path=storage,
+            storage_path=place,
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
             max_failures=1,
             raise_on_failed_trial=False,

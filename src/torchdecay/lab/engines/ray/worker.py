@@ -37,16 +37,10 @@ def work(
     every_point: bool,
     checkpoint_seconds: float | None,
 ) -> None:
-    """Train one trial; everything goes to the caller by reports.
+    """Train the trial that `config` names to `num_steps`; everything goes to the caller by reports.
 
-    Args:
-        config: which of the trials.
-        payload: task and trials.
-        folders: where the caller works, and where it looks for modules; what this machine has of them is used.
-        num_steps: where to stop; the task's own or a rung of halving in rounds.
-        rungs: where to ask whether to go on.
-        every_point: whether to ask at every point of the curves.
-        checkpoint_seconds: time between checkpoints; None makes none.
+    `folders` are where the caller works and looks for modules: what this machine has of them is used. At rungs, or at
+    every point, a report asks whether to go on.
     """
     from ray import tune
 
