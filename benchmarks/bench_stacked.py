@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from paired import Check, Options, Spread, interleave, main, ratio
 from torchdecay.lab import task_named
 from torchdecay.lab.engines.engine import Engine
-from torchdecay.lab.engines.stacked.engine import prepared_for, run
+from torchdecay.lab.engines.stacked.engine import run
+from torchdecay.lab.engines.stacked.fit import fitted
 from torchdecay.lab.engines.stacked.loop import StackedRun
 from torchdecay.lab.tasks.task import Data, Task
 from torchdecay.lab.training.contenders import as_contender
@@ -127,7 +128,7 @@ class Plain:
 def stack_of(task: Task, values: int, seeds: int, compile: bool) -> StackedRun:
     """A stack that has begun, and is never at a point of its curves again."""
     endless = dataclasses.replace(task, num_steps=ENDLESS, eval_every=ENDLESS)
-    prepared = prepared_for(endless, trials_of(values, seeds))
+    prepared = fitted(endless, trials_of(values, seeds))
     assignment = Assignment(task=endless, trials=(), on_run=lambda *_: None)
     made = StackedRun(assignment, prepared, prepared.members, compile=compile)
     made.advance(3)

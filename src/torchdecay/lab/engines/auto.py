@@ -74,12 +74,6 @@ def time_steps(task: Task, trials: Sequence[Trial], *, steps: int | None = None,
     """Time steps of one run alone and, where that can be, of all as one.
 
     Measured with its share of measuring: from one point of the curves to the next.
-
-    Args:
-        task: what will be trained.
-        trials: which runs; the first that does not fail is the one that runs alone.
-        workers: how many processes there may be; None for one per core.
-        steps: how many of each; None takes one stretch between two points, 50 steps at most.
     """
     count = steps or min(task.eval_every, 50, task.num_steps)
     # A point at 0 to start the clock, one in the middle that warms up, one at the end.
@@ -99,7 +93,8 @@ def time_steps(task: Task, trials: Sequence[Trial], *, steps: int | None = None,
         stacked, reason = _per_step(lambda on_step: _stacked(short, trials, on_step), count * len(trials))
     together = None if stacked is None else stacked * len(trials)
     totals = {"serial": serial_total, "process": process_total}
-    totals |= {} if together is None else {"stacked": together * task.num_steps}
+    if together is not None:
+        totals["stacked"] = together * task.num_steps
     return Timing(alone=alone, stacked=together, why_not=reason or "", totals=totals)
 
 

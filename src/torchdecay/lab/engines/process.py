@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from torchdecay.arguments import check_count
 from torchdecay.errors import TaskError, need
 from torchdecay.lab.engines.rounds import in_rounds
 from torchdecay.lab.engines.serial import outcome_of
@@ -44,10 +45,10 @@ def run(assignment: Assignment, *, workers: int | None = None) -> None:
         TaskError: the task does not pickle, or workers die before they take work.
     """
     task = assignment.task
-    count = max(1, num_cores() // (task.num_threads or 1)) if workers is None else workers
-    if count < 1:
-        raise TaskError(f"the number of workers is {workers}.", fix="Ask for at least one.")
-    pool = _Pool(task, min(count, len(assignment.trials)))
+    if workers is None:
+        workers = max(1, num_cores() // (task.num_threads or 1))
+    check_count(workers, "the number of workers", error=TaskError)
+    pool = _Pool(task, min(workers, len(assignment.trials)))
     try:
         in_rounds(pool.run_all, assignment)
     finally:

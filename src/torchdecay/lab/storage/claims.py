@@ -23,10 +23,6 @@ class Claims:
 
     A claim is a row (sweep, key, owner, time); its primary key makes taking it one atomic act. It is renewed by a
     thread, and free again when its process is dead or silent.
-
-    Args:
-        path: the SQLite file.
-        sweep: the study's name.
     """
 
     def __init__(self, path: Path, sweep: str) -> None:

@@ -22,13 +22,7 @@ def rungs_of(task: Task) -> tuple[int, ...]:
 
 
 class Halving:
-    """Says who goes on: points by their mean over seeds, all seeds of a point together, runs without decay always.
-
-    Args:
-        task: gives the steps.
-        measure: the curve that decides.
-        known: runs that are finished already, from an earlier call; they count in the ranking.
-    """
+    """Says who goes on: points by their mean over seeds, all seeds of a point together, runs without decay always."""
 
     def __init__(self, task: Task, measure: str, known: Callable[[], Mapping[Trial, TrainingRun]]) -> None:
         self._sign = 1.0 if measure.endswith("score") else -1.0

@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, TypeAlias
 
-from torchdecay.arguments import check_number
+from torchdecay.arguments import check_count, check_number
 from torchdecay.errors import TaskError, need
 from torchdecay.text import nearest, repr_quoted, three_digits
 
@@ -73,8 +73,7 @@ class Search:
                     f"the values are named, so there is nothing for the search {self.kind} to draw.",
                     fix="Leave the values out and give a range, or search grid.",
                 )
-        if isinstance(self.points, bool) or not isinstance(self.points, int) or self.points < 2:
-            raise TaskError(f"the number of points is {self.points!r}.", fix="Ask for at least two.")
+        check_count(self.points, "the number of points", minimum=2, error=TaskError)
 
     def _check_range(self) -> None:
         for name, value in (("low", self.low), ("high", self.high)):

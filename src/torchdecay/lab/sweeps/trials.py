@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from torch import nn
 
@@ -64,7 +64,8 @@ def as_form(form: FormLike) -> Form:
             f"Forms: {', '.join(PRESETS)}.",
             nearest(str(name), PRESETS),
         )
-    made = Form(form.strip(), _Spelled(f"{name}:{rest}{',' if rest else ''}"))
+    head = f"{name}:{rest}{',' if rest else ''}"
+    made = Form(form.strip(), lambda value: cast(Decay, parse_decay(f"{head}{value!r}")))
     try:
         made(1e-3)
     except DecayError as error:
@@ -75,16 +76,6 @@ def as_form(form: FormLike) -> Form:
             "l1=value, l2=0.1).",
         ) from error
     return made
-
-
-@dataclass(frozen=True)
-class _Spelled:
-    head: str
-
-    def __call__(self, value: float) -> Decay:
-        made = parse_decay(f"{self.head}{value!r}")
-        assert made is not None
-        return made
 
 
 @dataclass(frozen=True)

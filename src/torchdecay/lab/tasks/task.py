@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from torchdecay.arguments import check_count
 from torchdecay.errors import TaskError
 from torchdecay.plans.policies import STANDARD
 
@@ -163,12 +164,8 @@ class Task:
                 )
         for field in ("num_steps", "eval_every", "batch_size", "num_threads"):
             value = getattr(self, field)
-            if value is None and field in ("batch_size", "num_threads"):
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise TaskError(
-                    f"the task {self.name!r} has {field}={value!r}.", fix="Give a whole number, at least 1."
-                )
+            if value is not None or field in ("num_steps", "eval_every"):
+                check_count(value, f"{field} of the task {self.name!r}", error=TaskError)
         if not self.seeds or not self.decays:
             raise TaskError(f"the task {self.name!r} has no default seeds or decays.", fix="Name at least one of each.")
 

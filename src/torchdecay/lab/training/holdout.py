@@ -18,10 +18,6 @@ SHARE = 0.2
 def with_validation(task: Task, seed: int) -> tuple[Task, str]:
     """The task with validation rows, and a sentence on where they come from.
 
-    Args:
-        task: as it is where its data has validation rows, else with a fifth of its training rows set aside.
-        seed: tells which kind it is.
-
     Raises:
         TaskError: too few training rows to set some aside, or data that is none.
     """

@@ -27,14 +27,7 @@ MOST_ROWS = 5000
 
 
 def scan(task: Task, setup: Setup, data: Data, watched: Mapping[str, Tensor]) -> LineScan:
-    """Measure the loss at θ(α) = α·θ*, the decaying weights only; the model is put back bit for bit.
-
-    Args:
-        task: gives the loss.
-        setup: with the model at the solution θ*, and the plan whose penalty is asked for.
-        data: rows to measure on.
-        watched: the weights that move along the line, by name.
-    """
+    """Measure the loss at θ(α) = α·θ*, the decaying weights only; the model is put back bit for bit."""
     model = setup.model
     solution = {name: weight.detach().clone() for name, weight in watched.items()}
     train, test = ((x[:MOST_ROWS], y[:MOST_ROWS]) for x, y in (data.train, data.test))

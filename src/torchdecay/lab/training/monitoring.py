@@ -34,12 +34,6 @@ class Monitoring:
     """Forecasts a training, then records it; `close` ends it, `result` says what was seen.
 
     Whatever goes wrong here is told in the result's note: what looks on must not stop a training.
-
-    Args:
-        task: how long it trains.
-        setup: what trains.
-        scheduler: the real one, or None.
-        num_rows: of the training data.
     """
 
     def __init__(self, task: Task, setup: Setup, scheduler: Any, num_rows: int) -> None:

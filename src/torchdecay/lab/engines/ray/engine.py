@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
+from torchdecay.arguments import check_count
 from torchdecay.errors import TaskError
 from torchdecay.lab.engines.process import num_cores
 from torchdecay.lab.engines.ray.cluster import connected
@@ -105,8 +106,8 @@ def _cpus(task: Task, wanted: float | None) -> float:
 def _check(
     keep: Keep | None, workers: int | None, cpus: float, gpus: float, scheduler: Any, pause: float, timeout: float
 ) -> None:
-    if workers is not None and workers < 1:
-        raise TaskError(f"the number of workers is {workers}.", fix="Ask for at least one.")
+    if workers is not None:
+        check_count(workers, "the number of workers", error=TaskError)
     if not cpus > 0 or not gpus >= 0:
         raise TaskError(f"a trial gets {cpus:g} CPUs and {gpus:g} GPUs.", fix="Give it some CPU: num_cpus=1.")
     if not pause >= 0 or not timeout > 0:

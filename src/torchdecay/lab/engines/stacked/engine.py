@@ -8,15 +8,15 @@ from collections.abc import Sequence
 import torch
 
 from torchdecay.errors import TaskError
-from torchdecay.lab.engines.stacked.fit import try_it
+from torchdecay.lab.engines.stacked.fit import fitted
 from torchdecay.lab.engines.stacked.lanes import order_of
 from torchdecay.lab.engines.stacked.loop import StackedRun
 from torchdecay.lab.engines.stacked.members import NotStackable, StackedMember
 from torchdecay.lab.engines.stacked.memory import SHARE, MemoryEstimate, estimate
-from torchdecay.lab.engines.stacked.prepare import Prepared, prepare
+from torchdecay.lab.engines.stacked.prepare import Prepared
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.train import threads
-from torchdecay.lab.training.trial import Assignment, Keep, Trial
+from torchdecay.lab.training.trial import Assignment, Keep
 
 
 def run(
@@ -40,7 +40,13 @@ def run(
     """
     task, keep = assignment.task, assignment.keep
     with torch.random.fork_rng(devices=[]), threads(num_threads):
-        prepared = prepared_for(task, [trial for trial in assignment.trials if assignment.claim(trial)])
+        try:
+            prepared = fitted(task, [trial for trial in assignment.trials if assignment.claim(trial)])
+        except NotStackable as reason:
+            raise TaskError(
+                f"the task {task.name!r} can't be trained as one stacked model: {reason}.",
+                fix='Use the engine "process", or "auto", which does by itself.',
+            ) from reason
         for trial, failure in prepared.failures.items():
             assignment.on_run(trial, failure)
         if not prepared.members:
@@ -51,23 +57,6 @@ def run(
                 _advance(StackedRun(assignment, prepared, members, compile=compile), task.num_steps, finish=True)
         else:
             _halve(task, [StackedRun(assignment, prepared, members, compile=compile) for members in turns], keep)
-
-
-def prepared_for(task: Task, trials: Sequence[Trial]) -> Prepared:
-    """The trials ready to be stacked.
-
-    Raises:
-        TaskError: they can't be.
-    """
-    try:
-        prepared = prepare(task, trials)
-        try_it(task, prepared)
-    except NotStackable as reason:
-        raise TaskError(
-            f"the task {task.name!r} can't be trained as one stacked model: {reason}.",
-            fix='Use the engine "process", or "auto", which does by itself.',
-        ) from reason
-    return prepared
 
 
 def _turns(task: Task, prepared: Prepared, size: MemoryEstimate, *, halving: bool) -> list[list[StackedMember]]:

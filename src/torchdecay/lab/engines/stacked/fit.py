@@ -25,10 +25,6 @@ def why_not(task: Task, trials: Sequence[Trial]) -> str | None:
 
     Nothing is guessed: two members are computed together and each alone, on a few rows, and must agree.
 
-    Args:
-        task: what would be trained.
-        trials: which runs.
-
     Example:
         >>> from torchdecay.lab import task_named
         >>> from torchdecay.lab.training.contenders import as_contender
@@ -37,11 +33,21 @@ def why_not(task: Task, trials: Sequence[Trial]) -> str | None:
         'adaptive(0.1) sets its coefficient from what it sees of one run, at "0.weight"'
     """
     try:
-        prepared = prepare(task, trials)
-        try_it(task, prepared)
+        fitted(task, trials)
     except NotStackable as reason:
         return str(reason)
     return None
+
+
+def fitted(task: Task, trials: Sequence[Trial]) -> Prepared:
+    """The trials ready to be stacked.
+
+    Raises:
+        NotStackable: they can't be.
+    """
+    prepared = prepare(task, trials)
+    try_it(task, prepared)
+    return prepared
 
 
 def try_it(task: Task, prepared: Prepared) -> None:

@@ -95,13 +95,7 @@ class Lane:
             self.scheduler.step()
 
     def move(self, stack: Stack, picked: Sequence[int], place: slice) -> None:
-        """Go on with some of the members, whose weights stand at `place` in the stack now.
-
-        Args:
-            stack: with the weights that are left.
-            picked: which of this lane's members go on, counted within the lane.
-            place: where they stand now.
-        """
+        """Go on with some of the members, whose weights stand at `place` in the stack now."""
         count = self.members.stop - self.members.start
         for group in self.optimizer.param_groups:
             moved = []

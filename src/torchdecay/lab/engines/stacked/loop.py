@@ -31,14 +31,7 @@ COMPILE_SECONDS = 12.0
 
 
 class StackedRun:
-    """Several members of a task while they train.
-
-    Args:
-        assignment: what is trained, and who is told at every point of the curves.
-        prepared: where data and initial weights are.
-        members: who trains.
-        compile: whether to compile the step; None does if what is left to do will pay for it.
-    """
+    """Several members of a task while they train."""
 
     def __init__(
         self,

@@ -23,11 +23,8 @@ _OF_ELEMENTS = (
 class Losses:
     """`task.loss` for each member: (members, rows, ...) outputs and targets to (members,) losses.
 
-    Losses of torch go without vmap, whose own cost is that of several small layers.
-
-    Args:
-        task: whose loss.
-        targets: all the targets that there will be, of every seed and part.
+    Losses of torch go without vmap, whose own cost is that of several small layers; so it has to know all the targets
+    that there will be, of every seed and part.
     """
 
     def __init__(self, task: Task, targets: Iterable[Tensor]) -> None:

@@ -92,14 +92,7 @@ def fits(layers: tuple[Layer, ...], stack: Stack, rows: Rows) -> bool:
 
 
 class Lowered:
-    """Computes a stack's gradients and outputs as chains of batched products.
-
-    Args:
-        stack: whose weights; they may change between calls, and be replaced together with a call of `rebuild`.
-        losses: (members, rows, ...) outputs and targets to (members,) losses.
-        layers: the chain, from `layers_of`.
-        compile: whether the gradient of the loss runs through torch.compile; there is nothing else to gain.
-    """
+    """Computes a stack's gradients and outputs as chains of batched products; compiling helps its loss only."""
 
     def __init__(self, stack: Stack, losses: Losses, layers: tuple[Layer, ...], *, compile: bool = False) -> None:
         self.stack, self.layers, self._losses = stack, layers, losses

@@ -23,14 +23,7 @@ class Measured:
 
 @torch.no_grad()
 def measure(task: Task, losses: Losses, outputs: Tensor, targets: Tensor) -> Measured:
-    """Loss and score of each member's outputs, as `measures` gives them one by one.
-
-    Args:
-        task: whose loss and score.
-        losses: the loss for all members at once.
-        outputs: (members, rows, ...).
-        targets: (members, rows, ...).
-    """
+    """Loss and score of each member's outputs, as `measures` gives them one by one."""
     if task.score is None or task.score is accuracy:
         try:
             scores = None if task.score is None else (outputs.argmax(2) == targets).double().mean(1).tolist()

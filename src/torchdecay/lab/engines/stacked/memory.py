@@ -50,13 +50,7 @@ class MemoryEstimate:
 
 
 def estimate(task: Task, prepared: Prepared, *, available: int | None = None) -> MemoryEstimate:
-    """The memory of each member of a stack.
-
-    Args:
-        task: what is trained.
-        prepared: the trials, at least one of which can begin.
-        available: bytes; None asks the device.
-    """
+    """The memory of each member of a stack."""
     member = prepared.members[0]
     model, data = prepared.models[member.trial.seed], prepared.data[member.trial.seed]
     stack = Stack.of([model], [0])

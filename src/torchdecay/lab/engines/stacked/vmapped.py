@@ -17,13 +17,7 @@ Gradients = tuple[list[Tensor | None], Tensor]
 
 
 class Vmapped:
-    """Computes a stack's gradients and outputs through `torch.func.vmap`.
-
-    Args:
-        stack: whose weights; they may change between calls.
-        losses: (members, rows, ...) outputs and targets to (members,) losses.
-        compile: whether to run it through torch.compile.
-    """
+    """Computes a stack's gradients and outputs through `torch.func.vmap`."""
 
     def __init__(self, stack: Stack, losses: Losses, *, compile: bool = False) -> None:
         self.stack, self._losses = stack, losses
