@@ -43,6 +43,12 @@ def check_number(
     return number
 
 
+def store(value: object, **fields: Any) -> None:
+    """Set fields of a frozen dataclass while it is made: numbers as they were checked, so that none is numpy's."""
+    for name, checked in fields.items():
+        object.__setattr__(value, name, checked)
+
+
 _MOST = 2**63
 """No count of anything here is as large, and torch holds none."""
 
@@ -57,5 +63,6 @@ def check_count(value: Any, name: str, *, minimum: int = 1, error: type[Torchdec
         said, span = repr(value), f"at least {minimum}"
         if isinstance(value, Integral) and int(value) >= _MOST:
             said, span = "too large", f"{span} and below 2^63"
-        raise error(f"{name} is {said}.", fix=f"Give a whole number, {span}.")
+        hint = f" Write {int(value)}." if isinstance(value, float) and value.is_integer() and value < _MOST else ""
+        raise error(f"{name} is {said}.", fix=f"Give a whole number, {span}.{hint}")
     return int(value)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from torchdecay.arguments import check_count, check_number
+from torchdecay.arguments import check_count, check_number, store
 from torchdecay.errors import DecayError, UnitError
 from torchdecay.observe.lr_names import check_name
 
@@ -57,16 +57,16 @@ class Run:
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "num_samples", "tokens_per_sample", "accumulate"):
             if getattr(self, name) is not None:
-                object.__setattr__(self, name, check_count(getattr(self, name), name))
+                store(self, **{name: check_count(getattr(self, name), name)})
         for name in ("epochs", "lr"):
             if getattr(self, name) is not None:
-                check_number(getattr(self, name), name, open_minimum=True)
+                store(self, **{name: check_number(getattr(self, name), name, open_minimum=True)})
         if self.scheduler_interval not in ("step", "epoch"):
             raise DecayError(f"scheduler_interval is {self.scheduler_interval!r}.", fix='Write "step" or "epoch".')
-        check_count(self.warmup_steps, "warmup_steps", minimum=0)
+        store(self, warmup_steps=check_count(self.warmup_steps, "warmup_steps", minimum=0))
         while not callable(self.lr_schedule) and hasattr(self.lr_schedule, "scheduler"):
             # Wrappers such as accelerate's hand the methods on of the scheduler that they hold.
-            object.__setattr__(self, "lr_schedule", self.lr_schedule.scheduler)
+            store(self, lr_schedule=self.lr_schedule.scheduler)
         if isinstance(self.lr_schedule, str):
             check_name(self.lr_schedule)
         elif self.lr_schedule is not None and not (

@@ -75,6 +75,7 @@ def _of_module(model: nn.Module) -> Iterator[tuple[object, Parameter]]:
                 "Its role depends on its shape, and an optimizer could not hold it either.",
                 "Run one batch through the model first, then make the plan.",
             )
+        _refuse_nested(one.name, one.tensor)
         yield id(one.tensor), _parameter(place_at(one), _exempt(one, speakers) if speakers else "")
 
 
@@ -86,20 +87,30 @@ def _of_tensors(tensors: Mapping[str, Tensor]) -> Iterator[tuple[object, Paramet
                 "A plan reads names and tensors and nothing else.",
                 'Pass the part that holds the weights: checkpoint["model"] or checkpoint["state_dict"], say.',
             )
+        _refuse_nested(name, tensor)
     short = canonical_keys(tensors)
     beside = {short[name]: tensor for name, tensor in tensors.items()}
     named = {
         short[name]: tensor
         for name, tensor in tensors.items()
-        if tensor.is_floating_point() and name.rpartition(".")[2] not in BUFFERS
+        if (tensor.is_floating_point() or tensor.is_complex()) and name.rpartition(".")[2] not in BUFFERS
     }
     for place in places_of(named, beside):
         yield _storage(place.tensor), _parameter(place)
 
 
+def _refuse_nested(name: str, tensor: Tensor) -> None:
+    if tensor.is_nested:
+        raise PlanError(
+            f"{repr_quoted(name)} is a nested tensor.",
+            "Its parts have lengths of their own, so that it has no shape, and optimizers can't step it.",
+            "Keep its parts as parameters: torch.nn.ParameterList(parts).",
+        )
+
+
 def _storage(tensor: Tensor) -> object:
     """What the names of a tied weight share in a state dict, where each has a tensor object of its own."""
-    if tensor.is_meta or tensor.numel() == 0:
+    if tensor.is_meta or tensor.layout is not torch.strided or tensor.numel() == 0:
         return id(tensor)
     return tensor.data_ptr(), tuple(tensor.shape), tensor.stride()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from torchdecay.arguments import check_count, check_number
+from torchdecay.arguments import check_count, check_number, store
 from torchdecay.errors import DecayError
 from torchdecay.records import value_type
 
@@ -114,7 +114,7 @@ class GradientNormRatio(Controller):
     symbol = "m̄"
 
     def __post_init__(self) -> None:
-        check_number(self.beta, "adaptive beta", maximum=1.0, open_minimum=True)
+        store(self, beta=check_number(self.beta, "adaptive beta", maximum=1.0, open_minimum=True))
 
 
 @value_type
@@ -126,7 +126,7 @@ class GradientSigmoid(Controller):
     symbol = "2σ(α·g̃)"
 
     def __post_init__(self) -> None:
-        check_number(self.alpha, "ada_decay alpha")
+        store(self, alpha=check_number(self.alpha, "ada_decay alpha"))
 
 
 @value_type
@@ -148,8 +148,9 @@ class Multiplier(Controller):
     def __post_init__(self) -> None:
         if self.kind not in ("fixed", "initial", "warmup"):
             raise DecayError(f"kind is {self.kind!r}.", fix='Write "fixed", "initial" or "warmup".')
-        check_number(self.bound, "constrained bound")
-        check_count(self.warmup_steps, "constrained warmup_steps", minimum=1 if self.kind == "warmup" else 0)
+        store(self, bound=check_number(self.bound, "constrained bound"))
+        least = 1 if self.kind == "warmup" else 0
+        store(self, warmup_steps=check_count(self.warmup_steps, "constrained warmup_steps", minimum=least))
 
 
 @value_type
@@ -161,7 +162,7 @@ class NormRatio(Controller):
     symbol = "(1 − r‖θ₀‖/‖θ‖)"
 
     def __post_init__(self) -> None:
-        check_number(self.ratio, "norm_control ratio")
+        store(self, ratio=check_number(self.ratio, "norm_control ratio"))
 
 
 @value_type
@@ -191,7 +192,7 @@ class BySpectrum(Controller):
     symbol = "m(α)"
 
     def __post_init__(self) -> None:
-        check_number(self.low, "by_spectrum low")
-        check_number(self.high, "by_spectrum high", minimum=self.low)
-        check_count(self.every_steps, "by_spectrum every_steps")
-        check_count(self.min_values, "by_spectrum min_values", minimum=2)
+        store(self, low=check_number(self.low, "by_spectrum low"))
+        store(self, high=check_number(self.high, "by_spectrum high", minimum=self.low))
+        store(self, every_steps=check_count(self.every_steps, "by_spectrum every_steps"))
+        store(self, min_values=check_count(self.min_values, "by_spectrum min_values", minimum=2))

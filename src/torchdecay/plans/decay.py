@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from torchdecay.arguments import check_number
+from torchdecay.arguments import check_number, store
 from torchdecay.errors import DecayError
 from torchdecay.plans.controllers import Controller, Gate, LazyRows, RowGate
 from torchdecay.plans.presets import spell
@@ -115,11 +115,10 @@ class Decay:
     mask: Mask | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "coefficient", check_number(self.coefficient, "coefficient"))
-        object.__setattr__(self, "schedule", as_schedule(self.schedule))
-        object.__setattr__(self, "mask", as_mask(self.mask))
+        store(self, coefficient=check_number(self.coefficient, "coefficient"))
+        store(self, schedule=as_schedule(self.schedule), mask=as_mask(self.mask))
         if self.reference is not None:
-            object.__setattr__(self, "reference", as_reference(self.reference))
+            store(self, reference=as_reference(self.reference))
         for axis, wanted in _AXES.items():
             value = getattr(self, axis)
             if value is not None and not isinstance(value, (wanted, Opaque)):
@@ -127,7 +126,7 @@ class Decay:
                     f"{axis} is {value!r}, of type {type(value).__name__}.", fix=f"Give a {wanted.__name__}."
                 )
         if self.max_lr is not None:
-            object.__setattr__(self, "max_lr", check_number(self.max_lr, "max_lr", open_minimum=True))
+            store(self, max_lr=check_number(self.max_lr, "max_lr", open_minimum=True))
         for what, fix in self._contradictions():
             raise DecayError(f"{what} means nothing.", fix=fix)
 

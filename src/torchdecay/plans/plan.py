@@ -48,6 +48,8 @@ class Plan(JsonRecord, kind="plan"):
         return {name: row for row in self.rows for name in row.names}
 
     def __getitem__(self, name: str) -> Row:
+        if not isinstance(name, str):
+            raise PlanError(f"plan[{name!r}] is no name of a parameter.", fix='Write plan["name"], or plan.rows[0].')
         if name in self._by_name:
             return self._by_name[name]
         if name in self.frozen:

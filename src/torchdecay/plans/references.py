@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from torchdecay.arguments import check_count, check_number
+from torchdecay.arguments import check_count, check_number, store
 from torchdecay.errors import DecayError
 from torchdecay.records import Opaque, value_type
 from torchdecay.text import spelled
@@ -42,7 +42,7 @@ class Average(Reference):
     beta: float
 
     def __post_init__(self) -> None:
-        check_number(self.beta, "average beta", maximum=1.0)
+        store(self, beta=check_number(self.beta, "average beta", maximum=1.0))
 
     def __repr__(self) -> str:
         return f"average({spelled(self.beta)})"
@@ -142,8 +142,7 @@ class SpareRows(Mask):
     def __post_init__(self) -> None:
         if not self.rows:
             raise DecayError("spare_rows got no row.", fix="Write td.spare_rows(0).")
-        for row in self.rows:
-            check_count(row, "spare_rows row", minimum=0)
+        store(self, rows=tuple(check_count(row, "spare_rows row", minimum=0) for row in self.rows))
 
     def __repr__(self) -> str:
         return f"spare_rows({', '.join(map(str, self.rows))})"

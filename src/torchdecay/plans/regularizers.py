@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from torchdecay.arguments import check_number
+from torchdecay.arguments import check_number, store
 from torchdecay.records import value_type
 
 if TYPE_CHECKING:
@@ -96,8 +96,8 @@ class ElasticNet(Regularizer):
     smooth = False
 
     def __post_init__(self) -> None:
-        check_number(self.l1, "elastic_net l1")
-        check_number(self.l2, "elastic_net l2")
+        store(self, l1=check_number(self.l1, "elastic_net l1"))
+        store(self, l2=check_number(self.l2, "elastic_net l2"))
 
     @property
     def form(self) -> Regularizer:
@@ -125,7 +125,7 @@ class Huber(Regularizer):
     symbol = "H_δ(θ)"
 
     def __post_init__(self) -> None:
-        check_number(self.delta, "huber delta", open_minimum=True)
+        store(self, delta=check_number(self.delta, "huber delta", open_minimum=True))
 
     def value(self, x: Tensor) -> Tensor:
         size = x.abs()

@@ -12,9 +12,10 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, cast
 
-from torchdecay.arguments import check_count, check_number
+from torchdecay.arguments import check_count, check_number, store
 from torchdecay.errors import DecayError
 from torchdecay.records import Opaque, value_type
 from torchdecay.text import spelled
@@ -56,9 +57,9 @@ class _Ramp(Schedule):
     num_steps: int
 
     def __post_init__(self) -> None:
-        check_number(self.start, f"{self._name()} start")
-        check_number(self.end, f"{self._name()} end")
-        check_count(self.num_steps, f"{self._name()} num_steps")
+        store(self, start=check_number(self.start, f"{self._name()} start"))
+        store(self, end=check_number(self.end, f"{self._name()} end"))
+        store(self, num_steps=check_count(self.num_steps, f"{self._name()} num_steps"))
 
 
 @value_type
@@ -84,8 +85,8 @@ class Warmup(Schedule):
     then: Schedule = Constant()
 
     def __post_init__(self) -> None:
-        check_count(self.num_steps, "warmup num_steps")
-        object.__setattr__(self, "then", as_schedule(self.then))
+        store(self, num_steps=check_count(self.num_steps, "warmup num_steps"))
+        store(self, then=as_schedule(self.then))
 
     def __call__(self, step: int, lr_ratio: float = 1.0) -> float:
         if step < self.num_steps:
@@ -106,7 +107,7 @@ class InverseTime(Schedule):
     t0: float
 
     def __post_init__(self) -> None:
-        check_number(self.t0, "inverse_time t0", open_minimum=True)
+        store(self, t0=check_number(self.t0, "inverse_time t0", open_minimum=True))
 
     def __call__(self, step: int, lr_ratio: float = 1.0) -> float:
         return 1.0 / (1.0 + step / self.t0)
@@ -120,10 +121,14 @@ class Piecewise(Schedule):
     def __post_init__(self) -> None:
         if not self.milestones:
             raise DecayError("piecewise got no milestones.", fix="Write piecewise({1000: 0.1}).")
-        for step, multiplier in self.milestones:
-            check_count(step, "piecewise milestone", minimum=0)
-            check_number(multiplier, f"piecewise multiplier at step {step}")
-        object.__setattr__(self, "milestones", tuple(sorted(self.milestones)))
+        checked = (
+            (
+                check_count(step, "piecewise milestone", minimum=0),
+                check_number(value, f"piecewise multiplier at {step}"),
+            )
+            for step, value in self.milestones
+        )
+        store(self, milestones=tuple(sorted(checked)))
 
     def __call__(self, step: int, lr_ratio: float = 1.0) -> float:
         return next((value for milestone, value in reversed(self.milestones) if milestone <= step), 1.0)
@@ -152,7 +157,7 @@ class Custom(Schedule):
 
     def __call__(self, step: int, lr_ratio: float = 1.0) -> float:
         value: Any = self.function(step)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        if isinstance(value, bool) or not isinstance(value, Real):
             raise DecayError(
                 f"the schedule {self!r} returned {value!r} at step {step}.",
                 "A multiplier is a number; the weights were left as they were.",

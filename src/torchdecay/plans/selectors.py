@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NoReturn
 
-from torchdecay.arguments import check_number
+from torchdecay.arguments import check_count, check_number
 from torchdecay.errors import PlanError
 from torchdecay.plans.parameters import KINDS, ROLES, Parameter
 from torchdecay.text import listed, nearest, repr_quoted, spelled
@@ -305,9 +305,9 @@ def ndim(*counts: int) -> Selector:
         >>> td.ndim(0, 1)
         ndim(0, 1)
     """
-    if not counts or not all(type(count) is int and count >= 0 for count in counts):
-        raise PlanError(f"ndim() got {counts!r}.", fix="Give whole numbers, at least 0: td.ndim(0, 1).")
-    return OfNdim(counts)
+    if not counts:
+        raise PlanError("ndim() got no number.", fix="Write td.ndim(0, 1).")
+    return OfNdim(tuple(check_count(count, "ndim", minimum=0, error=PlanError) for count in counts))
 
 
 def scale_invariant(*, tolerance: float = 1e-4) -> Selector:

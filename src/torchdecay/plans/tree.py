@@ -60,7 +60,7 @@ class Occurrence(NamedTuple):
         node: the module that holds it.
         attribute: the name under which that module holds it.
         tensor: the parameter.
-        shape: its sizes, outside any shard; () for a lazy parameter, which has none yet.
+        shape: its sizes, outside any shard; () for a lazy parameter, which has none yet, and a nested one.
     """
 
     name: str
@@ -92,7 +92,8 @@ def occurrences(tree: Iterable[Node]) -> Iterator[Occurrence]:
                 # Two tensors that differ by a wrapper's segment only keep the names that torch gives them.
                 name = f"{node.raw}.{attribute}"
             taken[name] = tensor
-            shape = (whole.get(id(tensor)) if whole else None) or (() if is_lazy(tensor) else tuple(tensor.shape))
+            shapeless = is_lazy(tensor) or tensor.is_nested
+            shape = (whole.get(id(tensor)) if whole else None) or (() if shapeless else tuple(tensor.shape))
             yield Occurrence(name, node, attribute, tensor, shape)
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from torchdecay.arguments import check_count
@@ -124,8 +125,8 @@ def _size(model: Any) -> tuple[int | None, float]:
     """Trainable parameters, and the share of embeddings in them."""
     if model is None:
         return None, 0.0
-    if isinstance(model, int) and not isinstance(model, bool) and model > 0:
-        return model, 0.0
+    if isinstance(model, Integral):
+        return check_count(model, "model", error=UnitError), 0.0
     from torch import nn
 
     from torchdecay.plans.census import census
