@@ -274,3 +274,164 @@ def test_spectra_are_measured_of_those_without_a_gradient_too():
         float((1 - param.detach() / old).mean()) / (0.1 * WD) for param, old in zip(model.values(), before, strict=True)
     ]
     assert sorted(taken) == pytest.approx([2 / 3, 3.0], rel=1e-3)
+
+
+TAKEN_BACK = {
+    "decoupled": td.decoupled(WD),
+    "per_step": td.per_step(0.2),
+    "all of it": td.per_step(1.0),
+    "independent": td.independent(0.1),
+    "toward": td.toward("initial", WD),
+    "masked": td.decoupled(WD, mask=td.spare_rows(0)),
+    "cautious": td.cautious(WD),
+    "spectral": td.forms.spectral(WD),
+    "stable": td.forms.stable(WD),
+    "ada_decay": td.forms.ada_decay(WD),
+    "lazy": td.decoupled(WD, rows="lazy"),
+    "touched": td.decoupled(WD, rows="touched"),
+}
+
+
+@pytest.mark.parametrize("form", TAKEN_BACK)
+@pytest.mark.parametrize("cls", [optim.SGD, optim.AdamW])
+def test_an_update_that_raises_leaves_weights_and_counts_as_they_were(form, cls):
+    """Memory that runs out, or Ctrl-C: the step is taken again, and its pull was taken already."""
+    ends = []
+    for raises in (False, True):
+        model = weights("a")
+        optimizer, handle = attached(model, TAKEN_BACK[form], cls=cls, via="hook")
+        for clock in range(3):
+            torch.manual_seed(clock)
+            model["a"].grad = torch.randn(3, 2, dtype=torch.float64)
+            before = model["a"].detach().clone()
+            if raises and clock:
+                optimizer.param_groups[0]["lr"] = 0.3
+
+                def boom(*_):
+                    raise Boom
+
+                optimizer._init_group = boom
+                with pytest.raises(Boom):
+                    optimizer.step()
+                del optimizer._init_group
+                optimizer.param_groups[0]["lr"] = 0.1
+                torch.testing.assert_close(model["a"].detach(), before, rtol=1e-14, atol=1e-14)
+            optimizer.step()
+        assert handle.steps(0) == 3
+        handle.flush()
+        ends.append(model["a"].detach().clone())
+    torch.testing.assert_close(*ends, rtol=1e-13, atol=1e-14)
+
+
+def test_weights_that_the_update_had_reached_before_it_raised_keep_their_pull():
+    """Their step is done, and its pull with it."""
+
+    class Half(optim.SGD):
+        @torch.no_grad()
+        def step(self, closure=None):
+            self.param_groups[0]["params"][0].sub_(1.0)
+            raise Boom
+
+    model = weights("a", "b")
+    optimizer, _ = attached(model, td.decoupled(WD), cls=Half)
+    give(model)
+    before = [param.detach().clone() for param in model.values()]
+    with pytest.raises(Boom):
+        optimizer.step()
+    torch.testing.assert_close(model["a"].detach(), before[0] * (1 - 0.1 * WD) - 1.0)
+    torch.testing.assert_close(model["b"].detach(), before[1])
+
+
+def test_low_precision_weights_owe_no_step_that_raised():
+    """Whether the step had paid or only owed: what comes after is as if it had not been."""
+    ends = []
+    for raises in (False, True):
+        torch.manual_seed(0)
+        model = nn.ParameterDict({"a": nn.Parameter(torch.randn(300, 200).bfloat16())})
+        before = model["a"].detach().float().norm()
+        optimizer, _ = attached(model, td.decoupled(0.01))
+        for _ in range(100):
+            give(model, 0.0)
+            if raises:
+
+                def boom(*_):
+                    raise Boom
+
+                optimizer._init_group = boom
+                with pytest.raises(Boom):
+                    optimizer.step()
+                del optimizer._init_group
+            optimizer.step()
+        ends.append(float(model["a"].detach().float().norm() / before))
+    assert ends == pytest.approx([(1 - 0.001) ** 100] * 2, abs=0.004)
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize(
+    "decay", [td.decoupled(0.01), td.cautious(0.01), td.l1(1e-5), td.toward("initial", 0.01)], ids=repr
+)
+def test_what_low_precision_weights_owe_is_handed_over_to_the_next_plan(decay, fresh):
+    """Attached and removed at every epoch, all of it would be lost: it never is due within one."""
+    torch.manual_seed(0)
+    model = nn.ParameterDict({"a": nn.Parameter(torch.randn(30, 20).bfloat16())})
+    optimizer, handle = attached(model, decay)
+    give(model, 1e-6)
+    optimizer.step()
+    owed = handle.debts
+    assert owed["a"] != 0
+    handle.remove()
+    if fresh:
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+    handle = td.attach(optimizer, td.plan(model, decay, rules=()), model=model)
+    assert handle.debts == owed
+    handle.remove()
+    # A shrink is no displacement: what another form owes waits until its own comes again.
+    handle = td.attach(optimizer, td.plan(model, td.l1(1e-6), rules=()), model=model)
+    optimizer.step()
+    handle.update(td.plan(model, decay, rules=()))
+    assert abs(handle.debts["a"]) >= abs(owed["a"])
+
+
+def test_an_average_is_not_where_the_run_began():
+    """Updating from a pull toward the average to one toward the beginning does not hand the average on."""
+    model = weights("a")
+    optimizer, handle = attached(model, td.forms.toward_average(WD, beta=0.5))
+    give(model)
+    for _ in range(3):
+        optimizer.step()
+    now = model["a"].detach().clone()
+    handle.update(td.plan(model, td.toward("initial", WD), rules=()))
+    assert torch.equal(handle.reference("a"), now)
+    handle.update(td.plan(model, td.forms.projected("initial", WD), rules=()))
+    optimizer.step()
+    assert torch.equal(handle.reference("a"), now)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kept"),
+    [
+        (td.forms.norm_control(WD, ratio=0.7), td.forms.norm_control(WD, ratio=0.9), {"start": 1.0}),
+        (td.forms.constrained(kappa_initial=0.8), td.forms.constrained(kappa_initial=0.4), {"kappa": 0.5, "mu": 1.0}),
+        (td.forms.constrained(kappa=0.8), td.forms.constrained(kappa=0.4), {"mu": 1.0}),
+        (td.forms.constrained(warmup_steps=1), td.forms.constrained(warmup_steps=3), {"kappa": 1.0, "mu": 1.0}),
+        (td.forms.adaptive(WD, beta=0.5), td.forms.adaptive(WD, beta=0.9), {"ratio": 1.0}),
+    ],
+    ids=lambda value: repr(value) if isinstance(value, td.Decay) else "",
+)
+def test_what_a_controller_has_seen_is_handed_on_though_its_numbers_change(before, after, kept):
+    """A schedule by hand of ratio or bound must not begin again at the weights of that moment."""
+    model = weights("a")
+    optimizer, handle = attached(model, before)
+
+    def held():
+        (found,) = optimizer.state_dict()["torchdecay"]["scalars"]["controllers"].values()
+        return {key: float(sum(found[key].values())) for key in found}
+
+    for _ in range(2):
+        model["a"].grad = -9 * model["a"].detach()
+        optimizer.step()
+    old = held()
+    handle.update(td.plan(model, after, rules=()))
+    new = held()
+    assert {key: new[key] for key in kept} == pytest.approx({key: old[key] * ratio for key, ratio in kept.items()})
+    assert all(old[key] for key in kept)

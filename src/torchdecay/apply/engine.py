@@ -46,12 +46,16 @@ class Engine:
         self.lowering = _with_lacking(lowering, self.references.lacking())
         self.members = members(optimizer)
         self._facts = [list(map(_FACTS, params)) for params in self.members]
-        self._stepping: list[GroupProgram] = []
+        self._stepping: list[tuple[GroupProgram, float | None]] = []
 
     def names(self) -> list[list[str]]:
         """The plan's parameters in each group."""
         rows = self.lowering.rows
         return [[row.name for row in rows if row.group == index] for index in range(len(self.programs))]
+
+    def pulled(self) -> dict[str, Tensor]:
+        """What runs by hook or through the loss, by name."""
+        return {name: one.param for name, (_, one) in self.targets.items()}
 
     def is_outdated(self) -> bool:
         """Whether parameters came, went, were frozen, unfrozen or cast since this was lowered."""
@@ -73,12 +77,12 @@ class Engine:
         self._refuse_capture()
         works: list[Work] = []
         writes: list[tuple[GroupProgram, float | Tensor]] = []
-        stepping: list[GroupProgram] = []
+        stepping: list[tuple[GroupProgram, float | None]] = []
         for program in self.programs:
             if all(param.grad is None for param in program.group["params"]):
                 continue
             if program.moves:
-                stepping.append(program)
+                stepping.append((program, program.state.max_lr))
                 program.keep_peak()
             if program.lowering.native is not None:
                 value = program.native_value(program.lowering.native, anew=False)
@@ -111,13 +115,15 @@ class Engine:
     def after(self) -> None:
         """All that comes after the optimizer's update; `.grad` is the user's again."""
         self.passes.after()
-        for program in self._stepping:
+        for program, _ in self._stepping:
             program.state.steps += 1
         self._stepping = []
 
     def reset(self) -> None:
         """Forget a step that was begun and never ended, because the optimizer raised."""
         self.passes.reset()
+        for program, peak in self._stepping:
+            program.state.max_lr, program.is_settled = peak, False
         self._stepping = []
 
     def check(self) -> list[float | Tensor | None]:
@@ -146,7 +152,7 @@ class Engine:
             if origin is not None:
                 program.state = replace(other.programs[origin].state)
         self.passes.inherit(other.passes)
-        self.references.load(other.references.initial())
+        self.references.inherit(other.references)
 
 
 def members(optimizer: Optimizer) -> list[list[Tensor]]:

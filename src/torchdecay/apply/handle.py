@@ -95,6 +95,7 @@ class Handle:
         self._before = [_owned(group) for group in optimizer.param_groups]
         self._engine = self._build(plan, self._before)
         values = self._engine.check()
+        self._engine.passes.debts.take(self._engine.pulled())
         self._depth = 0
         self._penalty_called = False
         self._loaded: Loaded | None = None
@@ -160,7 +161,7 @@ class Handle:
     @property
     def debts(self) -> dict[str, float]:
         """What low-precision weights still owe, by parameter name: below 0 as a log-shrink, above as a displacement."""
-        return dict(self._engine.passes.debts.owed)
+        return self._engine.passes.debts.added | self._engine.passes.debts.owed
 
     @property
     def duals(self) -> dict[str, float]:
@@ -229,6 +230,7 @@ class Handle:
             return
         self._engine.passes.give_back()
         self._engine.passes.rows.flush()
+        self._engine.passes.debts.leave(self._engine.pulled())
         for hook in (*self._hooks, *self._watches):
             hook.remove()
         self._unguard()
@@ -317,7 +319,7 @@ class Handle:
     def abandon(self) -> None:
         """Take back what can be taken back of a step that raised; it does not count."""
         self._depth = 0
-        self._engine.passes.give_back()
+        self._engine.passes.take_back()
         self._engine.reset()
 
     def _pre_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:

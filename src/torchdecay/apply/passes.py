@@ -7,8 +7,8 @@ decided and checked by then.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,6 +40,14 @@ class _Loan:
     version: int
 
 
+class _Pulled(NamedTuple):
+    """A work that was carried out before the update, what its tensors' versions were then, and they themselves."""
+
+    work: Work
+    versions: list[int]
+    kept: list[Tensor] | None
+
+
 class Passes:
     """Carries out the works of one step, and keeps what controllers and low-precision weights need between steps."""
 
@@ -58,6 +66,7 @@ class Passes:
         self._works: Sequence[Work] = []
         self._snapshots: dict[int, Tensor] = {}
         self._loans: list[_Loan] = []
+        self._pulled: list[_Pulled] = []
 
     @torch.no_grad()
     def before(self, works: Sequence[Work]) -> None:
@@ -71,12 +80,12 @@ class Passes:
                 self._lend(work)
             elif decay.site is Site.AFTER:
                 self._later.append(work)
-            elif isinstance(decay.gate, RowGate):
-                self.rows.pull(work)
-            elif not isinstance(decay.gate, Cautious):
-                self._pull(work)
-            elif reads_update_sign(self.optimizer, work.group) and not any(one.grad.is_sparse for one in work.targets):
-                self._pull_cautiously(work, decay.gate)
+            elif not isinstance(decay.gate, Cautious) or (
+                reads_update_sign(self.optimizer, work.group) and not any(one.grad.is_sparse for one in work.targets)
+            ):
+                kept = None if _can_be_undone(work) else [one.param.detach().clone() for one in work.targets]
+                self._pull_now(work)
+                self._pulled.append(_Pulled(work, [_version(one.param) for one in work.targets], kept))
             else:
                 self._snapshots |= {id(one.param): one.param.detach().clone() for one in work.targets}
                 self._later.append(work)
@@ -87,7 +96,7 @@ class Passes:
         if self._works:
             # Entering no_grad costs as much as all the rest of a step that is native throughout.
             self._finish()
-        self._works, self._later = [], []
+        self._works, self._later, self._pulled = [], [], []
 
     def reset(self) -> None:
         """Forget a step that was begun and never ended, because the optimizer raised."""
@@ -95,7 +104,23 @@ class Passes:
             # A gradient that was written to since is what the user made of it, by zeroing and accumulating, say.
             self._loans = [loan for loan in self._loans if _version(loan.lent) == loan.version]
             self.give_back()
-        self._works, self._later, self._snapshots = [], [], {}
+        self._works, self._later, self._pulled, self._snapshots = [], [], [], {}
+
+    @torch.no_grad()
+    def take_back(self) -> None:
+        """Undo what a step that raised has pulled, where the update has not moved the weights since."""
+        self.give_back()
+        for work, versions, kept in reversed(self._pulled):
+            here = [i for i, one in enumerate(work.targets) if _version(one.param) == versions[i]]
+            targets, amounts = [work.targets[i] for i in here], [work.amounts[i] for i in here]
+            if kept is None:
+                # What takes a fraction a of the distance is undone by what takes -a/(1 - a).
+                back = [-amount / (1 - amount) for amount in amounts]
+                self._pull_now(replace(work, targets=targets, amount=1.0, multipliers=back))
+                continue
+            for i, one in zip(here, targets, strict=True):
+                one.param.copy_(kept[i])
+        self._pulled = []
 
     def give_back(self) -> None:
         """Put the user's gradients back where the step was lent others."""
@@ -108,9 +133,8 @@ class Passes:
     def scalars(self) -> dict[str, Any]:
         """What has to survive a checkpoint, as plain numbers by parameter name."""
         controllers = {repr(controller): runtime.scalars() for controller, runtime in self.runtimes.items()}
-        return {"controllers": controllers, "owed": dict(self.debts.owed), "units": dict(self.debts.units)} | (
-            {"rows": self.rows.scalars()} if self.rows.owes() else {}
-        )
+        rows = {"rows": self.rows.scalars()} if self.rows.owes() else {}
+        return {"controllers": controllers} | self.debts.scalars() | rows
 
     def duals(self) -> dict[str, float]:
         """The dual variables that runtimes hold, by parameter name."""
@@ -121,14 +145,16 @@ class Passes:
         for controller, runtime in self.runtimes.items():
             if saved := scalars["controllers"].get(repr(controller)):
                 runtime.load(saved)
-        self.debts.owed, self.debts.units = dict(scalars["owed"]), dict(scalars["units"])
+        self.debts.load(scalars)
         self.rows.load(scalars.get("rows", {}))
 
     def inherit(self, other: Passes) -> None:
-        """Take over what the same controllers, and the same weights, carried before."""
-        for controller, runtime in self.runtimes.items():
-            if controller in other.runtimes and (kept := other.runtimes[controller].scalars()):
-                runtime.load(kept)
+        """Take over what controllers of the same kind, and the same weights, carried before."""
+        for runtime in self.runtimes.values():
+            # The very same last, so that it has the last word.
+            for before in sorted(other.runtimes.values(), key=lambda one: one.controller == runtime.controller):
+                if type(before) is type(runtime):
+                    runtime.inherit(before)
         self.debts = other.debts
         self.rows.inherit(other.rows)
 
@@ -171,6 +197,15 @@ class Passes:
                     lent = torch.empty_like(one.param).copy_(lent)
                 one.param.grad = lent
                 self._loans.append(_Loan(one.param, old, lent, _version(lent)))
+
+    def _pull_now(self, work: Work) -> None:
+        gate = work.pull.decay.gate
+        if isinstance(gate, RowGate):
+            self.rows.pull(work)
+        elif isinstance(gate, Cautious):
+            self._pull_cautiously(work, gate)
+        else:
+            self._pull(work)
 
     def _pull(self, work: Work) -> None:
         """θ ← θ − c·λ·∇R(θ − ref)."""
@@ -226,6 +261,11 @@ class Passes:
         unit = 1.0 if regularizer.smooth else self.debts.unit(one.name, one.param, size)
         tau = self.debts.add(one.name, amount, unit) * size
         _run(one, work.steps, tau, lambda p, ref: kernels.proximal_([p], regularizer, [tau], [ref]))
+
+
+def _can_be_undone(work: Work) -> bool:
+    """Whether weights can be told from what a pull has left of them; of a whole one nothing is left."""
+    return isinstance(work.pull.decay.regularizer, L2) and (isinstance(work.amount, Tensor) or work.amount < 1)
 
 
 def _version(tensor: Tensor) -> int:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from torchdecay.apply.sharded import number
 
@@ -22,6 +24,10 @@ DUE = 2.0**-8
 DUE_ADDED = 2.0**-12
 """A displacement of this size is applied, in units of a typical weight; smaller, because what is still owed when
 training ends is missing from the sum of displacements, while a shrink loses only a fraction of a fraction."""
+
+
+_LEFT: MutableMapping[Tensor, list[float | None]] = WeakTensorKeyDictionary()
+"""What tensors owed when their plan was removed."""
 
 
 def is_low(tensor: Tensor) -> bool:
@@ -49,7 +55,7 @@ def stochastic_round(exact: Tensor, dtype: torch.dtype, generator: torch.Generat
 
 
 class Debts:
-    """What each low-precision tensor still owes: one number by parameter name.
+    """What each low-precision tensor still owes, by parameter name: log-shrinks, and displacements.
 
     `units` holds what a displacement is measured against where it is not a fraction of each weight: the typical size
     of the tensor's weights, as it was when it last paid.
@@ -57,7 +63,28 @@ class Debts:
 
     def __init__(self) -> None:
         self.owed: dict[str, float] = {}
+        self.added: dict[str, float] = {}
         self.units: dict[str, float] = {}
+
+    def scalars(self) -> dict[str, dict[str, float]]:
+        """What has to survive a checkpoint."""
+        return {"owed": dict(self.owed), "added": dict(self.added), "units": dict(self.units)}
+
+    def load(self, scalars: Mapping[str, Any]) -> None:
+        """Take over what `scalars` gave."""
+        self.owed, self.added, self.units = (dict(scalars[key]) for key in ("owed", "added", "units"))
+
+    def leave(self, params: Mapping[str, Tensor]) -> None:
+        """Leave what is owed to the plan that comes next on the same tensors."""
+        for name, param in params.items():
+            _LEFT[param] = [held.get(name) for held in self.scalars().values()]
+
+    def take(self, params: Mapping[str, Tensor]) -> None:
+        """Take what the plan before has left."""
+        for name, param in params.items():
+            for held, value in zip((self.owed, self.added, self.units), _LEFT.pop(param, ()), strict=False):
+                if value is not None:
+                    held[name] = value
 
     def shrink(self, name: str, fraction: float) -> float:
         """Add a fraction to the debt as a log-shrink; the fraction that is due now, 0 while it is too small."""
@@ -71,9 +98,9 @@ class Debts:
 
     def add(self, name: str, amount: float, unit: float) -> float:
         """Add an amount to the debt; all of it once it reaches `DUE_ADDED` units, 0 before."""
-        owed = self.owed.get(name, 0.0) + amount
+        owed = self.added.get(name, 0.0) + amount
         due = owed >= DUE_ADDED * unit
-        self.owed[name] = 0.0 if due else owed
+        self.added[name] = 0.0 if due else owed
         if due:
             self.units.pop(name, None)
         return owed if due else 0.0

@@ -57,11 +57,15 @@ class Runtime:
         """What has to survive a checkpoint."""
         return {key: {name: float(one) for name, one in getattr(self, key).items()} for key in self.keeps}
 
+    def inherit(self, other: Any) -> None:
+        """Take over what another of the same kind kept, be its numbers others: what it has seen is still so."""
+        self.load(other.scalars())
+
     def load(self, scalars: Mapping[str, Mapping[str, float]]) -> None:
         """Take over what `scalars` gave."""
         for key in self.keeps:
             mine = getattr(self, key)
-            for name, value in scalars[key].items():
+            for name, value in scalars.get(key, {}).items():
                 held = mine.get(name)
                 if held is not None or not isinstance(next(iter(mine.values()), None), Tensor):
                     mine[name] = torch.full_like(held, value) if isinstance(held, Tensor) else value
@@ -134,6 +138,18 @@ class _Multiplier(Runtime):
                 self.mu[one.name] = torch.zeros_like(measured)
                 self.kappa[one.name] = kappa.get(controller.kind, torch.full_like(measured, math.nan))
 
+    def inherit(self, other: _Multiplier) -> None:
+        mine, theirs, scalars = self.controller, other.controller, other.scalars()
+        if mine.kind != theirs.kind:
+            return
+        if mine.kind == "fixed":
+            del scalars["kappa"]
+        elif mine.bound != theirs.bound:
+            # The same norm as before, times another number.
+            ratio = mine.bound / theirs.bound
+            scalars["kappa"] = {name: kappa * ratio for name, kappa in scalars["kappa"].items()}
+        self.load(scalars)
+
     def after(self, works: Sequence[Work]) -> None:
         for work in works:
             work.multiply(partial(self._multiplier, work))
@@ -197,6 +213,10 @@ class _BySpectrum(Runtime):
     def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], controller: Any) -> None:
         super().__init__(optimizer, pulls, controller)
         self.factors: dict[str, float] = {}
+
+    def inherit(self, other: _BySpectrum) -> None:
+        if other.controller == self.controller:
+            self.load(other.scalars())
 
     def before(self, works: Sequence[Work]) -> None:
         due = any(work.steps % self.controller.every_steps == 0 for work in works)

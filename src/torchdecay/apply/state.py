@@ -71,10 +71,14 @@ class References:
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Overwrite the initial ones."""
-        for name, tensor in self.initial().items():
-            if name in state and state[name].shape == tensor.shape:
-                tensor.copy_(state[name])
+        _overwrite(self.initial(), state)
         self._digest, self._is_loaded = None, True
+
+    def inherit(self, other: References) -> None:
+        """Take over those of the same kind: where a run began is not where it went."""
+        for kind in (Initial, Average):
+            _overwrite(self._of(kind), other._of(kind))
+        self._digest, self._is_loaded = None, other._is_loaded
 
     def _of(self, *kinds: type[Reference]) -> dict[str, Tensor]:
         return {
@@ -84,6 +88,12 @@ class References:
             for one in pull.targets
             if one.reference is not None
         }
+
+
+def _overwrite(mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
+    for name, tensor in mine.items():
+        if name in theirs and theirs[name].shape == tensor.shape:
+            tensor.copy_(theirs[name])
 
 
 @dataclass(frozen=True)
