@@ -17,6 +17,11 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from torch import nn, optim
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 
 import torchdecay as td
 from reference import lives
@@ -42,6 +47,8 @@ OPTIMIZERS = {
     "Adamax": (optim.Adamax, {}),
     "Adadelta": (optim.Adadelta, {}),
     "ASGD": (optim.ASGD, {}),
+    "Rprop": (optim.Rprop, {}),
+    "Adafactor": (optim.Adafactor, {}),
 }
 STABLE_RUNS_ON = ("SGD", "momentum", "nesterov", "maximizing", "Adam", "AdamW", "NAdam", "RAdam")
 SCHEDULES = {
@@ -71,8 +78,10 @@ FORMS = {
     "ada_decay": lambda k: td.forms.ada_decay(0.3 * k),
     # ρ is what a strength multiplies, and with `rho` it is no longer over the number of elements.
     "constrained": lambda k: td.forms.constrained(kappa_initial=0.8).replace(coefficient=k),
+    "constrained at 0.5": lambda k: td.forms.constrained(kappa_initial=0.5).replace(coefficient=k),
     "constrained after 3": lambda k: td.forms.constrained(warmup_steps=3).replace(coefficient=k),
     "norm_control": lambda k: td.forms.norm_control(0.4 * k, ratio=0.7),
+    "norm_control at 0.9": lambda k: td.forms.norm_control(0.4 * k, ratio=0.9),
     "spectral": lambda k: td.forms.spectral(0.3 * k),
     "by_spectrum": lambda k: td.forms.by_spectrum(0.2 * k, every_steps=3, min_values=4),
 }
@@ -90,7 +99,7 @@ def can_run(form: str, optimizer: str) -> bool:
     """Whether a form makes sense there: a penalty that is maximized grows weights."""
     if form == "stable":
         return optimizer in STABLE_RUNS_ON
-    return (form, optimizer) != ("penalized", "maximizing")
+    return (form, optimizer) not in (("penalized", "maximizing"), ("native", "Rprop"))
 
 
 class Model(nn.Module):
@@ -315,8 +324,6 @@ class Raise(Event):
             backward(world.twin.loss(world.clock, "") + world.slow.penalty())
         elif self.where == "update":
             del world.optimizer._init_group
-            routes = {} if world.handle is None else {row.name: row.route for row in world.handle.lowering.rows}
-            world.slow.step(fails={name for name, route in routes.items() if route == "hook"})
         elif self.where == "backward":
             # What a backward pass that was stopped has left in the gradients, torch does not say.
             world.model.zero_grad()
@@ -403,7 +410,16 @@ class Reload(Event):
         groups = world.group_names(world.optimizer, world.model)
         stood = [world.slow.stood.get(id(group), STOOD[0]) for group in world.slow.optimizer.param_groups]
         stood = [stood[world.places().index(place)] for place in range(len(groups))]
-        order = list(range(len(groups)))[::-1] if self.how == "permuted" else list(range(len(groups)))
+        how = self.how
+        trained = [param for group in world.optimizer.param_groups for param in group["params"]]
+        if how in ("distributed", "flattened"):
+            # torch makes states where there are none, by a step of its own, and drops those of frozen weights.
+            with_state = all(param.requires_grad and param in world.optimizer.state for param in trained)
+            how = how if with_state else "memory"
+        order = list(range(len(groups)))[::-1] if how not in ("memory", "file") else list(range(len(groups)))
+        options = StateDictOptions(flatten_optimizer_state_dict=how == "flattened")
+        if how in ("distributed", "flattened"):
+            saved[2] = copy.deepcopy(get_optimizer_state_dict(world.model, world.optimizer, options=options))
         frozen = {name for name, param in world.model.named_parameters() if not param.requires_grad}
         plan = world.plan()
         world.model = Model(seed=world.clock + 1).to(world.dtype)
@@ -411,8 +427,10 @@ class Reload(Event):
         world.handle = td.attach(world.optimizer, plan, model=world.model, via=world.via)
         world.model.load_state_dict(saved[0])
         world.handle.load_state_dict(saved[1])
-        if self.how == "permuted":
+        if how == "permuted":
             td.load_optimizer(world.optimizer, saved[2], model=world.model)
+        elif how in ("distributed", "flattened"):
+            set_optimizer_state_dict(world.model, world.optimizer, saved[2], options=options)
         else:
             world.optimizer.load_state_dict(saved[2])
         for name, param in world.model.named_parameters():
@@ -447,6 +465,31 @@ class DropGroup(Event):
             for param in optimizer.param_groups.pop(index)["params"]:
                 optimizer.state.pop(param, None)
                 param.grad = None
+        if world.handle is not None:
+            world.slow.update(world.slow.plan, world.schedule)
+
+
+@dataclass(repr=False)
+class Reorder(Event):
+    """The groups stand in another order."""
+
+    def __call__(self, world):
+        world.optimizer.param_groups.reverse()
+
+
+@dataclass(repr=False)
+class Move(Event):
+    """A parameter goes into another group."""
+
+    def __call__(self, world):
+        if len(world.optimizer.param_groups) < 2:
+            return
+        first, *_, last = world.places()
+        for optimizer, here, there in ((world.optimizer, last, first), (world.slow.optimizer, -1, 0)):
+            groups = optimizer.param_groups
+            if len(groups[here]["params"]) > 1:
+                for key in ("params", "param_names"):
+                    groups[there][key].append(groups[here][key].pop())
         if world.handle is not None:
             world.slow.update(world.slow.plan, world.schedule)
 
@@ -567,7 +610,9 @@ EVENTS = st.one_of(
     st.builds(Update, form=st.sampled_from(list(FORMS)), strength=st.sampled_from([1.0, 1.5])),
     st.builds(Remove),
     st.builds(Attach),
-    st.builds(Reload, how=st.sampled_from(["memory", "file", "permuted"])),
+    st.builds(Reload, how=st.sampled_from(["memory", "file", "permuted", "distributed", "flattened"])),
+    st.builds(Reorder),
+    st.builds(Move),
     st.builds(AddGroup),
     st.builds(DropGroup),
     st.builds(Freeze, name=st.sampled_from(["a", "b", "c"]), stale=st.booleans()),

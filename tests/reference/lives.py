@@ -7,8 +7,9 @@ number at a time (see `scalar`), and all that a plan remembers is kept here in t
 * what decays in a counted step has a gradient and asks for one; plainly coupled decay is in the gradient at rate 0 too;
 * what controllers and averages remember moves in steps that are over, and for what took part in them alone;
 * a group's peak is its highest learning rate in counted steps, from when its decay needs it;
-* a step that raises does nothing but the pulls that come before the update, where it raises in the update itself;
-* updating a plan keeps counters and peaks, and what equal decays remember; removing one forgets everything.
+* a step that raises does nothing, where it raises in the update itself too;
+* updating a plan keeps counters and peaks, and what decays of the same kind remember, be their numbers others: where
+  the run began, an average, how large a norm was, how hard a bound pulls; removing one forgets everything.
 """
 
 from __future__ import annotations
@@ -191,12 +192,29 @@ FORMS: dict[str, Callable[[Row], scalar.Form]] = {
     "adaptive": lambda row: Adaptive(0.3),
     "ada_decay": lambda row: scalar.AdaDecay(0.3),
     "constrained": lambda row: scalar.Constrained(0.8 * sum(a * a for a in _initial(row)), 1 / row.param.numel()),
+    "constrained at 0.5": lambda row: scalar.Constrained(
+        0.5 * sum(a * a for a in _initial(row)), 1 / row.param.numel()
+    ),
     "constrained after 3": lambda row: Warming(3, 1 / row.param.numel()),
     "norm_control": lambda row: scalar.NormControl(0.4, 0.7, _initial(row)),
+    "norm_control at 0.9": lambda row: scalar.NormControl(0.4, 0.9, _initial(row)),
     "spectral": lambda row: Spectral(0.3),
     "by_spectrum": lambda row: BySpectrum(0.2),
 }
 """Each form at strength 1; every number that its strength multiplies is one of `_STRONG`."""
+
+_BOUNDS = {"constrained": 0.8, "constrained at 0.5": 0.5}
+
+
+def _hand_on(old: Row, new: Row) -> None:
+    """What a decay of the same kind has seen, though it is of other numbers."""
+    if {old.kind, new.kind} <= {"toward", "projected"}:
+        new.form.ref = old.form.ref
+    elif {old.kind, new.kind} <= {"norm_control", "norm_control at 0.9"}:
+        new.form.start = old.form.start
+    elif {old.kind, new.kind} <= set(_BOUNDS):
+        new.form.mu, new.form.kappa = old.form.mu, old.form.kappa / _BOUNDS[old.kind] * _BOUNDS[new.kind]
+
 
 _STRONG = ("wd", "l1", "l2", "rho")
 _KEEPS_PEAK = ("independent", "corrected", "proximal")
@@ -264,8 +282,8 @@ class Life:
         return made
 
     @torch.no_grad()
-    def step(self, *, fails: set[str] | None = None) -> None:
-        """One step; or what comes before the update of those named, where that then raises."""
+    def step(self) -> None:
+        """One step."""
         users = {param: param.grad for param in self.params()}
         stepping = [
             group
@@ -273,10 +291,8 @@ class Life:
             if group["lr"] != 0 and any(param.grad is not None for param in group["params"])
         ]
         if self.plan is None:
-            if fails is None:
-                self.optimizer.step()
+            self.optimizer.step()
             return
-        ratio = self.ratio
         for group in stepping:
             self._keep_peak(group)
         moving = {id(group) for group in stepping}
@@ -295,11 +311,7 @@ class Life:
                 made[row.param] = _like([sign * g for g in lent], row.param)
         before = {row.name: row.form.before(old[row.name], self._seen(row, grads), Step(self, row)) for row in counted}
         for row in counted:
-            if fails is None or row.name in fails:
-                row.param.copy_(_like(before[row.name], row.param))
-        if fails is not None:
-            self.ratio = ratio
-            return
+            row.param.copy_(_like(before[row.name], row.param))
         for param, grad in made.items():
             param.grad = grad
         self.optimizer.step()
@@ -325,6 +337,8 @@ class Life:
             row.form = old.form
         else:
             row.form = FORMS[form](row)
+            if old is not None:
+                _hand_on(old, row)
         row.base = getattr(old, "base", None) if old is not None and old.form is row.form else None
         row.base = row.base or {key: getattr(row.form, key) for key in _STRONG if hasattr(row.form, key)}
         self.rows[name] = row
