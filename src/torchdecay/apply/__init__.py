@@ -14,6 +14,6 @@ the loss: `handle.penalty` adds it up (`loss`, `penalty`).
 
 What has to survive a checkpoint is packed by `state`; `checkpoint` loads one by names.
 
-Read in this order: sharded, bindings, work, state, rounding, runtimes, ways, stepping, kernels, penalty, loss,
+Read in this order: sharded, rounding, bindings, work, state, runtimes, ways, stepping, kernels, penalty, loss,
     compiled, row_pulls, lowering, passes, program, engine, handle, attach, checkpoint.
 """

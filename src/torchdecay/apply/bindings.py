@@ -12,6 +12,7 @@ from torch import Tensor
 
 from torchdecay.apply.sharded import beside, share_memory
 from torchdecay.errors import ApplyError, LoadError, need
+from torchdecay.optimizers.gradients import wide
 from torchdecay.plans.names import canonical_keys
 from torchdecay.plans.references import (
     Average,
@@ -36,7 +37,10 @@ def reference_tensors(
     """The tensor that each parameter is pulled toward, on its device and in its dtype; None is 0."""
     if reference is None:
         return [None] * len(params)
-    if isinstance(reference, (Initial, Average)):
+    if isinstance(reference, Average):
+        # Beside low precision in float32: in its own an average would not move.
+        return [wide(param.detach()).clone() for param in params]
+    if isinstance(reference, Initial):
         return [param.detach().clone() for param in params]
     source = _source(reference, bind)
     found: list[Tensor | None] = []

@@ -189,7 +189,7 @@ def coupled(
     if all(reference is None for reference in references):
         sources = list(params)
     else:
-        sources = [p if ref is None else p - ref for p, ref in zip(params, references, strict=True)]
+        sources = [p if ref is None else p - ref.to(p.dtype) for p, ref in zip(params, references, strict=True)]
     directions = sources if isinstance(regularizer, L2) else [regularizer.gradient(one) for one in sources]
     if _is_one_number(amounts) and not isinstance(amounts[0], Tensor):
         return list(torch._foreach_add(list(grads), directions, alpha=amounts[0]))

@@ -215,12 +215,11 @@ def _lower_group(
     rows = []
     for param, name, decay in members:
         way = ways[decay]
-        exact, why = way.exact, way.why
+        exact, why = place.terms(param, way)
         if way.carried is not None:
             carried[way.route].append((param, name, way.carried))
             if way.route == "hook":
                 check_rows(param, name, way.carried)
-                exact, why = place.hook_terms(param, way.carried, way)
         rows.append(LoweringRow(name=name, group=index, decay=decay, route=way.route, exact=exact, why=why))
     native = next((way for way in ways.values() if way.route == "native"), None)
     made = GroupLowering(

@@ -20,7 +20,7 @@ from torchdecay.apply.row_pulls import RowPulls
 from torchdecay.apply.runtimes import Runtime, constrained_step_, runtime_of
 from torchdecay.apply.work import Amount, Pull, Target, Work
 from torchdecay.optimizers.elementwise import Elementwise
-from torchdecay.optimizers.gradients import maximizes
+from torchdecay.optimizers.gradients import maximizes, wide
 from torchdecay.optimizers.steps import reads_update_sign, step_size, update_direction
 from torchdecay.plans.controllers import Cautious, Controller, Multiplier, RowGate
 from torchdecay.plans.decay import Site
@@ -242,7 +242,9 @@ class Passes:
             sizes = [1.0 if regularizer.smooth else step_size(self.optimizer, work.group, one.param) for one in ones]
             if is_low(ones[0].param):
                 for one, amount, size in zip(ones, amounts, sizes, strict=True):
-                    self._step_late(work, one, float(amount), size.whole() if isinstance(size, Elementwise) else size)
+                    self._step_late(
+                        work, one, float(amount), wide(size.whole()) if isinstance(size, Elementwise) else size
+                    )
                 continue
             lazy = [size if isinstance(size, Elementwise) else None for size in sizes]
             taus = [a if isinstance(size, Elementwise) else a * size for a, size in zip(amounts, sizes, strict=True)]

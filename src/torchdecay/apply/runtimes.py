@@ -16,12 +16,11 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from torchdecay.apply.rounding import is_low
-from torchdecay.apply.sharded import number, whole
+from torchdecay.apply.sharded import norm, whole
 from torchdecay.apply.work import Amount, Pull, Target, Work
 from torchdecay.errors import ApplyError
 from torchdecay.optimizers.cards import settled_factor, update_of
-from torchdecay.optimizers.gradients import maximizes, mean_second_moment
+from torchdecay.optimizers.gradients import maximizes, mean_second_moment, wide
 from torchdecay.plans import controllers as adaptive
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.regularizers import Deviation, Huber, Regularizer, SquaredNorm
@@ -173,15 +172,15 @@ class _NormRatio(Runtime):
 
     def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], controller: Any) -> None:
         super().__init__(optimizer, pulls, controller)
-        self.start = {name: _length(param.detach()) for name, param in self.everyone()}
+        self.start = {name: norm(param) for name, param in self.everyone()}
 
     def after(self, works: Sequence[Work]) -> None:
         for work in works:
             work.multiply(self._multiplier)
 
     def _multiplier(self, one: Target) -> Tensor:
-        norm = _length(one.param)
-        return torch.where(norm > 0, 1 - self.controller.ratio * self.start[one.name] / norm, norm)
+        now = norm(one.param)
+        return torch.where(now > 0, 1 - self.controller.ratio * self.start[one.name] / now, now)
 
 
 class _Projection(Runtime):
@@ -194,7 +193,7 @@ class _Projection(Runtime):
             sign = -1.0 if maximizes(self.optimizer, work.group) else 1.0
             for one in work.targets:
                 offset = _offset(one)
-                self._seen[one.name] = _length(offset), whole((one.grad * offset).sum()) * sign
+                self._seen[one.name] = norm(offset), whole((one.grad * offset).sum()) * sign
 
     def after(self, works: Sequence[Work]) -> None:
         for work in works:
@@ -202,7 +201,7 @@ class _Projection(Runtime):
 
     def _multiplier(self, one: Target) -> Tensor:
         before, agreement = self._seen.pop(one.name)
-        distance = _length(_offset(one))
+        distance = norm(_offset(one))
         share = ((distance - before) / distance.clamp(min=_TINY)).clamp(0, 1)
         return torch.where(agreement > 0, share, torch.zeros_like(share))
 
@@ -243,22 +242,21 @@ _TINY = 1e-30
 
 
 def _measured(regularizer: Regularizer, param: Tensor) -> Tensor:
-    """R of a parameter; in float32 where a sum of half-precision numbers would overflow."""
-    return whole(regularizer.value(param.detach().float() if is_low(param) else param.detach()))
-
-
-def _length(tensor: Tensor) -> Tensor:
-    return whole(torch.linalg.vector_norm(tensor))
+    """R of a parameter; ‖θ‖² may overflow in its own dtype."""
+    if isinstance(regularizer, SquaredNorm):
+        return norm(param).square()
+    return whole(regularizer.value(wide(param.detach())))
 
 
 def _offset(one: Target) -> Tensor:
     """θ − ref."""
-    return one.param.detach() if one.reference is None else one.param.detach() - one.reference
+    own = wide(one.param.detach())
+    return own if one.reference is None else own - one.reference
 
 
 def _norm(tensors: Sequence[Tensor]) -> float:
     """‖·‖ of all the tensors together."""
-    return math.sqrt(sum(number(torch.linalg.vector_norm(one)) ** 2 for one in tensors))
+    return math.sqrt(sum(float(norm(one)) ** 2 for one in tensors))
 
 
 def tail_exponent(param: Tensor) -> float:

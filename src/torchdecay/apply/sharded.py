@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -14,6 +15,12 @@ def whole(tensor: Tensor) -> Tensor:
     """
     gather: Any = getattr(tensor, "full_tensor", None)
     return tensor if gather is None else gather()
+
+
+def norm(tensor: Tensor) -> Tensor:
+    """‖·‖ in double precision: squares of large numbers overflow in float32, those of small ones are lost in bf16."""
+    dtype = torch.complex128 if tensor.is_complex() else torch.float64
+    return whole(torch.linalg.vector_norm(tensor.detach(), dtype=dtype))
 
 
 def share_memory(left: Tensor, right: Tensor) -> bool:

@@ -17,6 +17,7 @@ from torchdecay.optimizers.cards import SWITCH, Native, has_trait, keeps_average
 from torchdecay.optimizers.steps import is_matched, reads_update_sign
 from torchdecay.plans.controllers import Cautious, LazyRows
 from torchdecay.plans.decay import Decay, Scale, Site
+from torchdecay.plans.regularizers import L2
 
 Via = Literal["auto", "hook"]
 Route = Literal["native", "hook", "loss", "none"]
@@ -33,7 +34,7 @@ class Way:
         route, exact, why: as in `LoweringRow`; of a hook, before the parameter is looked at.
         carried: the decay as it is carried out, None where there is none.
         switch: what `decoupled_weight_decay` must be, None where the optimizer has no such key.
-        besides: of a hook, what else is to be said.
+        besides: what else is to be said.
         is_fraction: of a native decay, whether a step removes the fraction lr·weight_decay of each weight.
     """
 
@@ -89,6 +90,8 @@ class Place:
         if obstacle is None:
             return self._native(decay)
         carried = self._by_hook(decay)
+        if self._is_owed(carried):
+            carried = carried.replace(site=Site.BEFORE, scale=Scale.LR)
         if carried.site in (Site.BEFORE, Site.AFTER) and keeps_average(self.optimizer, self.group):
             raise ApplyError(
                 f"{carried!r} can't run on {self.name}.",
@@ -122,12 +125,20 @@ class Place:
             return _STALE if self.known is not None and self.moves_frozen else None
         if self.known is None:
             return f"what weight_decay means in {self.name} is not known"
+        if self._is_owed(decay):
+            return "low-precision weights: added to the gradient it would be rounded away"
         if decay.site is Site.BEFORE and self.has_low:
             return "low-precision weights: the optimizer's own decay would be rounded away"
         if decay.site is not self.known.site and self.known.switch != "chooses":
             means = "coupled" if self.known.site is Site.GRADIENT else "decoupled"
             return f"{self.name}'s own weight_decay is {means}"
         return _STALE if self.moves_frozen else None
+
+    def _is_owed(self, decay: Decay) -> bool:
+        """Whether a coupled decay is the same as a pass, which owes what low-precision weights would lose."""
+        plain = settled_factor(self.optimizer, self.group) == 1.0 and not self.group.get("momentum")
+        alike = isinstance(decay.regularizer, L2) and decay.controller is None and decay.gate is None
+        return self.has_low and plain and alike and decay.site is Site.GRADIENT
 
     def _native(self, decay: Decay) -> Way:
         known = self.known
@@ -161,16 +172,27 @@ class Place:
             "Say td.coupled(wd) or td.decoupled(wd), or build the optimizer from plan.param_groups(model).",
         )
 
-    def hook_terms(self, param: Tensor, decay: Decay, way: Way) -> tuple[bool, str]:
-        """Whether a pass is exact on this parameter, and why not."""
-        why = way.why
-        rounds = decay.site is not Site.GRADIENT and is_low(param)
-        if rounds:
-            why += "; what is too small for the dtype is owed, then applied with stochastic rounding"
-        why += way.besides
-        if not decay.regularizer.smooth and decay.proximal and not is_matched(self.optimizer, self.group, param):
+    def terms(self, param: Tensor, way: Way) -> tuple[bool, str]:
+        """Whether what is carried out is exact on this parameter, and why not."""
+        decay, why = way.carried, way.why + way.besides
+        if decay is None:
+            return way.exact, why
+        low = is_low(param)
+        if low:
+            why += f"; {self._rounding(decay, way.route)}"
+        by_hook = way.route == "hook" and not decay.regularizer.smooth and decay.proximal
+        if by_hook and not is_matched(self.optimizer, self.group, param):
             return False, (
                 f"{why}; the threshold is not matched to {self.name}, "
                 "so training ends at another optimum than that of loss + penalty"
             )
-        return not rounds, why
+        return way.exact and not low, why
+
+    def _rounding(self, decay: Decay, route: Route) -> str:
+        """What becomes of what is too small for low-precision weights."""
+        decay = decay if self.known is None else self.known.resolve(decay)
+        if route == "loss" or decay.site is Site.GRADIENT:
+            return "low precision rounds it with the gradient, and loses what is small beside that"
+        if route == "native":
+            return "what is too small for the dtype is rounded away, where td.decoupled(wd) would arrive"
+        return "what is too small for the dtype is owed, then applied with stochastic rounding"

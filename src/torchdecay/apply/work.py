@@ -17,8 +17,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
+from torchdecay.apply.rounding import is_low
 from torchdecay.optimizers.gradients import grad_of
 from torchdecay.plans.decay import Decay
 
@@ -51,10 +53,14 @@ class Target:
 
     @property
     def reference(self) -> Tensor | None:
-        """What it is pulled toward, moved along where the model was moved or cast after attach."""
+        """What it is pulled toward, moved along where the model was moved or cast after attach.
+
+        What is in float32 stays so beside low precision, in which an average would not move.
+        """
         held, param = self.held, self.param
-        if held is not None and (held.dtype != param.dtype or held.device != param.device):
-            self.held = held.to(device=param.device, dtype=param.dtype)
+        if held is not None:
+            dtype = held.dtype if is_low(param) and held.dtype == torch.float32 else param.dtype
+            self.held = held.to(device=param.device, dtype=dtype)
         return self.held
 
     @property

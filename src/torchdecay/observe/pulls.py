@@ -42,7 +42,7 @@ class Pulled:
         source: where it is from: "plan"; "class", a weight_decay of which the class's card says what it means;
             "group", one of which nobody knows that; "nothing", where there is none to be read.
         wiring: whether the plan that it is from is at work, see `wiring_of`.
-        hooked: whether it runs by hook, which pays later what a low precision would round away.
+        hooked: whether a pass of its own pulls, which pays later what a low precision would round away.
         steps: steps already taken, for its schedule.
         peak: the peak learning rate, where it needs one.
         error: what is wrong with its numbers, to be raised or told.
@@ -186,7 +186,8 @@ def pulls_of(
     if lowering is None and handle is not None and handle.plan is plan:
         lowering = handle.lowering
     planned = {id(param): decay for group in name_parameters(plan, optimizer, model) for param, _, decay in group}
-    hooked = {id(param) for group in lowering.groups for param, _, _ in group.hooked} if lowering is not None else set()
+    rows = [] if lowering is None else [row for group in lowering.groups for row in group.hooked]
+    hooked = {id(param) for param, _, decay in rows if decay.site is not Site.GRADIENT}
     made = []
     for index, values in enumerate(optimizer.param_groups):
         # Alike rows share one value; a Decay is compared once here and not for each parameter.

@@ -40,10 +40,10 @@ def mean_second_moment(optimizer: Optimizer) -> Tensor:
             if param.grad is None:
                 continue
             state = optimizer.state.get(param, {})
-            squares = _wide(as_seen(optimizer, group, param.grad)).norm().square() * (1 - beta2)
+            squares = wide(as_seen(optimizer, group, param.grad)).norm().square() * (1 - beta2)
             before = state.get("exp_avg_sq")
             if before is not None:
-                squares = squares + beta2 * _wide(before).sum()
+                squares = squares + beta2 * wide(before).sum()
             corrected = squares / (1 - beta2 ** (float(state.get("step", 0)) + 1))
             total = corrected if total is None else total + corrected.to(total.device)
             count += param.numel()
@@ -51,6 +51,6 @@ def mean_second_moment(optimizer: Optimizer) -> Tensor:
     return total / count
 
 
-def _wide(tensor: Tensor) -> Tensor:
-    """At least float32, in which sums of half-precision numbers are taken."""
+def wide(tensor: Tensor) -> Tensor:
+    """At least float32, in which sums and differences of half-precision numbers are taken."""
     return tensor.float() if tensor.dtype.itemsize < 4 else tensor

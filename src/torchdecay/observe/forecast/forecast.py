@@ -139,7 +139,7 @@ def _of_rows(rows: Sequence[Row], index: int, lr: float | None) -> _Alike:
         decay=decay,
         spoken="" if decay is None else repr(decay),
         # As attach does it: by hook, except for what only the optimizer can do.
-        hooked=decay is not None and decay.site is not Site.NATIVE,
+        hooked=decay is not None and decay.site in (Site.BEFORE, Site.AFTER),
         peak=peak_of(decay, values, index) if decay is not None and needs_peak else None,
     )
     names, sizes = tuple(row.name for row in rows), tuple(row.num_elements for row in rows)

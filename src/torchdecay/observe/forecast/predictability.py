@@ -10,7 +10,6 @@ import torch
 from torchdecay.observe.pulls import Pulled
 from torchdecay.optimizers.cards import card_of
 from torchdecay.plans.controllers import Cautious, TouchedRows
-from torchdecay.plans.decay import Site
 from torchdecay.plans.regularizers import Huber
 
 Prediction = Literal["exact", "at most", "unknown"]
@@ -49,7 +48,7 @@ def low_dtypes(dtypes: Sequence[str]) -> list[str]:
 
 def is_paid(pulled: Pulled) -> bool:
     """Whether what a low precision would round away is owed, and paid with stochastic rounding."""
-    return pulled.hooked and pulled.site in (Site.BEFORE, Site.AFTER)
+    return pulled.hooked
 
 
 def visible(dtype: str) -> float:

@@ -166,7 +166,7 @@ def _roles(optimizer: Optimizer, names: list[list[str]], plan: Plan | None, mode
 
 def _source(pulled: Pulled, readable: bool) -> Source:
     decay = pulled.decay
-    if decay is not None and pulled.hooked and not pulled.is_coupled:
+    if decay is not None and pulled.hooked:
         return "planned" if isinstance(decay.gate, LazyRows) else "pass"
     if pulled.site is Site.LOSS:
         return "planned"
