@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from contextlib import suppress
 from numbers import Integral, Real
 from typing import Any
 
 from torchdecay.errors import DecayError, TorchdecayError
+from torchdecay.text import nearest, repr_quoted
 
 
 def check_number(
@@ -41,6 +43,19 @@ def check_number(
     if below or number > maximum:
         raise error(f"{name} is {number:g}, outside its range.", fix=fix)
     return number
+
+
+def check_word(value: Any, name: str, words: Iterable[str], *, error: type[TorchdecayError] = DecayError) -> None:
+    """Refuse what is none of the words that there are.
+
+    Raises:
+        error: with all of them, and the nearest.
+    """
+    known = list(words)
+    if not isinstance(value, str) or value not in known:
+        *others, last = map(repr_quoted, known)
+        hint = nearest(value, known) if isinstance(value, str) else ""
+        raise error(f"{name} is {value!r}.", fix=f"{hint} Write {', '.join(others)} or {last}.".strip())
 
 
 def store(value: object, **fields: Any) -> None:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from torchdecay.arguments import check_count, check_number, store
+from torchdecay.arguments import check_count, check_number, check_word, store
 from torchdecay.errors import DecayError, UnitError
 from torchdecay.observe.lr_names import check_name
 
@@ -60,9 +60,9 @@ class Run:
                 store(self, **{name: check_count(getattr(self, name), name)})
         for name in ("epochs", "lr"):
             if getattr(self, name) is not None:
-                store(self, **{name: check_number(getattr(self, name), name, open_minimum=True)})
-        if self.scheduler_interval not in ("step", "epoch"):
-            raise DecayError(f"scheduler_interval is {self.scheduler_interval!r}.", fix='Write "step" or "epoch".')
+                # Beyond this, products and quotients of them leave what a float can hold.
+                store(self, **{name: check_number(getattr(self, name), name, minimum=1e-30, maximum=1e30)})
+        check_word(self.scheduler_interval, "scheduler_interval", ("step", "epoch"))
         store(self, warmup_steps=check_count(self.warmup_steps, "warmup_steps", minimum=0))
         while not callable(self.lr_schedule) and hasattr(self.lr_schedule, "scheduler"):
             # Wrappers such as accelerate's hand the methods on of the scheduler that they hold.

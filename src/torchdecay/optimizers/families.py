@@ -81,7 +81,7 @@ def _of_groups(optimizer: Any, groups: Sequence[dict[str, Any]], momentum: float
         raise UnitError(f"momentum={momentum:g} contradicts the optimizer, where it is {sorted(momenta)}.")
     lrs = {lr if lr is None else float(lr) for lr in (group.get("lr") for group in groups)}
     for lr in lrs - {None}:
-        check_number(lr, "the optimizer's lr", open_minimum=True, error=UnitError)
+        check_number(lr, "the optimizer's lr", minimum=1e-30, maximum=1e30, error=UnitError)
     plain = momenta == {0.0} and all(settled_factor(optimizer, group) is not None for group in groups)
     return Kind(cls.__name__, sites.pop(), plain, max(momenta), lrs.pop() if len(lrs) == 1 else None)
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from torchdecay.arguments import check_count, check_number, store
-from torchdecay.errors import DecayError
+from torchdecay.arguments import check_count, check_number, check_word, store
 from torchdecay.records import value_type
 
 
@@ -30,8 +29,7 @@ class Cautious(Gate):
     zero_update: Literal["decay", "spare"] = "decay"
 
     def __post_init__(self) -> None:
-        if self.zero_update not in ("decay", "spare"):
-            raise DecayError(f"zero_update is {self.zero_update!r}.", fix='Write "decay" or "spare".')
+        check_word(self.zero_update, "zero_update", ("decay", "spare"))
 
     @property
     def symbol(self) -> str:  # type: ignore[override]
@@ -79,8 +77,7 @@ def as_gate(rows: Rows) -> RowGate | None:
         DecayError: anything but "all", "touched" and "lazy".
     """
     gates: dict[str, RowGate | None] = {"all": None, "touched": TouchedRows(), "lazy": LazyRows()}
-    if rows not in gates:
-        raise DecayError(f"rows is {rows!r}.", fix='Write "all", "touched" or "lazy".')
+    check_word(rows, "rows", gates)
     return gates[rows]
 
 
@@ -146,8 +143,7 @@ class Multiplier(Controller):
     symbol = "μ"
 
     def __post_init__(self) -> None:
-        if self.kind not in ("fixed", "initial", "warmup"):
-            raise DecayError(f"kind is {self.kind!r}.", fix='Write "fixed", "initial" or "warmup".')
+        check_word(self.kind, "kind", ("fixed", "initial", "warmup"))
         store(self, bound=check_number(self.bound, "constrained bound"))
         least = 1 if self.kind == "warmup" else 0
         store(self, warmup_steps=check_count(self.warmup_steps, "constrained warmup_steps", minimum=least))

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
+from torchdecay.arguments import check_word
 from torchdecay.errors import PlanError, UnknownRoleWarning
 from torchdecay.plans.census import census
 from torchdecay.plans.decay import Decay, as_decay
@@ -101,8 +102,7 @@ def param_groups(
 
 def decide(model: Any, decay: Any, rules: Any, tied: Tied) -> Plan:
     """`plan`, which documents it, for the public functions; warnings point at the line that called those."""
-    if tied not in ("spare", "first", "error"):
-        raise PlanError(f"tied is {tied!r}.", fix='Write "spare", "first" or "error".')
+    check_word(tied, "tied", ("spare", "first", "error"), error=PlanError)
     default, ordered = as_decay(decay), as_rules(rules)
     is_census = isinstance(model, Sequence) and all(isinstance(item, Parameter) for item in model)
     everyone: Sequence[Parameter] = model if is_census else census(model)

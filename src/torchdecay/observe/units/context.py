@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torchdecay.arguments import check_count, check_number
+from torchdecay.arguments import check_count, check_number, check_word
 from torchdecay.errors import UnitError
 from torchdecay.observe.run import Run
 from torchdecay.optimizers.families import Kind, kind_of
@@ -80,11 +80,11 @@ def _checked(name: str, value: Any) -> Any:
     if name in _COUNTS:
         return check_count(value, name, error=UnitError)
     if name in (*_NUMBERS, "momentum"):
-        return check_number(value, name, open_minimum=name != "momentum", error=UnitError)
-    if name == "loss" and not (isinstance(value, str) and value in LOSSES):
-        raise UnitError(
-            f"there is no loss {value!r} here.", f"Known: {', '.join(LOSSES)}.", nearest(str(value), LOSSES)
-        )
+        # Beyond this, products and quotients of them leave what a float can hold.
+        least = 0.0 if name == "momentum" else 1e-30
+        return check_number(value, name, minimum=least, maximum=1e30, error=UnitError)
+    if name == "loss":
+        check_word(value, "loss", LOSSES, error=UnitError)
     if name == "run" and not isinstance(value, Run):
         raise UnitError(f"run is {value!r}, of type {type(value).__name__}.", fix="Write run=td.Run(...).")
     return value

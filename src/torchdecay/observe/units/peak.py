@@ -21,6 +21,9 @@ def lr_of_run(run: Run, groups: Sequence[Mapping[str, Any]] | None = None) -> li
     if groups is None:
         optimizer = getattr(run.lr_schedule, "optimizer", None)
         groups = getattr(optimizer, "param_groups", ())
+    if run.lr_schedule is None:
+        # One step shows the rate of all.
+        run = Run(steps=1)
     curves = lr_curve(run, groups) if groups else None
     return [] if not curves else [max(step) for step in zip(*curves, strict=True)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torchdecay.arguments import check_count, check_number
+from torchdecay.arguments import check_count, check_number, check_word
 from torchdecay.errors import UnitError
 from torchdecay.observe.run import Run
 from torchdecay.observe.units.decays import unit_of
@@ -12,7 +12,7 @@ from torchdecay.observe.units.peak import peak_lr
 from torchdecay.observe.units.rescaled import Rescaled, Version
 from torchdecay.observe.units.scaling_rules import RULES, WIDTHS
 from torchdecay.plans.decay import Decay
-from torchdecay.text import nearest, repr_quoted, spelled
+from torchdecay.text import spelled
 
 FORMS = ("decoupled", "independent", "per_step")
 
@@ -73,8 +73,8 @@ def rescale(
         raise UnitError(
             "nothing changes.", fix="Give before= and after= as td.Run(...), or width=(old, new), or all of them."
         )
-    if rule is not None and rule not in RULES:
-        raise UnitError(f"there is no rule {repr_quoted(rule)}.", f"Known: {', '.join(RULES)}.", nearest(rule, RULES))
+    if rule is not None:
+        check_word(rule, "rule", RULES, error=UnitError)
     if width_exponent is not None and width is None:
         raise UnitError("width_exponent goes with width.", fix="Give width=(old, new) as well.")
     params = (None, None) if num_params is None else _pair(num_params, "num_params")
@@ -163,8 +163,8 @@ def facts_of(run: Run, num_params: int | None) -> dict[str, float]:
 def _of_width(number: float, form: str, ratio: float, exponent: float | None, rule: str | None) -> list[Version]:
     along = f" after {rule}" if rule is not None else ""
     if exponent is not None:
-        power = check_number(exponent, "width_exponent", minimum=-10, maximum=10, error=UnitError)
-        value = number * ratio**power
+        exponent = check_number(exponent, "width_exponent", minimum=-10, maximum=10, error=UnitError)
+        value = number * ratio**exponent
         formula = f"λ ∝ width^{spelled(exponent)}{along}"
         return [Version(rule="width_exponent", formula=formula, value=value, source=None)]
     versions = []

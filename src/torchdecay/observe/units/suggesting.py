@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-from torchdecay.arguments import check_count
+from torchdecay.arguments import check_count, check_word
 from torchdecay.errors import UnitError
 from torchdecay.observe.run import Run
 from torchdecay.observe.units import sources
@@ -21,7 +21,6 @@ from torchdecay.observe.units.scaling_rules import best_share, tokens_per_parame
 from torchdecay.observe.units.suggestion import Suggestion
 from torchdecay.optimizers.families import Kind, kind_of
 from torchdecay.plans.decay import Decay
-from torchdecay.text import nearest, repr_quoted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -88,8 +87,8 @@ def suggest(
     """
     if not isinstance(run, Run):
         raise UnitError(f"run is {run!r}, of type {type(run).__name__}.", fix="Write run=td.Run(...).")
-    if rule is not None and rule not in RULES:
-        raise UnitError(f"there is no rule {repr_quoted(rule)}.", f"Known: {', '.join(RULES)}.", nearest(rule, RULES))
+    if rule is not None:
+        check_word(rule, "rule", RULES, error=UnitError)
     case = _case(model, run, optimizer, known)
     told = {*case.facts, *(["lr"] if case.lr > 0 else []), *(["known"] if case.known is not None else [])}
     lacks = {name: [need for need in NEEDS[name] if need not in told] for name in RULES}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from torchdecay.arguments import check_number
+from torchdecay.arguments import check_number, check_word
 from torchdecay.errors import DecayError
 from torchdecay.plans.controllers import (
     BySpectrum,
@@ -21,7 +21,6 @@ from torchdecay.plans.presets import preset
 from torchdecay.plans.references import Mask
 from torchdecay.plans.regularizers import L1, Deviation, Huber, Regularizer, Spectral, SquaredNorm
 from torchdecay.plans.schedules import Schedule
-from torchdecay.text import nearest
 
 
 @preset("0.1")
@@ -181,10 +180,7 @@ def constrained(
             f"constrained got {len(given)} bounds: {', '.join(given) or 'none'}.",
             fix="Give exactly one of kappa=, kappa_initial=, warmup_steps=.",
         )
-    if measure not in _MEASURES:
-        raise DecayError(
-            f"unknown measure {measure!r}.", fix=nearest(str(measure), _MEASURES) or f"Known: {', '.join(_MEASURES)}."
-        )
+    check_word(measure, "measure", _MEASURES)
     if kappa is not None:
         bound = Multiplier("fixed", kappa)
     elif kappa_initial is not None:
