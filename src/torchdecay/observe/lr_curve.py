@@ -16,21 +16,14 @@ from torchdecay.errors import UnitError
 from torchdecay.observe.lr_names import named
 from torchdecay.observe.run import Run
 
+_ALL, _PART = 250_000, 100_000
+"""A curve tells of all steps up to so many; of more it tells of so many, each standing for those around it."""
+_LONGEST = 10_000_000
+"""Steps that a copy of a torch scheduler is run for, at most."""
+
 
 def lr_curve(run: Run, groups: Sequence[Mapping[str, Any]]) -> list[list[float]] | None:
-    """For each parameter group the learning rate at each step of the run, from the first.
-
-    Args:
-        run: the run, with its schedule.
-        groups: parameter groups; their `lr` is where the schedule starts, or `run.lr` where they have none.
-
-    Returns:
-        One list per group, each with `run.num_steps` numbers; None when nobody can know: ReduceLROnPlateau follows
-        a metric. A scheduler that is under way tells only what is left, at least one step.
-
-    Raises:
-        UnitError: no usable learning rate anywhere, or a scheduler that ends before the run does.
-    """
+    """For each parameter group the learning rate at each step of the run, from the first; see `group_curves`."""
     found = group_curves(run, groups, ("lr",))
     return None if found is None else [curves["lr"] for curves in found]
 
@@ -38,18 +31,19 @@ def lr_curve(run: Run, groups: Sequence[Mapping[str, Any]]) -> list[list[float]]
 def group_curves(
     run: Run, groups: Sequence[Mapping[str, Any]], keys: Sequence[str]
 ) -> list[dict[str, list[Any]]] | None:
-    """What `lr_curve` gives, also for other numbers that a scheduler may move, such as momentum.
+    """For each parameter group the learning rate, and what else a scheduler may move, at each step of the run.
 
     Args:
         run: the run, with its schedule.
-        groups: parameter groups.
+        groups: parameter groups; their `lr` is where the schedule starts, or `run.lr` where they have none.
         keys: "lr", and others, such as "betas"; a group that lacks one has no curve of it.
 
     Returns:
-        Per group and key one number per step, or a tuple of them; None where nobody can know.
+        Per group and key one number per step that is `told`, or a tuple of them; None where nobody can know:
+        ReduceLROnPlateau follows a metric. A scheduler that is under way tells only what is left, at least one step.
 
     Raises:
-        UnitError: as `lr_curve`.
+        UnitError: no usable learning rate anywhere, or a scheduler that ends before the run does.
     """
     schedule = run.lr_schedule
     if isinstance(schedule, ReduceLROnPlateau):
@@ -59,7 +53,7 @@ def group_curves(
     rates = _multiplied(run, [_start(run, group, index) for index, group in enumerate(groups)])
     fixed = [{key: group[key] for key in keys if key != "lr" and group.get(key) is not None} for group in groups]
     return [
-        {"lr": curve} | {key: [_plain(value)] * run.num_steps for key, value in others.items()}
+        {"lr": curve} | {key: [_plain(value)] * len(curve) for key, value in others.items()}
         for curve, others in zip(rates, fixed, strict=True)
     ]
 
@@ -67,16 +61,39 @@ def group_curves(
 def _multiplied(run: Run, starts: Sequence[float]) -> list[list[float]]:
     """Each start times what the schedule says, step by step."""
     schedule = run.lr_schedule
+    steps, every = told(run), _every(run) if schedule is not None else 1
     if schedule is None:
-        return [[lr] * run.num_steps for lr in starts]
-    every = _every(run)
-    if isinstance(schedule, str):
-        multiplier = named(schedule, run.num_steps, run.warmup_steps, every)
-        factors = [multiplier(step) for step in range(run.num_steps)]
+        factors = [1.0] * len(steps)
+    elif isinstance(schedule, str):
+        factors = list(map(named(schedule, run.num_steps, run.warmup_steps, every), steps))
     else:
-        by_call = [_multiplier(schedule, call) for call in range(-(-run.num_steps // every))]
-        factors = [by_call[step // every] for step in range(run.num_steps)]
+        by_call = {call: _multiplier(schedule, call) for call in dict.fromkeys(step // every for step in steps)}
+        factors = [by_call[step // every] for step in steps]
     return [[lr * factor for factor in factors] for lr in starts]
+
+
+def told(run: Run) -> Sequence[int]:
+    """The steps that a curve tells of: all that are left of the run; of very many a part, evenly taken."""
+    left = steps_left(run)
+    first = run.num_steps - left
+    count = points(left)
+    return (
+        range(first, run.num_steps)
+        if count == left
+        else [first + (2 * place + 1) * left // (2 * count) for place in range(count)]
+    )
+
+
+def points(num_steps: int) -> int:
+    """How many steps a curve tells of, of so many."""
+    return num_steps if num_steps <= _ALL else _PART
+
+
+def steps_left(run: Run) -> int:
+    """How many steps of the run are to come, by its scheduler: at least one."""
+    schedule = run.lr_schedule
+    taken = _taken(schedule) * _every(run) if isinstance(schedule, LRScheduler) else 0
+    return max(1, run.num_steps - taken)
 
 
 def _every(run: Run) -> int:
@@ -117,16 +134,24 @@ def light_copy(scheduler: LRScheduler) -> tuple[LRScheduler, Optimizer]:
 
 def _simulated(scheduler: LRScheduler, run: Run, keys: Sequence[str]) -> list[dict[str, list[Any]]]:
     every = _every(run)
+    if steps_left(run) > _LONGEST:
+        raise UnitError(
+            f"{type(scheduler).__name__} would have to be run for {steps_left(run):,} steps.",
+            "A torch scheduler tells its learning rates one after the other, and that takes hours.",
+            'Give a function from the step to a multiplier, or a name such as "cosine".',
+        )
     copied, light = light_copy(scheduler)
     curves: list[dict[str, list[Any]]] = [{key: [] for key in keys if key in group} for group in light.param_groups]
     with warnings.catch_warnings():
         # The light optimizer takes no step, and torch warns of schedulers that run ahead.
         warnings.simplefilter("ignore")
-        first = min(_taken(scheduler) * every, run.num_steps - 1)
-        for step in range(first, run.num_steps):
-            for found, group in zip(curves, light.param_groups, strict=True):
-                for key, curve in found.items():
-                    curve.append(_plain(group[key]))
+        steps = told(run)
+        kept = set(steps) if len(steps) < steps_left(run) else None
+        for step in range(run.num_steps - steps_left(run), run.num_steps):
+            if kept is None or step in kept:
+                for found, group in zip(curves, light.param_groups, strict=True):
+                    for key, curve in found.items():
+                        curve.append(_plain(group[key]))
             if (step + 1) % every == 0 and step + 1 < run.num_steps:
                 try:
                     copied.step()

@@ -10,6 +10,8 @@ from itertools import accumulate
 from typing import Any
 
 from torchdecay.observe.fractions import log_retention
+from torchdecay.observe.groups import as_number
+from torchdecay.observe.lr_curve import points
 from torchdecay.observe.pulls import Pulled
 from torchdecay.optimizers.updates import settled
 from torchdecay.plans.controllers import Stable
@@ -24,8 +26,9 @@ class Course:
 
     Attributes:
         pulls: c_t·λ_t; for a coupled decay of SGD η_t·λ_t.
-        fractions: what that takes off a weight per step once momentum has settled.
+        fractions: what that takes off a weight per step once momentum has settled, to first order.
         losses: 1 − w_{t+1}/w_t as it comes out; above 1 the sign flips.
+        stride: how many steps each of these numbers stands for.
         swings: whether momentum carries the weight through zero and back.
         logs: ln|w_t/w_0|, from the start to the end of the run.
     """
@@ -33,16 +36,23 @@ class Course:
     pulls: Sequence[float]
     fractions: Sequence[float]
     losses: Sequence[float]
+    stride: float = 1.0
     swings: bool = False
     logs: array[float] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "logs", array("d", accumulate(map(log_retention, self.losses), initial=0.0)))
+        each = (self.stride * log_retention(loss) for loss in self.losses)
+        object.__setattr__(self, "logs", array("d", accumulate(each, initial=0.0)))
 
     @property
     def mean_fraction(self) -> float:
         """Of all steps."""
         return math.fsum(self.fractions) / len(self.fractions)
+
+    @property
+    def worst(self) -> int:
+        """The place of the largest pull."""
+        return max(range(len(self.pulls)), key=self.pulls.__getitem__)
 
     @property
     def total_shrink(self) -> float:
@@ -54,82 +64,110 @@ class Course:
             return math.inf if flipped else -math.inf
 
 
-def course_of(pulled: Pulled, curves: Mapping[str, Sequence[Any]]) -> Course:
+def course_of(pulled: Pulled, curves: Mapping[str, Sequence[Any]] | None, num_steps: int) -> Course | None:
     """The course of a weight under a pull whose amount does not depend on gradients.
 
     Args:
         pulled: what pulls.
-        curves: "lr", and "momentum" where the optimizer has one, step by step.
+        curves: "lr", and "momentum" where the optimizer has one, step by step; None where nobody knows them, and then
+            the course is None if they matter.
+        num_steps: of the run, as far as it is to come.
     """
+    decay = pulled.decay
+    if curves is None:
+        if decay is not None and (not pulled.is_free or decay.controller):
+            return None
+        # Any learning rate but 0 will do.
+        curves = {"lr": [1.0] * points(num_steps)}
     rates = curves["lr"]
-    if pulled.decay is None:
-        return still(len(rates))
+    stride = num_steps / len(rates)
+    if decay is None:
+        nothing = [0.0] * len(rates)
+        return Course(nothing, nothing, nothing, stride)
     momenta = curves.get("momentum") or [0.0] * len(rates)
     if pulled.is_coupled:
-        return _through_momentum(pulled.values, rates, momenta, _by_rate(pulled, rates, pulled.coefficient))
-    amounts = _by_rate(pulled, rates, pulled.amount)
-    if isinstance(pulled.decay.controller, Stable):
+        return _through_momentum(pulled, rates, momenta, _by_rate(pulled, rates, pulled.coefficient, stride), stride)
+    amounts = _by_rate(pulled, rates, pulled.amount, stride)
+    if isinstance(decay.controller, Stable):
         amounts = [amount * settled(pulled.values, momentum) for amount, momentum in zip(amounts, momenta, strict=True)]
-    return Course(amounts, amounts, amounts)
+    return Course(amounts, amounts, amounts, stride)
 
 
-def without_rates(pulled: Pulled, num_steps: int) -> Course | None:
-    """The course where nobody knows the learning rate, or None where it matters."""
-    if pulled.decay is None:
-        return still(num_steps)
-    # Any learning rate but 0 will do.
-    return course_of(pulled, {"lr": [1.0] * num_steps}) if pulled.is_free and not pulled.decay.controller else None
-
-
-def still(num_steps: int) -> Course:
-    """The course without decay."""
-    nothing = [0.0] * num_steps
-    return Course(nothing, nothing, nothing)
-
-
-def _by_rate(pulled: Pulled, rates: Sequence[float], number: Callable[[float, int], float]) -> list[float]:
+def _by_rate(
+    pulled: Pulled, rates: Sequence[float], number: Callable[[float, int], float], stride: float
+) -> list[float]:
     """A number of each step, at the learning rates one after the other; steps at learning rate 0 do not count."""
     if pulled.is_constant:
         known = {lr: number(lr, 0) for lr in set(rates)}
         return [known[lr] for lr in rates]
     taken = accumulate((lr != 0.0 for lr in rates), initial=0)
-    return [number(lr, ahead) for lr, ahead in zip(rates, taken, strict=False)]
+    return [number(lr, int(ahead * stride)) for lr, ahead in zip(rates, taken, strict=False)]
 
 
 def _through_momentum(
-    values: Mapping[str, Any], rates: Sequence[float], momenta: Sequence[float], coefficients: Sequence[float]
+    pulled: Pulled, rates: Sequence[float], momenta: Sequence[float], coefficients: Sequence[float], stride: float
 ) -> Course:
-    """SGD on a gradient that is λ·w alone, its buffer in units of the weight; it starts empty."""
-    fresh, nesterov = 1.0 - float(values.get("dampening", 0.0)), bool(values.get("nesterov", False))
-    pulls, fractions, losses = [], [], []
-    buffer: float | None = None
-    for lr, momentum, wd in zip(rates, momenta, coefficients, strict=True):
-        pulls.append(lr * wd)
-        fractions.append(_settled(lr * wd, momentum, fresh, nesterov))
+    """SGD on a gradient that is λ·w alone, its buffer in units of the weight; empty at the start of a training."""
+    values = pulled.values
+    fresh, nesterov = 1.0 - float(values.get("dampening") or 0.0), bool(values.get("nesterov", False))
+    pulls = [lr * wd for lr, wd in zip(rates, coefficients, strict=True)]
+    fractions = [pull * settled(values, momentum) for pull, momentum in zip(pulls, momenta, strict=True)]
+    if stride > 1.0:
+        return Course(pulls, fractions, [_root(values, *one) for one in zip(pulls, momenta, strict=True)], stride)
+    losses: list[float] = []
+    begun = is_under_way(pulled)
+    buffer = _full(pulled, max(rates), max(coefficients)) if begun else None
+    swings = begun and buffer is None
+    for pull, lr, momentum, wd in zip(pulls, rates, momenta, coefficients, strict=True):
         if not momentum:
-            losses.append(lr * wd)
+            losses.append(pull)
             continue
         # A first step takes the gradient whole.
         buffer = wd if buffer is None else momentum * buffer + fresh * wd
         loss = lr * (wd + momentum * buffer if nesterov else buffer)
         losses.append(loss)
         buffer = buffer / (1.0 - loss) if loss != 1.0 else 0.0
-    swings = any(momenta) and any(loss > 1.0 for loss in losses)
-    return Course(pulls, fractions, losses, swings)
+    return Course(pulls, fractions, losses, swings=swings or (any(momenta) and any(loss > 1.0 for loss in losses)))
 
 
-def _settled(pull: float, momentum: float, fresh: float, nesterov: bool) -> float:
-    """1 − the larger root of the recursion of weight and buffer: about pull·(1 − dampening)/(1 − momentum).
+def _full(pulled: Pulled, lr: float, wd: float) -> float | None:
+    """The most that the buffer holds of earlier decay, in units of the weight, by the highest learning rate.
 
-    Where the roots are complex, weights swing, and shrink by √root product per step.
+    None where weights swing there: then it may hold anything.
+    """
+    values = pulled.values
+    lr = max(lr, *(as_number(values.get(key)) or 0.0 for key in ("lr", "initial_lr", "max_lr")))
+    momentum = max(as_number(values.get(key)) or 0.0 for key in ("momentum", "max_momentum"))
+    nesterov, loss = values.get("nesterov"), _root(values, lr * wd, momentum)
+    if (1.0 - loss) ** 2 <= momentum * (1.0 - lr * wd if nesterov else 1.0) * (1.0 + 1e-9):
+        return None
+    settled_at = (loss / lr - wd) / momentum if nesterov else loss / lr
+    # A first step takes the gradient whole, without dampening.
+    return max(wd, settled_at) / (1.0 - loss)
+
+
+def is_under_way(pulled: Pulled) -> bool:
+    """Whether the buffers of momentum hold what earlier steps took, which nobody can tell from gradients."""
+    if pulled.optimizer is None or not pulled.is_coupled or not pulled.values.get("momentum"):
+        return False
+    states = (pulled.optimizer.state.get(param, {}) for param in pulled.values["params"])
+    return any(state.get("momentum_buffer") is not None for state in states)
+
+
+def _root(group: Mapping[str, Any], pull: float, momentum: float) -> float:
+    """1 − the larger root of the recursion of weight and buffer, to first order pull·(1 − dampening)/(1 − momentum).
+
+    Where the roots are complex, weights swing, and shrink by √product per step.
     """
     if not momentum or not pull:
         return pull
+    fresh = 1.0 - float(group.get("dampening") or 0.0)
+    nesterov = bool(group.get("nesterov"))
     trace = 1.0 + momentum - (pull * (1.0 + momentum * fresh) if nesterov else pull * fresh)
     product = momentum * (1.0 - pull) if nesterov else momentum
     discriminant = trace * trace / 4.0 - product
     if discriminant < 0.0:
         return 1.0 - math.sqrt(abs(product))
-    # 1 − root, where the product of both such differences is 1 − trace + product: no digits are lost.
-    other = 1.0 - (trace / 2.0 - math.sqrt(discriminant))
-    return (1.0 - trace + product) / other
+    # 1 − root, where the product of both such differences is 1 − trace + product, which is this: no digits are lost.
+    both = pull * (1.0 + momentum * (fresh - 1.0) if nesterov else fresh)
+    return both / (1.0 - (trace / 2.0 - math.sqrt(discriminant)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -14,15 +15,15 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnP
 from torchdecay.apply.handle import handle_of
 from torchdecay.apply.lowering import lower
 from torchdecay.errors import ApplyError, UnitError
-from torchdecay.observe.forecast.course import KEYS, Course, course_of, without_rates
+from torchdecay.observe.forecast.course import KEYS, Course, course_of, is_under_way
 from torchdecay.observe.forecast.equilibrium import Equilibrium, equilibrium
-from torchdecay.observe.forecast.predictability import predict
+from torchdecay.observe.forecast.predictability import predict, rounded
 from torchdecay.observe.forecast.remarks import Remark, remarks_on
 from torchdecay.observe.forecast.result import Curve, Forecast, GroupForecast
 from torchdecay.observe.forecast.stand_in import rows_alike, stand_in
 from torchdecay.observe.fractions import half_life, timescale
 from torchdecay.observe.groups import name_all, optimizers_of
-from torchdecay.observe.lr_curve import group_curves
+from torchdecay.observe.lr_curve import group_curves, steps_left
 from torchdecay.observe.pulls import Pulled, pulls_of
 from torchdecay.observe.run import Run
 from torchdecay.optimizers.peaks import peak_of
@@ -91,13 +92,14 @@ def forecast(
     if isinstance(plan_or_optimizer, Plan) and callable(optimizer):
         optimizer = stand_in(plan_or_optimizer, optimizer, run.lr)
     plan, optimizers = _sides(plan_or_optimizer, optimizer, scheduler)
+    curves: list[Curves | None]
     if not optimizers:
         assert plan is not None
         alike = [_of_rows(rows, index, run.lr) for index, rows in enumerate(rows_alike(plan))]
         pulls = [one.pulled for one in alike]
-        free = run.lr is None and run.lr_schedule is None and all(without_rates(one, 1) is not None for one in pulls)
+        free = run.lr is None and run.lr_schedule is None and all(course_of(one, None, 1) for one in pulls)
         found = None if free else group_curves(run, [one.values for one in pulls], KEYS)
-        curves: list[Curves | None] = [None] * len(pulls) if found is None else [*found]
+        curves = [None] * len(pulls) if found is None else [*found]
     else:
         _require_own(scheduler, optimizers)
         _require_same_lr(run, optimizers)
@@ -128,9 +130,7 @@ class _Alike:
 
 def _of_rows(rows: Sequence[Row], index: int, lr: float | None) -> _Alike:
     """Rows of a plan by itself with the same decay and options."""
-    decay, values = rows[0].decay, dict(rows[0].options)
-    if lr is not None:
-        values = {"lr": lr} | values
+    decay, values = rows[0].decay, ({} if lr is None else {"lr": lr}) | dict(rows[0].options)
     needs_peak = decay is not None and (decay.scale.needs_max_lr or decay.schedule.needs_lr) and "lr" in values
     pulled = Pulled(
         optimizer=None,
@@ -163,16 +163,12 @@ def _of_optimizer(
                 raise pulled.error
             if param.requires_grad:
                 found.setdefault(pulled, []).append((name, param))
-    return [
-        _Alike(
-            number,
-            pulled,
-            names=tuple(name for name, _ in alike),
-            sizes=tuple(0 if is_lazy(param) else param.numel() for _, param in alike),
-            dtypes=tuple(dict.fromkeys(str(param.dtype).removeprefix("torch.") for _, param in alike)),
-        )
-        for pulled, alike in found.items()
-    ]
+    made = []
+    for pulled, alike in found.items():
+        dtypes = dict.fromkeys(str(param.dtype).removeprefix("torch.") for _, param in alike)
+        sizes = (0 if is_lazy(param) else param.numel() for _, param in alike)
+        made.append(_Alike(number, pulled, tuple(name for name, _ in alike), tuple(sizes), tuple(dtypes)))
+    return made
 
 
 def _require_covered(plan: Plan | None, alike: Sequence[_Alike]) -> None:
@@ -237,16 +233,22 @@ def _curves(run: Run, scheduler: Any, optimizer: Any) -> list[dict[str, list[Any
 
 def _group(alike: _Alike, curves: Curves | None, run: Run) -> GroupForecast:
     pulled = alike.pulled
-    prediction, why = predict(pulled, alike.dtypes)
+    prediction, why = predict(pulled)
     rates = None if curves is None else curves["lr"]
     if rates is not None:
         _require_usable(pulled, rates)
+    num_steps = run.num_steps if rates is None else steps_left(run)
     course: Course | None = None
     if prediction != "unknown":
-        course = without_rates(pulled, run.num_steps) if curves is None else course_of(pulled, curves)
+        course = course_of(pulled, curves, num_steps)
         if course is None:
             prediction, why = "unknown", _no_rate(run)
-    num_steps = run.num_steps if rates is None else len(rates)
+        elif (left := rounded(pulled, alike.dtypes, course)) is not None:
+            prediction, why = left
+        elif course.swings and is_under_way(pulled):
+            prediction, why = "unknown", "momentum swings, and where in a swing it is now is not known"
+    if prediction == "unknown":
+        course = None
     remarks = remarks_on(pulled, alike.dtypes, course, rates, prediction, why, run.steps_per_epoch)
     mean = None if course is None else course.mean_fraction
     return GroupForecast(
@@ -270,9 +272,9 @@ def _group(alike: _Alike, curves: Curves | None, run: Run) -> GroupForecast:
         total_shrink=None if course is None else course.total_shrink,
         equilibrium=(rest := _at_rest(pulled, course, curves)),
         equilibrium_step=None if rest is None or course is None else _arrival(course),
-        curve=None if course is None else _sampled(course, rates, 1 if pulled.decay is None else _POINTS),
+        curve=None if course is None else _sampled(course, rates, num_steps, 1 if pulled.decay is None else _POINTS),
         remarks=(*remarks, *_rises(pulled, run)),
-        _logs=None if course is None else course.logs,
+        _logs=None if course is None or course.stride > 1 else course.logs,
     )
 
 
@@ -309,24 +311,28 @@ def _rises(pulled: Pulled, run: Run) -> list[Remark]:
 def _at_rest(pulled: Pulled, course: Course | None, curves: Curves | None) -> Equilibrium | None:
     if course is None or curves is None or pulled.optimizer is None:
         return None
-    most = max(range(len(course.pulls)), key=course.pulls.__getitem__)
+    most = course.worst
     values = dict(pulled.values) | {key: curve[most] for key, curve in curves.items()}
     return equilibrium(pulled, values, lr=curves["lr"][most], pull=course.pulls[most])
 
 
 def _arrival(course: Course) -> int | None:
     """When what was taken adds up to ½: at a constant pace, after 1/(2f) steps."""
-    taken = accumulate(course.fractions)
-    return next((step for step, total in enumerate(taken, start=1) if total >= 0.5), None)
+    taken = accumulate(course.stride * fraction for fraction in course.fractions)
+    found = next(((place, total) for place, total in enumerate(taken, start=1) if total >= 0.5), None)
+    if found is None or course.stride == 1:
+        return None if found is None else found[0]
+    place, total = found
+    return math.ceil(place * course.stride - (total - 0.5) / course.fractions[place - 1])
 
 
-def _sampled(course: Course, rates: Sequence[float] | None, points: int) -> Curve:
+def _sampled(course: Course, rates: Sequence[float] | None, num_steps: int, points: int) -> Curve:
     last = len(course.logs) - 1
-    steps = sorted({round(i * last / points) for i in range(points + 1)})
+    places = sorted({round(i * last / points) for i in range(points + 1)})
     return Curve(
-        steps=tuple(steps),
-        log_retention=tuple(course.logs[step] for step in steps),
-        lr=None if rates is None else tuple(rates[min(step, last - 1)] for step in steps),
+        steps=tuple(round(place * num_steps / last) for place in places),
+        log_retention=tuple(course.logs[place] for place in places),
+        lr=None if rates is None else tuple(rates[min(place, last - 1)] for place in places),
     )
 
 

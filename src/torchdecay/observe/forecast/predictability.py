@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 
+from torchdecay.observe.forecast.course import Course, is_under_way
 from torchdecay.observe.pulls import Pulled
 from torchdecay.optimizers.cards import card_of
 from torchdecay.plans.controllers import Cautious, TouchedRows
@@ -15,10 +16,9 @@ from torchdecay.plans.regularizers import Huber
 Prediction = Literal["exact", "at most", "unknown"]
 
 
-def predict(pulled: Pulled, dtypes: Sequence[str]) -> tuple[Prediction, str]:
-    """How much can be told of weights of these dtypes without gradient under a pull, and why no more."""
-    decay, low = pulled.decay, [] if is_paid(pulled) else low_dtypes(dtypes)
-    card = card_of(pulled.optimizer)
+def predict(pulled: Pulled) -> tuple[Prediction, str]:
+    """How much can be told of weights without gradient under a pull, rounding left aside, and why no more."""
+    decay, card = pulled.decay, card_of(pulled.optimizer)
     if card is not None and pulled.values.get(card.shrinks_by):
         why = f"{card.name} shrinks weights by its own {card.shrinks_by} as well, by an lr that it changes itself"
         return "unknown", why
@@ -32,13 +32,22 @@ def predict(pulled: Pulled, dtypes: Sequence[str]) -> tuple[Prediction, str]:
         return "at most", "only the rows that a step touches"
     if isinstance(decay.regularizer, Huber):
         return "at most", f"only weights of size {decay.regularizer.delta:g} and less"
-    if low:
-        return "at most", f"{' and '.join(low)} rounds at each step"
+    if is_under_way(pulled):
+        return "at most", "how much of earlier steps momentum still holds is not known"
     if decay.reference is not None:
         return "exact", "of the distance to the reference"
     if decay.mask is not None:
         return "exact", "for the entries that the mask lets take part"
     return "exact", ""
+
+
+def rounded(pulled: Pulled, dtypes: Sequence[str], course: Course) -> tuple[Prediction, str] | None:
+    """What a low precision leaves of a prediction: it rounds up as well as down, once it shows a step at all."""
+    low = [] if is_paid(pulled) else low_dtypes(dtypes)
+    if pulled.decay is None or not low:
+        return None
+    visible_at_all = any(max(course.pulls) >= visible(dtype) for dtype in low)
+    return "unknown" if visible_at_all else "at most", f"{' and '.join(low)} rounds at each step"
 
 
 def low_dtypes(dtypes: Sequence[str]) -> list[str]:

@@ -20,7 +20,7 @@ class Remark:
 
     Attributes:
         kind: "too weak", "within an epoch", "sign flip", "diverges", "swings", "rounded away", "rounding is paid",
-            "above the peak", "not at work", "bound" or "unknown".
+            "above the peak", "not at work", "bound", "a part" or "unknown".
         text: one sentence.
     """
 
@@ -57,12 +57,15 @@ def remarks_on(
         yield Remark("above the peak", text)
     if prediction == "at most":
         yield Remark("bound", f"this much at most: {why}.")
+    if course.stride > 1:
+        text = f"told from {len(course.pulls):,} of the steps, evenly taken; what a schedule does in between is not."
+        yield Remark("a part", text)
     yield from _pace(course, steps_per_epoch)
 
 
 def _flips(course: Course) -> Iterator[Remark]:
-    worst = max(range(len(course.pulls)), key=course.pulls.__getitem__)
-    largest = course.pulls[worst]
+    worst = round(course.worst * course.stride)
+    largest = course.pulls[course.worst]
     if course.swings:
         yield Remark("swings", "momentum carries a weight without gradient through zero and back, again and again.")
     elif largest > 2.0:
@@ -85,7 +88,7 @@ def _rounding(pulled: Pulled, dtypes: Sequence[str], course: Course) -> Iterator
 
 
 def _pace(course: Course, steps_per_epoch: int | None) -> Iterator[Remark]:
-    num_steps = len(course.fractions)
+    num_steps = round(course.stride * len(course.fractions))
     scale = timescale(course.mean_fraction)
     if scale > num_steps:
         left = (
