@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from click.testing import Result
 from calling import torchdecay
 from torchdecay.cli import main
 from torchdecay.cli.group import COMMANDS
+from torchdecay.errors import TaskError
 from torchdecay.lab.comparisons.comparison import Comparison
 from torchdecay.lab.engines.runs import Progress
 from torchdecay.plans.plan import Plan
@@ -322,8 +324,9 @@ def test_csv_from_the_command_line(call: Callable[..., Result]) -> None:
 
 
 @pytest.mark.integration
-def test_ctrl_c_keeps_the_finished_runs_and_writes_their_page(users: str, tmp_path: Path) -> None:
-    """A real interrupt in a real process: exit code 1, a page of what is finished, no traceback."""
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_keeps_the_finished_runs_and_writes_their_page(users: str, tmp_path: Path, sent: signal.Signals) -> None:
+    """A real interrupt in a real process, and what a cluster sends: exit 1, a page of what is done, no traceback."""
     words = ["compare", f"{users}:long_task", "--decay", "none", "--decay", "decoupled:0.1", "--seeds", "500"]
     process = subprocess.Popen(
         [sys.executable, "-m", "torchdecay", *words, "--out", "o"],
@@ -335,13 +338,70 @@ def test_ctrl_c_keeps_the_finished_runs_and_writes_their_page(users: str, tmp_pa
     first = process.stderr.readline()
     assert "seed 0: done" in first, first
     time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     out, err = process.communicate(timeout=200)
     assert process.returncode == 1, err
     assert "Stopped early" in out and "Traceback" not in err
     made = Comparison.from_json((tmp_path / "o" / "results.json").read_text())
     assert made.interrupted and 1 <= len(made.runs) < 1000
-    assert (tmp_path / "o" / "index.html").exists()
+    assert (tmp_path / "o" / "index.html").exists() and not (tmp_path / "o" / "so-far.json").exists()
+
+
+@pytest.mark.integration
+def test_a_kill_leaves_the_results_so_far(users: str, tmp_path: Path) -> None:
+    """kill -9 costs the run in flight: what was finished stands in a file that report reads."""
+    words = ["compare", f"{users}:long_task", "--decay", "none", "--decay", "decoupled:0.1", "--seeds", "500"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "torchdecay", *words, "--out", "o"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment(), cwd=tmp_path,
+    )  # fmt: skip
+    assert process.stderr is not None
+    assert all("done" in process.stderr.readline() for _ in range(2))
+    process.kill()
+    process.communicate()
+    (kept,) = (tmp_path / "o").iterdir()
+    made = Comparison.from_json(kept.read_text())
+    assert kept.name == "so-far.json" and made.interrupted and len(made.runs) >= 1
+
+
+def test_a_comparison_goes_on_with_its_store(
+    call: Callable[..., Result], users: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped and resumed with more seeds: each run is made once, and the numbers are those of a single call."""
+    from torchdecay.cli.progress import Bar
+
+    words = ["compare", f"{users}:task", "--decay", "none", "--decay", "decoupled:1", "--store", "r.db", "--seeds", "3"]
+
+    def stop(self: Bar, progress: Progress) -> None:
+        if progress.runs_done == 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bar, "__call__", stop)
+        call(*words, "--json", "--out", "a", code=1)
+    call(*words, "--out", "refused", code=2)
+    rest = call(*words, "--resume", "--out", "b")
+    assert rest.stderr.count(": done") == 2
+    call(*words[:-4], "--seeds", "3", "--out", "c")
+    once, again = (Comparison.from_json(Path(name, "results.json").read_text()) for name in ("c", "b"))
+    assert [dataclasses.replace(run, seconds=0) for run in again.runs] == [
+        dataclasses.replace(run, seconds=0) for run in once.runs
+    ]
+
+
+def test_a_disk_that_fills_costs_the_page_and_no_number(
+    call: Callable[..., Result], users: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the page can't be written the numbers are there, the message says where, and it is no wrong use."""
+
+    def full(*_: object, **__: object) -> None:
+        raise TaskError("the results can't be written: no space left on device.")
+
+    monkeypatch.setattr("torchdecay.reports.report", full)
+    words = ["compare", f"{users}:task", "--decay", "none", "--seeds", "1", "--out", "o"]
+    done = call(*words, code=1)
+    assert "Every number is in o/so-far.json" in done.stderr and "test loss" in done.stdout
+    assert len(Comparison.from_json(Path("o", "so-far.json").read_text()).runs) == 1
 
 
 @pytest.fixture

@@ -147,7 +147,7 @@ def living(group: int) -> list[str]:
         (["--rule", "bets"], "Rules: best, one_se"),
         (["--value", "-0.1"], "values"),
         (["--lr-scale", "0"], "lr_scales"),
-        (["--resume"], "--store sweep.db"),
+        (["--resume"], "--store runs.db"),
         (["--store", "missing/s.db"], "which is not there"),
         (["--group", "head"], "is not NAME=PATTERN"),
         (["--group", "a=0.*", "--group", "a=*"], "named twice"),

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import signal
+import threading
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -75,13 +79,26 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; mistakes and warnings become lines on stderr."""
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _sigterm_is_ctrl_c():
             warnings.simplefilter("default", UserWarning)
             warnings.showwarning = _show
             try:
                 return super().invoke(ctx)
             except TorchdecayError as error:
                 raise Told(error) from error
+
+
+@contextlib.contextmanager
+def _sigterm_is_ctrl_c() -> Iterator[None]:
+    """Whoever runs jobs asks them to end by SIGTERM; what Ctrl-C keeps is kept then too."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:

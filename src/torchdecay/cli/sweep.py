@@ -11,11 +11,12 @@ import click
 from torchdecay.cli.group import as_typed
 from torchdecay.cli.inputs.names import FORMS, FormsCommand, Known
 from torchdecay.cli.inputs.options import gathered, given
-from torchdecay.cli.inputs.tasks import AskedTask, task_options
-from torchdecay.cli.output import finish, json_option, out_option, overwrite_option, require_writable
+from torchdecay.cli.inputs.tasks import AskedTask, store_options, task_options
+from torchdecay.cli.output import SoFar, finish, json_option, out_option, overwrite_option, require_writable
 
 if TYPE_CHECKING:
     from torchdecay.lab.engines.engine import Engine
+    from torchdecay.lab.storage.store import Store
 
 SEARCHES, ENGINES = Known("lab.sweeps.search:KINDS"), Known("lab.engines.engine:MODULES")
 search_options = gathered(
@@ -47,8 +48,7 @@ engine_options = gathered(
 @click.option("--rule", default="best", show_default=True, help="best, or one_se: the largest within 1 SE of it.")
 @engine_options
 @click.option("--direction", is_flag=True, help="Then say on which parts decay should be stronger or weaker.")
-@click.option("--store", type=click.Path(path_type=Path), help="Keep each finished run in this SQLite file at once.")
-@click.option("--resume", is_flag=True, help="Go on with what the store holds.")
+@store_options
 @out_option("Folder for results.  [default: torchdecay-sweep-TASK]")
 @overwrite_option
 @json_option
@@ -63,8 +63,7 @@ def sweep(
     rule: Any,
     engine: dict[str, Any],
     direction: bool,
-    store: Path | None,
-    resume: bool,
+    store: Store | None,
     out: Path | None,
     overwrite: bool,
     as_json: bool,
@@ -99,15 +98,13 @@ def sweep(
     """  # noqa: D301
     from torchdecay.cli.progress import Bar
     from torchdecay.cli.tables import print_sweep
-    from torchdecay.lab.storage.store import Store
     from torchdecay.lab.sweeps.search import Search
     from torchdecay.lab.sweeps.sweep import sweep as run
 
-    if resume and store is None:
-        raise click.BadParameter("there is no store to resume from; name it: --store sweep.db.", param_hint="--resume")
     made, kind = task.load(), search.pop("search")
     folder = out or Path(f"torchdecay-sweep-{made.name}")
     require_writable(folder)
+    typed, so_far = (as_typed(ctx), shlex.join(task.words)), SoFar(folder)
     with Bar(made.name) as bar:
         result = run(
             made,
@@ -118,12 +115,12 @@ def sweep(
             search=Search(kind=kind, **search | {"lr_scales": search["lr_scales"] or (1.0,)}),
             rule=rule,
             engine=_engine(engine),
-            store=None if store is None else Store(store, resume=resume),
+            store=store,
             direction=direction,
             on_progress=bar,
+            on_result=lambda result: so_far(result.with_command(*typed)),
         )
-    result = result.with_command(as_typed(ctx), shlex.join(task.words))
-    finish(ctx, result, folder, print_sweep, overwrite=overwrite, as_json=as_json)
+    finish(ctx, result.with_command(*typed), folder, print_sweep, so_far, overwrite=overwrite, as_json=as_json)
 
 
 def _engine(asked: dict[str, Any]) -> Engine:

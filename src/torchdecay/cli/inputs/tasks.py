@@ -12,6 +12,7 @@ from torchdecay.cli.inputs.names import Known
 from torchdecay.cli.inputs.options import gathered
 
 if TYPE_CHECKING:
+    from torchdecay.lab.storage.store import Store
     from torchdecay.lab.tasks.task import Task
 
 
@@ -57,6 +58,27 @@ class AskedTask:
         options = [(f"--{name}", getattr(self, name)) for name in ("data", "target", "kind", "steps")]
         options += [("--categorical", name) for name in self.categorical]
         return [self.task, *(str(word) for option in options if option[1] is not None for word in option)]
+
+
+def _store(store: Path | None, resume: bool) -> Store | None:
+    if store is None:
+        if resume:
+            fix = "there is no store to resume from; name it: --store runs.db."
+            raise click.BadParameter(fix, param_hint="--resume")
+        return None
+    from torchdecay.lab.storage.store import Store
+
+    return Store(store, resume=resume)
+
+
+store_options = gathered(
+    "store",
+    _store,
+    click.option(
+        "--store", type=click.Path(path_type=Path), help="Keep each finished run in this SQLite file at once."
+    ),
+    click.option("--resume", is_flag=True, help="Go on with what the store holds."),
+)
 
 
 def _list_tasks(ctx: click.Context, param: click.Parameter, value: bool) -> None:

@@ -63,9 +63,10 @@ class Runs:
         planned: how many runs there will be, where more trials are to come.
         steps_of: about how many steps so many runs take.
         takes_stopped: whether runs in the store that ended early count.
+        on_run: called after each run of ours.
         store: where finished runs are kept.
         why_engine: why the engine is the one that it is, in words.
-        interrupted: whether it was stopped before all runs were done.
+        interrupted: whether runs are missing: until all are done, and where it was stopped before that.
     """
 
     task: Task
@@ -75,9 +76,10 @@ class Runs:
     planned: int = 0
     steps_of: Callable[[int], int] | None = None
     takes_stopped: bool = False
+    on_run: Callable[[], None] = lambda: None
     store: StoredRuns | None = None
     why_engine: str = ""
-    interrupted: bool = False
+    interrupted: bool = True
     trials: list[Trial] = field(default_factory=list)
     outcomes: dict[str, TrainingRun | Failure] = field(default_factory=dict)
     _ours: int = 0
@@ -97,15 +99,16 @@ class Runs:
         return tuple(one for one in found if isinstance(one, Failure))
 
     @contextmanager
-    def under_way(self, store: Store | None, identity: Callable[[], Mapping[str, str]]) -> Iterator[None]:
+    def under_way(self, store: Store | None, identity: Mapping[str, str]) -> Iterator[None]:
         """Inside, stages may run; Ctrl-C ends the block, and is noted."""
         if store is not None:
-            self.store = store.open(identity=identity(), measure=self.measure, num_steps=self.task.num_steps)
+            self.store = store.open(identity=identity, measure=self.measure, num_steps=self.task.num_steps)
         try:
             with self.engine.session(self.task):
                 yield
+            self.interrupted = False
         except KeyboardInterrupt:
-            self.interrupted = True
+            pass
         finally:
             if self.store is not None:
                 self.store.close()
@@ -186,6 +189,7 @@ class Runs:
             label = max(means, key=means.__getitem__)
             self._best = label, self._sign * means[label]
         self._last = trial
+        self.on_run()
         self._tell(done=True)
 
     def _step(self, count: int) -> None:

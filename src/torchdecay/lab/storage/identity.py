@@ -17,7 +17,9 @@ from torchdecay.lab.training.contenders import BARE
 from torchdecay.lab.training.setup import Setup
 
 
-def identity_of(task: Task, model: nn.Module, data: Data, *, form: str, groups: Mapping[str, Any]) -> dict[str, str]:
+def identity_of(
+    task: Task, model: nn.Module, data: Data, *, form: str, groups: Mapping[str, Any] | None = None
+) -> dict[str, str]:
     """Everything that a run's numbers depend on, except its coefficient, seed and learning-rate multiplier.
 
     Data and initial weights should be those of the same seed each time. What is computed inside functions (loss,
@@ -32,7 +34,7 @@ def identity_of(task: Task, model: nn.Module, data: Data, *, form: str, groups: 
     return {
         "task": task.name,
         "form": form,
-        "groups": ", ".join(f"{name}={selector!r}" for name, selector in groups.items()),
+        "groups": ", ".join(f"{name}={selector!r}" for name, selector in (groups or {}).items()),
         "steps": str(task.num_steps),
         "batch": str(task.batch_size),
         "points every": str(task.eval_every),

@@ -31,11 +31,11 @@ MOST_VALUES = 20
 
 @dataclass(frozen=True)
 class Store:
-    """A file for the finished runs of sweeps, each written at once.
+    """A file for the finished runs of comparisons and sweeps, each written at once.
 
     Args:
-        path: the SQLite file, made where there is none; other sweeps, also running ones, may be in it.
-        resume: whether to go on with the runs of the same sweep that are in it already; without, they are an error.
+        path: the SQLite file, made where there is none; others, also running ones, may be in it.
+        resume: whether to go on with the runs of the same comparison or sweep in it; without, they are an error.
 
     Example:
         >>> Store("sweep.db", resume=True).resume
@@ -69,8 +69,9 @@ class Store:
         there = runs.finished()
         if there and not self.resume:
             runs.close()
+            what = "comparison" if identity["form"] == "comparison" else "sweep"
             raise TaskError(
-                f"{path} holds {len(there)} finished runs of this sweep already.",
+                f"{path} holds {len(there)} finished runs of this {what} already.",
                 "They would be taken over instead of being made again, and you did not ask for that.",
                 "Say --resume (Store(path, resume=True)) to go on with them, or name another file.",
             )

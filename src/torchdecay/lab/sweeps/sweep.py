@@ -34,6 +34,8 @@ from torchdecay.lab.training.seeds import as_seeds
 from torchdecay.lab.training.setup import Setup
 from torchdecay.text import nearest
 
+_APART = "each group has its own"
+
 
 def sweep(
     task: Task,
@@ -48,6 +50,7 @@ def sweep(
     store: str | Path | Store | None = None,
     direction: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
+    on_result: Callable[[Sweep], None] | None = None,
 ) -> Sweep:
     r"""Train a task with one form of decay and many values, and say which to take and how sure that is.
 
@@ -78,6 +81,7 @@ def sweep(
         direction: whether to say, when the value is chosen, on which of the model's parts (or `groups`) decay should
             be stronger or weaker than that; see `torchdecay.lab.direction` for what it costs.
         on_progress: called while it runs.
+        on_result: called with the results so far, after each run.
 
     Returns:
         A `Sweep`: print its `verdict`, read `.best` and `.curve`.
@@ -117,7 +121,40 @@ def sweep(
         with Setup.make(task, model, weakest, lr_scale=scale) as setup:
             lr = max(float(group["lr"]) for group in setup.optimizer.param_groups) / scale
         about = describe(task, model, data)
-    halves = search.kind == "halving"
+    halves, meanings = search.kind == "halving", dict[str, Meaning]()
+
+    def result() -> Sweep:
+        contenders = {trial.contender.label: trial.contender for trial in run.trials}
+        points = points_of(run.trials)
+        for point in points:
+            if point.label not in meanings:
+                own = partial(meaning_of, task, model, contenders[point.label], lr_scale=point.lr_scale)
+                meanings[point.label] = Meaning(label=point.label, why=_APART) if point.values else own()
+        return Sweep(
+            form=made.name,
+            equation=made(search.low).equation,
+            points=points,
+            runs=run.runs,
+            seeds=seeds,
+            num_steps=task.num_steps,
+            low=search.low,
+            high=search.high,
+            lr=lr,
+            groups=tuple((name, str(selector)) for name, selector in (groups or {}).items()),
+            search=search.kind,
+            rule=rule,
+            engine=run.engine.name,
+            why_engine=run.why_engine,
+            meanings=tuple(meanings[point.label] for point in points),
+            failures=run.failures,
+            interrupted=run.interrupted,
+            store="" if run.store is None else str(run.store.path),
+            task_words=task.name if task.name in BUILT_IN else "",
+            seconds=time.perf_counter() - started,
+            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            **about | {"notes": (*about["notes"], note)},
+        )
+
     run = Runs(
         task=task,
         measure=f"validation_{'loss' if task.score is None else 'score'}",
@@ -126,40 +163,13 @@ def sweep(
         planned=planned_runs(search, maker, seeds),
         steps_of=partial(Halving.steps, task) if halves else None,
         takes_stopped=halves,
+        on_run=lambda: on_result(result()) if on_result is not None else None,
     )
-    with run.under_way(store, lambda: identity_of(task, model, data, form=made.name, groups=groups or {})):
+    identity = {} if store is None else identity_of(task, model, data, form=made.name, groups=groups)
+    with run.under_way(store, identity):
         run_stages(search, maker, seeds, run)
-    points, contenders = points_of(run.trials), {trial.contender.label: trial.contender for trial in run.trials}
-    result = Sweep(
-        form=made.name,
-        equation=made(search.low).equation,
-        points=points,
-        runs=run.runs,
-        seeds=seeds,
-        num_steps=task.num_steps,
-        low=search.low,
-        high=search.high,
-        lr=lr,
-        groups=tuple((name, str(selector)) for name, selector in (groups or {}).items()),
-        search=search.kind,
-        rule=rule,
-        engine=run.engine.name,
-        why_engine=run.why_engine,
-        meanings=tuple(
-            Meaning(label=point.label, why="each group has its own")
-            if point.values
-            else meaning_of(task, model, contenders[point.label], lr_scale=point.lr_scale)
-            for point in points
-        ),
-        failures=run.failures,
-        interrupted=run.interrupted,
-        store="" if run.store is None else str(run.store.path),
-        task_words=task.name if task.name in BUILT_IN else "",
-        seconds=time.perf_counter() - started,
-        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        **about | {"notes": (*about["notes"], note)},
-    )
-    return dataclasses.replace(result, direction=_direction(result, maker, groups)) if direction else result
+    found = result()
+    return dataclasses.replace(found, direction=_direction(found, maker, groups)) if direction else found
 
 
 def _direction(sweep: Sweep, maker: TrialMaker, groups: Mapping[str, Any] | None) -> tuple[str, ...]:
