@@ -48,7 +48,6 @@ OPTIMIZERS = {
     "Adadelta": (optim.Adadelta, {}),
     "ASGD": (optim.ASGD, {}),
     "Rprop": (optim.Rprop, {}),
-    "Adafactor": (optim.Adafactor, {}),
 }
 STABLE_RUNS_ON = ("SGD", "momentum", "nesterov", "maximizing", "Adam", "AdamW", "NAdam", "RAdam")
 SCHEDULES = {
