@@ -356,6 +356,109 @@ def test_counters_and_peak_survive_distributed_checkpoint(flat):
         assert optimizer.param_groups[0]["torchdecay"] == old.param_groups[0]["torchdecay"]
 
 
+def distributed(optimizer, model):
+    """torch.distributed.checkpoint's state dict, and what it makes of it when it loads."""
+    saved = copy.deepcopy(get_optimizer_state_dict(model, optimizer))
+    return lambda model, optimizer: set_optimizer_state_dict(model, optimizer, saved)
+
+
+def test_distributed_checkpoint_asks_for_the_references_of_the_run_that_is_resumed():
+    """It carries no tensors of a plan, and the new job's own first weights are not where the run began."""
+    model, old, handle = attached(td.toward("initial", 0.1), optim.SGD)
+    for param in model.parameters():
+        param.grad = torch.ones_like(param)
+    old.step()
+    load, references = distributed(old, model), copy.deepcopy(handle.state_dict())
+    model, optimizer, handle = attached(td.toward("initial", 0.1), optim.SGD, model=make_model(1))
+    with pytest.raises(td.LoadError, match=r"not those of the run[\s\S]*handle\.load_state_dict"):
+        load(model, optimizer)
+    assert handle.steps(0) == 0
+    handle.load_state_dict(references)
+    load(model, optimizer)
+    assert handle.steps(0) == 1
+
+
+def test_distributed_checkpoint_knows_that_coefficients_differ_and_not_which():
+    """Where they decide, it is refused; where ours win, or they are the same, nothing is lost."""
+    model, old, _ = attached(td.decoupled(0.4, schedule=RAMP), steps=3)
+    load = distributed(old, model)
+    for on_load, said in (("equal", 'on_load is "equal"'), ("checkpoint", "has lost which")):
+        model, optimizer, handle = attached(td.decoupled(0.1, schedule=RAMP), on_load=on_load)
+        with pytest.raises(td.LoadError, match=said):
+            load(model, optimizer)
+        assert handle.steps(0) == 0 and handle.plan["0.weight"].decay.coefficient == 0.1
+    for coefficient, on_load in ((0.1, "plan"), (0.4, "equal"), (0.4, "checkpoint")):
+        model, optimizer, handle = attached(td.decoupled(coefficient, schedule=RAMP), on_load=on_load)
+        load(model, optimizer)
+        assert handle.steps(0) == 3 and handle.plan["0.weight"].decay.coefficient == coefficient
+
+
+def test_low_precision_debts_travel_in_distributed_checkpoints():
+    model = make_model().bfloat16()
+    model, old, handle = attached(td.decoupled(0.001), optim.SGD, model=model, steps=3)
+    load, owed = distributed(old, model), handle.debts
+    model, optimizer, handle = attached(td.decoupled(0.001), optim.SGD, model=make_model(1).bfloat16())
+    load(model, optimizer)
+    assert handle.debts == owed and all(owed.values())
+
+
+def two_groups(model, order):
+    pairs = [list(model[0].named_parameters("0")), list(model[2].named_parameters("2"))]
+    optimizer = optim.SGD([{"params": pairs[place]} for place in order], lr=0.1, momentum=0.9)
+    return optimizer, td.attach(optimizer, td.plan(model, td.decoupled(0.1), rules=()))
+
+
+def test_groups_in_another_order_are_refused_where_torch_goes_by_place():
+    """The plan knows whose moments they are; by name they find their way."""
+    model = make_model()
+    old, _ = two_groups(model, (0, 1))
+    zero_gradients(model)
+    old.step()
+    optimizer, handle = two_groups(make_model(1), (1, 0))
+    with pytest.raises(td.LoadError, match=r"another order[\s\S]*load_optimizer"):
+        optimizer.load_state_dict(old.state_dict())
+    assert not optimizer.state and handle.steps(0) == 0
+    td.load_optimizer(optimizer, old.state_dict())
+    assert handle.steps(0) == 1
+
+
+def test_groups_of_different_plans_are_refused():
+    """As where a format has put together what two optimizers left."""
+    old, _ = two_groups(make_model(), (0, 1))
+    state = old.state_dict()
+    del state["torchdecay"], state["param_groups"][1]["torchdecay"]
+    optimizer, _ = two_groups(make_model(), (0, 1))
+    with pytest.raises(td.LoadError, match="some groups"):
+        optimizer.load_state_dict(state)
+
+
+@pytest.mark.parametrize(("there", "here"), [(optim.SGD, optim.AdamW), (optim.RMSprop, optim.Adagrad)])
+def test_a_checkpoint_of_another_class_is_refused_under_a_plan(there, here):
+    """torch takes it, and breaks, or goes wrong, in a later step."""
+    _, old, _ = attached(td.decoupled(0.1), there, steps=1)
+    _, optimizer, _ = attached(td.decoupled(0.1), here)
+    before = str(optimizer.state_dict())
+    with pytest.raises(td.LoadError, match=f"not of {here.__name__}"):
+        optimizer.load_state_dict(old.state_dict())
+    assert str(optimizer.state_dict()) == before
+
+
+@pytest.mark.parametrize("on_load", ["plan", "checkpoint"])
+def test_a_checkpoint_whose_next_step_would_be_refused_is_refused_itself(on_load):
+    """Its learning rate times the coefficient takes whole weights: known before anything has changed."""
+    model = make_model()
+    old = optim.AdamW(model.parameters(), lr=0.1)
+    coefficient = 0.1 if on_load == "checkpoint" else 0.01
+    td.attach(old, td.plan(model, td.decoupled(coefficient), rules=()), model=model)
+    state = copy.deepcopy(old.state_dict())
+    state["param_groups"][0]["lr"] = 20.0 if on_load == "checkpoint" else 200.0
+    _, optimizer, handle = attached(td.decoupled(0.01), on_load=on_load)
+    before = copy.deepcopy(optimizer.state_dict())
+    with pytest.raises(td.ApplyError, match="of each weight per step"):
+        optimizer.load_state_dict(state)
+    assert optimizer.state_dict() == before and handle.steps(0) == 0
+
+
 def test_another_form_is_refused_by_the_mark_alone():
     """A checkpoint without the plan can't show the difference, but does not hide it."""
     _, old, _ = attached(td.decoupled(0.1), steps=3)

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from torchdecay.apply.handle import handle_of
-from torchdecay.apply.state import GroupState, left_in
+from torchdecay.apply.state import ELEMENTWISE, GroupState, check_class, left_in
 from torchdecay.errors import LoadError
-from torchdecay.optimizers.cards import CARDS, SWITCH, card_of, torch_names
+from torchdecay.optimizers.cards import SWITCH, card_of
 from torchdecay.optimizers.wrappers import unwrap
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.names import canonical, canonical_keys
@@ -23,10 +23,6 @@ from torchdecay.text import listed
 
 Winner = Literal["plan", "checkpoint", "equal"]
 _NAMING = {"params", "param_names", MARK}
-_ELEMENTWISE = frozenset(key for card in CARDS for key in card.state)
-"""State that has the weight's shape; other entries are as the optimizer likes them."""
-_OF_MANY = {"lr", "weight_decay", SWITCH, "maximize", "foreach", "fused", "capturable", "differentiable"}
-"""Options of which older versions of torch lack some, and which say nothing of the class."""
 
 
 @dataclass(frozen=True)
@@ -251,24 +247,13 @@ def _check(optimizer: Optimizer, match: _Match) -> None:
             "Other parameters, or another order of them, can't be told apart in it.",
             "Give it the parameters that the checkpoint has, in their order.",
         )
-    # What every version of a class of torch has in its groups, or needs in its steps.
-    is_torchs = card is not None and card.name in torch_names()
-    needed = [key for key in optimizer.defaults if is_torchs and key not in _OF_MANY]
-    for one in match.known.values():
-        lacking = [key for key in needed if key not in one.group]
-        if lacking:
-            raise LoadError(
-                f"the checkpoint is not of {name}: its groups have no {listed(lacking)}.",
-                "The state of another optimizer means something else, or nothing, to this one.",
-                "Build the optimizer that wrote the checkpoint; to begin with fresh state, load nothing.",
-            )
+    check_class(optimizer, [one.group for one in match.known.values()], [])
 
 
 def _state(
     optimizer: Optimizer, match: _Match, saved: Mapping[Any, Any], packed: Sequence[Mapping[str, Any]]
 ) -> dict[int, Any]:
     """The state of each parameter that the checkpoint knows, under its number here."""
-    card = card_of(optimizer)
     numbers = [number for group in packed for number in group["params"]]
     params = [param for group in optimizer.param_groups for param in group["params"]]
     found = {}
@@ -276,15 +261,9 @@ def _state(
         state = saved.get(match.known[name].key) if name in match.known else None
         if state is None:
             continue
+        check_class(optimizer, [], [state])
         for key, value in state.items():
-            if key not in _ELEMENTWISE or not isinstance(value, Tensor):
-                continue
-            if card is not None and key not in card.state:
-                raise LoadError(
-                    f'the checkpoint is not of {card.name}, which keeps no {key} of "{name}".',
-                    fix="Build the optimizer that wrote the checkpoint; to begin with fresh state, load nothing.",
-                )
-            if value.shape != param.shape:
+            if key in ELEMENTWISE and isinstance(value, Tensor) and value.shape != param.shape:
                 raise LoadError(
                     f'"{name}" is of shape {tuple(param.shape)}, its {key} in the checkpoint of {tuple(value.shape)}.',
                     fix="Load the checkpoint of this model.",

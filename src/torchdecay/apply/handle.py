@@ -22,7 +22,7 @@ from torchdecay.apply.kernels import in_parts
 from torchdecay.apply.loss import penalty_of
 from torchdecay.apply.lowering import Lowering, lower
 from torchdecay.apply.row_pulls import RowPulls
-from torchdecay.apply.state import Loaded, OnLoad, mark_of, pack, unpack
+from torchdecay.apply.state import GroupState, Loaded, OnLoad, check_class, mark_of, pack, unpack
 from torchdecay.apply.stepping import Arguments, guard_steps, run_last, step_depth, with_closure
 from torchdecay.apply.ways import Via
 from torchdecay.apply.work import Cost
@@ -409,20 +409,44 @@ class Handle:
         pack(state, self.plan, groups, engine.names(), engine.passes.scalars(), engine.references)
 
     def _check_load(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
-        """Refuse a checkpoint that means something else, before torch has changed anything."""
+        """Refuse a checkpoint that means something else, or has no next step, before torch has changed anything."""
         self._follow_groups()
-        self._loaded = unpack(state, self.plan, self._engine.names(), self._engine.references, self._on_load)
+        check_class(optimizer, state["param_groups"], state["state"].values())
+        loaded = unpack(state, self.plan, self._engine.names(), self._engine.references, self._on_load)
+        if len(state["param_groups"]) == len(optimizer.param_groups):
+            self._rehearse(state["param_groups"], loaded)
+        self._loaded = loaded
+
+    def _rehearse(self, saved: Sequence[Mapping[str, Any]], loaded: Loaded | None) -> None:
+        """Raise what the step after a load would."""
+        plan = self.plan if loaded is None else loaded.plan
+        engine = self._engine if plan is self.plan else self._build(plan, self._before)
+        groups, states = self.optimizer.param_groups, [program.state for program in engine.programs]
+        try:
+            self.optimizer.param_groups = [
+                old | {key: value for key, value in new.items() if key in old and key != "params"}
+                for old, new in zip(groups, saved, strict=True)
+            ]
+            self._count(engine, states if loaded is None else loaded.groups)
+            engine.check()
+        finally:
+            self.optimizer.param_groups = groups
+            self._count(engine, states)
 
     def _finish_load(self, optimizer: Optimizer) -> None:
         loaded, self._loaded = self._loaded, None
         if loaded is not None:
-            for program, state in zip(self._engine.programs, loaded.groups, strict=False):
-                program.state = state
+            self._count(self._engine, loaded.groups)
             self._engine.passes.load(loaded.scalars)
-            if loaded.plan is not None and self._on_load == "checkpoint":
-                self.update(self.plan.with_coefficients_of(loaded.plan))
+            if loaded.plan is not self.plan:
+                self.update(loaded.plan)
                 return
         self._take_over(self._engine.check())
+
+    @staticmethod
+    def _count(engine: Engine, states: Sequence[GroupState]) -> None:
+        for program, state in zip(engine.programs, states, strict=False):
+            program.state = state
 
 
 def _owned(group: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,16 +13,23 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from torch import Tensor
+from torch.optim import Optimizer
 
 from torchdecay.apply.bindings import digest
 from torchdecay.apply.work import Pull
 from torchdecay.errors import LoadError
+from torchdecay.optimizers.cards import CARDS, SWITCH, card_of, torch_names
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.references import Average, Bound, Initial, Reference, Tensors
 from torchdecay.records import encode
+from torchdecay.text import listed
 
 OnLoad = Literal["plan", "checkpoint", "equal"]
+ELEMENTWISE = frozenset(key for card in CARDS for key in card.state)
+"""State that has the weight's shape; other entries are as the optimizer likes them."""
+_OF_MANY = {"lr", "weight_decay", SWITCH, "maximize", "foreach", "fused", "capturable", "differentiable"}
+"""Options of which older versions of torch lack some, and which say nothing of the class."""
 _VERSION = 1
 _SHARDED = "of shards"
 _LOST = "Its format keeps only the state and the groups of an optimizer."
@@ -102,7 +109,7 @@ class Loaded:
 
     groups: Sequence[GroupState]
     scalars: Mapping[str, Any]
-    plan: Plan | None
+    plan: Plan
 
 
 def mark_of(plan: Plan) -> str:
@@ -223,7 +230,26 @@ def unpack(
                 "torch loads by place: moments, counters and peaks would go to the wrong weights.",
                 "Load it by name: td.load_optimizer(optimizer, state_dict).",
             )
-    return Loaded([GroupState(**group) for group in left["groups"]], left["scalars"], theirs)
+    now = plan.with_coefficients_of(theirs) if theirs and on_load == "checkpoint" else plan
+    return Loaded([GroupState(**group) for group in left["groups"]], left["scalars"], now)
+
+
+def check_class(optimizer: Optimizer, groups: Iterable[Mapping[str, Any]], states: Iterable[Mapping[str, Any]]) -> None:
+    """Refuse groups and states that an optimizer of another class has left."""
+    card = card_of(optimizer)
+    if card is None:
+        return
+    # What every version of a class of torch has in its groups, or needs in its steps.
+    needed = [key for key in optimizer.defaults if card.name in torch_names() and key not in _OF_MANY]
+    lacking = [key for group in groups for key in needed if key not in group]
+    foreign = [key for state in states for key in state if key in ELEMENTWISE and key not in card.state]
+    if lacking or foreign:
+        said = f"its groups have no {listed(lacking)}" if lacking else f"{card.name} keeps no {listed(foreign)}"
+        raise LoadError(
+            f"the checkpoint is not of {card.name}: {said}.",
+            "The state of another optimizer means something else, or nothing, to this one.",
+            "Build the optimizer that wrote the checkpoint; to begin with fresh state, load nothing.",
+        )
 
 
 def _decays(plan: Plan) -> str:
