@@ -135,3 +135,14 @@ def test_weights_whose_squares_overflow_are_pulled_as_others(form, size):
         moved.append(model.weight.detach().double())
     assert torch.isfinite(moved[0]).all()
     assert torch.allclose(moved[0], moved[1], rtol=1e-4, atol=0)
+
+
+def test_a_monitor_calls_weights_finite_whose_squares_overflow():
+    """Their norm is a number, and no alarm."""
+    model = nn.Linear(16, 16, bias=False)
+    model.weight.data.mul_(1e30)
+    made = optim.SGD(model.parameters(), lr=0.01, weight_decay=0.1)
+    with td.Monitor(made, every_steps=1, model=model) as monitor:
+        model.weight.grad = torch.zeros_like(model.weight)
+        made.step()
+    assert "not finite" not in [event.kind for event in monitor.history.events]

@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from torchdecay.apply.handle import Handle
 from torchdecay.apply.kernels import buckets
 from torchdecay.apply.rounding import is_low
+from torchdecay.apply.sharded import norm
 from torchdecay.observe.forecast.equilibrium import equilibrium
 from torchdecay.observe.monitor.layout import Layout, Tracked
 from torchdecay.observe.monitor.measured import Measured, Sums
@@ -208,8 +209,9 @@ def _norms(tensors: Sequence[Tensor]) -> list[Tensor]:
     for places in buckets(tensors):
         some = [tensors[place] for place in places]
         dtype = torch.float32 if is_low(some[0]) else None
-        for place, norm in zip(places, torch._foreach_norm(some, 2, dtype), strict=True):
-            norms[place] = norm
+        for place, found in zip(places, torch._foreach_norm(some, 2, dtype), strict=True):
+            # Elsewhere than on a CPU this would wait for the device.
+            norms[place] = norm(tensors[place]) if found.device.type == "cpu" and found.isinf() else found
     return norms
 
 
