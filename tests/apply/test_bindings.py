@@ -7,8 +7,9 @@ import torch
 from torch import nn, optim
 
 import torchdecay as td
-from torchdecay.apply.bindings import digest, mask_tensors, read_tensors, reference_tensors
+from torchdecay.apply.bindings import digest, mask_tensors, reference_tensors
 from torchdecay.plans.references import as_mask, as_reference
+from torchdecay.plans.tensor_files import read_tensors
 
 NAMES = ["a", "b"]
 
@@ -116,7 +117,7 @@ def test_a_file_that_changed_since_the_plan_was_made_is_refused(tmp_path):
     with pytest.raises(td.LoadError, match="SHA-256 differs"):
         reference_tensors(reference, NAMES, params(), {})
     path.unlink()
-    with pytest.raises(td.LoadError, match="does not exist"):
+    with pytest.raises(td.LoadError, match="there is no file"):
         reference_tensors(reference, NAMES, params(), {})
 
 
@@ -132,18 +133,18 @@ def test_files_that_are_no_tensors_are_refused_in_one_message(tmp_path, capsys):
     whole = path.read_bytes()
     for content in (whole[: len(whole) // 2], b"", b"not a checkpoint"):
         path.write_bytes(content)
-        with pytest.raises(td.LoadError, match="can't be read as named tensors"):
+        with pytest.raises(td.LoadError, match="no checkpoint, or only a part"):
             read_tensors(path)
     torch.save({"a": Evil()}, path)
-    with pytest.raises(td.LoadError, match="unpickle code, which is refused"):
+    with pytest.raises(td.LoadError, match="print would be called"):
         read_tensors(path)
     assert "code ran" not in capsys.readouterr().out
     torch.save({"a": 1.0}, path)
-    with pytest.raises(td.LoadError, match="no mapping of names to tensors"):
+    with pytest.raises(td.LoadError, match="no weights by name"):
         read_tensors(path)
     safe = tmp_path / "weights.safetensors"
     safe.write_bytes(b"x" * 100)
-    with pytest.raises(td.LoadError, match="can't be read as named tensors"):
+    with pytest.raises(td.LoadError, match="no checkpoint, or only a part"):
         read_tensors(safe)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from torchdecay.apply.sharded import beside, share_memory
-from torchdecay.errors import ApplyError, LoadError, need
+from torchdecay.errors import ApplyError
 from torchdecay.optimizers.gradients import wide
 from torchdecay.plans.names import canonical_keys
 from torchdecay.plans.references import (
@@ -24,9 +24,9 @@ from torchdecay.plans.references import (
     Reference,
     SpareRows,
     Tensors,
-    file_sha256,
 )
-from torchdecay.text import describe_error, repr_quoted
+from torchdecay.plans.tensor_files import read_tensors
+from torchdecay.text import repr_quoted
 
 Bindings = Mapping[str, Mapping[str, Tensor]]
 
@@ -88,41 +88,6 @@ def _bound(name: str, bind: Bindings, what: str) -> Mapping[str, Tensor]:
             fix=f"Pass bind={{{name!r}: model_state_dict}} to attach.",
         )
     return bind[name]
-
-
-def read_tensors(path: Path, *, sha256: str = "") -> Mapping[str, Tensor]:
-    """Named tensors of a safetensors file, or of a torch file read with weights_only=True.
-
-    Raises:
-        LoadError: no such file, not a file of named tensors, or not the file with this hash.
-        MissingExtra: safetensors is not installed.
-    """
-    if not path.is_file():
-        raise LoadError(f'the file "{path}" does not exist.')
-    if sha256 and file_sha256(path) != sha256:
-        raise LoadError(
-            f'the file "{path}" is not the one that the plan was made with: its SHA-256 differs.',
-            fix="Restore the file, or make the plan again.",
-        )
-    try:
-        if path.suffix == ".safetensors":
-            loaded = need("safetensors.torch", "transformers").load_file(path)
-        else:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except ImportError:
-        raise
-    except Exception as error:
-        # torch and safetensors raise a dozen types here; all of them mean that the file can't be read.
-        raise LoadError(
-            f'the file "{path}" can\'t be read as named tensors: {describe_error(error)}.',
-            "It is truncated, not a checkpoint, or asks to unpickle code, which is refused.",
-            "Save a state dict: torch.save(model.state_dict(), path), or use safetensors.",
-        ) from error
-    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
-        loaded = loaded["state_dict"]
-    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise LoadError(f'the file "{path}" holds no mapping of names to tensors.', fix="Save model.state_dict().")
-    return loaded
 
 
 def mask_tensors(mask: Mask | None, names: list[str], params: list[Tensor], bind: Bindings) -> list[Tensor | None]:

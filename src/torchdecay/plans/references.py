@@ -18,7 +18,7 @@ from torchdecay.text import spelled
 if TYPE_CHECKING:
     from torch import Tensor
 
-_FILE_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
 
 class Reference:
@@ -95,7 +95,7 @@ def as_reference(value: Any) -> Reference:
     """
     if isinstance(value, (Reference, Opaque)):
         return cast(Reference, value)
-    if isinstance(value, os.PathLike) or (isinstance(value, str) and value.endswith(_FILE_SUFFIXES)):
+    if isinstance(value, os.PathLike) or (isinstance(value, str) and value.endswith(SUFFIXES)):
         path = Path(value)
         if not path.is_file():
             raise DecayError(

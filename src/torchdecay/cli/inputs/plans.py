@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchdecay.cli.inputs.checkpoints import SUFFIXES, load_tensors
 from torchdecay.cli.inputs.models import load_model
 from torchdecay.cli.inputs.names import Known
 from torchdecay.cli.inputs.results import load_result
@@ -39,6 +38,8 @@ def make_plan(target: str, decay: str, rules: str) -> Plan:
     from torchdecay.plans.forms.parsing import parse_decay
     from torchdecay.plans.planning import plan
     from torchdecay.plans.policies import BY_NAME
+    from torchdecay.plans.references import SUFFIXES
+    from torchdecay.plans.tensor_files import read_tensors
 
     if rules not in BY_NAME:
         raise PlanError(
@@ -48,7 +49,7 @@ def make_plan(target: str, decay: str, rules: str) -> Plan:
         made: Plan = load_result(Path(target), "plan")
         return made
     parsed = parse_decay(decay)
-    model = load_tensors(Path(target)) if target.endswith(SUFFIXES) else load_model(target)
+    model = read_tensors(Path(target), mapped=True) if target.endswith(SUFFIXES) else load_model(target)
     return plan(model, parsed, rules=BY_NAME[rules])
 
 
