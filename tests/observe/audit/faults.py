@@ -264,6 +264,19 @@ def sparse(*, is_sparse: bool) -> dict[str, Any]:
     return whole(nn.Embedding(10, 4, sparse=is_sparse))
 
 
+def none_decays() -> dict[str, Any]:
+    return adamw(mlp(), 0.0)
+
+
+def part_of_the_model_is_used(*, all_of_it: bool) -> dict[str, Any]:
+    """A backward pass that a second head has no part in."""
+    model = nn.ModuleList([nn.Linear(4, 2, bias=False), nn.Linear(4, 2, bias=False)])
+    (model[0](torch.ones(1, 4)) + all_of_it * model[1](torch.ones(1, 4))).sum().backward()
+    if not all_of_it:
+        model[1].weight.grad = None
+    return adamw(model)
+
+
 CASES: dict[str, Case] = {
     "WD101": Case(
         lambda: whole(nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))),
@@ -285,6 +298,13 @@ CASES: dict[str, Case] = {
     ),
     "WD109": Case(lambda: odd_shape(known=False), lambda: odd_shape(known=True), ("mystery",), "info"),
     "WD110": Case(lambda: tokens_seen("all"), lambda: tokens_seen("touched"), ("embed.weight",), "warning"),
+    "WD111": Case(none_decays, lambda: adamw(mlp()), (), "info"),
+    "WD112": Case(
+        lambda: part_of_the_model_is_used(all_of_it=False),
+        lambda: part_of_the_model_is_used(all_of_it=True),
+        ("1.weight",),
+        "info",
+    ),
     "WD201": Case(lambda: with_group(weigth_decay=0.3), lambda: with_group(my_own_note=3), (), "error"),
     "WD202": Case(with_empty_group, lambda: adamw(mlp()), (), "warning"),
     "WD203": Case(one_group_each, lambda: adamw(mlp()), (), "info"),

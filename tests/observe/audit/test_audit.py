@@ -238,7 +238,7 @@ def test_a_scheduler_of_another_optimizer_says_nothing_here() -> None:
     """With two optimizers and the scheduler of one, the other's learning rates are not known."""
     both = muon_and_adamw()
     schedule = optim.lr_scheduler.LambdaLR(both["optimizer"][0], lambda step: 1.0)
-    case = Case(both["optimizer"], None, None, td.Run(steps=3, lr_schedule=schedule), None)
+    case = Case(both["optimizer"], [], None, td.Run(steps=3, lr_schedule=schedule), None)
     assert [case.curve(group.optimizer, group.index) for group in case.groups] == [[1e-3] * 3, None]
 
 
@@ -379,13 +379,34 @@ def test_a_deep_copy_of_a_plain_optimizer_is_no_lost_hook() -> None:
     assert "WD205" not in td.audit(copy.deepcopy(made["optimizer"])).codes
 
 
-@pytest.mark.parametrize("key", ["w_decay", "wdecay", "WD", "l2_reg", "LR", "epsilon"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("w_decay", "wdecay", "WD", "l2_reg", "LR", "epsilon", "weight-decay", "weightDecay", "Weight_Decay"),
+        *("weight_decay_", "weight_decay_rate", "l2_penalty", "learning_rate", "beta", "momentumm", "Betas"),
+    ],
+)
 def test_plain_slips_are_found(key: str) -> None:
     """In other letters, or with a word less."""
     assert "WD201" in td.audit(**with_group(**{key: 0.1})).codes
 
 
-@pytest.mark.parametrize("key", ["initial_weight_decay", "weight_decay_mult", "weight_decay_end", "max_weight_decay"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("initial_weight_decay", "weight_decay_mult", "weight_decay_end", "max_weight_decay", "momentum_end"),
+        *(
+            "base_lr",
+            "lr_decay",
+            "layer_decay",
+            "wd_mult",
+            "decay_mult",
+            "warmup_momentum",
+            "num_warmup_steps",
+            "eps_end",
+        ),
+    ],
+)
 def test_keys_of_a_schedule_of_ones_own_are_no_slips(key: str) -> None:
     """A known key with more words around it is read by somebody else."""
     assert "WD201" not in td.audit(**with_group(**{key: 0.1})).codes
@@ -397,7 +418,190 @@ def test_one_hundredth_is_not_more_than_one_hundredth() -> None:
     assert "WD302" not in td.audit(optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1)).codes
 
 
-@pytest.mark.parametrize("what", ["a loss with its own", "master copies", "another model"])
+@pytest.mark.parametrize("how", ["by the constructor", "by another group", "by the plan", "by nobody"])
+def test_where_nothing_decays_it_counts_who_asked(how: str) -> None:
+    """A number that never reached a weight is a warning; where none was asked for, it is a note."""
+    model = mlp()
+    asked = {"weight_decay": 0.1 if how == "by the constructor" else 0.0}
+    groups = [{"params": [*model.parameters()], "weight_decay": 0.0}]
+    if how == "by another group":
+        groups.append({"params": [], "weight_decay": 0.1})
+    plan = td.plan(model, 0.1) if how == "by the plan" else None
+    found = td.audit(optim.AdamW(groups, **asked), model=model, plan=plan, select=["WD111"])
+    assert [one.severity for one in found] == ["info" if how == "by nobody" else "warning"]
+
+
+@pytest.mark.parametrize("how", ["one weight decays", "torch's own default", "a plan without decay", "a penalty"])
+def test_nothing_decays_is_said_of_nothing_else(how: str) -> None:
+    """Torch's own 0.01 in the constructor was not asked for by anyone, and a penalty shrinks too."""
+    model = mlp()
+    groups = [{"params": [*model.parameters()], "weight_decay": 0.0}]
+    optimizer, loss = optim.AdamW(groups), None
+    if how == "one weight decays":
+        optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(2, 2))]})
+        model.more = nn.Linear(2, 2, bias=False)
+        model.more.weight = optimizer.param_groups[1]["params"][0]
+    elif how == "a plan without decay":
+        td.attach(optimizer, td.plan(model, 0.0), model=model)
+    elif how == "a penalty":
+        loss = model(torch.ones(1, 4)).sum() + td.penalty(model, l2=0.1)
+    found = td.audit(optimizer, model=model, loss=loss, select=["WD111"])
+    silent = how in ("one weight decays", "a penalty")
+    assert [one.severity for one in found] == ([] if silent else ["info"])
+
+
+def test_an_explicit_rule_is_followed() -> None:
+    """Decay on the scales of norms (slimming), by a plan at hand or attached: nobody is warned of it."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
+    rules = [td.rule(td.role("norm") & "*.weight", td.native(1e-3)), *td.STANDARD]
+    plan = td.plan(model, 1e-4, rules=rules)
+    optimizer = optim.SGD(plan.param_groups(model), lr=0.1)
+    assert "WD101" in td.audit(optimizer, model=model).codes
+    assert "WD101" not in td.audit(optimizer, model=model, plan=plan).codes
+    td.attach(optimizer, plan)
+    assert "WD101" not in td.audit(optimizer, model=model).codes
+    default = optim.SGD(model.parameters(), lr=0.1)
+    td.attach(default, td.plan(model, td.coupled(1e-4), rules=td.policies.torch), model=model)
+    assert "WD101" in td.audit(default, model=model).codes
+
+
+def test_a_norm_that_is_used_as_one_plus_w_is_not_weakened() -> None:
+    """Gemma's: at 0 it scales nothing."""
+
+    class OnePlus(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * (1.0 + self.weight.float())
+
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), OnePlus(), nn.LayerNorm(4))
+    assert named(td.audit(**whole(model)), "WD101") == ("2.weight", "2.bias")
+
+
+def test_without_a_model_shapes_are_guessed_from() -> None:
+    """What has one dimension beside matrices; a plan's rows are known, and a vector by itself is no bias."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
+    found = td.audit(optim.AdamW(model.parameters(), weight_decay=0.1))
+    assert named(found, "WD101") == ("parameter 1", "parameter 2", "parameter 3") and not found.ok
+    assert "by its shape" in found[0].what
+    assert td.audit(optim.AdamW(td.param_groups(model, 0.1))).ok
+    assert td.audit(optim.AdamW([nn.Parameter(torch.ones(5))], weight_decay=0.1)).ok
+
+
+def test_the_model_of_an_attached_plan_is_looked_at() -> None:
+    """It need not be given twice."""
+    model = mlp()
+    optimizer = optim.AdamW(model[0].parameters())
+    td.attach(optimizer, td.plan(model[0], 0.1), model=model[0])
+    assert "WD104" not in dict(td.audit(optimizer).skipped)
+
+
+def test_several_models_that_train_together() -> None:
+    """A loss with parameters, two networks: a list of them has all, and a name that two use says whose it is."""
+    first, second = nn.Linear(4, 4), nn.Linear(4, 2)
+    loss = nn.ParameterDict({"log_vars": nn.Parameter(torch.zeros(3))})
+    params = [*first.parameters(), *second.parameters(), *loss.parameters()]
+    optimizer = optim.AdamW(params, weight_decay=0.1)
+    found = td.audit(optimizer, model=[first, second, loss])
+    assert "WD105" not in found.codes and "WD104" not in found.codes
+    assert set(named(found, "WD101")) >= {"bias", "model 2: bias"}
+    assert "WD104" in td.audit(optim.AdamW(first.parameters()), model=[first, second]).codes
+
+
+def test_optimizers_of_single_layers_are_looked_at_behind_their_stand_in() -> None:
+    """As transformers' layer-wise GaLore makes them: the stand-in holds a tensor of nobody's."""
+
+    class StandIn(optim.Optimizer):
+        def __init__(self, optimizer_dict: dict[nn.Parameter, optim.Optimizer]) -> None:
+            self.optimizer_dict = optimizer_dict
+            super().__init__([torch.randn(1, 1)], {"lr": 1e-3})
+
+        def step(self, closure: object = None) -> None:
+            pass
+
+    model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(6)))
+    of_layers = {param: optim.AdamW([param], weight_decay=0.1) for param in model.parameters()}
+    found = td.audit(StandIn(of_layers), model=model)
+    assert found.codes == ("WD101",) and len(found) == 1 and len(found[0].names) == 6
+
+
+def test_what_is_stepped_in_backward_is_not_forgotten() -> None:
+    """A hook at the gradient takes the step; the optimizer that is at hand has nothing of the model."""
+    model = mlp()
+    for param in model.parameters():
+        param.register_post_accumulate_grad_hook(lambda param: None)
+    found = td.audit(optim.SGD([nn.Parameter(torch.zeros(1, 1))], lr=0.1), model=model)
+    assert "error" not in {one.severity for one in found}
+
+
+class Stranger(optim.Optimizer):
+    """AdamW of another library."""
+
+    def __init__(self, params: object, **options: object) -> None:
+        super().__init__(params, {"lr": 1e-3, "weight_decay": 0.1, **options})
+
+    def step(self, closure: object = None) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("options", "said"), [({}, True), ({"kahan_sum": True}, False), ({"lr": 0.1}, False)])
+def test_bf16_under_an_optimizer_that_nobody_knows(options: dict[str, object], said: bool) -> None:
+    """Small decays are a warning, unless an option says that what is rounded away is kept."""
+    optimizer = Stranger(mlp(torch.bfloat16).parameters(), **options)
+    found = [one for one in td.audit(optimizer) if one.code == "WD304"]
+    assert [one.severity for one in found] == ["warning"] * said
+
+
+@pytest.mark.parametrize("gradient", [0.1, 1e-7, None])
+def test_a_coupled_decay_that_the_gradient_swallows(gradient: float | None) -> None:
+    """In bf16 a sum of 0.1 and 0.00005 is 0.1; how much arrives is what the gradient at hand shows."""
+    weight = nn.Parameter(torch.full((8, 8), 0.5, dtype=torch.bfloat16))
+    weight.grad = None if gradient is None else torch.full_like(weight, gradient)
+    found = td.audit(optim.SGD([weight], lr=0.1, weight_decay=1e-4), select=["WD304"])
+    assert [one.what.startswith("0 %") for one in found] == [True] * (gradient == 0.1)
+
+
+@pytest.mark.parametrize("multiple", [0.6, 0.99, 1.01, 2.0])
+def test_rounding_is_told_exactly_where_weights_get_stuck(multiple: float) -> None:
+    """Native decay in bf16, without gradients: below half of eps every weight stops within its binade."""
+    weight = nn.Parameter(torch.linspace(1.0, 2.0, 99).bfloat16())
+    optimizer = optim.AdamW([weight], lr=1.0, weight_decay=multiple * torch.finfo(torch.bfloat16).eps / 2)
+    weight.grad = torch.zeros_like(weight)
+    said = "WD304" in td.audit(optimizer).codes
+    for _ in range(2000):
+        optimizer.step()
+    assert said == bool((weight > 0.4).any())
+
+
+@pytest.mark.parametrize(
+    ("code", "wd", "lr", "run"),
+    [
+        ("WD302", 0.07, 1 / 7, None),
+        ("WD305", 1 / 0.3, 0.3 / 7, td.Run(steps=70, batch_size=1, num_samples=7)),
+        ("WD306", 1 / 0.3, 0.3 / 7, td.Run(steps=7)),
+    ],
+)
+def test_what_is_just_at_a_bound_is_not_beyond_it(code: str, wd: float, lr: float, run: td.Run | None) -> None:
+    """Products of fractions are off in their last digit."""
+    for wobble in (1 - 1e-15, 1.0, 1 + 1e-15):
+        optimizer = optim.SGD(nn.Linear(3, 2, bias=False).parameters(), lr=lr, weight_decay=wd * wobble)
+        assert code not in td.audit(optimizer, run=run).codes
+
+
+@pytest.mark.parametrize(("steps", "severity"), [(100, "info"), (10, "warning")])
+def test_a_run_that_is_short_for_its_decay_says_what_it_takes(steps: int, severity: str) -> None:
+    """1 - 0.999^100 is 9.5 %, so a time scale of 500 takes 18.1 %."""
+    optimizer = optim.AdamW(nn.Linear(3, 2, bias=False).parameters(), lr=0.1, weight_decay=0.02)
+    found = next(one for one in td.audit(optimizer, run=td.Run(steps=steps)) if one.code == "WD306")
+    assert found.severity == severity
+    assert f"takes {100 * (1 - 0.998**steps):.3g} % of a weight" in found.what
+
+
+@pytest.mark.parametrize(
+    "what", ["a loss with its own", "master copies", "flat master copies", "another model", "the model made anew"]
+)
 def test_parameters_beside_the_model_are_an_error_only_where_none_is_its_own(what: str) -> None:
     """A loss's own weights and float32 copies of low-precision ones are meant; an optimizer of another model is not."""
     model = nn.Linear(4, 3)
@@ -405,7 +609,11 @@ def test_parameters_beside_the_model_are_an_error_only_where_none_is_its_own(wha
     if what == "master copies":
         model = model.bfloat16()
         params = [nn.Parameter(param.detach().float()) for param in model.parameters()]
-    elif what == "another model":
-        params = list(nn.Linear(4, 3).parameters())
-    found = td.audit(optim.AdamW(params), model=model, select=["WD105"])
-    assert {one.severity for one in found} == ({"error"} if what == "another model" else {"info"})
+    elif what == "flat master copies":
+        model = model.bfloat16()
+        params = [nn.Parameter(nn.utils.parameters_to_vector(model.parameters()).detach().float())]
+    elif what in ("another model", "the model made anew"):
+        params = list(nn.Linear(4, 3 if what == "the model made anew" else 2).parameters())
+    found = td.audit(optim.AdamW(params), model=model, select=["WD104", "WD105"])
+    wrong = what in ("another model", "the model made anew")
+    assert {one.severity for one in found} == ({"error"} if wrong else {"info"})

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
+from torchdecay.apply.handle import handle_of
 from torchdecay.observe.audit import interplay, magnitude, selection, wiring
 from torchdecay.observe.audit.case import Case
 from torchdecay.observe.audit.catalog import CATALOG
@@ -23,7 +24,7 @@ assert {check.code for check in CHECKS} == set(CATALOG), (interplay, magnitude, 
 def audit(
     optimizer: Any,
     *,
-    model: nn.Module | None = None,
+    model: nn.Module | Sequence[nn.Module] | None = None,
     plan: Plan | None = None,
     run: Run | None = None,
     loss: Tensor | None = None,
@@ -37,8 +38,10 @@ def audit(
 
     Args:
         optimizer: an optimizer or a list of them; with Muon and AdamW side by side, give both.
-        model: the model; half of the checks need it. Run a backward pass before, and idle rows, missing gradients
-            and scale-invariant weights are found too.
+        model: the model, or a list of models that are trained together, a loss with parameters among them; half of
+            the checks need it. None takes that of an attached plan, and without one guesses from shapes which
+            parameters are biases and norms. Run a backward pass before, and idle rows, missing gradients and
+            scale-invariant weights are found too.
         plan: what should happen, where it is not attached.
         run: how long the training is, for time scales and the peak of the schedule.
         loss: a loss with its graph, to find a penalty in it.
@@ -61,9 +64,18 @@ def audit(
         >>> found.codes, found.ok
         (('WD101',), False)
     """
-    case = Case(tuple(optimizers_of(optimizer)), model, plan, run, loss)
+    optimizers = [each for one in optimizers_of(optimizer) for each in _layer_wise(one)]
+    handles = filter(None, map(handle_of, optimizers))
+    models = [one.model for one in handles if one.model is not None] if model is None else model
+    case = Case(optimizers, [models] if isinstance(models, nn.Module) else models, plan, run, loss)
     chosen, left_out = prefixes(select), prefixes(ignore)
     wanted = [check for check in CHECKS if is_wanted(check.code, chosen, left_out)]
-    able = [check for check in wanted if not check.needs or getattr(case, check.needs) is not None]
+    able = [check for check in wanted if not check.needs or case.has(check.needs)]
     findings = [finding for check in able for finding in check.findings(case)]
     return Audit(by_severity(findings), tuple((one.code, f"{one.needs}=") for one in wanted if one not in able))
+
+
+def _layer_wise(optimizer: Any) -> list[Any]:
+    """The optimizers that take the steps behind one that stands in for them: one for each parameter, in backward."""
+    behind = getattr(optimizer, "optimizer_dict", None) or {}
+    return list({id(one): one for one in behind.values()}.values()) or [optimizer]

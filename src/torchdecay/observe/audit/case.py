@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -22,7 +22,8 @@ from torchdecay.plans.census import census
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.parameters import Parameter
 from torchdecay.plans.plan import Plan
-from torchdecay.plans.tree import names_of
+
+_MOST_NUMBERED = 8
 
 
 class Hit(NamedTuple):
@@ -113,23 +114,36 @@ class Group:
 
 @dataclass(frozen=True)
 class Case:
-    """All that an audit was given."""
+    """All that an audit was given; of models as many as the optimizers train."""
 
     optimizers: Sequence[Any]
-    model: nn.Module | None
+    model: Sequence[nn.Module]
     plan: Plan | None
     run: Run | None
     loss: Tensor | None
 
-    @cached_property
-    def parameters(self) -> tuple[Parameter, ...]:
-        """The model's parameters, or none without a model."""
-        return () if self.model is None else census(self.model)
+    def has(self, what: str) -> bool:
+        """Whether "model", "plan", "run" or "loss" is there."""
+        given = getattr(self, what)
+        return given is not None and (what != "model" or len(given) > 0)
 
     @cached_property
-    def modules(self) -> tuple[nn.Module, ...]:
-        """The model's modules, itself among them; none without a model."""
-        return () if self.model is None else tuple(self.model.modules())
+    def parameters(self) -> list[Parameter]:
+        """The models' parameters; where two models use a name, that of the later one says whose it is."""
+        found: dict[int, Parameter] = {}
+        names: set[str] = set()
+        for number, model in enumerate(self.model, start=1):
+            for one in census(model):
+                if not names.isdisjoint(one.names):
+                    one = replace(one, names=tuple(f"model {number}: {name}" for name in one.names))
+                names.update(one.names)
+                found.setdefault(id(one.tensor), one)
+        return list(found.values())
+
+    @cached_property
+    def modules(self) -> list[nn.Module]:
+        """The models' modules, themselves among them."""
+        return [module for model in self.model for module in model.modules()]
 
     @cached_property
     def groups(self) -> list[Group]:
@@ -138,14 +152,14 @@ class Case:
         known = {key: one.name for key, one in about.items()}
         made: list[Group] = []
         for number, optimizer in enumerate(self.optimizers, start=1):
-            label = type(optimizer).__name__ + (f" {number}" if len(self.optimizers) > 1 else "")
+            # So many are one for each layer, and are told of together.
+            is_numbered = 1 < len(self.optimizers) <= _MOST_NUMBERED
+            label = type(optimizer).__name__ + (f" {number}" if is_numbered else "")
             handle = handle_of(optimizer)
-            own_model = None if handle is None or self.model is not None else handle.model
-            names = name_all(
-                optimizer, known if own_model is None else names_of(own_model), unnamed="parameter {place}"
-            )
+            names = name_all(optimizer, known, unnamed="parameter {place}")
             try:
-                pulls, misfit = pulls_of(optimizer, model=self.model), ""
+                pulls = pulls_of(optimizer, model=self.model[0] if len(self.model) == 1 else None)
+                misfit = ""
             except ApplyError as error:
                 pulls, misfit = own_pulls(optimizer), error.what
             fits = handle is not None and not misfit
@@ -158,6 +172,11 @@ class Case:
                 group.members.extend(Member(group, *row) for row in rows)
                 made.append(group)
         return made
+
+    def is_explicit(self, member: Member) -> bool:
+        """Whether a rule of the user's own decided, in the plan at hand or the attached one, what pulls it."""
+        plan = self.plan if member.group.handle is None else member.group.handle.plan
+        return plan is not None and member.name in plan and plan[member.name].explicit
 
     @cached_property
     def members(self) -> list[Member]:

@@ -33,7 +33,7 @@ def _read(entry: str) -> Code:
 
 _TEXT = """\
 WD101 warning bias, norm or scale decays
-Pulling these toward 0 weakens the layer and shrinks nothing that overfits; some models ask themselves.
+Shrinking them weakens the layer and does not reduce overfitting; some models exempt them via no_weight_decay().
 Build the groups with td.param_groups(model, wd), which spares them.
 
 WD102 info embedding, position, token or state-space parameter decays
@@ -41,7 +41,7 @@ Rows that a batch does not use shrink all the same, and A_log and D have a meani
 Spare them: td.param_groups(model, wd), or a rule of your own if you mean it.
 
 WD103 info weight does not decay
-Others in this model do, and this one is a weight like them.
+Similar weights in this model decay; this one does not.
 If that is not meant, look at the rule or skip list that spares it.
 
 WD104 error trainable parameter in no group
@@ -61,7 +61,7 @@ It is one tensor: an output layer tied to an embedding shrinks the embedding.
 Spare it, or accept it for both uses with an explicit rule.
 
 WD108 warning frozen, but still moving
-It requires no gradient, yet an old one is there, and optimizers look at that only: they step and decay.
+It is frozen but still holds an old .grad, so the optimizer keeps updating and decaying it.
 Set p.grad = None when you freeze it, or take it out of the optimizer.
 
 WD109 info role unknown
@@ -71,6 +71,14 @@ Say it: rules=[td.rule("pattern", td.DEFAULT), *td.STANDARD].
 WD110 warning idle embedding rows decay
 Rows that this batch did not touch have no gradient and shrink at every step; rare words fade.
 Spare the embedding, or attach td.decoupled(wd, rows="touched").
+
+WD111 info nothing decays
+Weights are trained, and no optimizer shrinks any of them: a weight_decay of 0, or one that never reached them.
+Give one, td.param_groups(model, wd) say; if none is meant, there is nothing to mend.
+
+WD112 info no gradient, so no decay
+Optimizers pass over what has no gradient: the last backward pass did not reach it, and nothing shrinks it.
+If it should train, look at why the loss does not depend on it; else freeze it.
 
 WD201 error group key that is ignored
 torch ignores keys that it does not know, misspelled ones too, and its default applies.
@@ -137,7 +145,7 @@ At 1 every weight becomes 0 in a step, above 1 it changes its sign.
 Lower one of them, also at the peak of the schedule.
 
 WD304 error decay rounded away
-The dtype can't show so small a shrink: each step rounds back to where it was.
+The dtype can't hold so small a change: each step rounds back to where it was.
 Attach td.decoupled(wd), which pays it with stochastic rounding, or keep float32 weights.
 
 WD305 warning time scale shorter than an epoch
@@ -145,7 +153,7 @@ The weights forget faster than the data comes round.
 Lower the coefficient until 1/(lr x wd) is at least an epoch (arXiv 2405.13698).
 
 WD306 warning time scale longer than the run
-Decay this weak does nothing within the run.
+Decay needs about its time scale to act; in a shorter run it takes the share that is said, and no more.
 Raise the coefficient until 1/(lr x wd) is within the run, or leave it out.
 
 WD307 warning learning rate above its peak

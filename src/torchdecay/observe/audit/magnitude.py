@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import torch
 
-from torchdecay.observe.audit.case import Case, Hit, Member
+from torchdecay.observe.audit.case import Case, Hit, Member, is_readable
+from torchdecay.observe.audit.catalog import Severity
 from torchdecay.observe.audit.check import check
 from torchdecay.observe.groups import as_number, decay_of
 from torchdecay.observe.pulls import Pulled
 from torchdecay.plans.decay import Site
+from torchdecay.text import percent
 
-_HUGE = 0.01 * (1 + 1e-9)
+_HUGE = 0.01
 """A fraction per step above this leaves a weight less than half of itself after 70 steps."""
+
+_MUCH = 0.1
+"""A run that takes more than this of a weight is no run without decay."""
+
+_SURELY = 1 + 1e-9
+"""Products of decimal fractions are off by their last digit: 0.1 times 0.1 is not more than 0.01."""
+
+_COMPENSATED = re.compile("kahan|stochastic|master", re.IGNORECASE)
+"""In the names of options by which optimizers keep what low precision rounds away."""
 
 
 @check("WD301")
@@ -37,7 +50,7 @@ def huge(case: Case) -> Iterator[Hit]:
     for pulled, members in case.pulls.items():
         lr = _rate(pulled)
         taken, settled = pulled.taken(lr) or 0.0, pulled.fraction(lr) or 0.0
-        if taken < 1 and settled > _HUGE:
+        if taken < 1 and settled > _HUGE * _SURELY:
             yield from _all(members, f"{pulled.means} at lr {lr:g} removes {settled:.3g} of each weight per step")
 
 
@@ -52,28 +65,20 @@ def flips(case: Case) -> Iterator[Hit]:
         peak, step = max(((one, -step) for one, step, _ in _over_run(case, pulled)), default=(0.0, 0))
         if peak > taken:
             taken, when = peak, f"at step {-step:,} of the run"
-        if taken >= 1:
+        if taken * _SURELY >= 1:
             yield from _all(members, f"{pulled.means} removes {taken:.3g} of each weight per step, {when}")
 
 
 @check("WD304")
 def rounded_away(case: Case) -> Iterator[Hit]:
-    """Native decay on bf16 or fp16 weights, too small for one step to show."""
+    """Decay of bf16 or fp16 weights that is too small for one step to show."""
     for pulled, members in case.pulls.items():
-        if pulled.site is not Site.BEFORE or pulled.hooked:
-            continue
-        # The most that a step takes: over the run, or at the highest learning rate that the group tells of.
-        rates = [as_number(pulled.values.get(key)) or 0.0 for key in ("lr", "initial_lr", "max_lr")]
-        taken = max([*(one for one, *_ in _over_run(case, pulled)), *(pulled.taken(lr) or 0.0 for lr in rates)])
-        for member in members:
-            dtype = member.param.dtype
-            if not taken or dtype not in (torch.bfloat16, torch.float16):
-                continue
-            # Half the distance to the next number below 1, the shortest relative step that the dtype has.
-            visible = torch.finfo(dtype).eps / 4
-            if taken < visible:
-                spelled = str(dtype).removeprefix("torch.")
-                yield member.hit(f"{taken:.2g} of each weight per step, and {spelled} shows no less than {visible:.2g}")
+        low = [one for one in members if one.param.dtype in (torch.bfloat16, torch.float16)]
+        if pulled.site is Site.GRADIENT:
+            for member in low:
+                yield from _lost_in_gradient(member)
+        elif low and pulled.site in (Site.BEFORE, Site.NATIVE) and not pulled.hooked:
+            yield from _lost_in_weight(case, pulled, low)
 
 
 @check("WD305", needs="run")
@@ -83,7 +88,7 @@ def hasty(case: Case) -> Iterator[Hit]:
     per_epoch = case.run.steps_per_epoch
     for pulled, members in case.pulls.items():
         scale = _timescale(case, pulled)
-        if scale is not None and per_epoch is not None and scale < per_epoch:
+        if scale is not None and per_epoch is not None and scale * _SURELY < per_epoch:
             yield from _all(members, f"{pulled.means}: time scale {scale:,.0f} steps, an epoch has {per_epoch:,}")
 
 
@@ -93,9 +98,14 @@ def idle(case: Case) -> Iterator[Hit]:
     assert case.run is not None
     for pulled, members in case.pulls.items():
         scale = _timescale(case, pulled)
-        if scale is not None and scale > case.run.num_steps:
-            what = f"{pulled.means}: time scale {scale:,.0f} steps, the run has {case.run.num_steps:,}"
-            yield from _all(members, what)
+        if scale is not None and scale > case.run.num_steps * _SURELY:
+            shares = ((min(taken * (pulled.settled or 1.0), 1.0 - 1e-9), n) for taken, _, n in _over_run(case, pulled))
+            lost = -math.expm1(sum(n * math.log1p(-share) for share, n in shares))
+            what = (
+                f"{pulled.means} takes {percent(lost)} of a weight in the whole run: its time scale is {scale:,.0f} "
+                f"steps, the run has {case.run.num_steps:,}"
+            )
+            yield from _all(members, what, "info" if lost > _MUCH else None)
 
 
 @check("WD307")
@@ -103,12 +113,56 @@ def above_peak(case: Case) -> Iterator[Hit]:
     """Groups whose learning rate is above the peak that their decay is scaled by."""
     for pulled, members in case.pulls.items():
         highest = max([_rate(pulled), *(case.curve(pulled.optimizer, pulled.index) or ())])
-        if pulled.wiring == "attached" and pulled.peak is not None and highest > pulled.peak * (1 + 1e-12):
+        if pulled.wiring == "attached" and pulled.peak is not None and highest > pulled.peak * _SURELY:
             yield from _all(members, f"lr reaches {highest:g}, max_lr={pulled.peak:g} for {pulled.means}")
 
 
-def _all(members: Iterable[Member], what: str) -> Iterator[Hit]:
-    return (member.hit(what) for member in members)
+def _all(members: Iterable[Member], what: str, severity: Severity | None = None) -> Iterator[Hit]:
+    return (member.hit(what, severity) for member in members)
+
+
+def _lost_in_weight(case: Case, pulled: Pulled, members: Iterable[Member]) -> Iterator[Hit]:
+    """Shrinks after which each weight is, sooner or later, what it was before."""
+    # The most that a step takes: over the run, or at the highest learning rate that the group tells of.
+    rates = [as_number(pulled.values.get(key)) or 0.0 for key in ("lr", "initial_lr", "max_lr")]
+    known = pulled.site is Site.BEFORE
+    if known:
+        taken = max([*(one for one, *_ in _over_run(case, pulled)), *(pulled.taken(lr) or 0.0 for lr in rates)])
+    elif pulled.decay is None or _compensates(pulled):
+        return
+    else:
+        taken = max(rates) * pulled.decay.coefficient
+    for member in members:
+        # Half a unit in the last place of the smallest number of a binade, beside which any other shows less.
+        dtype = member.param.dtype
+        visible = torch.finfo(dtype).eps / 2
+        if 0 < taken * _SURELY < visible:
+            share = f"{taken:.2g} of each weight per step" + ("" if known else ", if it is decoupled as in AdamW")
+            what = f"{share}; {_spelled(dtype)} keeps no shrink below {visible:.2g}"
+            yield member.hit(what, None if known else "warning")
+
+
+def _lost_in_gradient(member: Member) -> Iterator[Hit]:
+    """Pulls that are too small beside the gradient that they are added to, by the gradient that is there."""
+    param, grad, decay = member.param.detach(), member.param.grad, member.decay
+    if decay is None or grad is None or not is_readable(grad) or grad.dtype is not param.dtype:
+        return
+    pull = decay.coefficient * param
+    asked = float(pull.double().square().sum())
+    arrives = float(((grad + pull).double() - grad.double()).mul_(pull.double()).sum())
+    if asked > 0 and decay.is_plain_l2 and arrives < 0.5 * asked:
+        share = percent(max(arrives / asked, 0.0))
+        yield member.hit(f"{share} of {member.pulled.means} arrives beside the gradient in {_spelled(param.dtype)}")
+
+
+def _compensates(pulled: Pulled) -> bool:
+    """Whether an optimizer says that it keeps what rounding loses, by an option of its own or a group's."""
+    own = {**getattr(pulled.optimizer, "__dict__", {}), **pulled.values}
+    return any(value is not None and value is not False for key, value in own.items() if _COMPENSATED.search(str(key)))
+
+
+def _spelled(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _rate(pulled: Pulled) -> float:

@@ -4,45 +4,50 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
 from torchdecay.errors import ApplyError
 
-# Nodes that bend: a term without any of them is linear in the weight, and no penalty.
-_BENDING = {
-    "Pow", "Abs", "Norm", "LinalgVectorNorm", "ForeachNorm", "Dot", "Sqrt", "Exp", "Log1P", "Cosh", "_Penalty",
-    "MseLoss", "HuberLoss", "SmoothL1Loss", "Maximum", "ClampMin", "Relu",
-}  # fmt: skip
-# Nodes that keep a function of weights and numbers one, without bending it.
+# Nodes that make a function that is least at 0, or at a reference, of one that is linear; those of two arguments apart.
+_DISTANCES = {"MseLoss", "HuberLoss", "SmoothL1Loss", "L1Loss"}
+_NORMS = {"Norm", "LinalgVectorNorm", "ForeachNorm", "_Penalty"}
+_EVENING = {"Pow", "Abs", "Cosh", *_NORMS, *_DISTANCES}
+# Nodes that grow with what is below them.
+_GROWING = {"Sqrt", "Exp", "Log1P", "Maximum", "ClampMin", "Relu", "Max", "Amax"}
+# Nodes that keep a function of weights and numbers what it is.
 _KEEPING = {
     "Mul", "Div", "Sum", "Mean", "Stack", "Cat", "View", "UnsafeView", "Reshape", "ReshapeAlias", "ToCopy", "Add",
     "Sub", "Rsub", "Clone", "Neg", "Select", "Slice", "Unsqueeze", "Squeeze", "Expand", "T", "Transpose", "Permute",
-    "Alias", "Unbind",
+    "Alias", "Unbind", "Trace", "Diagonal",
 }  # fmt: skip
+_REORDERING = {"View", "UnsafeView", "Reshape", "ReshapeAlias", "Permute", "Transpose", "T", "Clone", "ToCopy"}
+_PRODUCTS = {"Mul", "Dot", "Vdot", "Mm", "Bmm"}
 # How a penalty is joined to the rest of a loss: sums, and multiples of sums.
 _JOINING = {"Add", "Sub", "Sum", "Mean", "Mul", "Div", "ToCopy", "View", "Reshape", "Stack", "Cat", "Neg", "Squeeze",
             "Clone", "Select", "Unbind"}  # fmt: skip
-_PAIRS = {"Mul", "Div", "Dot", "Add", "Sub", "MseLoss", "HuberLoss", "SmoothL1Loss", "Maximum"}
-_SAVED = ("_saved_self", "_saved_other", "_saved_tensor", "_saved_target")
+_PAIRS = {*_PRODUCTS, "Div", "Add", "Sub", "Maximum"}
+_SAVED = ("_saved_self", "_saved_other", "_saved_tensor", "_saved_target", "_saved_mat2")
+
+Kind = Literal["", "linear", "even", "shifted", "gram"]
+"""
+What a node is of the weights below it: "linear"; "even", least at 0 or at a reference, so that it pulls there;
+"shifted", an even one less a number, which pulls somewhere else once it is squared; "gram", a product of a weight with
+itself, whose diagonal is even; "" for anything else, and where data takes part.
+"""
 
 
-@dataclass(frozen=True)
-class _Part:
-    """A node: made of weights and numbers alone; bent; the weights below it; how many elements it has."""
-
-    pure: bool
-    bent: bool
-    leaves: frozenset[int]
+class _Part(NamedTuple):
+    kind: Kind
+    leaves: frozenset[int] = frozenset()
 
 
 def penalized_parameters(loss: Tensor) -> set[int]:
-    """Identities of the leaves that the loss depends on through a penalty: a bent term made of the weight alone.
+    """Identities of the leaves that the loss depends on through a penalty: an even term made of the weight alone.
 
-    Every node is asked whether all that lies below it is functions of weights and numbers; then the weights below
-    the largest such parts, joined to the rest of the loss by sums, are penalized.
+    Every node is asked what it is of the weights below it; then the weights below the largest even parts that are
+    joined to the rest of the loss by sums are penalized. Parameters by which parts of the loss are weighed are not.
 
     Raises:
         ApplyError: the graph was freed by a backward pass.
@@ -51,17 +56,21 @@ def penalized_parameters(loss: Tensor) -> set[int]:
         return set()
     parts = _parts_below(loss.grad_fn)
     found: set[int] = set()
+    weighing: set[int] = set()
     stack, seen = [loss.grad_fn], set()
     while stack:
         node = stack.pop()
         if node in seen:
             continue
         seen.add(node)
-        if parts[node].pure:
-            found |= parts[node].leaves if parts[node].bent else set()
+        below = _below(node)
+        if parts[node].kind:
+            found |= parts[node].leaves if parts[node].kind in ("even", "shifted") else set()
+        elif _name(node) in ("Mul", "Div") and len(below) > 1:
+            weighing |= {leaf for one in below if _elements(one) == _elements(node) for leaf in parts[one].leaves}
         elif _name(node) in _JOINING:
-            stack += _below(node)
-    return found
+            stack += below
+    return found - weighing
 
 
 def _parts_below(root: Any) -> dict[Any, _Part]:
@@ -82,15 +91,39 @@ def _parts_below(root: Any) -> dict[Any, _Part]:
 def _part(node: Any, below: list[_Part]) -> _Part:
     name = _name(node)
     if name == "AccumulateGrad":
-        return _Part(True, False, frozenset({id(node.variable)}))
-    known = name in _BENDING or name in _KEEPING
-    if not (known and below and all(child.pure for child in below)) or _meets_data(node, name):
-        # What lies below an impure node is of no use to anybody, so its leaves are not collected.
-        return _Part(False, False, frozenset())
-    # A product of two weights bends: w * w is as much a penalty as w ** 2.
-    bent = name in _BENDING or any(child.bent for child in below) or (name == "Mul" and len(below) > 1)
-    leaves = below[0].leaves if len(below) == 1 else frozenset().union(*(child.leaves for child in below))
-    return _Part(True, bent, leaves)
+        return _Part("linear", frozenset({id(node.variable)}))
+    if not below or not all(one.kind for one in below) or _meets_data(node, name):
+        return _Part("")
+    kind = _of_one(name, below[0].kind) if len(below) == 1 else _of_several(node, name, below)
+    # What lies below a node that is nothing is of no use to anybody, so its leaves are not collected.
+    return _Part(kind, frozenset().union(*(one.leaves for one in below)) if kind else frozenset())
+
+
+def _of_one(name: str, below: Kind) -> Kind:
+    if below == "gram":
+        return "even" if name in ("Trace", "Diagonal") else "gram" if name in _REORDERING else ""
+    if name in _EVENING:
+        return "" if below == "shifted" else "even"
+    if name in _GROWING:
+        return "" if below == "linear" or (below == "shifted" and name == "Relu") else "even"
+    if name in ("Sub", "Rsub") and below == "even":
+        return "shifted"
+    return below if name in _KEEPING else ""
+
+
+def _of_several(node: Any, name: str, below: list[_Part]) -> Kind:
+    kinds = {one.kind for one in below}
+    if name in _PRODUCTS:
+        if len({one.leaves for one in below}) > 1 or kinds not in ({"linear"}, {"even"}):
+            return ""
+        is_dot = name in ("Mul", "Dot", "Vdot") or _shape(node)[-2:] == (1, 1)
+        return "even" if is_dot else "gram" if kinds == {"linear"} else ""
+    if name in _NORMS:
+        return "even"
+    if name in ("Add", "Stack", "Cat", "Maximum"):
+        return "even" if kinds <= {"even", "shifted"} else "linear" if kinds == {"linear"} else ""
+    # A difference of weights pulls them toward each other.
+    return "even" if name == "Sub" and kinds == {"even"} else ""
 
 
 def _below(node: Any) -> list[Any]:
@@ -108,8 +141,6 @@ def _meets_data(node: Any, name: str) -> bool:
     if name in ("Add", "Sub"):
         # These keep nothing; but a weight that a batch was added to has grown. A reference is of the weight's shape.
         return _elements(node) > max(_elements(child) for child in _below(node))
-    if name in ("MseLoss", "HuberLoss", "SmoothL1Loss"):
-        return False
     present = {id(child.variable) for child in _below(node) if _name(child) == "AccumulateGrad"}
     for saved in _SAVED:
         try:
@@ -125,8 +156,10 @@ def _meets_data(node: Any, name: str) -> bool:
     return False
 
 
-def _elements(node: Any) -> int:
-    if _name(node) == "AccumulateGrad":
-        return int(node.variable.numel())
+def _shape(node: Any) -> tuple[int, ...]:
     metadata = getattr(node, "_input_metadata", ())
-    return math.prod(metadata[0].shape) if metadata else 0
+    return tuple(metadata[0].shape) if metadata else (0,)
+
+
+def _elements(node: Any) -> int:
+    return int(node.variable.numel()) if _name(node) == "AccumulateGrad" else math.prod(_shape(node))

@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
-from torchdecay.observe.audit.case import Case, Hit, is_readable
+from torchdecay.observe.audit.case import Case, Hit, Member, is_readable
+from torchdecay.observe.audit.catalog import Severity
 from torchdecay.observe.audit.check import check
+from torchdecay.observe.audit.penalties import penalized_parameters
+from torchdecay.observe.groups import as_number, decay_of, wiring_of
+from torchdecay.optimizers.cards import has_trait
 from torchdecay.plans.controllers import TouchedRows
+from torchdecay.plans.names import per_class
+from torchdecay.plans.parameters import Parameter
+from torchdecay.text import counted
 
 _BLUNTED = ("bias", "norm", "scale", "scalar")
 _TABLES = {"embedding", "position", "token", "state_space"}
 
 
-@check("WD101", needs="model")
+@check("WD101")
 def sensitive_parameters(case: Case) -> Iterator[Hit]:
     """Biases, norms, scales and scalars that something pulls, and what the model itself wants spared."""
+    if not case.model:
+        yield from _sensitive_by_shape(case)
+    around_one = _used_as_one_plus(case)
     for member in case.pulled:
         about = member.about
-        if about is None or not about.trainable:
+        if about is None or not about.trainable or case.is_explicit(member):
             continue
         if about.exempt:
             yield member.hit(f"decays by {member.pulled.means}, though the model asks for none: {about.exempt}")
-        elif about.role in _BLUNTED:
+        elif about.role in _BLUNTED and id(member.param) not in around_one:
             yield member.hit(f"role {about.role} decays by {member.pulled.means}")
 
 
@@ -33,42 +45,36 @@ def tables(case: Case) -> Iterator[Hit]:
     """Embeddings, position tables, tokens and state-space parameters that something pulls."""
     for member in case.pulled:
         about = member.about
+        if about is None or not about.trainable or about.exempt or case.is_explicit(member):
+            continue
         # A tied one is told of by WD107.
-        if about is not None and about.trainable and not about.exempt and set(about.roles) <= _TABLES:
+        if set(about.roles) <= _TABLES:
             yield member.hit(f"role {about.role} decays by {member.pulled.means}")
 
 
 @check("WD103", needs="model")
 def spared_weights(case: Case) -> Iterator[Hit]:
     """Weights that nothing pulls while other weights are pulled."""
-    if not any(member.about is not None and member.about.role == "weight" for member in case.pulled):
+    if not any(_is_weight(member) for member in case.pulled):
         return
     for member in case.members:
-        about = member.about
-        if member.decay is not None or about is None or about.exempt or not about.trainable:
-            continue
-        # A weight tied to an embedding is spared for the embedding's sake.
-        if set(about.roles) == {"weight"}:
+        if member.decay is None and _is_weight(member) and not case.is_explicit(member):
             yield member.hit("a weight that nothing pulls")
 
 
 @check("WD104", needs="model")
 def forgotten(case: Case) -> Iterator[Hit]:
     """Trainable parameters that no optimizer has."""
-    held = {id(member.param) for member in case.members}
-    for parameter in case.parameters:
-        if parameter.trainable and id(parameter.tensor) not in held:
-            yield Hit("model", "requires a gradient, and no optimizer has it", (parameter.name,))
+    severity: Severity | None = "info" if _are_trained_otherwise(case) else None
+    for parameter in _without_optimizer(case):
+        yield Hit("model", "requires a gradient, and no optimizer has it", (parameter.name,), severity)
 
 
 @check("WD105", needs="model")
 def strangers(case: Case) -> Iterator[Hit]:
     """Parameters of optimizers that the model does not have: an error, unless all of the model's are trained too."""
-    held = {member.name for member in case.members if member.about is not None}
-    low = Counter(tuple(one.shape) for one in case.parameters if one.dtype in ("bfloat16", "float16"))
-    # A loss or another model may have some; of weights in low precision there may be copies in float32.
-    copies = Counter(tuple(member.param.shape) for member in case.members if member.param.dtype is torch.float32)
-    meant = all(one.name in held or not one.trainable for one in case.parameters) or (low and copies == low)
+    # A loss or another model may have some.
+    meant = not _without_optimizer(case) or _are_trained_otherwise(case)
     for member in case.members:
         if member.about is None:
             shape = "x".join(map(str, member.param.shape)) or "scalar"
@@ -90,7 +96,9 @@ def tied(case: Case) -> Iterator[Hit]:
     """Tied weights that decay though one of their uses is of a role that is spared."""
     for member in case.pulled:
         about = member.about
-        if about is not None and "weight" in about.roles and set(about.roles) != {"weight"}:
+        if about is None or case.is_explicit(member):
+            continue
+        if "weight" in about.roles and set(about.roles) != {"weight"}:
             uses = ", ".join(f"{name} is {role}" for name, role in zip(about.names, about.roles, strict=True))
             yield member.hit(f"tied ({uses}), and decays by {member.pulled.means}")
 
@@ -127,3 +135,90 @@ def idle_rows(case: Case) -> Iterator[Hit]:
         idle = int((torch.count_nonzero(grad, dim=tuple(range(1, grad.dim()))) == 0).sum())
         if idle:
             yield member.hit(f"{idle} of {grad.shape[0]} rows idle, and decay by {member.pulled.means}")
+
+
+@check("WD111")
+def nothing_decays(case: Case) -> Iterator[Hit]:
+    """Setups in which weights are trained and none of them decays; worse where somebody asked for it."""
+    able = [one for one in case.members if not has_trait(one.group.optimizer, "no decay")]
+    weights = [one for one in able if (_is_weight(one) if case.model else one.param.requires_grad)]
+    broken = any(one.misfit or wiring_of(one.values, one.handle) not in ("", "attached") for one in case.groups)
+    if not weights or broken or any(member.decay is not None or member.pulled.error for member in weights):
+        return
+    if case.loss is not None and penalized_parameters(case.loss):
+        return
+    where = "all optimizers" if len(case.optimizers) > 1 else case.groups[0].where.partition(",")[0]
+    asked = _asked(case, weights)
+    yield Hit(where, f"none of {counted(len(weights), 'weight')} decays{asked}", (), "warning" if asked else None)
+
+
+@check("WD112")
+def without_gradient(case: Case) -> Iterator[Hit]:
+    """Parameters that should decay, and had no gradient where others of their optimizer had one."""
+    passed = {id(member.group.optimizer) for member in case.members if member.param.grad is not None}
+    for member in case.pulled:
+        if member.param.grad is None and member.param.requires_grad and id(member.group.optimizer) in passed:
+            yield member.hit(f"no gradient, and should decay by {member.pulled.means}")
+
+
+def _sensitive_by_shape(case: Case) -> Iterator[Hit]:
+    """What looks like a bias or a norm beside matrices, where nobody knows the model and no plan decided."""
+    if any(member.param.dim() > 1 for member in case.members):
+        for member in case.pulled:
+            if member.param.dim() <= 1 and member.param.requires_grad and member.group.handle is None:
+                yield member.hit(f"a bias, norm or scale by its shape, decays by {member.pulled.means}")
+
+
+def _is_weight(member: Member) -> bool:
+    """Whether it is a trained weight and nothing else: one tied to an embedding is spared for the embedding's sake."""
+    about = member.about
+    return about is not None and about.trainable and not about.exempt and set(about.roles) == {"weight"}
+
+
+def _used_as_one_plus(case: Case) -> set[int]:
+    """Norms' parameters that are used as 1 + w: toward 0 lies the norm that scales nothing, and not a weaker one."""
+    norms = {id(member.param) for member in case.pulled if member.about is not None and member.about.role == "norm"}
+    own = [(module, name, param) for module in case.modules for name, param in module._parameters.items()]
+    return {id(param) for module, name, param in own if id(param) in norms and name in _added_to_one(type(module))}
+
+
+@per_class
+def _added_to_one(kind: type) -> frozenset[str]:
+    try:
+        source = inspect.getsource(kind.forward)  # type: ignore[attr-defined]
+    except (OSError, TypeError):
+        return frozenset()
+    before, after = r"\b1(?:\.0*)?\s*\+\s*self\.(\w+)", r"self\.(\w+)(?:\.\w+\(\))?\s*\+\s*1\b"
+    return frozenset(re.findall(before, source) + re.findall(after, source))
+
+
+def _without_optimizer(case: Case) -> list[Parameter]:
+    held = {id(member.param) for member in case.members}
+    return [one for one in case.parameters if one.trainable and id(one.tensor) not in held]
+
+
+def _are_trained_otherwise(case: Case) -> bool:
+    """Whether what no optimizer has is stepped in backward, or in low precision and stepped as copies in float32."""
+    missing = _without_optimizer(case)
+    if all(getattr(one.tensor, "_post_accumulate_grad_hooks", None) for one in missing):
+        return bool(missing)
+    strangers = [member.param for member in case.members if member.about is None]
+    copies = sum(param.numel() for param in strangers if param.dtype is torch.float32)
+    low = all(one.dtype in ("bfloat16", "float16") for one in missing)
+    return low and copies == sum(one.num_elements for one in missing)
+
+
+def _asked(case: Case, weights: Sequence[Member]) -> str:
+    """Who asked for decay, where somebody did: a plan, a group, or the constructor."""
+    if case.plan is not None and any(one.name in case.plan and case.plan[one.name].decay for one in weights):
+        return ", and the plan decays some"
+    free = [group for group in case.groups if group.handle is None]
+    for group in free:
+        if group.weight_decay:
+            return f", and {group.where} asks for {group.weight_decay:g}"
+    for optimizer in {id(group.optimizer): group.optimizer for group in free}.values():
+        name, asked = decay_of(optimizer, getattr(optimizer, "defaults", {}))
+        usual = inspect.signature(type(optimizer)).parameters.get(name)
+        if as_number(asked) and (usual is None or asked != usual.default):
+            return f", and {type(optimizer).__name__} was given {name}={asked:g}"
+    return ""

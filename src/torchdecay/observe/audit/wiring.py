@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -13,7 +14,7 @@ from torchdecay.errors import ApplyError
 from torchdecay.observe.audit.case import Case, Hit
 from torchdecay.observe.audit.check import check
 from torchdecay.observe.audit.penalties import penalized_parameters
-from torchdecay.observe.groups import DECAY_NAMES, as_number, wiring_of
+from torchdecay.observe.groups import as_number, wiring_of
 from torchdecay.optimizers.cards import card_of, has_trait
 from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.groups import MARK
@@ -21,9 +22,11 @@ from torchdecay.plans.groups import MARK
 _SCHEDULER_KEYS = {"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum", "swa_lr"}
 _ALWAYS = {"params", "param_names", "name", "group_name", "lr_scale", "lr_mult", MARK} | _SCHEDULER_KEYS
 _MEANT = ("lr", "weight_decay", "momentum", "betas", "eps", "nesterov", "dampening", "amsgrad")
-_NICKNAMES = dict.fromkeys(("wd", "decay", "w_decay", "wdecay", "l2", "l2_reg"), "weight_decay") | {
-    "learning_rate": "lr",
-    "epsilon": "eps",
+_NICKNAMES = {
+    "weight_decay": "wd decay wdecay w_decay weight_decay_rate l2 l2_reg l2_penalty l2_regularization weight_reg reg",
+    "lr": "learning_rate learn_rate learningrate step_size stepsize",
+    "eps": "epsilon",
+    "betas": "beta",
 }
 _LABELS = ("params", "param_names", "name", "group_name", MARK)
 
@@ -37,15 +40,11 @@ def misspelled(case: Case) -> Iterator[Hit]:
             name, found = type(group.optimizer).__name__, group.values["weight_decay"]
             yield Hit(group.where, f'"weight_decay"={found!r} is ignored; {name} has none')
         for key in group.values:
-            if key in known or key in _ALWAYS or _adds_words(str(key), known):
-                continue
-            # Other libraries have their own words for it; where weight_decay is there, theirs is a slip.
-            word = str(key).lower()
-            nickname = _NICKNAMES.get(word) if "weight_decay" in group.values else None
-            close = [nickname] if nickname else difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.75)
-            if close and not (key in DECAY_NAMES and "weight_decay" not in group.values):
-                found, instead = group.values[key], group.values.get(close[0])
-                yield Hit(group.where, f'"{key}"={found!r} is ignored; "{close[0]}" is {instead!r}')
+            meant = "" if key in known or key in _ALWAYS else _meant_by(str(key), known)
+            # Other libraries have words of their own; where torch's is there too, theirs is a slip.
+            if meant and not (meant == "weight_decay" and "weight_decay" not in group.values):
+                found, instead = group.values[key], group.values.get(meant)
+                yield Hit(group.where, f'"{key}"={found!r} is ignored; "{meant}" is {instead!r}')
 
 
 @check("WD202")
@@ -135,7 +134,7 @@ def other_than_planned(case: Case) -> Iterator[Hit]:
                 continue
             if not _is_that(member.decay, planned):
                 yield member.hit(f"the plan says {planned!r}, the group does {member.pulled.means}")
-    if case.model is None:
+    if not case.model:
         # With the model at hand WD104 says so.
         for row in case.plan.rows:
             if held.isdisjoint(row.names):
@@ -192,9 +191,16 @@ def outgrown(case: Case) -> Iterator[Hit]:
             yield Hit(group.where.partition(",")[0], group.misfit.removesuffix("."))
 
 
-def _adds_words(key: str, known: Iterable[str]) -> bool:
-    """Whether a key is one of a schedule of the user's own, `weight_decay_end` say: a known one and more words."""
-    return any(f"_{name}_" in f"_{key}_" and "_" in name for name in known)
+def _meant_by(key: str, known: Iterable[str]) -> str:
+    """The known key that a slip stands for, in other letters, by a nickname or misspelled; "" for what is none."""
+    word = re.sub(r"[\W_]+", "_", key).strip("_").lower()
+    for meant, nicknames in _NICKNAMES.items():
+        if word == meant or word in nicknames.split():
+            return meant
+    # A known key with more words is one of a schedule of the user's own: weight_decay_end, momentum_mult.
+    if any(f"_{name}_" in f"_{word}_" and name != word for name in known):
+        return ""
+    return next(iter(difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.75)), "")
 
 
 def _strides(tensor: Tensor) -> tuple[int, ...]:
