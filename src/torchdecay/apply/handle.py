@@ -23,7 +23,7 @@ from torchdecay.apply.loss import penalty_of
 from torchdecay.apply.lowering import Lowering, lower
 from torchdecay.apply.row_pulls import RowPulls
 from torchdecay.apply.state import GroupState, Loaded, OnLoad, check_class, mark_of, pack, unpack
-from torchdecay.apply.stepping import Arguments, guard_steps, run_last, step_depth, with_closure
+from torchdecay.apply.stepping import Arguments, guard_steps, leave_traceback, run_last, step_depth, with_closure
 from torchdecay.apply.ways import Via
 from torchdecay.apply.work import Cost
 from torchdecay.errors import ApplyError, ForgottenPenaltyWarning, LoadError, OwnershipWarning
@@ -354,7 +354,11 @@ class Handle:
                     "Each evaluation would have to see the same function, so decay by hook is not defined.",
                     "Use td.penalized(wd) and add handle.penalty(model) to the loss inside the closure.",
                 )
-            loss = closure()
+            try:
+                loss = closure()
+            except BaseException as error:
+                leave_traceback(error)
+                raise
             if not called:
                 self._begin()
             called = True

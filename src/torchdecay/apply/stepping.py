@@ -42,6 +42,12 @@ def with_closure(
     return (args[0], change(closure), *args[2:]), kwargs
 
 
+def leave_traceback(error: BaseException) -> None:
+    """Take the caller's frame out of the traceback of what it caught and goes on to raise: the fault is not its own."""
+    if error.__traceback__ is not None:
+        error.__traceback__ = error.__traceback__.tb_next
+
+
 class Guard(Protocol):
     """What stands around the steps of an optimizer."""
 
@@ -69,9 +75,10 @@ def guard_steps(optimizer: Optimizer, find: Callable[[Optimizer], Guard | None])
             guard.arrange()
         try:
             return step.__func__(self, *args, **kwargs) if isinstance(step, MethodType) else step(*args, **kwargs)
-        except BaseException:
+        except BaseException as error:
             if (guard := find(self)) is not None:
                 guard.abandon()
+            leave_traceback(error)
             raise
 
     guarded._guards = True  # type: ignore[attr-defined]

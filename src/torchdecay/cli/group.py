@@ -18,6 +18,7 @@ from torchdecay.text import nearest
 
 COMMANDS = (
     "demo",
+    "run",
     "example",
     "plan",
     "explain",
@@ -113,6 +114,7 @@ def main() -> None:
     \b
     Start here:
       torchdecay demo                         watch decay act on two trainings, and get a page
+      torchdecay run train.py                 your script as it is, and what decay does in it
       torchdecay example                      one step of SGD with decay, number by number
     Your model:
       torchdecay plan my_project:make_model   who decays, who is spared, and why

@@ -12,17 +12,18 @@ from torchdecay.cli.output import json_option, out_option, overwrite_option, pri
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@out_option("Folder, or a page.html.  [default: the folder of a comparison or sweep, else FILE.html]")
+@out_option("Folder, or a page.html.  [default: the folder of a comparison, run or sweep, else FILE.html]")
 @overwrite_option
 @json_option
 def report(file: Path, out: Path | None, overwrite: bool, as_json: bool) -> None:
     """Write the page of any file that torchdecay wrote: results, a plan, a history, an audit, a forecast.
 
-    FILE says what it is. The folder of a comparison or of a sweep will do as well; nothing is trained again.
+    FILE says what it is. The folder of a comparison, a run or a sweep will do as well; nothing is trained again.
 
     \b
     Examples:
       torchdecay report torchdecay-digits
+      torchdecay report torchdecay-run
       torchdecay report torchdecay-digits/results.json --out digits.html
       torchdecay report run.jsonl
       torchdecay report plan.json --out plan.html
@@ -31,7 +32,9 @@ def report(file: Path, out: Path | None, overwrite: bool, as_json: bool) -> None
 
     result = load_result(file)
     own = file if file.is_dir() else file.parent if file.name in NAMES else file.with_suffix(".html")
-    page = write(result, out or own, overwrite=overwrite)
+    # The page of a run may be older than its files, where the script was killed: it is made again in its place.
+    again = out is None and type(result).__name__ == "RunRecord"
+    page = write(result, out or own, overwrite=overwrite or again)
     if as_json:
         print_json({"page": str(page)})
     else:

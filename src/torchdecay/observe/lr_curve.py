@@ -13,8 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from torchdecay.errors import UnitError
-from torchdecay.observe.lr_names import named
-from torchdecay.observe.run import Run
+from torchdecay.observe.run import Run, named
 
 _ALL, _PART = 250_000, 100_000
 """A curve tells of all steps up to so many; of more it tells of so many, each standing for those around it."""

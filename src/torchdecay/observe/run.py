@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from torchdecay.arguments import check_count, check_number, check_word, store
 from torchdecay.errors import DecayError, UnitError
-from torchdecay.observe.lr_names import check_name
+from torchdecay.plans.schedules import Schedule, as_schedule, constant, cosine, linear, warmup
+from torchdecay.text import nearest, repr_quoted
+
+BY_NAME: Mapping[str, Callable[[int], Schedule]] = {
+    "constant": lambda num_steps: constant(),
+    "linear": lambda num_steps: linear(1.0, 0.0, num_steps),
+    "cosine": lambda num_steps: cosine(1.0, 0.0, num_steps),
+}
+"""Name to schedule, for the number of steps after warm-up."""
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that no schedule has.
+
+    Raises:
+        UnitError: with the names that there are.
+    """
+    if name not in BY_NAME:
+        raise UnitError(
+            f"there is no learning rate schedule {repr_quoted(name)}.",
+            f"Known: {', '.join(BY_NAME)}.",
+            nearest(name, BY_NAME) or "Give one of them, a torch scheduler, or a function of the step.",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,3 +172,18 @@ class Run:
         if self.tokens_per_sample is None or self.batch_size is None:
             return None
         return self.tokens_per_sample * self.batch_size * self.accumulate
+
+
+def named(name: str, num_steps: int, warmup_steps: int, every: int) -> Callable[[int], float]:
+    """The multiplier of each step: warm-up from 0, then the schedule to the end, in stairs of `every` steps.
+
+    Raises:
+        UnitError: an unknown name.
+    """
+    check_name(name)
+    stairs = BY_NAME[name](max(1, -(-(num_steps - warmup_steps) // every)))
+
+    def after(step: int) -> float:
+        return stairs(step // every)
+
+    return warmup(warmup_steps, then=as_schedule(after)) if warmup_steps else after

@@ -2,7 +2,8 @@
 
 Results are numbers, and know nothing of this room; it knows each by the name of its class.
 
-Read in this order: drawing, article, document, history, comparison, example, tables, forecast, sweep.
+Read in this order: drawing, article, document, history, comparison, example, tables, forecast,
+    recorded, sweep.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 _DRAWN = {"Comparison": "comparison", "Sweep": "sweep", "History": "history", "Forecast": "forecast"}
 _SAID = ("Audit", "Direction", "Hypergradient", "Inspection", "Plan", "Rescaled", "Suggestion", "Verification")
-_MODULES = {**_DRAWN, **dict.fromkeys(_SAID, "tables"), "WorkedExample": "example"}
+_MODULES = {**_DRAWN, **dict.fromkeys(_SAID, "tables"), "WorkedExample": "example", "RunRecord": "recorded"}
 """Class of a result → the module here with its `page_of`, its `verdict` and, where it is drawn, its `picture_of`."""
 
 

@@ -21,18 +21,19 @@ CLASSES = {
     "comparison": "lab.comparisons.comparison:Comparison",
     "sweep": "lab.sweeps.result:Sweep",
     "example": "lab.example:WorkedExample",
+    "run": "observe.recorded.record:RunRecord",
 }
 """What a file may say it is, and the class that reads it."""
 NEEDED = f"Give a file that torchdecay wrote: {listing([*CLASSES])}."
-NAMES = ("results.json", "sweep.json")
-"""What compare and sweep call theirs in their folders."""
+NAMES = ("results.json", "summary.json", "sweep.json")
+"""What compare, run and sweep call theirs in their folders."""
 
 
 def load_result(path: Path, wanted: str = "") -> Any:
     """What a file holds; code that a plan names is not imported.
 
     Args:
-        path: of the file, or of the folder that compare or sweep wrote.
+        path: of the file, or of the folder that compare, run or sweep wrote.
         wanted: the only kind that will do.
 
     Raises:
@@ -53,6 +54,8 @@ def load_result(path: Path, wanted: str = "") -> Any:
             raise LoadError(f"it is a {kind}, of which nothing is known.", fix="Upgrade torchdecay.")
         module, _, name = CLASSES[kind].partition(":")
         cls = getattr(importlib.import_module(f"torchdecay.{module}"), name)
-        return cls.load(path) if kind == "history" else cls.from_json(text, callables="describe")
+        if kind in ("history", "run"):
+            return cls.load(path if kind == "history" else path.parent)
+        return cls.from_json(text, callables="describe")
     except LoadError as error:
         raise LoadError(f"{path}: {error.what}", error.why, error.fix) from error

@@ -80,6 +80,11 @@ class Writer:
         """No more lines."""
         self._file.close()
 
+    def __del__(self) -> None:
+        # Whoever lets go of a monitor without closing it has lost no line.
+        if hasattr(self, "_file"):
+            self._file.close()
+
 
 def save(path: Path, head: Head, content: Content) -> None:
     """Write a whole history; the file is there when it is complete."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -24,7 +25,7 @@ from torchdecay.observe.monitor.history import History
 from torchdecay.observe.monitor.jsonl import Content, Head, Item, Writer, head_of, load
 from torchdecay.observe.monitor.layout import By, Layout, lay_out
 from torchdecay.observe.monitor.measured import Measured
-from torchdecay.observe.monitor.outlets import Guard, Outlet, to_writer
+from torchdecay.observe.monitor.outlets import Guard, Outlet, Told, to_writer
 from torchdecay.observe.monitor.quantities import QUANTITIES
 from torchdecay.observe.monitor.reading import Reading
 from torchdecay.observe.monitor.series import Event, Record, Series
@@ -71,6 +72,7 @@ class Monitor:
         start: how many steps were taken before, for a run that goes on.
         strict: whether a file or a writer that fails, or a step that can't be measured, stops the training. Else there
             is one warning, records are kept in memory, and what failed is tried again.
+        on_error: called in place of that warning, with what failed and the exception.
 
     Attributes:
         history: what was recorded so far, as a `History`.
@@ -104,6 +106,7 @@ class Monitor:
         if_exists: Literal["error", "append", "replace"] = "error",
         start: int = 0,
         strict: bool = False,
+        on_error: Told | None = None,
     ) -> None:
         check_count(every_steps, "every_steps")
         check_count(start, "start", minimum=0)
@@ -119,7 +122,9 @@ class Monitor:
         self._seen = Content()
         optimizers = [torch_optimizer(one) for one in optimizers_of(optimizer)]
         named = [f"{type(one).__name__} {i}, " if len(optimizers) > 1 else "" for i, one in enumerate(optimizers, 1)]
-        self._guard = Guard("measuring a step", "That step has no record.", strict=strict)
+        self._on_error = on_error
+        told: Any = {"strict": strict, "on_error": on_error}
+        self._guard = Guard("measuring a step", "That step has no record.", **told)
         self._states = [_State(one, self, prefix) for one, prefix in zip(optimizers, named, strict=True)]
         # Of processes that train together one writes; all of them measure, for sums go over all.
         leads = not (torch.distributed.is_available() and torch.distributed.is_initialized()) or (
@@ -130,11 +135,11 @@ class Monitor:
         if path is not None:
             file, start = self._open(Path(path), if_exists, start, leads=leads)
             if file is not None:
-                self._outlets.append(Outlet(f"writing {repr_quoted(str(path))}", file, file.close, strict=strict))
+                self._outlets.append(Outlet(f"writing {repr_quoted(str(path))}", file, file.close, **told))
         for writer in writers if leads else ():
             name = getattr(writer, "__qualname__", type(writer).__qualname__)
             close = getattr(writer, "close", lambda: None)
-            self._outlets.append(Outlet(f"the writer {name}", to_writer(writer, self._seen), close, strict=strict))
+            self._outlets.append(Outlet(f"the writer {name}", to_writer(writer, self._seen), close, **told))
         self._send()
         for state in self._states:
             state.begin(start)
@@ -142,10 +147,12 @@ class Monitor:
     @property
     def history(self) -> History:
         """What was recorded so far."""
-        seen = self._seen
-        return History(
-            series=tuple(seen.series), records=tuple(seen.records), events=tuple(seen.events), **vars(self._head)
-        )
+        return _history(self._head, self._seen)
+
+    @property
+    def recorded(self) -> Callable[[], History]:
+        """Asks for `history` later, and keeps nothing else of the monitor alive until then: no weights, no hooks."""
+        return partial(_history, self._head, self._seen)
 
     @property
     def steps(self) -> int:
@@ -210,6 +217,10 @@ class Monitor:
             self._on_alarm(event)
 
 
+def _history(head: Head, seen: Content) -> History:
+    return History(series=tuple(seen.series), records=tuple(seen.records), events=tuple(seen.events), **vars(head))
+
+
 class _State:
     """One optimizer under a monitor."""
 
@@ -226,9 +237,14 @@ class _State:
     def begin(self, start: int) -> None:
         """Hook the optimizer."""
         monitor = self.monitor
+
+        def guarded(step: int, measured: list[Measured]) -> None:
+            monitor._guard.does(lambda: self._record(step, measured))
+
         self._watch = Watch(
-            self.optimizer, every_steps=monitor.every_steps, start=start, read=self._read, record=self._record,
-            guard=monitor._guard.does,
+            self.optimizer, every_steps=monitor.every_steps, start=start, read=self._read,
+            # Without anybody to tell, what on_alarm raises stops the training, which is what it may be for.
+            record=self._record if monitor._on_error is None else guarded, guard=monitor._guard.does,
         )  # fmt: skip
 
     def end(self) -> bool:

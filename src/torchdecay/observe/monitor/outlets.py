@@ -12,6 +12,9 @@ from torchdecay.observe.monitor.jsonl import Content, Item
 from torchdecay.observe.monitor.series import Event, Record
 from torchdecay.text import describe_error
 
+Told = Callable[[str, Exception], Any]
+"""Hears what was done, "writing run.jsonl" say, and why it failed."""
+
 
 class Guard:
     """Does what may fail beside a training: it warns once, or raises where that is asked for.
@@ -20,10 +23,12 @@ class Guard:
         name: of what fails, for the warning.
         then: what becomes of it.
         strict: whether errors stop the training.
+        on_error: what is told in place of warning.
     """
 
-    def __init__(self, name: str, then: str, *, strict: bool) -> None:
+    def __init__(self, name: str, then: str, *, strict: bool, on_error: Told | None = None) -> None:
         self._name, self._then, self.strict, self._is_told = name, then, strict, False
+        self._on_error = on_error
 
     def does(self, work: Callable[[], Any]) -> bool:
         """Do it; whether that went well."""
@@ -32,7 +37,9 @@ class Guard:
         except Exception as error:
             if self.strict:
                 raise
-            if not self._is_told:
+            if self._on_error is not None:
+                self._on_error(self._name, error)
+            elif not self._is_told:
                 self._is_told = True
                 warnings.warn(
                     f"{self._name} failed: {describe_error(error)}. The training goes on. {self._then} To stop it at "
@@ -52,13 +59,23 @@ class Outlet(Guard):
         send: takes one item.
         close: ends it.
         strict: whether errors stop the training.
+        on_error: what is told in place of warning.
     """
 
-    def __init__(self, name: str, send: Callable[[Item], Any], close: Callable[[], Any], *, strict: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        send: Callable[[Item], Any],
+        close: Callable[[], Any],
+        *,
+        strict: bool,
+        on_error: Told | None = None,
+    ) -> None:
         super().__init__(
             name,
             "Records stay in memory, and are sent again with the next one; monitor.history.save(path) writes them all.",
             strict=strict,
+            on_error=on_error,
         )
         self._send, self._close, self._sent = send, close, 0
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from torchdecay.apply.stepping import Arguments, step_depth, with_closure
+from torchdecay.apply.stepping import Arguments, leave_traceback, step_depth, with_closure
 from torchdecay.observe.monitor.measured import Measured
 from torchdecay.observe.monitor.reading import Reading
 
@@ -145,7 +145,11 @@ class Watch:
         def looking(closure: Callable[[], Any]) -> Callable[[], Any]:
             def evaluate() -> Any:
                 nonlocal looked
-                loss = closure()
+                try:
+                    loss = closure()
+                except BaseException as error:
+                    leave_traceback(error)
+                    raise
                 if not looked:
                     looked = True
                     if self._reading is not None:

@@ -1,0 +1,134 @@
+"""The command line of a script as Python splits it, and how this process becomes that script, behind the door."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import shutil
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torchdecay.errors import TaskError
+from torchdecay.integrations.script.options import Options, is_disabled
+from torchdecay.text import repr_quoted
+
+DOOR = Path(__file__).parent / "door"
+_WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")
+"""Flags of Python itself that take the next word."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """A command line in two.
+
+    Attributes:
+        ours: options of torchdecay's.
+        python: words for Python: SCRIPT ARGS, -m MODULE ARGS or -c CODE ARGS.
+        command: instead of those, a command of its own and its arguments.
+    """
+
+    ours: tuple[str, ...]
+    python: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+
+
+def split(words: Sequence[str], with_value: Collection[str]) -> Split:
+    """Split where the script begins: at SCRIPT, `-m MODULE`, `-c CODE`, or `--` before a command.
+
+    Args:
+        words: what stands behind `torchdecay run`.
+        with_value: our options that take the next word, all spellings.
+
+    Example:
+        >>> split(["--every", "10", "-q", "train.py", "--every", "5"], {"--every"})
+        Split(ours=('--every', '10', '-q'), python=('train.py', '--every', '5'), command=())
+    """
+    place = 0
+    while place < len(words):
+        word = words[place]
+        if word == "--":
+            return Split(tuple(words[:place]), command=tuple(words[place + 1 :]))
+        if word[:2] in ("-m", "-c") or not word.startswith("-") or word == "-":
+            return Split(tuple(words[:place]), python=tuple(words[place:]))
+        place += 2 if word in with_value else 1
+    return Split(tuple(words))
+
+
+def become(split: Split, options: Options) -> None:
+    """Replace this process by the script, or by the command: from here on nothing of this one is left.
+
+    Raises:
+        TaskError: no script, one that is not there, or a Python that would not open the door.
+    """
+    program, words = _program(split)
+    environment = dict(os.environ)
+    if not is_disabled(environment):
+        environment |= environment_for(split, options, environment)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(program, words, environment)
+
+
+def environment_for(split: Split, options: Options, environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that open the door in the script's process and in its children's."""
+    _require_open()
+    behind = environment.get("PYTHONPATH", "")
+    said = replace(
+        options,
+        out=str(Path(options.out).absolute()),
+        command=options.command or shlex.join(split.python or ("--", *split.command)),
+        run=options.run or secrets.token_hex(8),
+        pid=os.getpid(),
+    )
+    path = os.pathsep.join((str(DOOR), behind)) if behind else str(DOOR)
+    return {**said.to_environment(), "PYTHONPATH": path}
+
+
+def flags_of_python(words: Sequence[str]) -> list[str]:
+    """The flags that Python itself was started with.
+
+    Example:
+        >>> flags_of_python(["python", "-W", "error", "-u", "-m", "torchdecay", "run", "x.py"])
+        ['-W', 'error', '-u']
+    """
+    place = 1
+    while place < len(words) and words[place].startswith("-") and words[place][:2] not in ("-m", "-c"):
+        place += 2 if words[place] in _WITH_VALUE else 1
+    return list(words[1:place])
+
+
+def _program(split: Split) -> tuple[str, list[str]]:
+    if split.command:
+        program = shutil.which(split.command[0])
+        if program is None:
+            raise TaskError(
+                f"there is no command {repr_quoted(split.command[0])}.",
+                "What stands behind -- is a command, such as torchrun, whose Python processes are looked into.",
+                "Leave -- out before a script.",
+            )
+        return program, list(split.command)
+    words = split.python
+    if not words or (words[0] in ("-m", "-c") and len(words) < 2):
+        raise TaskError(
+            "there is no script.", fix="Write torchdecay run train.py, or -m package.module, -c CODE, or -- COMMAND."
+        )
+    if not words[0].startswith("-") and not os.path.exists(words[0]):
+        raise TaskError(
+            f"there is no script {repr_quoted(words[0])}.",
+            f"It was looked for from {os.getcwd()}.",
+            "Options of torchdecay's stand before the script, the script's own behind it.",
+        )
+    return sys.executable, [sys.executable, *flags_of_python(sys.orig_argv), *words]
+
+
+def _require_open() -> None:
+    for flag, name in (("-I", "isolated"), ("-E", "ignore_environment"), ("-S", "no_site")):
+        if getattr(sys.flags, name):
+            raise TaskError(
+                f"Python was started with {flag}, which closes the door that torchdecay run comes in by.",
+                "It is a sitecustomize on PYTHONPATH, so that the script itself runs as it is.",
+                f"Leave {flag} out.",
+            )

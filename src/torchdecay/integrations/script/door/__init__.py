@@ -1,0 +1,1 @@
+"""The folder that stands first on PYTHONPATH, so that Python itself opens the door when it starts."""

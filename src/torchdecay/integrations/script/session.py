@@ -1,0 +1,255 @@
+"""What goes on beside the training in one process: each optimizer is met at its first step, and then monitored."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import os
+import platform
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from torchdecay._version import __version__
+from torchdecay.apply.stepping import step_depth
+from torchdecay.integrations.script.finding import Surroundings, around_it, look_around, model_of, run_of
+from torchdecay.integrations.script.folder import claim, shown
+from torchdecay.integrations.script.guard import Guard, rank, say
+from torchdecay.integrations.script.options import Options
+from torchdecay.observe.audit.audit import audit
+from torchdecay.observe.forecast.forecast import forecast
+from torchdecay.observe.monitor.history import History
+from torchdecay.observe.monitor.layout import By
+from torchdecay.observe.monitor.monitor import Monitor
+from torchdecay.observe.recorded.planned import plan_at_work
+from torchdecay.observe.recorded.record import RunRecord, RunSummary, Seen, Stepped
+from torchdecay.observe.run import Run
+from torchdecay.reports.recorded import closing, opening
+from torchdecay.text import counted
+
+_SHARE = 0.01
+"""Of the time since the first step, what pages may take."""
+
+
+@dataclass(eq=False)
+class Met:
+    """An optimizer that took a step, and what is known of it. The optimizer is not kept alive for it."""
+
+    optimizer: weakref.ref[Optimizer]
+    about: Stepped
+    seen: Seen
+    model: weakref.ref[nn.Module] | None = None
+    run: Run | None = None
+    monitor: weakref.ref[Monitor] | None = None
+    history: Callable[[], History] | None = None
+    depth: int = 0
+    steps: int = 0
+    looked: bool = False
+
+
+class Session:
+    """What is seen of the optimizers of one process.
+
+    Args:
+        options: what was asked for.
+
+    Attributes:
+        pid: of the process; a fork has another, and begins anew.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.options, self.pid = options, os.getpid()
+        self.rank, self.world = rank()
+        self.guard = Guard(speaks=self.rank == 0)
+        self.folder: Path | None = None
+        self._met: dict[int, Met] = {}
+        self._all: list[Met] = []
+        self._created = _now()
+        self._began = time.monotonic()
+        self._spent, self._page_cost, self._ended = 0.0, 0.0, False
+
+    @classmethod
+    def begin(cls, environment: Mapping[str, str]) -> Session:
+        """The session of this process, which ends with it."""
+        from multiprocessing import util
+
+        try:
+            made = cls(Options.from_environment(environment))
+        except ValueError as error:
+            made = cls(Options())
+            made.guard.note("the environment's variables were not understood", error)
+        atexit.register(made.end)
+        # Processes of multiprocessing leave without atexit.
+        util.Finalize(None, made.end, exitpriority=0)
+        return made
+
+    # ── Steps ──
+
+    def before(self, optimizer: Optimizer) -> None:
+        """A step begins."""
+        met = self._met.get(id(optimizer))
+        if met is None or met.optimizer() is not optimizer:
+            met = self._meet(optimizer)
+        if met.depth and step_depth(optimizer) < 2:
+            # The step before this one raised, so its end was never seen.
+            met.depth = 0
+        met.depth += 1
+
+    def after(self, optimizer: Optimizer) -> None:
+        """A step is over, be it one inside another."""
+        met = self._met.get(id(optimizer))
+        if met is None or met.optimizer() is not optimizer:
+            return
+        met.depth = max(0, met.depth - 1)
+        if met.depth:
+            return
+        met.steps += 1
+        if not met.looked:
+            self._look(met, optimizer)
+            self._write()
+        elif time.monotonic() - self._began > (self._spent + self._page_cost) / _SHARE:
+            self._write()
+
+    def _meet(self, optimizer: Optimizer) -> Met:
+        """An optimizer's first step: what is needed from before it is over."""
+        if self._all:
+            # Monitors and optimizers know each other, so what the script let go of waits for the collector.
+            gc.collect()
+        name = type(optimizer).__name__
+        about = Stepped(number=len(self._all) + 1, optimizer=name)
+        met = self._met[id(optimizer)] = Met(weakref.ref(optimizer), about, Seen())
+        self._all.append(met)
+        self.guard(f"{name} was not found among the script's objects", lambda: self._find(met, optimizer))
+        self.guard(f"the monitor of {name} could not begin", lambda: self._watch(met, optimizer))
+        return met
+
+    def _find(self, met: Met, optimizer: Optimizer) -> None:
+        params = [param for group in optimizer.param_groups for param in group["params"]]
+        met.about = replace(met.about, num_params=len(params), num_elements=sum(param.numel() for param in params))
+        around = look_around()
+        model = model_of(optimizer, around.modules)
+        took = f"{around.seconds:.2f} s"
+        if model is None:
+            found = f"without a module: none that the garbage collector knows owns its parameters ({took})"
+        else:
+            held = {id(param) for param in model.parameters()}
+            strangers = sum(id(param) not in held for param in params)
+            found = f"found in {took}" + (f"; {counted(strangers, 'parameter')} in no part of it" if strangers else "")
+            met.model = weakref.ref(model)
+        met.about = replace(met.about, found=found, model="" if model is None else type(model).__name__)
+        self._learn_run(met, optimizer, around)
+
+    def _learn_run(self, met: Met, optimizer: Optimizer, around: Surroundings) -> None:
+        met.about = replace(met.about, around=tuple(around_it(optimizer, around)))
+        met.run, length = run_of(optimizer, around, self.options.steps)
+        met.about = replace(met.about, length=length)
+
+    def _watch(self, met: Met, optimizer: Optimizer) -> None:
+        name, number, folder = met.about.optimizer, met.about.number, self._claimed()
+        monitor = Monitor(
+            optimizer,
+            every_steps=self.options.every,
+            path=None if folder is None else folder / f"history-{number}.jsonl",
+            by=cast(By, self.options.by),
+            model=_alive(met.model),
+            on_error=lambda what, error: self.guard.note(f"the monitor of {name}: {what} failed", error),
+        )
+        met.monitor, met.history = weakref.ref(monitor), monitor.recorded
+
+    def _look(self, met: Met, optimizer: Optimizer) -> None:
+        """Right after the first step, when gradients are there whoever made them."""
+        met.looked = True
+        name, model = met.about.optimizer, _alive(met.model)
+        plan = self.guard(f"the plan of {name} could not be read", lambda: plan_at_work(optimizer, model))
+        found = self.guard(f"the audit of {name} failed", lambda: audit(optimizer, model=model))
+        ahead = None
+        if met.run is not None:
+            run = met.run
+            ahead = self.guard(f"no forecast for {name}", lambda: forecast(optimizer, run=run, model=model))
+        met.seen = Seen(plan, found, ahead)
+        self._say(lambda: opening(self._stepped(met), met.seen))
+
+    # ── Writing ──
+
+    def record(self, *, ended: bool = False) -> RunRecord:
+        """What was seen until now."""
+        summary = RunSummary(
+            run=self.options.run,
+            command=self.options.command,
+            created=self._created,
+            written=_now(),
+            ended=ended,
+            versions={"torchdecay": __version__, "torch": torch.__version__, "python": platform.python_version()},
+            process=(self.rank, self.world),
+            optimizers=tuple(map(self._stepped, self._all)),
+            notes=tuple(self.guard.notes),
+        )
+        return RunRecord(summary, tuple(map(self._seen, self._all)))
+
+    def end(self) -> None:
+        """The process ends: the last page, and what became of it all."""
+        if self._ended or os.getpid() != self.pid:
+            return
+        self._ended = True
+        for met in self._all:
+            if not met.looked and (optimizer := met.optimizer()) is not None:
+                # Its first step raised: what was wrong with it is worth knowing all the same.
+                self._look(met, optimizer)
+            if (monitor := _alive(met.monitor)) is not None:
+                self.guard("a monitor could not be closed", monitor.close)
+        page = self._write(ended=True)
+        self._say(lambda: closing(self.record(ended=True), "" if page is None else shown(page)))
+
+    def _claimed(self) -> Path | None:
+        """The folder, made when it is first needed; None where another process writes, or where it can't be made."""
+        if self.folder is None and self.rank == 0:
+            self.folder = self.guard(
+                f"{self.options.out} can't be written",
+                lambda: claim(Path(self.options.out), self.options.run, overwrite=self.options.overwrite),
+            )
+        return self.folder
+
+    def _write(self, *, ended: bool = False) -> Path | None:
+        """Write all files and the page; where it is."""
+        folder = self._claimed()
+        if folder is None:
+            return None
+        began = time.monotonic()
+        record = self.record(ended=ended)
+        self.guard(f"{shown(folder)} can't be written", lambda: record.save(folder))
+        page = self.guard("the page could not be made", lambda: _page(record, folder))
+        self._page_cost = time.monotonic() - began
+        self._spent += self._page_cost
+        return page
+
+    def _stepped(self, met: Met) -> Stepped:
+        return replace(met.about, steps=met.steps)
+
+    def _seen(self, met: Met) -> Seen:
+        return replace(met.seen, history=None if met.history is None else met.history())
+
+    def _say(self, lines: Callable[[], list[str]]) -> None:
+        if self.rank == 0 and not self.options.quiet:
+            say(*(self.guard("what was seen could not be said", lines) or ()))
+
+
+def _page(record: RunRecord, folder: Path) -> Path:
+    from torchdecay.reports import report
+
+    return report(record, folder, overwrite=True)
+
+
+def _alive(reference: weakref.ref[Any] | None) -> Any:
+    return None if reference is None else reference()
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

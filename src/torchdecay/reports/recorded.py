@@ -1,0 +1,207 @@
+"""A run seen from outside, `torchdecay run`: what is said on the way and at its end, and its page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from torchdecay.reports import forecast as forecasts
+from torchdecay.reports import history as histories
+from torchdecay.reports.article import Article, Card, Next, Notice, Page, Section, Table, page_with, pairs_of, when
+from torchdecay.reports.drawing.chart import Chart, Key
+from torchdecay.reports.tables import as_table
+from torchdecay.text import capital, counted, listed, listing, percent, prose, shown
+
+if TYPE_CHECKING:
+    from torchdecay.observe.audit.result import Audit, Finding
+    from torchdecay.observe.monitor.history import History
+    from torchdecay.observe.recorded.record import RunRecord, Seen, Stepped
+
+_MOST_LINES, _MOST_FINDINGS, _MOST_ROWS = 12, 4, 200
+_KINDS = ("error", "warning", "info")
+
+
+# ── On the way ──
+
+
+def opening(about: Stepped, seen: Seen) -> list[str]:
+    """What is said of an optimizer after its first step: its model, its plan, a forecast, and what was found."""
+    lines = [f"torchdecay: {_named(about)}"]
+    lines += [f"  {note}" for note in (about.replaced, about.length) if note]
+    if seen.plan is not None:
+        table = seen.plan.table(group=True)
+        told = table.to_text(width=118).splitlines()
+        *rows, _, summary = told
+        left_out = len(rows) - 1 - _MOST_LINES
+        lines += [f"  {row}" for row in rows[: _MOST_LINES + 1]]
+        lines += [f"  ... and {counted(left_out, 'line')} more on the page"] if left_out > 0 else []
+        lines += [f"  {summary}"]
+    if seen.forecast is not None:
+        lines += [f"  {line}" for line in forecasts.verdict(seen.forecast).splitlines()[:_MOST_FINDINGS]]
+    if seen.audit is not None:
+        lines += [f"  {_count(seen.audit)}"]
+        lines += [f"  {line}" for one in worst(seen.audit) for line in str(one).splitlines()]
+    return lines
+
+
+def closing(record: RunRecord, page: str) -> list[str]:
+    """What is said at the end: planned against measured, alarms, where the page is, what to run next."""
+    lines = []
+    for about, seen in zip(record.summary.optimizers, record.seen, strict=True):
+        lines.append(f"torchdecay: {counted(about.steps, 'step')} of {_named(about)}")
+        if seen.history is not None and seen.history.records:
+            lines += [f"  {line}" for line in _measured(seen.history)]
+            lines += [f"  {shown(line)}" for line in histories.verdict(seen.history).splitlines()[:3]]
+    where = f"page: {page}" if page else "no page"
+    return [*lines, f"torchdecay: {where}; next: {next_command(record)}"]
+
+
+def verdict(record: RunRecord) -> str:
+    """How many steps of which optimizers, what was found, and whether decay did what was planned."""
+    lines = [_headline(record)]
+    for about, seen in zip(record.summary.optimizers, record.seen, strict=True):
+        start = f"{about.optimizer} {about.number}: "
+        lines += [start + prose(_count(seen.audit))] if seen.audit is not None else []
+        lines += [start + line for line in _measured(seen.history)] if seen.history is not None else []
+    return "\n".join([*lines, *map(prose, record.summary.notes)])
+
+
+def next_command(record: RunRecord) -> str:
+    """What is worth running next."""
+    command = record.summary.command or "SCRIPT"
+    applied = any(about.applied for about in record.summary.optimizers)
+    return f"torchdecay run {'' if applied else '--apply decoupled:0.1 '}{command}"
+
+
+def worst(found: Audit) -> list[Finding]:
+    """The findings that are worth a line where there is little room."""
+    return [one for one in found.findings if one.severity != "info"][:_MOST_FINDINGS]
+
+
+def _named(about: Stepped) -> str:
+    whose = f" trains {about.model}" if about.model else ""
+    around = f", with {listing(about.around)}" if about.around else ""
+    size = f"{counted(about.num_elements, 'weight')} in {counted(about.num_params, 'tensor')}"
+    return f"{about.optimizer}{whose}, {size}{around}" + (f"; {about.found}" if about.found else "")
+
+
+def _count(found: Audit) -> str:
+    counts = [(sum(one.severity == kind for one in found.findings), kind) for kind in _KINDS]
+    said = [counted(count, "note" if kind == "info" else kind) for count, kind in counts if count]
+    return f"audit: {listing(said) if said else 'nothing found'}"
+
+
+def _measured(history: History) -> Iterator[str]:
+    """Of each group that decays what decay took, as measured and as planned."""
+    for name in history.groups:
+        about, shrink = history.of(name), history.shrink(name)
+        if not about.decay or shrink.planned is None or not history.records:
+            continue
+        planned = _taken(shrink.planned[-1])
+        real = f"took {_taken(shrink.realized[-1])} of each weight" if shrink.realized else "was not measured"
+        yield f"{shown(name)}: decay {real}, {planned} planned"
+
+
+def _taken(log_shrink: float) -> str:
+    return percent(max(0.0, -math.expm1(-log_shrink)))
+
+
+# ── The page ──
+
+
+def page_of(record: RunRecord) -> Page:
+    """The page of a run: for each optimizer findings, plan, forecast, curves and alarms."""
+    summary = record.summary
+    sections: list[Section] = []
+    notices = [Notice("Not looked at", prose(note)) for note in summary.notes]
+    hero: Chart | None = None
+    for about, seen in zip(summary.optimizers, record.seen, strict=True):
+        own = f"{about.optimizer} {about.number}: " if len(record.seen) > 1 else ""
+        sections += _sections(about, seen, own)
+        if seen.history is None or not seen.history.records:
+            continue
+        curves = histories.article_of(seen.history)
+        notices += [replace(one, head=own + one.head) for one in curves.notices]
+        # One record is no curve, and without one nothing has to be drawn.
+        if len(seen.history.steps) > 1:
+            hero = hero or curves.hero
+            sections += [_of(one, about, own, curves.keys) for one in curves.sections]
+    nexts = (Next("Try another decay, without a change to the script", next_command(record)),)
+    return page_with(
+        Article(
+            id="run",
+            title=f"What decay does in {shown(summary.command, most=80) or 'this run'}",
+            headline=_headline(record),
+            sure=prose(" ".join(f"{one.optimizer}: {one.length}." for one in summary.optimizers if one.length)),
+            notices=tuple(notices),
+            verdict=tuple(verdict(record).splitlines()[1:]),
+            nexts=nexts if summary.optimizers else (),
+            hero=hero,
+            sections=tuple(sections),
+            cards=(_card(record),),
+        )
+    )
+
+
+def _headline(record: RunRecord) -> str:
+    summary = record.summary
+    if not summary.optimizers:
+        return "No optimizer took a step."
+    steps = listing([f"{counted(one.steps, 'step')} of {one.optimizer}" for one in summary.optimizers])
+    found = [finding for seen in record.seen if seen.audit is not None for finding in seen.audit.findings]
+    counts = [(sum(one.severity == kind for one in found), kind) for kind in _KINDS[:2]]
+    said = [counted(count, kind) for count, kind in counts if count]
+    alarms = sum(len(seen.history.events) for seen in record.seen if seen.history is not None)
+    said += [counted(alarms, "alarm")] if alarms else []
+    return f"{steps}{'' if summary.ended else ' so far'}: {listing(said) if said else 'nothing to mend was found'}."
+
+
+def _sections(about: Stepped, seen: Seen, own: str) -> Iterator[Section]:
+    start = f"{about.number}-"
+    if seen.audit is not None:
+        rows = tuple(
+            tuple(map(prose, (one.code, one.severity, one.what, listed(one.names, most=8), one.why, one.fix)))
+            for one in seen.audit
+        )
+        head = ("Code", "Severity", "What", "Parameters", "Why", "What to do")
+        yield Section(f"{start}findings", f"{own}findings" if own else "Findings", table=Table(head, rows))
+    if seen.plan is not None:
+        table = as_table(seen.plan.table(group=True))
+        yield Section(
+            f"{start}plan",
+            f"{own}who decays" if own else "Who decays",
+            intro=prose(f"{_named(about)}. {seen.plan.table().summary}. {capital(about.replaced)}"),
+            table=Table(table.head, table.rows[:_MOST_ROWS]),
+        )
+    if seen.forecast is not None:
+        said, *remarks = forecasts.verdict(seen.forecast).splitlines()
+        yield Section(
+            f"{start}forecast",
+            f"{own}what decay will do" if own else "What decay will do",
+            intro=prose(f"{said} ({about.length})"),
+            table=as_table(seen.forecast),
+            remarks=tuple(remarks),
+        )
+
+
+def _of(section: Section, about: Stepped, own: str, keys: tuple[Key, ...]) -> Section:
+    """A section of a history's own page, on this one: with its own legend, and names that no other optimizer's have."""
+    charts = tuple(replace(one, name=f"{about.number}-{one.name}") for one in section.charts)
+    heading = own + (section.heading[0].lower() + section.heading[1:] if own else section.heading)
+    return replace(section, id=f"{about.number}-{section.id}", heading=heading, charts=charts, keys=keys, tracked=False)
+
+
+def _card(record: RunRecord) -> Card:
+    summary = record.summary
+    rank, world = summary.process
+    pairs = [
+        ("command", summary.command),
+        *summary.versions.items(),
+        *((("process", f"{rank} of {world}"),) if world > 1 else ()),
+        *when(summary.created),
+        ("written", summary.written),
+    ]
+    command = f"torchdecay run {summary.command}" if summary.command else ""
+    return Card("How it was run", (), command, pairs_of(pairs))

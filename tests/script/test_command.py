@@ -1,0 +1,117 @@
+"""A command line is split where Python would, and the script's process starts as this one did."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from torchdecay.cli import main
+from torchdecay.errors import TaskError
+from torchdecay.integrations.script import command
+from torchdecay.integrations.script.command import DOOR, Split, become, flags_of_python, split
+from torchdecay.integrations.script.options import Options, is_disabled
+
+
+@pytest.mark.parametrize(
+    ("words", "ours", "python", "given"),
+    [
+        ("train.py --lr 1", "", "train.py --lr 1", ""),
+        ("-q --every 5 train.py -q", "-q --every 5", "train.py -q", ""),
+        ("--every=5 train.py -- x", "--every=5", "train.py -- x", ""),
+        ("--by role -m pkg.mod --by x", "--by role", "-m pkg.mod --by x", ""),
+        ("-mpkg --out y", "", "-mpkg --out y", ""),
+        ("-c pass -q", "", "-c pass -q", ""),
+        ("-q -- torchrun -m x", "-q", "", "torchrun -m x"),
+        ("-", "", "-", ""),
+        ("-q", "-q", "", ""),
+        ("--help train.py", "--help", "train.py", ""),
+    ],
+)
+def test_options_end_where_the_script_begins(words: str, ours: str, python: str, given: str) -> None:
+    """At the first word that is no option, at -m or -c, or at --; all behind it is the script's."""
+    told = split(words.split(), {"--every", "--by", "--out"})
+    assert told == Split(tuple(ours.split()), tuple(python.split()), tuple(given.split()))
+
+
+@pytest.mark.parametrize(
+    ("words", "flags"),
+    [
+        ("python -m torchdecay run x.py -u", []),
+        ("python -u -W error -X dev -O -m torchdecay run", ["-u", "-W", "error", "-X", "dev", "-O"]),
+        ("python -Werror -BO /usr/bin/torchdecay run -q", ["-Werror", "-BO"]),
+        ("python", []),
+    ],
+)
+def test_flags_of_python_are_those_before_the_program(words: str, flags: list[str]) -> None:
+    """They are handed on; what stands behind the program is not Python's."""
+    assert flags_of_python(words.split()) == flags
+
+
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str], dict[str, str]]]:
+    calls: list[tuple[str, list[str], dict[str, str]]] = []
+    monkeypatch.setattr(command.os, "execve", lambda *given: calls.append(given))
+    return calls
+
+
+def test_options_travel_as_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Flags win over variables, both reach the script's process, the folder as seen from here."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", "mine")
+    monkeypatch.setenv("TORCHDECAY_EVERY", "7")
+    monkeypatch.setenv("TORCHDECAY_BY", "block")
+    monkeypatch.delenv("TORCHDECAY_DISABLE", raising=False)
+    calls = started(monkeypatch)
+    (tmp_path / "train.py").touch()
+    result = CliRunner().invoke(main, ["run", "--by", "tensor", "-q", "train.py", "--every", "1"])
+    assert result.exit_code == 0, result.output
+    ((program, words, environment),) = calls
+    assert program == sys.executable and words[-3:] == ["train.py", "--every", "1"]
+    assert environment["PYTHONPATH"].split(":") == [str(DOOR), "mine"]
+    told = Options.from_environment(environment)
+    assert (told.every, told.by, told.quiet, told.out) == (7, "tensor", True, str(tmp_path / "torchdecay-run"))
+    assert told.command == "train.py --every 1" and told.run
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nowhere.py"], 'there is no script "nowhere.py"'),
+        ([], "there is no script"),
+        (["--evry", "5", "x.py"], "No such option"),
+        (["--every", "0", "x.py"], "0 is not in the range"),
+        (["--", "no-such-command"], 'there is no command "no-such-command"'),
+        (["-m"], "there is no script"),
+    ],
+)
+def test_wrong_use_is_one_message(words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Exit code 2, and nothing was started."""
+    monkeypatch.chdir(tmp_path)
+    calls = started(monkeypatch)
+    result = CliRunner().invoke(main, ["run", *words])
+    assert (result.exit_code, calls) == (2, [])
+    assert said in result.output
+
+
+@pytest.mark.parametrize("flag", ["isolated", "ignore_environment", "no_site"])
+def test_a_python_that_ignores_the_door_is_refused(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """-I, -E and -S: said, and not run without anybody looking."""
+
+    class Flags:
+        isolated = ignore_environment = no_site = 0
+
+    setattr(Flags, flag, 1)
+    monkeypatch.setattr(command.sys, "flags", Flags)
+    monkeypatch.delenv("TORCHDECAY_DISABLE", raising=False)
+    calls = started(monkeypatch)
+    with pytest.raises(TaskError, match="Python was started with -"):
+        become(Split((), ("-c", "pass")), Options())
+    assert calls == []
+
+
+@pytest.mark.parametrize(("text", "off"), [("1", True), ("yes", True), ("0", False), ("", False), ("no", False)])
+def test_the_switch(text: str, off: bool) -> None:
+    """TORCHDECAY_DISABLE."""
+    assert is_disabled({"TORCHDECAY_DISABLE": text}) is off
