@@ -23,6 +23,8 @@ SEEDS = (2, 3, 5, 10)
 VALUES = (1, 3, 12)
 NOISE = (0.003, 0.02)
 """Standard deviation of a run about its seed's level: below the steps of a score, and about one."""
+SHARED = (0.0, 0.9)
+"""How much of a run's variance its validation and its test rows share: what is lucky on the one is on the other."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,7 @@ class Setting:
     seeds: int
     values: int
     noise: float
+    shared: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,15 +64,15 @@ class Claims:
 
 def settings() -> Iterator[Setting]:
     """All of them."""
-    for rows, seeds, values, noise in itertools.product(ROWS, SEEDS, VALUES, NOISE):
-        yield Setting(rows=rows, seeds=seeds, values=values, noise=noise)
+    for rows, seeds, values, noise, shared in itertools.product(ROWS, SEEDS, VALUES, NOISE, SHARED):
+        yield Setting(rows=rows, seeds=seeds, values=values, noise=noise, shared=shared)
 
 
 def null_sweep(setting: Setting, draw: random.Random) -> Sweep:
     """A sweep whose runs differ by their seed and by chance alone."""
 
     def measured(level: float) -> float:
-        value = draw.gauss(level, setting.noise)
+        value = draw.gauss(level, setting.noise * math.sqrt(1 - setting.shared))
         if not setting.rows:
             return value
         # The rows are the same for all runs of a seed, so that only what a run does differently moves the score.
@@ -80,7 +83,8 @@ def null_sweep(setting: Setting, draw: random.Random) -> Sweep:
     for seed in range(setting.seeds):
         level = draw.gauss(0.9, 0.03)
         for label in labels:
-            ends = {part: (0.0, measured(level)) for part in ("validation", "test")}
+            own = draw.gauss(level, setting.noise * math.sqrt(setting.shared))
+            ends = {part: (0.0, measured(own)) for part in ("validation", "test")}
             kind = "score" if setting.rows else "loss"
             curves = {f"{part}_{kind}": values for part, values in ends.items()}
             flat = {name: (1.0, 1.0) for name in ("train_loss", "test_loss", "validation_loss")}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from torchdecay.lab.comparisons.comparison import Comparison
-from torchdecay.lab.comparisons.statistics import UNBOUNDED, Bounds, Contrast, interval, mean, spread
+from torchdecay.lab.comparisons.statistics import UNBOUNDED, Bounds, Contrast, interval, mean, spread, together
 from torchdecay.lab.sweeps.points import Point
 from torchdecay.lab.training.results import CURVES, TrainingRun
 
@@ -58,8 +58,8 @@ class Choice:
         test_measure: the same curve on the test rows, which took no part in the choice.
         test_mean: mean over seeds there.
         test_low, test_high: its 95 % t interval; None with a single seed.
-        against: the chosen point against the best one without decay, on the test rows, seed by seed; None where
-            there is none or it was chosen itself.
+        against: the chosen point against the best one without decay, on the test rows, seed by seed, at a level that
+            holds for all points among which it was chosen; None where there is none or it was chosen itself.
     """
 
     point: Point
@@ -123,7 +123,9 @@ def choose(curve: Sequence[CurvePoint], runs: Comparison, *, rule: Rule, measure
     baseline = max(bare, key=lambda pair: pair[1])[0].point.label if bare else None
     against = None
     if baseline is not None and not chosen.point.is_bare:
-        against = runs.contrast(chosen.point.label, baseline, measure=test)
+        # Whoever is best of many has had luck, in what validation and test rows share as well: the run itself.
+        level = together(sum(not one.point.is_bare for one, _ in able))
+        against = runs.contrast(chosen.point.label, baseline, measure=test, level=level)
     assert chosen.mean is not None
     return Choice(
         point=chosen.point,

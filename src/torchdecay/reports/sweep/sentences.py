@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from torchdecay.lab.comparisons.statistics import LEVEL
 from torchdecay.reports.comparison.sentences import ALONE, LUCK, ONCE, failures_of, paired
 from torchdecay.reports.comparison.series import curve_name
 from torchdecay.reports.sweep.advice import open_end
@@ -73,9 +74,10 @@ def _on_test(points: Points, chosen: Choice) -> str:
     base = chosen.test_mean - one.mean
     seeds = counted(len(one.differences), "seed")
     sure = f"{seeds} can’t show a difference" if one.better is None else f"{LUCK} {seeds} can explain"
+    level = "95 %" if one.level == LEVEL else "95 % for all values together"
     return (
-        f"{head}, against {number(base)} without decay. {sure} (95 % interval of the difference "
-        f"{number(one.low, signed=True)} to {number(one.high, signed=True)})."
+        f"{head}, against {number(base)} without decay. {sure} (interval of the difference "
+        f"{number(one.low, signed=True)} to {number(one.high, signed=True)}, {level})."
     )
 
 
@@ -183,8 +185,9 @@ def _limits(sweep: Sweep, chosen: Choice) -> list[str]:
         lines.append(f"{ALONE} the choice.")
     else:
         lines.append(
-            "The validation number of the winner of many is a little too good; the test number is not. Intervals are "
-            "95 % t intervals and cover the seeds' randomness on this task, nothing beyond it."
+            "The winner of many had some luck: its validation number is a little too good, its test number less so, "
+            "and what stands against no decay allows for it. Intervals are 95 % t intervals and cover the seeds' "
+            "randomness on this task, nothing beyond it."
         )
     return lines
 
