@@ -2,8 +2,8 @@
 
 Nothing heavy is imported before a command runs, so that help is quick.
 
-Read in this order: inputs, output, audit, group, progress, tables, compare, convert, demo, diff, example, explain,
-    forecast, plan, report, rescale, run, suggest, sweep, verify.
+Read in this order: output, inputs, words, audit, group, progress, tables, compare, convert, demo, diff, example,
+    explain, forecast, plan, report, rescale, run, suggest, sweep, verify.
 """
 
 from torchdecay.cli.group import main

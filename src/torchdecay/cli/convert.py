@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import click
 
+from torchdecay.cli.inputs.numbers import COUNT, NUMBER, read_number
 from torchdecay.cli.inputs.options import gathered, given, options_of
 from torchdecay.cli.inputs.runs import PARTS
 from torchdecay.cli.output import json_option, print_json
 from torchdecay.errors import UnitError
 from torchdecay.text import spelled
 
-_CONTEXT: dict[str, tuple[type, str]] = {
-    "lr": (float, "Learning rate at which the decay is counted."),
+_CONTEXT: dict[str, tuple[Any, str]] = {
+    "lr": (NUMBER, "Learning rate at which the decay is counted."),
     **{name: PARTS[name] for name in ("num_samples", "batch_size", "accumulate", "steps", "epochs")},
-    "max_lr": (float, "Peak of the learning rate."),
-    "steps_per_epoch": (float, "Where num_samples and batch_size don't tell."),
-    "tokens_per_sample": (int, "For units in tokens."),
-    "tokens_per_step": (float, "The same, per optimizer step."),
+    "max_lr": (NUMBER, "Peak of the learning rate."),
+    "steps_per_epoch": (NUMBER, "Where num_samples and batch_size don't tell."),
+    "tokens_per_sample": (COUNT, "For units in tokens."),
+    "tokens_per_step": (NUMBER, "The same, per optimizer step."),
     "optimizer": (str, "sgd, adamw, ...: what its own weight_decay means."),
-    "momentum": (float, "Of SGD."),
+    "momentum": (NUMBER, "Of SGD."),
     "loss": (str, "mse, half_mse or cross_entropy, each the mean: for scikit-learn's units."),
 }
 """What a conversion may need to know: its type and its help."""
@@ -33,28 +33,13 @@ _SECTIONS = (
 )
 
 
-def as_options(fix: str) -> str:
-    """What Python is to be given, as options: `max_lr=` as --max-lr, without what only Python can give.
-
-    Example:
-        >>> as_options("Give steps_per_epoch= (or num_samples= and batch_size=, or run=).")
-        'Give --steps-per-epoch (or --num-samples and --batch-size).'
-    """
-    fix = re.sub(r" \(or run=td\.Run\(lr=\.\.\.\)(, or optimizer=)?\)", "", fix)
-    fix = fix.replace(", or run=)", ")").replace(" or your torch optimizer", "")
-    return re.sub(r"\b([a-z_]+)=", lambda found: f"--{found[1].replace('_', '-')}", fix)
-
-
 def read_value(text: str) -> Any:
     """A number, or the pair that a comma makes.
 
     Raises:
         UnitError: neither.
     """
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise UnitError(f"{text!r} is not a number.", fix="Write 0.1, or a pair such as 0.1,0.5.") from error
+    numbers = [read_number(part) for part in text.split(",")]
     return numbers[0] if len(numbers) == 1 else tuple(numbers)
 
 
@@ -96,14 +81,13 @@ def convert(
             fix="Write torchdecay convert 0.1 decoupled half_life --lr 1e-3; --list shows all units.",
         )
     from torchdecay.observe.units.converting import convert as to
+    from torchdecay.observe.units.graph import UNITS
 
-    try:
-        found = to(read_value(value), source, target, **context)
-    except UnitError as error:
-        raise UnitError(error.what, error.why, as_options(error.fix)) from error
+    read = read_value if source in UNITS and UNITS[source].pair else read_number
+    found = to(read(value), source, target, **context)
     pair = None if isinstance(found, float) else found._asdict()
     if as_json:
-        told = {"value": pair or found, "unit": target, "source": {"value": read_value(value), "unit": source}}
+        told = {"value": pair or found, "unit": target, "source": {"value": read(value), "unit": source}}
         print_json(told | {"context": context})
     else:
         click.echo(", ".join(f"{key}={spelled(one)}" for key, one in pair.items()) if pair else spelled(found))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from torchdecay.cli.inputs.plans import POLICIES, is_saved, make_plan
+from torchdecay.cli.inputs.plans import DECAY, POLICIES, is_saved, make_plan
 from torchdecay.cli.output import json_option, print_json
 from torchdecay.errors import LoadError
 from torchdecay.text import listed
@@ -18,12 +18,20 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("before")
 @click.argument("after")
-@click.option("--decay", default="decoupled:0.1", show_default=True, help="For what is not a saved plan.")
-@click.option("--rules", type=POLICIES, default="standard", show_default=True, help="Who decays in BEFORE, a model.")
-@click.option("--against", type=POLICIES, default="standard", show_default=True, help="Who decays in AFTER, a model.")
+@click.option("--decay", help=f"For what is not a saved plan.  [default: {DECAY}]")
+@click.option("--rules", type=POLICIES, help="Who decays in BEFORE, a model.  [default: standard]")
+@click.option("--against", type=POLICIES, help="Who decays in AFTER, a model.  [default: standard]")
 @json_option
 @click.pass_context
-def diff(ctx: click.Context, before: str, after: str, decay: str, rules: str, against: str, as_json: bool) -> None:
+def diff(
+    ctx: click.Context,
+    before: str,
+    after: str,
+    decay: str | None,
+    rules: str | None,
+    against: str | None,
+    as_json: bool,
+) -> None:
     """What differs between two plans; exit code 1 when something does.
 
     BEFORE and AFTER are each a model, a checkpoint or a saved plan, as for plan: two models, two policies on one model,
@@ -35,7 +43,9 @@ def diff(ctx: click.Context, before: str, after: str, decay: str, rules: str, ag
       torchdecay diff plan.json my_project:make_model
       torchdecay diff transformers:BertConfig transformers:BertConfig --rules huggingface --against standard
     """  # noqa: D301
-    old, new = make_plan(before, decay, rules), make_plan(after, decay, against)
+    # With one saved plan, --decay is for the other.
+    old = make_plan(before, None if is_saved(before) and not is_saved(after) else decay, rules)
+    new = make_plan(after, None if is_saved(after) else decay, against, option="--against")
     _require_common(before, after, old, new)
     found = old.diff(new)
     if as_json:

@@ -13,7 +13,7 @@ from torchdecay.cli.output import json_option, print_json
 @click.argument("names", nargs=-1, required=True)
 @plan_options
 @json_option
-def explain(target: str, names: tuple[str, ...], decay: str, rules: str, as_json: bool) -> None:
+def explain(target: str, names: tuple[str, ...], decay: str | None, rules: str | None, as_json: bool) -> None:
     """Why single parameters decay or are spared, with the evidence.
 
     TARGET is as for plan; NAMES are parameters, as model.named_parameters() calls them.

@@ -39,14 +39,14 @@ def optimizer_class(name: str) -> type[Optimizer]:
 @click.argument("target")
 @run_options
 @click.option("--decay", help="For a model: decoupled:0.1, native:0.1, ...; it is then planned as by plan.")
-@click.option("--rules", type=POLICIES, default="standard", show_default=True, help="For a model: who decays.")
+@click.option("--rules", type=POLICIES, help="For a model: who decays.  [default: standard]")
 @click.option("--optimizer", metavar="NAME", help="For a model or a saved plan: AdamW, SGD, ..., with its defaults.")
 @click.option("--figure", type=click.Path(path_type=Path), metavar="FILE.svg", help="Draw it: .svg or .png.")
 @json_option
 def forecast(
     target: str,
     decay: str | None,
-    rules: str,
+    rules: str | None,
     optimizer: str | None,
     figure: Path | None,
     run: dict[str, Any],
@@ -70,14 +70,15 @@ def forecast(
 
     if decay is not None or is_saved(target):
         cls = None if optimizer is None else optimizer_class(optimizer)
-        found = make(make_plan(target, decay or "none", rules), optimizer=cls, run=run_from(run))
+        found = make(make_plan(target, decay, rules), optimizer=cls, run=run_from(run))
     else:
-        if optimizer is not None:
-            raise UnitError(
-                "--optimizer goes with a model or a saved plan.",
-                f"{target} brings its own optimizer.",
-                "Leave it out, or say --decay decoupled:0.1 for a model.",
-            )
+        for option, value in (("--optimizer", optimizer), ("--rules", rules)):
+            if value is not None:
+                raise UnitError(
+                    f"{option} goes with a model.",
+                    f"{target} brings its own optimizer.",
+                    "Leave it out, or say --decay decoupled:0.1 for a model.",
+                )
         setup = _setup(target)
         given: dict[str, Any] = {"run": run_from(run, setup.get("run")), "model": setup.get("model")}
         if setup.get("plan") is None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
+import os
+import re
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -13,8 +17,9 @@ from typing import Any
 import click
 
 from torchdecay._version import __version__
+from torchdecay.cli.words import told_in_options
 from torchdecay.errors import MissingExtra, TorchdecayError
-from torchdecay.text import nearest
+from torchdecay.text import nearest, repr_quoted
 
 COMMANDS = (
     "demo",
@@ -35,18 +40,26 @@ COMMANDS = (
 )
 """In the order of the help; each is a module of this folder with a function of that name."""
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
 
 class Told(click.ClickException):
-    """A message on stderr without a traceback; exit code 2, wrong use, or 1 where a library is missing."""
+    """A message on stderr without a traceback; exit code 2, wrong use, or 1 where a library or room on a disk lacks."""
 
     def __init__(self, error: TorchdecayError) -> None:
         super().__init__(str(error))
         self.kind = type(error).__name__
-        self.exit_code = 1 if isinstance(error, MissingExtra) else 2  # type: ignore[misc]
+        full = getattr(error.__cause__, "errno", None) in NO_ROOM
+        self.exit_code = 1 if full or isinstance(error, MissingExtra) else 2  # type: ignore[misc]
 
     def show(self, file: Any = None) -> None:
         """Print the error as Python would, less the traceback."""
-        click.echo(f"{click.style(self.kind, fg='red', bold=True)}: {self.message}", err=True, file=file)
+        click.echo(f"{styled(self.kind, fg='red', bold=True)}: {self.message}", err=True, file=file)
+
+
+def styled(text: str, **look: Any) -> str:
+    """Text in color, unless NO_COLOR asks for none."""
+    return text if os.environ.get("NO_COLOR") else click.style(text, **look)
 
 
 class Commands(click.Group):
@@ -70,6 +83,8 @@ class Commands(click.Group):
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
             hint = nearest(args[0], COMMANDS) or f"Commands: {', '.join(COMMANDS)}."
             ctx.fail(f"there is no command {args[0]!r}. {hint}")
+        # What begins like a negative number is one: behind a blank it is no option.
+        args = [f" {word}" if re.match(r"-\.?\d", word) else word for word in args]
         return super().resolve_command(ctx, args)
 
     def make_context(
@@ -77,6 +92,20 @@ class Commands(click.Group):
     ) -> click.Context:
         """Keep the words as typed: results say which command made them."""
         return super().make_context(info_name, args, parent, obj=tuple(args), **extra)
+
+    def main(self, *args: Any, **more: Any) -> Any:
+        """Run it all; what can't be written for want of room is told."""
+        try:
+            return super().main(*args, **more)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            what = repr_quoted(str(error.filename)) if error.filename else "The output"
+            click.echo(f"{what} can't be written: {error.strerror}.", err=True)
+            if not error.filename:
+                # What is left of it would fail once more when Python ends.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; mistakes and warnings become lines on stderr."""
@@ -86,7 +115,9 @@ class Commands(click.Group):
             try:
                 return super().invoke(ctx)
             except TorchdecayError as error:
-                raise Told(error) from error
+                command = self.get_command(ctx, ctx.invoked_subcommand or "") or self
+                options = {param.name or "": param.opts[0] for param in command.params if param.opts[0][0] == "-"}
+                raise Told(told_in_options(error, options)) from error
 
 
 @contextlib.contextmanager
@@ -103,7 +134,7 @@ def _sigterm_is_ctrl_c() -> Iterator[None]:
 
 
 def _show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-    click.echo(f"{click.style(category.__name__, fg='yellow')}: {message}", err=True)
+    click.echo(f"{styled(category.__name__, fg='yellow')}: {message}", err=True)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -18,7 +18,9 @@ from torchdecay.errors import LoadError
 @click.option("--save", type=click.Path(path_type=Path), metavar="FILE.json", help="Keep the plan, for diff.")
 @click.option("--overwrite", is_flag=True, help="Replace a plan that was saved there.  [default: save to FILE-2.json]")
 @json_option
-def plan(target: str, decay: str, rules: str, every: bool, save: Path | None, overwrite: bool, as_json: bool) -> None:
+def plan(
+    target: str, decay: str | None, rules: str | None, every: bool, save: Path | None, overwrite: bool, as_json: bool
+) -> None:
     """Who decays, who is spared, and why: one row per parameter.
 
     TARGET is module:name, looked up from the current folder: a model, a function or class that makes one, or a
@@ -36,8 +38,6 @@ def plan(target: str, decay: str, rules: str, every: bool, save: Path | None, ov
     """  # noqa: D301
     if save is not None and save.suffix != ".json":
         raise LoadError(f"a plan is saved as JSON, not as {save}.", fix=f"Write --save {save.with_suffix('.json')}.")
-    if save is not None and not save.parent.is_dir():
-        raise LoadError(f"the plan can't be written to {save}: there is no folder {save.parent}.")
     made = make_plan(target, decay, rules)
     if save is not None:
         from torchdecay.reports.drawing.files import place_file

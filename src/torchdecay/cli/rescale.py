@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from torchdecay.cli.inputs.numbers import NUMBER, read_count, read_number
 from torchdecay.cli.inputs.runs import read_run
 from torchdecay.cli.output import json_option, print_result
 from torchdecay.errors import DecayError, UnitError
@@ -24,7 +25,7 @@ def read_pair(text: str | None, option: str) -> tuple[int, int] | None:
     if text is None:
         return None
     try:
-        old, new = (int(part.replace("_", "")) for part in text.split(","))
+        old, new = map(read_count, text.split(","))
     except ValueError as error:
         raise UnitError(
             f"{option} is {repr_quoted(text)}.", fix=f"Write two whole numbers, before and after: {option} 256,1024."
@@ -40,10 +41,9 @@ def read_decay(text: str) -> float | Decay:
     """
     from torchdecay.plans.forms.parsing import parse_decay
 
-    try:
-        return float(text)
-    except ValueError:
-        parsed = parse_decay(text)
+    if ":" not in text and not text.strip().isalpha():
+        return read_number(text)
+    parsed = parse_decay(text)
     if parsed is None:
         raise DecayError(f"there is nothing to rescale in {repr_quoted(text)}.", fix="Give a number.")
     return parsed
@@ -56,7 +56,7 @@ def read_decay(text: str) -> float | Decay:
 @click.option("--rule", metavar="NAME", help="Only this rule.  [default: all, side by side]")
 @click.option("--num-params", metavar="OLD,NEW", help="Parameters of the model, for tokens_per_parameter.")
 @click.option("--width", metavar="OLD,NEW", help="Width of the model.")
-@click.option("--width-exponent", type=float, help="Your own exponent of the width.  [default: each source's]")
+@click.option("--width-exponent", type=NUMBER, help="Your own exponent of the width.  [default: each source's]")
 @json_option
 def rescale(
     decay: str,

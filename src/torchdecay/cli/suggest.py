@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from torchdecay.cli.inputs.numbers import read_count, read_number
 from torchdecay.cli.inputs.runs import read_run, run_from, run_options
 from torchdecay.cli.output import json_option, print_result
 from torchdecay.errors import UnitError
@@ -19,8 +20,8 @@ def read_known(text: str) -> tuple[Any, ...]:
     """
     value, _, rest = text.partition(",")
     try:
-        number = float(value)
-    except ValueError as error:
+        number = read_number(value)
+    except UnitError as error:
         raise UnitError(
             f"--known begins with {value!r}, not with a number.",
             fix="Write the weight decay first: --known 0.1,lr=1e-3,epochs=10,batch_size=128,num_samples=50000.",
@@ -32,9 +33,8 @@ def read_known(text: str) -> tuple[Any, ...]:
 def _size_or_model(target: str | None) -> Any:
     if target is None:
         return None
-    digits = target.replace("_", "")
-    if digits.isdigit():
-        return int(digits)
+    if target[0].isdigit():
+        return read_count(target)
     from torchdecay.cli.inputs.models import load_model
 
     return load_model(target)

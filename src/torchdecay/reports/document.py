@@ -8,12 +8,14 @@ import re
 from importlib.resources import files
 from pathlib import Path
 
-from torchdecay.errors import need
+from torchdecay.errors import TaskError, need
 from torchdecay.reports.article import Page
 from torchdecay.reports.drawing.files import Contents, place, settle
 from torchdecay.reports.drawing.palette import DARK, LIGHT
 from torchdecay.reports.drawing.svg import inline_svg, png_file, svg_file
+from torchdecay.text import repr_quoted
 
+_NO_PAGES = (".txt", ".md", ".pdf", ".json", ".jsonl", ".csv", ".svg", ".png", ".xml")
 _MARKERS = {
     "o": "M-4 0A4 4 0 1 0 4 0A4 4 0 1 0-4 0Z",
     "s": "M-3.5-3.5H3.5V3.5H-3.5Z",
@@ -28,6 +30,12 @@ _MARKERS = {
 
 def write(page: Page, path: Path, *, overwrite: bool = False) -> Path:
     """Write a page into a folder, or under a name of its own; `torchdecay.reports.report` documents it."""
+    if path.suffix.lower() in _NO_PAGES and not path.is_dir():
+        raise TaskError(
+            f"a page can't be written as {repr_quoted(path.name)}.",
+            "It is HTML, with figures and numbers beside it.",
+            f"Name a folder, or {path.with_suffix('.html')}.",
+        )
     figures = _figures(page)
     html = render(page, tuple(figures))
 

@@ -34,7 +34,7 @@ def load_model(target: str) -> nn.Module:
 
     from torchdecay.lab.tasks.custom import call, load
 
-    found = load(target)
+    found = load(target, "model")
     if isinstance(found, nn.Module):
         return found
     if _is_of_transformers(found):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from torchdecay.cli.inputs.numbers import COUNT, NUMBER, Numbers
 from torchdecay.cli.inputs.options import gathered, given, options_of
 from torchdecay.errors import UnitError
 from torchdecay.text import nearest, repr_quoted
@@ -12,16 +13,16 @@ from torchdecay.text import nearest, repr_quoted
 if TYPE_CHECKING:
     from torchdecay.observe.run import Run
 
-PARTS: dict[str, tuple[type, str]] = {
-    "steps": (int, "Optimizer steps in all."),
-    "epochs": (float, "Passes over the data."),
-    "batch_size": (int, "Samples per forward pass."),
-    "num_samples": (int, "Samples in the data."),
-    "lr": (float, "Learning rate where it begins, or its peak for a schedule by name."),
+PARTS: dict[str, tuple[Any, str]] = {
+    "steps": (COUNT, "Optimizer steps in all."),
+    "epochs": (NUMBER, "Passes over the data."),
+    "batch_size": (COUNT, "Samples per forward pass."),
+    "num_samples": (COUNT, "Samples in the data."),
+    "lr": (NUMBER, "Learning rate where it begins, or its peak for a schedule by name."),
     "lr_schedule": (str, "constant, linear or cosine, to 0 at the end of the run.  [default: constant]"),
-    "warmup_steps": (int, "Steps in which the learning rate first rises from 0."),
-    "tokens_per_sample": (int, "For language models."),
-    "accumulate": (int, "Forward passes per optimizer step."),
+    "warmup_steps": (COUNT, "Steps in which the learning rate first rises from 0."),
+    "tokens_per_sample": (COUNT, "For language models."),
+    "accumulate": (COUNT, "Forward passes per optimizer step."),
 }
 """What a run is made of: its type and its help."""
 
@@ -67,17 +68,10 @@ def read_run(text: str, *, also: Sequence[str] = ()) -> tuple[Run, dict[str, int
             )
         if name in told:
             raise UnitError(f"the run {repr_quoted(text)} says {name} twice.", fix="Say it once.")
-        told[name] = _number(name, value.strip(), int if name in also else PARTS[name][0])
+        kind = COUNT if name in also else PARTS[name][0]
+        told[name] = kind.read(value.strip(), name) if isinstance(kind, Numbers) else value.strip()
     more = {name: told.pop(name) for name in also if name in told}
     return _make(told), more
-
-
-def _number(name: str, value: str, kind: type) -> Any:
-    try:
-        return kind(value)
-    except ValueError as error:
-        whole = "a whole number" if kind is int else "a number"
-        raise UnitError(f"{name}={value} of a run is not {whole}.", fix="Correct it.") from error
 
 
 def _make(told: dict[str, Any]) -> Run:

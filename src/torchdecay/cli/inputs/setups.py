@@ -24,13 +24,14 @@ def load_setup(target: str) -> dict[str, Any]:
     from torchdecay.lab.tasks.custom import call, load
 
     try:
-        found = load(target)
+        found = load(target, "optimizer")
         made = call(found, target) if callable(found) and not _is_optimizer(found) else found
     except SystemExit as error:
         raise TaskError(
             f"{target} exits: SystemExit({error.code!r}).",
             "A script that reads its own command line does that when it is imported.",
-            'Put what it runs under if __name__ == "__main__".',
+            "Let a function without arguments make the optimizer, and put what runs under "
+            'if __name__ == "__main__"; or put print(td.audit(optimizer, model=model)) before the loop.',
         ) from error
     if _is_optimizer(made):
         return {"optimizer": made}

@@ -10,6 +10,7 @@ import click
 
 from torchdecay.cli.inputs.names import Known
 from torchdecay.cli.inputs.options import gathered
+from torchdecay.cli.output import print_json
 
 if TYPE_CHECKING:
     from torchdecay.lab.storage.store import Store
@@ -85,8 +86,11 @@ def _list_tasks(ctx: click.Context, param: click.Parameter, value: bool) -> None
     if value:
         from torchdecay.lab.tasks.catalog import ABOUT
 
-        width = max(map(len, ABOUT))
-        click.echo("\n".join(f"{name:{width}}  {about}" for name, about in ABOUT.items()))
+        if "--json" in ctx.find_root().obj:
+            print_json(ABOUT)
+        else:
+            width = max(map(len, ABOUT))
+            click.echo("\n".join(f"{name:{width}}  {about}" for name, about in ABOUT.items()))
         ctx.exit()
 
 

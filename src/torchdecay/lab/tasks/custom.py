@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import importlib
 import os
 import sys
@@ -10,20 +12,30 @@ from typing import Any
 
 from torchdecay.errors import TaskError
 from torchdecay.lab.tasks.task import Task
-from torchdecay.text import describe_error, nearest, repr_quoted
+from torchdecay.text import describe_error, listing, nearest, repr_quoted
+
+WANTED = {
+    "task": "my_project.tasks:my_task",
+    "model": "my_project:make_model",
+    "optimizer": "my_project:make_optimizer",
+}
+"""What a name may be asked for, and one as an example."""
 
 
-def load(target: str) -> Any:
+def load(target: str, wanted: str = "task") -> Any:
     """What `module:name` names, found as Python would find it from the current folder.
+
+    Args:
+        target: as it was typed; a path to the module's file will do for its name.
+        wanted: what it is to be, for messages.
 
     Raises:
         TaskError: it does not import, or the module has no such name.
     """
     module_name, _, name = target.partition(":")
+    module_name = module_name.removeprefix("./").removesuffix(".py").replace("/", ".").replace(os.sep, ".")
     if not module_name or not name:
-        raise TaskError(
-            f"{repr_quoted(target)} is not of the form module:name.", fix='Write "my_project.tasks:my_task", say.'
-        )
+        raise _unnamed(target, module_name, wanted)
     here = os.getcwd()
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -47,6 +59,30 @@ def load(target: str) -> Any:
             raise TaskError(f"{module_name} has no {repr_quoted(name)}.", fix=nearest(part, known))
         found = getattr(found, part)
     return found
+
+
+def _unnamed(target: str, module: str, wanted: str) -> TaskError:
+    """The error for a module without a name in it: what the file has is offered."""
+    path = Path(target.partition(":")[0])
+    fix = f"Write {WANTED[wanted]}, say."
+    if path.suffix == ".py" and path.is_file():
+        names = []
+        with contextlib.suppress(SyntaxError, ValueError, OSError):
+            top = ast.parse(path.read_bytes()).body
+            names = [one.name for one in top if isinstance(one, ast.FunctionDef) and not _arguments(one)]
+            made = [one for one in top if isinstance(one, ast.Assign) and isinstance(one.value, ast.Call)]
+            names += [to.id for one in made for to in one.targets if isinstance(to, ast.Name)]
+        fix = f"Name the {wanted} in it, or a function without arguments that makes it"
+        fix += f": {listing([f'{module}:{name}' for name in names], most=4)}." if names else f", as {module}:NAME."
+    if wanted == "optimizer":
+        fix += " Or put print(td.audit(optimizer, model=model)) into the script, before its loop."
+    return TaskError(f"{repr_quoted(target)} names no {wanted}: it is not of the form module:name.", fix=fix)
+
+
+def _arguments(function: ast.FunctionDef) -> int:
+    """How many arguments it can't be called without."""
+    own = function.args
+    return len(own.posonlyargs) + len(own.args) - len(own.defaults) + own.kw_defaults.count(None)
 
 
 def call(found: Any, target: str) -> Any:

@@ -68,7 +68,7 @@ def task_named(
         raise TaskError(
             f"the task {repr_quoted(name)} takes no data.", fix="It belongs to the task csv, and to fashion."
         )
-    if ":" in name:
+    if ":" in name or name.endswith(".py"):
         return custom(name)
     if name not in BUILT_IN:
         hint = "Is it a file? Then: csv --data FILE --target COLUMN." if name.endswith((".csv", ".tsv")) else ""

@@ -76,7 +76,9 @@ def convert(value: Value, source: str | None = None, target: str | None = None, 
     for name in map(str, (source, target)):
         if name not in names:
             raise UnitError(
-                f"there is no unit {repr_quoted(name)}.", f"Known: {', '.join(names)}.", nearest(name, names)
+                f"there is no unit {repr_quoted(name)}.",
+                f"Known: {', '.join(names)}.",
+                _MEANT.get(name.lower()) or nearest(name, names),
             )
     known = gather(context)
     _require(_needs_of_names((source, target)), known, f"{source} to {target}")
@@ -102,6 +104,17 @@ def convert(value: Value, source: str | None = None, target: str | None = None, 
     if end.node is Node.FRACTION:
         _refuse_flips(number, end, said)
     return end.from_node(number, known)
+
+
+_MEANT = {
+    **dict.fromkeys(
+        ("weight_decay", "weight-decay", "wd", "l2"),
+        "Write native, with optimizer=: what weight_decay means is the optimizer's to say.",
+    ),
+    **dict.fromkeys(("adamw", "lion", "muon", "adafactor"), "Its weight_decay is decoupled: write decoupled."),
+    **dict.fromkeys(("adam", "sgd", "adagrad", "rmsprop"), "Its weight_decay is coupled: write coupled."),
+}
+"""What people write for a unit → what they mean."""
 
 
 def _names_of_decay(own: str, source: str | None, target: str | None) -> tuple[str, str | None]:

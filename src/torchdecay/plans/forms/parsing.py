@@ -23,7 +23,11 @@ def parse_decay(text: str) -> Decay | None:
         coupled(0.1)
     """
     text = text.strip()
-    if text.lower() in ("none", ""):
+    if not text:
+        raise DecayError(
+            'the decay is "".', "An empty word is most often a variable that is not set.", "Write none for no decay."
+        )
+    if text.lower() == "none":
         return None
     name, colon, rest = text.partition(":")
     name, number = name.strip(), number_or_word(name)

@@ -1,0 +1,59 @@
+"""The library's messages in the words of the command line: what Python is to be given becomes an option."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from torchdecay.errors import DecayError, TorchdecayError, UnitError
+
+_PYTHON_ONLY = re.compile(
+    r", or say optional=True|, or give optional=True to the rule|, or give both labels of their own: \{.*?\}"
+    r"|,? \(?or run=td\.Run\(lr=\.\.\.\)(?:, or optimizer=)?\)?(?=\))?|, or run=(?=\))| or your torch optimizer"
+)
+
+
+def in_options(text: str, options: Mapping[str, str]) -> str:
+    """A message with `lr=0.1` as `--lr 0.1`, where the command has that option.
+
+    Args:
+        text: the message.
+        options: keyword of Python → option.
+
+    Example:
+        >>> in_options("Write seeds=3 or seeds=[0, 1, 2].", {"seeds": "--seeds"})
+        'Write --seeds 3 or --seeds 0,1,2.'
+        >>> in_options("Write td.Run(lr=...).", {"lr": "--lr"})
+        'Write --lr NUMBER.'
+        >>> in_options("Give width=(old, new).", {"width": "--width"})
+        'Give --width old,new.'
+    """
+    text = _PYTHON_ONLY.sub("", text)
+    text = re.sub(r"td\.Run\(\.\.\.\)", "td.Run(lr=..., steps=...)", text)
+    text = re.sub(r"td\.Run\(\.\.\., (.*?)\)", r"td.Run(\1, ...)", text)
+    # A run is options of its own where the command has them, else one option of parts with commas between.
+    text = re.sub(r"(\w+=|value, )?\btd\.Run\(([^()]*)\)", lambda run: _run(run[1] or "", run[2], options), text)
+    text = re.sub(r"\b(\w+)=[(\[]([^()\[\]]*)[)\]]", lambda some: f"{some[1]}={some[2].replace(', ', ',')}", text)
+    value = r"""\"[^\"]*\"|'[^']*'|\.\.\.|[\w.+-](?:[^\s;)\"']*[^\s;).,:\"'])?"""
+    return re.sub(rf"(?<![-\w.,])(\w+)=({value})?", lambda told: _option(told, options), text)
+
+
+def _run(before: str, parts: str, options: Mapping[str, str]) -> str:
+    alone = before.startswith("value") or before.rstrip("=") in options or parts.partition("=")[0] not in options
+    # A run that is an argument of its own name needs no name where its parts are options.
+    return f"{before}{parts.replace(', ', ',')}" if alone else parts.replace(", ", " ")
+
+
+def _option(told: re.Match[str], options: Mapping[str, str]) -> str:
+    if told[1] not in options:
+        return told[0]
+    value = (told[2] or "").strip("\"'")
+    return f"{options[told[1]]} {'NUMBER' if value == '...' else value}".rstrip()
+
+
+def told_in_options(error: TorchdecayError, options: Mapping[str, str]) -> TorchdecayError:
+    """The same error for whoever typed a command; what quotes a user's own code stays as it is."""
+    what = in_options(error.what, options) if isinstance(error, (UnitError, DecayError)) else error.what
+    told = type(error)(what, in_options(error.why, options), in_options(error.fix, options))
+    told.__cause__ = error.__cause__
+    return told
