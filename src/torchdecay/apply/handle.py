@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 import weakref
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -49,19 +50,25 @@ def handle_of(optimizer: object) -> Handle | None:
     return found() if found is not None else None
 
 
+_TABLES = (nn.Embedding, nn.EmbeddingBag)
+
+
 class _CatchUp:
-    """What an embedding of the model calls before it reads rows that pay late.
+    """What a module of the model calls before it reads rows that pay late: all, where it reads more than it is told.
 
     It is saved and copied with the model, and is then nobody's: the optimizer and its plan are no part of a model.
     """
 
-    def __init__(self, rows: RowPulls | None = None) -> None:
-        self._rows = rows
+    def __init__(self, rows: RowPulls | None = None, *, whole: bool = False) -> None:
+        self._rows, self._whole = rows, whole
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        rows, weight = args[0] if args else kwargs.get("input"), module.weight
-        if self._rows is not None and isinstance(rows, Tensor) and isinstance(weight, Tensor):
-            self._rows.catch_up(weight, rows)
+        if self._rows is None:
+            return
+        read = args[0] if args else kwargs.get("input")
+        for weight in module._parameters.values():
+            if weight is not None:
+                self._rows.catch_up(weight, None if self._whole or not isinstance(read, Tensor) else read)
 
     def __reduce__(self) -> tuple[type[_CatchUp], tuple[()]]:
         return _CatchUp, ()
@@ -293,14 +300,21 @@ class Handle:
         ]
 
     def _watch(self) -> list[RemovableHandle]:
-        """Hooks by which rows that pay late catch up before an embedding reads them."""
+        """Hooks by which rows that pay late catch up before they are read; all, where a table is tied to another."""
         late = {id(param) for param in self._engine.passes.rows.lazy_params()}
-        tables = (nn.Embedding, nn.EmbeddingBag)
-        found = [] if self.model is None or not late else self.model.modules()
+        modules = () if self.model is None or not late else self.model.modules()
+        readers = [(one, [id(p) for p in one._parameters.values() if id(p) in late]) for one in modules]
+        held = Counter(key for _, keys in readers for key in keys)
         return [
-            module.register_forward_pre_hook(_CatchUp(self._engine.passes.rows), with_kwargs=True)
-            for module in found
-            if isinstance(module, tables) and id(module.weight) in late
+            module.register_forward_pre_hook(
+                _CatchUp(
+                    self._engine.passes.rows,
+                    whole=not isinstance(module, _TABLES) or any(held[key] > 1 for key in keys),
+                ),
+                with_kwargs=True,
+            )
+            for module, keys in readers
+            if keys
         ]
 
     def _take_over(self, values: Sequence[float | Tensor | None]) -> None:

@@ -58,11 +58,14 @@ class RowPulls:
         return [one.param for one in self._targets.values()]
 
     @torch.no_grad()
-    def catch_up(self, param: Tensor, rows: Tensor) -> None:
-        """Let rows that are about to be read pay what they owe."""
+    def catch_up(self, param: Tensor, rows: Tensor | None) -> None:
+        """Let rows that are about to be read pay what they owe, all where None."""
         for name in self._owing():
             if self._targets[name].param is param:
-                self._pay(self._targets[name], torch.unique(rows.detach().reshape(-1)).to(param.device))
+                rows = None if rows is None else torch.unique(rows.detach().reshape(-1)).to(self.paid[name].device)
+                # To write where nothing is owed would spoil the backward pass of what has read the weights before.
+                if (self.paid[name] if rows is None else self.paid[name][rows]).ne(self.totals[name]).any():
+                    self._pay(self._targets[name], rows)
 
     @torch.no_grad()
     def flush(self) -> None:
