@@ -186,14 +186,15 @@ def coupled(
     grads: Tensors, params: Tensors, regularizer: Regularizer, amounts: Amounts, references: Optional
 ) -> list[Tensor]:
     """The sums g + amount·∇R(θ − ref) as new tensors; the gradients that were given are not touched."""
-    if all(reference is None for reference in references):
-        sources = list(params)
-    else:
-        sources = [p if ref is None else p - ref.to(p.dtype) for p, ref in zip(params, references, strict=True)]
+    # A graph keeps what it was made of, and the update then writes to the weights.
+    own = [p.clone() for p in params] if torch.is_grad_enabled() else params
+    sources = [p if ref is None else p - ref.to(p.dtype) for p, ref in zip(own, references, strict=True)]
     directions = sources if isinstance(regularizer, L2) else [regularizer.gradient(one) for one in sources]
     if _is_one_number(amounts) and not isinstance(amounts[0], Tensor):
         return list(torch._foreach_add(list(grads), directions, alpha=amounts[0]))
     scaled = [direction * amount for direction, amount in zip(directions, amounts, strict=True)]
+    if torch.is_grad_enabled():
+        return [grad + one for grad, one in zip(grads, scaled, strict=True)]
     return list(torch._foreach_add(list(grads), scaled))
 
 
@@ -230,7 +231,10 @@ def _shrink_(params: Tensors, amounts: Amounts, references: Optional) -> None:
 
 
 def _is_one_number(amounts: Amounts) -> bool:
+    """Whether one foreach kernel does for all; in a graph those keep tensors that are written to later."""
     first = amounts[0]
+    if torch.is_grad_enabled():
+        return False
     if isinstance(first, Tensor):
         return first.dim() == 0 and all(amount is first for amount in amounts)
     return all(not isinstance(amount, Tensor) and amount == first for amount in amounts)

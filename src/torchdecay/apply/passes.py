@@ -68,10 +68,13 @@ class Passes:
         self._loans: list[_Loan] = []
         self._pulled: list[_Pulled] = []
 
-    @torch.no_grad()
     def before(self, works: Sequence[Work]) -> None:
-        """All that comes before the optimizer's update."""
+        """All that comes before the optimizer's update; part of the graph where the update is."""
         self._works = works
+        with torch.set_grad_enabled(bool(self.optimizer.defaults.get("differentiable"))):
+            self._begin(works)
+
+    def _begin(self, works: Sequence[Work]) -> None:
         for controller, runtime in self.runtimes.items():
             runtime.before([work for work in works if work.pull.decay.controller == controller])
         for work in works:

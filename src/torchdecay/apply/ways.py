@@ -17,6 +17,7 @@ from torchdecay.optimizers.cards import SWITCH, Native, has_trait, keeps_average
 from torchdecay.optimizers.steps import is_matched, reads_update_sign
 from torchdecay.plans.controllers import Cautious, LazyRows
 from torchdecay.plans.decay import Decay, Scale, Site
+from torchdecay.plans.references import Average
 from torchdecay.plans.regularizers import L2
 
 Via = Literal["auto", "hook"]
@@ -99,6 +100,12 @@ class Place:
                 "the hidden weights, and move the average far too much.",
                 "Use its own decay, td.native(wd), or td.coupled(wd), which goes through the gradient.",
             )
+        if self.group.get("differentiable") and not self._is_differentiable(carried):
+            raise ApplyError(
+                f"{carried!r} can't run with differentiable=True.",
+                "The step is part of a graph, which this pull would be missing from.",
+                "Use td.coupled(wd) or td.decoupled(wd) on float32 weights, or td.penalized(wd).",
+            )
         besides = ""
         if isinstance(carried.gate, LazyRows):
             besides += "; rows pay when they are touched, all of them at handle.flush()"
@@ -139,6 +146,14 @@ class Place:
         plain = settled_factor(self.optimizer, self.group) == 1.0 and not self.group.get("momentum")
         alike = isinstance(decay.regularizer, L2) and decay.controller is None and decay.gate is None
         return self.has_low and plain and alike and decay.site is Site.GRADIENT
+
+    def _is_differentiable(self, decay: Decay) -> bool:
+        """Whether a pass can be part of a graph: one that reads the weights as they are, and no state."""
+        plain = decay.controller is None and decay.gate is None and not self.has_low
+        before = (
+            decay.site is Site.BEFORE and isinstance(decay.regularizer, L2) and not isinstance(decay.reference, Average)
+        )
+        return plain and (before or decay.site is Site.GRADIENT)
 
     def _native(self, decay: Decay) -> Way:
         known = self.known
