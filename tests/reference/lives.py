@@ -334,13 +334,15 @@ class Life:
         elif form == "":
             row.form = scalar.Form()
         elif old is not None and old.kind == form:
-            row.form = old.form
+            # The form knows this row, and looks its group up there.
+            old.settings, old.group, old.strength, old.schedule = settings, group, strength, row.schedule
+            row = old
         else:
             row.form = FORMS[form](row)
             if old is not None:
                 _hand_on(old, row)
-        row.base = getattr(old, "base", None) if old is not None and old.form is row.form else None
-        row.base = row.base or {key: getattr(row.form, key) for key in _STRONG if hasattr(row.form, key)}
+        if row is not old:
+            row.base = {key: getattr(row.form, key) for key in _STRONG if hasattr(row.form, key)}
         self.rows[name] = row
 
     def _keep_peak(self, settings: dict) -> None:
