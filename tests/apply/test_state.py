@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import pickle
 
 import pytest
 import torch
@@ -477,3 +478,61 @@ def test_a_mark_that_says_not_attached_or_no_counters_is_no_state():
     _, optimizer, _ = attached(td.l1(0.1), steps=2)
     optimizer.load_state_dict(never.state_dict())
     assert optimizer.state_dict()["torchdecay"]["groups"][0]["steps"] == 2
+
+
+@pytest.mark.parametrize(
+    "decay", [td.decoupled(0.1, schedule=RAMP), td.independent(0.1), td.forms.constrained(kappa_initial=0.5)], ids=repr
+)
+def test_a_checkpoint_may_be_loaded_before_the_plan_is_attached(decay):
+    """Many do it in this order: counters, peaks and controllers are in the groups' marks still."""
+    model, old, _ = attached(decay, steps=3)
+    old.param_groups[0]["lr"] = 0.02
+    state = through_a_file(old.state_dict())
+    resumed = copy.deepcopy(model)
+    optimizer = optim.AdamW(resumed.parameters(), lr=0.1, weight_decay=0.02)
+    optimizer.load_state_dict(state)
+    handle = td.attach(optimizer, td.plan(resumed, decay, rules=()), model=resumed)
+    for one, its in ((model, old), (resumed, optimizer)):
+        zero_gradients(one)
+        its.step()
+    assert same(weights(model), weights(resumed)) and handle.steps(0) == 4
+    handle.remove()
+    assert "torchdecay" not in optimizer.param_groups[0]
+    assert td.attach(optimizer, td.plan(resumed, td.l1(0.1), rules=()), model=resumed).steps(0) == 0
+
+
+def test_what_was_loaded_before_another_plan_is_attached_is_refused():
+    """As it is if it comes after; references and rows that owe are not in the marks."""
+    for decay, other, said in (
+        (td.decoupled(0.1), td.coupled(0.1), "another plan"),
+        (td.toward("initial", 0.1), td.toward("initial", 0.1), "attach, then call"),
+    ):
+        model, old, _ = attached(decay)
+        for param in model.parameters():
+            param.grad = torch.ones_like(param)
+        old.step()
+        state, model = through_a_file(old.state_dict()), make_model(1)
+        optimizer = optim.AdamW(model.parameters(), lr=0.1)
+        optimizer.load_state_dict(state)
+        with pytest.raises(td.LoadError, match=said):
+            td.attach(optimizer, td.plan(model, other, rules=()), model=model)
+
+
+def test_a_copy_of_a_handle_is_at_work_on_a_copy_of_its_optimizer():
+    """One that held a copy without hooks would decay nothing, and say nothing."""
+    model, optimizer, handle = attached(td.toward("initial", 0.1), optim.SGD)
+    for param in model.parameters():
+        param.grad = torch.ones_like(param)
+    optimizer.step()
+    copied, trained = copy.deepcopy((handle, model))
+    assert copied.optimizer is not optimizer and copied.model is trained and copied.steps(0) == 1
+    zero_gradients(model)
+    zero_gradients(trained)
+    copied.optimizer.step()
+    assert not same(weights(model), weights(trained))
+    optimizer.step()
+    assert same(weights(model), weights(trained))
+    copied.remove()
+    assert copied.optimizer.param_groups[0]["weight_decay"] == 0.02
+    with pytest.raises(td.ApplyError, match=r"handle\.state_dict"):
+        pickle.dumps(handle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 import weakref
 from collections import Counter
@@ -101,6 +102,12 @@ class Handle:
         self._run = runner() if compile else in_parts
         self._before = [_owned(group) for group in optimizer.param_groups]
         self._engine = self._build(plan, self._before)
+        # Of a checkpoint that was loaded before, the groups' marks are left.
+        groups = optimizer.param_groups
+        loaded = unpack({"param_groups": groups}, plan, self._engine.names(), self._engine.references, on_load)
+        if loaded is not None:
+            self._count(self._engine, loaded.groups)
+            self._engine.passes.load(loaded.scalars)
         values = self._engine.check()
         self._engine.passes.debts.take(self._engine.pulled())
         self._depth = 0
@@ -277,6 +284,32 @@ class Handle:
                 found = f"of shape {tuple(state[name].shape)}" if name in state else "missing"
                 raise LoadError(f'the reference of "{name}", of shape {tuple(tensor.shape)}, is {found}.')
         self._engine.references.load(state)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Handle:
+        """The plan at work on a copy of the optimizer: its hooks are not copied with it."""
+        optimizer, model, scheduler = copy.deepcopy((self.optimizer, self.model, self.scheduler), memo)
+        memo[id(self)] = made = Handle(
+            optimizer,
+            self.plan,
+            model=model,
+            via=self._via,
+            on_load=self._on_load,
+            bind=self._bind,
+            scheduler=scheduler,
+            compile=self._run is not in_parts,
+        )
+        made._before = copy.deepcopy(self._before)
+        made._count(made._engine, [replace(program.state) for program in self._engine.programs])
+        made._engine.passes.load(self._engine.passes.scalars())
+        made._engine.references.load(self._engine.references.initial())
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise ApplyError(
+            "a handle can't be pickled.",
+            "The hooks of an optimizer are not saved with it.",
+            "Save optimizer.state_dict(), and handle.state_dict() beside it; attach the plan again, and load them.",
+        )
 
     def __repr__(self) -> str:
         routes = [row.route for row in self.lowering.rows]
@@ -468,7 +501,8 @@ class Handle:
 
 
 def _owned(group: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: group[key] for key in _OWNED if key in group}
+    """What stands in a group that a plan takes over; what a plan before has left is no one's."""
+    return {key: group[key] for key in _OWNED if key in group and not str(group[key]).startswith("attached")}
 
 
 def _found(tensors: Mapping[str, nn.Parameter], name: str) -> nn.Parameter:

@@ -211,14 +211,14 @@ def unpack(
         raise LoadError(
             "the weights that the plan pulls toward are not those of the run that is resumed.",
             "The pull would lead somewhere else from here on.",
-            'For "initial", save handle.state_dict() with the checkpoint, and call handle.load_state_dict(...) '
-            "before optimizer.load_state_dict(...); else bind the same tensors as then.",
+            'For "initial", save handle.state_dict() with the checkpoint; attach, then call '
+            "handle.load_state_dict(...), then optimizer.load_state_dict(...). Else bind the same tensors as then.",
         )
     if left.get("rows owe"):
         raise LoadError(
             "the checkpoint has lost what rows of lazy tables owe.",
             _LOST,
-            "Call handle.flush() before saving in this format.",
+            "Attach the plan before optimizer.load_state_dict(...); call handle.flush() before saving in this format.",
         )
     # By number a parameter is known by its place; formats that name it have put it where it is here.
     by_place = all(isinstance(key, int) for group in state["param_groups"] for key in group["params"])
