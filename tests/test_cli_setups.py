@@ -35,6 +35,19 @@ class Deaf(torch.optim.SGD):
 def deaf():
     return Deaf(model().parameters(), lr=0.1, weight_decay=0.1)
 
+def alone():
+    return torch.optim.AdamW(model().parameters(), lr=1e-3, weight_decay=0.1)
+
+net = model()
+
+def of_net():
+    return torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=0.1)
+
+def pair():
+    one, other = model(), torch.nn.Linear(4, 4)
+    made = torch.optim.AdamW([*one.parameters(), *other.parameters()], weight_decay=0.1)
+    return {"optimizer": made, "model": [one, other]}
+
 def number():
     return 3
 
@@ -111,3 +124,44 @@ def test_a_plan_file_that_is_none_is_wrong_use(project: str, tmp_path: Path, tex
     assert found.exit_code == 2
     assert "Traceback" not in found.output
     assert run("diff", "absent.json", f"{project}:model").exit_code == 2
+
+
+def test_audit_without_a_model_guesses_and_says_so(project: str) -> None:
+    """All clear must not mean that nothing could be seen."""
+    found = run("audit", f"{project}:alone")
+    assert found.exit_code == 1
+    assert "a bias, norm or scale by its shape" in found.output
+    assert "not looked into: WD101 (needs model=; guessed from shapes)" in found.output
+
+
+def test_audit_takes_the_model_that_stands_beside_the_optimizer(project: str) -> None:
+    """The module's own, where the optimizer has its parameters, and it says which."""
+    found = run("audit", f"{project}:of_net", "--json")
+    names = [name for one in json.loads(found.stdout)["findings"] if one["code"] == "WD101" for name in one["names"]]
+    assert names == ["1.bias", "2.weight", "2.bias"]
+    assert f"The model is {project}.net" in found.stderr
+
+
+def test_audit_takes_several_models(project: str) -> None:
+    assert "WD104" not in run("audit", f"{project}:pair").output
+
+
+def test_audit_is_told_the_run_as_forecast_is(project: str) -> None:
+    """By the same options; a run without a length is wrong use."""
+    found = run("audit", f"{project}:careful", "--steps", "100")
+    assert "WD306" in found.output and "needs run=" not in found.output
+    long_epochs = ("--epochs", "3", "--batch-size", "1", "--num-samples", "1000000")
+    assert "WD305" in run("audit", f"{project}:careful", *long_epochs).output
+    wrong = run("audit", f"{project}:careful", "--lr", "1e-3")
+    assert wrong.exit_code == 2 and "neither steps nor epochs" in wrong.output
+
+
+@pytest.mark.parametrize("command", ["audit", "verify"])
+@pytest.mark.parametrize("target", ["train.py", "./scripts/train.py", "exits:optimizer", "exits.py"])
+def test_a_script_gets_a_way_that_leads_on(project: str, tmp_path: Path, command: str, target: str) -> None:
+    """A line for its loop, or a function and how to name it; nothing is run, and nobody speaks of a task."""
+    (tmp_path / "exits.py").write_text("import argparse\nargparse.ArgumentParser().parse_args(['--no'])\n")
+    found = run(command, target)
+    assert found.exit_code == 2 and not found.stdout
+    assert "print(td.audit(optimizer, model=model))" in " ".join(found.stderr.split())
+    assert "task" not in found.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,10 +60,27 @@ def _require_types(target: str, setup: Mapping[str, Any]) -> None:
 
     for key, kind in (("model", nn.Module), ("plan", Plan), ("run", Run), ("loss", Tensor)):
         value = setup.get(key)
-        if value is not None and not isinstance(value, kind):
+        several = value if key == "model" and isinstance(value, list) else [value]
+        if value is not None and not all(isinstance(one, kind) for one in several):
             raise TaskError(f"{target} gives a {type(value).__name__} as {key}.", fix=f"Give a {_SPOKEN[key]}.")
 
 
 def _is_optimizer(value: Any) -> bool:
     several = value if isinstance(value, list) and value else [value]
     return all(is_optimizer(one) for one in several)
+
+
+def model_beside(target: str, optimizer: Any) -> tuple[str, Any] | None:
+    """The model in the module of `module:name` whose parameters the optimizer has, and what it is called there."""
+    from torch import nn
+
+    from torchdecay.lab.tasks.custom import module_of
+    from torchdecay.observe.groups import optimizers_of
+
+    held = {id(param) for one in optimizers_of(optimizer) for group in one.param_groups for param in group["params"]}
+    module = module_of(target)
+    names = vars(sys.modules[module])
+    models = [name for name, value in names.items() if isinstance(value, nn.Module)]
+    models = [name for name in models if not held.isdisjoint(map(id, names[name].parameters()))]
+    best = max(models, key=lambda name: (name == "model", len(list(names[name].parameters()))), default=None)
+    return None if best is None else (f"{module}.{best}", names[best])

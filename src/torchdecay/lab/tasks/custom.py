@@ -32,8 +32,7 @@ def load(target: str, wanted: str = "task") -> Any:
     Raises:
         TaskError: it does not import, or the module has no such name.
     """
-    module_name, _, name = target.partition(":")
-    module_name = module_name.removeprefix("./").removesuffix(".py").replace("/", ".").replace(os.sep, ".")
+    module_name, name = module_of(target), target.partition(":")[2]
     if not module_name or not name:
         raise _unnamed(target, module_name, wanted)
     here = os.getcwd()
@@ -59,6 +58,11 @@ def load(target: str, wanted: str = "task") -> Any:
             raise TaskError(f"{module_name} has no {repr_quoted(name)}.", fix=nearest(part, known))
         found = getattr(found, part)
     return found
+
+
+def module_of(target: str) -> str:
+    """The module in what was typed, by its name or its file's path."""
+    return target.partition(":")[0].removeprefix("./").removesuffix(".py").replace("/", ".").replace(os.sep, ".")
 
 
 def _unnamed(target: str, module: str, wanted: str) -> TaskError:

@@ -70,9 +70,10 @@ def audit(
     case = Case(optimizers, [models] if isinstance(models, nn.Module) else models, plan, run, loss)
     chosen, left_out = prefixes(select), prefixes(ignore)
     wanted = [check for check in CHECKS if is_wanted(check.code, chosen, left_out)]
-    able = [check for check in wanted if not check.needs or case.has(check.needs)]
-    findings = [finding for check in able for finding in check.findings(case)]
-    return Audit(by_severity(findings), tuple((one.code, f"{one.needs}=") for one in wanted if one not in able))
+    findings = [finding for check in wanted for finding in check.findings(case)]
+    unable = [check for check in wanted if not check.is_able(case)]
+    skipped = [(one.code, f"{one.needs}=" + ("; guessed from shapes" if one.guess else "")) for one in unable]
+    return Audit(by_severity(findings), tuple(skipped))
 
 
 def _layer_wise(optimizer: Any) -> list[Any]:

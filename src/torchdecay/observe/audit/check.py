@@ -14,17 +14,23 @@ Finder = Callable[[Case], Iterable[Hit]]
 
 @dataclass(frozen=True)
 class Check:
-    """A check and what it needs beside the optimizer: "model", "plan", "run", "loss" or ""."""
+    """A check, what it needs beside the optimizer ("model", "plan", "run", "loss" or ""), and what guesses without."""
 
     code: str
     needs: str
     hits: Finder
+    guess: Finder | None
+
+    def is_able(self, case: Case) -> bool:
+        """Whether what it needs is there."""
+        return not self.needs or case.has(self.needs)
 
     def findings(self, case: Case) -> Iterator[Finding]:
         """Its hits in the catalog's words; those alike but for their names as one with all the names."""
         entry = CATALOG[self.code]
         together: dict[Hit, list[str]] = {}
-        for hit in self.hits(case):
+        finder = self.hits if self.is_able(case) else self.guess
+        for hit in finder(case) if finder is not None else ():
             together.setdefault(hit._replace(names=()), []).extend(hit.names)
         for hit, names in together.items():
             yield Finding(
@@ -41,11 +47,11 @@ class Check:
 CHECKS: list[Check] = []
 
 
-def check(code: str, *, needs: str = "") -> Callable[[Finder], Finder]:
+def check(code: str, *, needs: str = "", guess: Finder | None = None) -> Callable[[Finder], Finder]:
     """Decorator: this function looks for `code`."""
 
     def register(hits: Finder) -> Finder:
-        CHECKS.append(Check(code, needs, hits))
+        CHECKS.append(Check(code, needs, hits, guess))
         return hits
 
     return register

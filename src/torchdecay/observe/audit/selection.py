@@ -24,11 +24,17 @@ _BLUNTED = ("bias", "norm", "scale", "scalar")
 _TABLES = {"embedding", "position", "token", "state_space"}
 
 
-@check("WD101")
+def _sensitive_by_shape(case: Case) -> Iterator[Hit]:
+    """What looks like a bias or a norm beside matrices, where nobody knows the model and no plan decided."""
+    if any(member.param.dim() > 1 for member in case.members):
+        for member in case.pulled:
+            if member.param.dim() <= 1 and member.param.requires_grad and member.group.handle is None:
+                yield member.hit(f"a bias, norm or scale by its shape, decays by {member.pulled.means}")
+
+
+@check("WD101", needs="model", guess=_sensitive_by_shape)
 def sensitive_parameters(case: Case) -> Iterator[Hit]:
     """Biases, norms, scales and scalars that something pulls, and what the model itself wants spared."""
-    if not case.model:
-        yield from _sensitive_by_shape(case)
     around_one = _used_as_one_plus(case)
     for member in case.pulled:
         about = member.about
@@ -159,14 +165,6 @@ def without_gradient(case: Case) -> Iterator[Hit]:
     for member in case.pulled:
         if member.param.grad is None and member.param.requires_grad and id(member.group.optimizer) in passed:
             yield member.hit(f"no gradient, and should decay by {member.pulled.means}")
-
-
-def _sensitive_by_shape(case: Case) -> Iterator[Hit]:
-    """What looks like a bias or a norm beside matrices, where nobody knows the model and no plan decided."""
-    if any(member.param.dim() > 1 for member in case.members):
-        for member in case.pulled:
-            if member.param.dim() <= 1 and member.param.requires_grad and member.group.handle is None:
-                yield member.hit(f"a bias, norm or scale by its shape, decays by {member.pulled.means}")
 
 
 def _is_weight(member: Member) -> bool:
