@@ -99,18 +99,17 @@ def why_unusable(value: Any, name: str) -> str:
     return f"{name} is {number:g}, so that weights grow" if number < 0 else ""
 
 
-def as_number(value: Any) -> float | None:
-    """A finite number, from a number or a tensor of one element; None for anything else."""
+def float_of(value: Any) -> float | None:
+    """The number that something is, NaN and infinities too: of Python or numpy, or in a tensor of one element.
+
+    None for anything else: text and truth values are no numbers, though Python would calculate with some.
+    """
     if isinstance(value, Tensor):
         value = value.item() if value.numel() == 1 and not value.is_meta else None
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        return None
-    return float(value)
+    return None if isinstance(value, bool) or not isinstance(value, Real) else float(value)
 
 
-def float_of(value: Any) -> float | None:
-    """The float that something can be read as, NaN and infinities too; None for what can't."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
+def as_number(value: Any) -> float | None:
+    """The same where it is finite."""
+    number = float_of(value)
+    return number if number is not None and math.isfinite(number) else None

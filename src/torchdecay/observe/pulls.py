@@ -220,7 +220,8 @@ def _own(optimizer: Any, index: int, values: Mapping[str, Any]) -> Pulled:
     spared = Pulled(optimizer=optimizer, index=index, values=values, wiring=wiring_of(values, None), source="nothing")
     wrong = why_unusable(asked, key) if key else ""
     if wrong:
-        return replace(spared, error=UnitError(f"group {index}: {wrong}.", fix="Give a finite number, at least 0."))
+        error = UnitError(f"group {index}: {wrong}.", fix="Give a finite number, at least 0.")
+        return replace(spared, spoken=f"{key}={asked!r}", error=error)
     if not key or has_trait(optimizer, "no decay"):
         return replace(spared, source="class") if has_trait(optimizer, "no decay") else spared
     known, value = native_of(optimizer, values), float(asked)

@@ -181,6 +181,9 @@ def base_card_of(optimizer: object) -> Card | None:
 def native_of(optimizer: object, group: Mapping[str, Any]) -> Native | None:
     """What `weight_decay` means in this group of this optimizer, or None when that is not known."""
     card = card_of(optimizer)
+    if SWITCH in group and SWITCH not in getattr(optimizer, "defaults", group):
+        # A class that has no such option, as AdamW of torch 2.6, does not read it.
+        group = {key: value for key, value in group.items() if key != SWITCH}
     return None if card is None else card.native_in(group)
 
 

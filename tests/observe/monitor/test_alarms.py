@@ -9,6 +9,7 @@ import torch
 from torch import nn, optim
 
 import torchdecay as td
+from torchdecay.observe.monitor.layout import lay_out
 
 LR, WD = 0.01, 0.1
 
@@ -152,6 +153,88 @@ def test_steps_at_learning_rate_zero_are_steps_that_were_taken():
     with td.Monitor(optimizer, model=model) as monitor:
         train(model, optimizer, 3)
     assert monitor.history.events == () and monitor.history.records == ()
+
+
+def test_a_shrink_between_the_steps_rings():
+    """A line of the training loop that multiplies weights, or decay by hand; other changes between steps are none."""
+    model = make_model()
+    optimizer = optim.AdamW(model.parameters(), lr=LR, weight_decay=0.0)
+    with td.Monitor(optimizer, every_steps=3, model=model, by="tensor") as monitor:
+        for step in range(14):
+            train(model, optimizer, 1, seed=step)
+            with torch.no_grad():
+                model[0].weight[0].mul_(0.5)
+                model[1].weight.clamp_(max=1.0)
+                if step >= 9:
+                    model[3].weight.mul_(1 - 1e-4)
+    (event,) = monitor.history.events
+    assert (event.kind, event.groups, event.step) == ("between steps", ("3.weight",), 12)
+    assert "0.0001 " in event.what
+
+
+class InPlace(optim.Optimizer):
+    """An AdamW of another library, as far as low precision goes: it shrinks weights in place."""
+
+    def __init__(self, params, **options):
+        super().__init__(params, {"lr": 1e-3, "weight_decay": 0.1, **options})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for param in group["params"]:
+                if group.get("keeps_state"):
+                    self.state[param]["kahan_comp"] = torch.zeros_like(param)
+                param.mul_(1 - group["lr"] * group["weight_decay"]).sub_(group["lr"] * param.grad.sign())
+
+
+@pytest.mark.parametrize(
+    ("dtype", "options", "rings"),
+    [
+        (torch.bfloat16, {}, True),
+        (torch.float32, {}, False),
+        (torch.bfloat16, {"weight_decay": 10.0}, False),
+        (torch.bfloat16, {"weight_decay": 0.0}, False),
+        (torch.bfloat16, {"keeps_state": True}, False),
+        (torch.bfloat16, {"bf16_stochastic_round": True}, False),
+        (torch.bfloat16, {"bf16_stochastic_round": False}, True),
+    ],
+    ids=str,
+)
+def test_an_unknown_optimizer_whose_decay_low_precision_rounds_away_rings(dtype, options, rings):
+    """Nobody knows what its weight_decay does, but in bf16 no shrink this small arrives, unless it keeps the rest."""
+    model = make_model(dtype=dtype)
+    optimizer = InPlace(model.parameters(), **options)
+    with td.Monitor(optimizer, every_steps=5, model=model) as monitor:
+        train(model, optimizer, 12)
+    assert ([event.kind for event in monitor.history.events] == ["rounded away"]) is rings
+
+
+@pytest.mark.parametrize("size", [1e25, 1e-30])
+def test_weights_that_are_very_large_or_small_are_finite(size):
+    """In float32 their squares are neither finite nor above 0."""
+    weight = nn.Parameter(torch.full((64, 64), size))
+    optimizer = optim.SGD([weight], lr=0.01, weight_decay=0.1)
+    with td.Monitor(optimizer, every_steps=1) as monitor:
+        for _ in range(3):
+            weight.grad = torch.zeros_like(weight)
+            optimizer.step()
+    (group,) = monitor.history.groups
+    assert [event.kind for event in monitor.history.events] == ["dominates"]
+    assert monitor.history.curve(group, "weight_norm")[1][0] == pytest.approx(64 * size, rel=1e-2)
+
+
+@pytest.mark.parametrize("value", [-0.1, "0.1", True, float("nan"), None], ids=str)
+def test_a_weight_decay_that_is_no_number_is_called_by_its_name(value):
+    """Weights that it stands for are not spared: what inspect, audit and forecast refuse, the monitor shows."""
+    model = make_model()
+    optimizer = optim.SGD(model.parameters(), lr=LR, weight_decay=0.0)
+    optimizer.param_groups[0]["weight_decay"] = value
+    layout = lay_out(optimizer, None, plan=None, model=model, by="role", prefix="")
+    assert {one.decay for one in layout.series} == {f"weight_decay={value!r}"}
+    assert td.inspect(optimizer)[0].problem
+    with pytest.raises(td.UnitError, match="weight_decay is"):
+        td.forecast(optimizer, run=td.Run(steps=10))
+    assert "WD301" in td.audit(optimizer, model=model).codes
 
 
 def test_one_cause_is_one_alarm():

@@ -23,8 +23,8 @@ _OFF = 0.1
 """Realized and planned shrink that differ by more than this part of the plan are not the same."""
 _STRONG = 0.1
 """A fraction per step of at least this leaves weights that are the average of the last ten updates or fewer."""
-_PATIENCE = 3
-"""Records in a row in which decay is larger than the update."""
+_MORE, _PATIENCE = 2, 3
+"""How many times larger than the update decay is, in how many records in a row: at rest either is larger at times."""
 _LEAST_STEPS, _LEAST_RECORDS = 500, 10
 """Steps before which all weights that begin at 0 grow, and records in which a norm has to grow."""
 _DOUBLED = 1.8
@@ -73,7 +73,7 @@ class Alarms:
         told = self._against_plan(place, gathered, now) if self.is_exact[place] else None
         if told is not None:
             yield event(*told)
-        self._larger[place] = self._larger[place] + 1 if decay > max(update, 0.0) else 0
+        self._larger[place] = self._larger[place] + 1 if decay > _MORE * update else 0
         if planned >= _STRONG:
             yield event(
                 "dominates",
@@ -85,10 +85,26 @@ class Alarms:
         elif self._larger[place] >= _PATIENCE:
             yield event(
                 "dominates",
-                f"decay displaces the weights by {decay:.3g}, the update by {update:.3g}, and more than it in "
-                f"{self._larger[place]} records now.",
+                f"decay displaces the weights by {decay:.3g}, the update by {update:.3g}, and more than "
+                f"twice that in {self._larger[place]} records now.",
                 "The weights follow the decay and not the loss: they shrink until the update is larger again.",
                 "Where that is not meant, decay less, or look at why the update is so small.",
+            )
+        dtype = self.dtype_of[place]
+        if 0 < gathered.unseen < torch.finfo(dtype).eps / 4:
+            yield event(
+                "rounded away",
+                f"decay should take {gathered.unseen:.3g} of each weight per step, and nothing shows that it does.",
+                f"A weight in {_called(dtype)} times 1 − {gathered.unseen:.2g} rounds back to itself, and this "
+                "optimizer is not known to keep what it rounds away.",
+                "td.verify(optimizer) measures it; td.attach(optimizer, plan) with td.decoupled pays it.",
+            )
+        if gathered.outside > 0:
+            yield event(
+                "between steps",
+                f"something shrank the weights by {gathered.outside:.3g} since the step before.",
+                "It was not the optimizer: a line of the training loop multiplies them, beside what is planned.",
+                "Take it out, or put it into the plan and weight_decay to 0.",
             )
         growth = self._growth(place, step, row["weight_norm"])
         if growth is not None:
@@ -122,8 +138,7 @@ class Alarms:
             return (
                 "rounded away",
                 what,
-                f"A weight in {str(dtype).removeprefix('torch.')} times 1 − {planned:.2g} rounds back to itself, at "
-                "every step.",
+                f"A weight in {_called(dtype)} times 1 − {planned:.2g} rounds back to itself, at every step.",
                 "Let td.attach(optimizer, plan) carry the decay out: what rounds away is then paid later.",
             )
         if nothing:
@@ -192,6 +207,10 @@ def no_steps(name: str) -> Event:
         why="Another one trains: a copy of it, which has no hooks of the original, or one that was built later.",
         fix=f"Give td.Monitor the {name} whose step() is called.",
     )
+
+
+def _called(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _kernels_rounding(dtype: torch.dtype, size: float) -> float:

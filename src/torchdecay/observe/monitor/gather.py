@@ -8,20 +8,30 @@ from typing import Any, NamedTuple
 
 from torch.optim import Optimizer
 
+from torchdecay.apply.rounding import is_low
 from torchdecay.observe.monitor.layout import Layout
 from torchdecay.observe.monitor.measured import Measured
 from torchdecay.observe.monitor.quantities import QUANTITIES
 from torchdecay.optimizers.cards import card_of
 
+_PAYS = ("kahan", "master", "stochastic", "compensation", "shift", "fp32")
+"""Words in the names of state and options of optimizers that keep what low precision rounds away."""
 INVARIANT = 1e-4
 """|⟨θ, g⟩|/(‖θ‖‖g‖) below which a tensor is taken for scale-invariant, as `td.scale_invariant` does."""
 
 
 class Gathered(NamedTuple):
-    """What one series did in one step, by quantity, and the standard deviation of its realized shrink by rounding."""
+    """What one series did in one step, by quantity, and beside that.
+
+    `noise` is the standard deviation of the realized shrink by rounding; `outside` the fraction that something else
+    took since the step before; `unseen` the lr·weight_decay of low-precision weights of which nobody knows whether
+    this optimizer keeps what they round away.
+    """
 
     values: dict[str, float]
     noise: float
+    outside: float
+    unseen: float
 
 
 def gather(optimizer: Optimizer, layout: Layout, measured: Sequence[Measured]) -> list[Gathered]:
@@ -68,7 +78,8 @@ def _row(optimizer: Optimizer, ones: Sequence[Measured]) -> Gathered:
     duals = [one.dual for one in ones if not math.isnan(one.dual)]
     if duals:
         row["dual"] = sum(duals) / len(duals)
-    return Gathered(row, noise / total if total > 0 else math.inf)
+    outside, unseen = max(one.outside for one in ones), max(_unseen(optimizer, one) for one in ones)
+    return Gathered(row, noise / total if total > 0 else math.inf, outside, unseen)
 
 
 def _mean(ones: Sequence[Measured], number: Callable[[Measured], float]) -> float:
@@ -76,6 +87,17 @@ def _mean(ones: Sequence[Measured], number: Callable[[Measured], float]) -> floa
     known = [(one.member.param.numel(), value) for one in ones if (value := number(one)) == value]
     weight = sum(count for count, _ in known)
     return sum(count * value for count, value in known) / weight if weight else math.nan
+
+
+def _unseen(optimizer: Any, one: Measured) -> float:
+    pulled, param = one.member.pulled, one.member.param
+    if pulled.source != "group" or pulled.decay is None or not is_low(param) or param.grad is None:
+        return 0.0
+    says = [*optimizer.state.get(param, {}), *vars(optimizer), *pulled.values]
+    values = {**vars(optimizer), **pulled.values}
+    if any(word in name and values.get(name, True) for name in map(str, says) for word in _PAYS):
+        return 0.0
+    return max(0.0, one.lr * pulled.decay.coefficient)
 
 
 def _effective_lr(optimizer: Any, one: Measured) -> float:

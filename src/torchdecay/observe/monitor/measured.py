@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+import torch
+
 from torchdecay.apply.rounding import is_low
 from torchdecay.observe.monitor.layout import Tracked
+
+_LEAST = 16
+"""Elements of which it is no accident that all shrink alike."""
 
 
 class Sums(NamedTuple):
@@ -16,7 +21,8 @@ class Sums(NamedTuple):
 
     b is the weights that decay met: after the update where its pass comes after that, else θ. Of a large tensor they
     are what its sample tells of all elements. `weight` and `gradient` are ‖θ‖² and ‖g‖² over all elements, `radial`
-    is ⟨θ, g⟩ or NaN; `zeros` and `masked` count elements of the sample, which has `sample`.
+    is ⟨θ, g⟩ or NaN; `zeros` and `masked` count elements of the sample, which has `sample`. The last three are inner
+    products of what moved since the step before, and of the weights that it left.
     """
 
     tt: float
@@ -35,6 +41,9 @@ class Sums(NamedTuple):
     zeros: float
     masked: float
     sample: float
+    bl: float
+    between: float
+    left: float
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,15 @@ class Measured:
     def masked(self) -> float:
         """The share of elements that caution left alone; NaN without it, or in a step without a payment."""
         return self.sums.masked / self.sums.sample if self.member.is_cautious and self.sums.dd > 0 else math.nan
+
+    @property
+    def outside(self) -> float:
+        """The fraction that something took of the whole tensor since the step before; 0 where it was not just that."""
+        one, rounding = self.sums, torch.finfo(self.member.param.dtype).eps / 2
+        if not (one.left > 0 and one.sample >= _LEAST and one.between > (10 * rounding) ** 2 * one.left):
+            return 0.0
+        is_multiple = one.between - one.bl**2 / one.left <= 0.01 * one.between + rounding**2 * one.left
+        return max(0.0, -one.bl / one.left) if is_multiple else 0.0
 
     @property
     def angle(self) -> float:

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from torchdecay._version import __version__
@@ -28,6 +28,7 @@ from torchdecay.observe.monitor.measured import Measured
 from torchdecay.observe.monitor.outlets import Guard, Outlet, Told, to_writer
 from torchdecay.observe.monitor.quantities import QUANTITIES
 from torchdecay.observe.monitor.reading import Reading
+from torchdecay.observe.monitor.samples import sampled
 from torchdecay.observe.monitor.series import Event, Record, Series
 from torchdecay.observe.monitor.watch import Watch
 from torchdecay.optimizers.wrappers import torch_optimizer
@@ -227,6 +228,7 @@ class _State:
     def __init__(self, optimizer: Optimizer, monitor: Monitor, prefix: str) -> None:
         self.optimizer, self.monitor, self.prefix = optimizer, monitor, prefix
         self._watch: Watch | None = None
+        self._left: dict[int, Tensor] = {}
         self._follow()
 
     @property
@@ -244,7 +246,8 @@ class _State:
         self._watch = Watch(
             self.optimizer, every_steps=monitor.every_steps, start=start, read=self._read,
             # Without anybody to tell, what on_alarm raises stops the training, which is what it may be for.
-            record=self._record if monitor._on_error is None else guarded, guard=monitor._guard.does,
+            record=self._record if monitor._on_error is None else guarded,
+            leave=self._leave, guard=monitor._guard.does,
         )  # fmt: skip
 
     def end(self) -> bool:
@@ -280,7 +283,13 @@ class _State:
         is_another = handle is not self._handle or (handle is not None and handle.plan is not self._plan)
         if is_another or self._layout.is_outdated(self.optimizer):
             self._follow(self._layout)
-        return Reading(self.optimizer, self._layout, self._handle, self.monitor._sample)
+        left, self._left = self._left, {}
+        return Reading(self.optimizer, self._layout, self._handle, self.monitor._sample, left)
+
+    def _leave(self) -> None:
+        """Remember the weights, to see what else moves them before the next step."""
+        members, most = self._layout.members, self.monitor._sample
+        self._left = {id(member.param): sampled(member.param, most).clone() for member in members}
 
     def _record(self, step: int, measured: list[Measured]) -> None:
         layout, monitor, events = self._layout, self.monitor, []

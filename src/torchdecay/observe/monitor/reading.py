@@ -1,14 +1,14 @@
 """One step, measured: snapshots before it, around the passes of decay, and after it; one row of sums per tensor.
 
 Nothing is read from a device before the end, and there once. The extra memory is up to three samples of each tensor
-and one of its gradient, held for the one step.
+and one of its gradient, held for the one step, and one sample held from the step before to it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from torchdecay.apply.kernels import buckets
 from torchdecay.apply.rounding import is_low
 from torchdecay.apply.sharded import norm
 from torchdecay.observe.forecast.equilibrium import equilibrium
+from torchdecay.observe.groups import float_of
 from torchdecay.observe.monitor.layout import Layout, Tracked
 from torchdecay.observe.monitor.measured import Measured, Sums
 from torchdecay.observe.monitor.samples import aligned, over_ranks, sampled, wide
@@ -61,10 +62,14 @@ class Reading:
         layout: its tensors.
         handle: the plan at work, or None.
         most: elements per tensor that displacements are measured on; None is all.
+        left: by `id(parameter)` the sample that the step before left behind, see `Watch`.
     """
 
-    def __init__(self, optimizer: Optimizer, layout: Layout, handle: Handle | None, most: int | None) -> None:
+    def __init__(
+        self, optimizer: Optimizer, layout: Layout, handle: Handle | None, most: int | None, left: dict[int, Tensor]
+    ) -> None:
         self.optimizer, self.members, self.handle, self.most = optimizer, layout.members, handle, most
+        self._left = left
         self._updates = [update_of(optimizer, group) for group in optimizer.param_groups]
         self._seen: list[_Seen] = []
         self._norms: list[tuple[Tensor, Tensor]] = []
@@ -74,7 +79,7 @@ class Reading:
     def before(self) -> None:
         """When the gradients are there, and nothing has moved."""
         groups = self.optimizer.param_groups
-        lrs = [math.nan if (lr := group.get("lr")) is None else float(lr) for group in groups]
+        lrs = [math.nan if (lr := float_of(group.get("lr"))) is None else lr for group in groups]
         # A weight_decay that another hand schedules in the groups is the plan of the step that it is written for.
         own = own_pulls(self.optimizer) if self.handle is None else []
         said: dict[Pulled, tuple[float | None, float]] = {}
@@ -84,8 +89,7 @@ class Reading:
             if own and pulled.source != "plan" and pulled.decay and own[member.group][0].decay:
                 pulled = own[member.group][0]
             if pulled not in said:
-                taken = 0 if self.handle is None else self.handle.steps(member.group)
-                said[pulled] = _planned(pulled, lr, max(0, taken - pulled.steps))
+                said[pulled] = _planned(_by_now(pulled, self.handle), lr)
             planned, rotation = said[pulled]
             start, own_gradient = sampled(member.param, self.most).clone(), self._as_seen(member, gradient)
             # Optimizers pass over what has no gradient, and decay with them.
@@ -120,7 +124,8 @@ class Reading:
         made = []
         for seen, row in zip(self._seen, numbers, strict=True):
             sums, name = Sums(*row), seen.member.name
-            sums = sums._replace(gradient=sums.gradient * unscaled**2, radial=sums.radial * unscaled)
+            weight, gradient = _square(sums.weight, seen.member.param), _square(sums.gradient, seen.member.param.grad)
+            sums = sums._replace(weight=weight, gradient=gradient * unscaled**2, radial=sums.radial * unscaled)
             owed = self._owed.get(name, 0.0) - debts.get(name, 0.0)
             dual = duals.get(name, math.nan) if seen.member.is_constrained else math.nan
             made.append(Measured(seen.member, sums, seen.lr, seen.planned, seen.rotation, owed, dual))
@@ -142,8 +147,20 @@ class Reading:
             (end == 0).sum().to(start) if member.counts_zeros else nothing,
             ((decay == 0) & (start != 0)).sum().to(start) if member.is_cautious else nothing,
             start.new_full((), float(start.numel())),
+            *self._between(member, start),
         ]
         return torch.cat([(stacked @ stacked.T)[_UPPER[0], _UPPER[1]].mul_(share), torch.stack(others)])
+
+    def _between(self, member: Tracked, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """⟨b, l⟩, ⟨b, b⟩ and ⟨l, l⟩ of what moved between the steps, b, and of what the step before left, l."""
+        left, decay = self._left.get(id(member.param)), member.pulled.decay
+        if left is None or left.shape != start.shape or (decay is not None and isinstance(decay.gate, RowGate)):
+            # Rows that pay late are paid for when they are read.
+            unknown = start.new_full((), math.nan)
+            return unknown, unknown, unknown
+        left = wide(left)
+        moved = start - left
+        return moved @ left, moved @ moved, left @ left
 
     def _parts(self, seen: _Seen, start: Tensor, end: Tensor, steps: dict[int, float]) -> tuple[Tensor, Tensor]:
         """What decay displaced, and what the update did."""
@@ -191,16 +208,34 @@ def _gradient(member: Tracked) -> Tensor | None:
     return gradient if gradient.is_sparse else local(aligned(gradient, member.param)).detach()
 
 
-def _planned(pulled: Pulled, lr: float, ahead: int) -> tuple[float | None, float]:
+def _by_now(pulled: Pulled, handle: Handle | None) -> Pulled:
+    """The pull with the steps that the plan at work has counted, and the peak that it goes by."""
+    decay = pulled.decay
+    if handle is None or decay is None or pulled.wiring != "attached":
+        return pulled
+    needs_peak = decay.scale.needs_max_lr or decay.schedule.needs_lr
+    peak = handle.max_lr(pulled.index, decay) if needs_peak else None
+    return replace(pulled, steps=handle.steps(pulled.index), peak=peak, error=None)
+
+
+def _planned(pulled: Pulled, lr: float) -> tuple[float | None, float]:
     """The fraction of each weight that decay is to take in the step that comes, None where it is no fraction.
 
     And the angle per step of a scale-invariant tensor at rest, in radians; NaN where no equation is known.
     """
     decay, rest = pulled.decay, None
     partial = decay is not None and (decay.mask is not None or isinstance(decay.gate, RowGate))
-    if pulled.taken(lr, ahead) is not None:
-        rest = equilibrium(pulled, pulled.values, lr=lr, pull=pulled.amount(lr, ahead))
-    return None if partial else pulled.fraction(lr, ahead), math.nan if rest is None else rest.rotation
+    if pulled.taken(lr) is not None:
+        rest = equilibrium(pulled, pulled.values, lr=lr, pull=pulled.amount(lr))
+    return None if partial else pulled.fraction(lr), math.nan if rest is None else rest.rotation
+
+
+def _square(found: float, tensor: Tensor | None) -> float:
+    """‖·‖², where it overflowed in float32, or came to nothing there, taken of the tensor as it is by now."""
+    if 0 < found < math.inf or tensor is None or tensor.is_sparse:
+        return found
+    size = float(norm(tensor))
+    return size * size
 
 
 def _norms(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -210,8 +245,7 @@ def _norms(tensors: Sequence[Tensor]) -> list[Tensor]:
         some = [tensors[place] for place in places]
         dtype = torch.float32 if is_low(some[0]) else None
         for place, found in zip(places, torch._foreach_norm(some, 2, dtype), strict=True):
-            # Elsewhere than on a CPU this would wait for the device.
-            norms[place] = norm(tensors[place]) if found.device.type == "cpu" and found.isinf() else found
+            norms[place] = found
     return norms
 
 

@@ -27,6 +27,7 @@ class Watch:
         start: how many steps were taken before.
         read: makes a reading of the step that comes.
         record: gets the step's number and what was measured.
+        leave: called after a step that one with a record should follow.
         guard: does what may fail, and says whether it went well.
     """
 
@@ -38,10 +39,11 @@ class Watch:
         start: int,
         read: Callable[[], Reading],
         record: Callable[[int, list[Measured]], None],
+        leave: Callable[[], None],
         guard: Callable[[Callable[[], Any]], bool],
     ) -> None:
         self.optimizer, self.every_steps, self.start = optimizer, every_steps, start
-        self._read, self._record, self._guard = read, record, guard
+        self._read, self._record, self._leave, self._guard = read, record, leave, guard
         self._ticks, self._due, self._depth = 0, 1, 0
         self.has_stepped = False
         self._skipped: Tensor | None = None
@@ -137,6 +139,8 @@ class Watch:
         measured: list[Measured] = []
         if reading is not None and self._guard(lambda: measured.extend(reading.after())):
             self._record(self.steps, measured)
+        if self._ticks + 1 >= self._due:
+            self._guard(self._leave)
 
     def _once(self, args: tuple[Any, ...], kwargs: dict[str, Any], look: Callable[[], None]) -> Arguments | None:
         """Look now, or where the step has a closure, when that has been evaluated for the first time."""
