@@ -14,6 +14,7 @@ from torchdecay.text import (
     describe_error,
     listing,
     mean_and_spread,
+    means_and_spreads,
     number,
     percent,
     prose,
@@ -62,6 +63,16 @@ def test_number_keeps_about_three_digits(value: float, text: str) -> None:
 def test_a_mean_has_the_digits_its_spread_supports(mean: float, spread: float | None, text: str) -> None:
     """The table promises no digit that the seeds do not settle, and rounding noise is no spread."""
     assert mean_and_spread(mean, spread) == text
+
+
+def test_a_column_has_one_precision() -> None:
+    """That of its least spread; what has no plain digits is written as it is by itself."""
+    assert means_and_spreads([(0.635, 0.0), (0.6094, 0.0009), (-0.71, 0.02), (0.5, None)]) == [
+        "0.6350 ± 0.0000", "0.6094 ± 0.0009", "−0.7100 ± 0.0200", "0.500",
+    ]  # fmt: skip
+    assert means_and_spreads([(1.0, 0.0), (2.0, 0.0)]) == ["1.000 ± 0", "2.000 ± 0"]
+    assert means_and_spreads([(2e6, 3e5), (0.6094, 0.0009)]) == ["2e+06 ± 300,000", "0.6094 ± 0.0009"]
+    assert means_and_spreads([]) == []
 
 
 @pytest.mark.parametrize("name", NASTY)

@@ -139,8 +139,8 @@ def number(value: float, *, signed: bool = False) -> str:
     return ("−" if value < 0 else "+" if signed else "") + text
 
 
-def mean_and_spread(mean: float, spread: float | None) -> str:
-    """`0.926 ± 0.012`, both to the digits that the spread supports; the mean alone without a spread.
+def mean_and_spread(mean: float, spread: float | None, *, digits: int | None = None) -> str:
+    """`0.926 ± 0.012`, both to the digits that the spread supports, or to `digits`; the mean alone without a spread.
 
     Example:
         >>> mean_and_spread(0.92613, 0.0123), mean_and_spread(2.2434, None)
@@ -148,13 +148,33 @@ def mean_and_spread(mean: float, spread: float | None) -> str:
     """
     if spread is None or not math.isfinite(spread) or not math.isfinite(mean):
         return number(mean)
-    if spread <= 1e-9 * abs(mean):
-        spread = 0.0
-    if spread == 0 or max(abs(mean), spread) >= 1e5 or spread < 1e-6:
-        return f"{number(mean)} ± {number(spread)}"
-    digits = min(4, max(0, 1 - math.floor(math.log10(spread))))
-    text = f"{mean:,.{digits}f} ± " + (f"{spread:,.{digits}f}" if spread >= 5e-5 else "<0.0001")
+    own = _digits(mean, spread)
+    if own is None and digits is None:
+        return f"{number(mean)} ± {number(0.0 if spread <= 1e-9 * abs(mean) else spread)}"
+    digits = own if digits is None else digits
+    text = f"{mean:,.{digits}f} ± " + (f"{spread:,.{digits}f}" if spread >= 5e-5 or not own else "<0.0001")
     return "−" + text[1:] if text.startswith("-") else text
+
+
+def means_and_spreads(column: Sequence[tuple[float, float | None]]) -> list[str]:
+    """Each mean and spread of a column, all to the digits that its least spread supports.
+
+    Example:
+        >>> means_and_spreads([(0.635, 0.0), (0.6094, 0.0009), (0.71, 0.02)])
+        ['0.6350 ± 0.0000', '0.6094 ± 0.0009', '0.7100 ± 0.0200']
+    """
+    known = [(mean, spread) for mean, spread in column if spread is not None and math.isfinite(mean + spread)]
+    every = [digits for mean, spread in known if (digits := _digits(mean, spread)) is not None]
+    plain = all(spread <= 1e-9 * abs(mean) or _digits(mean, spread) is not None for mean, spread in known)
+    digits = max(every) if every and plain else None
+    return [mean_and_spread(mean, spread, digits=digits) for mean, spread in column]
+
+
+def _digits(mean: float, spread: float) -> int | None:
+    """The digits behind the point that a spread supports; None where it is none, or plain digits would not do."""
+    if spread <= 1e-9 * abs(mean) or max(abs(mean), spread) >= 1e5 or spread < 1e-6:
+        return None
+    return min(4, max(0, 1 - math.floor(math.log10(spread))))
 
 
 def three_digits(value: float) -> float:

@@ -10,10 +10,12 @@ import pytest
 from reports import samples
 from torchdecay.reports.comparison.curves import curve_chart
 from torchdecay.reports.comparison.gaps import gap_chart
+from torchdecay.reports.comparison.page import article_of
 from torchdecay.reports.comparison.scans import scan_charts
 from torchdecay.reports.comparison.sentences import headline
 from torchdecay.reports.comparison.series import MOST_POINTS, Series, coincident, series_of
-from torchdecay.reports.drawing.axes import cut_at, limits, spans_decades, y_axis
+from torchdecay.reports.drawing.axes import cut_at, limits, spans_decades, steps_axis, y_axis
+from torchdecay.reports.drawing.svg import svg_file
 
 
 def long_series(count: int = 5001) -> Series:
@@ -158,6 +160,47 @@ def test_a_logarithmic_axis_of_few_decades_has_more_than_one_number() -> None:
     """Between two powers of ten stand their twos and fives; where there are many decades, they are enough."""
     assert [name for _, name in y_axis([0.4, 9.0], log=True).ticks or ()] == ["0.5", "1", "2", "5", "10"]
     assert y_axis([1e-6, 1.0], log=True).ticks is None
+
+
+MANY = ("none", *(f"decoupled:{value}" for value in (0.01, 0.03, 0.1, 0.3, 1, 3, 10)))
+
+
+def test_many_decays_are_told_apart_by_color_and_without_mud() -> None:
+    """Seven go from weak to strong, no color twice; their bands wait for the pointer, those of few do not."""
+    chart, few = (curve_chart(samples.comparison(labels), "test_loss") for labels in (MANY, MANY[:4]))
+    assert chart is not None and few is not None
+    assert len({key.style.color for key in chart.keys}) == 8 and chart.keys[0].style.color == "s0"
+    assert [key.style.color for key in chart.keys[1:]] == [f"r{i}" for i in range(7)]
+    assert chart.plot.named("series-1-quiet") and not chart.plot.named("series-1-band")
+    assert few.plot.named("series-1-band") and not few.plot.named("series-1-quiet")
+    widths = [mark.width for i in range(8) for mark in chart.plot.named(f"series-{i}-line")]  # type: ignore[union-attr]
+    assert max(widths) <= 10
+
+
+def test_a_logarithmic_axis_says_so() -> None:
+    """Ticks of 1 and 0.1 alone do not tell; a linear one says nothing."""
+    made = samples.comparison()
+    for curve, is_log in (("gradient_norm", True), ("test_loss", False)):
+        chart = curve_chart(made, curve)
+        assert chart is not None and chart.plot.y.log is is_log
+        assert ("log scale" in svg_file(chart)) is is_log
+
+
+def test_steps_are_written_in_full_below_a_chart() -> None:
+    """A million beside 750,000, and not 1e+06."""
+    chart = curve_chart(samples.comparison(), "test_loss")
+    assert chart is not None
+    wide = replace(chart, plot=replace(chart.plot, x=steps_axis(1e6)))
+    assert "1,000,000" in svg_file(wide) and "1e+06" not in svg_file(wide)
+
+
+def test_the_legend_of_scans_promises_what_each_draws() -> None:
+    """Without a penalty there is none in the legend; one legend stands above charts that have the same."""
+    made = samples.comparison()
+    (section,) = [one for one in article_of(made).sections if one.id == "line"]
+    assert len({chart.keys for chart in section.charts}) == 2 and section.keys == ()
+    (alone,) = [one for one in article_of(samples.comparison(("none",))).sections if one.id == "line"]
+    assert [key.label for key in alone.keys] == ["training loss", "test loss"]
 
 
 def test_one_decay_is_told_by_the_mean_of_its_seeds() -> None:

@@ -85,6 +85,25 @@ def test_of_many_groups_the_largest_are_drawn_and_all_are_listed() -> None:
     assert arranged.sections[-1].table is not None and len(arranged.sections[-1].table.rows) == 40
 
 
+def test_groups_that_rang_are_drawn_before_larger_ones() -> None:
+    """An alarm about a group that no chart shows would lead nowhere; all charts have one axis of steps."""
+    history = make_history(40, lost_at=5)
+    (event,) = history.events
+    several = [
+        dataclasses.replace(event, group="group 30"),
+        dataclasses.replace(event, group="group 35", kind="differs"),
+    ]
+    arranged = article_of(dataclasses.replace(history, events=tuple(several)))
+    assert {"group 30", "group 35", "group 0"} <= {key.label for key in arranged.keys}
+    assert "those with alarms, then the largest" in arranged.sure
+    assert arranged.headline == (
+        "Decay was lost (1) and decay differed from the plan (1): 2 alarms in 12 recorded steps, 1 to 1,100."
+    )
+    assert len({chart.plot.x for chart in arranged.charts}) == 1
+    assert arranged.hero is not None and arranged.hero.name == "shrink"
+    assert ("recorded steps", "12, one of every 100") in arranged.cards[0].pairs
+
+
 def test_alarms_of_one_step_and_kind_are_told_together() -> None:
     """A checkpoint that loses all decay rings once for each group; nobody wants to read that forty times."""
     history = make_history(lost_at=5)

@@ -294,6 +294,15 @@ def test_the_demo_is_one_page_of_example_and_comparisons(tmp_path: Path) -> None
     assert json.loads((tmp_path / "example.json").read_text(encoding="utf-8"))["lr"] == 0.1
 
 
+def test_words_from_right_to_left_stand_apart(tmp_path: Path) -> None:
+    """Without it the name and the number behind it change places on the screen; an attribute holds no tag."""
+    labels = ("none", "שלום עולם")
+    text = td.report(samples.comparison(labels), tmp_path).read_text(encoding="utf-8")
+    assert "for <bdi>שלום עולם</bdi>" in text and "<bdi>שלום עולם</bdi> (" in text
+    assert not re.findall('="[^"]*<bdi>', text)
+    assert "<bdi>" not in text.partition("</head>")[0]
+
+
 def test_two_comparisons_of_one_name_are_refused(tmp_path: Path) -> None:
     """The second would overwrite the files of the first."""
     from torchdecay.lab import worked_example

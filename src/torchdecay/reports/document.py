@@ -15,6 +15,9 @@ from torchdecay.reports.drawing.palette import DARK, LIGHT
 from torchdecay.reports.drawing.svg import inline_svg, png_file, svg_file
 from torchdecay.text import repr_quoted
 
+# Words from right to left, which would otherwise change places with the numbers behind them.
+_RTL = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc"
+_RIGHT_TO_LEFT = re.compile(f"[{_RTL}](?:[{_RTL} -]*[{_RTL}])?")
 _NO_PAGES = (".txt", ".md", ".pdf", ".json", ".jsonl", ".csv", ".svg", ".png", ".xml")
 _MARKERS = {
     "o": "M-4 0A4 4 0 1 0 4 0A4 4 0 1 0-4 0Z",
@@ -88,6 +91,9 @@ def render(page: Page, figures: tuple[str, ...] = ()) -> str:
         lstrip_blocks=True,
     )
     environment.globals["marker_path"] = _MARKERS.__getitem__
+    environment.filters["apart"] = lambda text: markupsafe.Markup(
+        _RIGHT_TO_LEFT.sub(r"<bdi>\g<0></bdi>", str(markupsafe.escape(text)))
+    )
     script = (templates / "script.js").read_text(encoding="utf-8")
     # Charts are made of escaped text by an XML writer; style and script are files of this package.
     svgs = {

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torchdecay.observe.monitor.series import Event
 
 MOST = 6
-"""Groups in one chart; of more the largest are drawn."""
+"""Groups in one chart."""
 _HEAD = ("Group", "Decay", "Weights", "Norm, first", "Norm, last", "Shrunk by", "Planned", "Measured")
 _MEASURED = {"pass": "around its own pass", "state": "the step less the update", "planned": "not", "none": "not"}
 _MOST_POINTS, _MOST_ALARMS = 400, 12
@@ -112,7 +112,7 @@ def picture_of(history: History, *, quantity: str = "shrink") -> Picture:
     """
     if quantity not in ("shrink", "ratio"):
         history._check_quantity(quantity)
-    drawn = _largest(history)
+    drawn = _drawn(history)
     chart = quantity_chart(history, quantity, drawn, styles(len(drawn)))
     if chart is None:
         raise TaskError(
@@ -126,7 +126,7 @@ def article_of(history: History) -> Article:
     """Arrange a history for a page."""
     if not history.records:
         raise TaskError("the history has no record, so there is nothing to show.", fix="Let the optimizer step.")
-    drawn = _largest(history)
+    drawn = _drawn(history)
     look = styles(len(drawn))
     subjects = [
         (name, heading, intro, [quantity_chart(history, one, drawn, look) for one in quantities])
@@ -146,12 +146,14 @@ def article_of(history: History) -> Article:
         *history.versions.items(),
         *when(history.created),
     )
-    left_out = len(drawn) < len(history.groups)
+    which = f"{len(drawn)} are drawn: those with alarms, then the largest"
+    which = which if history.events else f"the {len(drawn)} largest are drawn"
+    sure = f"Of {counted(len(history.groups), 'group')} {which}."
     return Article(
         id="history",
         title="What decay did",
         headline=_headline(history),
-        sure=f"Of {counted(len(history.groups), 'group')} the {len(drawn)} largest are drawn." if left_out else "",
+        sure=sure if len(drawn) < len(history.groups) else "",
         notices=_notices(history),
         hero=hero,
         keys=tuple(Key(shown(name), style, i) for i, (name, style) in enumerate(zip(drawn, look, strict=True))),
@@ -237,10 +239,11 @@ def _thinned(steps: Sequence[int], values: Sequence[float]) -> tuple[tuple[int, 
     return tuple(steps[i] for i in places), tuple(values[i] for i in places)
 
 
-def _largest(history: History) -> list[str]:
-    """The names of the groups with most weights, in the history's order."""
+def _drawn(history: History) -> list[str]:
+    """The names of the groups that rang, and then of those with most weights, in the history's order."""
     size = {one.name: one.num_elements for one in history.series}
-    kept = set(sorted(size, key=lambda name: -size[name])[:MOST])
+    rang = {event.group for event in history.events}
+    kept = set(sorted(size, key=lambda name: (name not in rang, -size[name]))[:MOST])
     return [name for name in history.groups if name in kept]
 
 

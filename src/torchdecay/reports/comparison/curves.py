@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torchdecay.reports.comparison.series import Series, coincident, curve_name, series_of
 from torchdecay.reports.drawing.axes import Axis, cut_at, spans_decades, steps_axis, tick, y_axis
 from torchdecay.reports.drawing.chart import Chart, Key, Plot, rows_at
 from torchdecay.reports.drawing.marks import Band, Line, Mark, Rule, Text, dot
-from torchdecay.reports.drawing.palette import SMALL, Style, styles
+from torchdecay.reports.drawing.palette import SMALL, Style, ramp, styles
 from torchdecay.text import capital, counted, listing, number
 
 if TYPE_CHECKING:
     from torchdecay.lab.comparisons.comparison import Comparison
 
+_MOST_HUES, _MOST_BANDS = 5, 4
 _LOSSES = ("train_loss", "test_loss", "validation_loss")
 _SCORES = ("train_score", "test_score", "validation_score")
 
 
 def label_styles(comparison: Comparison) -> list[Style]:
-    """One style per label, the baseline gray."""
+    """One style per label, the baseline gray; more than five others go from weak to strong."""
     base = comparison.baseline
     plain = base is not None and any(run.decay == "none" for run in comparison.of(base))
-    return styles(len(comparison.labels), baseline=comparison.labels.index(base) if base and plain else None)
+    gray = comparison.labels.index(base) if base and plain else None
+    made = styles(len(comparison.labels), baseline=gray)
+    others = [i for i in range(len(made)) if i != gray]
+    if len(others) > _MOST_HUES:
+        for i, style in zip(others, ramp(len(others)), strict=True):
+            made[i] = replace(style, dashes=made[i].dashes)
+    return made
 
 
 def curve_chart(comparison: Comparison, curve: str, *, look: Sequence[Style] | None = None) -> Chart | None:
@@ -61,7 +69,9 @@ def curve_chart(comparison: Comparison, curve: str, *, look: Sequence[Style] | N
         marks.append(Text(x, chance, f"chance {tick(round(chance, 3))}", "muted", SMALL, ha=ha, va=va, halo=True))
     for one in map(Series.thinned, drawn):
         style, gid = look[one.index], f"series-{one.index}"
-        marks.append(Band(one.steps, one.low, one.high, style.color, f"{gid}-band"))
+        # Many bands on each other are mud: on a page these show under the pointer.
+        band, alpha = ("quiet", 0.05) if len(drawn) > _MOST_BANDS else ("band", 0.16)
+        marks.append(Band(one.steps, one.low, one.high, style.color, f"{gid}-{band}", alpha))
         marks.append(Line(one.steps, one.mean, style, _width(one.index, same), f"{gid}-line"))
     for one in drawn:
         if one.finite and one.finite[-1][0] == one.steps[-1]:
@@ -104,7 +114,7 @@ def _width(index: int, same: Sequence[Sequence[Series]]) -> float:
     for group in same:
         members = [one.index for one in group]
         if index in members:
-            return 1.8 + 2.6 * (len(members) - 1 - members.index(index))
+            return 1.8 + min(2.6, 8.0 / len(members)) * (len(members) - 1 - members.index(index))
     return 2.0
 
 

@@ -18,7 +18,7 @@ from torchdecay.reports.comparison.scans import scan_charts
 from torchdecay.reports.comparison.sentences import headline, verdict
 from torchdecay.reports.comparison.series import curve_name
 from torchdecay.reports.drawing.chart import Chart, Key
-from torchdecay.text import capital, mean_and_spread, number, prose, shown
+from torchdecay.text import capital, means_and_spreads, number, prose, shown
 
 if TYPE_CHECKING:
     from torchdecay.lab.comparisons.comparison import Comparison
@@ -108,6 +108,8 @@ def _sections(comparison: Comparison) -> Iterator[Section]:
         acting_remarks(comparison),
     )
     scans = tuple(scan_charts(comparison))
+    # One legend above them where it is that of all.
+    keys = {chart.keys for chart in scans}
     yield Section(
         "line",
         "Why shrinking weights changes the loss",
@@ -115,7 +117,7 @@ def _sections(comparison: Comparison) -> Iterator[Section]:
         "and beyond. A penalty grows with α, so its sum with the loss is least at smaller weights than the loss. "
         "Marks show where each curve is least. Of each decay, the first seed.",
         scans,
-        tuple({key.label: key for chart in scans for key in chart.keys}.values()),
+        keys.pop() if len(keys) == 1 else (),
         short="Why it works",
     )
     spread = "Mean ± standard deviation over seeds, after the last step."
@@ -131,15 +133,16 @@ def _columns(comparison: Comparison) -> list[str]:
 
 
 def _table(comparison: Comparison) -> Table:
-    columns = _columns(comparison)
-    heads = ("Loss gap" if name == "gap" else capital(curve_name(name, comparison.score_name)) for name in columns)
-    rows = []
-    for label in comparison.labels:
-        runs = comparison.of(label)
-        if runs:
-            cells = [mean_and_spread(*comparison.mean_and_spread(label, name)) for name in columns]
-            rows.append((shown(label), str(len(runs)), *cells, number(mean([run.seconds for run in runs]))))
-    return Table(("Decay", "Seeds", *heads, "Seconds"), tuple(rows))
+    names = _columns(comparison)
+    heads = ("Loss gap" if name == "gap" else capital(curve_name(name, comparison.score_name)) for name in names)
+    labels = [label for label in comparison.labels if comparison.of(label)]
+    columns = [means_and_spreads([comparison.mean_and_spread(label, name) for label in labels]) for name in names]
+    rows = tuple(
+        (shown(label), str(len(runs)), *cells, number(mean([run.seconds for run in runs])))
+        for label, *cells in zip(labels, *columns, strict=True)
+        if (runs := comparison.of(label))
+    )
+    return Table(("Decay", "Seeds", *heads, "Seconds"), rows)
 
 
 def runs_as_csv(comparison: Comparison) -> str:

@@ -103,7 +103,9 @@ def _curves(scan: LineScan) -> Iterator[_Curve]:
         yield _Curve("penalty", "penalty", scan.penalty, Style("penalty", (2, 2), ""), 1.8)
         look = Style("total", (7, 2.5), "D")
         yield curve("training loss + penalty", "sum", scan.total, scan.total_minimum, look, 2.2)
-    yield curve("test loss", "test loss", scan.test_loss, scan.test_minimum, Style("held", (8, 2, 2, 2), "s"), 1.6)
+    look = Style("held", (8, 2, 2, 2), "s")
+    # Below its least value a curve has nothing of its own that a number could cover.
+    yield replace(curve("test loss", "test loss", scan.test_loss, scan.test_minimum, look, 1.6), below=True)
 
 
 def _minimum_marks(one: _Curve) -> Iterator[Mark]:

@@ -52,17 +52,19 @@ class Axis:
             return
         if not self.log:
             own.set_major_locator(MaxNLocator(self.most_ticks, steps=[1, 2, 2.5, 5, 10]))
-        own.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
+        # Along the bottom there is room for millions of steps.
+        most = 1e9 if own.axis_name == "x" else 1e6
+        own.set_major_formatter(FuncFormatter(lambda value, _: tick(value, most=most)))
 
 
-def tick(value: float) -> str:
+def tick(value: float, *, most: float = 1e6) -> str:
     """A tick's number: short, exact, with a true minus sign.
 
     Example:
         >>> tick(1000.0), tick(0.25), tick(-2.0), tick(1e-05)
         ('1,000', '0.25', '−2', '1e-05')
     """
-    text = f"{value:,.0f}" if 1000 <= abs(value) < 1e6 and value == round(value) else f"{value:g}"
+    text = f"{value:,.0f}" if 1000 <= abs(value) < most and value == round(value) else f"{value:g}"
     return text.replace("-", "−", 1) if value < 0 else text
 
 

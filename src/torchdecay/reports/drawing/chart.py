@@ -52,6 +52,9 @@ class Plot:
                 own.grid(visible=True, color=colors["grid"], linewidth=1)
         Text(1, 0, self.x_label, "muted", SMALL, ha="right", va="top", offset=(0, -23), in_widths=True,
              in_heights=True)._paint(axes, colors)  # fmt: skip
+        if self.y.log:
+            Text(1, 1, "log scale", "muted", SMALL, ha="right", va="top", in_widths=True, in_heights=True,
+                 halo=True)._paint(axes, colors)  # fmt: skip
         paint_marks(self.marks, axes, colors)
 
 

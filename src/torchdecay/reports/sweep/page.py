@@ -86,7 +86,7 @@ def _sections(points: Points, hero: Chart | None, drawn: Sequence[tuple[Point, S
     yield Section(
         "effect",
         "What the coefficient does",
-        "Where training and test part, the model learns rows by heart. The choice is made on validation rows alone; "
+        "Where training and test diverge, the model learns rows by heart. The choice is made on validation rows alone; "
         "test rows are drawn to be looked at.",
         known(
             response,

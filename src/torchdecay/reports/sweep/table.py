@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torchdecay.reports.article import Table
 from torchdecay.reports.sweep.points import Points
-from torchdecay.text import capital, mean_and_spread, number, prose, share, shown, step_count
+from torchdecay.text import capital, means_and_spreads, number, prose, share, shown, step_count
 
 if TYPE_CHECKING:
     from torchdecay.lab.sweeps.choice import CurvePoint
@@ -24,6 +24,13 @@ def table_of(points: Points) -> tuple[Table, tuple[str, ...]]:
     """All points, without decay first, then by learning rate and coefficient; and notes below them."""
     sweep, chosen = points.sweep, points.sweep.best
     curves = [name for name in _CURVES if any(getattr(run, name) is not None for run in sweep.runs)]
+    known = {name: [one for one in sweep.curve if name in one.finals] for name in curves}
+    # Where a line is too long, it breaks before the sign.
+    told = {
+        (one.point.label, name): (text.replace("± ", "±\N{NO-BREAK SPACE}"), one.finals[name][0])
+        for name, some in known.items()
+        for one, text in zip(some, means_and_spreads([one.finals[name] for one in some]), strict=True)
+    }
     rows, tags = [], []
     for place, one in enumerate(sweep.curve):
         is_chosen = chosen is not None and chosen.point == one.point
@@ -33,7 +40,7 @@ def table_of(points: Points) -> tuple[Table, tuple[str, ...]]:
             [
                 (points.name(one.point), place),
                 (_runs(points, one), one.num_runs),
-                *(_measured(one, curve) for curve in curves),
+                *(told.get((one.point.label, curve), _UNKNOWN) for curve in curves),
                 *_meaning(points, one),
                 _seconds(points, one),
             ]
@@ -60,14 +67,6 @@ def _runs(points: Points, one: CurvePoint) -> str:
     parts += [f"{failed} failed"] if failed else []
     parts += [f"{len(one.stopped)} stopped at {one.stopped[-1]:,}"] if one.stopped else []
     return ", ".join(parts)
-
-
-def _measured(one: CurvePoint, curve: str) -> Cell:
-    if curve not in one.finals:
-        return _UNKNOWN
-    middle, spread = one.finals[curve]
-    # Where the line is too long, it breaks before the sign.
-    return mean_and_spread(middle, spread).replace("± ", "±\N{NO-BREAK SPACE}"), middle
 
 
 def _meaning(points: Points, one: CurvePoint) -> tuple[Cell, Cell, Cell]:

@@ -12,7 +12,10 @@ for (const list of document.querySelectorAll("[data-legend]")) {
     const others = () => view.querySelectorAll("svg.chart [class^='series-']");
     const light = (on) => {
       for (const other of others()) other.classList.toggle("faint", on);
-      for (const own of series) own.classList.remove("faint");
+      for (const own of series) {
+        own.classList.remove("faint");
+        own.classList.toggle("lit", on);
+      }
     };
     button.addEventListener("click", () => {
       const on = button.getAttribute("aria-pressed") !== "true";
