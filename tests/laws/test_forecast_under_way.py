@@ -43,7 +43,7 @@ def step(optimizer: optim.Optimizer, scheduler: optim.lr_scheduler.LRScheduler |
         scheduler.step()
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", [*range(30), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(30, 600))])
 def test_of_a_training_under_way_exact_is_exact_and_at_most_is_a_bound(seed: int) -> None:
     """Buffers of momentum carry decay already: what they add is bounded, or nothing is said."""
     optimizer, scheduler, before, after, weight = draw(seed)
@@ -63,9 +63,11 @@ def test_of_a_training_under_way_exact_is_exact_and_at_most_is_a_bound(seed: int
         assert told.total_shrink <= 1.0
 
 
-@pytest.mark.parametrize("schedule", [None, "cosine", "linear", lambda step: 1.0 if step < 10**6 else 0.5])
-@pytest.mark.parametrize("kind", ["AdamW", "SGD"])
-def test_a_run_of_any_length_takes_little_time_and_memory(schedule: object, kind: str) -> None:
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("kind", "schedule"), [("AdamW", None), ("SGD", "cosine"), ("AdamW", lambda step: 1.0 if step < 10**6 else 0.5)]
+)
+def test_a_run_of_any_length_takes_little_time_and_memory(kind: str, schedule: object) -> None:
     """Of very many steps a part is told, and adds up to what all of them do."""
     weight = nn.Parameter(torch.zeros(2, 2))
     options = {"momentum": 0.9} if kind == "SGD" else {}

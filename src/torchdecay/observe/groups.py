@@ -21,11 +21,7 @@ Wiring = Literal["", "attached", "not attached", "hooks lost"]
 
 
 def optimizers_of(given: Any, *, keep_steps: bool = False) -> list[Any]:
-    """The optimizers in what a user gave: one, or several, without what is wrapped around them.
-
-    Args:
-        given: what was given.
-        keep_steps: keep wrappers that have a step of their own.
+    """The optimizers in what a user gave, without what is wrapped around them, unless it has a step that is to be kept.
 
     Raises:
         ApplyError: something else.

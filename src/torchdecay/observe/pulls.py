@@ -168,12 +168,7 @@ def pulls_of(
 ) -> list[list[Pulled]]:
     """How each parameter of each group is pulled, by a plan, the attached plan, or the group's own weight_decay.
 
-    Args:
-        optimizer: the optimizer.
-        plan: instead of what is attached.
-        model: to find parameters in the plan, where the groups have no names.
-        lowering: how the plan would be carried out, where it is looked at as if it were attached.
-        scheduler: that may know a peak, where no plan is attached.
+    With `lowering` a plan is looked at as if it were attached; `scheduler` may know a peak, where none is.
 
     Raises:
         ApplyError: the plan and the optimizer do not fit.

@@ -75,13 +75,9 @@ class Equilibrium:
 
 
 def equilibrium(pulled: Pulled, values: Mapping[str, Any], *, lr: float, pull: float) -> Equilibrium | None:
-    """The equilibrium of weights of one group under plain L2; None where no equations are known.
+    """The equilibrium of weights under plain L2 at a learning rate and `Pulled.amount`; None where none is known.
 
-    Args:
-        pulled: what pulls.
-        values: its group, as it is then.
-        lr: the learning rate to say it for.
-        pull: what a step takes there, see `Pulled.amount`.
+    `values` are those of its group then.
     """
     if pulled.decay is None or not pulled.decay.is_plain_l2 or not (lr > 0.0 and 0.0 < pull < 1.0):
         return None

@@ -15,15 +15,10 @@ from torchdecay.plans.rows import Row
 
 
 def stand_in(plan: Plan, make: Callable[..., Any], lr: float | None) -> Optimizer:
-    """The optimizer that `make` builds for the rows of a plan, a group for each decay with its options.
-
-    Args:
-        plan: the plan.
-        make: an optimizer's class, or a function that takes groups as it does.
-        lr: learning rate of rows that have none among their options.
+    """The optimizer that a class, or a function like one, builds for the rows of a plan, a group for each decay.
 
     Raises:
-        UnitError: no learning rate.
+        UnitError: rows without a learning rate among their options, and no `lr`.
         ApplyError: `make` can't be built on this plan, or builds no optimizer.
     """
     groups = [_group(rows, lr) for rows in rows_alike(plan)]

@@ -43,13 +43,7 @@ class Alarms:
         self._raised: set[tuple[str, str]] = set()
 
     def look(self, step: int, rows: Sequence[Gathered], now: str) -> list[Event]:
-        """The alarms that begin with these records, those of one kind as one.
-
-        Args:
-            step: of the records.
-            rows: what each group did.
-            now: what the optimizer's groups say by now, where that is not what they said at the beginning.
-        """
+        """The alarms that begin with these records, those of one kind as one; `now` is what groups say by now."""
         found = [event for place, row in enumerate(rows) for event in self._found(place, step, row, now)]
         new = [event for event in found if (event.group, event.kind) not in self._raised]
         self._raised = {(event.group, event.kind) for event in found}

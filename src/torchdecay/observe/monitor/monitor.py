@@ -25,7 +25,7 @@ from torchdecay.observe.monitor.history import History
 from torchdecay.observe.monitor.jsonl import Content, Head, Item, Writer, head_of, load
 from torchdecay.observe.monitor.layout import By, Layout, lay_out
 from torchdecay.observe.monitor.measured import Measured
-from torchdecay.observe.monitor.outlets import Guard, Outlet, Told, to_writer
+from torchdecay.observe.monitor.outlets import KEPT, Guard, Outlet, Told, to_writer
 from torchdecay.observe.monitor.quantities import QUANTITIES
 from torchdecay.observe.monitor.reading import Reading
 from torchdecay.observe.monitor.samples import sampled
@@ -124,8 +124,8 @@ class Monitor:
         optimizers = [torch_optimizer(one) for one in optimizers_of(optimizer)]
         named = [f"{type(one).__name__} {i}, " if len(optimizers) > 1 else "" for i, one in enumerate(optimizers, 1)]
         self._on_error = on_error
-        told: Any = {"strict": strict, "on_error": on_error}
-        self._guard = Guard("measuring a step", "That step has no record.", **told)
+        guard = partial(Guard, strict=strict, on_error=on_error)
+        self._guard = guard("measuring a step", "That step has no record.")
         self._states = [_State(one, self, prefix) for one, prefix in zip(optimizers, named, strict=True)]
         # Of processes that train together one writes; all of them measure, for sums go over all.
         leads = not (torch.distributed.is_available() and torch.distributed.is_initialized()) or (
@@ -136,11 +136,11 @@ class Monitor:
         if path is not None:
             file, start = self._open(Path(path), if_exists, start, leads=leads)
             if file is not None:
-                self._outlets.append(Outlet(f"writing {repr_quoted(str(path))}", file, file.close, **told))
+                self._outlets.append(Outlet(guard(f"writing {repr_quoted(str(path))}", KEPT), file, file.close))
         for writer in writers if leads else ():
             name = getattr(writer, "__qualname__", type(writer).__qualname__)
             close = getattr(writer, "close", lambda: None)
-            self._outlets.append(Outlet(f"the writer {name}", to_writer(writer, self._seen), close, **told))
+            self._outlets.append(Outlet(guard(f"the writer {name}", KEPT), to_writer(writer, self._seen), close))
         self._send()
         for state in self._states:
             state.begin(start)

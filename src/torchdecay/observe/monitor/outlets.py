@@ -16,17 +16,14 @@ Told = Callable[[str, Exception], Any]
 """Hears what was done, "writing run.jsonl" say, and why it failed."""
 
 
+KEPT = "Records stay in memory, and are sent again with the next one; monitor.history.save(path) writes them all."
+"""What becomes of records that a file or a writer does not take."""
+
+
 class Guard:
-    """Does what may fail beside a training: it warns once, or raises where that is asked for.
+    """Does what may fail beside a training: it tells `on_error`, or warns once, or raises where it is strict."""
 
-    Args:
-        name: of what fails, for the warning.
-        then: what becomes of it.
-        strict: whether errors stop the training.
-        on_error: what is told in place of warning.
-    """
-
-    def __init__(self, name: str, then: str, *, strict: bool, on_error: Told | None = None) -> None:
+    def __init__(self, name: str, then: str, *, strict: bool, on_error: Told | None) -> None:
         self._name, self._then, self.strict, self._is_told = name, then, strict, False
         self._on_error = on_error
 
@@ -51,44 +48,22 @@ class Guard:
         return True
 
 
-class Outlet(Guard):
-    """Sends a monitor's items, in their order, to one place; what that does not take is sent again later.
+class Outlet:
+    """Sends a monitor's items, in their order, to one place; what that does not take is sent again later."""
 
-    Args:
-        name: of the place.
-        send: takes one item.
-        close: ends it.
-        strict: whether errors stop the training.
-        on_error: what is told in place of warning.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        send: Callable[[Item], Any],
-        close: Callable[[], Any],
-        *,
-        strict: bool,
-        on_error: Told | None = None,
-    ) -> None:
-        super().__init__(
-            name,
-            "Records stay in memory, and are sent again with the next one; monitor.history.save(path) writes them all.",
-            strict=strict,
-            on_error=on_error,
-        )
-        self._send, self._close, self._sent = send, close, 0
+    def __init__(self, guard: Guard, send: Callable[[Item], Any], close: Callable[[], Any]) -> None:
+        self._guard, self._send, self._close, self._sent = guard, send, close, 0
 
     def catch_up(self, items: Sequence[Item]) -> None:
         """Send what it has not taken yet."""
-        while self._sent < len(items) and self.does(lambda: self._send(items[self._sent])):
+        while self._sent < len(items) and self._guard.does(lambda: self._send(items[self._sent])):
             self._sent += 1
 
     def close(self, items: Sequence[Item]) -> None:
         """Try a last time, and end: a training that is over is not stopped."""
-        self.strict = False
+        self._guard.strict = False
         self.catch_up(items)
-        self.does(self._close)
+        self._guard.does(self._close)
 
 
 def to_writer(writer: Callable[..., Any], seen: Content) -> Callable[[Item], None]:

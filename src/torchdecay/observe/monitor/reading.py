@@ -57,12 +57,8 @@ class _Seen:
 class Reading:
     """Measures one step: `before`, `decayed`, `updated`, `after`, in this order, around what happens in between.
 
-    Args:
-        optimizer: whose step.
-        layout: its tensors.
-        handle: the plan at work, or None.
-        most: elements per tensor that displacements are measured on; None is all.
-        left: by `id(parameter)` the sample that the step before left behind, see `Watch`.
+    Displacements are measured on `most` elements of each tensor, None is all; `left` is the sample of each that the
+    step before left behind, by `id(parameter)`.
     """
 
     def __init__(

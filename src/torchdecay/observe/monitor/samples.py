@@ -21,11 +21,7 @@ RUN = 256
 def sampled(tensor: Tensor, most: int | None) -> Tensor:
     """Elements of this process's part of a tensor, in one dimension; a view where that can be.
 
-    Tensors of one shape give elements at the same places, whatever their memory looks like.
-
-    Args:
-        tensor: of any shape.
-        most: about how many elements, at least `RUN`; None is all.
+    Tensors of one shape give elements at the same places, whatever their memory looks like: about `most`, None is all.
     """
     part = local(tensor).detach()
     if part.is_complex():

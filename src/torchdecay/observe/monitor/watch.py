@@ -21,14 +21,8 @@ class Watch:
     A step that a gradient scaler skips, or that is taken at learning rate 0, is none. Whether a fused step was
     skipped is known on the device alone; it is added up there, and asked for when a record is due.
 
-    Args:
-        optimizer: the optimizer.
-        every_steps: how many steps from record to record; the first step has one too.
-        start: how many steps were taken before.
-        read: makes a reading of the step that comes.
-        record: gets the step's number and what was measured.
-        leave: called after a step that one with a record should follow.
-        guard: does what may fail, and says whether it went well.
+    `read` makes a reading of the step that comes, and `record` gets the step's number and what was measured; `leave` is
+    called after a step that one with a record should follow; `guard` does what may fail, and says whether it went well.
     """
 
     def __init__(
