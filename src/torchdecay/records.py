@@ -34,6 +34,7 @@ Callables = Literal["refuse", "import", "describe"]
 _KNOWN: dict[str, type] = {}
 _FORMAT = "torchdecay."
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_PLAIN = (float, str, int, bool, types.NoneType)
 _LARGEST = 2**64
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _EDITED = "The file was edited by hand, or written by a newer version of torchdecay."
@@ -320,7 +321,7 @@ class _Reader:
                     return _NOT_FINITE[data]
                 if isinstance(data, (int, float)) and not isinstance(data, bool):
                     return self.finite(float(data), place)
-            elif arm in (str, int, bool, types.NoneType):
+            elif arm in _PLAIN:
                 if type(data) is arm:
                     return data
             elif origin is Literal:
@@ -342,7 +343,7 @@ class _Reader:
                 return self.built(arm, data)
         if isinstance(data, dict) and "type" in data:
             made = self.tagged(data, place)
-            if isinstance(made, Opaque) or any(_fits(made, arm) for arm in arms):
+            if any(_fits(made, arm) for arm in arms):
                 return made
         raise LoadError(f"{place} in the {self.kind.name} file cannot be {reprlib.repr(data)}.", _EDITED)
 
@@ -438,8 +439,12 @@ def _is_mapping(origin: Any) -> bool:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    origin = get_origin(hint)
-    return callable(value) if origin is collections.abc.Callable else origin is None and isinstance(value, hint)
+    if get_origin(hint) is not None:
+        return get_origin(hint) is collections.abc.Callable and (callable(value) or isinstance(value, Opaque))
+    if isinstance(value, Opaque):
+        # It stands for a function, or for a value of a user's own class; numbers and our own values are written out.
+        return not (hint in _PLAIN or dataclasses.is_dataclass(hint) or issubclass(hint, enum.Enum))
+    return isinstance(value, hint)
 
 
 @functools.cache
