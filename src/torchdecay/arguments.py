@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from numbers import Integral, Real
 from typing import Any
 
-from torchdecay.errors import DecayError, TorchdecayError
+from torchdecay.errors import DecayError, TaskError, TorchdecayError
 from torchdecay.text import nearest, repr_quoted
 
 
@@ -56,6 +56,19 @@ def check_word(value: Any, name: str, words: Iterable[str], *, error: type[Torch
         *others, last = map(repr_quoted, known)
         hint = nearest(value, known) if isinstance(value, str) else ""
         raise error(f"{name} is {value!r}.", fix=f"{hint} Write {', '.join(others)} or {last}.".strip())
+
+
+def check_lengths(what: str, curves: Mapping[str, Sequence[float] | None]) -> None:
+    """Refuse curves of one thing that are empty, or not all as long as the first; None is one that is not there.
+
+    Raises:
+        TaskError: with both lengths.
+    """
+    lengths = {name: len(curve) for name, curve in curves.items() if curve is not None}
+    first, count = next(iter(lengths.items()))
+    for name, length in lengths.items():
+        if length != count or not length:
+            raise TaskError(f"{name} of {what} has {length} entries, and {first} has {count}.")
 
 
 def store(value: object, **fields: Any) -> None:

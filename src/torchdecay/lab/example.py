@@ -10,7 +10,7 @@ from torch import Tensor
 
 from torchdecay.apply.attach import attach
 from torchdecay.arguments import check_number
-from torchdecay.errors import need
+from torchdecay.errors import TaskError, need
 from torchdecay.plans import policies
 from torchdecay.plans.forms.l2 import coupled
 from torchdecay.plans.planning import plan
@@ -62,6 +62,10 @@ class WorkedExample(JsonRecord, kind="example"):
     inputs: Matrix
     weights: Matrix
     updates: tuple[Update, ...]
+
+    def __post_init__(self) -> None:
+        if not self.updates:
+            raise TaskError("the example has no update.")
 
     def __getitem__(self, weight_decay: float) -> Update:
         for update in self.updates:
@@ -180,7 +184,7 @@ def _beside(**matrices: Matrix) -> list[str]:
     blocks = []
     for name, matrix in matrices.items():
         rows = ["".join(_number(value) for value in row) for row in matrix]
-        width = max(len(name) + 2, *map(len, rows))
+        width = max([len(name) + 2, *map(len, rows)])
         blocks.append([f"  {name}".ljust(width), *(row.ljust(width) for row in rows)])
     height = max(map(len, blocks))
     padded = [[*block, *[" " * len(block[0])] * (height - len(block))] for block in blocks]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -128,4 +129,8 @@ def _matrices(*named: tuple[str, str, Sequence[Sequence[float]]]) -> tuple[Matri
 def _cell(value: float, largest: float) -> Cell:
     text = f"{value:.4f}"
     text = text[1:] if text == "-0.0000" else text
-    return Cell(text=text.replace("-", "−"), negative=value < 0, tint=round(30 * abs(value) / largest))
+    return Cell(
+        text=text.replace("-", "−"),
+        negative=value < 0,
+        tint=round(30 * abs(value) / largest) if math.isfinite(value / largest) else 0,
+    )

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from torchdecay.arguments import check_number
 from torchdecay.lab.training.trial import Trial
 
 
@@ -26,6 +27,10 @@ class Point:
     value: float | None = None
     values: tuple[tuple[str, float], ...] = ()
     lr_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        for number in (self.lr_scale, *([] if self.value is None else [self.value]), *dict(self.values).values()):
+            check_number(number, "a value of a sweep", open_minimum=True)
 
     @property
     def is_bare(self) -> bool:

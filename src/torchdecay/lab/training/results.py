@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from traceback import format_exception
 
+from torchdecay.arguments import check_lengths
 from torchdecay.errors import TaskError
 from torchdecay.lab.training.planned_and_measured import PlannedAndMeasured
 from torchdecay.printing import words_of
@@ -37,6 +38,10 @@ class LineScan:
     squared_norm: float
     penalty: Curve | None = None
     note: str = ""
+
+    def __post_init__(self) -> None:
+        curves = ("alphas", "train_loss", "test_loss", "penalty")
+        check_lengths("the line scan", {name: getattr(self, name) for name in curves})
 
     @property
     def total(self) -> Curve | None:
@@ -101,6 +106,9 @@ class TrainingRun:
     validation_score: Curve | None = None
     line: LineScan | None = None
     planned_and_measured: PlannedAndMeasured | None = None
+
+    def __post_init__(self) -> None:
+        check_lengths("the run", {name: getattr(self, name) for name in ("steps", *CURVES)})
 
     def final(self, curve: str) -> float:
         """The last point of a curve, "test_loss" say; "gap" is final test loss − final train loss.

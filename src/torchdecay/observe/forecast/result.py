@@ -163,7 +163,7 @@ class GroupForecast:
             return math.inf
 
     def _epochs(self, steps: float | None) -> float | None:
-        return None if steps is None or self.steps_per_epoch is None else steps / self.steps_per_epoch
+        return None if steps is None or not self.steps_per_epoch else steps / self.steps_per_epoch
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -169,9 +169,10 @@ def _read(line: dict[str, Any], found: Content) -> None:
         first, count = int(line["first"]), int(line["count"])
         if not 0 <= first <= first + count <= len(found.series):
             raise ValueError(f"groups {first} to {first + count} of {len(found.series)}")
-        columns = [from_json(value, count) for value in line["values"].values()]
+        values = dict(line["values"])
+        columns = [from_json(value, count) for value in values.values()]
         # One tuple of names for all records that have the same.
-        names = found.names.setdefault(names := tuple(line["values"]), names)
+        names = found.names.setdefault(names := tuple(values), names)
         found.records.append(Record(step=int(line["step"]), first=first, columns=Columns(names, columns)))
 
 

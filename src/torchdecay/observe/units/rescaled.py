@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from torchdecay.errors import UnitError
 from torchdecay.observe.units.sources import Source
 from torchdecay.records import JsonRecord
 from torchdecay.text import spelled
@@ -47,6 +48,10 @@ class Rescaled(JsonRecord, kind="rescaled"):
     left_out: tuple[str, ...] = ()
 
     _derived: ClassVar[tuple[str, ...]] = ("value", "agree")
+
+    def __post_init__(self) -> None:
+        if not self.versions:
+            raise UnitError("no rule applies.")
 
     @property
     def low(self) -> float:
