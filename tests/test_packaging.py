@@ -65,6 +65,7 @@ PUBLIC_NAMES: tuple[str, ...] = (
     "independent",
     "inspect",
     "l1",
+    "load_ipython_extension",
     "load_optimizer",
     "lower",
     "names",
@@ -89,6 +90,7 @@ PUBLIC_NAMES: tuple[str, ...] = (
     "toward",
     "verdict",
     "verify",
+    "watch",
 )
 
 

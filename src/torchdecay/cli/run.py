@@ -40,6 +40,18 @@ def option(*names: str, **settings: Any) -> Callable[[F], F]:
 @option("--every", type=click.IntRange(1), default=100, show_default=True, help="Steps from record to record.")
 @option("--by", type=click.Choice(["role", "block", "tensor"]), default="role", show_default=True, help="Groups.")
 @option("--steps", type=click.IntRange(0), default=0, metavar="N", help="How long the run is, where nobody knows it.")
+@option("--apply", default="", metavar="DECAY", help="In place of the script's own: decoupled:0.1, none, plan.json.")
+@option("--rules", default="standard", show_default=True, help="Who decays under --apply.")
+@option("--optimizer", default="", metavar="NAMES", help="Which get --apply: AdamW, or 2.  [default: all]")
+@option(
+    "--fail-on",
+    type=click.Choice(["error", "warning", "never"]),
+    default="never",
+    show_default=True,
+    help="Exit 1 on such findings.",
+)
+@option("--plan", default="", metavar="FILE", help="The plan that must be at work; what differs is a finding.")
+@option("--stop-after", type=click.IntRange(0), default=0, metavar="N", help="End the script after N steps.")
 @option("-q", "--quiet", is_flag=True, help="Say nothing on stderr.")
 @click.pass_context
 def run(ctx: click.Context, /, **given: Any) -> None:
@@ -52,12 +64,22 @@ def run(ctx: click.Context, /, **given: Any) -> None:
     At the first step of each optimizer: audit, plan and forecast. While it trains: a monitor. At the end: planned
     against measured, and a page, DIR/index.html. TORCHDECAY_DISABLE=1 switches all of this off.
 
+    With --apply each optimizer gets another decay before its first step. The exit code is the script's own, but for
+    --fail-on: 1 where something was found, 2 where something could not be looked at.
+
     \b
     Examples:
       torchdecay run train.py --lr 1e-3
       torchdecay run --every 10 --out runs/a -m my_project.train
+      torchdecay run --apply decoupled:0.1 train.py
+      torchdecay run --stop-after 1 --fail-on warning --plan plan.json train.py
       torchdecay run -- torchrun --nproc-per-node 2 train.py
       torchrun --nproc-per-node 2 -m torchdecay run train.py
     """  # noqa: D301
     words: Split = ctx.meta["torchdecay.script"]
-    become(words, Options(**given))
+    options = Options(**given)
+    if options.apply:
+        from torchdecay.integrations.script.applying import check
+
+        check(options)
+    become(words, options)

@@ -12,7 +12,7 @@ from torchdecay.reports import history as histories
 from torchdecay.reports.article import Article, Card, Next, Notice, Page, Section, Table, page_with, pairs_of, when
 from torchdecay.reports.drawing.chart import Chart, Key
 from torchdecay.reports.tables import as_table
-from torchdecay.text import capital, counted, listed, listing, percent, prose, shown
+from torchdecay.text import counted, listed, listing, percent, prose, shown
 
 if TYPE_CHECKING:
     from torchdecay.observe.audit.result import Audit, Finding
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torchdecay.observe.recorded.record import RunRecord, Seen, Stepped
 
 _MOST_LINES, _MOST_FINDINGS, _MOST_ROWS = 12, 4, 200
+_NOT_PLANNED = "who decays, or how, is not what --plan says"
 _KINDS = ("error", "warning", "info")
 
 
@@ -29,7 +30,8 @@ _KINDS = ("error", "warning", "info")
 def opening(about: Stepped, seen: Seen) -> list[str]:
     """What is said of an optimizer after its first step: its model, its plan, a forecast, and what was found."""
     lines = [f"torchdecay: {_named(about)}"]
-    lines += [f"  {note}" for note in (about.replaced, about.length) if note]
+    lines += [f"  {note}" for note in (_applied(about), about.length) if note]
+    lines += [f"  not as planned: {one}" for one in about.differs[:_MOST_FINDINGS]]
     if seen.plan is not None:
         table = seen.plan.table(group=True)
         told = table.to_text(width=118).splitlines()
@@ -50,7 +52,8 @@ def closing(record: RunRecord, page: str) -> list[str]:
     """What is said at the end: planned against measured, alarms, where the page is, what to run next."""
     lines = []
     for about, seen in zip(record.summary.optimizers, record.seen, strict=True):
-        lines.append(f"torchdecay: {counted(about.steps, 'step')} of {_named(about)}")
+        whose = f" on {about.model}" if about.model else ""
+        lines.append(f"torchdecay: {counted(about.steps, 'step')} of {about.optimizer}{whose}")
         if seen.history is not None and seen.history.records:
             lines += [f"  {line}" for line in _measured(seen.history)]
             lines += [f"  {shown(line)}" for line in histories.verdict(seen.history).splitlines()[:3]]
@@ -87,6 +90,10 @@ def _named(about: Stepped) -> str:
     return f"{about.optimizer}{whose}, {size}{around}" + (f"; {about.found}" if about.found else "")
 
 
+def _applied(about: Stepped) -> str:
+    return f"{about.applied} in place of {about.replaced}" if about.applied else ""
+
+
 def _count(found: Audit) -> str:
     counts = [(sum(one.severity == kind for one in found.findings), kind) for kind in _KINDS]
     said = [counted(count, "note" if kind == "info" else kind) for count, kind in counts if count]
@@ -119,6 +126,8 @@ def page_of(record: RunRecord) -> Page:
     hero: Chart | None = None
     for about, seen in zip(summary.optimizers, record.seen, strict=True):
         own = f"{about.optimizer} {about.number}: " if len(record.seen) > 1 else ""
+        if about.differs:
+            notices.append(Notice(f"{own}{_NOT_PLANNED}", prose("; ".join(about.differs[:_MOST_LINES]))))
         sections += _sections(about, seen, own)
         if seen.history is None or not seen.history.records:
             continue
@@ -155,6 +164,7 @@ def _headline(record: RunRecord) -> str:
     said = [counted(count, kind) for count, kind in counts if count]
     alarms = sum(len(seen.history.events) for seen in record.seen if seen.history is not None)
     said += [counted(alarms, "alarm")] if alarms else []
+    said += [_NOT_PLANNED] if any(one.differs for one in summary.optimizers) else []
     return f"{steps}{'' if summary.ended else ' so far'}: {listing(said) if said else 'nothing to mend was found'}."
 
 
@@ -172,7 +182,7 @@ def _sections(about: Stepped, seen: Seen, own: str) -> Iterator[Section]:
         yield Section(
             f"{start}plan",
             f"{own}who decays" if own else "Who decays",
-            intro=prose(f"{_named(about)}. {seen.plan.table().summary}. {capital(about.replaced)}"),
+            intro=prose(f"{_named(about)}. {seen.plan.table().summary}. {_applied(about)}"),
             table=Table(table.head, table.rows[:_MOST_ROWS]),
         )
     if seen.forecast is not None:

@@ -6,12 +6,14 @@ import os
 import secrets
 import shlex
 import shutil
+import signal
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torchdecay.errors import TaskError
+from torchdecay.integrations.script.folder import folders_of
 from torchdecay.integrations.script.options import Options, is_disabled
 from torchdecay.text import repr_quoted
 
@@ -65,26 +67,72 @@ def become(split: Split, options: Options) -> None:
     """
     program, words = _program(split)
     environment = dict(os.environ)
-    if not is_disabled(environment):
-        environment |= environment_for(split, options, environment)
     sys.stdout.flush()
     sys.stderr.flush()
+    if not is_disabled(environment):
+        options = complete(split, options)
+        if options.fail_on != "never" and (child := os.fork()):
+            sys.exit(verdict(_wait(child), options))
+        environment |= environment_for(options, environment)
     os.execve(program, words, environment)
 
 
-def environment_for(split: Split, options: Options, environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that open the door in the script's process and in its children's."""
+def complete(split: Split, options: Options) -> Options:
+    """The options as the script's process needs them, wherever it goes and whatever it is called.
+
+    Raises:
+        TaskError: a Python that would not open the door, or a plan's file that is not there.
+    """
     _require_open()
-    behind = environment.get("PYTHONPATH", "")
-    said = replace(
+    for path in (options.plan, options.apply):
+        if path.endswith(".json") and not os.path.isfile(path):
+            raise TaskError(f"there is no plan {repr_quoted(path)}.", fix="Write one: torchdecay plan ... --save.")
+    return replace(
         options,
         out=str(Path(options.out).absolute()),
-        command=options.command or shlex.join(split.python or ("--", *split.command)),
-        run=options.run or secrets.token_hex(8),
-        pid=os.getpid(),
+        plan=str(Path(options.plan).absolute()) if options.plan else "",
+        apply=str(Path(options.apply).absolute()) if options.apply.endswith(".json") else options.apply,
+        command=shlex.join(split.python or ("--", *split.command)),
+        run=secrets.token_hex(8),
     )
+
+
+def environment_for(options: Options, environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that open the door in this process, once it is the script's, and in its children's."""
+    behind = environment.get("PYTHONPATH", "")
     path = os.pathsep.join((str(DOOR), behind)) if behind else str(DOOR)
-    return {**said.to_environment(), "PYTHONPATH": path}
+    # What an outer run said is gone where this one says nothing.
+    said = dict.fromkeys(Options().names, "") | replace(options, pid=os.getpid()).to_environment()
+    return {**said, "PYTHONPATH": path}
+
+
+def verdict(code: int, options: Options) -> int:
+    """The exit code under `--fail-on`: the script's own where that is not 0.
+
+    1 where something was found; 2 where something could not be looked at.
+    """
+    if code or os.environ.get("RANK", "0") not in ("", "0"):
+        return code
+    said = [summary.get("verdict") for _, summary in folders_of(Path(options.out), options.run)]
+    if "found" in said:
+        return 1
+    if said and "unknown" not in said:
+        return 0
+    print(f"torchdecay: --fail-on {options.fail_on}: nothing could be looked at.", file=sys.stderr)
+    return 2
+
+
+def _wait(child: int) -> int:
+    """The exit code of the script's process, to which signals are handed on; one that a signal ends ends this too."""
+    # Of Ctrl-C the child hears by itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for one in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(one, lambda number, frame: os.kill(child, number))
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code < 0:
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    return code
 
 
 def flags_of_python(words: Sequence[str]) -> list[str]:

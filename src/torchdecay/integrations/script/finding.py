@@ -40,6 +40,7 @@ class Surroundings:
 
     Attributes:
         modules: all modules.
+        optimizers: all torch optimizers.
         schedulers: of any optimizer.
         scalers: gradient scalers.
         around: trainers and the like, by (package, class).
@@ -47,6 +48,7 @@ class Surroundings:
     """
 
     modules: list[nn.Module] = field(default_factory=list)
+    optimizers: list[Optimizer] = field(default_factory=list)
     schedulers: list[Any] = field(default_factory=list)
     scalers: list[Any] = field(default_factory=list)
     around: dict[tuple[str, str], list[Any]] = field(default_factory=dict)
@@ -74,6 +76,8 @@ def _place_for(kind: type, found: Surroundings) -> list[Any] | None:
     for base in _BASES(kind):
         if base is nn.Module:
             return found.modules
+        if base is Optimizer:
+            return found.optimizers
         if base is LRScheduler or base is ReduceLROnPlateau:
             return found.schedulers
         package, name = str(_NAMES(base).get("__module__", "")).partition(".")[0], _NAME(base)
@@ -92,7 +96,7 @@ def model_of(optimizer: Optimizer, modules: Iterable[nn.Module]) -> nn.Module | 
 
     Among those that are equal it is the outermost that is no wrapper, so that names are the script's own.
     """
-    wanted = {id(param) for group in optimizer.param_groups for param in group["params"]}
+    wanted = _params_of(optimizer)
     by_id: dict[int, nn.Module] = {}
     parents: dict[int, list[int]] = {}
     owners: list[nn.Module] = []
@@ -142,6 +146,17 @@ def _size(module: nn.Module) -> int:
                 seen.add(id(child))
                 todo.append(child)
     return sum(sizes.values())
+
+
+def others_of(optimizer: Optimizer, model: nn.Module, optimizers: Iterable[Optimizer]) -> bool:
+    """Whether other optimizers have parameters of the model that this one has not."""
+    mine = _params_of(optimizer)
+    rest = {id(param) for param in model.parameters() if param.requires_grad} - mine
+    return any(not rest.isdisjoint(_params_of(one)) for one in optimizers if one is not optimizer)
+
+
+def _params_of(optimizer: Optimizer) -> set[int]:
+    return {id(param) for group in optimizer.__dict__.get("param_groups", ()) for param in group["params"]}
 
 
 # ── What is around it ──

@@ -16,12 +16,18 @@ class Options:
     """The flags of `torchdecay run`, and what it tells the script's process beside them.
 
     Attributes:
-        out: the folder for the page.
+        out: the folder for the page; "" for none.
         overwrite: whether a folder that an earlier run wrote is replaced.
-        every: steps from record to record.
+        every: steps from record to record; 0 for no records.
         by: what makes a group.
         steps: how long the run is; 0 where nobody said.
         quiet: whether nothing is said on stderr.
+        apply: the decay that optimizers get in place of their own: as it is typed, or a plan's file; "" for none.
+        rules: who decays then.
+        optimizer: which optimizers get it, by class or number, with commas between; "" for all.
+        fail_on: what findings make of the run a failure.
+        plan: the file of a plan that the script's own must be equal to.
+        stop_after: steps after which the script is ended; 0 for never.
         command: what was run.
         run: an id of this run.
         pid: of the process that `torchdecay run` became.
@@ -33,9 +39,20 @@ class Options:
     by: str = "role"
     steps: int = 0
     quiet: bool = False
+    apply: str = ""
+    rules: str = "standard"
+    optimizer: str = ""
+    fail_on: str = "never"
+    plan: str = ""
+    stop_after: int = 0
     command: str = ""
     run: str = ""
     pid: int = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The variables of all options."""
+        return tuple(name_of(one.name) for one in fields(self))
 
     def to_environment(self) -> dict[str, str]:
         """A variable for each that differs from its default."""

@@ -20,18 +20,28 @@ from torch.optim import Optimizer
 
 from torchdecay._version import __version__
 from torchdecay.apply.stepping import step_depth
-from torchdecay.integrations.script.finding import Surroundings, around_it, look_around, model_of, run_of
+from torchdecay.integrations.script.applying import apply, is_meant
+from torchdecay.integrations.script.finding import (
+    Surroundings,
+    around_it,
+    look_around,
+    model_of,
+    others_of,
+    run_of,
+    scheduler_of,
+)
 from torchdecay.integrations.script.folder import claim, shown
-from torchdecay.integrations.script.guard import Guard, rank, say
+from torchdecay.integrations.script.guard import Guard, rank, say, unheard
 from torchdecay.integrations.script.options import Options
 from torchdecay.observe.audit.audit import audit
 from torchdecay.observe.forecast.forecast import forecast
 from torchdecay.observe.monitor.history import History
 from torchdecay.observe.monitor.layout import By
 from torchdecay.observe.monitor.monitor import Monitor
-from torchdecay.observe.recorded.planned import plan_at_work
-from torchdecay.observe.recorded.record import RunRecord, RunSummary, Seen, Stepped
+from torchdecay.observe.recorded.planned import differences, plan_at_work
+from torchdecay.observe.recorded.record import RunRecord, RunSummary, Seen, Stepped, Verdict
 from torchdecay.observe.run import Run
+from torchdecay.plans.plan import Plan
 from torchdecay.reports.recorded import closing, opening
 from torchdecay.text import counted
 
@@ -50,6 +60,7 @@ class Met:
     run: Run | None = None
     monitor: weakref.ref[Monitor] | None = None
     history: Callable[[], History] | None = None
+    alone: bool = True
     depth: int = 0
     steps: int = 0
     looked: bool = False
@@ -101,6 +112,8 @@ class Session:
         if met.depth and step_depth(optimizer) < 2:
             # The step before this one raised, so its end was never seen.
             met.depth = 0
+        if self.options.stop_after and not met.depth and met.steps >= self.options.stop_after:
+            raise SystemExit(0)
         met.depth += 1
 
     def after(self, optimizer: Optimizer) -> None:
@@ -127,11 +140,25 @@ class Session:
         about = Stepped(number=len(self._all) + 1, optimizer=name)
         met = self._met[id(optimizer)] = Met(weakref.ref(optimizer), about, Seen())
         self._all.append(met)
-        self.guard(f"{name} was not found among the script's objects", lambda: self._find(met, optimizer))
-        self.guard(f"the monitor of {name} could not begin", lambda: self._watch(met, optimizer))
+        around = self.guard(f"{name} was not found among the script's objects", lambda: self._find(met, optimizer))
+        if self.options.apply and is_meant(about.number, optimizer, self.options.optimizer):
+            self._apply(met, optimizer, around)
+        if self.options.every:
+            self.guard(f"the monitor of {name} could not begin", lambda: self._watch(met, optimizer))
         return met
 
-    def _find(self, met: Met, optimizer: Optimizer) -> None:
+    def _apply(self, met: Met, optimizer: Optimizer, around: Surroundings | None) -> None:
+        """Another decay; what can't be done ends the script before its first step, as a wrong option would."""
+        try:
+            with unheard():
+                scheduler = None if around is None else scheduler_of(optimizer, around.schedulers)
+                applied, replaced = apply(optimizer, _alive(met.model), self.options, scheduler)
+        except Exception as error:
+            say(f"torchdecay: --apply {self.options.apply} can't be done on {met.about.optimizer}.", str(error))
+            raise SystemExit(2) from None
+        met.about = replace(met.about, applied=applied, replaced=replaced)
+
+    def _find(self, met: Met, optimizer: Optimizer) -> Surroundings:
         params = [param for group in optimizer.param_groups for param in group["params"]]
         met.about = replace(met.about, num_params=len(params), num_elements=sum(param.numel() for param in params))
         around = look_around()
@@ -144,13 +171,12 @@ class Session:
             strangers = sum(id(param) not in held for param in params)
             found = f"found in {took}" + (f"; {counted(strangers, 'parameter')} in no part of it" if strangers else "")
             met.model = weakref.ref(model)
+            met.alone = not others_of(optimizer, model, around.optimizers)
         met.about = replace(met.about, found=found, model="" if model is None else type(model).__name__)
-        self._learn_run(met, optimizer, around)
-
-    def _learn_run(self, met: Met, optimizer: Optimizer, around: Surroundings) -> None:
         met.about = replace(met.about, around=tuple(around_it(optimizer, around)))
         met.run, length = run_of(optimizer, around, self.options.steps)
         met.about = replace(met.about, length=length)
+        return around
 
     def _watch(self, met: Met, optimizer: Optimizer) -> None:
         name, number, folder = met.about.optimizer, met.about.number, self._claimed()
@@ -169,28 +195,37 @@ class Session:
         met.looked = True
         name, model = met.about.optimizer, _alive(met.model)
         plan = self.guard(f"the plan of {name} could not be read", lambda: plan_at_work(optimizer, model))
-        found = self.guard(f"the audit of {name} failed", lambda: audit(optimizer, model=model))
+        # What another optimizer of the model has is in no group of this one.
+        ignore = () if met.alone else ("WD104",)
+        found = self.guard(f"the audit of {name} failed", lambda: audit(optimizer, model=model, ignore=ignore))
         ahead = None
         if met.run is not None:
             run = met.run
             ahead = self.guard(f"no forecast for {name}", lambda: forecast(optimizer, run=run, model=model))
         met.seen = Seen(plan, found, ahead)
+        if self.options.plan and plan is not None:
+            self.guard("--plan could not be read", lambda: self._compare(met, plan))
         self._say(lambda: opening(self._stepped(met), met.seen))
+
+    def _compare(self, met: Met, found: Plan) -> None:
+        expected = Plan.from_json(Path(self.options.plan).read_text(encoding="utf-8"), callables="describe")
+        met.about = replace(met.about, differs=differences(expected, found, alone=met.alone))
 
     # ── Writing ──
 
-    def record(self, *, ended: bool = False) -> RunRecord:
+    def record(self) -> RunRecord:
         """What was seen until now."""
         summary = RunSummary(
             run=self.options.run,
             command=self.options.command,
             created=self._created,
             written=_now(),
-            ended=ended,
-            versions={"torchdecay": __version__, "torch": torch.__version__, "python": platform.python_version()},
+            ended=self._ended,
+            versions={"torchdecay": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
             process=(self.rank, self.world),
             optimizers=tuple(map(self._stepped, self._all)),
             notes=tuple(self.guard.notes),
+            verdict=self._verdict(),
         )
         return RunRecord(summary, tuple(map(self._seen, self._all)))
 
@@ -205,30 +240,39 @@ class Session:
                 self._look(met, optimizer)
             if (monitor := _alive(met.monitor)) is not None:
                 self.guard("a monitor could not be closed", monitor.close)
-        page = self._write(ended=True)
-        self._say(lambda: closing(self.record(ended=True), "" if page is None else shown(page)))
+        page = self._write()
+        self._say(lambda: closing(self.record(), "" if page is None else shown(page)))
 
     def _claimed(self) -> Path | None:
         """The folder, made when it is first needed; None where another process writes, or where it can't be made."""
-        if self.folder is None and self.rank == 0:
+        if self.folder is None and self.rank == 0 and self.options.out:
             self.folder = self.guard(
                 f"{self.options.out} can't be written",
                 lambda: claim(Path(self.options.out), self.options.run, overwrite=self.options.overwrite),
             )
         return self.folder
 
-    def _write(self, *, ended: bool = False) -> Path | None:
+    def _write(self) -> Path | None:
         """Write all files and the page; where it is."""
         folder = self._claimed()
         if folder is None:
             return None
         began = time.monotonic()
-        record = self.record(ended=ended)
+        record = self.record()
         self.guard(f"{shown(folder)} can't be written", lambda: record.save(folder))
         page = self.guard("the page could not be made", lambda: _page(record, folder))
         self._page_cost = time.monotonic() - began
         self._spent += self._page_cost
         return page
+
+    def _verdict(self) -> Verdict:
+        """What `--fail-on` makes of it."""
+        wanted = {"error": ("error",), "warning": ("error", "warning")}.get(self.options.fail_on, ())
+        findings = [one for met in self._all if met.seen.audit is not None for one in met.seen.audit.findings]
+        if any(one.severity in wanted for one in findings) or (wanted and any(met.about.differs for met in self._all)):
+            return "found"
+        lacking = any(met.looked and (met.seen.audit is None or met.seen.plan is None) for met in self._all)
+        return "unknown" if lacking or not self._all else "fine"
 
     def _stepped(self, met: Met) -> Stepped:
         return replace(met.about, steps=met.steps)

@@ -11,10 +11,13 @@ from torchdecay.apply.handle import handle_of
 from torchdecay.observe.groups import name_all
 from torchdecay.observe.pulls import Pulled, own_pulls
 from torchdecay.plans.census import census
+from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.parameters import Parameter
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.rows import Row
 from torchdecay.plans.tree import names_of
+from torchdecay.records import described
+from torchdecay.text import printable
 
 
 def plan_at_work(optimizer: Any, model: nn.Module | None = None) -> Plan:
@@ -44,6 +47,31 @@ def plan_at_work(optimizer: Any, model: nn.Module | None = None) -> Plan:
         policy="the script's own",
         frozen=tuple(name for one in everyone if not one.trainable for name in one.names),
     )
+
+
+def differences(expected: Plan, found: Plan, *, alone: bool) -> tuple[str, ...]:
+    """Where who decays, or how, is not what was expected, a line for each parameter.
+
+    Args:
+        expected: for the whole model.
+        found: of one optimizer.
+        alone: whether no other optimizer may have what this one lacks.
+    """
+    wanted = {row.name: row.decay for row in expected.rows}
+    lines = [f"+ {row.name}: {row.decay!r}" for row in found.rows if row.name not in wanted]
+    here = {row.name: row.decay for row in found.rows}
+    lines += [f"- {name}: {decay!r}" for name, decay in wanted.items() if alone and name not in here]
+    for name, decay in here.items():
+        if name in wanted and not _same(wanted[name], decay):
+            lines.append(f"~ {name}: {wanted[name]!r} -> {decay!r}")
+    return tuple(map(printable, lines))
+
+
+def _same(expected: Decay | None, found: Decay | None) -> bool:
+    if expected is None or found is None or expected.site is not Site.NATIVE:
+        return bool(described(expected) == described(found))
+    # The optimizer's own decay, whatever that is in its class: here it is spelled out.
+    return found.is_plain_l2 and found.coefficient == expected.coefficient
 
 
 def _without_model(tensors: Mapping[str, Tensor], *, named: bool) -> list[Parameter]:

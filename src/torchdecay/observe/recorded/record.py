@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from torchdecay.errors import LoadError
 from torchdecay.observe.audit.result import Audit
@@ -17,6 +17,7 @@ from torchdecay.records import JsonRecord
 
 SUMMARY = "summary.json"
 _AGAIN = "Run the script again: torchdecay run SCRIPT."
+Verdict = Literal["fine", "found", "unknown"]
 T = TypeVar("T")
 Part = TypeVar("Part", Plan, Audit, Forecast)
 
@@ -36,6 +37,7 @@ class Stepped:
         around: what else takes part in its steps: scheduler, gradient scaler, accumulation.
         applied: the decay that it was given in place of its own; "" for its own.
         replaced: what stood there.
+        differs: where its plan is not the one that was expected.
         steps: steps taken when this was written.
     """
 
@@ -49,6 +51,7 @@ class Stepped:
     around: tuple[str, ...] = ()
     applied: str = ""
     replaced: str = ""
+    differs: tuple[str, ...] = ()
     steps: int = 0
 
 
@@ -66,7 +69,7 @@ class RunSummary(JsonRecord, kind="run", again=_AGAIN):
         process: rank and number of processes that train together.
         optimizers: in the order of their first steps.
         notes: what could not be looked at, and why.
-        failing: whether `--fail-on` makes of it a failure.
+        verdict: "fine"; "found", where findings make of it a failure; "unknown", where one could not be looked at.
     """
 
     run: str = ""
@@ -78,7 +81,7 @@ class RunSummary(JsonRecord, kind="run", again=_AGAIN):
     process: tuple[int, int] = (0, 1)
     optimizers: tuple[Stepped, ...] = ()
     notes: tuple[str, ...] = ()
-    failing: bool = False
+    verdict: Verdict = "fine"
 
 
 @dataclass(frozen=True)

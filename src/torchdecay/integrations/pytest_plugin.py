@@ -1,0 +1,67 @@
+"""pytest: `pytest --torchdecay` audits each optimizer that steps in a test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from torchdecay.observe.recorded.record import RunRecord
+
+_KEY = pytest.StashKey[list[tuple[str, str]]]()
+_LEVELS = {"error": ("error",), "warning": ("error", "warning"), "never": ()}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The two options."""
+    group = parser.getgroup("torchdecay", "weight decay")
+    group.addoption("--torchdecay", action="store_true", help="Audit each optimizer that steps in a test.")
+    group.addoption(
+        "--torchdecay-fail-on", choices=[*_LEVELS], default="never",
+        help="Fail the test on such findings; implies --torchdecay.",
+    )  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where what was found is kept until the end."""
+    config.stash[_KEY] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Watch a test, and fail it where it was asked for."""
+    level = item.config.getoption("--torchdecay-fail-on")
+    if not (item.config.getoption("--torchdecay") or level != "never"):
+        return (yield)
+    from torchdecay.integrations.script.watching import watch
+
+    with watch(every_steps=0) as seen:
+        result = yield
+    found = list(_findings(seen.record))
+    item.config.stash[_KEY] += [(item.nodeid, text) for _, text in found]
+    failing = [text for severity, text in found if severity in _LEVELS[level]]
+    if failing:
+        pytest.fail("\n".join(["torchdecay found:", *failing]), pytrace=False)
+    return result
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """What was found, by test."""
+    found = config.stash[_KEY]
+    if found:
+        terminalreporter.section("torchdecay")
+    for test in dict.fromkeys(test for test, _ in found):
+        terminalreporter.line(test)
+        for text in (text for other, text in found if other == test):
+            terminalreporter.line(f"  {text}")
+
+
+def _findings(record: RunRecord) -> Iterator[tuple[str, str]]:
+    for about, seen in zip(record.summary.optimizers, record.seen, strict=True):
+        for one in seen.audit.findings if seen.audit is not None else ():
+            if one.severity != "info":
+                yield one.severity, f"{about.optimizer} of {about.model or 'no module'}: {one.head}"
+    for note in record.summary.notes:
+        yield "note", note

@@ -1,0 +1,112 @@
+"""Another decay in place of an optimizer's own, before its first step: what can't be done is refused there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from torchdecay.apply.attach import attach
+from torchdecay.errors import ApplyError, PlanError
+from torchdecay.integrations.script.options import Options
+from torchdecay.observe.groups import decay_of
+from torchdecay.plans.census import census
+from torchdecay.plans.decay import Site
+from torchdecay.plans.forms.parsing import parse_decay
+from torchdecay.plans.groups import MARK
+from torchdecay.plans.plan import Plan
+from torchdecay.plans.planning import plan
+from torchdecay.plans.policies import BY_NAME
+from torchdecay.text import listed, listing, nearest, repr_quoted
+
+
+def check(options: Options) -> None:
+    """Refuse, before the script begins, what no optimizer could be given.
+
+    Raises:
+        DecayError: a decay that means nothing.
+        PlanError: unknown rules.
+        LoadError, OSError: a file that is no plan.
+    """
+    if options.rules not in BY_NAME:
+        raise PlanError(
+            f"there are no rules {repr_quoted(options.rules)}.",
+            f"Known: {', '.join(BY_NAME)}.",
+            nearest(options.rules, BY_NAME),
+        )
+    if is_file(options.apply):
+        load(options.apply)
+    else:
+        parse_decay(options.apply)
+
+
+def is_file(text: str) -> bool:
+    """Whether a plan's file is meant, and not a decay as people type it."""
+    return text.endswith(".json")
+
+
+def load(path: str) -> Plan:
+    """The plan of a file; a function that it names is imported, as it is to be carried out."""
+    return Plan.from_json(Path(path).read_text(encoding="utf-8"), callables="import")
+
+
+def is_meant(number: int, optimizer: Optimizer, named: str) -> bool:
+    """Whether an optimizer is among those that were named, by class or number."""
+    names = [name.strip() for name in named.split(",") if name.strip()]
+    return not names or str(number) in names or any(base.__name__ in names for base in type(optimizer).__mro__)
+
+
+def apply(optimizer: Optimizer, model: nn.Module | None, options: Options, scheduler: Any) -> tuple[str, str]:
+    """Give an optimizer another decay.
+
+    Returns:
+        What it was given, and what stood there.
+
+    Raises:
+        TorchdecayError: this optimizer can't be given it; nothing was changed.
+    """
+    planned = _planned(optimizer, model, options)
+    if penalties := [row.name for row in planned.rows if row.decay is not None and row.decay.site is Site.LOSS]:
+        raise ApplyError(
+            f"{listed(penalties)} would decay through the loss, which is the script's own.",
+            "A penalty that nobody adds to the loss does nothing.",
+            "Give a decay that enters the step, decoupled:0.1 say.",
+        )
+    before = _standing(optimizer)
+    # A checkpoint that was loaded already holds counters and peaks of the plan that it was written under.
+    saved = optimizer.state_dict() if any(MARK in group for group in optimizer.param_groups) else None
+    attach(optimizer, planned, model=model, scheduler=scheduler)
+    if saved is not None:
+        optimizer.load_state_dict(saved)
+    return options.apply, before
+
+
+def _planned(optimizer: Optimizer, model: nn.Module | None, options: Options) -> Plan:
+    """The plan for the parameters that the optimizer has."""
+    held = {id(param) for group in optimizer.param_groups for param in group["params"]}
+    if model is None:
+        raise ApplyError(
+            f"no module is known to own the parameters of {type(optimizer).__name__}.",
+            "Who decays is read from the model.",
+            "Keep a reference to the model, and call gc.freeze() after the first step only.",
+        )
+    mine = [one for one in census(model) if id(one.tensor) in held]
+    if not is_file(options.apply):
+        return plan(mine, parse_decay(options.apply), rules=BY_NAME[options.rules])
+    whole, names = load(options.apply), {name for one in mine for name in one.names}
+    return Plan(
+        rows=tuple(row for row in whole.rows if not names.isdisjoint(row.names)),
+        decay=whole.decay,
+        policy=whole.policy,
+        frozen=whole.frozen,
+    )
+
+
+def _standing(optimizer: Optimizer) -> str:
+    said = []
+    for group in optimizer.param_groups:
+        name, value = decay_of(optimizer, group)
+        said.append(f"{name}={float(value):g}" if name else "no weight_decay")
+    return listing(list(dict.fromkeys(said)))

@@ -1,0 +1,304 @@
+"""What is seen of optimizers that step, whoever makes them, and that nothing changes by it."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import torchdecay as td
+from torchdecay.errors import DecayError, PlanError
+from torchdecay.integrations.script import session as sessions
+from torchdecay.integrations.script.options import Options
+from torchdecay.integrations.script.watching import Watching
+from torchdecay.observe.recorded.record import RunRecord
+
+
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.Linear(8, 2))
+
+
+def train(net: nn.Module, optimizer: torch.optim.Optimizer, steps: int = 5) -> list[torch.Tensor]:
+    torch.manual_seed(1)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        net(torch.randn(4, 6)).square().mean().backward()
+        optimizer.step()
+    return [param.detach().clone() for param in net.parameters()]
+
+
+def adamw(net: nn.Module, wd: float = 0.1) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(net.parameters(), lr=0.05, weight_decay=wd)
+
+
+def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    return all(map(torch.equal, one, other))
+
+
+def test_every_optimizer_that_steps_is_seen_and_none_is_changed(tmp_path: Path) -> None:
+    """Made before or inside, of any class; names are the model's; the weights are those without it."""
+    net, other = model(), nn.Linear(6, 1)
+    expected = train(net, adamw(net))
+    net = model()
+    optimizer = adamw(net)
+    with td.watch(tmp_path / "out", every_steps=2) as seen:
+        assert same(train(net, optimizer), expected)
+        train(other, torch.optim.SGD(other.parameters(), lr=0.1, momentum=0.9))
+    record = seen.record
+    assert [(one.optimizer, one.model, one.steps) for one in record.summary.optimizers] == [
+        ("AdamW", "Sequential", 5),
+        ("SGD", "Linear", 5),
+    ]
+    first, second = record.seen
+    assert first.plan is not None and second.plan is not None and first.history is not None
+    assert [row.name for row in first.plan.rows] == [name for name, _ in net.named_parameters()]
+    assert first.plan["0.weight"].decay == td.decoupled(0.1)
+    assert all(row.decay is None for row in second.plan.rows)
+    assert first.history.steps == (1, 2, 4)
+    kept = RunRecord.load(tmp_path / "out")
+    assert (kept.seen, kept.summary.optimizers) == (record.seen, record.summary.optimizers)
+    assert (tmp_path / "out" / "index.html").stat().st_size > 10_000
+    train(net, optimizer)
+    assert seen.record.summary.optimizers[0].steps == 5
+
+
+def test_a_closure_that_runs_inside_the_step_is_seen_too() -> None:
+    """As Lightning does it: there is no gradient before the step, and the audit still finds what gradients show."""
+    net = nn.Sequential(nn.Embedding(10, 4), nn.Linear(4, 2))
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.1, weight_decay=0.1)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = net(torch.tensor([1, 2])).square().mean()
+        loss.backward()
+        return loss
+
+    with td.watch() as seen:
+        optimizer.step(closure)
+    (one,) = seen.record.seen
+    assert one.audit is not None and "WD110" in one.audit.codes
+    assert one.history is not None and one.history.steps == (1,)
+
+
+class Nested(torch.optim.AdamW):
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        return super().step(closure)
+
+
+def test_a_step_inside_a_step_counts_once() -> None:
+    """A subclass that calls super().step()."""
+    net = model()
+    with td.watch(every_steps=1) as seen:
+        train(net, Nested(net.parameters(), lr=0.1), steps=3)
+    assert seen.record.summary.optimizers[0].steps == 3
+
+
+def test_a_step_that_raises_is_no_step_and_the_next_ones_count() -> None:
+    """The error is the code's own, and no frame of ours is in it."""
+    net = model()
+    optimizer = adamw(net)
+
+    def closure() -> float:
+        raise RuntimeError("mine")
+
+    with td.watch(every_steps=1) as seen:
+        train(net, optimizer, steps=2)
+        with pytest.raises(RuntimeError, match="mine") as caught:
+            optimizer.step(closure)
+        train(net, optimizer, steps=2)
+    assert seen.record.summary.optimizers[0].steps == 4
+    assert not [entry for entry in caught.traceback if "src/torchdecay" in str(entry.path)]
+
+
+def test_two_optimizers_of_one_model_are_no_fault() -> None:
+    """What the other one has is not missing."""
+    net = model()
+    some, rest = list(net.parameters())[::2], list(net.parameters())[1::2]
+    first, second = torch.optim.SGD(some, lr=0.1), torch.optim.AdamW(rest, lr=0.1)
+    with td.watch() as seen:
+        net(torch.ones(2, 6)).sum().backward()
+        first.step()
+        second.step()
+    assert all(one.audit is not None and "WD104" not in one.audit.codes for one in seen.record.seen)
+
+
+def test_nothing_that_the_code_lets_go_of_is_kept() -> None:
+    """Model and optimizer go, and what was recorded stays."""
+    net = model()
+    optimizer = adamw(net)
+    with td.watch(every_steps=1) as seen:
+        train(net, optimizer, steps=2)
+        gone = weakref.ref(net), weakref.ref(optimizer)
+        del net, optimizer
+        gc.collect()
+        assert gone[0]() is None and gone[1]() is None
+    (one,) = seen.record.seen
+    assert one.history is not None and one.history.steps == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "decay", ["decoupled:0.5", "cautious:0.3", "l1:0.01", "independent:0.2", "coupled:0.1", "none"]
+)
+def test_another_decay_is_the_one_that_attach_would_carry_out(decay: str) -> None:
+    """To the bit, from the first step on, in place of the optimizer's own."""
+    net = model()
+    optimizer = adamw(net)
+    td.attach(optimizer, td.plan(net, td.plans.forms.parsing.parse_decay(decay)), model=net)  # type: ignore[attr-defined]
+    expected = train(net, optimizer)
+    net = model()
+    with td.watch(apply=decay, every_steps=1) as seen:
+        assert same(train(net, adamw(net)), expected)
+    (about,), (one,) = seen.record.summary.optimizers, seen.record.seen
+    assert (about.applied, about.replaced) == (decay, "weight_decay=0.1")
+    assert one.plan is not None and one.plan["1.weight"].decay is None
+    assert seen.record.summary.notes == ()
+
+
+def test_a_plan_is_applied_from_its_file_and_a_resume_keeps_it(tmp_path: Path) -> None:
+    """With its schedule, which goes on where the checkpoint was made."""
+    net = model()
+    planned = td.plan(net, td.decoupled(0.9, schedule=td.schedules.linear(1.0, 0.0, 10)))
+    path = tmp_path / "plan.json"
+    path.write_text(planned.to_json())
+    with td.watch(apply=str(path)):
+        optimizer = adamw(net)
+        train(net, optimizer, steps=4)
+        saved = copy.deepcopy(optimizer.state_dict())
+        weights = [param.detach().clone() for param in net.parameters()]
+        expected = train(net, optimizer, steps=3)
+    with td.watch(apply=str(path)):
+        net = model()
+        optimizer = adamw(net)
+        optimizer.load_state_dict(saved)
+        with torch.no_grad():
+            for param, value in zip(net.parameters(), weights, strict=True):
+                param.copy_(value)
+        assert same(train(net, optimizer, steps=3), expected)
+
+
+@pytest.mark.parametrize(
+    ("apply", "rules", "kind"), [("decopled:1", "standard", DecayError), ("decoupled:1", "standrd", PlanError)]
+)
+def test_what_means_nothing_is_refused_at_once(apply: str, rules: str, kind: type[Exception]) -> None:
+    """Before any step."""
+    with pytest.raises(kind, match="Nearest"):
+        td.watch(apply=apply, rules=rules)
+
+
+def test_what_cannot_be_applied_ends_the_script_before_its_first_step(capfd: pytest.CaptureFixture[str]) -> None:
+    """With the reason, as wrong use; the weights are as they were."""
+    net = model()
+    before = [param.detach().clone() for param in net.parameters()]
+    with pytest.raises(SystemExit) as ended, td.watch(apply="penalized:0.1"):
+        train(net, adamw(net))
+    assert ended.value.code == 2
+    assert same([*net.parameters()], before)
+    assert "can't be done on AdamW" in capfd.readouterr().err
+
+
+def test_only_the_optimizers_that_are_named_get_it() -> None:
+    """By class or by number."""
+    net, other = model(), nn.Linear(6, 1)
+    with Watching(Options(out="", apply="decoupled:0.7", optimizer="SGD,7", quiet=True)) as seen:
+        train(net, adamw(net))
+        train(other, torch.optim.SGD(other.parameters(), lr=0.1))
+    assert [one.applied for one in seen.record.summary.optimizers] == ["", "decoupled:0.7"]
+
+
+@pytest.mark.parametrize(
+    ("level", "wd", "verdict"),
+    [("error", 0.1, "fine"), ("warning", 0.1, "found"), ("never", 25.0, "fine"), ("error", 25.0, "found")],
+)
+def test_findings_make_of_it_what_was_asked_for(level: str, wd: float, verdict: str) -> None:
+    """Biases that decay are a warning; lr times weight_decay above 1 is an error."""
+    net = model()
+    with Watching(Options(out="", fail_on=level, quiet=True)) as seen:
+        train(net, adamw(net, wd), steps=1)
+    assert seen.record.summary.verdict == verdict
+
+
+def test_a_plan_that_was_expected_is_compared(tmp_path: Path) -> None:
+    """Equal to itself, whether native or spelled out; each parameter that decays otherwise is named."""
+    net = model()
+    for planned, differs in (
+        (td.plan(net, td.decoupled(0.1), rules=[]), ()),
+        (td.plan(net, 0.1, rules=[]), ()),
+        (td.plan(net, td.decoupled(0.1), rules=[("2.bias", None)]), ("~ 2.bias: None -> decoupled(0.1)",)),
+    ):
+        path = tmp_path / "plan.json"
+        path.write_text(planned.to_json())
+        with Watching(Options(out="", plan=str(path), fail_on="error", quiet=True)) as seen:
+            train(net, adamw(net), steps=1)
+        (about,) = seen.record.summary.optimizers
+        assert about.differs == differs
+        assert seen.record.summary.verdict == ("found" if differs else "fine")
+
+
+def test_the_end_comes_after_so_many_steps() -> None:
+    """No weight moves in a later one."""
+    net = model()
+    expected = train(net, adamw(net), steps=2)
+    net = model()
+    with pytest.raises(SystemExit) as ended, Watching(Options(out="", stop_after=2, quiet=True)):
+        train(net, adamw(net), steps=9)
+    assert ended.value.code == 0
+    assert same([*net.parameters()], expected)
+
+
+def test_a_disk_that_is_full_costs_the_files_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One line says so; the record in memory is whole."""
+
+    def full(*args: object, **more: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torchdecay.observe.recorded.record.write_whole", full)
+    monkeypatch.setattr("torchdecay.observe.monitor.jsonl.Writer.__call__", full)
+    monkeypatch.setattr("torchdecay.reports.document.place", full)
+    net = model()
+    expected = train(net, adamw(net))
+    net = model()
+    with td.watch(tmp_path / "out", every_steps=1, quiet=False) as seen:
+        assert same(train(net, adamw(net)), expected)
+    assert len(seen.record.seen[0].history.steps) == 5  # type: ignore[union-attr]
+    said = capfd.readouterr().err.splitlines()
+    assert sum("can't be written" in line for line in said) == 1
+    assert sum("the page could not be made" in line for line in said) == 1
+
+
+def test_pages_on_the_way_take_a_hundredth_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the first step, again when a hundred times as long went by as all of them take, and at the end."""
+    made: list[int] = []
+    clock = [0.0]
+    monkeypatch.setattr(sessions.time, "monotonic", lambda: clock[0])
+
+    def page(record: RunRecord, folder: Path) -> Path:
+        made.append(record.summary.optimizers[0].steps)
+        clock[0] += 0.5
+        return folder
+
+    monkeypatch.setattr(sessions, "_page", page)
+    net = model()
+    optimizer = adamw(net)
+    with td.watch(tmp_path / "out"):
+        for _ in range(200):
+            train(net, optimizer, steps=1)
+            clock[0] += 1.0
+    assert made == [1, 101, 151, 200, 200]
+
+
+def test_it_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TORCHDECAY_DISABLE=1."""
+    monkeypatch.setenv("TORCHDECAY_DISABLE", "1")
+    net = model()
+    with td.watch() as seen:
+        train(net, adamw(net))
+    assert seen.record.seen == ()
