@@ -100,11 +100,26 @@ def shows(shown: list[str], printed: str) -> str:
 
 def run_command(command: Command, folder: Path) -> None:
     """Run one line as a user would, but in this process, and compare exit code and shown output."""
-    found = CliRunner().invoke(main, shlex.split(command.line, comments=True)[1:], env={"COLUMNS": "120"})
+    words = shlex.split(command.line, comments=True)[1:]
+    if words[0] == "run":
+        # It becomes the script, which needs a process of its own.
+        done = run_alone(words, folder)
+        return compare(command, done.returncode, done.stderr + done.stdout)
+    found = CliRunner().invoke(main, words, env={"COLUMNS": "120"})
     if found.exception is not None and not isinstance(found.exception, SystemExit):
         raise found.exception
     compare(command, found.exit_code, found.output)
     forget(folder)
+
+
+def run_alone(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """In a process of its own, where the examples are."""
+    if not (folder / "examples").exists():
+        (folder / "examples").symlink_to(ROOT / "examples")
+    env = os.environ | {"PYTHONPATH": str(SOURCE), "COLUMNS": "120"}
+    return subprocess.run(
+        [sys.executable, "-c", RUN, *words], cwd=folder, env=env, capture_output=True, text=True, check=False
+    )
 
 
 def compare(command: Command, code: int, printed: str) -> None:
@@ -152,10 +167,8 @@ def test_the_first_command_of_the_readme_runs_in_a_process_of_its_own(tmp_path: 
     """Loading, arguments, exit code and streams are a terminal's; the other commands are run in this process."""
     commands = [c for block in read_blocks((ROOT / "README.md").read_text()) for c in read_commands(block.text)]
     command = next(one for one in commands if one.line.startswith("torchdecay "))
-    run = [sys.executable, "-c", RUN, *shlex.split(command.line, comments=True)[1:]]
-    env = os.environ | {"PYTHONPATH": str(SOURCE), "COLUMNS": "120"}
-    done = subprocess.run(run, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
-    compare(command, done.returncode, done.stdout + done.stderr)
+    done = run_alone(shlex.split(command.line, comments=True)[1:], tmp_path)
+    compare(command, done.returncode, done.stderr + done.stdout)
     assert done.stdout
 
 

@@ -111,8 +111,8 @@ def test_how_long_the_run_is(make: object, said: str, steps: int) -> None:
     optimizer = optimizer_of(Whole())
     scheduler = make(optimizer)  # type: ignore[operator]
     around = Surroundings(schedulers=[] if scheduler is None else [scheduler])
-    run, told = run_of(optimizer, around, 0)
-    assert said in told and run.num_steps == steps
+    run, known, told = run_of(optimizer, around, 0)
+    assert said in told and run.num_steps == steps and known in (0, steps)
     assert run_of(optimizer, around, 50)[0].num_steps == 50
 
 

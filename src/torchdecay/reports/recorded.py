@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from torchdecay.observe.recorded.record import RunRecord, Seen, Stepped
 
 _MOST_LINES, _MOST_FINDINGS, _MOST_ROWS = 12, 4, 200
+_ENOUGH = 1.5
+"""A log-shrink over the run that is neither nothing nor all: time scales between an epoch and the run do best."""
 _NOT_PLANNED = "who decays, or how, is not what --plan says"
 _KINDS = ("error", "warning", "info")
 
@@ -74,8 +76,22 @@ def verdict(record: RunRecord) -> str:
 def next_command(record: RunRecord) -> str:
     """What is worth running next."""
     command = record.summary.command or "SCRIPT"
-    applied = any(about.applied for about in record.summary.optimizers)
-    return f"torchdecay run {'' if applied else '--apply decoupled:0.1 '}{command}"
+    if any(about.applied for about in record.summary.optimizers):
+        return f"torchdecay run {command}"
+    return f"torchdecay run --apply decoupled:{_worth_trying(record):g} {command}"
+
+
+def _worth_trying(record: RunRecord) -> float:
+    """A coefficient that forgets a weight once or twice within the run, where its length is known; else 0.1."""
+    for about, seen in zip(record.summary.optimizers, record.seen, strict=True):
+        if seen.plan is None or seen.forecast is None or not about.num_steps:
+            continue
+        coefficient = {repr(row.decay): row.decay.coefficient for row in seen.plan.rows if row.decay is not None}
+        for group in seen.forecast.groups:
+            taken = group.total_shrink
+            if group.decay.startswith("decoupled(") and group.decay in coefficient and taken and 0 < taken < 1:
+                return float(f"{_ENOUGH * coefficient[group.decay] / -math.log1p(-taken):.1g}")
+    return 0.1
 
 
 def worst(found: Audit) -> list[Finding]:
@@ -172,11 +188,11 @@ def _sections(about: Stepped, seen: Seen, own: str) -> Iterator[Section]:
     start = f"{about.number}-"
     if seen.audit is not None:
         rows = tuple(
-            tuple(map(prose, (one.code, one.severity, one.what, listed(one.names, most=8), one.why, one.fix)))
-            for one in seen.audit
+            tuple(map(prose, (one.code, one.severity, one.what, listed(one.names, most=8)))) for one in seen.audit
         )
-        head = ("Code", "Severity", "What", "Parameters", "Why", "What to do")
-        yield Section(f"{start}findings", f"{own}findings" if own else "Findings", table=Table(head, rows))
+        advice = tuple(dict.fromkeys(prose(f"{one.code}: {one.why} {one.fix}") for one in seen.audit))
+        table = Table(("Code", "Severity", "What", "Parameters"), rows)
+        yield Section(f"{start}findings", f"{own}findings" if own else "Findings", table=table, remarks=advice)
     if seen.plan is not None:
         table = as_table(seen.plan.table(group=True))
         yield Section(

@@ -180,8 +180,8 @@ def around_it(optimizer: Optimizer, found: Surroundings) -> list[str]:
     return said
 
 
-def run_of(optimizer: Optimizer, found: Surroundings, steps: int) -> tuple[Run, str]:
-    """The run as far as anybody knows it, and who says how long it is.
+def run_of(optimizer: Optimizer, found: Surroundings, steps: int) -> tuple[Run, int, str]:
+    """The run as far as anybody knows it, how many steps that is (0: nobody knows), and who says so.
 
     Args:
         optimizer: the optimizer.
@@ -191,14 +191,13 @@ def run_of(optimizer: Optimizer, found: Surroundings, steps: int) -> tuple[Run, 
     scheduler = scheduler_of(optimizer, found.schedulers)
     known, who = (steps, "--steps") if steps else _length(optimizer, scheduler, found)
     if not known:
-        return Run(steps=_STAND_IN_STEPS), (
-            f"how long the run is is not known: {_STAND_IN_STEPS:,} steps at this learning rate (--steps N says it)"
-        )
+        said = f"its length is not known: over {_STAND_IN_STEPS:,} steps at this learning rate (--steps N says it)"
+        return Run(steps=_STAND_IN_STEPS), 0, said
     said = f"{counted(known, 'step')}, says {who}"
     epochs = _epochwise(scheduler, found)
     if epochs:
-        return Run(steps=known, epochs=epochs, lr_schedule=scheduler, scheduler_interval="epoch"), said
-    return Run(steps=known, lr_schedule=scheduler), said
+        return Run(steps=known, epochs=epochs, lr_schedule=scheduler, scheduler_interval="epoch"), known, said
+    return Run(steps=known, lr_schedule=scheduler), known, said
 
 
 def _length(optimizer: Optimizer, scheduler: Any, found: Surroundings) -> tuple[int, str]:

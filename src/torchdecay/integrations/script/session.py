@@ -174,8 +174,8 @@ class Session:
             met.alone = not others_of(optimizer, model, around.optimizers)
         met.about = replace(met.about, found=found, model="" if model is None else type(model).__name__)
         met.about = replace(met.about, around=tuple(around_it(optimizer, around)))
-        met.run, length = run_of(optimizer, around, self.options.steps)
-        met.about = replace(met.about, length=length)
+        met.run, known, length = run_of(optimizer, around, self.options.steps)
+        met.about = replace(met.about, length=length, num_steps=known)
         return around
 
     def _watch(self, met: Met, optimizer: Optimizer) -> None:

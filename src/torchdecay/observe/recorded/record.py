@@ -34,6 +34,7 @@ class Stepped:
         num_elements: how many elements.
         found: how the model was found, in a sentence.
         length: how long the run is, and who says so.
+        num_steps: how many steps that is; 0 where nobody says so.
         around: what else takes part in its steps: scheduler, gradient scaler, accumulation.
         applied: the decay that it was given in place of its own; "" for its own.
         replaced: what stood there.
@@ -48,6 +49,7 @@ class Stepped:
     num_elements: int = 0
     found: str = ""
     length: str = ""
+    num_steps: int = 0
     around: tuple[str, ...] = ()
     applied: str = ""
     replaced: str = ""
