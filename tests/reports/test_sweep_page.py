@@ -155,13 +155,14 @@ def test_what_to_run_next_depends_on_the_outcome() -> None:
     """Finer around a clear best, wider at an edge, and in Python where there is no command; each is one line to run."""
     inner = nexts(Points(EVERY["plain"]))
     assert [shlex.split(one.command)[1] for one in inner] == ["compare", "sweep"]
-    assert "--from 0.1 --to 10 " in inner[1].command
+    assert "--points 5 " in inner[1].command and inner[1].command.endswith("--from 0.1 --to 10")
     (edge,) = nexts(Points(sweep_samples.sweep(peak=100.0)))
     assert edge.why.startswith("A wider range")
     assert "--to 10000" in edge.command
     (python,) = nexts(Points(sweep_samples.sweep(task_words="", command="")))
     assert python.command == "sweep(task, 'decoupled', search=Search(0.1, 10, points=8), seeds=3)"
-    assert nexts(Points(EVERY["empty"])) == ()
+    (again,) = nexts(Points(EVERY["empty"]))
+    assert again.why == "Finish what was stopped" and again.command.endswith("--store sweep.db")
 
 
 def test_a_map_made_in_python_is_not_answered_with_a_command_that_forgets_half() -> None:

@@ -22,8 +22,8 @@ SEARCHES, ENGINES = Known("lab.sweeps.search:KINDS"), Known("lab.engines.engine:
 search_options = gathered(
     "search",
     given,
-    click.option("--from", "low", type=float, default=1e-4, show_default=True, help="Where the range starts, above 0."),
-    click.option("--to", "high", type=float, default=10.0, show_default=True, help="Where it ends."),
+    click.option("--from", "low", type=float, help="Where the range starts.  [default: from the task's time scale]"),
+    click.option("--to", "high", type=float, help="Where it ends.  [default: likewise]"),
     click.option("--points", type=int, default=12, show_default=True, help="How many values in all."),
     click.option("--lr-scale", "lr_scales", type=float, multiple=True, help="Also try this times the lr; repeat it."),
     click.option("--search", type=SEARCHES, default="grid", show_default=True, help="How values are found."),

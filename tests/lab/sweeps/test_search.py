@@ -68,7 +68,7 @@ def test_where_several_do_equally_well_the_strong_end_is_looked_into() -> None:
 
 def test_a_grid_without_scores_does_not_refine() -> None:
     """Where every run failed there is nothing to go by, and the search ends."""
-    batches = Search().batches()
+    batches = Search(1e-4, 10).batches()
     next(batches)
     with pytest.raises(StopIteration):
         batches.send({})
@@ -108,7 +108,11 @@ def test_one_learning_rate_other_than_the_tasks_own_is_refined_at_that() -> None
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("search", "num_groups"),
-    [(Search(points=10), 1), (Search(points=9), 2), (Search(points=4, lr_scales=(0.5, 1.0)), 1)],
+    [
+        (Search(1e-4, 10, points=10), 1),
+        (Search(1e-4, 10, points=9), 2),
+        (Search(1e-4, 10, points=4, lr_scales=(0.5, 1.0)), 1),
+    ],
     ids=["1", "2", "lr"],
 )
 def test_the_same_answers_bring_the_same_questions(kind: str, search: Search, num_groups: int) -> None:
@@ -124,7 +128,7 @@ def test_the_same_answers_bring_the_same_questions(kind: str, search: Search, nu
 
 def test_random_depends_on_its_seed_and_tpe_on_what_did_well() -> None:
     """Another seed draws others; TPE draws nearer to what scored well than chance does."""
-    assert asked(Search(kind="random")) != asked(Search(kind="random", seed=1))
+    assert asked(Search(1e-4, 10, kind="random")) != asked(Search(1e-4, 10, kind="random", seed=1))
 
     def distance(kind: str) -> float:
         late = [value for batch in asked(Search(1e-4, 1e4, kind=kind, points=40)) for value in values(batch)][20:]

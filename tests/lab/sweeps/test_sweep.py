@@ -20,7 +20,7 @@ from sweeping import accuracy, network, sgd, task
 from torchdecay.errors import ApplyError, DecayError, LoadError, MissingExtra, PlanError, TaskError
 from torchdecay.lab.engines.engine import Engine
 from torchdecay.lab.sweeps.halving import Halving, rungs_of
-from torchdecay.lab.sweeps.meaning import meaning_of
+from torchdecay.lab.sweeps.meaning import Meaning, meaning_of
 from torchdecay.lab.sweeps.points import Point
 from torchdecay.lab.sweeps.result import Sweep
 from torchdecay.lab.sweeps.search import Search
@@ -207,6 +207,56 @@ def test_nothing_finished_is_said() -> None:
 def test_the_next_command(finals: Any, command: str) -> None:
     """A clear choice is to be compared, one at an end needs a wider range."""
     assert next_command(made(finals)) == command
+
+
+def test_what_was_stopped_is_not_chosen() -> None:
+    """The best so far is named, among as many as it can be set against; the next step is to finish."""
+    stopped = made({**CLEAR, 1.0: CLEAR[1.0][:1]}, interrupted=True, store="s.db")
+    stopped = stopped.with_command("torchdecay sweep digits --points 9 --store s.db --engine serial")
+    said = td.verdict(stopped)
+    assert stopped.best is None and "Chosen" not in said and "Take" not in td.verdict(stopped)
+    assert "Nothing is chosen before all are done. Best so far: decoupled(10)" in said and "of 3 settings" in said
+    assert next_command(stopped) == f"{stopped.command} --resume"
+    bare = dataclasses.replace(stopped, store="", command="torchdecay sweep digits --seeds 3")
+    assert next_command(bare) == "torchdecay sweep digits --seeds 3 --store sweep.db"
+
+
+def test_the_next_command_keeps_every_option() -> None:
+    """Of what was typed only the range changes, and what is in the store is taken over."""
+    options = "--search halving --points 16 --steps 90 --engine process --lr-scale 1 --store 's 1.db' --out o --resume"
+    typed = f"torchdecay sweep digits --from=0.1 --to 10 --value 3 {options} --json"
+    at_end = made({**CLEAR, 10.0: [(0.9, 0.9)] * 3}, store="s 1.db").with_command(typed)
+    kept = options.replace(" --resume", "")
+    assert next_command(at_end) == f"torchdecay sweep digits {kept} --json --from 0.1 --to 1000 --resume"
+
+
+@pytest.mark.parametrize(("fraction", "end"), [(1e-4, "1000"), (0.02, "400"), (0.2, "40"), (0.8, "")])
+def test_nothing_is_proposed_that_must_fail(fraction: float, end: str) -> None:
+    """A wider range ends where a step would take whole weights; where that is at hand, none is proposed."""
+    meanings = (Meaning(label="decoupled(10)", fraction=fraction, max_fraction=fraction),)
+    at_end = made({**CLEAR, 10.0: [(0.9, 0.9)] * 3}, meanings=meanings)
+    assert (f"--to {end} " in next_command(at_end)) if end else ("sweep" not in next_command(at_end))
+    assert ("at the upper end" in td.verdict(at_end)) == bool(end)
+
+
+def test_nothing_is_looked_for_beyond_what_is_no_better() -> None:
+    """Best in validation at the upper end, worse than no decay on the test rows: no wider range."""
+    worse = made({**CLEAR, 10.0: [(0.9, 0.1), (0.91, 0.11), (0.9, 0.1)]})
+    assert worse.best is not None and worse.best.against is not None and worse.best.against.better is False
+    assert "a wider range" not in td.verdict(worse) and "--to" not in next_command(worse)
+
+
+def test_a_tie_chooses_no_decay() -> None:
+    """Where no decay does as well as the best, it is the choice."""
+    tied = made({None: [(0.9, 0.8)] * 3, 0.1: [(0.8, 0.8)] * 3, 10.0: [(0.9, 0.9)] * 3}).best
+    assert tied is not None and tied.point.is_bare
+
+
+def test_intervals_of_an_accuracy_stay_within_0_and_1() -> None:
+    """Whatever three seeds that scatter would have."""
+    best = made({None: [(0.2, 0.1)] * 3, 1.0: [(0.99, 0.99), (0.99, 0.2), (0.9, 0.95)]}).best
+    assert best is not None and best.point.value == 1.0
+    assert best.high == 1.0 and best.test_high == 1.0 and best.test_low == 0.0
 
 
 def test_unsure_asks_for_more_seeds() -> None:

@@ -116,7 +116,9 @@ def interval(
 
 def bounds_of(measure: str, score_name: str) -> Bounds:
     """What a curve can't be below or above, as far as its name tells."""
-    return (0.0, 1.0) if measure.endswith("_score") and score_name == "accuracy" else UNBOUNDED
+    if not measure.endswith("_score"):
+        return UNBOUNDED
+    return (0.0, 1.0) if "accuracy" in score_name.lower() else (-math.inf, 1.0) if score_name == "R²" else UNBOUNDED
 
 
 def grain_of(values: Iterable[float]) -> float:

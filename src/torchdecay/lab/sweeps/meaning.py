@@ -23,6 +23,7 @@ class Meaning:
     Attributes:
         label: which point of the sweep.
         fraction: removed per step, the mean over the run; None where it is no fixed fraction.
+        max_fraction: the largest of any step.
         half_life: steps until half is left at that fraction; None where there is none, infinite without decay.
         share_of_run: the half-life as a share of the run's steps.
         total_shrink: 1 − ∏(1 − fraction) over the run.
@@ -31,6 +32,7 @@ class Meaning:
 
     label: str
     fraction: float | None = None
+    max_fraction: float | None = None
     half_life: float | None = None
     share_of_run: float | None = None
     total_shrink: float | None = None
@@ -59,6 +61,7 @@ def meaning_of(task: Task, model: nn.Module, contender: Contender, *, lr_scale: 
     return Meaning(
         label=contender.label,
         fraction=one.fraction,
+        max_fraction=one.max_fraction,
         half_life=one.half_life,
         share_of_run=one.half_life / task.num_steps,
         total_shrink=one.total_shrink,

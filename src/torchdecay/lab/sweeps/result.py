@@ -103,13 +103,18 @@ class Sweep(Trainings, kind="sweep"):
             for point in self.points
         )
 
-    @cached_property
+    @property
     def best(self) -> Choice | None:
-        """The chosen point, how sure that is, and what it does on the test rows; None before any point is done.
+        """The chosen point, how sure that is, and what it does on the test rows; None before all runs are done.
 
         Chosen on validation rows only, by the sweep's rule: "best" takes the best mean over seeds, "one_se" the
         largest value whose mean is within one standard error of it. Only points with all seeds compete.
         """
+        return None if self.interrupted else self.leader
+
+    @cached_property
+    def leader(self) -> Choice | None:
+        """What would be chosen of the runs that there are; None without any."""
         return choose(self.curve, self.comparison(), rule=self.rule, measure=self.measure)
 
     def with_rule(self, rule: Rule) -> Sweep:

@@ -25,7 +25,8 @@ class Search:
     """Which coefficients a sweep tries, and at which learning rates; distances are those of a log scale.
 
     Args:
-        low, high: the range of every coefficient, above 0.
+        low, high: the range of every coefficient, above 0; None comes from the task: from where a run takes
+            1 % of a weight to where weights are forgotten in a hundredth of it, and below half of a weight a step.
         kind: "grid": the ends and the powers of ten between, then the rest of the points around the best; "random"
             and "tpe" (Optuna's samplers) draw from the range; "halving": a grid of which at 1/9 and 1/3 of the steps
             only the better third goes on.
@@ -45,8 +46,8 @@ class Search:
         50
     """
 
-    low: float = 1e-4
-    high: float = 10.0
+    low: float | None = None
+    high: float | None = None
     _: KW_ONLY
     kind: str = "grid"
     points: int = 12
@@ -77,12 +78,14 @@ class Search:
 
     def _check_range(self) -> None:
         for name, value in (("low", self.low), ("high", self.high)):
-            if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
+            if value is not None and not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
                 raise TaskError(
                     f"the range goes from {self.low!r} to {self.high!r}, and {name} is no positive number.",
                     "Coefficients are tried on a log scale; the run without decay is always there as well.",
                     "Write a range such as 1e-4 to 10.",
                 )
+        if self.low is None or self.high is None:
+            return
         if self.low == self.high:
             raise TaskError(
                 f"the range goes from {self.low:g} to {self.high:g}, so it is empty.",
@@ -93,6 +96,20 @@ class Search:
                 f"the range goes from {self.low:g} to {self.high:g}, so it is reversed.",
                 fix=f"Write the smaller one first: {self.high:g} to {self.low:g}.",
             )
+
+    def within(self, low: float, high: float) -> Search:
+        """The search with ends where it has none."""
+        if self.low is not None:
+            low, high = self.low, max(high, 100 * self.low)
+        if self.high is not None:
+            low, high = min(low, self.high / 100) if self.low is None else low, self.high
+        return replace(self, low=low, high=high)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The range, where it is known."""
+        assert self.low is not None and self.high is not None
+        return self.low, self.high
 
     def batches(self, num_groups: int = 1) -> Batches:
         """What to try, batch by batch, with so many coefficients each."""
@@ -156,15 +173,16 @@ Batches: TypeAlias = Generator[tuple[Candidate, ...], Scores, None]
 def _grid(search: Search, num_groups: int) -> Batches:
     """The ends and the powers of ten between them first, then the rest of the budget around the best."""
     refine = search.kind == "grid" and num_groups == 1 and len(search.lr_scales) == 1
-    tens = powers_of_ten(search.low, search.high)
-    ends = tuple(sorted({float(search.low), *tens, float(search.high)}))
+    low, high = search.ends
+    tens = powers_of_ten(low, high)
+    ends = tuple(sorted({float(low), *tens, float(high)}))
     if search.values is not None:
         axis, refine = tuple(search.values), False
     elif refine and tens and len(ends) <= search.points:
         axis = ends
     else:
         # With k groups the budget is that of the whole grid.
-        axis = spaced(search.low, search.high, max(2, int(search.points ** (1 / num_groups) + 1e-9)))
+        axis = spaced(low, high, max(2, int(search.points ** (1 / num_groups) + 1e-9)))
         refine = False
     scores = yield tuple(
         Candidate(values, scale) for scale in search.lr_scales for values in itertools.product(axis, repeat=num_groups)
@@ -181,15 +199,15 @@ def _grid(search: Search, num_groups: int) -> Batches:
     sides.sort(key=lambda side: -max(scores.get(Candidate((end,), scale), -math.inf) for end in side if end != best))
     yield tuple(
         Candidate((value,), scale)
-        for index, (low, high) in enumerate(sides)
-        for value in between(low, high, (left + len(sides) - 1 - index) // len(sides))
+        for index, (below_it, above_it) in enumerate(sides)
+        for value in between(below_it, above_it, (left + len(sides) - 1 - index) // len(sides))
     )
 
 
 def _drawn(search: Search, num_groups: int, sampler: Any, *, batch: int) -> Batches:
     """What an Optuna sampler draws, in batches."""
     optuna = need("optuna", "lab")
-    log = optuna.distributions.FloatDistribution(search.low, search.high, log=True)
+    log = optuna.distributions.FloatDistribution(*search.ends, log=True)
     axes = {f"coefficient {i}": log for i in range(num_groups)}
     if len(search.lr_scales) > 1:
         axes["lr_scale"] = optuna.distributions.CategoricalDistribution(search.lr_scales)

@@ -22,6 +22,7 @@ from torchdecay.lab.sweeps.choice import Rule
 from torchdecay.lab.sweeps.halving import Halving
 from torchdecay.lab.sweeps.meaning import Meaning, meaning_of
 from torchdecay.lab.sweeps.points import points_of
+from torchdecay.lab.sweeps.ranges import with_range
 from torchdecay.lab.sweeps.result import Sweep
 from torchdecay.lab.sweeps.search import Candidate, Search, as_search
 from torchdecay.lab.sweeps.stages import planned_runs, run_stages
@@ -67,7 +68,7 @@ def sweep(
     Args:
         task: what to train; `task_named("digits")`, or a `Task` of your own.
         form: a preset's name ("decoupled", "toward:initial"), or a function from a number to a Decay.
-        values: coefficients, above 0; None searches a range.
+        values: coefficients, above 0; None searches a range, the task's own unless `search` says which.
         seeds: seeds, or how many (0, 1, ...); None takes the task's own.
         groups: {name: selector}: a coefficient for each group of parameters, the first that matches has one; only
             those decay that the task's rules let decay.
@@ -116,8 +117,9 @@ def sweep(
         # One model for all that is found out before and after the runs: to build one may take minutes.
         model, data = model_of(task, 0), data_of(task, 0)
         maker = TrialMaker.make(task, model, made, groups)
-        scale = min(search.lr_scales)
-        weakest = maker.contender(Candidate((search.low,) * maker.num_values), scale)
+        search, scale = with_range(search, maker, model), min(search.lr_scales)
+        low, high = search.ends
+        weakest = maker.contender(Candidate((low,) * maker.num_values), scale)
         with Setup.make(task, model, weakest, lr_scale=scale) as setup:
             lr = max(float(group["lr"]) for group in setup.optimizer.param_groups) / scale
         about = describe(task, model, data)
@@ -132,13 +134,13 @@ def sweep(
                 meanings[point.label] = Meaning(label=point.label, why=_APART) if point.values else own()
         return Sweep(
             form=made.name,
-            equation=made(search.low).equation,
+            equation=made(low).equation,
             points=points,
             runs=run.runs,
             seeds=seeds,
             num_steps=task.num_steps,
-            low=search.low,
-            high=search.high,
+            low=low,
+            high=high,
             lr=lr,
             groups=tuple((name, str(selector)) for name, selector in (groups or {}).items()),
             search=search.kind,

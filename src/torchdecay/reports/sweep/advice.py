@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from torchdecay.lab.comparisons.statistics import FEWEST_SEEDS
 from torchdecay.plans.presets import PRESETS
 from torchdecay.reports.article import Next, Notice
 from torchdecay.reports.comparison.notices import failed, unfinished
@@ -24,9 +26,7 @@ def notices(points: Points) -> tuple[Notice, ...]:
     """What is missing, failed or at the edge."""
     sweep, made = points.sweep, []
     chosen = sweep.best
-    edge = None if chosen is None else _at_edge(sweep, chosen.point)
-    is_better = chosen is not None and (chosen.against is None or chosen.against.better is not None)
-    if chosen is not None and edge is not None and is_better:
+    if chosen is not None and (edge := open_end(sweep, chosen)):
         way = "beyond" if edge == "upper" else "below"
         made.append(
             Notice(
@@ -50,26 +50,28 @@ def nexts(points: Points) -> tuple[Next, ...]:
     """What to run next: the command that the sweep itself gives, and a finer look around the best."""
     sweep = points.sweep
     chosen = sweep.best
-    if chosen is None:
-        return ()
-    edge = _at_edge(sweep, chosen.point)
     made = []
-    # Without the command that was typed, that of a map would lack its second axis.
-    typed = next_command(sweep) if sweep.command or not (sweep.groups or len(points.scales) > 1) else ""
-    if typed:
-        why = {"sweep": "The same with more seeds", "compare": "The chosen value beside no decay, with more seeds"}
-        words = shlex.split(typed)
-        wider = words[1] == "sweep" and words[-2:] == ["--seeds", str(len(sweep.seeds))]
-        told = "A wider range, as the choice lies at its end" if wider else why.get(words[1], "Next")
-        made.append(Next(told, shown(typed, most=4000)))
-    if edge is None and chosen.point.value is not None and len(points.scales) == 1:
+    if typed := next_command(sweep):
+        made.append(Next(_why(sweep), shown(typed, most=4000)))
+    if chosen is None:
+        return tuple(made)
+    edge = open_end(sweep, chosen)
+    if not edge and chosen.point.value is not None and len(points.scales) == 1:
         around = _around(sweep, chosen.point.value)
         if around is not None:
-            made.append(Next("A finer look around the best", _ranged(points, *around)))
-    if edge is not None and not typed:
-        factor = (1.0, 100.0) if edge == "upper" else (0.01, 1.0)
-        made.append(Next("A wider range", _ranged(points, sweep.low * factor[0], sweep.high * factor[1])))
+            made.append(Next("A finer look around the best", _ranged(sweep, *around)))
+    if edge and not typed:
+        made.append(Next("A wider range", _ranged(sweep, *_wider(sweep, edge))))
     return tuple(made)
+
+
+def _why(sweep: Sweep) -> str:
+    chosen = sweep.best
+    if chosen is None:
+        return "Finish what was stopped"
+    if open_end(sweep, chosen):
+        return "A wider range, as the choice lies at its end"
+    return "The same with more seeds" if _is_unsure(sweep, chosen) else "The chosen value beside no decay"
 
 
 def _around(sweep: Sweep, value: float) -> tuple[float, float] | None:
@@ -82,63 +84,99 @@ def _around(sweep: Sweep, value: float) -> tuple[float, float] | None:
     return None if high < 2 * low else (low, high)
 
 
-def _ranged(points: Points, low: float, high: float) -> str:
-    sweep = points.sweep
-    low, high = (float(f"{value:.6g}") for value in (low, high))
-    if sweep.task_words and not sweep.groups and len(points.scales) == 1:
-        return shown(
-            f"torchdecay sweep {sweep.task_words} --form {shlex.quote(sweep.form)} --from {spelled(low)} "
-            f"--to {spelled(high)} --points 8 --seeds {len(sweep.seeds)}",
-            most=4000,
-        )
+def next_command(sweep: Sweep) -> str:
+    """What to type next: the rest, a wider range, more seeds, or a comparison with the chosen value; "" for nothing."""
+    chosen, name = sweep.best, sweep.form.partition(":")[0]
+    if sweep.interrupted:
+        # Where nothing was kept, the next try should keep what it finishes.
+        return _again(sweep) if sweep.store or not sweep.command else f"{sweep.command} --store sweep.db"
+    if chosen is None:
+        return ""
+    if edge := open_end(sweep, chosen):
+        return _again(sweep, _wider(sweep, edge))
+    if _is_unsure(sweep, chosen):
+        return _again(sweep, seeds=_MORE_SEEDS)
+    if chosen.point.value is None or chosen.point.lr_scale != 1 or not sweep.task_words or name not in PRESETS:
+        return ""
+    colon = f"{sweep.form}," if ":" in sweep.form else f"{sweep.form}:"
+    decays = f"--decay none --decay {colon}{spelled(chosen.point.value)}"
+    return f"torchdecay compare {sweep.task_words} {decays} --seeds {_MORE_SEEDS}"
+
+
+def _is_unsure(sweep: Sweep, chosen: Choice) -> bool:
+    unclear = chosen.against is not None and chosen.against.better is None
+    return (unclear or chosen.num_seeds < FEWEST_SEEDS) and len(sweep.seeds) < _MORE_SEEDS
+
+
+def _again(sweep: Sweep, ends: tuple[float, float] | None = None, seeds: int | None = None) -> str:
+    """The command as it was typed, with another range or more seeds, going on from the store where there is one.
+
+    For a sweep that was made in Python, what says the same; "" where nothing is sure to.
+    """
+    try:
+        words = shlex.split(sweep.command)
+    except ValueError:
+        # A file can say anything.
+        return ""
+    if not words:
+        scales = {point.lr_scale for point in sweep.points}
+        if not sweep.task_words or sweep.groups or scales - {1.0} or sweep.form.partition(":")[0] not in PRESETS:
+            return ""
+        words = ["torchdecay", "sweep", *shlex.split(sweep.task_words), "--form", sweep.form]
+        words += [] if sweep.search == "grid" else ["--search", sweep.search]
+        words += ["--store", sweep.store] if sweep.store else []
+        ends, seeds = ends or (sweep.low, sweep.high), seeds or len(sweep.seeds)
+    drop = {"--resume"} | ({"--from", "--to", "--value"} if ends else set()) | ({"--seeds"} if seeds else set())
+    kept, is_value = [], False
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if not is_value and name not in drop:
+            kept.append(word)
+        is_value = not is_value and name in drop - {"--resume"} and not equals
+    if ends:
+        kept += ["--from", spelled(ends[0]), "--to", spelled(ends[1])]
+    kept += ["--seeds", str(seeds)] if seeds else []
+    return shlex.join([*kept, *(["--resume"] if sweep.store else [])])
+
+
+def _ranged(sweep: Sweep, low: float, high: float) -> str:
+    """Another range: the command, or what to write in Python."""
+    if typed := _again(sweep, (low, high)):
+        return shown(typed, most=4000)
     form = "form" if sweep.form.startswith("function ") else repr(sweep.form)
     groups = ", groups=groups" if sweep.groups else ""
-    scales = ", lr_scales=lr_scales" if len(points.scales) > 1 else ""
+    scales = ", lr_scales=lr_scales" if len({point.lr_scale for point in sweep.points}) > 1 else ""
     search = f"Search({spelled(low)}, {spelled(high)}, points=8{scales})"
     return shown(f"sweep(task, {form}, search={search}, seeds={len(sweep.seeds)}{groups})", most=4000)
 
 
-def next_command(sweep: Sweep) -> str:
-    """What to type next: a wider range, more seeds, or the comparison that uses the chosen value; "" for nothing."""
-    chosen, words = sweep.best, sweep.task_words
-    name = sweep.form.partition(":")[0]
-    if chosen is None or not words or name not in PRESETS:
-        return ""
-    if not sweep.command and (sweep.groups or len({point.lr_scale for point in sweep.points}) > 1):
-        # Selectors and learning rates that were given in Python have no spelling that is sure to mean the same.
-        return ""
-    head = f"torchdecay sweep {words} --form {sweep.form}"
-    edge = open_end(sweep, chosen)
-    if edge and not sweep.groups:
-        low, high = (sweep.low, sweep.high * 100) if edge == "upper" else (sweep.low / 100, sweep.high)
-        return f"{head} --from {spelled(low)} --to {spelled(high)} --seeds {len(sweep.seeds)}"
-    unsure = chosen.against is not None and chosen.against.better is None
-    if (unsure or chosen.num_seeds == 1) and len(sweep.seeds) < _MORE_SEEDS:
-        return _with_more_seeds(sweep, head)
-    if chosen.point.value is None:
-        return ""
-    colon = f"{sweep.form}," if ":" in sweep.form else f"{sweep.form}:"
-    return f"torchdecay compare {words} --decay none --decay {colon}{spelled(chosen.point.value)} --seeds {_MORE_SEEDS}"
+def _wider(sweep: Sweep, edge: str) -> tuple[float, float]:
+    """A range that goes on a hundredfold beyond an end, as far as a step leaves something of a weight."""
+    if edge == "lower":
+        return sweep.low / 100, sweep.high
+    return sweep.low, min(sweep.high * 100, _most(sweep))
 
 
-def _with_more_seeds(sweep: Sweep, head: str) -> str:
-    """The command as it was typed, with more seeds; without one, the same range."""
-    resume = " --resume" if sweep.store else ""
-    if not sweep.command:
-        store = f" --store {sweep.store}" if sweep.store else ""
-        return f"{head} --from {spelled(sweep.low)} --to {spelled(sweep.high)}{store} --seeds {_MORE_SEEDS}{resume}"
-    words = shlex.split(sweep.command)
-    drop = {i + shift for i, word in enumerate(words) if word == "--seeds" for shift in (0, 1)}
-    drop |= {i for i, word in enumerate(words) if word.startswith("--seeds=") or word == "--resume"}
-    kept = shlex.join(word for i, word in enumerate(words) if i not in drop)
-    return f"{kept} --seeds {_MORE_SEEDS}{resume}"
+def _most(sweep: Sweep) -> float:
+    """The largest coefficient, to one digit, that takes less than a whole weight in a step."""
+    fractions = {one.label: one.max_fraction or 0.0 for one in sweep.meanings}
+    each = [fractions.get(point.label, 0.0) / point.value for point in sweep.points if point.value]
+    if not any(each):
+        return math.inf
+    most = 0.999 / max(each)
+    unit = 10.0 ** math.floor(math.log10(most))
+    return float(f"{math.floor(most / unit) * unit:.6g}")
 
 
 def open_end(sweep: Sweep, chosen: Choice) -> str:
-    """The end of the range beyond which something better may lie, or ""; below what changes nothing lies nothing."""
-    edge = _at_edge(sweep, chosen.point)
-    better = chosen.against is not None and chosen.against.better is True
-    return "upper" if edge == "upper" else "lower" if edge == "lower" and better else ""
+    """The end of the range beyond which something better may lie, or "".
+
+    Nothing is looked for beyond what these seeds can't tell from no decay, nor where a step takes whole weights.
+    """
+    edge, against = _at_edge(sweep, chosen.point), chosen.against
+    if edge == "upper" and (against is None or against.better) and _most(sweep) >= 1.5 * max(_values(chosen.point)):
+        return "upper"
+    return "lower" if edge == "lower" and against is not None and against.better else ""
 
 
 def _at_edge(sweep: Sweep, point: Point) -> str | None:

@@ -28,9 +28,11 @@ _MOST_TIES = 6
 def headline(points: Points) -> tuple[str, str]:
     """What to take, and how sure that is: said only as strongly as the seeds allow."""
     sweep = points.sweep
-    chosen = sweep.best
-    if chosen is None:
+    chosen, leader = sweep.best, sweep.leader
+    if leader is None:
         return "No value can be chosen: no run ended with a finite number.", ""
+    if chosen is None:
+        return "Stopped before all runs were done, so no value is chosen.", _so_far(sweep, leader)
     if sweep.noise:
         return "Nothing can be learned here, so no value is right.", "The labels are noise."
     name = shown(chosen.point.label, most=60)
@@ -83,11 +85,13 @@ def _on_test(points: Points, chosen: Choice) -> str:
 
 def verdict(sweep: Sweep) -> str:
     """What these runs show and what they do not, in plain words: one paragraph per line."""
-    chosen = sweep.best
-    if chosen is None:
+    chosen, leader = sweep.best, sweep.leader
+    if leader is None:
         return "\n".join(
             [*_unfinished(sweep), "No point has a finished run with finite numbers, so nothing is chosen."]
         )
+    if chosen is None:
+        return "\n".join([*_unfinished(sweep), f"Nothing is chosen before all are done. {_so_far(sweep, leader)}"])
     return "\n".join(
         [
             *_unfinished(sweep),
@@ -109,14 +113,24 @@ def _unfinished(sweep: Sweep) -> list[str]:
     return [*([stopped] if sweep.interrupted else []), *failures_of(sweep)]
 
 
+def _so_far(sweep: Sweep, leader: Choice) -> str:
+    """The best of what there is, among as many as it can be set against."""
+    named = "no decay" if leader.point.is_bare else shown(leader.point.label, most=60)
+    among = counted(len([one for one in sweep.curve if one.num_runs == leader.num_seeds]), "setting")
+    measure = curve_name(leader.measure, sweep.score_name)
+    return (
+        f"Best so far: {named}, {measure} {number(leader.mean)} over {counted(leader.num_seeds, 'seed')}, of {among}."
+    )
+
+
 def _choice(sweep: Sweep, chosen: Choice) -> str:
     named = "no decay" if chosen.point.is_bare else chosen.point.label
-    tried = len([one for one in sweep.points if not one.is_bare])
+    tried = len([one for one in sweep.curve if not one.point.is_bare and one.num_runs == chosen.num_seeds])
     span = _span(chosen.low, chosen.high, chosen.num_seeds)
     measure = curve_name(chosen.measure, sweep.score_name)
     line = (
         f"Chosen: {named}, by {RULES[chosen.rule]} on the validation rows: {measure} {number(chosen.mean)}{span}, "
-        f"of {tried} values and no decay."
+        f"of {counted(tried, 'value')} and no decay."
     )
     if chosen.leader != chosen.point.label:
         line += f" The best mean itself is that of {chosen.leader}."
