@@ -58,15 +58,17 @@ def test_the_headline_says_so_when_nothing_was_wrong() -> None:
 
 
 def test_planned_and_realized_stand_in_one_chart() -> None:
-    """The solid line is what was measured, the thin one what was planned; the numbers are those of the history."""
+    """The solid line is what was measured, the thin one what was planned; in halvings, as other pages have it."""
     history = make_history(lost_at=5)
     chart = quantity_chart(history, "shrink", ["group 0"], styles(1))
     assert chart is not None
     shrink = history.shrink("group 0")
     assert shrink.realized is not None and shrink.planned is not None
     assert shrink.realized[-1] < 0.6 * shrink.planned[-1]
-    assert chart.rows[-1] == ("1,100", f"{shrink.realized[-1]:.3f}")
-    assert f"{shrink.planned[-1]:.1f}" in chart.alt
+    assert chart.rows[-1] == ("1,100", f"{shrink.realized[-1] / math.log(2):.3f}")
+    assert f"{shrink.planned[-1] / math.log(2):.1f}" in chart.alt
+    turned = quantity_chart(history, "rotation", ["group 0"], styles(1))
+    assert turned is not None and turned.rows[-1][1] == f"{math.degrees(0.3):.1f}"
 
 
 def test_quantities_that_nobody_has_are_left_out() -> None:

@@ -31,15 +31,17 @@ _LOG = frozenset(
     {"weight_norm", "gradient_norm", "decay_norm", "update_norm", "ratio", "rotation", "effective_lr", "lr"}
 )
 _TITLES = {
-    "shrink": "Shrink, planned and realized",
+    "shrink": "Times halved, planned and realized",
     "ratio": "Decay, as a multiple of the update",
     "cosine": "Whether decay and update agree",
 }
 _MEANINGS = {
-    "shrink": "Log-shrink: 0.7 halves a weight that gets no gradient. Thin: as planned.",
+    "shrink": "How often decay alone has halved a weight: 1 leaves half, 2 a quarter. Thin: as planned.",
     "ratio": "‖d‖/‖u‖, what decay displaced over what the update did: above 1 decay leads.",
-    "rotation": "The angle between a tensor before and after the step, in radians. Thin: where it would settle.",
+    "rotation": "The angle between a tensor before and after the step, in degrees. Thin: where it would settle.",
 }
+_SCALES = {"shrink": 1 / math.log(2), "rotation": 180 / math.pi, "predicted_rotation": 180 / math.pi}
+"""By how much the numbers of a history are multiplied for a page: halvings and degrees, as forecasts have them."""
 _SUBJECTS = (
     (
         "shrink",
@@ -164,7 +166,13 @@ def article_of(history: History) -> Article:
 
 def quantity_chart(history: History, quantity: str, drawn: Sequence[str], look: Sequence[Style]) -> Chart | None:
     """One quantity of some groups over the steps; None when none of them has it."""
-    curves = [curve for i, name in enumerate(drawn) if (curve := _curve(history, quantity, name, i)) is not None]
+    found = [_curve(history, quantity, name, i) for i, name in enumerate(drawn)]
+    scale = _SCALES.get(quantity, 1.0)
+    curves = [
+        replace(one, values=tuple(scale * y for y in one.values), beside=tuple(scale * y for y in one.beside))
+        for one in found
+        if one is not None
+    ]
     if not curves:
         return None
     values = [value for curve in curves for value in (*curve.values, *curve.beside) if math.isfinite(value)]

@@ -197,7 +197,7 @@ class Forecast(Entries[GroupForecast], Printed, JsonRecord, kind="forecast"):
         raise UnitError(f'the forecast has no parameter "{name}".', fix=nearest(name, names))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        heads = ("per step", "half-life", "time scale", "gone at the end", "rotation")
+        heads = ("per step", "half-life", "time scale", "gone at the end", "rotation at peak")
         columns = [*((head, FOLD) for head in ("group", "parameters", "decay")), *((head, RIGHT) for head in heads)]
         several = any(group.optimizer_index for group in self.groups)
         labels = [group_label(one.optimizer, one.optimizer_index, one.index, several=several) for one in self.groups]

@@ -126,7 +126,8 @@ class Alarms:
         if abs(realized - planned) <= _OFF * planned + unsure:
             return None
         nothing = abs(realized) <= _OFF * planned + unsure
-        what = f"decay took {realized:.3g} of each weight in this step, where {planned:.3g} was planned."
+        took = "nothing" if nothing else f"{realized:.3g}"
+        what = f"decay took {took} of each weight in this step, where {planned:.3g} was planned."
         said = f" By now {now}" if now else ""
         if planned < torch.finfo(dtype).eps and (nothing or dtype in LOW_PRECISION):
             return (

@@ -228,13 +228,14 @@ class _State:
     def __init__(self, optimizer: Optimizer, monitor: Monitor, prefix: str) -> None:
         self.optimizer, self.monitor, self.prefix = optimizer, monitor, prefix
         self._watch: Watch | None = None
+        self._taken = 0
         self._left: dict[int, Tensor] = {}
         self._follow()
 
     @property
     def steps(self) -> int:
         """Steps taken so far."""
-        return 0 if self._watch is None else self._watch.steps
+        return self._taken if self._watch is None else self._watch.steps
 
     def begin(self, start: int) -> None:
         """Hook the optimizer."""
@@ -256,6 +257,7 @@ class _State:
         if watch is None:
             return False
         watch.remove()
+        self._taken = watch.steps
         return not watch.has_stepped
 
     def _follow(self, was: Layout | None = None) -> None:
