@@ -29,6 +29,7 @@ from torchdecay.apply import engine
 from torchdecay.apply.handle import Handle
 from torchdecay.apply.passes import Passes
 from torchdecay.apply.program import GroupProgram
+from torchdecay.apply.runtimes import Runtime
 
 pytestmark = pytest.mark.long
 
@@ -84,6 +85,8 @@ FORMS = {
     "spectral": lambda k: td.forms.spectral(0.3 * k),
     "by_spectrum": lambda k: td.forms.by_spectrum(0.2 * k, every_steps=3, min_values=4),
 }
+REMEMBERING = ("adaptive", "constrained", "constrained at 0.5", "constrained after 3", "norm_control", "by_spectrum")
+"""Forms whose controllers keep something from step to step: these are drawn twice as often."""
 SHAPES = {"a": (4, 5), "b": (5, 4), "c": (3,), "d": (4, 4)}
 LAYOUTS = {
     # The groups, and what decays otherwise than by the form that is tried.
@@ -357,13 +360,13 @@ class WeightDecay(Event):
 
 @dataclass(repr=False)
 class Update(Event):
-    """Another plan on the running job."""
+    """Another plan on the running job, of the same form or another."""
 
-    form: str = "decoupled"
+    form: str = ""
     strength: float = 1.0
 
     def __call__(self, world):
-        form = self.form
+        form = self.form or world.form
         if world.handle is None or not can_run(form, world.kind):
             return
         world.form, world.strength = form, self.strength
@@ -587,26 +590,27 @@ class Copy(Event):
         optimizer.step()
 
 
-TRAIN = st.builds(
-    Train,
-    without=st.sampled_from(["", "", "", "a", "bc", "abcd"]),
-    closure=st.sampled_from(["", "", "positional", "keyword"]),
-    passes=st.sampled_from([1, 1, 2]),
-    zero=st.sampled_from([True, True, False]),
-)
+def training():
+    return st.builds(
+        Train,
+        without=st.sampled_from(["", "", "", "a", "bc", "abcd"]),
+        closure=st.sampled_from(["", "", "positional", "keyword"]),
+        passes=st.sampled_from([1, 1, 2]),
+        zero=st.sampled_from([True, True, False]),
+    )
+
+
+ERRORS = st.sampled_from([Boom, KeyboardInterrupt])
 EVENTS = st.one_of(
-    TRAIN,
-    TRAIN,
-    TRAIN,
+    # Several that are equal, and not one several times, which would count once.
+    *(training() for _ in range(12)),
     st.builds(Backward, without=st.sampled_from(["", "a", "bc"])),
-    st.builds(
-        Raise,
-        where=st.sampled_from(["closure", "hook", "update", "backward"]),
-        error=st.sampled_from([Boom, KeyboardInterrupt]),
-    ),
+    st.builds(Raise, where=st.sampled_from(["closure", "hook", "backward"]), error=ERRORS),
+    st.builds(Raise, where=st.just("update"), error=ERRORS),
     st.builds(Lr, lr=st.sampled_from([0.0, 0.0, 0.02, 0.05, 0.1, 0.2]), group=st.sampled_from([-1, -1, 0, 1])),
     st.builds(WeightDecay),
-    st.builds(Update, form=st.sampled_from(list(FORMS)), strength=st.sampled_from([1.0, 1.5])),
+    st.builds(Update, form=st.sampled_from(["", *FORMS]), strength=st.sampled_from([1.0, 1.5])),
+    st.builds(Update, strength=st.sampled_from([1.0, 1.5])),
     st.builds(Remove),
     st.builds(Attach),
     st.builds(Reload, how=st.sampled_from(["memory", "file", "permuted", "distributed", "flattened"])),
@@ -628,7 +632,7 @@ EVENTS = st.one_of(
 @st.composite
 def lived(draw):
     """The beginning of a life and its events."""
-    form = draw(st.sampled_from(list(FORMS)))
+    form = draw(st.sampled_from([*FORMS, *REMEMBERING]))
     kinds = [one for one in OPTIMIZERS if can_run(form, one)]
     start = {
         "form": form,
@@ -693,6 +697,14 @@ def _keeps_what_was_lent(patch):
     patch.setattr(Passes, "reset", lambda self: setattr(self, "_loans", []))
 
 
+def _keeps_what_was_pulled(patch):
+    patch.setattr(Passes, "take_back", Passes.give_back)
+
+
+def _forgets_controllers(patch):
+    patch.setattr(Runtime, "load", lambda self, scalars: None)
+
+
 def _forgets_at_updates(patch):
     patch.setattr(Passes, "inherit", lambda self, other: None)
 
@@ -701,7 +713,14 @@ def _tells_groups_by_place(patch):
     patch.setattr(engine, "origins", lambda before, now: [i if i < len(before) else None for i in range(len(now))])
 
 
-FAULTS = [_counts_at_rate_0, _keeps_what_was_lent, _forgets_at_updates, _tells_groups_by_place]
+FAULTS = [
+    _counts_at_rate_0,
+    _keeps_what_was_lent,
+    _keeps_what_was_pulled,
+    _forgets_controllers,
+    _forgets_at_updates,
+    _tells_groups_by_place,
+]
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)

@@ -365,7 +365,8 @@ class Handle:
 
     def abandon(self) -> None:
         """Take back what can be taken back of a step that raised; it does not count."""
-        self._depth = 0
+        # Who retries the step need not ask for the penalty again.
+        self._depth, self._penalty_called = 0, True
         self._engine.passes.take_back()
         self._engine.reset()
 

@@ -89,7 +89,7 @@ def lost_hooks(case: Case) -> Iterator[Hit]:
     """Groups with the mark of an attached plan that no handle carries out."""
     for group in case.groups:
         if wiring_of(group.values, group.handle) == "hooks lost":
-            yield group.hit(f'marked "{group.values[MARK]}", but nothing is attached')
+            yield group.hit(f'marked "{str(group.values[MARK]).partition(";")[0]}", but nothing is attached')
 
 
 @check("WD206")
