@@ -413,11 +413,34 @@ def test_decay_that_follows_more_than_the_learning_rate_gets_no_number(amount):
     assert found.measured is None and "follows more than the learning rate" in found.why
 
 
-def test_an_optimizer_that_begins_late_moves():
-    """RAdam of other libraries moves at its sixth step; one that never does is told from it."""
-    assert verify(Odd(two_layers().parameters(), first=6)).ok
+@pytest.mark.parametrize("first", [6, 20, 100])
+def test_an_optimizer_that_begins_late_moves(first):
+    """RAdam of other libraries moves at its sixth step, others after a warm-up."""
+    assert verify(Odd(two_layers().parameters(), first=first)).ok
+
+
+def test_an_optimizer_that_never_moves_is_told_with_what_was_seen():
+    """Not for ever, but in so many steps."""
     (still,) = verify(Odd(two_layers().parameters(), first=1000))
-    assert still.parts[0].fault == "unmoved" and "in 12 steps" in still.why
+    assert still.parts[0].fault == "unmoved" and "in 120 steps" in still.why
+
+
+@pytest.mark.parametrize("how", ["before", "coupled"])
+@pytest.mark.parametrize("dtype", [F32, BF16], ids=str)
+def test_a_pull_that_is_too_small_to_tell_is_not_called_none(dtype, how):
+    """A hundred-thousandth of weight_decay: no number that rounding made up, and not "ignored" either."""
+    optimizer = Lion(two_layers((dtype,)).parameters(), lr=1e-3, weight_decay=0.1, how=how, times=1e-5)
+    (checked,) = verify(optimizer)
+    assert checked.measured is None and ("too little" in checked.why or "so little" in checked.why)
+    assert faults([checked]) <= {"", "unmeasured"}
+    none_at_all = Lion(two_layers((dtype,)).parameters(), lr=1e-3, weight_decay=0.1, how=how, times=0.0)
+    assert faults(verify(none_at_all)) == {"ignored"}
+
+
+def test_what_bf16_keeps_of_a_decay_with_its_own_law_is_not_judged_by_another():
+    """lr² / max_lr · weight_decay is all of the weight here, and lr · weight_decay, a hundredth, would be lost."""
+    optimizer = Odd(two_layers((BF16,)).parameters(), lr=0.1, amount=lambda group, size: group["lr"] ** 2 / 1e-2)
+    assert verify(optimizer)[0].parts[0].fault != "rounded"
 
 
 def test_a_step_that_raises_without_a_closure_gets_one():

@@ -16,8 +16,8 @@ from torchdecay.plans.decay import Scale, Site
 STEPS = 3
 """Three steps: the first shows signs, the next ones what went into momentum and second moments."""
 
-MANY_STEPS = 12
-"""For optimizers that do not move at once; RAdam's kin begin at the sixth."""
+MORE_STEPS = (12, 120)
+"""For optimizers that do not move at once: RAdam's kin begin at the sixth, others after a warm-up or a large batch."""
 
 STRENGTH = 0.25
 """Share of a weight that the strongest pull takes per step: visible in bf16, and far from 1."""

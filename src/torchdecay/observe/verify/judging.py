@@ -17,6 +17,9 @@ from torchdecay.optimizers.cards import base_card_of
 from torchdecay.plans.decay import Scale, Site
 from torchdecay.text import percent
 
+_VAGUE = 0.1
+"""A relative error of what was measured beyond which no number is told."""
+
 _CLOSE = 0.35
 """How far what is taken at a learning rate may be from what other ones foretell, as a part of the larger."""
 
@@ -34,8 +37,8 @@ class Seen:
         amounts: what the pull should take at `telling_lr` and at half of it; 0 when nothing should.
         multiple: how many times that much is taken, where `resolved`.
         is_visible: whether a wrong amount would have shown.
-        state: "unmoved", when no step moves it; "ignored", when the pull makes no difference; "resolved", when it
-            undergoes what it should; "open", when it does not.
+        state: "unmoved", when no step moves it; "ignored", when the pull makes no difference; "faint", when it makes
+            too little to be told; "resolved", when it undergoes what it should; "open", when it does not.
         steps: how many were taken.
         shrink: the fraction that a step without gradient takes; 0 or NaN when that says nothing.
         shrink_now: the same at the learning rate as it stands.
@@ -91,6 +94,9 @@ def verdict_of(seen: Seen) -> Verdict:
     if seen.state == "ignored":
         why = f"{wish(seen)}, but the step is the same as without: it is ignored."
         return Verdict(expected_site=seen.expected_site, expected=seen.expected, measured=0.0, fault="ignored", why=why)
+    if seen.state == "faint":
+        why = f"{wish(seen)}, and so little of it is taken that {seen.dtype} does not show how much."
+        return Verdict(expected_site=seen.expected_site, expected=seen.expected, fault="unmeasured", why=why)
     if seen.state == "open":
         return _explained(seen, seen.explanation) if seen.explanation is not None else _unexplained(seen)
     return _as_expected(seen)
@@ -184,6 +190,9 @@ def _explained(seen: Seen, pull: Explanation) -> Verdict:
     if one.unsayable:
         why = f"{one.unsayable}; at this step it takes {percent(measured)} off each weight."
         return replace(found, expected_site=None, expected=None, why=why)
+    if one.source in ("group", "nothing") and pull.slack > _VAGUE:
+        about = f"{wish(seen)}. " if one.decay is not None else ""
+        return Verdict(why=f"{about}What decays is too little beside rounding to be told as a number.")
     if one.source in ("group", "nothing") and pull.site is not Site.GRADIENT and seen.telling_lr is not None:
         now, unsure = seen.shrink_now, torch.finfo(local(seen.slot.param).dtype).eps / 2
         if abs(now - measured) > _CLOSE * max(abs(now), abs(measured)) + unsure:

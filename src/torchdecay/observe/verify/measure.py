@@ -11,7 +11,7 @@ from torch import Tensor
 from torchdecay.observe.verify.expected import Expectation
 from torchdecay.observe.verify.explaining import explain
 from torchdecay.observe.verify.fitting import Candidate, Carried, Fit, Segments, fit
-from torchdecay.observe.verify.inputs import MANY_STEPS, STEPS, STRENGTH, against, levels, push, signed, telling_lr
+from torchdecay.observe.verify.inputs import MORE_STEPS, STEPS, STRENGTH, against, levels, push, signed, telling_lr
 from torchdecay.observe.verify.judging import Seen, verdict_of
 from torchdecay.observe.verify.probe import Probe
 from torchdecay.observe.verify.result import Verdict
@@ -55,9 +55,10 @@ def measure(
     verdicts: list[Verdict | None] = [None] * len(wanted)
     for members in levels(probe.slots, wanted, active, lrs):
         seen = _Round(probe, wanted, members, lrs, STEPS).seen()
-        still = [i in seen and seen[i].state == "unmoved" for i in range(len(wanted))]
-        if any(still):
-            seen |= _Round(probe, wanted, still, lrs, MANY_STEPS).seen()
+        for steps in MORE_STEPS:
+            still = [i in seen and seen[i].state == "unmoved" for i in range(len(wanted))]
+            if any(still):
+                seen |= _Round(probe, wanted, still, lrs, steps).seen()
         found = {i: verdict_of(one) for i, one in seen.items()}
         for i, verdict in settle(probe, seen, found, lrs).items():
             verdicts[i] = verdict
@@ -111,6 +112,8 @@ class _Round:
                 for one, pushed, size in zip(self.wanted, self.pushes, self.sizes, strict=True)
             ]
             explained = explain(self._fit, open_, sites, shrink.tolist(), added, self.steps)
+        for i in self._faint([i for i, state in enumerate(states) if state == "ignored"]):
+            states[i] = "faint"
         now = torch.zeros_like(shrink)
         if any(self.wanted[i].source in ("group", "nothing") for i in explained):
             now = self._shrink(self.lrs_now, native=True, steps=_AT_OWN_RATE)
@@ -153,6 +156,15 @@ class _Round:
             )
             else "open"
         )
+
+    def _faint(self, ignored: Sequence[int]) -> list[int]:
+        """Of the slots whose pull does not show, those that it shows in at far higher learning rates."""
+        faint: set[int] = set()
+        for power in range(4, 24, 4) if ignored else ():
+            lrs = [None if lr is None else lr * 2.0**power for lr in self.lrs]
+            on, off = (self._shrink(lrs, native=native) for native in (True, False))
+            faint.update(i for i in ignored if not bool(on[i].isclose(off[i], rtol=1e-3, equal_nan=True)))
+        return sorted(faint)
 
     def _asked(self, index: int, lrs: Sequence[float | None]) -> Candidate | None:
         """What the slot should undergo, None for nothing."""

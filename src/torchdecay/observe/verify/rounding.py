@@ -37,7 +37,7 @@ def settle(
     for i, verdict in found.items():
         slot, one = probe.slots[i], seen[i].one
         lr = _highest_lr(seen[i])
-        if lr is None or not _is_at_risk(slot, seen[i], verdict, lr):
+        if lr is None or not _is_at_risk(slot, seen[i], verdict, lr) or _follows_its_own_law(seen[i], verdict):
             continue
         # Below this no plain rounding keeps anything, and what is kept in other ways shows sooner.
         while _eps(slot) > 1e-6 and one.amount(lr) < _SMALLEST and one.amount(2 * lr) > one.amount(lr):
@@ -50,6 +50,12 @@ def settle(
         for share, members in zip(kept, alike.values(), strict=True):
             settled.update({i: _with_share(seen[i], found[i], share) for i in members})
     return settled
+
+
+def _follows_its_own_law(seen: Seen, verdict: Verdict) -> bool:
+    """Whether a class that nobody knows takes another part than c·λ, so that what is due at a rate is not known."""
+    known, measured = seen.one.source != "group", verdict.measured
+    return not known and measured is not None and not math.isclose(measured, seen.expected, rel_tol=0.05)
 
 
 def _kept(probe: Probe, seen: Mapping[int, Seen], slots: Sequence[int], lrs: Sequence[float | None]) -> list[float]:
@@ -78,7 +84,7 @@ def _is_at_risk(slot: Slot, seen: Seen, verdict: Verdict, lr: float) -> bool:
     if not fractional or not 0 < one.amount(lr) < 1:
         return False
     if verdict.fault == "unmeasured":
-        return True
+        return seen.state != "faint" or one.source != "group"
     return verdict.ok and verdict.site in (Site.BEFORE, Site.AFTER) and one.amount(lr) < 8 * _eps(slot)
 
 
