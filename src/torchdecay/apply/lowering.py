@@ -10,7 +10,6 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from torchdecay.apply.row_pulls import check_rows
 from torchdecay.apply.ways import Place, Route, Via
 from torchdecay.errors import ApplyError
 from torchdecay.optimizers.cards import native_of
@@ -221,7 +220,7 @@ def _lower_group(
         if way.carried is not None:
             carried[way.route].append((param, name, way.carried))
             if way.route == "hook":
-                check_rows(param, name, way.carried)
+                place.check_tensor(param, name, way.carried)
         rows.append(LoweringRow(name=name, group=index, decay=decay, route=way.route, exact=exact, why=why))
     native = next((way for way in ways.values() if way.route == "native"), None)
     made = GroupLowering(

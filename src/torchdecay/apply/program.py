@@ -20,6 +20,7 @@ from torchdecay.optimizers.cards import has_trait, settled_factor
 from torchdecay.optimizers.peaks import peak_of
 from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.plans.regularizers import L2
+from torchdecay.text import listed
 
 
 class GroupProgram:
@@ -173,6 +174,11 @@ def _pulls(rows: Sequence[tuple[Tensor, str, Decay]], bind: Bindings) -> list[Pu
     # What has no elements is nothing to pull, and nothing to measure.
     for decay, alike in by_decay(row for row in rows if is_lazy(row[0]) or row[0].numel()):
         params, names = [param for param, _, _ in alike], [name for _, name, _ in alike]
+        if absent := [name for name, param in zip(names, params, strict=True) if param.is_meta]:
+            raise ApplyError(
+                f"{listed(absent)} on the meta device: there is nothing yet for {decay!r} to pull.",
+                fix="Attach when the model has its weights; td.lower says before how it will be done.",
+            )
         references = reference_tensors(decay.reference, names, params, bind)
         masks = mask_tensors(decay.mask, names, params, bind)
         made.append(Pull(decay, [Target(*one) for one in zip(names, params, references, masks, strict=True)]))

@@ -8,17 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from torchdecay.apply import kernels
 from torchdecay.apply.rounding import is_low, pay_
 from torchdecay.apply.work import Amount, Pull, Target, Work
-from torchdecay.errors import ApplyError
 from torchdecay.optimizers.gradients import grad_of
-from torchdecay.plans.controllers import LazyRows, RowGate
-from torchdecay.plans.decay import Decay
-from torchdecay.text import repr_quoted
+from torchdecay.plans.controllers import LazyRows
 
 
 class RowPulls:
@@ -183,13 +179,3 @@ def _rows_to_come(param: Tensor, state: Mapping[str, Any]) -> Tensor | None:
 def _unique(sparse: Sequence[Tensor]) -> Tensor:
     rows: Tensor = torch.unique(torch.cat([one._indices()[0] for one in sparse]))
     return rows
-
-
-def check_rows(param: Tensor, name: str, decay: Decay) -> None:
-    """Refuse a gate by rows on what has none that could be told apart."""
-    if isinstance(decay.gate, RowGate) and (param.dim() == 0 or type(param) not in (Tensor, Parameter)):
-        what = "has no rows" if param.dim() == 0 else f"is a {type(param).__name__}, whose rows are elsewhere too"
-        raise ApplyError(
-            f"{repr_quoted(name)} {what}, and {decay!r} goes by rows.",
-            fix='Give it a rule of its own, with rows="all".',
-        )

@@ -261,8 +261,10 @@ def _norm(tensors: Sequence[Tensor]) -> float:
 
 def tail_exponent(param: Tensor) -> float:
     """Hill's estimate of the exponent of the upper half of a matrix's spectrum of squared singular values."""
-    matrix = param.detach().reshape(param.shape[0], -1)
-    squares = torch.linalg.svdvals(matrix.float()).square().sort().values.clamp(min=_TINY)
+    matrix = wide(param.detach()).reshape(param.shape[0], -1)
+    # Of what is not finite nothing has singular values; torch would raise in the middle of a step.
+    values = torch.linalg.svdvals(torch.nan_to_num(matrix, nan=0.0, posinf=0.0, neginf=0.0))
+    squares = values.square().sort().values.clamp(min=_TINY)
     index = len(squares) // 2
     tail = squares[index:].log()
     count = len(tail)

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
+from torch.nn import Parameter
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from torchdecay.apply.rounding import is_low
@@ -15,10 +18,11 @@ from torchdecay.apply.runtimes import check_controller
 from torchdecay.errors import ApplyError
 from torchdecay.optimizers.cards import SWITCH, Native, has_trait, keeps_average, settled_factor
 from torchdecay.optimizers.steps import is_matched, reads_update_sign
-from torchdecay.plans.controllers import Cautious, LazyRows
+from torchdecay.plans.controllers import Cautious, LazyRows, Projection, RowGate, Stable
 from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.plans.references import Average
-from torchdecay.plans.regularizers import L2
+from torchdecay.plans.regularizers import L2, Huber
+from torchdecay.text import repr_quoted
 
 Via = Literal["auto", "hook"]
 Route = Literal["native", "hook", "loss", "none"]
@@ -186,6 +190,37 @@ class Place:
             "A group whose rows differ can't use the optimizer's own weight_decay, and nothing is guessed.",
             "Say td.coupled(wd) or td.decoupled(wd), or build the optimizer from plan.param_groups(model).",
         )
+
+    def check_tensor(self, param: Tensor, name: str, decay: Decay) -> None:
+        """Refuse a tensor that a pass of this decay can't work on.
+
+        Raises:
+            ApplyError: naming the parameter.
+        """
+        what = "" if is_lazy(param) else self._trouble(param, decay)
+        if what:
+            raise ApplyError(
+                f"{repr_quoted(name)} {what}, and {decay!r} can't run on it by hook.",
+                fix='Spare it with a rule, or give it one of its own: td.decoupled(wd), with rows="all".',
+            )
+
+    def _trouble(self, param: Tensor, decay: Decay) -> str:
+        if isinstance(decay.gate, RowGate) and param.dim() == 0:
+            return "has no rows"
+        if isinstance(decay.gate, RowGate) and type(param) not in (Tensor, Parameter):
+            return f"is a {type(param).__name__}, whose rows are elsewhere too"
+        if param.layout not in (torch.strided, torch.jagged):
+            return f"is stored as {param.layout}"
+        if not (param.is_floating_point() or param.is_complex()) or param.dtype.itemsize < 2:
+            return f"is of {param.dtype}"
+        dense = param.layout is torch.strided
+        if dense and any(size > 1 and not step for size, step in zip(param.shape, param.stride(), strict=True)):
+            return "has elements that share their memory"
+        scaled = isinstance(decay.controller, Stable) and settled_factor(self.optimizer, self.group) is None
+        ordered = isinstance(decay.gate, Cautious) or isinstance(decay.controller, Projection)
+        if param.is_complex() and (scaled or ordered or isinstance(decay.regularizer, Huber)):
+            return "is complex, so that its elements have no sign and no order"
+        return ""
 
     def terms(self, param: Tensor, way: Way) -> tuple[bool, str]:
         """Whether what is carried out is exact on this parameter, and why not."""

@@ -228,7 +228,8 @@ class Spectral(Regularizer):
 def _svd(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     import torch
 
-    u, s, vh = torch.linalg.svd(_matrix(x), full_matrices=False)
+    # Of what is not finite nothing has singular values; torch would raise in the middle of a step.
+    u, s, vh = torch.linalg.svd(torch.nan_to_num(_matrix(x), nan=0.0, posinf=0.0, neginf=0.0), full_matrices=False)
     return u, s, vh
 
 

@@ -124,7 +124,9 @@ def lay_out(
     for index, (group, own_names, own) in enumerate(zip(optimizer.param_groups, names, pulls, strict=True)):
         readable = tells_update(optimizer, group)
         for param, name, pulled in zip(group["params"], own_names, own, strict=True):
-            if param.is_floating_point() or param.is_complex():
+            # What is stored sparse, or not yet at all, has no elements that could be measured.
+            dense = param.layout in (torch.strided, torch.jagged) and not param.is_meta
+            if dense and (param.is_floating_point() or param.is_complex()):
                 source = _source(pulled, readable)
                 member = Tracked(param, name, roles.get(name, ""), index, pulled, source)
                 members.append(member)
