@@ -1,4 +1,4 @@
-"""Proximal steps after the update: they end where they should, and never beyond."""
+"""Proximal steps after the update, which do not overshoot."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def l1(wd: float, *, schedule: Schedule | None = None, mask: Mask | str | None =
 
     s follows the optimizer so that the minimum is that of L + λΣ|θ|: 1 for SGD, (1 − dampening)/(1 − momentum) with
     momentum, 1/(√v̂ + ε) elementwise for the Adam family; elsewhere s = 1, and `td.lower` says that the optimum
-    differs. A subgradient, as `penalty(l1=λ)` gives it, never makes a weight exactly zero.
+    differs. A subgradient, as `penalty(l1=λ)` gives it, makes weights oscillate around zero.
 
     Args:
         wd: λ, at least 0; scikit-learn's Lasso alpha for the loss SSE/(2n).
