@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from torchdecay.errors import UnitError
+from torchdecay.observe.groups import as_number, float_of
 from torchdecay.observe.run import Run, named
 
 _ALL, _PART = 250_000, 100_000
@@ -50,9 +51,9 @@ def group_curves(
     if isinstance(schedule, LRScheduler):
         return _simulated(schedule, run, keys)
     rates = _multiplied(run, [_start(run, group, index) for index, group in enumerate(groups)])
-    fixed = [{key: group[key] for key in keys if key != "lr" and group.get(key) is not None} for group in groups]
+    fixed = [{key: _plain(group[key]) for key in keys if key != "lr" and key in group} for group in groups]
     return [
-        {"lr": curve} | {key: [_plain(value)] * len(curve) for key, value in others.items()}
+        {"lr": curve} | {key: [value] * len(curve) for key, value in others.items() if value is not None}
         for curve, others in zip(rates, fixed, strict=True)
     ]
 
@@ -140,6 +141,8 @@ def _simulated(scheduler: LRScheduler, run: Run, keys: Sequence[str]) -> list[di
             'Give a function from the step to a multiplier, or a name such as "cosine".',
         )
     copied, light = light_copy(scheduler)
+    for index, group in enumerate(light.param_groups):
+        _start(run, group, index)
     curves: list[dict[str, list[Any]]] = [{key: [] for key in keys if key in group} for group in light.param_groups]
     with warnings.catch_warnings():
         # The light optimizer takes no step, and torch warns of schedulers that run ahead.
@@ -165,8 +168,11 @@ def _simulated(scheduler: LRScheduler, run: Run, keys: Sequence[str]) -> list[di
 
 
 def _plain(value: Any) -> Any:
-    """A number or several, without tensors."""
-    return tuple(map(float, value)) if isinstance(value, (tuple, list)) else float(value)
+    """A number or several, without tensors; None for anything else."""
+    if not isinstance(value, (tuple, list)):
+        return float_of(value)
+    numbers = tuple(map(float_of, value))
+    return None if None in numbers else numbers
 
 
 def _taken(scheduler: LRScheduler) -> int:
@@ -181,10 +187,10 @@ def _start(run: Run, group: Mapping[str, Any], index: int) -> float:
     lr = run.lr if lr is None else lr
     if lr is None:
         raise UnitError(f"group {index} has no learning rate, and neither has the run.", fix="Write td.Run(lr=...).")
-    try:
-        return float(lr)
-    except (TypeError, ValueError) as error:
-        raise UnitError(f"group {index} has lr={lr!r}, which is no number.", fix="Correct the group.") from error
+    number = float_of(lr)
+    if number is None:
+        raise UnitError(f"group {index} has lr={lr!r}, which is no number.", fix="Correct the group.")
+    return number
 
 
 def _multiplier(schedule: Any, step: int) -> float:
@@ -194,7 +200,7 @@ def _multiplier(schedule: Any, step: int) -> float:
             "It is no torch scheduler, of which a copy can be run, and no function.",
             'Give a function from the step to a multiplier, or a name such as "cosine".',
         )
-    value = float(schedule(step))
-    if not value >= 0 or value == float("inf"):
-        raise UnitError(f"lr_schedule returned {value} at step {step}.", fix="Return a finite number, at least 0.")
+    value = as_number(said := schedule(step))
+    if value is None or value < 0:
+        raise UnitError(f"lr_schedule returned {said!r} at step {step}.", fix="Return a finite number, at least 0.")
     return value

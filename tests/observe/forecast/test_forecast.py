@@ -332,6 +332,35 @@ def test_no_learning_rate() -> None:
     assert said.total_shrink == pytest.approx(1 - 0.9**10)
 
 
+@pytest.mark.parametrize("key", ["betas", "max_lr", "initial_lr"])
+@pytest.mark.parametrize("value", [None, 0.9, (0.9,), (None, None), "xy"], ids=str)
+@pytest.mark.parametrize("kind", [optim.AdamW, optim.NAdam])
+def test_odd_keys_of_groups_are_left_out(kind: Any, key: str, value: Any) -> None:
+    """As libraries have them: what is no number, or no pair, has no part in a forecast, nor in an inspection."""
+    optimizer = kind(net().parameters(), lr=0.01, weight_decay=0.1)
+    optimizer.param_groups[0][key] = value
+    for schedule in (None, "cosine", schedulers.StepLR(optimizer, 3) if key == "betas" else None):
+        (group,) = td.forecast(optimizer, run=td.Run(steps=10, lr_schedule=schedule))
+        assert key != "betas" or group.equilibrium is None
+        assert td.inspect(optimizer)[0].names == group.names
+
+
+@pytest.mark.parametrize("value", ["x", [0.1], True, torch.ones(2), math.nan], ids=str)
+@pytest.mark.parametrize("schedule", [None, "cosine", "scheduler"])
+def test_a_learning_rate_that_is_no_number(value: Any, schedule: Any) -> None:
+    optimizer = optim.AdamW(net().parameters(), lr=0.01)
+    scheduler = schedulers.LambdaLR(optimizer, lambda step: 1.0)
+    optimizer.param_groups[0]["lr"] = value
+    with pytest.raises(UnitError, match=r"lr=|learning rate"):
+        td.forecast(optimizer, run=td.Run(steps=10, lr_schedule=scheduler if schedule == "scheduler" else schedule))
+
+
+@pytest.mark.parametrize("value", [None, "x", -1.0, math.nan, math.inf], ids=str)
+def test_a_schedule_that_returns_no_multiplier(value: Any) -> None:
+    with pytest.raises(UnitError, match=r"lr_schedule returned .* at step 0"):
+        td.forecast(optim.AdamW(net().parameters()), run=td.Run(steps=10, lr_schedule=lambda step: value))
+
+
 def test_a_run_that_says_another_learning_rate() -> None:
     """The optimizer has its own, and a number that is not read would be worse than none."""
     optimizer = optim.AdamW(net().parameters(), lr=0.01)

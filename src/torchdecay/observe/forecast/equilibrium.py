@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -82,7 +83,10 @@ def equilibrium(pulled: Pulled, values: Mapping[str, Any], *, lr: float, pull: f
     if pulled.decay is None or not pulled.decay.is_plain_l2 or not (lr > 0.0 and 0.0 < pull < 1.0):
         return None
     update = update_of(pulled.optimizer, values)
-    spread = None if update is None else update.spread(values)
+    spread = None
+    with suppress(TypeError, ValueError, IndexError, ZeroDivisionError):
+        # Not of betas that are no pair of numbers, nor of a momentum of 1.
+        spread = None if update is None else update.spread(values)
     if update is None or spread is None or (pulled.is_coupled and not update.is_linear):
         return None
     # A gradient moves the weight by lr·total in all, in steps with the sum of squares lr²·squares.

@@ -22,7 +22,7 @@ from torchdecay.observe.forecast.remarks import Remark, remarks_on
 from torchdecay.observe.forecast.result import Curve, Forecast, GroupForecast
 from torchdecay.observe.forecast.stand_in import rows_alike, stand_in
 from torchdecay.observe.fractions import half_life, timescale
-from torchdecay.observe.groups import name_all, optimizers_of
+from torchdecay.observe.groups import as_number, name_all, optimizers_of
 from torchdecay.observe.lr_curve import group_curves, steps_left
 from torchdecay.observe.pulls import Pulled, pulls_of
 from torchdecay.observe.run import Run
@@ -208,7 +208,7 @@ def _require_own(scheduler: Any, optimizers: Sequence[Any]) -> None:
 def _require_same_lr(run: Run, optimizers: Sequence[Any]) -> None:
     groups = [group for one in optimizers for group in one.param_groups]
     said = [group.get(key) for group in groups for key in ("lr", "initial_lr", "max_lr")]
-    known = [float(lr) for lr in said if lr is not None]
+    known = [number for lr in said if (number := as_number(lr)) is not None]
     # A learning rate in float32 is not that of the run to the last digit.
     if run.lr is not None and known and not any(abs(run.lr - lr) <= 1e-6 * run.lr for lr in known):
         raise UnitError(

@@ -18,13 +18,12 @@ SHORT = 32
 
 def packed(values: Iterable[float]) -> bytes:
     """Numbers as a column; what float32 can't hold becomes infinite."""
-    made = array("f")
-    for value in values:
-        try:
-            made.append(value)
-        except OverflowError:
-            made.append(math.copysign(math.inf, value))
-    return made.tobytes()
+    numbers = [*values]
+    try:
+        return array("f", numbers).tobytes()
+    except OverflowError:
+        largest = float.fromhex("0x1.fffffep127")
+        return array("f", [math.copysign(math.inf, x) if abs(x) > largest else x for x in numbers]).tobytes()
 
 
 class Columns(Mapping[str, bytes]):
