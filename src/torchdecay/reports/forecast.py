@@ -15,7 +15,7 @@ from torchdecay.reports.drawing.marks import Line, Mark, Text, dot
 from torchdecay.reports.drawing.palette import SMALL, Style, styles
 from torchdecay.reports.drawing.svg import Panel, Picture, key_marks
 from torchdecay.reports.tables import as_table
-from torchdecay.text import counted, number, percent, prose, shown
+from torchdecay.text import counted, listing, number, percent, prose, shown
 
 if TYPE_CHECKING:
     from torchdecay.observe.forecast.result import Forecast, GroupForecast
@@ -124,9 +124,8 @@ def _steps(drawn: Sequence[GroupForecast]) -> Axis:
 
 
 def _label(group: GroupForecast) -> str:
-    more = f" and {len(group.names) - 1} more" if len(group.names) > 1 else ""
     where = f"{group.optimizer} {group.index}, " if group.optimizer else ""
-    return f"{where}{group.decay}: {group.names[0]}{more}"
+    return f"{where}{group.decay}: {listing(group.names, most=1)}"
 
 
 def _numbers(group: GroupForecast) -> str:

@@ -62,6 +62,14 @@ class Sweep(Trainings, kind="sweep"):
     task_words: str = ""
     seconds: float = 0.0
 
+    def __post_init__(self) -> None:
+        if self.lr is not None and not 0 <= self.lr < math.inf:
+            raise TaskError(f"the learning rate of the sweep is {self.lr:g}.")
+        known = {point.label for point in self.points}
+        for label in (*(run.label for run in self.runs), *(failure.label for failure in self.failures)):
+            if label not in known:
+                raise TaskError(f"a run is of {repr_quoted(label)}, which is no point of the sweep.")
+
     @property
     def measure(self) -> str:
         """The curve that decides: a score where there is one, always on validation rows."""

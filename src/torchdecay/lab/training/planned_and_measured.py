@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from torchdecay.errors import TaskError
 from torchdecay.observe.forecast.predictability import Prediction
 from torchdecay.observe.monitor.series import Event
 
@@ -50,6 +51,10 @@ class GroupCourse:
     realized: Curve | None = None
     measured: str = ""
     weight_norm: Curve = ()
+
+    def __post_init__(self) -> None:
+        if any(curve is not None and len(curve) != len(self.steps) for curve in (self.planned, self.realized)):
+            raise TaskError(f"the group {self.name} has {len(self.steps)} steps, and curves of another length.")
 
     @property
     def planned_shrink(self) -> float | None:

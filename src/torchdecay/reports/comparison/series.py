@@ -74,6 +74,8 @@ def series_of(comparison: Comparison, curve: str) -> list[Series]:
             continue
         by_step = [dict(zip(run.steps, getattr(run, curve), strict=True)) for run in runs]
         steps = [step for step in by_step[0] if all(step in values for values in by_step)]
+        if not steps:
+            continue
         means, low, high = over_seeds([[values[step] for values in by_step] for step in steps])
         made.append(
             Series(

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.axis import XAxis, YAxis
 
 Ticks = tuple[tuple[float, str], ...]
+_GREATEST = 1e150
+"""Beyond it a number is drawn as if it were infinite: ticks could not be counted."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def tick(value: float, *, most: float = 1e6) -> str:
 
 def y_axis(values: Iterable[float], *, floor: float | None = None, log: bool = False) -> Axis:
     """The y axis of these numbers, with some air."""
-    known = [value for value in values if math.isfinite(value)]
+    known = [value for value in values if abs(value) < _GREATEST]
     low, high = (0.8 * min(known), 1.25 * max(known)) if log else limits(known, floor=floor)
     return Axis(low, high, log=log, ticks=_log_ticks(low, high) if log else None, grid=True)
 
@@ -91,7 +93,7 @@ def steps_axis(last: float) -> Axis:
 
 def limits(values: Iterable[float], *, floor: float | None = None, margin: float = 0.06) -> tuple[float, float]:
     """A range for the y axis with some air; (0, 1) where there is nothing to show."""
-    known = [value for value in values if math.isfinite(value)]
+    known = [value for value in values if abs(value) < _GREATEST]
     if not known:
         return (0.0, 1.0)
     low, high = min(known), max(known)
@@ -103,13 +105,13 @@ def limits(values: Iterable[float], *, floor: float | None = None, margin: float
 
 def spans_decades(values: Iterable[float]) -> bool:
     """Whether a logarithmic axis serves better: all positive, and the greatest over 20 times the least."""
-    known = [value for value in values if math.isfinite(value)]
+    known = [value for value in values if abs(value) < _GREATEST]
     return bool(known) and min(known) > 0 and max(known) > 20 * min(known)
 
 
 def cut_at(values: Iterable[float]) -> float | None:
     """Where to cut an axis off so that a few huge values do not flatten the rest; None where nothing is huge."""
-    known = sorted(value for value in values if math.isfinite(value))
+    known = sorted(value for value in values if abs(value) < _GREATEST)
     if len(known) < 20:
         return None
     usual = known[int(0.95 * (len(known) - 1))]

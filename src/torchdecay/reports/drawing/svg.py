@@ -120,6 +120,8 @@ def _paint(picture: Picture, colors: Colors, form: str, *, background: str = "ca
         # A label may hold a character that the font for measuring lacks; the browser has others.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
+        # Nor do numbers near the greatest that there are concern anybody but its ticks.
+        warnings.simplefilter("ignore", RuntimeWarning)
         wide, tall = picture.width, picture.height
         figure = Figure(figsize=(wide / 72, tall / 72), facecolor=colors[background] if background else "none")
         FigureCanvasAgg(figure)
