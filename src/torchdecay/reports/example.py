@@ -132,5 +132,5 @@ def _cell(value: float, largest: float) -> Cell:
     return Cell(
         text=text.replace("-", "−"),
         negative=value < 0,
-        tint=round(30 * abs(value) / largest) if math.isfinite(value / largest) else 0,
+        tint=round(30 * (abs(value) / largest)) if math.isfinite(value / largest) else 0,
     )
