@@ -10,6 +10,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import torch
 
 import torchdecay
 import torchdecay.lab
@@ -151,3 +152,23 @@ def test_a_name_that_is_not_there_is_an_attribute_error(package: object) -> None
     assert not hasattr(package, "torch") and not hasattr(package, "nothing")
     with pytest.raises(ImportError):
         exec(textwrap.dedent(f"from {package.__name__} import nothing"))  # type: ignore[attr-defined]
+
+
+def test_what_is_read_by_name_is_gone_through_by_a_loop() -> None:
+    """Without `__iter__` Python asks for number 0, and people get an error about a name that is none."""
+    public = [getattr(package, name) for package in PACKAGES for name in package.__all__]
+    read = [one for one in public if isinstance(one, type) and hasattr(one, "__getitem__")]
+    assert len(read) > 5
+    assert not [one.__name__ for one in read if not hasattr(one, "__iter__")]
+
+
+def test_a_row_is_found_by_name_and_by_a_loop() -> None:
+    """Of a plan and of a lowering; what is no name is told so."""
+    model = torch.nn.Linear(2, 1)
+    plan = torchdecay.plan(model, 0.1)
+    lowering = torchdecay.lower(plan, torch.optim.SGD(plan.param_groups(model), lr=0.1))
+    for rows in (plan, lowering):
+        assert [row.name for row in rows] == ["weight", "bias"] and len(rows) == 2
+        assert "weight" in rows and "nobody" not in rows and 0 not in rows
+    with pytest.raises(torchdecay.PlanError, match=r"plan\[0\] is no name"):
+        plan[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -96,6 +96,15 @@ class Lowering:
         if name not in self._by_name:
             raise ApplyError(f'the lowering has no parameter "{name}".', fix=nearest(name, self._by_name))
         return self._by_name[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    def __iter__(self) -> Iterator[LoweringRow]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
     def __str__(self) -> str:
         alike: dict[tuple[Any, ...], list[str]] = {}

@@ -40,8 +40,8 @@ def penalty(
     the printed loss contains it. `td.coupled(2 * a)` gives the optimizer the same gradient without the value.
     Where it is added to the gradients in place it allocates no second gradient and costs a third to a fifth
     of this penalty, a tenth of the sum by hand; in a fused optimizer it costs nothing. `td.decoupled` is
-    another method: alike for plain SGD, not for Adam. An L1 penalty leaves weights small and never exactly
-    zero; `td.l1` gives exact zeros.
+    another method: alike for plain SGD, not for Adam. Under an L1 penalty weights oscillate around zero; `td.l1`
+    gives exact zeros.
 
     The whole sum is one autograd node. It is right under `torch.autograd.grad`, double backward, `torch.func` in
     reverse mode, `torch.compile` and DistributedDataParallel. Beside the gradient itself it allocates at most a copy

@@ -2,7 +2,7 @@
 
 A bf16 weight times 1 − 1e-3 rounds back to itself, at every step, forever. So the shrink is kept as one number per
 tensor until it is large enough to be seen, and then applied to a float32 copy that is rounded up or down at random,
-in proportion to the distance: right on average, and never lost.
+in proportion to the distance: right on average, and not lost.
 """
 
 from __future__ import annotations

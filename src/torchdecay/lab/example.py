@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -66,6 +67,9 @@ class WorkedExample(JsonRecord, kind="example"):
     def __post_init__(self) -> None:
         if not self.updates:
             raise TaskError("the example has no update.")
+
+    def __iter__(self) -> Iterator[Update]:
+        return iter(self.updates)
 
     def __getitem__(self, weight_decay: float) -> Update:
         for update in self.updates:

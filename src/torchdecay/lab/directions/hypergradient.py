@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +60,9 @@ class Hypergradient:
     curvature: float
     unrest: float
     damping: float
+
+    def __iter__(self) -> Iterator[Slope]:
+        return iter(self.slopes)
 
     def __getitem__(self, group: str) -> float:
         for one in self.slopes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -181,6 +181,9 @@ class History:
             records=tuple(records),
             events=tuple(one for one in self.events if low <= one.step <= high and not names.isdisjoint(one.groups)),
         )
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.records)
 
     def __getitem__(self, part: str | slice) -> History:
         """`history["weight"]`: one group, or a pattern; `history[100:500]`: the steps from 100 up to, not with, 500."""

@@ -53,7 +53,7 @@ class Monitor:
     `history.of(group).source` says so. `td.verify` measures on small tensors and at once what this sees in the
     training itself. What is recorded: `History` and its `quantities`.
 
-    Between records there is a counter, and the device is never waited for. On a step with a record samples of the
+    Between records there is a counter, which reads nothing from the device. On a step with a record samples of the
     weights are kept until it is over. A step that a gradient scaler skips is none, as is one at learning rate 0.
 
     Args:
