@@ -254,3 +254,43 @@ def test_what_cannot_be_seen_through_is_refused_and_left_as_it_was():
         td.Monitor(hidden)
     assert handle_of(hidden) is None and not inside._optimizer_step_pre_hooks
     step(hidden, model)
+
+
+class OwnSAM(optim.SGD):
+    """Moves the weights, evaluates, puts them back and updates, all in a step of its own."""
+
+    @torch.no_grad()
+    def step(self, closure):
+        kept = [(param, param.detach().clone()) for group in self.param_groups for param in group["params"]]
+        for param, _ in kept:
+            param.add_(0.05)
+        with torch.enable_grad():
+            closure()
+        for param, before in kept:
+            param.copy_(before)
+        super().step()
+
+
+@pytest.mark.parametrize(
+    "decay", [td.decoupled(WD), td.coupled(WD), td.per_step(0.02), td.l1(WD), td.toward("initial", WD)]
+)
+def test_decay_survives_a_step_that_puts_weights_back(decay):
+    """It comes after the update where the weights were moved before the closure was called; the lowering says so."""
+
+    def run(cls):
+        torch.manual_seed(0)
+        model = nn.Linear(4, 3, bias=False).double()
+        made = cls(model.parameters(), lr=LR)
+        handle = td.attach(made, td.plan(model, decay, rules=()), model=model)
+
+        def closure():
+            for param in model.parameters():
+                param.grad = torch.ones_like(param)
+
+        for _ in range(5):
+            made.step(closure)
+        return model.weight.detach(), handle.lowering["weight"].why
+
+    (expected, _), (weight, why) = run(optim.SGD), run(OwnSAM)
+    assert torch.allclose(weight, expected, atol=6 * LR * LR * WD)
+    assert ("before it calls its closure" in why) == (decay.site is td.Site.BEFORE)

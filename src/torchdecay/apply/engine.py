@@ -69,8 +69,12 @@ class Engine:
         """Whether the step that comes would have moved weights through a penalty in the loss."""
         return any(program.penalties and program.moves for program in self.programs)
 
-    def before(self) -> None:
-        """All that comes before the optimizer's update; a step at learning rate 0 does not count."""
+    def before(self, *, late: bool = False) -> None:
+        """All that comes before the optimizer's update; a step at learning rate 0 does not count.
+
+        Args:
+            late: let pulls that would come before the update come after it.
+        """
         self.reset()
         if _found_inf(self.optimizer):
             return
@@ -95,7 +99,7 @@ class Engine:
             program.write(value)
         self._stepping = stepping
         if works:
-            self.passes.before(works)
+            self.passes.before(works, late=late)
 
     def _refuse_capture(self) -> None:
         """A captured graph repeats the numbers of the step that it was captured at."""

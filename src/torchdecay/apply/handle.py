@@ -385,16 +385,18 @@ class Handle:
             self._begin()
         return changed
 
-    def _begin(self) -> None:
+    def _begin(self, *, late: bool = False) -> None:
         """What a step needs once its gradients are there."""
         self._ask_for_penalty()
-        self._engine.before()
+        self._engine.before(late=late)
 
     def _after_closure(self, closure: Callable[[], Any]) -> Callable[[], Any]:
-        called = False
+        called, start = False, self._engine.passes.versions()
 
         def evaluate() -> Any:
             nonlocal called
+            # What moves the weights before it evaluates puts them back after that, and a pull with them.
+            late = self._engine.passes.versions() != start
             if called and self._engine.has_pulls:
                 self._engine.passes.give_back()
                 raise ApplyError(
@@ -408,7 +410,7 @@ class Handle:
                 leave_traceback(error)
                 raise
             if not called:
-                self._begin()
+                self._begin(late=late)
             called = True
             return loss
 

@@ -112,9 +112,8 @@ class Lowering:
             alike.setdefault((row.group, row.decay, row.route, row.exact, row.why), []).append(row.name)
         return "\n".join(
             f"group {group}: "
-            + ("spared" if decay is None else f"{decay!r} by {route}, {'exact' if exact else 'not exact'}")
-            + f": {why}"
-            f"  [{listed(names, most=3)}]"
+            + ("" if decay is None else f"{decay!r} by {route}, {'exact' if exact else 'not exact'}: ")
+            + f"{why}  [{listed(names, most=3)}]"
             for (group, decay, route, exact, why), names in alike.items()
         )
 

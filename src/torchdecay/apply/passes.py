@@ -68,20 +68,29 @@ class Passes:
         self._loans: list[_Loan] = []
         self._pulled: list[_Pulled] = []
 
-    def before(self, works: Sequence[Work]) -> None:
-        """All that comes before the optimizer's update; part of the graph where the update is."""
+    def versions(self) -> list[int]:
+        """How often each weight was written to."""
+        return [_version(param) for group in self.optimizer.param_groups for param in group["params"]]
+
+    def before(self, works: Sequence[Work], *, late: bool = False) -> None:
+        """All that comes before the optimizer's update; part of the graph where the update is.
+
+        Args:
+            works: what is to be done.
+            late: do what can be done then after the update instead.
+        """
         self._works = works
         with torch.set_grad_enabled(bool(self.optimizer.defaults.get("differentiable"))):
-            self._begin(works)
+            self._begin(works, late)
 
-    def _begin(self, works: Sequence[Work]) -> None:
+    def _begin(self, works: Sequence[Work], late: bool) -> None:
         for controller, runtime in self.runtimes.items():
             runtime.before([work for work in works if work.pull.decay.controller == controller])
         for work in works:
             decay = work.pull.decay
             if decay.site is Site.GRADIENT:
                 self._lend(work)
-            elif decay.site is Site.AFTER:
+            elif decay.site is Site.AFTER or (late and decay.gate is None):
                 self._later.append(work)
             elif not isinstance(decay.gate, Cautious) or (
                 reads_update_sign(self.optimizer, work.group) and not any(one.grad.is_sparse for one in work.targets)

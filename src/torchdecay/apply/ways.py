@@ -117,6 +117,8 @@ class Place:
             read = reads_update_sign(self.optimizer, self.group)
             sign, copy = "u's sign is read from state and gradient", "u is measured against a copy of the weights"
             besides += f"; {sign if read else copy}"
+        if self.known is None and carried.site is Site.BEFORE and carried.gate is None:
+            besides += "; after the update, where a step moves the weights before it calls its closure"
         return Way("hook", True, obstacle, carried, besides=besides)
 
     def _obstacle(self, decay: Decay) -> str | None:
