@@ -10,6 +10,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -57,8 +58,14 @@ def weights_alone(script: str, *args: str) -> str:
         torch.set_num_threads(threads)
         sys.argv = argv
         sys.path.remove(str(SCRIPTS))
-    assert said.getvalue().startswith("weights ")
-    return said.getvalue()
+    return weights_in(said.getvalue())
+
+
+def weights_in(said: str) -> str:
+    """The last line: before it some libraries print how long they took."""
+    *_, last = said.splitlines()
+    assert last.startswith("weights ")
+    return last
 
 
 def record(cwd: Path, name: str = "torchdecay-run") -> RunRecord:
@@ -69,7 +76,7 @@ def test_a_plain_loop_ends_with_the_same_weights_and_a_page(tmp_path: Path) -> N
     """The page, the plan, what was found, a forecast and the history of the run, and a word of each on stderr."""
     script = str(SCRIPTS / "plain.py")
     seen = run("--every", "10", "--steps", "25", script, cwd=tmp_path)
-    assert (seen.returncode, seen.stdout) == (0, weights_alone("plain.py"))
+    assert (seen.returncode, seen.stdout) == (0, weights_alone("plain.py") + "\n")
     found = record(tmp_path)
     (about,), (one,) = found.summary.optimizers, found.seen
     assert (about.optimizer, about.model, about.steps, about.length) == (
@@ -89,6 +96,57 @@ def test_a_plain_loop_ends_with_the_same_weights_and_a_page(tmp_path: Path) -> N
         assert said in page
     for said in ("AdamW trains Sequential", "WD101", "decay took", "torchdecay-run/index.html", "--apply"):
         assert said in seen.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "needs", "models"),
+    [
+        ("nanogpt_like.py", "", ["AdamW GPT 6"]),
+        ("gan.py", "", ["RMSprop Sequential 12", "Adam Sequential 6"]),
+        ("compiled_amp.py", "", ["SGD Sequential 7"]),
+        ("muon_adamw.py", "torch.optim.Muon", ["Muon Sequential 5", "AdamW Sequential 5"]),
+        ("workers.py", "", ["AdamW Linear 4"]),
+        ("trainer.py", "transformers", ["AdamW GPT2LMHeadModel 4"]),
+        ("trainer.py lora", "peft", ["AdamW GPT2LMHeadModel 4"]),
+        ("lightning_closure.py", "lightning", ["AdamW Module 8"]),
+    ],
+)
+def test_scripts_of_every_kind_end_with_the_same_weights(
+    words: str, needs: str, models: list[str], tmp_path: Path
+) -> None:
+    """Their optimizers, each with its model and its steps; workers of a DataLoader have no record."""
+    if needs == "torch.optim.Muon":
+        if not hasattr(torch.optim, "Muon"):
+            pytest.skip("this torch has no Muon")
+    elif needs:
+        pytest.importorskip(needs, reason=f"the script is one of {needs}'s")
+    script, *arguments = words.split()
+    seen = run("-q", str(SCRIPTS / script), *arguments, cwd=tmp_path)
+    assert seen.returncode == 0, seen.stderr
+    assert weights_in(seen.stdout) == weights_alone(script, *arguments)
+    (folder,) = tmp_path.iterdir()
+    found = RunRecord.load(folder)
+    assert [f"{one.optimizer} {one.model} {one.steps}" for one in found.summary.optimizers] == models
+    assert found.summary.notes == () and found.summary.ended
+    for one in found.seen:
+        assert one.plan is not None and one.forecast is not None and one.history is not None
+        assert one.audit is not None and "WD104" not in one.audit.codes
+
+
+def test_a_launcher_may_stand_before_it_or_behind_it(tmp_path: Path) -> None:
+    """Two processes: rank 0 writes, the weights are the same either way, and findings are an exit code."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    script = str(SCRIPTS / "ddp.py")
+    given: dict[str, Any] = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 240}
+    inside = subprocess.run([*torchrun, "-m", "torchdecay", "run", "-q", script], env=environment(), **given)
+    around = run("-q", "--fail-on", "warning", "--", *torchrun, script, cwd=tmp_path)
+    assert (inside.returncode, around.returncode) == (0, 1)
+    assert weights_in(inside.stdout) == weights_in(around.stdout)
+    for name in ("torchdecay-run", "torchdecay-run-2"):
+        (about,) = record(tmp_path, name).summary.optimizers
+        assert (about.model, about.steps) == ("Sequential", 5)
+        assert record(tmp_path, name).summary.process == (0, 2)
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 ENDINGS = {"exit": 3, "_exit": 5, "raise": 1, "SIGTERM": -15, "SIGINT": None, "closure": 1}
@@ -159,7 +217,7 @@ def test_nothing_of_ours_stops_the_training(tmp_path: Path) -> None:
     path = os.pathsep.join(filter(None, (str(own), os.environ.get("PYTHONPATH", ""))))
     script = str(SCRIPTS / "plain.py")
     seen = run(script, cwd=tmp_path, PYTHONPATH=path)
-    assert (seen.returncode, seen.stdout) == (0, weights_alone("plain.py"))
+    assert (seen.returncode, seen.stdout) == (0, weights_alone("plain.py") + "\n")
     for said in (
         "the audit of AdamW failed",
         "the monitor of AdamW: measuring a step failed",
@@ -197,6 +255,28 @@ def test_a_script_that_never_steps_is_told_so(words: tuple[str, ...], said: str,
     assert seen.returncode == 0
     assert said in seen.stderr and len(seen.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("--fail-on", "warning", "--stop-after", "1"), 1),
+        (("--fail-on", "error"), 0),
+    ],
+)
+def test_findings_become_an_exit_code(words: tuple[str, ...], code: int, tmp_path: Path) -> None:
+    """1 where something was found; the page is there, also of a script that was ended."""
+    seen = run(*words, str(SCRIPTS / "plain.py"), "3", cwd=tmp_path)
+    assert seen.returncode == code
+    (about,) = record(tmp_path).summary.optimizers
+    assert about.steps == (1 if code else 3)
+    assert (tmp_path / "torchdecay-run" / "index.html").exists()
+
+
+@pytest.mark.parametrize(("code", "expected"), [("pass", 2), ("raise SystemExit(7)", 7)])
+def test_what_could_not_be_looked_at_is_an_exit_code_too(code: str, expected: int, tmp_path: Path) -> None:
+    """2 where no optimizer stepped; the script's own, where that is not 0, wins."""
+    assert run("--fail-on", "error", "-c", code, cwd=tmp_path).returncode == expected
 
 
 def test_it_can_be_switched_off(tmp_path: Path) -> None:

@@ -42,6 +42,13 @@ def test_it_is_the_smallest_that_holds_all_and_of_equals_the_outermost() -> None
     assert found(optimizer_of(whole.head)) is whole.head
 
 
+def test_what_is_frozen_does_not_count() -> None:
+    """Adapters, or a head on a frozen body: the model is the whole, as the script names it."""
+    whole = Whole()
+    whole.part.requires_grad_(False)
+    assert found(optimizer_of(whole.head)) is whole
+
+
 def test_wrappers_are_not_the_model() -> None:
     """Names are those that the script gave."""
     whole = Whole()
@@ -97,10 +104,22 @@ def test_a_frozen_collector_hides_the_model() -> None:
     ("make", "said", "steps"),
     [
         (lambda one: lr_scheduler.OneCycleLR(one, 0.1, total_steps=70), "70 steps, says OneCycleLR", 70),
-        (lambda one: lr_scheduler.CosineAnnealingLR(one, T_max=30), "not known", 1_000),
+        (
+            lambda one: lr_scheduler.CosineAnnealingLR(one, T_max=30),
+            "30 steps, says CosineAnnealingLR, where it goes on at each step",
+            30,
+        ),
+        (
+            lambda one: lr_scheduler.SequentialLR(
+                one, [lr_scheduler.LinearLR(one), lr_scheduler.CosineAnnealingLR(one, T_max=30)], [5]
+            ),
+            "35 steps, says SequentialLR",
+            35,
+        ),
+        (lambda one: lr_scheduler.StepLR(one, 10), "not known", 1_000),
         (
             lambda one: lr_scheduler.LambdaLR(one, partial(lambda step, num_training_steps: 1.0, num_training_steps=9)),
-            "9 steps, says its schedule",
+            "9 steps, says LambdaLR",
             9,
         ),
         (lambda one: None, "not known", 1_000),
@@ -110,7 +129,7 @@ def test_how_long_the_run_is(make: object, said: str, steps: int) -> None:
     """Where a schedule says so; one that may go by epochs does not."""
     optimizer = optimizer_of(Whole())
     scheduler = make(optimizer)  # type: ignore[operator]
-    around = Surroundings(schedulers=[] if scheduler is None else [scheduler])
+    around = look_around() if scheduler is not None else Surroundings()
     run, known, told = run_of(optimizer, around, 0)
     assert said in told and run.num_steps == steps and known in (0, steps)
     assert run_of(optimizer, around, 50)[0].num_steps == 50

@@ -117,6 +117,22 @@ def test_a_step_that_raises_is_no_step_and_the_next_ones_count() -> None:
     assert not [entry for entry in caught.traceback if "src/torchdecay" in str(entry.path)]
 
 
+@pytest.mark.long
+def test_a_compiled_step_is_left_alone() -> None:
+    """It takes the step that it takes without it."""
+
+    def compiled() -> list[torch.Tensor]:
+        net = model()
+        optimizer = adamw(net)
+        optimizer.step = torch.compile(optimizer.step, backend="eager")  # type: ignore[method-assign]
+        return train(net, optimizer, steps=2)
+
+    expected = compiled()
+    with td.watch() as seen:
+        assert same(compiled(), expected)
+    assert seen.record.seen == ()
+
+
 def test_two_optimizers_of_one_model_are_no_fault() -> None:
     """What the other one has is not missing."""
     net = model()

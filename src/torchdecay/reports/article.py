@@ -27,12 +27,14 @@ class Table:
         rows: each begins with its name.
         keys: for each row the numbers that it is sorted by; empty for a table that can't be sorted.
         tags: for each row what stands beside its name; "chosen" colors it.
+        words: whether it holds words rather than numbers: they stand at the left, and wrap.
     """
 
     head: Row
     rows: tuple[Row, ...]
     keys: tuple[Row, ...] = ()
     tags: Row = ()
+    words: bool = False
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,8 @@ def opening(about: Stepped, seen: Seen) -> list[str]:
         lines += [f"  ... and {counted(left_out, 'line')} more on the page"] if left_out > 0 else []
         lines += [f"  {summary}"]
     if seen.forecast is not None:
-        lines += [f"  {line}" for line in forecasts.verdict(seen.forecast).splitlines()[:_MOST_FINDINGS]]
+        told = [line for line in forecasts.verdict(seen.forecast).splitlines() if ", unknown: " not in line]
+        lines += [f"  {line}" for line in told[:_MOST_FINDINGS]]
     if seen.audit is not None:
         lines += [f"  {_count(seen.audit)}"]
         lines += [f"  {line}" for one in worst(seen.audit) for line in str(one).splitlines()]
@@ -82,15 +83,17 @@ def next_command(record: RunRecord) -> str:
 
 
 def _worth_trying(record: RunRecord) -> float:
-    """A coefficient that forgets a weight once or twice within the run, where its length is known; else 0.1."""
+    """A coefficient that forgets a weight once or twice within the run; ten times its own where that is unknown."""
     for about, seen in zip(record.summary.optimizers, record.seen, strict=True):
-        if seen.plan is None or seen.forecast is None or not about.num_steps:
+        if seen.plan is None or seen.forecast is None:
             continue
         coefficient = {repr(row.decay): row.decay.coefficient for row in seen.plan.rows if row.decay is not None}
         for group in seen.forecast.groups:
-            taken = group.total_shrink
-            if group.decay.startswith("decoupled(") and group.decay in coefficient and taken and 0 < taken < 1:
-                return float(f"{_ENOUGH * coefficient[group.decay] / -math.log1p(-taken):.1g}")
+            taken, own = group.total_shrink, coefficient.get(group.decay, 0.0)
+            if group.decay.startswith("decoupled(") and own and taken and 0 < taken < 1:
+                times = _ENOUGH / -math.log1p(-taken) if about.num_steps else 10.0
+                # Near what is there already nothing would be learned.
+                return float(f"{own * (times if not 0.5 < times < 2 else 10.0):.1g}")
     return 0.1
 
 
@@ -191,7 +194,7 @@ def _sections(about: Stepped, seen: Seen, own: str) -> Iterator[Section]:
             tuple(map(prose, (one.code, one.severity, one.what, listed(one.names, most=8)))) for one in seen.audit
         )
         advice = tuple(dict.fromkeys(prose(f"{one.code}: {one.why} {one.fix}") for one in seen.audit))
-        table = Table(("Code", "Severity", "What", "Parameters"), rows)
+        table = Table(("Code", "Severity", "What", "Parameters"), rows, words=True)
         yield Section(f"{start}findings", f"{own}findings" if own else "Findings", table=table, remarks=advice)
     if seen.plan is not None:
         table = as_table(seen.plan.table(group=True))
@@ -199,7 +202,7 @@ def _sections(about: Stepped, seen: Seen, own: str) -> Iterator[Section]:
             f"{start}plan",
             f"{own}who decays" if own else "Who decays",
             intro=prose(f"{_named(about)}. {seen.plan.table().summary}. {_applied(about)}"),
-            table=Table(table.head, table.rows[:_MOST_ROWS]),
+            table=Table(table.head, table.rows[:_MOST_ROWS], words=True),
         )
     if seen.forecast is not None:
         said, *remarks = forecasts.verdict(seen.forecast).splitlines()

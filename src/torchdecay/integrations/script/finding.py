@@ -14,13 +14,23 @@ from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    LambdaLR,
+    LRScheduler,
+    OneCycleLR,
+    PolynomialLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+)
 
 from torchdecay.observe.run import Run
 from torchdecay.plans.names import transparent_children
 from torchdecay.text import counted
 
 _STAND_IN_STEPS = 1_000
+_LENGTHS: dict[type, str] = {OneCycleLR: "total_steps", CosineAnnealingLR: "T_max", PolynomialLR: "total_iters"}
+"""Schedules that go to the end of the run, and where they say when that is."""
 _SCALERS = ("GradScaler", "ShardedGradScaler")
 _AROUND = {
     ("transformers", "Trainer"),
@@ -92,7 +102,7 @@ def _place_for(kind: type, found: Surroundings) -> list[Any] | None:
 
 
 def model_of(optimizer: Optimizer, modules: Iterable[nn.Module]) -> nn.Module | None:
-    """Of the modules that hold most of an optimizer's parameters the one with the fewest besides.
+    """Of the modules that hold most of an optimizer's parameters the one with the fewest to train besides.
 
     Among those that are equal it is the outermost that is no wrapper, so that names are the script's own.
     """
@@ -135,12 +145,13 @@ def _above(key: int, parents: dict[int, list[int]]) -> set[int]:
 
 
 def _size(module: nn.Module) -> int:
-    """How many elements a module's parameters have."""
+    """How many elements there are to train in a module."""
     sizes: dict[int, int] = {}
     seen, todo = {id(module)}, [module]
     while todo:
         inside = todo.pop().__dict__
-        sizes |= {id(one): one.numel() for one in (inside.get("_parameters") or {}).values() if one is not None}
+        own = (inside.get("_parameters") or {}).values()
+        sizes |= {id(one): one.numel() for one in own if one is not None and one.requires_grad}
         for child in (inside.get("_modules") or {}).values():
             if child is not None and id(child) not in seen:
                 seen.add(id(child))
@@ -208,13 +219,22 @@ def _length(optimizer: Optimizer, scheduler: Any, found: Surroundings) -> tuple[
             if package in ("lightning", "pytorch_lightning") and name == "Trainer" and _steers(trainer, optimizer):
                 known = trainer.estimated_stepping_batches
                 return (int(known), "Lightning") if known not in (-1, float("inf")) else (0, "")
-    if type(scheduler) is OneCycleLR:
-        return int(scheduler.total_steps), "OneCycleLR"
+    known, by_steps = _ends(scheduler)
+    return known, type(scheduler).__name__ + ("" if by_steps else ", where it goes on at each step")
+
+
+def _ends(scheduler: Any) -> tuple[int, bool]:
+    """At which of its own steps a schedule ends, 0 for never, and whether those are the optimizer's for certain."""
     if isinstance(scheduler, LambdaLR):
-        for one in scheduler.lr_lambdas:
-            if isinstance(one, partial) and one.keywords.get("num_training_steps"):
-                return int(one.keywords["num_training_steps"]), "its schedule"
-    return 0, ""
+        told = [one.keywords.get("num_training_steps") for one in scheduler.lr_lambdas if isinstance(one, partial)]
+        return int(next(filter(None, told), 0)), True
+    if isinstance(scheduler, SequentialLR):
+        last, _ = _ends(scheduler._schedulers[-1])
+        return (scheduler._milestones[-1] + last if last else 0), False
+    for kind, name in _LENGTHS.items():
+        if type(scheduler) is kind:
+            return int(getattr(scheduler, name)), kind is OneCycleLR
+    return 0, True
 
 
 def _epochwise(scheduler: Any, found: Surroundings) -> int | None:

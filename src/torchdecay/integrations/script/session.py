@@ -105,7 +105,9 @@ class Session:
     # ── Steps ──
 
     def before(self, optimizer: Optimizer) -> None:
-        """A step begins."""
+        """A step begins; one that is being compiled would be traced through here, and break: it is left alone."""
+        if torch.compiler.is_compiling():
+            return
         met = self._met.get(id(optimizer))
         if met is None or met.optimizer() is not optimizer:
             met = self._meet(optimizer)
@@ -118,6 +120,8 @@ class Session:
 
     def after(self, optimizer: Optimizer) -> None:
         """A step is over, be it one inside another."""
+        if torch.compiler.is_compiling():
+            return
         met = self._met.get(id(optimizer))
         if met is None or met.optimizer() is not optimizer:
             return

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _environment: Mapping[str, str] = {}
 _session: Session | None = None
+_has_failed = False
 
 
 def hook(module: Any, environment: Mapping[str, str]) -> None:
@@ -29,9 +30,12 @@ def hook(module: Any, environment: Mapping[str, str]) -> None:
 def _before(optimizer: Any, args: Any, kwargs: Any) -> None:
     import torch
 
-    # A compiled step would be traced through here, and break: it is left alone.
-    if not torch.compiler.is_compiling():
-        (_session if _session is not None and _session.pid == os.getpid() else _begin()).before(optimizer)
+    # A step that is being compiled is left alone.
+    if torch.compiler.is_compiling() or _has_failed:
+        return
+    session = _session if _session is not None and _session.pid == os.getpid() else _begin()
+    if session is not None:
+        session.before(optimizer)
 
 
 def _after(optimizer: Any, args: Any, kwargs: Any) -> None:
@@ -41,12 +45,19 @@ def _after(optimizer: Any, args: Any, kwargs: Any) -> None:
         _session.after(optimizer)
 
 
-def _begin() -> Session:
+def _begin() -> Session | None:
     """A record begins with a process's first step; what a fork brought along is its parent's."""
-    global _session
-    from torchdecay.integrations.script.session import Session
+    global _session, _has_failed
+    from torchdecay.integrations.script.guard import say, unheard
 
-    _session = Session.begin(_environment)
+    try:
+        with unheard():
+            from torchdecay.integrations.script.session import Session
+
+            _session = Session.begin(_environment)
+    except Exception as error:
+        _has_failed = True
+        say(f"torchdecay: not at work: {type(error).__name__}: {error}")
     return _session
 
 

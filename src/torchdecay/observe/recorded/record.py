@@ -119,7 +119,7 @@ class RunRecord:
         return {**made, SUMMARY: self.summary.to_json()}
 
     def save(self, folder: Path) -> None:
-        """Write the files that differ from what stands there, each whole at every moment.
+        """Write the files, each whole at every moment.
 
         Raises:
             OSError: the folder can't be written.
