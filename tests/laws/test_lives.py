@@ -30,6 +30,7 @@ from torchdecay.apply.handle import Handle
 from torchdecay.apply.passes import Passes
 from torchdecay.apply.program import GroupProgram
 from torchdecay.apply.runtimes import Runtime
+from torchdecay.optimizers.cards import SWITCH
 
 pytestmark = pytest.mark.long
 
@@ -581,7 +582,9 @@ class Copy(Event):
             if world.handle is not None:
                 world.handle = handle
                 for group, place in zip(world.slow.optimizer.param_groups, world.places(), strict=True):
+                    # To a copy, what the plan had written is what stood there.
                     world.slow.stood[id(group)] = handle._before[place]["weight_decay"]
+                    group |= {key: one for key, one in handle._before[place].items() if key == SWITCH}
             return
         for param in model.parameters():
             param.grad = torch.ones_like(param)
