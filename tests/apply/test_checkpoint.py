@@ -320,6 +320,28 @@ def test_counters_survive_in_the_marks_alone() -> None:
     assert [handle.steps(index) for index in range(2)] == [3, 3]
 
 
+def test_groups_that_counted_differently_do_not_become_one() -> None:
+    """One count for both would shift the schedule of the one or the other; a peak is found again."""
+    ramp, model = td.schedules.linear(1.0, 0.0, 10), net()
+    optimizer, _ = under(td.independent(0.01, schedule=ramp), model)
+    train(model, optimizer)
+    saved = copy.deepcopy(optimizer.state_dict())
+
+    def merged() -> tuple[optim.Optimizer, td.Handle]:
+        plan = td.plan(model, td.independent(0.01, schedule=ramp))
+        optimizer = optim.SGD(model.named_parameters(), lr=0.1, momentum=0.9)
+        return optimizer, td.attach(optimizer, plan, model=model)
+
+    resumed, handle = merged()
+    td.load_optimizer(resumed, saved)
+    assert (handle.steps(0), handle.max_lr(0)) == (3, 0.1)
+    saved["torchdecay"]["groups"][1]["steps"] = 2
+    resumed, handle = merged()
+    with pytest.raises(LoadError, match="2 and 3 steps"):
+        td.load_optimizer(resumed, saved)
+    assert handle.steps(0) == 0 and not resumed.state
+
+
 def test_another_form_is_refused_before_anything_changes() -> None:
     """Not only here but with the attached plan's own check."""
     model = net()

@@ -61,6 +61,8 @@ FORMS = {
     "native": lambda k: td.native(0.3 * k),
     "coupled": lambda k: td.coupled(0.3 * k),
     "decoupled": lambda k: td.decoupled(0.3 * k),
+    "touched": lambda k: td.decoupled(0.3 * k, rows="touched"),
+    "lazy": lambda k: td.decoupled(0.3 * k, rows="lazy"),
     "independent": lambda k: td.independent(0.04 * k),
     "independent of 0.25": lambda k: td.independent(0.04 * k, max_lr=0.25),
     "per_step": lambda k: td.per_step(0.02 * k),
@@ -422,6 +424,7 @@ class Reload(Event):
         order = list(range(len(groups)))[::-1] if how not in ("memory", "file") else list(range(len(groups)))
         options = StateDictOptions(flatten_optimizer_state_dict=how == "flattened")
         if how in ("distributed", "flattened"):
+            world.handle.flush()
             saved[2] = copy.deepcopy(get_optimizer_state_dict(world.model, world.optimizer, options=options))
         frozen = {name for name, param in world.model.named_parameters() if not param.requires_grad}
         plan = world.plan()

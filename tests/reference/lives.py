@@ -175,6 +175,8 @@ FORMS: dict[str, Callable[[Row], scalar.Form]] = {
     "native": lambda row: scalar.Form(),
     "coupled": lambda row: scalar.Coupled(0.3),
     "decoupled": lambda row: scalar.Decoupled(0.3),
+    "touched": lambda row: scalar.Decoupled(0.3),
+    "lazy": lambda row: scalar.Decoupled(0.3),
     "independent": lambda row: scalar.Decoupled(0.04, lambda lr: lr / row.group.peak),
     "independent of 0.25": lambda row: scalar.Decoupled(0.04, lambda lr: lr / MAX_LR),
     "per_step": lambda row: scalar.Decoupled(0.02, lambda lr: 1.0),

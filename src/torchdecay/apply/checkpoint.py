@@ -144,10 +144,10 @@ def load_optimizer(
     options = [_options(match.sources(index).values()) for index in range(len(before))]
     groups = [_merged(index, *pair, weight_decay) for index, pair in enumerate(zip(before, options, strict=True))]
     loaded = {"state": _state(optimizer, match, state_dict["state"], before), "param_groups": groups}
-    if (left := left_in(state_dict)) is not None:
+    if handle_of(optimizer) is not None and (left := left_in(state_dict)) is not None:
         # What an attached plan left there, its groups put in the order of those here.
-        first = [next(iter(match.sources(index)), None) for index in range(len(before))]
-        counted = [asdict(GroupState()) if one is None else left["groups"][one] for one in first]
+        sources = [[left["groups"][place] for place in match.sources(index)] for index in range(len(before))]
+        counted = [_counted(index, groups) for index, groups in enumerate(sources)]
         loaded[MARK] = left | {"groups": counted, "names": [None] * len(counted)}
     optimizer.load_state_dict(loaded)
     return _report(optimizer, match, before, options)
@@ -305,6 +305,18 @@ def _merged(index: int, packed: Mapping[str, Any], options: Mapping[str, list[An
         if winner != "plan":
             merged[key] = said
     return merged
+
+
+def _counted(index: int, sources: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a group remembers that was these groups."""
+    steps, peaks = {one["steps"] for one in sources}, {one["max_lr"] for one in sources} - {None}
+    if len(steps) > 1:
+        raise LoadError(
+            f"group {index}: its parameters had taken {' and '.join(map(str, sorted(steps)))} steps.",
+            "A group has one count, by which schedules go.",
+            "Build the groups as they were when the checkpoint was written.",
+        )
+    return asdict(GroupState(next(iter(steps), 0), peaks.pop() if len(peaks) == 1 else None))
 
 
 def _report(

@@ -465,8 +465,8 @@ class Handle:
     def _check_load(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
         """Refuse a checkpoint that means something else, or has no next step, before torch has changed anything."""
         self._follow_groups()
-        check_class(optimizer, state["param_groups"], state["state"].values())
         loaded = unpack(state, self.plan, self._engine.names(), self._engine.references, self._on_load)
+        check_class(optimizer, state["param_groups"], state["state"].values())
         if len(state["param_groups"]) == len(optimizer.param_groups):
             self._rehearse(state["param_groups"], loaded)
         self._loaded = loaded

@@ -241,8 +241,8 @@ def check_class(optimizer: Optimizer, groups: Iterable[Mapping[str, Any]], state
         return
     # What every version of a class of torch has in its groups, or needs in its steps.
     needed = [key for key in optimizer.defaults if card.name in torch_names() and key not in _OF_MANY]
-    lacking = [key for group in groups for key in needed if key not in group]
-    foreign = [key for state in states for key in state if key in ELEMENTWISE and key not in card.state]
+    lacking = dict.fromkeys(key for group in groups for key in needed if key not in group)
+    foreign = dict.fromkeys(key for state in states for key in state if key in ELEMENTWISE and key not in card.state)
     if lacking or foreign:
         said = f"its groups have no {listed(lacking)}" if lacking else f"{card.name} keeps no {listed(foreign)}"
         raise LoadError(
