@@ -443,3 +443,27 @@ def test_ridge_and_overfit_for_a_few_steps():
     for name in {"ridge", "overfit"} & set(BUILT_IN):
         task = dataclasses.replace(wide(task_named(name)), num_steps=2, eval_every=2)
         assert largest_gap(task, trials_of(ByHand(0.1), seeds=(0,))) < 1e-10
+
+
+@pytest.mark.parametrize("halves", [False, True])
+def test_ctrl_c_gives_up_the_curves_so_far(halves):
+    """Every member hands over what it has measured, marked as unfinished, and once; the interrupt goes on."""
+    found: dict[Trial, TrainingRun | Failure] = {}
+    steps: list[int] = []
+
+    def on_step(count):
+        steps.append(count)
+        if len(steps) == 3:
+            raise KeyboardInterrupt
+
+    trials = trials_of(None, td.decoupled(1.0))
+    keep = Keep(rungs=(11,), choose=lambda rung, measures: frozenset(measures)) if halves else None
+    task = task_of()
+    asked = Assignment(task=task, trials=trials, on_run=found.__setitem__, on_step=on_step, keep=keep)
+    with pytest.raises(KeyboardInterrupt):
+        stacked.run(asked)
+    assert set(found) == set(trials)
+    for trial, outcome in found.items():
+        whole = alone(task, trial)
+        assert outcome.unfinished and not whole.unfinished and outcome.steps == (0, 4, 8)
+        assert outcome.train_loss == pytest.approx(whole.train_loss[:3], rel=1e-5)

@@ -108,6 +108,30 @@ def test_a_resumed_sweep_is_the_uninterrupted_one(tmp_path: Path) -> None:
     assert rest.best == whole.best and set(keys(path).values()) == {1}
 
 
+@pytest.mark.parametrize("kind", ["grid", "halving"])
+def test_what_was_under_way_in_a_stack_is_kept_and_made_again(tmp_path: Path, kind: str) -> None:
+    """Ctrl-C keeps the curves so far in results and store, none of them counts, and resume ends up with whole runs."""
+    options: Any = dict(seeds=2, search=Search(values=(0.1, 1.0), kind=kind), engine="stacked")
+    whole = sweep(task(), **options)
+
+    calls: list[int] = []
+
+    def stop(progress: Any) -> None:
+        calls.append(progress.steps_done)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    store = Store(tmp_path / "s.db", resume=True)
+    first = sweep(task(), on_progress=stop, store=store, **options)
+    assert first.interrupted and first.best is None and len(first.runs) == 6
+    assert all(run.unfinished and run.steps[-1] < 18 for run in first.runs)
+    assert "0 runs finished" in td.verdict(first) and "Of 6 more there are the curves so far" in td.verdict(first)
+    rest = sweep(task(), store=store, **options)
+    assert [(run.label, run.seed, run.steps) for run in rest.runs] == [
+        (run.label, run.seed, run.steps) for run in whole.runs
+    ]
+
+
 def killed(children: Any, path: Path, moments: int, seed: int) -> None:
     """Kill a sweep -9 at random moments until it has been killed so often; then let it end, and count."""
     draw = random.Random(seed)

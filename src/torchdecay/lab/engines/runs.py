@@ -164,7 +164,8 @@ class Runs:
         finished = {} if self.store is None else self.store.finished()
         for trial in self._missing(self.trials):
             run = finished.get(trial.key)
-            if run is not None and (self.takes_stopped or run.steps[-1] >= self.task.num_steps):
+            is_whole = run is not None and run.steps[-1] >= self.task.num_steps
+            if run is not None and (is_whole or (self.takes_stopped and not run.unfinished)):
                 self.outcomes[trial.key] = dataclasses.replace(run, label=trial.contender.label)
 
     def _claim(self, trial: Trial) -> bool:

@@ -91,7 +91,7 @@ def curve_point(
         point=point,
         num_runs=len(sound),
         diverged=len(whole) - len(sound),
-        stopped=tuple(sorted(run.steps[-1] for run in runs if run not in whole)),
+        stopped=tuple(sorted(run.steps[-1] for run in runs if run not in whole and not run.unfinished)),
         mean=mean(values) if values else None,
         spread=spread(values),
         low=low,

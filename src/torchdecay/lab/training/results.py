@@ -86,6 +86,7 @@ class TrainingRun:
         weight_norm: ‖θ‖ over the weights that the task's rules let decay, whether or not they do in this run.
         gradient_norm: ‖g‖ over all trainable parameters, of the loss alone, on the rows of the next step.
         seconds: wall time of the training, without the line scan.
+        unfinished: whether it was under way when everything was stopped; its curves end where it was.
         line: the loss along a line through the solution.
         planned_and_measured: what decay was to do, forecast before the training, and what a monitor saw it do; None
             where nobody looked, as in sweeps.
@@ -100,6 +101,7 @@ class TrainingRun:
     weight_norm: Curve
     gradient_norm: Curve
     seconds: float
+    unfinished: bool = False
     train_score: Curve | None = None
     test_score: Curve | None = None
     validation_loss: Curve | None = None

@@ -38,7 +38,8 @@ def notices(points: Points) -> tuple[Notice, ...]:
     for failure in sweep.failures:
         done[failure.label].add(failure.seed)
     kept = f" What is finished is kept in {shown(sweep.store)}; --resume goes on." if sweep.store else ""
-    count = f"{counted(len(sweep.runs), 'run')} finished, and only they count.{kept}".rstrip(".")
+    finished = counted(sum(not run.unfinished for run in sweep.runs), "run")
+    count = f"{finished} finished, and only they count.{kept}".rstrip(".")
     made += unfinished(points.names, done, sweep.seeds, count, interrupted=sweep.interrupted)
     diverged = [points.name(one.point) for one in sweep.curve if one.diverged]
     if diverged:

@@ -109,7 +109,10 @@ def verdict(sweep: Sweep) -> str:
 
 def _unfinished(sweep: Sweep) -> list[str]:
     kept = f" They are kept in {sweep.store}: --resume goes on." if sweep.store else ""
-    stopped = f"Stopped early, with {len(sweep.runs)} runs finished; only they count here.{kept}"
+    under_way = sum(run.unfinished for run in sweep.runs)
+    rest = f" Of {under_way} more there are the curves so far." if under_way else ""
+    done = len(sweep.runs) - under_way
+    stopped = f"Stopped early, with {done} runs finished; only they count here.{rest}{kept}"
     return [*([stopped] if sweep.interrupted else []), *failures_of(sweep)]
 
 

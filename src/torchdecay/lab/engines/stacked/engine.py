@@ -52,11 +52,19 @@ def run(
         if not prepared.members:
             return
         turns = _turns(task, prepared, estimate(task, prepared, available=memory), halving=keep is not None)
-        if keep is None:
+        under_way: list[StackedRun] = []
+        try:
             for members in turns:
-                _advance(StackedRun(assignment, prepared, members, compile=compile), task.num_steps, finish=True)
-        else:
-            _halve(task, [StackedRun(assignment, prepared, members, compile=compile) for members in turns], keep)
+                under_way.append(StackedRun(assignment, prepared, members, compile=compile))
+                if keep is None:
+                    _advance(under_way[0], task.num_steps, finish=True)
+                    under_way.clear()
+            if keep is not None:
+                _halve(task, under_way, keep)
+        except KeyboardInterrupt:
+            for one in under_way:
+                one.give_up()
+            raise
 
 
 def _turns(task: Task, prepared: Prepared, size: MemoryEstimate, *, halving: bool) -> list[list[StackedMember]]:

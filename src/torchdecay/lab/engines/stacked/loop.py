@@ -66,6 +66,7 @@ class StackedRun:
         self._outputs: Tensor | None = None
         self._reuses_outputs = False
         self._records = [Record() for _ in self.members]
+        self._handed_over: set[Trial] = set()
         self._seconds = [0.0] * len(self.members)
         self._clock, self._told = time.perf_counter(), 0
         self._step_seconds: list[float] = []
@@ -108,6 +109,17 @@ class StackedRun:
         """End all runs here."""
         for place in range(len(self.members)):
             self._hand_over(place)
+        self.members = []
+
+    def give_up(self) -> None:
+        """Hand over what there is of runs that won't go on: curves up to their last point."""
+        for place, record in enumerate(self._records):
+            # What stops it may come while a point is added.
+            count = min([len(record.steps), *(len(values) for values in record.columns.values())])
+            if count and record.columns:
+                whole = {name: values[:count] for name, values in record.columns.items()}
+                self._records[place] = Record(record.steps[:count], whole)
+                self._hand_over(place, unfinished=True)
         self.members = []
 
     def fail(self, error: Exception) -> None:
@@ -196,14 +208,18 @@ class StackedRun:
             self._reuses_outputs = isinstance(self._form, Lowered) or torch.equal(outputs, self._outputs)
         return measure(self.task, self._losses, outputs, targets)
 
-    def _hand_over(self, place: int) -> None:
+    def _hand_over(self, place: int, *, unfinished: bool = False) -> None:
         member, record = self.members[place], self._records[place]
+        if member.trial in self._handed_over:
+            return
+        self._handed_over.add(member.trial)
         run = TrainingRun(
             label=member.trial.contender.label,
             decay=member.trial.contender.printed,
             seed=member.trial.seed,
             steps=tuple(record.steps),
             seconds=self._seconds[place],
+            unfinished=unfinished,
             **record.curves(),
         )
         self._on_run(member.trial, run)
