@@ -166,6 +166,7 @@ def test_a_failed_run_is_shown_and_the_exit_code_says_so(call: Callable[..., Res
     """A value too large for this learning rate fails alone."""
     done = call(*SHORT, "--value", "50", code=1)
     assert "FAILED decoupled(50), seed 0" in done.stdout and "Chosen: " in done.stdout
+    assert "decoupled(50), seed 0: failed: " in done.stderr and "decoupled(50), seed 0: done" not in done.stderr
 
 
 def test_where_every_run_diverged_the_exit_code_says_so(call: Callable[..., Result]) -> None:

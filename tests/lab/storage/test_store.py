@@ -24,7 +24,7 @@ from sweeping import into_store, slow_task, task, until_full
 from torchdecay.errors import TaskError
 from torchdecay.lab.storage import claims
 from torchdecay.lab.storage.claims import Claims
-from torchdecay.lab.storage.store import Store, StoredRuns
+from torchdecay.lab.storage.store import Store, StoredRuns, _told
 from torchdecay.lab.sweeps.search import Search
 from torchdecay.lab.sweeps.sweep import sweep
 from torchdecay.lab.training.contenders import as_contender
@@ -332,6 +332,53 @@ def test_places_that_can_not_be_written(tmp_path: Path) -> None:
         opened(tmp_path / "no" / "s.db")
     with pytest.raises(TaskError, match=r"the store /proc/s.db can't be written: unable to open"):
         opened(Path("/proc/s.db"))
+
+
+def test_a_damaged_store_says_so(tmp_path: Path) -> None:
+    """Overwritten pages, a file that was cut, a run that is no run: no word of safety or room, and no byte changed."""
+    whole = tmp_path / "s.db"
+    store = opened(whole)
+    store.record(trial(), validated())
+    store.close()
+    content = whole.read_bytes()
+    broken = {"pages": content[:100] + bytes(9000) + content[9100:], "cut": content[: len(content) // 2]}
+    for name, damaged in broken.items():
+        path = tmp_path / f"{name}.db"
+        path.write_bytes(damaged)
+        with pytest.raises(TaskError, match="is damaged: ") as told:
+            opened(path)
+        assert "safe" not in str(told.value) and "room" not in str(told.value) and path.read_bytes() == damaged
+    with sqlite3.connect(whole) as connection:
+        connection.execute("UPDATE trial_user_attributes SET value_json = '\"{}\"' WHERE key = 'run'")
+    with pytest.raises(TaskError, match="is damaged: its run 0 can't be read"):
+        opened(whole)
+
+
+def test_a_locked_store_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever holds it is the matter, not the disk."""
+    path = tmp_path / "s.db"
+    opened(path).close()
+    monkeypatch.setattr(claims, "BUSY_SECONDS", 0.05)
+    with sqlite3.connect(path, isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(TaskError, match="is locked: another process") as told:
+            opened(path)
+    assert "Wait until that process is done" in str(told.value) and "room" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("why", "said"),
+    [
+        ("attempt to write a readonly database", "You may not write to the file or to its folder"),
+        ("unable to open database file", "You may not write to the file or to its folder"),
+        ("database or disk is full", "Make room on the disk"),
+        ("database disk image is malformed", "is damaged"),
+    ],
+)
+def test_each_trouble_of_a_store_has_its_own_advice(tmp_path: Path, why: str, said: str) -> None:
+    """SQLite's words, whatever layer they come through."""
+    with pytest.raises(TaskError, match=said), _told(tmp_path / "s.db"):
+        raise sqlite3.OperationalError(why)
 
 
 def test_without_sqlite_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

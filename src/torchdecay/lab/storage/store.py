@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torchdecay.errors import TaskError, need
+from torchdecay.errors import LoadError, TaskError, need
 from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.trial import Trial
 from torchdecay.records import decode, encode, loads
@@ -99,7 +99,10 @@ class StoredRuns:
         for trial in trials:
             text = trial.user_attrs.get("run")
             if trial.number not in self._read and text is not None:
-                self._read[trial.number] = trial.user_attrs["key"], decode(loads(text), TrainingRun)
+                try:
+                    self._read[trial.number] = trial.user_attrs["key"], decode(loads(text), TrainingRun)
+                except (LoadError, ValueError, TypeError, KeyError, RecursionError) as error:
+                    raise _unusable(self.path, f"its run {trial.number} can't be read") from error
         for key, run in self._read.values():
             if key not in found or run.steps[-1] > found[key].steps[-1]:
                 found[key] = run
@@ -283,11 +286,33 @@ def _told(path: Path) -> Iterator[None]:
         raise _unusable(path, str(root)) from error
 
 
+_DAMAGED = ("malformed", "not a database", "corrupt", "disk i/o error", "can't be read")
+
+
 def _unusable(path: Path, why: str) -> TaskError:
+    said, again = why.lower(), "then go on with --resume (Store(path, resume=True))."
+    if any(word in said for word in _DAMAGED):
+        return TaskError(
+            f"the store {path} is damaged: {why}.",
+            "Which of its runs can still be read is not known. It was left as it is.",
+            f'Name another file. sqlite3 {path} ".recover" | sqlite3 recovered.db may save what this one held.',
+        )
+    if "locked" in said or "busy" in said:
+        return TaskError(
+            f"the store {path} is locked: another process has been writing to it for {BUSY_SECONDS} s.",
+            "Runs that are in it already are safe.",
+            f"Wait until that process is done, or end it; {again}",
+        )
+    if "readonly" in said or "read-only" in said or "unable to open" in said or "permission" in said:
+        return TaskError(
+            f"the store {path} can't be written: {why}.",
+            "You may not write to the file or to its folder. Runs that are in it already are safe.",
+            "Name a file in a folder that you may write to, or copy it there; " + again,
+        )
     return TaskError(
         f"the store {path} can't be written: {why}.",
         "Runs that are in it already are safe.",
-        "Make room, or name a file that you may write to; then go on with --resume (Store(path, resume=True)).",
+        f"Make room on the disk; {again}",
     )
 
 

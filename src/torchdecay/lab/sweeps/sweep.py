@@ -95,9 +95,9 @@ def sweep(
         >>> import dataclasses
         >>> from torchdecay.lab import sweep, task_named
         >>> short = dataclasses.replace(task_named("digits"), num_steps=40)
-        >>> result = sweep(short, "decoupled", [1, 100], seeds=2, engine="serial")
+        >>> result = sweep(short, "decoupled", [1, 100], seeds=3, engine="serial")
         >>> [(point.label, len(result.of(point.label))) for point in result.points]
-        [('none', 2), ('decoupled(1)', 2), ('decoupled(100)', 2)]
+        [('none', 3), ('decoupled(1)', 3), ('decoupled(100)', 3)]
         >>> result.best.point.label in ("none", "decoupled(1)", "decoupled(100)")
         True
 
