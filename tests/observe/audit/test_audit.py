@@ -504,7 +504,7 @@ def test_several_models_that_train_together() -> None:
     loss = nn.ParameterDict({"log_vars": nn.Parameter(torch.zeros(3))})
     params = [*first.parameters(), *second.parameters(), *loss.parameters()]
     optimizer = optim.AdamW(params, weight_decay=0.1)
-    found = td.audit(optimizer, model=[first, second, loss])
+    found = td.audit(optimizer, model=(one for one in (first, second, loss)))
     assert "WD105" not in found.codes and "WD104" not in found.codes
     assert set(named(found, "WD101")) >= {"bias", "model 2: bias"}
     assert "WD104" in td.audit(optim.AdamW(first.parameters()), model=[first, second]).codes

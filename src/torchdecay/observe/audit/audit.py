@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ assert {check.code for check in CHECKS} == set(CATALOG), (interplay, magnitude, 
 def audit(
     optimizer: Any,
     *,
-    model: nn.Module | Sequence[nn.Module] | None = None,
+    model: nn.Module | Iterable[nn.Module] | None = None,
     plan: Plan | None = None,
     run: Run | None = None,
     loss: Tensor | None = None,
@@ -65,9 +65,11 @@ def audit(
         (('WD101',), False)
     """
     optimizers = [each for one in optimizers_of(optimizer) for each in _layer_wise(one)]
-    handles = filter(None, map(handle_of, optimizers))
-    models = [one.model for one in handles if one.model is not None] if model is None else model
-    case = Case(optimizers, [models] if isinstance(models, nn.Module) else models, plan, run, loss)
+    if model is None:
+        models = [one.model for one in map(handle_of, optimizers) if one is not None and one.model is not None]
+    else:
+        models = [model] if isinstance(model, nn.Module) else list(model)
+    case = Case(optimizers, models, plan, run, loss)
     chosen, left_out = prefixes(select), prefixes(ignore)
     wanted = [check for check in CHECKS if is_wanted(check.code, chosen, left_out)]
     findings = [finding for check in wanted for finding in check.findings(case)]

@@ -49,7 +49,7 @@ It requires a gradient but no optimizer moves it.
 Give it to an optimizer, or freeze it with requires_grad_(False).
 
 WD105 error parameter of the optimizer is not in the model
-Without the model's own, this optimizer trains nothing: the model was re-created, or FSDP2 replaced them.
+Where the model's own are missing, this optimizer trains nothing: the model was re-created, or FSDP2 replaced them.
 Build the optimizer after the model is complete and wrapped.
 
 WD106 error parameter twice in the optimizers
