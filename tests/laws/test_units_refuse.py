@@ -49,51 +49,48 @@ def answers(function: Any, *args: Any, **options: Any) -> None:
         assert str(error)
 
 
-@settings(max_examples=150, deadline=None)
-@given(ANY, UNIT, UNIT, some(*context.KEYWORDS))
-def test_convert(value: Any, source: Any, target: Any, more: dict[str, Any]) -> None:
-    """Numbers beyond all measure, arrays, and words."""
-    answers(td.convert, value, source, target, **more)
+RUN = some("steps", "epochs", "batch_size", "num_samples", "lr", "warmup_steps", "scheduler_interval", "accumulate")
+STEPS = st.one_of(st.none(), st.sampled_from([1, 10, 10**6]))
+RULE = st.one_of(st.none(), st.sampled_from([*scaling_rules.RULES, *suggesting.RULES]), ANY)
+KNOWN = st.one_of(st.none(), ANY, st.tuples(NUMBERS, SOME_RUN), st.tuples(NUMBERS, SOME_RUN, NUMBERS))
+WIDTHS = some("num_params", "width", "width_exponent")
 
 
-@settings(max_examples=150, deadline=None)
-@given(
-    st.one_of(st.none(), st.sampled_from([1, 10, 10**6])),
-    some("steps", "epochs", "batch_size", "num_samples", "lr", "warmup_steps", "scheduler_interval", "accumulate"),
-)
-def test_run(steps: int | None, more: dict[str, Any]) -> None:
-    """And what it works out."""
-
-    def read(**told: Any) -> Any:
-        run = td.Run(**told)
-        return run, run.steps_per_epoch, run.num_steps, run.num_epochs, run.tokens_per_step
-
-    answers(read, **{"steps": steps} | more)
+def read_run(**told: Any) -> Any:
+    run = td.Run(**told)
+    return run, run.steps_per_epoch, run.num_steps, run.num_epochs, run.tokens_per_step
 
 
-@settings(max_examples=150, deadline=None)
-@given(
-    st.one_of(ANY, st.just(0.1)),
-    SOME_RUN,
-    SOME_RUN,
-    some("num_params", "width", "width_exponent"),
-    st.one_of(st.none(), st.sampled_from([*scaling_rules.RULES]), ANY),
-)
-def test_rescale(value: Any, before: td.Run, after: td.Run, more: dict[str, Any], rule: Any) -> None:
-    """Widths and sizes too."""
-    answers(td.rescale, value, before=before, after=after, rule=rule, **more)
+CALLS: dict[str, st.SearchStrategy[Any]] = {
+    "convert": st.builds(
+        lambda value, source, target, more: lambda: td.convert(value, source, target, **more),
+        *(ANY, UNIT, UNIT, some(*context.KEYWORDS)),
+    ),
+    "Run": st.builds(lambda steps, more: lambda: read_run(**{"steps": steps} | more), STEPS, RUN),
+    "rescale": st.builds(
+        lambda value, before, after, rule, more: (
+            lambda: td.rescale(value, before=before, after=after, rule=rule, **more)
+        ),
+        *(st.one_of(ANY, st.just(0.1)), SOME_RUN, SOME_RUN, RULE, WIDTHS),
+    ),
+    "suggest": st.builds(
+        lambda model, run, rule, known: lambda: td.suggest(model, run=run, rule=rule, known=known),
+        *(st.one_of(ANY, st.sampled_from([None, 124, 2**62])), SOME_RUN, RULE, KNOWN),
+    ),
+}
 
 
-@settings(max_examples=150, deadline=None)
-@given(
-    st.one_of(ANY, st.sampled_from([None, 124, 2**62])),
-    SOME_RUN,
-    st.one_of(st.none(), st.sampled_from([*suggesting.RULES]), ANY),
-    st.one_of(st.none(), ANY, st.tuples(NUMBERS, SOME_RUN), st.tuples(NUMBERS, SOME_RUN, NUMBERS)),
-)
-def test_suggest(model: Any, run: td.Run, rule: Any, known: Any) -> None:
-    """And what it inherits."""
-    answers(td.suggest, model, run=run, rule=rule, known=known)
+@pytest.mark.parametrize("examples", [50, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", CALLS)
+def test_it_answers_or_says_what_is_wrong(name: str, examples: int) -> None:
+    """Numbers beyond all measure, arrays, tensors, words, and what is no number at all."""
+
+    @settings(deadline=None, max_examples=examples)
+    @given(CALLS[name])
+    def call(function: Any) -> None:
+        answers(function)
+
+    call()
 
 
 def test_a_bare_error_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
