@@ -84,7 +84,10 @@ def from_json(value: Any, length: int) -> bytes:
     if isinstance(value, str):
         column = _little(base64.b64decode(value, validate=True))
     elif isinstance(value, list):
-        column = packed(math.nan if one is None else float(one) for one in value)
+        try:
+            column = array("f", value).tobytes()
+        except (TypeError, OverflowError):
+            column = packed(math.nan if one is None else float(one) for one in value)
     elif isinstance(value, (int, float)):
         column = packed([float(value)]) * length
     else:
