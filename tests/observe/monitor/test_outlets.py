@@ -151,9 +151,18 @@ def test_a_step_that_can_not_be_measured_is_a_warning(monkeypatch):
             patch.setattr(Reading, part, fails)
             caught, monitor = training()
             assert len(caught) == 1 and "measuring a step failed: TypeError: unheard of" in str(caught[0].message)
-            assert monitor.steps == 0 and monitor.history.records == ()
+            assert monitor.steps == 5 and monitor.history.records == ()
             with pytest.raises(TypeError, match="unheard of"):
                 training(strict=True)
+
+
+@pytest.mark.parametrize("if_exists", ["append", "replace"])
+def test_a_file_that_a_full_disk_left_empty_is_begun(tmp_path, if_exists):
+    """The job that goes on does not stop at it."""
+    path = tmp_path / "run.jsonl"
+    path.write_bytes(b"")
+    _, monitor = training(path=path, if_exists=if_exists)
+    assert td.History.load(path) == monitor.history
 
 
 def test_only_a_history_is_replaced(tmp_path):

@@ -182,6 +182,9 @@ class Monitor:
 
     def _open(self, path: Path, if_exists: str, start: int, *, leads: bool) -> tuple[Writer | None, int]:
         """The file, and the number of steps that were taken before."""
+        if leads and if_exists != "error" and path.is_file() and not path.stat().st_size:
+            # A full disk leaves a file without its first line.
+            path.unlink()
         proceed = path.exists() and if_exists == "append"
         if proceed:
             self._head, self._seen = load(path)

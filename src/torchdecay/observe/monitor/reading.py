@@ -32,7 +32,8 @@ from torchdecay.plans.controllers import RowGate
 from torchdecay.plans.decay import Site
 
 _PART = 1 << 18
-_UPPER = torch.triu_indices(4, 4)
+_UPPER = (0, 1, 2, 3, 5, 6, 7, 10, 11, 15)
+"""Where the products of four vectors stand that `Sums` begins with, each pair once."""
 
 
 @dataclass(eq=False)
@@ -119,7 +120,7 @@ class Reading:
         debts, duals = self._debts(), {} if self.handle is None else self.handle.duals
         made = []
         for seen, row in zip(self._seen, numbers, strict=True):
-            sums, name = Sums(*row), seen.member.name
+            sums, name = Sums(*(row[place] for place in _UPPER), *row[16:]), seen.member.name
             weight, gradient = _square(sums.weight, seen.member.param), _square(sums.gradient, seen.member.param.grad)
             sums = sums._replace(weight=weight, gradient=gradient * unscaled**2, radial=sums.radial * unscaled)
             owed = self._owed.get(name, 0.0) - debts.get(name, 0.0)
@@ -128,7 +129,7 @@ class Reading:
         return made
 
     def _row(self, seen: _Seen, norms: tuple[Tensor, Tensor], steps: dict[int, float]) -> Tensor:
-        """`Sums`, on the device."""
+        """What `Sums` is made of, on the device."""
         member, start = seen.member, wide(seen.start)
         end = wide(sampled(member.param, self.most))
         decay, update = self._parts(seen, start, end, steps)
@@ -145,7 +146,7 @@ class Reading:
             start.new_full((), float(start.numel())),
             *self._between(member, start),
         ]
-        return torch.cat([(stacked @ stacked.T)[_UPPER[0], _UPPER[1]].mul_(share), torch.stack(others)])
+        return torch.cat([(stacked @ stacked.T).flatten().mul_(share), torch.stack(others)])
 
     def _between(self, member: Tracked, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """⟨b, l⟩, ⟨b, b⟩ and ⟨l, l⟩ of what moved between the steps, b, and of what the step before left, l."""
