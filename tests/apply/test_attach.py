@@ -535,6 +535,25 @@ def test_a_decay_or_a_number_is_planned_for_the_model():
         td.attach(optimizer, 0.1)
 
 
+def test_an_attach_that_fails_half_way_leaves_nothing_behind():
+    """Hooks without the rest would decay a part, or break the next step."""
+
+    class Fixed(optim.SGD):
+        def __setattr__(self, name, value):
+            if name == "step":
+                raise AttributeError("the step of this one can't be replaced")
+            super().__setattr__(name, value)
+
+    model = make_model()
+    optimizer = Fixed(model.parameters(), lr=0.1, weight_decay=0.3)
+    before = dict(optimizer.param_groups[0])
+    with pytest.raises(AttributeError, match="can't be replaced"):
+        td.attach(optimizer, td.plan(model, td.l1(0.1)), model=model)
+    assert optimizer.param_groups[0] == before
+    assert not optimizer._optimizer_step_pre_hooks
+    assert handle_of(optimizer) is None
+
+
 def test_what_is_no_optimizer_is_refused():
     """A list of optimizers, or a wrapper that is none, say."""
     model = make_model()

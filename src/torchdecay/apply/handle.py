@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from types import MethodType, TracebackType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -113,9 +113,21 @@ class Handle:
         self._depth = 0
         self._penalty_called = False
         self._loaded: Loaded | None = None
+        self._watches: list[RemovableHandle] = []
+        self._hooks: list[RemovableHandle] = []
+        self._unguard: Callable[[], None] = lambda: None
+        _ATTACHED[optimizer] = weakref.ref(self)
+        try:
+            self._install(values)
+        except BaseException:
+            # Half of it would break the next step, or decay a part.
+            self.remove()
+            raise
+
+    def _install(self, values: Sequence[float | Tensor | None]) -> None:
+        optimizer, disable = self.optimizer, cast(Callable[..., Any], torch.compiler.disable)
         self._watches = self._watch()
         # torch.compile(optimizer.step) would trace what runs here, and again whenever a counter changes.
-        disable: Callable[..., Any] = torch.compiler.disable
         self._hooks = [
             optimizer.register_step_pre_hook(MethodType(disable(Handle._pre_step), self)),
             optimizer.register_step_post_hook(MethodType(disable(Handle._post_step), self)),
@@ -127,7 +139,6 @@ class Handle:
         optimizer._optimizer_step_post_hooks.move_to_end(self._hooks[1].id, last=False)  # type: ignore[attr-defined]
         self._unguard = guard_steps(optimizer, handle_of)
         self._take_over(values)
-        _ATTACHED[optimizer] = weakref.ref(self)
 
     @property
     def lowering(self) -> Lowering:
