@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -180,3 +181,20 @@ def test_keys_tell_runs_apart() -> None:
     assert len(set(keys)) == 5
     assert keys[0] == "decoupled(0.1) | seed 0 | lr x 1.0" and keys[4].startswith("head=0.1, body=1.0 | ")
     assert torch.initial_seed() == 0
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads masks of signals from Linux")
+def test_interrupts_reach_no_worker() -> None:
+    """Ctrl-C reaches every process of a terminal; workers are deaf to it, the first one too."""
+    asked = """
+from pathlib import Path
+from sweeping import task
+from torchdecay.lab.engines.process import _Worker, packed
+for worker in [_Worker(packed(task(), task())) for _ in range(2)]:
+    lines = Path(f"/proc/{worker.process.pid}/status").read_text().splitlines()
+    print(int(next(line for line in lines if line.startswith("SigBlk"))[7:], 16) >> 1 & 1)
+    worker.stop()
+"""
+    done = subprocess.run([sys.executable, "-c", asked], cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert done.stdout.split() == ["1", "1"], done.stderr

@@ -13,6 +13,7 @@ import sys
 import types
 from collections import Counter, deque
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from typing import Any
 
 import torch
@@ -185,6 +186,8 @@ def _interrupts_stay_here() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    # With the first process Python starts this one, and lets interrupts through again as it does.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 from torchdecay.arguments import check_number
@@ -68,7 +69,7 @@ class Contender:
             return "none"
         return f"plan with {self.what.decay!r}" if isinstance(self.what, Plan) else repr(self.what)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Text that no other contender has: labels may be given twice, and a plan prints its own decay only."""
         if not isinstance(self.what, Plan):
