@@ -115,9 +115,12 @@ def test_a_counter_that_is_lost_is_seen():
 FORMATS = ["memory", "file", "by name", "distributed", "flattened", "on disk"]
 GROUPS = ((0, 1), (2, 3))
 ORDERS = {"as it was": GROUPS, "groups": ((2, 3), (0, 1)), "inside": ((0, 1), (3, 2))}
-# Files are slow, and hold what the dictionaries hold.
-KEPT = [(form, how) for form in FORMS for how in FORMATS if how != "on disk" or form in ("toward", "constrained")]
 OPTIMIZERS["plain SGD"] = (optim.SGD, {})
+# What is kept in each way, in the groups, by controllers and as tensors; all the other forms are slow.
+QUICK = [(form, how, "AdamW") for form in ("independent", "constrained", "toward") for how in FORMATS]
+QUICK += [("independent", how, "plain SGD") for how in FORMATS]
+ALL = [(form, how, name) for form in FORMS for how in FORMATS for name in ("plain SGD", "AdamW")]
+KEPT = QUICK + [pytest.param(*one, marks=pytest.mark.slow) for one in ALL if one not in QUICK]
 
 
 def saved_as(how, job, folder):
@@ -154,10 +157,9 @@ def frozen_in_time(job):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("form", "how"), KEPT)
+@pytest.mark.parametrize(("form", "how", "name"), KEPT)
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
-@pytest.mark.parametrize("name", ["plain SGD", "AdamW"])
-def test_every_format_and_order_of_groups_resumes_or_refuses(form, name, how, tmp_path):
+def test_every_format_and_order_of_groups_resumes_or_refuses(form, how, name, tmp_path):
     """What goes by place refuses another order; what goes by name takes any."""
     decay = FORMS[form].replace(schedule=SCHEDULES["linear"])
     expected = Job(decay, name, "auto", groups=GROUPS).train(range(STEPS))
