@@ -13,12 +13,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import torch
 
 import torchdecay as td
 from reports import samples
 from torchdecay.errors import TaskError
 from torchdecay.lab.comparisons.comparison import Comparison
-from torchdecay.reports.article import slug
+from torchdecay.reports.article import Table, slug
 from torchdecay.reports.comparison.page import article_of
 from torchdecay.reports.document import write
 from torchdecay.reports.example import demo_page
@@ -292,6 +293,17 @@ def test_the_demo_is_one_page_of_example_and_comparisons(tmp_path: Path) -> None
     assert (tmp_path / "figures" / "toy-test-score.png").exists()
     assert Comparison.from_json((tmp_path / "toy.json").read_text(encoding="utf-8")) == toy
     assert json.loads((tmp_path / "example.json").read_text(encoding="utf-8"))["lr"] == 0.1
+
+
+def test_columns_of_words_begin_at_the_left(tmp_path: Path) -> None:
+    """Long ones are broken, so that a table of reasons stays on the page; numbers stand at the right."""
+    rows = (("a", "1,000", "decoupled(1)", "1.weight", "0.3 ± 0.1"), ("b", "≤ 2e-05", "", "2.bias", "never"))
+    assert Table(("Group", "Weights", "Decay", "Why", "Loss"), rows).words == (True, False, True, True, False)
+    assert Table(("a",), ()).words == ()
+    model = torch.nn.Linear(4, 2)
+    found = td.audit(torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1), model=model)
+    text = td.report(found, tmp_path).read_text(encoding="utf-8")
+    assert '<th scope="col" class="words">Why</th>' in text and '<td class="words" data-head="Why"' in text
 
 
 def test_words_from_right_to_left_stand_apart(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from torchdecay.lab.comparisons.comparison import Comparison
     from torchdecay.lab.sweeps.result import Sweep
 
+_NUMBER = re.compile(r"[≤≥<>–]?\s*[−+-]?\d[\d,.]*(e[+-]?\d+)?(\s|%|$)|–")
+
 
 @dataclass(frozen=True)
 class Table:
@@ -27,14 +29,18 @@ class Table:
         rows: each begins with its name.
         keys: for each row the numbers that it is sorted by; empty for a table that can't be sorted.
         tags: for each row what stands beside its name; "chosen" colors it.
-        words: whether it holds words rather than numbers: they stand at the left, and wrap.
     """
 
     head: Row
     rows: tuple[Row, ...]
     keys: tuple[Row, ...] = ()
     tags: Row = ()
-    words: bool = False
+
+    @property
+    def words(self) -> tuple[bool, ...]:
+        """Which columns hold words rather than numbers: they begin at the left, and long ones are broken."""
+        columns = ([cell for cell in column if cell] for column in zip(*self.rows, strict=True))
+        return tuple(2 * sum(not _NUMBER.match(cell) for cell in column) > len(column) for column in columns)
 
 
 @dataclass(frozen=True)

@@ -194,7 +194,7 @@ def _sections(about: Stepped, seen: Seen, own: str) -> Iterator[Section]:
             tuple(map(prose, (one.code, one.severity, one.what, listed(one.names, most=8)))) for one in seen.audit
         )
         advice = tuple(dict.fromkeys(prose(f"{one.code}: {one.why} {one.fix}") for one in seen.audit))
-        table = Table(("Code", "Severity", "What", "Parameters"), rows, words=True)
+        table = Table(("Code", "Severity", "What", "Parameters"), rows)
         yield Section(f"{start}findings", f"{own}findings" if own else "Findings", table=table, remarks=advice)
     if seen.plan is not None:
         table = as_table(seen.plan.table(group=True))
@@ -202,7 +202,7 @@ def _sections(about: Stepped, seen: Seen, own: str) -> Iterator[Section]:
             f"{start}plan",
             f"{own}who decays" if own else "Who decays",
             intro=prose(f"{_named(about)}. {seen.plan.table().summary}. {_applied(about)}"),
-            table=Table(table.head, table.rows[:_MOST_ROWS], words=True),
+            table=Table(table.head, table.rows[:_MOST_ROWS]),
         )
     if seen.forecast is not None:
         said, *remarks = forecasts.verdict(seen.forecast).splitlines()
