@@ -480,6 +480,21 @@ def test_a_norm_that_is_used_as_one_plus_w_is_not_weakened() -> None:
     assert named(td.audit(**whole(model)), "WD101") == ("2.weight", "2.bias")
 
 
+@pytest.mark.parametrize("via", ["auto", "hook"])
+def test_a_frozen_weight_with_an_old_gradient_decays_natively_only(via: str) -> None:
+    """A plan's hook passes over it, and the audit says what a step does."""
+    model = mlp()
+    optimizer = optim.AdamW(model.parameters(), lr=0.1)
+    td.attach(optimizer, td.plan(model, td.decoupled(0.1)), model=model, via=via)
+    model(torch.ones(1, 4)).sum().backward()
+    model[0].weight.requires_grad_(False)
+    found = next(one for one in td.audit(optimizer, model=model) if one.code == "WD108")
+    before = model[0].weight.detach().clone()
+    model[0].weight.grad.zero_()
+    optimizer.step()
+    assert ("decays by" in found.what) == (not torch.equal(before, model[0].weight))
+
+
 def test_without_a_model_shapes_are_guessed_from() -> None:
     """What has one dimension beside matrices; a plan's rows are known, and a vector by itself is no bias."""
     model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))

@@ -114,7 +114,8 @@ def frozen_but_moving(case: Case) -> Iterator[Hit]:
     """Parameters that require no gradient, but still have one: optimizers ask for the gradient only."""
     for member in case.members:
         if not member.param.requires_grad and member.param.grad is not None:
-            pulls = f", and decays by {member.pulled.means}" if member.decay else ""
+            # A plan's hook passes over what is frozen; the optimizer's own decay does not.
+            pulls = f", and decays by {member.pulled.means}" if member.decay and not member.pulled.hooked else ""
             yield member.hit(f"frozen with a gradient left{pulls}")
 
 
