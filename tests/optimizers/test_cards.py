@@ -83,3 +83,12 @@ def test_optimizers_without_decay_have_no_entry(cls):
     optimizer = group_of(cls)
     assert "weight_decay" not in optimizer.defaults
     assert native_of(optimizer, optimizer.param_groups[0]) is None
+
+
+def test_a_switch_that_a_class_does_not_have_is_not_read() -> None:
+    """AdamW of torch 2.6 has no such option: a key of that name in its groups changes nothing there."""
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(2))], weight_decay=0.1)
+    optimizer.defaults.pop("decoupled_weight_decay", None)
+    optimizer.param_groups[0]["decoupled_weight_decay"] = False
+    found = native_of(optimizer, optimizer.param_groups[0])
+    assert found is not None and found.site is td.Site.BEFORE and not found.switch
