@@ -162,7 +162,7 @@ def main() -> None:
       torchdecay compare digits --decay none --decay decoupled:10 --seeds 3
       torchdecay sweep digits --seeds 3       which value, and how sure
 
-    Every command takes --json. Exit codes: 0 fine, 1 something failed or was found, 2 wrong use.
+    Every command but run takes --json. Exit codes: 0 fine, 1 something failed or was found, 2 wrong use.
     """  # noqa: D301
 
 
