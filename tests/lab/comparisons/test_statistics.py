@@ -35,15 +35,17 @@ def test_a_score_is_known_to_its_grain_only() -> None:
 def run(
     label: str, seed: int, test: float, *, train: float = 0.1, score: float | None = None, **more: Any
 ) -> TrainingRun:
+    train_loss = more.pop("train_loss", (1.0, train))
+    flat = (1.0,) * len(train_loss)
     return TrainingRun(
         label=label,
         decay=label,
         seed=seed,
-        steps=(0, 1),
-        train_loss=more.pop("train_loss", (1.0, train)),
-        test_loss=(1.0, test),
-        weight_norm=(1.0, 1.0),
-        gradient_norm=(1.0, 1.0),
+        steps=tuple(range(len(train_loss))),
+        train_loss=train_loss,
+        test_loss=(*flat[1:], test),
+        weight_norm=flat,
+        gradient_norm=flat,
         seconds=1.0,
         train_score=None if score is None else (0.0, 1.0),
         test_score=None if score is None else (0.0, score),
@@ -216,8 +218,7 @@ def test_choosing_on_test_rows_is_admitted() -> None:
 
 def test_stopping_early_is_named_where_it_does_as_well() -> None:
     """Decay is not credited with what the baseline had before it overfitted; picked afterwards, and told so."""
-    peaked = run("none", 0, 0.9)
-    peaked = dataclasses.replace(peaked, steps=(0, 1, 2), test_loss=(1.0, 0.4, 0.9), train_loss=(1.0, 0.5, 0.1))
+    peaked = dataclasses.replace(run("none", 0, 0.9, train_loss=(1.0, 0.5, 0.1)), test_loss=(1.0, 0.4, 0.9))
     decayed = dataclasses.replace(peaked, label="d", decay="d", test_loss=(1.0, 0.8, 0.5))
     made = Comparison(task="t", title="T", step_name="step", labels=("none", "d"), runs=(peaked, decayed), seeds=(0,))
     assert "Stopped at step 1, none would have had test loss 0.400, no worse than the best decay" in td.verdict(made)
