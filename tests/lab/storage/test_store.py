@@ -28,7 +28,7 @@ from torchdecay.lab.storage.store import Store, StoredRuns, _told
 from torchdecay.lab.sweeps.search import Search
 from torchdecay.lab.sweeps.sweep import sweep
 from torchdecay.lab.training.contenders import as_contender
-from torchdecay.lab.training.results import Failure
+from torchdecay.lab.training.results import CURVES, Failure
 from torchdecay.lab.training.train import train
 from torchdecay.lab.training.trial import Trial
 from torchdecay.plans.forms.l2 import decoupled
@@ -236,7 +236,8 @@ def test_claims_are_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_longer_run_stands_in_for_a_stopped_one(tmp_path: Path) -> None:
     """What halving stopped and a later sweep trained to the end counts as the whole run."""
     run = validated()
-    short = dataclasses.replace(run, **{name: getattr(run, name)[:3] for name in ("steps", "validation_loss")})
+    curves = {name: curve[:3] for name in ("steps", *CURVES) if (curve := getattr(run, name)) is not None}
+    short = dataclasses.replace(run, **curves)
     store = opened(tmp_path / "s.db")
     for one in (short, run, short):
         store.record(trial(), one)

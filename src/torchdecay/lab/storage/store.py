@@ -286,7 +286,7 @@ def _told(path: Path) -> Iterator[None]:
         raise _unusable(path, str(root)) from error
 
 
-_DAMAGED = ("malformed", "not a database", "corrupt", "disk i/o error", "can't be read")
+_DAMAGED = ("malformed", "not a database", "corrupt", "can't be read")
 
 
 def _unusable(path: Path, why: str) -> TaskError:
