@@ -297,7 +297,16 @@ class _State:
         self._left = {id(member.param): sampled(member.param, most).clone() for member in members}
 
     def _record(self, step: int, measured: list[Measured]) -> None:
-        layout, monitor, events = self._layout, self.monitor, []
+        monitor, events = self.monitor, list[Event]()
+        # Only what on_alarm raises may stop the training.
+        if monitor._guard.does(lambda: events.extend(self._recorded(step, measured))):
+            monitor._send()
+        for event in events:
+            monitor._alarm(event)
+
+    def _recorded(self, step: int, measured: list[Measured]) -> list[Event]:
+        """Keep the record of a step; the alarms that begin with it."""
+        layout, monitor, events = self._layout, self.monitor, list[Event]()
         if not self._is_told:
             self._is_told = True
             layout.first = len(monitor._seen.series)
@@ -310,9 +319,7 @@ class _State:
         columns = {name: packed(row.values[name] for row in rows) for name in QUANTITIES}
         kept = {name: column for name, column in columns.items() if name == "weight_norm" or not is_empty(column)}
         monitor._add(Record(step=step, first=layout.first, columns=kept))
-        monitor._send()
-        for event in events:
-            monitor._alarm(event)
+        return events
 
     def _setting(self) -> list[Any]:
         return [group.get("weight_decay") for group in self.optimizer.param_groups]
