@@ -10,7 +10,7 @@ from torch import nn, optim
 
 import torchdecay as td
 from this_torch import HAS_SWITCH, needs_adams_switch
-from torchdecay.apply import ways
+from torchdecay.apply import routes
 
 RAMP = td.schedules.linear(0.0, 1.0, 10)
 WD = 0.1
@@ -204,7 +204,7 @@ def test_twice_as_many_parameters_take_twice_as_many_looks(decay, monkeypatch):
         looks += 1
         return tensor.dtype in (torch.bfloat16, torch.float16)
 
-    monkeypatch.setattr(ways, "is_low", counted)
+    monkeypatch.setattr(routes, "is_low", counted)
     told = []
     for count in (50, 100):
         model = nn.ParameterList([nn.Parameter(torch.ones(2, 2)) for _ in range(count)])

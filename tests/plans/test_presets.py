@@ -11,10 +11,10 @@ from torch import nn
 import torchdecay as td
 from calling import torchdecay
 from torchdecay.plans.decay import Decay, Scale, Site
-from torchdecay.plans.forms.parsing import parse_decay
 from torchdecay.plans.presets import PRESETS, form_of, preset
 from torchdecay.plans.regularizers import Huber
 from torchdecay.plans.schedules import Schedule, as_schedule
+from torchdecay.plans.spelling import parse_decay
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ import torchdecay as td
 from torchdecay import forms
 from torchdecay.errors import DecayError
 from torchdecay.plans.decay import Decay, Scale, Site
-from torchdecay.plans.forms.parsing import parse_decay
 from torchdecay.plans.presets import PRESETS, form_of
 from torchdecay.plans.regularizers import L1, Deviation
+from torchdecay.plans.spelling import parse_decay
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,6 @@ from torchdecay.plans.regularizers import L1, Deviation
     [
         ("none", None),
         ("None", None),
-        ("", None),
         ("0", None),
         ("0.1", td.native(0.1)),
         ("1e-4", td.native(1e-4)),
@@ -90,6 +89,7 @@ def test_a_path_may_be_spelled(tmp_path: Path) -> None:
         ("toward:0.1", r"toward\(reference, wd\)"),
         ("toward:no/such.pt,0.1", "does not exist"),
         ("cautious:0.1,zero_update=maybe", "zero_update"),
+        ("", "variable that is not set"),
     ],
 )
 def test_a_slip_is_one_message_that_quotes_it(text: str, says: str) -> None:

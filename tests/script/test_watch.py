@@ -166,7 +166,7 @@ def test_another_decay_is_the_one_that_attach_would_carry_out(decay: str) -> Non
     """To the bit, from the first step on, in place of the optimizer's own."""
     net = model()
     optimizer = adamw(net)
-    td.attach(optimizer, td.plan(net, td.plans.forms.parsing.parse_decay(decay)), model=net)  # type: ignore[attr-defined]
+    td.attach(optimizer, td.plan(net, td.plans.spelling.parse_decay(decay)), model=net)  # type: ignore[attr-defined]
     expected = train(net, optimizer)
     net = model()
     with td.watch(apply=decay, every_steps=1) as seen:

@@ -1,7 +1,7 @@
 """From a plan to tensors: the trip of the 0.1 in `td.attach(optimizer, td.plan(model, td.decoupled(0.1)))`.
 
 1. It stands in a row of the plan, as the coefficient of a `Decay`.
-2. `lowering` asks for each group in which way the decay is carried out there (`ways`): natively, by hook, through the
+2. `lowering` asks for each group in which way the decay is carried out there (`routes`): natively, by hook, through the
    loss. `attach` makes a `Handle` of the answer.
 3. By hook: in each step `engine` asks each group (`program`) for the amount, c_t·λ_t, 0.1 times the learning rate here,
    and checks it. All words are in `work`.
@@ -14,6 +14,6 @@ the loss: `handle.penalty` adds it up (`loss`, `penalty`).
 
 What has to survive a checkpoint is packed by `state`; `checkpoint` loads one by names.
 
-Read in this order: sharded, rounding, bindings, work, state, runtimes, ways, stepping, kernels, penalty, loss,
+Read in this order: sharded, rounding, bindings, work, state, runtimes, routes, stepping, kernels, penalty, loss,
     compiled, row_pulls, lowering, passes, program, engine, handle, attach, checkpoint.
 """

@@ -9,8 +9,8 @@ from torch.optim import Optimizer
 
 from torchdecay.apply.bindings import Bindings
 from torchdecay.apply.handle import Handle, handle_of
+from torchdecay.apply.routes import Via
 from torchdecay.apply.state import OnLoad
-from torchdecay.apply.ways import Via
 from torchdecay.errors import ApplyError
 from torchdecay.optimizers.wrappers import torch_optimizer
 from torchdecay.plans.decay import Decay

@@ -23,10 +23,10 @@ from torchdecay.apply.engine import Engine, members, origins
 from torchdecay.apply.kernels import in_parts
 from torchdecay.apply.loss import penalty_of
 from torchdecay.apply.lowering import Lowering, lower
+from torchdecay.apply.routes import Via
 from torchdecay.apply.row_pulls import RowPulls
 from torchdecay.apply.state import GroupState, Loaded, OnLoad, check_class, mark_of, pack, unpack
 from torchdecay.apply.stepping import Arguments, guard_steps, leave_traceback, run_last, step_depth, with_closure
-from torchdecay.apply.ways import Via
 from torchdecay.apply.work import Cost
 from torchdecay.errors import ApplyError, ForgottenPenaltyWarning, LoadError, OwnershipWarning
 from torchdecay.optimizers.cards import SWITCH

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from torchdecay.apply.ways import Place, Route, Via
+from torchdecay.apply.routes import Place, Route, Via
 from torchdecay.errors import ApplyError
 from torchdecay.optimizers.cards import native_of
 from torchdecay.optimizers.wrappers import torch_optimizer

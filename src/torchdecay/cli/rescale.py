@@ -39,7 +39,7 @@ def read_decay(text: str) -> float | Decay:
     Raises:
         DecayError: no such decay, or none.
     """
-    from torchdecay.plans.forms.parsing import parse_decay
+    from torchdecay.plans.spelling import parse_decay
 
     if ":" not in text and not text.strip().isalpha():
         return read_number(text)

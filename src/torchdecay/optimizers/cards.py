@@ -1,7 +1,7 @@
 """What each optimizer class does in a step of its own: one card per class, and nothing is guessed.
 
 To ask, take the card of an optimizer: `card = card_of(optimizer)`, None for a class that has none, or that replaces
-the `step` of one that has. Then `card.own_in(group)` says what its weight_decay means there, `card.update` how its
+the `step` of one that has. Then `card.native_in(group)` says what its weight_decay means there, `card.update` how its
 update follows from gradient and state, `card.settled(group)` what a coupled decay comes to. A new optimizer is a new
 card, and `tests/optimizers` derives each card again from real steps.
 

@@ -15,7 +15,7 @@ from torchdecay.lab.training.line_scan import ALPHAS, _illustration, penalty_fac
 from torchdecay.lab.training.results import LineScan
 from torchdecay.lab.training.setup import Setup
 from torchdecay.lab.training.train import train
-from torchdecay.plans.forms.parsing import parse_decay
+from torchdecay.plans.spelling import parse_decay
 
 
 @pytest.fixture

@@ -40,10 +40,10 @@ def make_plan(target: str, decay: str | None, rules: str | None, *, option: str 
         PlanError: unknown rules, or a plan that does not fit.
         LoadError: a file that can't be read, or a saved plan with options that it would ignore.
     """
-    from torchdecay.plans.forms.parsing import parse_decay
     from torchdecay.plans.planning import plan
     from torchdecay.plans.policies import BY_NAME
     from torchdecay.plans.references import SUFFIXES
+    from torchdecay.plans.spelling import parse_decay
     from torchdecay.plans.tensor_files import read_tensors
 
     if is_saved(target):

@@ -14,11 +14,11 @@ from torchdecay.integrations.script.options import Options
 from torchdecay.observe.groups import decay_of
 from torchdecay.plans.census import census
 from torchdecay.plans.decay import Site
-from torchdecay.plans.forms.parsing import parse_decay
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.planning import plan
 from torchdecay.plans.policies import BY_NAME
+from torchdecay.plans.spelling import parse_decay
 from torchdecay.text import listed, listing, nearest, repr_quoted
 
 

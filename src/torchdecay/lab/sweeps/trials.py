@@ -17,9 +17,9 @@ from torchdecay.lab.training.groups import members_of
 from torchdecay.lab.training.setup import Setup
 from torchdecay.lab.training.trial import Trial
 from torchdecay.plans.decay import Decay
-from torchdecay.plans.forms.parsing import parse_decay
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.presets import PRESETS
+from torchdecay.plans.spelling import parse_decay
 from torchdecay.text import nearest, repr_quoted, spelled
 
 FormLike: TypeAlias = "str | Callable[[float], Decay]"

@@ -12,8 +12,8 @@ from torchdecay.arguments import check_number
 from torchdecay.errors import DecayError, TaskError
 from torchdecay.plans.decay import Decay, as_decay
 from torchdecay.plans.forms.l2 import coupled
-from torchdecay.plans.forms.parsing import parse_decay
 from torchdecay.plans.plan import Plan
+from torchdecay.plans.spelling import parse_decay
 from torchdecay.text import nearest, repr_quoted
 
 

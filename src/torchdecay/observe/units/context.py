@@ -10,7 +10,7 @@ from typing import Any
 from torchdecay.arguments import check_count, check_number, check_word
 from torchdecay.errors import UnitError
 from torchdecay.observe.run import Run
-from torchdecay.optimizers.families import Kind, kind_of
+from torchdecay.observe.units.coupling import Kind, kind_of
 from torchdecay.text import nearest, printable, spelled
 
 LOSSES = {"half_mse": 1.0, "mse": 2.0, "cross_entropy": 1.0}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from torchdecay.optimizers.families import Kind
+from torchdecay.observe.units.coupling import Kind
 from torchdecay.plans.decay import Site
 
 SIZES = (111e6, 3.3e9)

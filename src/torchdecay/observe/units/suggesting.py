@@ -14,12 +14,12 @@ from torchdecay.errors import UnitError
 from torchdecay.observe.run import Run
 from torchdecay.observe.units import sources
 from torchdecay.observe.units.context import missing
+from torchdecay.observe.units.coupling import Kind, kind_of
 from torchdecay.observe.units.peak import lr_of_run
 from torchdecay.observe.units.remarks import general, of_power_law, of_timescale
 from torchdecay.observe.units.rescaling import facts_of, rescale
 from torchdecay.observe.units.scaling_rules import best_share, tokens_per_parameter
 from torchdecay.observe.units.suggestion import Suggestion
-from torchdecay.optimizers.families import Kind, kind_of
 from torchdecay.plans.decay import Decay
 
 if TYPE_CHECKING:

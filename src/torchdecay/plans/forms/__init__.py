@@ -3,7 +3,7 @@ r"""Every published form of decay as a preset: a function that returns a `Decay`
 Symbols: θ weights, g gradient, u the optimizer's own update (learning rate included), η_t learning rate with peak
 η_max, λ coefficient. All take `schedule=` (see `torchdecay.schedules`) and `mask=` (see `torchdecay.spare_rows`).
 
-Read in this order: adaptive, l2, parsing, references, thresholds.
+Read in this order: adaptive, l2, references, thresholds.
 """
 
 from __future__ import annotations
