@@ -228,12 +228,15 @@ def test_nothing_of_ours_stops_the_training(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_kept_and_only_a_run_is_overwritten(tmp_path: Path) -> None:
-    """Where something stands the page goes beside it; with --overwrite, another run's goes, and nobody else's."""
+    """Where something stands the page goes beside it; --overwrite replaces the run of that name, and no other."""
     (tmp_path / "torchdecay-run").mkdir()
     (tmp_path / "torchdecay-run" / "mine.txt").write_text("kept")
     script = str(SCRIPTS / "plain.py")
     assert "torchdecay-run-2/index.html" in run(script, "2", cwd=tmp_path).stderr
-    assert "torchdecay-run-2/index.html" in run("--overwrite", script, "3", cwd=tmp_path).stderr
+    assert "torchdecay-run-3/index.html" in run("--overwrite", script, "3", cwd=tmp_path).stderr
+    assert record(tmp_path, "torchdecay-run-2").summary.optimizers[0].steps == 2
+    named = run("--overwrite", "--out", "torchdecay-run-2", script, "3", cwd=tmp_path)
+    assert "torchdecay-run-2/index.html" in named.stderr
     assert record(tmp_path, "torchdecay-run-2").summary.optimizers[0].steps == 3
     assert [path.name for path in (tmp_path / "torchdecay-run").iterdir()] == ["mine.txt"]
     page = tmp_path / "torchdecay-run-2" / "index.html"

@@ -189,6 +189,18 @@ def test_a_page_of_another_kind_is_not_replaced(tmp_path: Path) -> None:
     assert {name: text for name, text in tree(tmp_path).items() if name in before} == before
 
 
+@pytest.mark.parametrize("path", ["a", "a.html"])
+def test_overwriting_takes_the_path_that_is_named_and_none_beside_it(tmp_path: Path, path: str) -> None:
+    """Where a user's file stands, an earlier page has gone beside it; the next one goes beside both."""
+    mine = tmp_path / (path if path.endswith("html") else f"{path}/index.html")
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine")
+    second = td.report(samples.comparison(), tmp_path / path)
+    before = tree(tmp_path)
+    assert "-3" in str(td.report(PAGE, tmp_path / path, overwrite=True).relative_to(tmp_path))
+    assert "-2" in str(second) and {name: text for name, text in tree(tmp_path).items() if name in before} == before
+
+
 def test_only_figures_that_the_old_page_names_go_with_it(tmp_path: Path) -> None:
     """A figure of this package that a user put there stays, though it bears the mark."""
     td.report(samples.comparison(), tmp_path)

@@ -21,14 +21,14 @@ def claim(out: Path, run: str, *, overwrite: bool) -> Path:
     Args:
         out: where to begin.
         run: the id of the run; what it wrote itself, in another process, is kept always.
-        overwrite: whether the folder of an earlier run is emptied and taken.
+        overwrite: whether `out` is emptied and taken, where an earlier run wrote it.
 
     Raises:
         OSError: it can't be made.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     for folder in _numbered(out):
-        if overwrite and (said := summary_of(folder)) is not None and said.get("run") != run:
+        if overwrite and folder == out and (said := summary_of(folder)) is not None and said.get("run") != run:
             _empty(folder)
             return folder
         try:

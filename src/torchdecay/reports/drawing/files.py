@@ -29,14 +29,17 @@ def settle(path: Path, layout: Callable[[Path], tuple[Path, Contents]], *, overw
     Args:
         path: a folder or a file.
         layout: for such a path the folder and, by their names in it, the contents of all files that are to be written.
-        overwrite: whether what this package wrote, of the same kind, may go.
+        overwrite: whether what this package wrote there, of the same kind, may go; what bears a number is never named,
+            and is kept.
     """
     base = path if path.name not in ("", "..") else path / "torchdecay"
     later = (base.with_name(f"{base.stem}-{number}{base.suffix}") for number in itertools.count(2))
 
     def is_free(one: Path) -> bool:
         folder, contents = layout(one)
-        return not any(_is_lost(folder / name, content, overwrite) for name, content in contents.items())
+        return not any(
+            _is_lost(folder / name, content, overwrite and one == path) for name, content in contents.items()
+        )
 
     return next(filter(is_free, itertools.chain([path], later)))
 
