@@ -41,6 +41,36 @@ def kinds(group: td.GroupForecast) -> list[str]:
 # ── Numbers ──
 
 
+class FallingDecay(schedulers.LRScheduler):
+    """Moves weight_decay to 0 in twenty steps, and leaves the learning rate."""
+
+    def get_lr(self) -> list[float]:
+        for group in self.optimizer.param_groups:
+            group["weight_decay"] = 0.3 * max(0.0, 1 - self.last_epoch / 20)
+        return [0.05 for _ in self.optimizer.param_groups]
+
+
+@pytest.mark.parametrize("make", [optim.AdamW, optim.SGD])
+def test_a_scheduler_that_moves_weight_decay_is_followed(make: Any) -> None:
+    """Step by step, as the training does it; where the decay is in a plan, nothing is claimed."""
+    model = nn.Linear(8, 8, bias=False).double()
+    optimizer = make(model.parameters(), lr=0.05, weight_decay=0.3)
+    scheduler = FallingDecay(optimizer)
+    (group,) = td.forecast(optimizer, run=td.Run(steps=20, lr_schedule=scheduler), model=model)
+    start = model.weight.detach().clone()
+    for _ in range(20):
+        model.weight.grad = torch.zeros_like(start)
+        optimizer.step()
+        scheduler.step()
+    assert group.prediction == "exact"
+    assert group.total_shrink == pytest.approx(1 - float((model.weight / start).detach().mean()), rel=1e-9)
+    # From 0, where a scheduler raises it, nobody knows of which decay.
+    rising = optim.AdamW(model.parameters(), lr=0.05, weight_decay=0.3)
+    scheduler = FallingDecay(rising)
+    rising.param_groups[0]["weight_decay"] = 0.0
+    assert td.forecast(rising, run=td.Run(steps=20, lr_schedule=scheduler)).groups[0].prediction == "unknown"
+
+
 def test_the_numbers_of_one_decay() -> None:
     """All of them from f = 0.01·0.1 and a thousand steps of a hundred per epoch."""
     group = of_plan(td.decoupled(0.1))

@@ -10,13 +10,13 @@ from itertools import accumulate
 from typing import Any
 
 from torchdecay.observe.fractions import log_retention
-from torchdecay.observe.groups import as_number
+from torchdecay.observe.groups import DECAY_NAMES, as_number, decay_of
 from torchdecay.observe.lr_curve import points
 from torchdecay.observe.pulls import Pulled
 from torchdecay.optimizers.updates import settled
 from torchdecay.plans.controllers import Stable
 
-KEYS = ("lr", "momentum", "betas")
+KEYS = ("lr", "momentum", "betas", *DECAY_NAMES)
 """What schedulers move and a forecast depends on."""
 
 
@@ -69,8 +69,8 @@ def course_of(pulled: Pulled, curves: Mapping[str, Sequence[Any]] | None, num_st
 
     Args:
         pulled: what pulls.
-        curves: "lr", and "momentum" where the optimizer has one, step by step; None where nobody knows them, and then
-            the course is None if they matter.
+        curves: "lr", and "momentum" and what moves of weight_decay where the optimizer has them, step by step; None
+            where nobody knows them, and then the course is None if they matter.
         num_steps: of the run, as far as it is to come.
     """
     decay = pulled.decay
@@ -85,12 +85,22 @@ def course_of(pulled: Pulled, curves: Mapping[str, Sequence[Any]] | None, num_st
         nothing = [0.0] * len(rates)
         return Course(nothing, nothing, nothing, stride)
     momenta = curves.get("momentum") or [0.0] * len(rates)
+    numbers = _by_rate(pulled, rates, pulled.coefficient if pulled.is_coupled else pulled.amount, stride)
+    if (moving := moved_decay(pulled, curves)) is not None:
+        numbers = [number * wd / decay.coefficient for number, wd in zip(numbers, moving, strict=True)]
     if pulled.is_coupled:
-        return _through_momentum(pulled, rates, momenta, _by_rate(pulled, rates, pulled.coefficient, stride), stride)
-    amounts = _by_rate(pulled, rates, pulled.amount, stride)
+        return _through_momentum(pulled, rates, momenta, numbers, stride)
+    amounts = numbers
     if isinstance(decay.controller, Stable):
         amounts = [amount * settled(pulled.values, momentum) for amount, momentum in zip(amounts, momenta, strict=True)]
     return Course(amounts, amounts, amounts, stride)
+
+
+def moved_decay(pulled: Pulled, curves: Mapping[str, Sequence[Any]] | None) -> Sequence[Any] | None:
+    """The group's weight_decay step by step, where its scheduler moves it; None where nothing does."""
+    name, asked = decay_of(pulled.optimizer, pulled.values)
+    now, curve = as_number(asked), (curves or {}).get(name, ())
+    return curve if any(one != now for one in curve) else None
 
 
 def _by_rate(

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnP
 from torchdecay.apply.handle import handle_of
 from torchdecay.apply.lowering import lower
 from torchdecay.errors import ApplyError, UnitError
-from torchdecay.observe.forecast.course import KEYS, Course, course_of, is_under_way
+from torchdecay.observe.forecast.course import KEYS, Course, course_of, is_under_way, moved_decay
 from torchdecay.observe.forecast.equilibrium import Equilibrium, equilibrium
 from torchdecay.observe.forecast.predictability import predict, rounded
 from torchdecay.observe.forecast.remarks import Remark, remarks_on
@@ -239,6 +239,11 @@ def _group(alike: _Alike, curves: Curves | None, run: Run) -> GroupForecast:
         _require_usable(pulled, rates)
     num_steps = run.num_steps if rates is None else steps_left(run)
     course: Course | None = None
+    moving = moved_decay(pulled, curves)
+    if moving is not None and prediction != "unknown" and (pulled.source != "class" or not pulled.decay):
+        prediction, why = "unknown", "the scheduler moves weight_decay as well"
+    if moving is not None and any(as_number(one) is None for one in moving):
+        prediction, why = "unknown", "the scheduler makes weight_decay something that is no number"
     if prediction != "unknown":
         course = course_of(pulled, curves, num_steps)
         if course is None:
