@@ -200,6 +200,22 @@ def test_a_cast_to_low_precision_moves_native_decay_into_passes_that_pay():
     assert optimizer.param_groups[0]["weight_decay"] == 0.0
 
 
+@pytest.mark.parametrize("momentum", [(0.0, 0.9), (0.9, 0.0)])
+def test_the_way_of_a_decay_follows_the_momentum_that_a_scheduler_sets(momentum):
+    """A coupled decay is a pass for low-precision weights without momentum, and goes through it otherwise."""
+    ways = []
+    for then in (False, True):
+        model = weights("a").bfloat16()
+        optimizer, handle = attached(model, td.coupled(WD), momentum=momentum[0 if then else 1])
+        if then:
+            optimizer.param_groups[0]["momentum"] = momentum[1]
+        give(model)
+        optimizer.step()
+        ways.append((handle.lowering["a"].route, handle.lowering["a"].why))
+        assert handle.steps(0) == 1
+    assert ways[0] == ways[1]
+
+
 @pytest.mark.parametrize("decay", [td.decoupled(WD), td.native(WD), td.independent(0.05)], ids=repr)
 @pytest.mark.parametrize("via", ["auto", "hook"])
 def test_a_frozen_weight_does_not_decay_though_an_old_gradient_is_left(decay, via):

@@ -20,6 +20,7 @@ from torchdecay.apply.kernels import Run
 from torchdecay.apply.lowering import Lowering
 from torchdecay.apply.passes import Passes
 from torchdecay.apply.program import GroupProgram
+from torchdecay.apply.routes import turns_on
 from torchdecay.apply.state import References
 from torchdecay.apply.work import Work
 from torchdecay.errors import ApplyError
@@ -46,6 +47,7 @@ class Engine:
         self.lowering = _with_lacking(lowering, self.references.lacking())
         self.members = members(optimizer)
         self._facts = [list(map(_FACTS, params)) for params in self.members]
+        self._options = list(map(turns_on, optimizer.param_groups))
         self._stepping: list[tuple[GroupProgram, float | None]] = []
 
     def names(self) -> list[list[str]]:
@@ -58,9 +60,9 @@ class Engine:
         return {name: one.param for name, (_, one) in self.targets.items()}
 
     def is_outdated(self) -> bool:
-        """Whether parameters came, went, were frozen, unfrozen or cast since this was lowered."""
+        """Whether parameters came, went, were frozen, unfrozen or cast, or options were set, since this was lowered."""
         now = [group["params"] for group in self.optimizer.param_groups]
-        return len(now) != len(self.members) or not all(
+        return list(map(turns_on, self.optimizer.param_groups)) != self._options or not all(
             len(params) == len(known) and all(map(is_, params, known)) and list(map(_FACTS, params)) == facts
             for params, known, facts in zip(now, self.members, self._facts, strict=True)
         )

@@ -31,6 +31,11 @@ Route = Literal["native", "hook", "loss", "none"]
 _STALE = "a frozen weight has an old gradient left, and the optimizer's own decay would shrink it"
 
 
+def turns_on(group: Mapping[str, Any]) -> list[bool]:
+    """What of a group's options the way of its decays turns on: a scheduler may set them after attach."""
+    return [bool(group.get(key)) for key in ("momentum", "differentiable", "cautious", "cautious_factor", "use_gc")]
+
+
 @dataclass(frozen=True)
 class Way:
     """How one decay is carried out in a group, for all parameters that have it.
