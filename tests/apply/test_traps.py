@@ -692,3 +692,24 @@ def test_a_bound_above_the_largest_number_of_half_precision_acts_as_in_float32(b
             optimizer.step()
         norms.append(model["w"].detach().float().norm().item())
     assert norms[1] == pytest.approx(norms[0], rel=0.02)
+
+
+@pytest.mark.parametrize("decay", [td.decoupled(0.01, rows="touched"), td.forms.spectral(0.01)], ids=repr)
+def test_low_precision_rounds_alike_whatever_the_default_dtype(decay):
+    """A chance that is drawn in bf16 has 256 values, and what is rarer than the least of them never comes."""
+    ends = []
+    try:
+        for default in (torch.float32, torch.bfloat16):
+            torch.set_default_dtype(torch.float32)
+            torch.manual_seed(0)
+            model = nn.ParameterDict({"w": nn.Parameter(torch.randn(40, 40).bfloat16())})
+            optimizer = optim.SGD(model.parameters(), lr=0.0025)
+            td.attach(optimizer, td.plan(model, decay, rules=()), model=model)
+            torch.set_default_dtype(default)
+            for _ in range(5):
+                model["w"].grad = torch.full_like(model["w"], 1e-30)
+                optimizer.step()
+            ends.append(model["w"].detach())
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(*ends)

@@ -49,7 +49,7 @@ def stochastic_round(exact: Tensor, dtype: torch.dtype, generator: torch.Generat
     bits = bits - (bits.view(dtype).float().abs() > size).to(torch.int16)
     low, high = bits.view(dtype).float().abs(), (bits + 1).view(dtype).float().abs()
     chance = (size - low) / (high - low)
-    drawn = torch.rand(exact.shape, generator=generator, device=exact.device)
+    drawn = torch.rand(exact.shape, generator=generator, dtype=exact.dtype, device=exact.device)
     rounded = (bits + (drawn < chance).to(torch.int16)).view(dtype)
     return torch.where(torch.isfinite(exact), rounded, exact.to(dtype))
 
@@ -109,7 +109,7 @@ class Debts:
         """The weights' root mean square, over the mean size of a step."""
         if name not in self.units:
             typical = number(param.detach().float().square().mean().sqrt())
-            self.units[name] = typical / number(torch.as_tensor(size).float().mean())
+            self.units[name] = typical / number(torch.as_tensor(size, dtype=torch.float32).mean())
         return self.units[name]
 
 

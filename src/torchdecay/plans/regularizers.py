@@ -218,7 +218,7 @@ class Spectral(Regularizer):
         u, s, vh = _svd(z)
         # The largest values are lowered to one level t with Σ(s − t)₊ = τ·t; t lies between two neighbors.
         sums = s.cumsum(0)
-        levels = sums / (torch.arange(1, len(s) + 1, device=s.device) + tau)
+        levels = sums / (torch.arange(1, len(s) + 1, dtype=s.dtype, device=s.device) + tau)
         following = torch.cat([s[1:], s.new_zeros(1)])
         level = levels[(levels >= following).nonzero()[0, 0]]
         lowered: Tensor = (u * s.clamp(max=level)) @ vh
