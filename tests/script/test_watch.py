@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import torchdecay as td
+from torchdecay.apply.handle import handle_of
 from torchdecay.errors import DecayError, PlanError
 from torchdecay.integrations.script import session as sessions
 from torchdecay.integrations.script.options import Options
@@ -197,6 +198,34 @@ def test_a_plan_is_applied_from_its_file_and_a_resume_keeps_it(tmp_path: Path) -
             for param, value in zip(net.parameters(), weights, strict=True):
                 param.copy_(value)
         assert same(train(net, optimizer, steps=3), expected)
+
+
+@pytest.mark.parametrize("kind", ["decay", "file"])
+def test_what_is_unfrozen_or_added_later_is_planned_by_the_same_rules(kind: str, tmp_path: Path) -> None:
+    """Hours into a training nothing ends it: what a file does not name is spared, what no module owns ends the plan."""
+    net = model()
+    path = tmp_path / "plan.json"
+    path.write_text(td.plan(net, td.decoupled(0.5)).to_json())
+    net[0].requires_grad_(False)  # type: ignore[index]
+    head, stray = nn.Linear(6, 2), nn.Parameter(torch.ones(2))
+    optimizer = adamw(net)
+    with td.watch(apply="decoupled:0.5" if kind == "decay" else str(path)) as seen:
+        train(net, optimizer, steps=2)
+        net[0].requires_grad_(True)  # type: ignore[index]
+        train(net, optimizer, steps=2)
+        net[0].add_module("head", head)  # type: ignore[index]
+        optimizer.add_param_group({"params": list(head.parameters())})
+        train(net, optimizer, steps=2)
+        handle = handle_of(optimizer)
+        assert handle is not None
+        assert handle.plan["0.weight"].decay == td.decoupled(0.5) and handle.plan["0.bias"].decay is None
+        assert handle.plan["0.head.weight"].decay == (td.decoupled(0.5) if kind == "decay" else None)
+        assert seen.record.summary.notes == ()
+        optimizer.add_param_group({"params": [stray]})
+        train(net, optimizer, steps=2)
+        assert handle_of(optimizer) is None and optimizer.param_groups[0]["weight_decay"] == 0.1
+    (note,) = seen.record.summary.notes
+    assert "AdamW is without --apply from here on" in note
 
 
 @pytest.mark.parametrize(

@@ -230,6 +230,10 @@ class Handle:
         """Forget what rows of tables with `rows="lazy"` owe, for a measurement that begins where nothing is owed."""
         self._engine.passes.rows.forget()
 
+    def is_outdated(self) -> bool:
+        """Whether parameters were added, replaced, frozen, unfrozen or cast since the plan was lowered."""
+        return self._engine.is_outdated()
+
     def update(self, plan: Plan) -> None:
         """Go on with another plan from the next step; counters and peaks are kept, references of new rows are made.
 
@@ -434,7 +438,7 @@ class Handle:
 
     def _follow_groups(self) -> None:
         """Take over parameters that were added, unfrozen or cast since."""
-        if self._engine.is_outdated():
+        if self.is_outdated():
             self.update(self.plan)
 
     def _follow_known(self) -> None:

@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from torchdecay.apply.attach import attach
+from torchdecay.apply.handle import handle_of
 from torchdecay.errors import ApplyError, PlanError
 from torchdecay.integrations.script.options import Options
 from torchdecay.observe.groups import decay_of
@@ -83,8 +84,24 @@ def apply(optimizer: Optimizer, model: nn.Module | None, options: Options, sched
     return options.apply, before
 
 
-def _planned(optimizer: Optimizer, model: nn.Module | None, options: Options) -> Plan:
-    """The plan for the parameters that the optimizer has."""
+def follow(optimizer: Optimizer, options: Options) -> None:
+    """Plan what was added or unfrozen since by the same rules; what can't be planned ends the plan, not the script.
+
+    Raises:
+        TorchdecayError: the optimizer decays by its own weight_decay from here on.
+    """
+    handle = handle_of(optimizer)
+    if handle is None or not handle.is_outdated():
+        return
+    try:
+        handle.update(_planned(optimizer, handle.model, options, later=True))
+    except Exception:
+        handle.remove()
+        raise
+
+
+def _planned(optimizer: Optimizer, model: nn.Module | None, options: Options, *, later: bool = False) -> Plan:
+    """The plan for the parameters that the optimizer has; later on, those that a file does not name are spared."""
     held = {id(param) for group in optimizer.param_groups for param in group["params"]}
     if model is None:
         raise ApplyError(
@@ -96,8 +113,10 @@ def _planned(optimizer: Optimizer, model: nn.Module | None, options: Options) ->
     if not is_file(options.apply):
         return plan(mine, parse_decay(options.apply), rules=BY_NAME[options.rules])
     whole, names = load(options.apply), {name for one in mine for name in one.names}
+    rows = tuple(row for row in whole.rows if not names.isdisjoint(row.names))
+    unknown = [one for one in mine if one.trainable and not any(name in whole for name in one.names)]
     return Plan(
-        rows=tuple(row for row in whole.rows if not names.isdisjoint(row.names)),
+        rows=rows + (plan(unknown, None, rules=()).rows if later and unknown else ()),
         decay=whole.decay,
         policy=whole.policy,
         frozen=whole.frozen,

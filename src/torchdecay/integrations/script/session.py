@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from torchdecay._version import __version__
 from torchdecay.apply.stepping import step_depth
-from torchdecay.integrations.script.applying import apply, is_meant
+from torchdecay.integrations.script.applying import apply, follow, is_meant
 from torchdecay.integrations.script.finding import (
     Surroundings,
     around_it,
@@ -116,6 +116,10 @@ class Session:
             met.depth = 0
         if self.options.stop_after and not met.depth and met.steps >= self.options.stop_after:
             raise SystemExit(0)
+        if met.about.applied and not met.depth:
+            self.guard(
+                f"{met.about.optimizer} is without --apply from here on", lambda: follow(optimizer, self.options)
+            )
         met.depth += 1
 
     def after(self, optimizer: Optimizer) -> None:
