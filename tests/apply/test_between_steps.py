@@ -358,6 +358,33 @@ def test_weights_that_the_update_had_reached_before_it_raised_keep_their_pull():
     torch.testing.assert_close(model["b"].detach(), before[1])
 
 
+@pytest.mark.parametrize("change", ["none", "others", "no longer"])
+@pytest.mark.parametrize("form", ["touched", "lazy", "cautious"])
+def test_what_a_step_did_to_its_gradients_before_it_raised_hides_no_error(form, change):
+    """And moves no row: what the pull moved is taken back, be other rows in the gradient by now."""
+
+    class Changing(optim.SGD):
+        def step(self, closure=None):
+            grad = self.param_groups[0]["params"][0].grad
+            if change == "none":
+                self.zero_grad()
+            else:
+                grad[0 if change == "others" else 2] = float(change == "others")
+            raise KeyboardInterrupt
+
+    decay = td.cautious(WD) if form == "cautious" else td.decoupled(WD, rows=form)
+    model = weights("a")
+    optimizer, handle = attached(model, decay, cls=Changing, via="hook")
+    before = model["a"].detach().clone()
+    model["a"].grad = torch.zeros_like(before)
+    model["a"].grad[2] = 1.0
+    with pytest.raises(KeyboardInterrupt):
+        optimizer.step()
+    if form != "cautious":
+        torch.testing.assert_close(model["a"].detach(), before, rtol=1e-14, atol=1e-14)
+    assert handle.steps(0) == 0
+
+
 def test_low_precision_weights_owe_no_step_that_raised():
     """Whether the step had paid or only owed: what comes after is as if it had not been."""
     ends = []

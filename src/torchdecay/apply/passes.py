@@ -41,11 +41,12 @@ class _Loan:
 
 
 class _Pulled(NamedTuple):
-    """A work that was carried out before the update, what its tensors' versions were then, and they themselves."""
+    """A work that was carried out before the update: how its tensors stood then, they themselves, and their rows."""
 
     work: Work
-    versions: list[int]
+    stood: list[tuple[Any, ...]]
     kept: list[Tensor] | None
+    rows: list[Tensor | None] | None
 
 
 class Passes:
@@ -96,8 +97,8 @@ class Passes:
                 reads_update_sign(self.optimizer, work.group) and not any(one.grad.is_sparse for one in work.targets)
             ):
                 kept = None if _can_be_undone(work) else [one.param.detach().clone() for one in work.targets]
-                self._pull_now(work)
-                self._pulled.append(_Pulled(work, [_version(one.param) for one in work.targets], kept))
+                rows = self._pull_now(work)
+                self._pulled.append(_Pulled(work, [_stand(work, one) for one in work.targets], kept, rows))
             else:
                 self._snapshots |= {id(one.param): one.param.detach().clone() for one in work.targets}
                 self._later.append(work)
@@ -122,13 +123,14 @@ class Passes:
     def take_back(self) -> None:
         """Undo what a step that raised has pulled, where the update has not moved the weights since."""
         self.give_back()
-        for work, versions, kept in reversed(self._pulled):
-            here = [i for i, one in enumerate(work.targets) if _version(one.param) == versions[i]]
+        for work, stood, kept, rows in reversed(self._pulled):
+            here = [i for i, one in enumerate(work.targets) if _stand(work, one) == stood[i]]
             targets, amounts = [work.targets[i] for i in here], [work.amounts[i] for i in here]
             if kept is None:
                 # What takes a fraction a of the distance is undone by what takes -a/(1 - a).
                 back = [-amount / (1 - amount) for amount in amounts]
-                self._pull_now(replace(work, targets=targets, amount=1.0, multipliers=back))
+                undo = replace(work, targets=targets, amount=1.0, multipliers=back)
+                self._pull_now(undo, None if rows is None else [rows[i] for i in here])
                 continue
             for i, one in zip(here, targets, strict=True):
                 one.param.copy_(kept[i])
@@ -210,14 +212,16 @@ class Passes:
                 one.param.grad = lent
                 self._loans.append(_Loan(one.param, old, lent, _version(lent)))
 
-    def _pull_now(self, work: Work) -> None:
+    def _pull_now(self, work: Work, rows: Sequence[Tensor | None] | None = None) -> list[Tensor | None] | None:
+        """Carry a pull out, and say which rows it moved, where it goes by rows."""
         gate = work.pull.decay.gate
         if isinstance(gate, RowGate):
-            self.rows.pull(work)
-        elif isinstance(gate, Cautious):
+            return self.rows.pull(work, rows)
+        if isinstance(gate, Cautious):
             self._pull_cautiously(work, gate)
         else:
             self._pull(work)
+        return None
 
     def _pull(self, work: Work) -> None:
         """θ ← θ − c·λ·∇R(θ − ref)."""
@@ -280,6 +284,12 @@ class Passes:
 def _can_be_undone(work: Work) -> bool:
     """Whether weights can be told from what a pull has left of them; of a whole one nothing is left."""
     return isinstance(work.pull.decay.regularizer, L2) and (isinstance(work.amount, Tensor) or work.amount < 1)
+
+
+def _stand(work: Work, one: Target) -> tuple[Any, ...]:
+    """What tells that a target was written to; of a cautious pull its gradient too, which has the sign."""
+    versions = [one.param, one.param.grad] if isinstance(work.pull.decay.gate, Cautious) else [one.param]
+    return tuple(None if tensor is None else (id(tensor), _version(tensor)) for tensor in versions)
 
 
 def _version(tensor: Tensor) -> int:

@@ -34,20 +34,32 @@ class RowPulls:
             one.name: one for pull in pulls if isinstance(pull.decay.gate, LazyRows) for one in pull.targets
         }
 
-    def pull(self, work: Work) -> None:
-        """What a step does to the rows that it touches, before the optimizer's update."""
+    def pull(self, work: Work, rows: Sequence[Tensor | None] | None = None) -> list[Tensor | None]:
+        """What a step does to the rows that it touches, before the optimizer's update.
+
+        Args:
+            work: what is to be done.
+            rows: those of each target, None for all of them; to undo a pull, what it returned. Else the gradients say.
+        """
         regularizer = work.pull.decay.regularizer
         lazy = isinstance(work.pull.decay.gate, LazyRows)
-        for one, amount in zip(work.targets, work.amounts, strict=True):
+        if rows is None:
+            states = [self.optimizer.state.get(one.param, {}) for one in work.targets]
+            rows = [
+                _rows_to_come(one.param, state) if lazy else _touched(one.param)
+                for one, state in zip(work.targets, states, strict=True)
+            ]
+        for one, amount, here in zip(work.targets, work.amounts, rows, strict=True):
             if lazy:
                 self._owe(one.name, one.param, float(amount))
-                self._pay(one, _rows_to_come(one.param, self.optimizer.state.get(one.param, {})))
+                self._pay(one, here)
                 continue
 
             def explicit(p: Tensor, reference: Tensor | None, amount: Amount = amount) -> None:
                 kernels.explicit_([p], regularizer, [amount], [reference])
 
-            self._apply(one, _touched(one.param), explicit, step=work.steps)
+            self._apply(one, here, explicit, step=work.steps)
+        return list(rows)
 
     def lazy_params(self) -> list[Tensor]:
         """The tables whose rows pay late."""

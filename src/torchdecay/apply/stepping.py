@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType, MethodType
 from typing import Any, Protocol
 
@@ -77,7 +78,9 @@ def guard_steps(optimizer: Optimizer, find: Callable[[Optimizer], Guard | None])
             return step.__func__(self, *args, **kwargs) if isinstance(step, MethodType) else step(*args, **kwargs)
         except BaseException as error:
             if (guard := find(self)) is not None:
-                guard.abandon()
+                # What can't be taken back must not hide why the step ended.
+                with suppress(Exception):
+                    guard.abandon()
             leave_traceback(error)
             raise
 
