@@ -467,6 +467,27 @@ def test_tied_first_goes_by_the_first_name(head_first: bool) -> None:
     assert plan["embed.weight"].decay == (td.native(0.3) if head_first else None)
 
 
+@pytest.mark.parametrize("tied", ["spare", "first", "error"])
+@pytest.mark.parametrize("name", ["embed.weight", "head.weight"])
+def test_an_option_holds_for_any_name_of_a_tied_weight(name: str, tied: Any) -> None:
+    """A rule with options alone says nothing of who decays, so nothing disagrees."""
+    row = td.plan(TiedModel(), 0.1, rules=[td.rule(name, lr=1e-5)], tied=tied)["head.weight"]
+    assert (row.options, row.decay) == ((("lr", 1e-5),), td.native(0.1))
+    spared = td.plan(TiedModel(), 0.1, rules=[td.rule("embed.*", None), td.rule(name, lr=1e-5)])["head.weight"]
+    assert (spared.options, spared.decay) == ((("lr", 1e-5),), None)
+
+
+def test_options_of_a_tied_weight_that_disagree_are_said_or_refused() -> None:
+    """The first name's value holds."""
+    rules = [td.rule("embed.*", lr=1e-5), td.rule("head.weight", lr=1e-4)]
+    model = TiedModel()
+    row = td.plan(model, 0.1, rules=rules).rows[0]
+    assert row.options == (("lr", 1e-5 if row.name == "embed.weight" else 1e-4),)
+    assert "lr=1e-05" in row.reason and "lr=0.0001" in row.reason
+    with pytest.raises(PlanError, match=r"disagree(.|\n)*lr=1e-05"):
+        td.plan(model, 0.1, rules=rules, tied="error")
+
+
 def test_tied_error_says_who_disagrees() -> None:
     """Each use with its name, its role and what its rule would give."""
     with pytest.raises(PlanError, match="disagree") as caught:

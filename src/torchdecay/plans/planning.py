@@ -220,16 +220,24 @@ def _agreed(judge: _Judge, parameter: Parameter, tied: Tied) -> _Verdict:
     verdict = verdicts[0]
     if all((other.decay, other.options) == (verdict.decay, verdict.options) for other in verdicts[1:]):
         return verdict
-    said = "; ".join(f"{use.name} ({use.role}): {one.decay!r}" for use, one in zip(uses, verdicts, strict=True))
-    if tied == "error":
+    said = "; ".join(
+        ", ".join([f"{use.name} ({use.role}): {one.decay!r}", *(f"{key}={value!r}" for key, value in one.options)])
+        for use, one in zip(uses, verdicts, strict=True)
+    )
+    # The first name that says an option has the last word.
+    options = {key: value for one in reversed(verdicts) for key, value in one.options}
+    agree = all(one.decay == verdict.decay for one in verdicts) and all(
+        options[key] == value for one in verdicts for key, value in one.options
+    )
+    if tied == "error" and not agree:
         raise PlanError(
             f"the uses of the tied weight {repr_quoted(parameter.name)} fall under rules that disagree: {said}.",
-            "One tensor can have one decay only.",
+            "One tensor can have one decay and one value of each option only.",
             'Write tied="spare" or tied="first", or one rule that matches all its names.',
         )
     if tied == "spare":
         verdict = next((one for one in verdicts if one.decay is None), verdict)
-    return verdict._replace(reason=f"tied ({said}); {verdict.reason}")
+    return verdict._replace(options=tuple(sorted(options.items())), reason=f"tied ({said}); {verdict.reason}")
 
 
 def _refuse_idle_rules(judge: _Judge, everyone: Sequence[Parameter]) -> None:
