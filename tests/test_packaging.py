@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import os
 import re
 from pathlib import Path
 
@@ -168,3 +169,10 @@ def test_every_constraint_is_a_plain_pin() -> None:
     pin = re.compile(r"[a-z0-9-]+==[\w.!]+( ; python_(full_)?version (<|>=) \"[\d.]+\")?")
     assert [line for line in lines if not pin.fullmatch(line)] == []
     assert "torch==2.13.0" in lines
+
+
+@pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="one process has no workers")
+@pytest.mark.xdist_group("together")
+def test_the_tests_of_a_group_run_on_one_worker(request: pytest.FixtureRequest) -> None:
+    """What a group shares, such as a training or a cluster, is made once and not once per worker."""
+    assert request.node.nodeid.endswith("@together")
