@@ -77,7 +77,9 @@ class _Stable(Runtime):
             multiplier: Amount | None = settled_factor(self.optimizer, work.group)
             if multiplier is None:
                 if shared is None:
-                    shared = mean_second_moment(self.optimizer).rsqrt()
+                    moment = mean_second_moment(self.optimizer)
+                    # Of updates that all are 0 the size is 0, and so is a pull in proportion to it.
+                    shared = torch.where(moment > 0, moment.rsqrt(), torch.zeros_like(moment))
                 # Where gradients vanish the explicit step would take off more than the weight: go implicit there.
                 taken = work.amount * shared
                 multiplier = torch.where(taken < 1, shared, shared / (1 + taken))

@@ -63,8 +63,8 @@ def stable(wd: float, *, schedule: Schedule | None = None, mask: Mask | str | No
     \theta \leftarrow \theta - \eta_t\lambda\frac{1 - \text{dampening}}{1 - \text{momentum}}\theta \text{ (SGD)}$$
 
     v̄ is the mean of this step's bias-corrected second moment over all elements of all groups. Where gradients are so
-    small that the fraction a = ηλ/√v̄ reaches 1, the implicit step a/(1 + a) is taken, so that no weight explodes. Other
-    optimizers have no such number and are refused.
+    small that the fraction a = ηλ/√v̄ reaches 1, the implicit step a/(1 + a) is taken, so that no weight explodes; at
+    v̄ = 0 none. Other optimizers have no such number and are refused.
 
     Args:
         wd: λ, at least 0; smaller than for `decoupled` by about √v̄.
