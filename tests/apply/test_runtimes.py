@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn, optim
 
@@ -32,3 +33,20 @@ def test_stable_leaves_weights_alone_while_no_gradient_was_anything_but_0():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     assert torch.equal(model.weight, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_adaptive_decay_of_weights_that_begin_at_0_begins_with_the_second_step(dtype):
+    """‖g‖/‖θ‖ is infinite in the first: LoRA's second matrix, a zero head, a logistic regression."""
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2, bias=False, dtype=dtype)
+    nn.init.zeros_(model.weight)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    td.attach(optimizer, td.plan(model, td.forms.adaptive(0.5, beta=0.9)), model=model)
+    model.weight.grad = torch.ones_like(model.weight)
+    optimizer.step()
+    torch.testing.assert_close(model.weight, torch.full((2, 3), -0.1, dtype=dtype))
+    model.weight.grad = torch.ones_like(model.weight)
+    optimizer.step()
+    # m̄ = 0.9·‖g‖/‖θ‖ = 9, so that g + λ·m̄·θ = 1 - 0.5·9·0.1.
+    torch.testing.assert_close(model.weight, torch.full((2, 3), -0.1 - 0.1 * 0.55, dtype=dtype))

@@ -101,9 +101,11 @@ class _GradientNormRatio(Runtime):
         grads = _norm([one.grad for work in works for one in work.targets])
         weights = _norm([one.param for work in works for one in work.targets])
         scale = getattr(self.optimizer, "grad_scale", None)
-        now = grads / (1.0 if scale is None else float(scale)) / max(weights, _TINY)
-        beta = self.controller.beta
-        self._coming = (1 - beta) * self.ratio[""] + beta * now
+        now = grads / (1.0 if scale is None else float(scale)) / weights if weights else math.inf
+        if math.isfinite(now):
+            # Weights that are all 0 have no ratio yet: it would stay in the average for hundreds of steps.
+            beta = self.controller.beta
+            self._coming = (1 - beta) * self.ratio[""] + beta * now
         for work in works:
             work.multipliers = [self._coming] * len(work.targets)
 
@@ -258,7 +260,7 @@ def _offset(one: Target) -> Tensor:
 
 def _norm(tensors: Sequence[Tensor]) -> float:
     """‖·‖ of all the tensors together."""
-    return math.sqrt(sum(float(norm(one)) ** 2 for one in tensors))
+    return math.hypot(*(float(norm(one)) for one in tensors))
 
 
 def tail_exponent(param: Tensor) -> float:

@@ -88,7 +88,7 @@ def adaptive(
     $$\bar\lambda \leftarrow (1 - \beta)\bar\lambda + \beta\lambda\frac{\lVert g\rVert}{\lVert\theta\rVert}, \qquad
     g \leftarrow g + \bar\lambda\theta, \qquad \bar\lambda_0 = 0$$
 
-    The norms are over all parameters that decay so, together.
+    The norms are over all parameters that decay so, together; a step at ‖θ‖ = 0 does not enter the average.
 
     Args:
         wd: λ, at least 0: the decay term's norm over the gradient's, once settled.
