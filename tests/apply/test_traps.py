@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn, optim
@@ -713,3 +714,21 @@ def test_low_precision_rounds_alike_whatever_the_default_dtype(decay):
     finally:
         torch.set_default_dtype(torch.float32)
     assert torch.equal(*ends)
+
+
+@pytest.mark.parametrize("cls", [optim.SGD, optim.RMSprop, optim.Adagrad, optim.Adamax, optim.AdamW])
+@pytest.mark.parametrize("decay", [td.l1, td.coupled, td.decoupled], ids=lambda form: form.__name__)
+def test_numbers_of_numpy_in_a_running_job_are_those_of_python(cls, decay):
+    """A learning rate, by a scheduler's lambda; a momentum; what a schedule returns."""
+    ends = []
+    for number in (float, np.float32):
+        param = nn.Parameter(torch.linspace(-1, 1, 6))
+        optimizer = cls([param], lr=0.0625, **({"momentum": 0.5} if cls is optim.SGD else {}))
+        ours(optimizer, nn.ParameterDict({"w": param}), decay(0.125, schedule=lambda step, n=number: n(0.5)))
+        for key in {"lr", "momentum"} & set(optimizer.param_groups[0]):
+            optimizer.param_groups[0][key] = number(optimizer.param_groups[0][key])
+        for _ in range(2):
+            param.grad = torch.ones_like(param)
+            optimizer.step()
+        ends.append(param.detach())
+    torch.testing.assert_close(*ends)

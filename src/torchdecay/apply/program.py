@@ -150,7 +150,8 @@ class GroupProgram:
         if self.group.get("fused") and isinstance(lr, Tensor) and lr.device.type == "cpu":
             # Fused kernels on a CPU read it in double precision, the others keep its own.
             return lr.item()
-        return lr
+        # Numbers of numpy, as of a scheduler's lambda, are none to torch's own operators.
+        return lr if isinstance(lr, Tensor) else float(lr)
 
 
 def check_fraction(decay: Decay, amount: Any, index: int, lr: Any) -> None:

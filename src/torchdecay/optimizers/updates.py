@@ -86,7 +86,7 @@ class Update:
         """The s for which a gradient g that stays moves a weight by lr·s·g, by the state that a step has left."""
         terms = self.terms(group, state, 0)
         if terms.eps is None:
-            return terms.settled
+            return float(terms.settled)
         gain, eps = number(terms.settled * terms.gain), number(terms.eps)
         return Elementwise(lambda v, gain, eps: gain / v.sqrt().add_(eps), (second_moment(group, state), gain, eps))
 

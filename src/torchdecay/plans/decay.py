@@ -206,7 +206,7 @@ class Decay:
                 "A coefficient must be finite and at least 0; the weights were left as they were.",
                 "Correct the schedule; to stop decay, return 0.",
             )
-        return self.coefficient * multiplier
+        return float(self.coefficient * multiplier)
 
     @property
     def equation(self) -> str:
