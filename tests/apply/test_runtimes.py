@@ -50,3 +50,16 @@ def test_adaptive_decay_of_weights_that_begin_at_0_begins_with_the_second_step(d
     optimizer.step()
     # m̄ = 0.9·‖g‖/‖θ‖ = 9, so that g + λ·m̄·θ = 1 - 0.5·9·0.1.
     torch.testing.assert_close(model.weight, torch.full((2, 3), -0.1 - 0.1 * 0.55, dtype=dtype))
+
+
+def test_a_measure_that_is_infinite_does_not_stay_in_the_multiplier():
+    """μ takes up every step's excess: after an infinite one no weight would ever be anything but 0."""
+    model = nn.ParameterDict({"w": nn.Parameter(torch.full((4,), 3e38))})
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    handle = td.attach(optimizer, td.plan(model, td.forms.constrained(kappa=1.0, measure="l1"), rules=()), model=model)
+    for size in (3e38, 1.0):
+        model["w"].data.fill_(size)
+        model["w"].grad = torch.zeros_like(model["w"])
+        optimizer.step()
+    # ρ = 1/4 and the second excess is 4 - 1.
+    assert handle.duals == {"w": 0.75}

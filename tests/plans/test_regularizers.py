@@ -203,6 +203,18 @@ def test_deviation_leaves_the_mean_where_it_is() -> None:
     assert torch.equal(Deviation().gradient(torch.full((4,), 2.0)), torch.zeros(4))
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e30, 3e38])
+def test_deviation_of_float32_at_the_ends_of_its_range_is_finite(size: float) -> None:
+    """Squares and sums that overflow or vanish are taken in units of the largest element."""
+    z = torch.tensor([-1.0, 0.5, 0.25]) * size
+    deviation = z.double().std(correction=0).float()
+    torch.testing.assert_close(Deviation().value(z), deviation, atol=0, rtol=1e-5)
+    torch.testing.assert_close(Deviation().gradient(z).double(), Deviation().gradient(z.double()))
+    ends = [Deviation().prox(one, size) / size for one in (z, z.double())]
+    torch.testing.assert_close(ends[0].double(), ends[1], atol=1e-6, rtol=1e-5)
+    assert Deviation().value(torch.full((6,), -size)) == 0
+
+
 def test_deviation_reaches_its_mean_and_stops() -> None:
     """A pull larger than the spread ends at the mean, not on the other side."""
     z = points(6)

@@ -165,8 +165,8 @@ class _Multiplier(Runtime):
             self.kappa[name] = torch.where(self.kappa[name].isnan(), measured, self.kappa[name])
         shared = self.controller.per_element and not isinstance(regularizer, Deviation)
         rho = work.amount / (one.param.numel() if shared else 1)
-        # NaN while the warm-up lasts: no bound yet, so no pull.
-        step = torch.nan_to_num(rho * (measured - self.kappa[name]), nan=0.0)
+        # NaN while the warm-up lasts: no bound yet, so no pull. What is beyond all measure would stay in μ for ever.
+        step = torch.nan_to_num(rho * (measured - self.kappa[name]), nan=0.0, posinf=0.0)
         self.mu[name] = (self.mu[name] + step).clamp(min=0)
         return self.mu[name]
 

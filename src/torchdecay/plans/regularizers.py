@@ -173,20 +173,28 @@ class Deviation(Regularizer):
     elementwise = False
 
     def value(self, x: Tensor) -> Tensor:
-        return (x - x.mean()).square().mean().sqrt()
+        unit, _, _, deviation = self._in_units(x)
+        return unit * deviation
 
     def gradient(self, x: Tensor) -> Tensor:
-        offset = x - x.mean()
-        deviation = offset.square().mean().sqrt()
+        _, _, offset, deviation = self._in_units(x)
         return (offset / (x.numel() * deviation)).where(deviation > 0, x.new_zeros(()))
 
     def prox(self, z: Tensor, tau: Threshold) -> Tensor:
         import torch
 
-        offset = z - z.mean()
-        deviation = offset.square().mean().sqrt()
-        share = (1 - tau / (z.numel() * deviation).clamp(min=torch.finfo(z.dtype).tiny)).clamp(min=0)
-        return z.mean() + offset * share
+        unit, mean, offset, deviation = self._in_units(z)
+        share = (1 - tau / unit / (z.numel() * deviation).clamp(min=torch.finfo(z.dtype).tiny)).clamp(min=0)
+        return unit * (mean + offset * share)
+
+    def _in_units(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The size of x, and in units of it mean, offsets and deviation: squares of 1e20 would be infinite."""
+        import torch
+
+        unit = x.detach().abs().max().clamp(min=torch.finfo(x.dtype).tiny)
+        mean = (x / unit).mean()
+        offset = x / unit - mean
+        return unit, mean, offset, offset.square().mean().sqrt()
 
 
 @value_type
