@@ -10,8 +10,10 @@ import torch
 from torch import nn, optim
 
 import torchdecay as td
+from torchdecay.plans.presets import PRESETS
 
 WD = 0.3
+MEASURED = [td.forms.constrained(kappa=0.1, measure=measure) for measure in ("squared", "l1", "huber", "std")]
 
 
 def ours(optimizer, model, decay):
@@ -732,3 +734,20 @@ def test_numbers_of_numpy_in_a_running_job_are_those_of_python(cls, decay):
             optimizer.step()
         ends.append(param.detach())
     torch.testing.assert_close(*ends)
+
+
+@pytest.mark.parametrize("decay", [*(one.shown for one in PRESETS.values()), *MEASURED], ids=repr)
+@pytest.mark.parametrize("cls", [optim.SGD, optim.AdamW])
+def test_a_form_that_complex_weights_can_not_have_is_refused_at_attach(cls, decay):
+    """And not by torch, in the first step."""
+    model = nn.ParameterDict({"w": nn.Parameter(torch.full((3, 4), 1 + 2j))})
+    optimizer = cls(model.parameters(), lr=0.01)
+    try:
+        handle = td.attach(optimizer, td.plan(model, decay, rules=()), model=model)
+    except td.TorchdecayError:
+        return
+    for _ in range(2):
+        model["w"].grad = torch.full_like(model["w"], 0.5)
+        handle.penalty(model)
+        optimizer.step()
+    assert model["w"].isfinite().all()

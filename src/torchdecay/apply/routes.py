@@ -21,7 +21,7 @@ from torchdecay.optimizers.steps import is_matched, reads_update_sign
 from torchdecay.plans.controllers import Cautious, LazyRows, Projection, RowGate, Stable
 from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.plans.references import Average
-from torchdecay.plans.regularizers import L2, Huber
+from torchdecay.plans.regularizers import L2, Deviation, Huber
 from torchdecay.text import repr_quoted
 
 Via = Literal["auto", "hook"]
@@ -225,7 +225,7 @@ class Place:
             return "has elements that share their memory"
         scaled = isinstance(decay.controller, Stable) and settled_factor(self.optimizer, self.group) is None
         ordered = isinstance(decay.gate, Cautious) or isinstance(decay.controller, Projection)
-        if param.is_complex() and (scaled or ordered or isinstance(decay.regularizer, Huber)):
+        if param.is_complex() and (scaled or ordered or isinstance(decay.regularizer, (Huber, Deviation))):
             return "is complex, so that its elements have no sign and no order"
         return ""
 
