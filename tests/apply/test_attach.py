@@ -290,6 +290,26 @@ def test_another_hand_on_weight_decay_is_noticed_and_undone():
         optimizer.step()
 
 
+@pytest.mark.parametrize("decay", [td.decoupled(0.5), td.coupled(0.5)], ids=repr)
+def test_another_hand_on_what_weight_decay_means_is_noticed_and_undone(decay):
+    """Adam's switch turns decoupled decay into coupled, and back, under the same number."""
+    ends = []
+    for disturbed in (False, True):
+        model = make_model()
+        optimizer = optim.Adam(model.parameters(), lr=0.1)
+        td.attach(optimizer, td.plan(model, decay, rules=()), model=model)
+        zero_gradients(model)
+        group = optimizer.param_groups[0]
+        if disturbed:
+            group["decoupled_weight_decay"] = not group["decoupled_weight_decay"]
+            with pytest.warns(OwnershipWarning, match=r"group 0: decoupled_weight_decay was set to (True|False)"):
+                optimizer.step()
+        else:
+            optimizer.step()
+        ends.append(weights(model))
+    assert same(*ends)
+
+
 def test_the_warning_points_at_the_users_line():
     """Three frames of torch and of this package lie between."""
     model = make_model()

@@ -447,19 +447,23 @@ class Handle:
             self._follow_groups()
 
     def _reclaim(self) -> None:
-        """Own `weight_decay` again where another hand wrote it."""
+        """Own `weight_decay`, and the switch of what it means, again where another hand wrote them."""
         for program, group in zip(self._engine.programs, self.optimizer.param_groups, strict=True):
-            found = group.get("weight_decay")
-            if found is program.written:
-                continue
-            if found != program.written:
-                warnings.warn(
-                    f"group {program.lowering.index}: weight_decay was set to {found!r} after attach, which owns "
-                    f"it; it is {program.written!r} again. To change a running job, use handle.update(plan).",
-                    OwnershipWarning,
-                    stacklevel=6,
-                )
-            group["weight_decay"] = program.written
+            owned: dict[str, Any] = {"weight_decay": program.written}
+            if program.lowering.switch is not None:
+                owned[SWITCH] = program.lowering.switch
+            for key, mine in owned.items():
+                found = group.get(key)
+                if found is mine:
+                    continue
+                if found != mine:
+                    warnings.warn(
+                        f"group {program.lowering.index}: {key} was set to {found!r} after attach, which owns "
+                        f"it; it is {mine!r} again. To change a running job, use handle.update(plan).",
+                        OwnershipWarning,
+                        stacklevel=6,
+                    )
+                group[key] = mine
 
     def _ask_for_penalty(self) -> None:
         if not self._penalty_called and self._engine.expects_penalty():
