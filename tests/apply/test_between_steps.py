@@ -52,6 +52,44 @@ def test_what_a_group_remembers_follows_its_parameters():
     assert optimizer.param_groups[0]["weight_decay"] == 0.02
 
 
+RETURNING = {
+    "steps": td.decoupled(WD, schedule=lambda step: 1.0 / (1 + step)),
+    "peak": td.independent(0.05),
+    "reference": td.toward("initial", WD),
+    "dual": td.forms.constrained(kappa_initial=0.5),
+    "average": td.forms.toward_average(WD),
+}
+
+
+@pytest.mark.parametrize("form", RETURNING)
+@pytest.mark.parametrize("fresh", [False, True], ids=["the same group", "a group made anew"])
+def test_a_group_that_was_out_for_some_steps_goes_on_where_it_was(form, fresh):
+    """As one does that was frozen meanwhile; and what stood in the group before the plan is put back at the end."""
+    model, ends = weights("a", "b"), []
+    start = copy.deepcopy(model.state_dict())
+    for out in (False, True):
+        model.load_state_dict(start)
+        groups = [{"params": [model[name]], "weight_decay": 0.02} for name in ("a", "b")]
+        optimizer, handle = attached(model, RETURNING[form], groups=groups)
+        for clock in range(6):
+            give(model)
+            if clock in (2, 3):
+                model["b"].grad = None
+            if out and clock == 2:
+                group = optimizer.param_groups.pop()
+            if out and clock == 4:
+                made = {"params": [model["b"]], "weight_decay": 0.03, "lr": 0.01} if fresh else group
+                optimizer.add_param_group(made)
+            optimizer.param_groups[-1]["lr"] = 0.1 if clock < 4 else 0.01
+            optimizer.param_groups[0]["lr"] = 0.1
+            optimizer.step()
+        assert handle.steps(1) == 4
+        handle.remove()
+        assert optimizer.param_groups[1]["weight_decay"] == (0.03 if out and fresh else 0.02)
+        ends.append(copy.deepcopy(model.state_dict()))
+    torch.testing.assert_close(*ends)
+
+
 def test_a_group_that_was_added_is_seen_and_saved_before_its_first_step():
     """Reading and saving take it over, as the next step would."""
     model = weights("a", "b")

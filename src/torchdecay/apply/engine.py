@@ -6,7 +6,7 @@ before it changes the first tensor, so that a step that is refused leaves the we
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from operator import attrgetter, is_
 from typing import Any
@@ -152,13 +152,28 @@ class Engine:
             else:
                 program.write(value)
 
-    def inherit(self, other: Engine) -> None:
-        """Take over counters, peaks, controllers and kept references from the engine that ran before."""
-        for program, origin in zip(self.programs, origins(other.members, self.members), strict=True):
-            if origin is not None:
-                program.state = replace(other.programs[origin].state)
+    def inherit(self, other: Engine, former: Sequence[Engine] = ()) -> None:
+        """Take over counters, peaks, controllers and kept references from the engine that ran before.
+
+        Args:
+            other: the engine that ran before.
+            former: those that ran before it, oldest first, of parameters that come back.
+        """
+        for before in (*former, other):
+            for program, origin in zip(self.programs, origins(before.members, self.members), strict=True):
+                if origin is not None:
+                    program.state = replace(before.programs[origin].state)
+            self.references.inherit(before.references)
+            self.passes.inherit_controllers(before.passes)
         self.passes.inherit(other.passes)
-        self.references.inherit(other.references)
+
+    def shed(self, present: Container[int]) -> bool:
+        """Let go of all but what parameters that are no longer there have left; whether there are any."""
+        for pull in (pull for program in self.programs for pull in (*program.pulls, *program.penalties)):
+            pull.targets = [one for one in pull.targets if id(one.param) not in present]
+        self.targets = {}
+        self.members = [[param for param in params if id(param) not in present] for params in self.members]
+        return any(self.members)
 
 
 def members(optimizer: Optimizer) -> list[list[Tensor]]:

@@ -101,6 +101,8 @@ class Handle:
         self._via, self._on_load, self._bind = via, on_load, bind
         self._run = runner() if compile else in_parts
         self._before = [_owned(group) for group in optimizer.param_groups]
+        # Of parameters that were taken out of the optimizer, for when they come back: oldest first.
+        self._former: list[tuple[Engine, list[dict[str, Any]]]] = []
         self._engine = self._build(plan, self._before)
         # Of a checkpoint that was loaded before, the groups' marks are left.
         groups = optimizer.param_groups
@@ -244,9 +246,13 @@ class Handle:
         """
         before = self._stood()
         engine = self._build(plan, before)
-        engine.inherit(self._engine)
+        present = {id(param) for params in engine.members for param in params}
+        back = [one for one, _ in self._former if any(id(p) in present for params in one.members for p in params)]
+        engine.inherit(self._engine, back)
         values = engine.check()
         self._engine.passes.give_back()
+        ran = [*self._former, (self._engine, self._before)]
+        self._former = [(one, stood) for one, stood in ran if one.shed(present)]
         self._engine, self.plan, self._before = engine, plan, before
         for watch in self._watches:
             watch.remove()
@@ -341,11 +347,16 @@ class Handle:
 
     def _stood(self) -> list[dict[str, Any]]:
         """What stood in each group before the plan came."""
-        places = origins(self._engine.members, members(self.optimizer))
-        return [
-            _owned(group) if place is None else self._before[place]
-            for group, place in zip(self.optimizer.param_groups, places, strict=True)
-        ]
+        groups, now = self.optimizer.param_groups, members(self.optimizer)
+        found = [_owned(group) for group in groups]
+        for engine, before in (*self._former, (self._engine, self._before)):
+            for index, place in enumerate(origins(engine.members, now)):
+                # A group that was made anew of parameters that come back stands as it was made.
+                if place is not None and (
+                    engine is self._engine or str(groups[index].get(MARK)).startswith("attached")
+                ):
+                    found[index] = before[place]
+        return found
 
     def _watch(self) -> list[RemovableHandle]:
         """Hooks by which rows that pay late catch up before they are read; all, where a table is tied to another."""

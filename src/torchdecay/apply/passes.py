@@ -163,14 +163,17 @@ class Passes:
         self.rows.load(scalars.get("rows", {}))
 
     def inherit(self, other: Passes) -> None:
-        """Take over what controllers of the same kind, and the same weights, carried before."""
+        """Take over what the same weights carried before."""
+        self.debts = other.debts
+        self.rows.inherit(other.rows)
+
+    def inherit_controllers(self, other: Passes) -> None:
+        """Take over what controllers of the same kind have seen."""
         for runtime in self.runtimes.values():
             # The very same last, so that it has the last word.
             for before in sorted(other.runtimes.values(), key=lambda one: one.controller == runtime.controller):
                 if type(before) is type(runtime):
                     runtime.inherit(before)
-        self.debts = other.debts
-        self.rows.inherit(other.rows)
 
     @torch.no_grad()
     def _finish(self) -> None:
