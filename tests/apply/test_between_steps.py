@@ -9,6 +9,7 @@ import torch
 from torch import nn, optim
 
 import torchdecay as td
+from torchdecay.errors import ApplyError
 
 WD = 0.3
 
@@ -88,6 +89,40 @@ def test_a_group_that_was_out_for_some_steps_goes_on_where_it_was(form, fresh):
         assert optimizer.param_groups[1]["weight_decay"] == (0.03 if out and fresh else 0.02)
         ends.append(copy.deepcopy(model.state_dict()))
     torch.testing.assert_close(*ends)
+
+
+RESHAPED = {
+    "initial": (td.toward("initial", WD), "shape"),
+    "average": (td.forms.toward_average(WD), "shape"),
+    "mask": (td.decoupled(WD, mask="which"), "shape"),
+    "rows": (td.decoupled(WD, mask=td.spare_rows(1)), ""),
+    "plain": (td.decoupled(WD), ""),
+    "lazy": (td.decoupled(WD, rows="lazy"), ""),
+}
+
+
+@pytest.mark.parametrize("form", RESHAPED)
+def test_a_table_that_grew_after_attach_is_decayed_or_refused_by_name(form):
+    """And after `remove` the plan can be attached again, to what is there now."""
+    decay, refused = RESHAPED[form]
+    model = weights("a")
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    plan = td.plan(model, decay, rules=())
+    handle = td.attach(optimizer, plan, model=model, bind={"which": {"a": torch.ones(3, 2, dtype=torch.bool)}})
+    give(model)
+    optimizer.step()
+    model["a"].data = torch.ones(5, 2, dtype=torch.float64)
+    give(model)
+    if refused:
+        with pytest.raises(ApplyError, match=f"(?s)a.*{refused}"):
+            optimizer.step()
+        assert bool((model["a"] == 1).all())
+    else:
+        optimizer.step()
+        assert handle.steps(0) == 2
+    handle.remove()
+    td.attach(optimizer, plan, model=model, bind={"which": {"a": torch.ones(5, 2, dtype=torch.bool)}})
+    optimizer.step()
 
 
 def test_a_group_that_was_added_is_seen_and_saved_before_its_first_step():

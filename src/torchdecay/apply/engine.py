@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from torchdecay.apply.bindings import Bindings
@@ -47,6 +48,8 @@ class Engine:
         self.lowering = _with_lacking(lowering, self.references.lacking())
         self.members = members(optimizer)
         self._facts = [list(map(_FACTS, params)) for params in self.members]
+        kept = [one for _, one in self.targets.values() if one.held is not None or one.mask is not None]
+        self._shapes = [(one.param, one.param.shape) for one in kept if not is_lazy(one.param)]
         self._options = list(map(turns_on, optimizer.param_groups))
         self._stepping: list[tuple[GroupProgram, float | None]] = []
 
@@ -60,7 +63,9 @@ class Engine:
         return {name: one.param for name, (_, one) in self.targets.items()}
 
     def is_outdated(self) -> bool:
-        """Whether parameters came, went, were frozen, unfrozen or cast, or options were set, since this was lowered."""
+        """Whether parameters came, went, were frozen, unfrozen, cast or reshaped, or options set, since lowered."""
+        if any(param.shape != shape for param, shape in self._shapes):
+            return True
         now = [group["params"] for group in self.optimizer.param_groups]
         return list(map(turns_on, self.optimizer.param_groups)) != self._options or not all(
             len(params) == len(known) and all(map(is_, params, known)) and list(map(_FACTS, params)) == facts

@@ -113,7 +113,9 @@ class RowPulls:
         self.load(kept)
 
     def _owing(self) -> list[str]:
-        return [name for name in self.totals if name in self._targets]
+        # A table of another length by now owes anew.
+        lengths = {name: len(self._targets[name].param) for name in self.totals if name in self._targets}
+        return [name for name, length in lengths.items() if length == len(self.paid[name])]
 
     def _forget(self, name: str) -> None:
         for kept in (self.totals, self.payments, self.paid):

@@ -17,13 +17,13 @@ from torch.optim import Optimizer
 
 from torchdecay.apply.bindings import digest
 from torchdecay.apply.work import Pull
-from torchdecay.errors import LoadError
+from torchdecay.errors import ApplyError, LoadError
 from torchdecay.optimizers.cards import CARDS, SWITCH, card_of, torch_names
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.references import Average, Bound, Initial, Reference, Tensors
 from torchdecay.records import encode
-from torchdecay.text import listed
+from torchdecay.text import listed, repr_quoted
 
 OnLoad = Literal["plan", "checkpoint", "equal"]
 ELEMENTWISE = frozenset(key for card in CARDS for key in card.state)
@@ -82,9 +82,22 @@ class References:
         self._digest, self._is_loaded = None, True
 
     def inherit(self, other: References) -> None:
-        """Take over those of the same kind: where a run began is not where it went."""
+        """Take over those of the same kind: where a run began is not where it went.
+
+        Raises:
+            ApplyError: a parameter has another shape by now.
+        """
         for kind in (Initial, Average):
-            _overwrite(self._of(kind), other._of(kind))
+            mine, theirs = self._of(kind), other._of(kind)
+            for name, tensor in mine.items():
+                if name in theirs and theirs[name].shape != tensor.shape:
+                    raise ApplyError(
+                        f"{repr_quoted(name)} is of shape {tuple(tensor.shape)} now, and what it is pulled toward of "
+                        f"shape {tuple(theirs[name].shape)}.",
+                        "Of what was added to it no run has a beginning.",
+                        "Call handle.remove() and torchdecay.attach(...) again: the run then begins where it is now.",
+                    )
+            _overwrite(mine, theirs)
         self._digest, self._is_loaded = None, other._is_loaded
 
     def _of(self, *kinds: type[Reference]) -> dict[str, Tensor]:
