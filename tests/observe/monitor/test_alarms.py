@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -87,6 +88,40 @@ def test_a_checkpoint_that_overrides_weight_decay_rings():
     assert "weight_decay=0.0" in event.why and "0.1" in event.why
     assert "td.load_optimizer" in event.fix
     assert [kind for _, kind in kinds(monitor)].count("lost") == 1, "once, when it begins"
+
+
+@pytest.mark.parametrize("every_steps", [1, 4])
+@pytest.mark.parametrize(
+    ("begun", "schedule"),
+    [
+        (WD, lambda step: WD / 2 * (1 + math.cos(math.pi * min(1, step / 10)))),
+        (WD, lambda step: max(0.0, WD * (1 - step / 10))),
+        (WD, lambda step: WD if step < 10 else WD / 10 if step < 20 else 0.0),
+        (WD, lambda step: 0.01 * step),
+        (0.0, lambda step: 0.01 * step),
+    ],
+    ids=["cosine", "linear", "stairs", "rising", "rising from 0"],
+)
+def test_a_schedule_by_hand_down_to_0_or_up_from_it_is_no_loss(begun, schedule, every_steps):
+    """What moves is a schedule, wherever it ends or begins."""
+    model = make_model()
+    optimizer = optim.AdamW(td.param_groups(model, WD), lr=LR)
+    optimizer.param_groups[0]["weight_decay"] = begun
+    with td.Monitor(optimizer, every_steps=every_steps, model=model) as monitor:
+        for step in range(30):
+            optimizer.param_groups[0]["weight_decay"] = schedule(step)
+            train(model, optimizer, 1, seed=step)
+    assert monitor.history.events == ()
+
+
+def test_a_decay_that_is_gone_before_the_first_step_rings_once_it_stays_so():
+    """Until then it may be a schedule that begins at 0."""
+    model = make_model()
+    optimizer = optim.AdamW(td.param_groups(model, WD), lr=LR)
+    with td.Monitor(optimizer, every_steps=1, model=model) as monitor:
+        optimizer.param_groups[0]["weight_decay"] = 0.0
+        train(model, optimizer, 6)
+    assert [kind for _, kind in kinds(monitor)] == ["lost"]
 
 
 def test_groups_that_swap_their_decay_ring_on_both_sides():

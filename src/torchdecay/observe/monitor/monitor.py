@@ -17,7 +17,7 @@ from torchdecay._version import __version__
 from torchdecay.apply.handle import handle_of
 from torchdecay.arguments import check_count
 from torchdecay.errors import ApplyError, LoadError
-from torchdecay.observe.groups import optimizers_of
+from torchdecay.observe.groups import as_number, decay_of, optimizers_of
 from torchdecay.observe.monitor.alarms import Alarms, no_steps, not_attached, together
 from torchdecay.observe.monitor.columns import is_empty, packed
 from torchdecay.observe.monitor.gather import gather
@@ -36,6 +36,8 @@ from torchdecay.plans.plan import Plan
 from torchdecay.text import repr_quoted
 
 LEAST_SAMPLE = 256
+_HELD = 2
+"""In how many records in a row a weight_decay must be the same to be no schedule's."""
 _NOT_AT_WORK = ("not attached", "hooks lost")
 
 
@@ -277,6 +279,8 @@ class _State:
         for member in self._layout.members:
             member.invariant = known.get(id(member.param))
         self._settings = self._setting()
+        self._held = [(as_number(value), 0) for value in self._settings]
+        self._moving, self._perhaps = set[int](), set[int]()
         if was is not None and was.series == self._layout.series:
             self._layout.first = was.first
         else:
@@ -289,7 +293,21 @@ class _State:
         if is_another or self._layout.is_outdated(self.optimizer):
             self._follow(self._layout)
         left, self._left = self._left, {}
-        return Reading(self.optimizer, self._layout, self._handle, self.monitor._sample, left)
+        self._see_moving()
+        moving = self._moving | self._perhaps
+        return Reading(self.optimizer, self._layout, self._handle, self.monitor._sample, left, moving)
+
+    def _see_moving(self) -> None:
+        """Which groups' weight_decay is scheduled by hand: a jump to or from 0, of a value that held, is none."""
+        for index, (value, (was, times)) in enumerate(zip(self._setting(), self._held, strict=True)):
+            now = as_number(value)
+            if now != was and was and now:
+                self._moving.add(index)
+            elif now != was and times < _HELD:
+                self._perhaps.add(index)
+            elif times >= _HELD:
+                self._perhaps.discard(index)
+            self._held[index] = (now, times + 1 if now == was else 1)
 
     def _leave(self) -> None:
         """Remember the weights, to see what else moves them before the next step."""
@@ -322,7 +340,7 @@ class _State:
         return events
 
     def _setting(self) -> list[Any]:
-        return [group.get("weight_decay") for group in self.optimizer.param_groups]
+        return [decay_of(self.optimizer, group)[1] for group in self.optimizer.param_groups]
 
     def _changed(self) -> str:
         """What groups say by now about decay, where that is not what they said at the beginning."""

@@ -7,7 +7,7 @@ and one of its gradient, held for the one step, and one sample held from the ste
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,12 +59,19 @@ class Reading:
     """Measures one step: `before`, `decayed`, `updated`, `after`, in this order, around what happens in between.
 
     Displacements are measured on `most` elements of each tensor, None is all; `left` is the sample of each that the
-    step before left behind, by `id(parameter)`.
+    step before left behind, by `id(parameter)`; `moving` the groups whose weight_decay a hand schedules.
     """
 
     def __init__(
-        self, optimizer: Optimizer, layout: Layout, handle: Handle | None, most: int | None, left: dict[int, Tensor]
+        self,
+        optimizer: Optimizer,
+        layout: Layout,
+        handle: Handle | None,
+        most: int | None,
+        left: dict[int, Tensor],
+        moving: Set[int],
     ) -> None:
+        self.moving = moving
         self.optimizer, self.members, self.handle, self.most = optimizer, layout.members, handle, most
         self._left = left
         self._updates = [update_of(optimizer, group) for group in optimizer.param_groups]
@@ -83,8 +90,11 @@ class Reading:
         gradients = [_gradient(member) for member in self.members]
         for member, gradient in zip(self.members, gradients, strict=True):
             pulled, lr = member.pulled, lrs[member.group]
-            if own and pulled.source != "plan" and pulled.decay and own[member.group][0].decay:
-                pulled = own[member.group][0]
+            if own and pulled.source != "plan":
+                written = own[member.group][0]
+                # To 0 and from 0 a hand may have dropped it, or taken the wrong group.
+                if member.group in self.moving or (pulled.decay and written.decay):
+                    pulled = written
             if pulled not in said:
                 said[pulled] = _planned(_by_now(pulled, self.handle), lr)
             planned, rotation = said[pulled]
