@@ -41,6 +41,20 @@ def kinds(group: td.GroupForecast) -> list[str]:
 # ── Numbers ──
 
 
+@pytest.mark.parametrize("plan", [None, td.decoupled(0.1)], ids=["coupled", "decoupled"])
+def test_momentum_that_takes_no_gradient_in_has_no_rest(plan: td.Decay | None) -> None:
+    """With dampening=1 all but the first gradient is left out."""
+    model = nn.Linear(8, 1)
+    optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9, dampening=1.0, weight_decay=0.0 if plan else 0.1)
+    if plan is not None:
+        td.attach(optimizer, td.plan(model, plan), model=model)
+    assert td.forecast(optimizer, run=td.Run(steps=20)).groups[0].equilibrium is None
+    with td.Monitor(optimizer, every_steps=1) as monitor:
+        model(torch.ones(4, 8)).sum().backward()
+        optimizer.step()
+    assert monitor.history.steps == (1,)
+
+
 class FallingDecay(schedulers.LRScheduler):
     """Moves weight_decay to 0 in twenty steps, and leaves the learning rate."""
 

@@ -91,6 +91,9 @@ def equilibrium(pulled: Pulled, values: Mapping[str, Any], *, lr: float, pull: f
         return None
     # A gradient moves the weight by lr·total in all, in steps with the sum of squares lr²·squares.
     total, squares = spread
+    if not total > 0.0:
+        # With dampening=1 nothing follows the first gradient.
+        return None
     fraction = pull * total if pulled.is_coupled else pull
     square = (lr * total) ** 2 / (2.0 * fraction)
     return Equilibrium(
