@@ -307,6 +307,24 @@ def test_momentum_swings() -> None:
     assert group.total_shrink == pytest.approx(1 - float(weight.detach()), rel=1e-9)
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("step", [5e-4, 1.9e-3, 8e-3, 1e-2])
+def test_a_bound_in_bf16_counts_what_momentum_adds_up(step: float, nesterov: bool) -> None:
+    """Each gradient alone is too small to be seen at 0.01 per settled step, the sum of ten is not."""
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.randn(64, 64).bfloat16())
+    optimizer = optim.SGD([weight], lr=0.1, momentum=0.9, weight_decay=step, nesterov=nesterov)
+    (group,) = td.forecast(optimizer, run=td.Run(steps=50))
+    start = weight.detach().double().norm()
+    for _ in range(50):
+        weight.grad = torch.zeros_like(weight)
+        optimizer.step()
+    gone = 1 - float(weight.detach().double().norm() / start)
+    assert group.prediction == ("at most" if step < 1.95e-3 else "unknown")
+    assert group.total_shrink is None or gone <= group.total_shrink + 1e-12
+    assert ("rounded away" in kinds(group)) is (group.prediction == "at most")
+
+
 def test_bf16_rounds_it_away_and_attach_pays_it() -> None:
     """Natively nothing happens at all; the same decay attached is exact."""
     model = net(torch.bfloat16)

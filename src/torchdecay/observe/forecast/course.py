@@ -50,6 +50,11 @@ class Course:
         return math.fsum(self.fractions) / len(self.fractions)
 
     @property
+    def largest(self) -> float:
+        """The most that a step takes off a weight, momentum included."""
+        return max(*self.pulls, *self.fractions, *self.losses)
+
+    @property
     def worst(self) -> int:
         """The place of the largest pull."""
         return max(range(len(self.pulls)), key=self.pulls.__getitem__)

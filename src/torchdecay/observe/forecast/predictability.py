@@ -46,7 +46,7 @@ def rounded(pulled: Pulled, dtypes: Sequence[str], course: Course) -> tuple[Pred
     low = [] if is_paid(pulled) else low_dtypes(dtypes)
     if pulled.decay is None or not low:
         return None
-    visible_at_all = any(max(course.pulls) >= visible(dtype) for dtype in low)
+    visible_at_all = any(course.largest >= visible(dtype) for dtype in low)
     return "unknown" if visible_at_all else "at most", f"{' and '.join(low)} rounds at each step"
 
 

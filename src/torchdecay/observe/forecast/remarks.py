@@ -75,10 +75,10 @@ def _flips(course: Course) -> Iterator[Remark]:
 
 
 def _rounding(pulled: Pulled, dtypes: Sequence[str], course: Course) -> Iterator[Remark]:
-    lost = [dtype for dtype in low_dtypes(dtypes) if 0.0 < max(course.pulls) < visible(dtype)]
+    lost = [dtype for dtype in low_dtypes(dtypes) if 0.0 < course.largest < visible(dtype)]
     if not lost:
         return
-    much = f"no step takes more than {max(course.pulls):.2g}, and {lost[0]} shows no less than {visible(lost[0]):.2g}"
+    much = f"no step takes more than {course.largest:.2g}, and {lost[0]} shows no less than {visible(lost[0]):.2g}"
     if is_paid(pulled):
         yield Remark("rounding is paid", f"{much}; td.attach keeps what is owed and pays it.")
         return
