@@ -578,6 +578,22 @@ def test_a_coupled_decay_that_the_gradient_swallows(gradient: float | None) -> N
     assert [one.what.startswith("0 %") for one in found] == [True] * (gradient == 0.1)
 
 
+@pytest.mark.parametrize("multiple", [0.1, 0.24, 0.26, 0.49])
+def test_what_rounding_may_take_is_no_error_above_the_least_that_shows(multiple: float) -> None:
+    """Between a quarter and half of eps a step moves some weights, by a whole unit, and others not at all."""
+    eps = torch.finfo(torch.bfloat16).eps
+    weight = nn.Parameter(torch.linspace(1.0, 2.0, 99).bfloat16())
+    start = weight.detach().clone()
+    optimizer = optim.AdamW([weight], lr=1.0, weight_decay=multiple * eps)
+    (found,) = td.audit(optimizer, select=["WD304"]).findings
+    weight.grad = torch.zeros_like(weight)
+    optimizer.step()
+    moved = bool((weight != start).any())
+    assert found.severity == ("warning" if moved else "error")
+    assert ("between none and 0.0078" in found.what) is moved
+    assert float((1 - weight / start).detach().max()) <= eps
+
+
 @pytest.mark.parametrize("multiple", [0.6, 0.99, 1.01, 2.0])
 def test_rounding_is_told_exactly_where_weights_get_stuck(multiple: float) -> None:
     """Native decay in bf16, without gradients: below half of eps every weight stops within its binade."""

@@ -145,7 +145,7 @@ At 1 every weight becomes 0 in a step, above 1 it changes its sign.
 Lower one of them, also at the peak of the schedule.
 
 WD304 error decay rounded away
-The dtype can't hold so small a change: each step rounds back to where it was.
+The dtype can't hold so small a change: a step rounds back to where it was, or to the next number that there is.
 Attach td.decoupled(wd), which pays it with stochastic rounding, or keep float32 weights.
 
 WD305 warning time scale shorter than an epoch

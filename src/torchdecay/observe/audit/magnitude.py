@@ -133,13 +133,14 @@ def _lost_in_weight(case: Case, pulled: Pulled, members: Iterable[Member]) -> It
     else:
         taken = max(rates) * pulled.decay.coefficient
     for member in members:
-        # Half a unit in the last place of the smallest number of a binade, beside which any other shows less.
+        # Half a unit in the last place, as a part of the largest number of a binade and of the smallest.
         dtype = member.param.dtype
-        visible = torch.finfo(dtype).eps / 2
-        if 0 < taken * _SURELY < visible:
+        eps = torch.finfo(dtype).eps
+        if 0 < taken * _SURELY < eps / 2:
             share = f"{taken:.2g} of each weight per step" + ("" if known else ", if it is decoupled as in AdamW")
-            what = f"{share}; {_spelled(dtype)} keeps no shrink below {visible:.2g}"
-            yield member.hit(what, None if known else "warning")
+            none = taken < eps / 4
+            keeps = f"keeps no shrink below {eps / 4:.2g}" if none else f"takes between none and {eps:.2g} of it"
+            yield member.hit(f"{share}; {_spelled(dtype)} {keeps}", None if known and none else "warning")
 
 
 def _lost_in_gradient(member: Member) -> Iterator[Hit]:
