@@ -16,6 +16,7 @@ from torch.optim import lr_scheduler
 import torchdecay as td
 from torchdecay.apply.handle import handle_of
 from torchdecay.errors import ForgottenPenaltyWarning, OwnershipWarning
+from torchdecay.plans.regularizers import Huber, SquaredNorm
 
 HOOKS = [
     "_optimizer_step_pre_hooks",
@@ -642,3 +643,39 @@ def test_repr_says_how_the_rows_are_carried_out():
     plan = td.plan(model, td.decoupled(0.1))
     handle = td.attach(optim.AdamW(plan.param_groups(model), lr=0.1), plan)
     assert repr(handle) == "<Handle on AdamW: 2 by native, 2 by none>"
+
+
+@pytest.mark.parametrize(
+    ("decay", "refused"),
+    [
+        (td.forms.stable(0.09), False),
+        (td.forms.stable(0.1), True),
+        (td.forms.by_spectrum(0.33, high=3.0, min_values=2), False),
+        (td.forms.by_spectrum(0.34, high=3.0, min_values=2), True),
+        (td.forms.by_spectrum(1.0, low=0.1, high=0.5), True),
+        (td.forms.norm_control(0.9, ratio=0.5), False),
+        (td.forms.norm_control(1.0, ratio=0.5), True),
+        (td.forms.spectral(0.9), False),
+        (td.forms.spectral(1.0), True),
+        (td.forms.ada_decay(0.4), False),
+        (td.forms.ada_decay(0.5), True),
+        (td.forms.huber(5.0), False),
+        (td.Decay(coefficient=1.1, site=td.Site.BEFORE, regularizer=Huber()), True),
+        (td.Decay(coefficient=0.6, site=td.Site.BEFORE, regularizer=SquaredNorm()), True),
+    ],
+    ids=repr,
+)
+def test_what_may_remove_a_whole_weight_in_a_step_is_refused_whatever_its_form(decay, refused):
+    """By the largest multiplier that its controller may set, and the curvature of what pulls, at learning rate 1."""
+    model = make_model()
+    optimizer = optim.SGD(model.parameters(), lr=1.0, momentum=0.9)
+    before = weights(model)
+    plan = td.plan(model, decay, rules=())
+    if refused:
+        with pytest.raises(td.ApplyError, match=r"would remove \S+ of each weight per step"):
+            td.attach(optimizer, plan, model=model)
+        return
+    td.attach(optimizer, plan, model=model)
+    zero_gradients(model)
+    optimizer.step()
+    assert all((new.norm() <= old.norm() * (1 + 1e-9)) for new, old in zip(weights(model), before, strict=True))

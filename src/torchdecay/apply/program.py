@@ -18,8 +18,8 @@ from torchdecay.apply.work import Amount, Pull, Target, Work, by_decay
 from torchdecay.errors import ApplyError
 from torchdecay.optimizers.cards import has_trait, settled_factor
 from torchdecay.optimizers.peaks import peak_of
+from torchdecay.plans.controllers import Stable
 from torchdecay.plans.decay import Decay, Scale, Site
-from torchdecay.plans.regularizers import L2
 from torchdecay.text import listed
 
 
@@ -79,14 +79,23 @@ class GroupProgram:
         """c_t·λ_t of a pull at the step that comes next."""
         coefficient, index = self.coefficient(decay), self.lowering.index
         if decay.site is Site.GRADIENT:
-            if isinstance(decay.regularizer, L2) and settled_factor(self.optimizer, self.group) is not None:
-                check_fraction(decay, coefficient * self.group["lr"], index, self.group["lr"])
+            if settled_factor(self.optimizer, self.group) is not None:
+                fraction = coefficient * self.group["lr"] * self._steepest(decay)
+                check_fraction(decay, fraction, index, self.group["lr"])
             return coefficient
         lr = self._lr(decay) if decay.scale is not Scale.ONE else 1.0
         amount: Amount = decay.scale.factor(lr, self.peak(decay) if decay.scale.needs_max_lr else None) * coefficient
-        if isinstance(decay.regularizer, L2) and not decay.proximal and decay.controller is None:
-            check_fraction(decay, amount, index, lr)
+        if not decay.proximal:
+            check_fraction(decay, amount * self._steepest(decay), index, lr)
         return amount
+
+    def _steepest(self, decay: Decay) -> float:
+        """The part of a weight that a pull with amount 1 may take off; 0 where nobody can say."""
+        controller = decay.controller
+        most = 1.0 if controller is None else controller.most
+        if isinstance(controller, Stable):
+            most = settled_factor(self.optimizer, self.group)
+        return decay.regularizer.curvature * (most or 0.0)
 
     def works(self) -> list[Work]:
         """What the passes have to do in the step that comes next.
@@ -155,7 +164,7 @@ class GroupProgram:
 
 
 def check_fraction(decay: Decay, amount: Any, index: int, lr: Any) -> None:
-    """Refuse an L2 step that would remove a whole weight or more."""
+    """Refuse a step that would remove a whole weight or more."""
     if amount < 1 or (_is_plain_fraction(decay) and amount <= 1):
         return
     raise ApplyError(

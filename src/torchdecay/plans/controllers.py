@@ -84,10 +84,12 @@ def as_gate(rows: Rows) -> RowGate | None:
 class Controller:
     """Sets what the coefficient is multiplied by, at each step, from what it may see.
 
-    `symbol` is how equations name the multiplier; what each one sees and keeps is said by the class.
+    `symbol` is how equations name the multiplier, and `most` is the largest one, None where the optimizer or the
+    weights decide that; what each one sees and keeps is said by the class.
     """
 
     symbol: str = "m_t"
+    most: float | None = None
 
 
 @value_type
@@ -121,6 +123,7 @@ class GradientSigmoid(Controller):
 
     alpha: float = 4.0
     symbol = "2σ(α·g̃)"
+    most = 2.0
 
     def __post_init__(self) -> None:
         store(self, alpha=check_number(self.alpha, "ada_decay alpha"))
@@ -156,6 +159,7 @@ class NormRatio(Controller):
 
     ratio: float = 1.0
     symbol = "(1 − r‖θ₀‖/‖θ‖)"
+    most = 1.0
 
     def __post_init__(self) -> None:
         store(self, ratio=check_number(self.ratio, "norm_control ratio"))
@@ -192,3 +196,8 @@ class BySpectrum(Controller):
         store(self, high=check_number(self.high, "by_spectrum high", minimum=self.low))
         store(self, every_steps=check_count(self.every_steps, "by_spectrum every_steps"))
         store(self, min_values=check_count(self.min_values, "by_spectrum min_values", minimum=2))
+
+    @property
+    def most(self) -> float:  # type: ignore[override]
+        """That of the lightest tail, or of what is not measured."""
+        return max(self.high, 1.0)

@@ -28,12 +28,14 @@ class Regularizer:
     * `prox(z, tau)`: argmin over p of τ·R(p) + ½‖p − z‖², of z's shape; τ ≥ 0 is a float or elementwise.
 
     `symbol` is how equations name R; `smooth` says whether R has a gradient everywhere, at zeros too;
-    `elementwise` whether gradient and prox of a part of x are the part of gradient and prox.
+    `elementwise` whether gradient and prox of a part of x are the part of gradient and prox; `curvature` is the
+    largest part of x that its gradient is, so that a step of 1 over that leaves nothing, and a larger one flips signs.
     """
 
     symbol: str = "R"
     smooth: bool = True
     elementwise: bool = True
+    curvature: float = 0.0
 
     @property
     def form(self) -> Regularizer:
@@ -56,6 +58,7 @@ class L2(Regularizer):
     """R(x) = ½‖x‖², ∇R(x) = x, prox = z/(1 + τ)."""
 
     symbol = "½‖θ‖²"
+    curvature = 1.0
 
     def value(self, x: Tensor) -> Tensor:
         return x.abs().square().sum() / 2
@@ -100,6 +103,10 @@ class ElasticNet(Regularizer):
         store(self, l2=check_number(self.l2, "elastic_net l2"))
 
     @property
+    def curvature(self) -> float:  # type: ignore[override]
+        return self.l2
+
+    @property
     def form(self) -> Regularizer:
         return ElasticNet(0.0, 0.0)
 
@@ -123,6 +130,7 @@ class Huber(Regularizer):
 
     delta: float = 1.0
     symbol = "H_δ(θ)"
+    curvature = 1.0
 
     def __post_init__(self) -> None:
         store(self, delta=check_number(self.delta, "huber delta", open_minimum=True))
@@ -147,6 +155,7 @@ class SquaredNorm(Regularizer):
     """R(x) = ‖x‖², without the ½ of `L2`; ∇R(x) = 2x, prox = z/(1 + 2τ)."""
 
     symbol = "‖θ‖²"
+    curvature = 2.0
 
     def value(self, x: Tensor) -> Tensor:
         import torch
@@ -207,6 +216,7 @@ class Spectral(Regularizer):
     """
 
     symbol = "½σ₁(θ)²"
+    curvature = 1.0
     elementwise = False
 
     def value(self, x: Tensor) -> Tensor:

@@ -260,7 +260,7 @@ def by_spectrum(
 
     Args:
         low: multiplier for the heaviest tail, at least 0.
-        high: multiplier for the lightest tail, at least `low`.
+        high: multiplier for the lightest tail, at least `low`; η·λ·high must stay below 1.
         every_steps: how often spectra are measured.
         min_values: matrices with fewer singular values keep λ.
 

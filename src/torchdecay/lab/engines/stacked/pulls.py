@@ -22,7 +22,6 @@ from torchdecay.optimizers.cards import settled_factor
 from torchdecay.optimizers.peaks import peak_of
 from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.references import Initial
-from torchdecay.plans.regularizers import L2
 
 
 class MembersRefused(Exception):
@@ -101,8 +100,9 @@ class StackedPull:
 
     def _check(self, group: Mapping[str, Any], amounts: Tensor) -> None:
         decay, lr = self.decay, float(group["lr"])
-        if not isinstance(decay.regularizer, L2) or decay.proximal or decay.site is Site.LOSS:
+        if decay.proximal or decay.site is Site.LOSS:
             return
+        amounts = amounts * decay.regularizer.curvature
         if decay.site is Site.GRADIENT:
             if settled_factor(self.lane.optimizer, group) is None:
                 return
