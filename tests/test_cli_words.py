@@ -87,6 +87,19 @@ def test_an_empty_decay_is_no_decay_by_mistake(name: str, command: str) -> None:
     assert 'the decay is ""' in refused(*command.format(name).split(), "--decay", "")
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["compare ridge --out", "compare ridge --store", "compare csv --target y --data", "sweep ridge --out", "demo --out",
+     "plan {}:make_model --save", "forecast {}:make_optimizer --steps 3 --figure", "report plan.json --out", "report",
+     "run --out"],
+)  # fmt: skip
+def test_an_empty_path_is_refused(name: str, words: str) -> None:
+    """It would be the current folder, or no option at all."""
+    before = set(Path().iterdir())
+    assert 'the path is ""' in refused(*words.format(name).split(), "", *(["x.py"] if words == "run --out" else []))
+    assert {path for path in set(Path().iterdir()) - before if path.name != "__pycache__"} == set()
+
+
 def test_rules_without_a_model_are_refused(name: str) -> None:
     """An optimizer brings its own groups."""
     assert "--rules goes with a model" in refused(

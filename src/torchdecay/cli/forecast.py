@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from torchdecay.cli.inputs.paths import PATH
 from torchdecay.cli.inputs.plans import POLICIES, is_saved, make_plan
 from torchdecay.cli.inputs.runs import run_from, run_options
 from torchdecay.cli.inputs.setups import load_setup
@@ -41,7 +42,7 @@ def optimizer_class(name: str) -> type[Optimizer]:
 @click.option("--decay", help="For a model: decoupled:0.1, native:0.1, ...; it is then planned as by plan.")
 @click.option("--rules", type=POLICIES, help="For a model: who decays.  [default: standard]")
 @click.option("--optimizer", metavar="NAME", help="For a model or a saved plan: AdamW, SGD, ..., with its defaults.")
-@click.option("--figure", type=click.Path(path_type=Path), metavar="FILE.svg", help="Draw it: .svg or .png.")
+@click.option("--figure", type=PATH, metavar="FILE.svg", help="Draw it: .svg or .png.")
 @json_option
 def forecast(
     target: str,

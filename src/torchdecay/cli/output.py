@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from torchdecay.cli.inputs.paths import PATH
 from torchdecay.errors import TaskError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def json_option(command: Any) -> Any:
 
 def out_option(text: str, **more: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The `--out` of commands that write a page."""
-    return click.option("--out", type=click.Path(path_type=Path), help=text, **more)
+    return click.option("--out", type=PATH, help=text, **more)
 
 
 def overwrite_option(command: Any) -> Any:

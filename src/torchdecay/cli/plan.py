@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from torchdecay.cli.inputs.paths import PATH
 from torchdecay.cli.inputs.plans import make_plan, plan_options
 from torchdecay.cli.output import json_option
 from torchdecay.errors import LoadError
@@ -15,7 +16,7 @@ from torchdecay.errors import LoadError
 @click.argument("target")
 @plan_options
 @click.option("--all", "every", is_flag=True, help="One line per parameter: fold no repeated blocks.")
-@click.option("--save", type=click.Path(path_type=Path), metavar="FILE.json", help="Keep the plan, for diff.")
+@click.option("--save", type=PATH, metavar="FILE.json", help="Keep the plan, for diff.")
 @click.option("--overwrite", is_flag=True, help="Replace a plan that was saved there.  [default: save to FILE-2.json]")
 @json_option
 def plan(

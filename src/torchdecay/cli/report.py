@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from torchdecay.cli.inputs.paths import PATH
 from torchdecay.cli.inputs.results import NAMES, load_result
 from torchdecay.cli.output import json_option, out_option, overwrite_option, print_json
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 @out_option("Folder, or a page.html.  [default: the folder of a comparison, run or sweep, else FILE.html]")
 @overwrite_option
 @json_option

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from torchdecay.cli.inputs.paths import Paths
 from torchdecay.integrations.script.command import Split, become, split
 from torchdecay.integrations.script.options import Options, name_of
 
@@ -35,7 +36,14 @@ def option(*names: str, **settings: Any) -> Callable[[F], F]:
 
 
 @click.command(cls=ScriptCommand, options_metavar="[OPTIONS]", epilog="")
-@option("--out", default="torchdecay-run", show_default=True, metavar="DIR", help="Folder of the page; kept if there.")
+@option(
+    "--out",
+    type=Paths(),
+    default="torchdecay-run",
+    show_default=True,
+    metavar="DIR",
+    help="Folder of the page; kept if there.",
+)
 @option("--overwrite", is_flag=True, help="Replace DIR, where an earlier run wrote it.  [default: write DIR-2]")
 @option("--every", type=click.IntRange(1), default=100, show_default=True, help="Steps from record to record.")
 @option("--by", type=click.Choice(["role", "block", "tensor"]), default="role", show_default=True, help="Groups.")

@@ -10,6 +10,7 @@ import click
 
 from torchdecay.cli.inputs.names import Known
 from torchdecay.cli.inputs.options import gathered
+from torchdecay.cli.inputs.paths import PATH
 from torchdecay.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -75,9 +76,7 @@ def _store(store: Path | None, resume: bool) -> Store | None:
 store_options = gathered(
     "store",
     _store,
-    click.option(
-        "--store", type=click.Path(path_type=Path), help="Keep each finished run in this SQLite file at once."
-    ),
+    click.option("--store", type=PATH, help="Keep each finished run in this SQLite file at once."),
     click.option("--resume", is_flag=True, help="Go on with what the store holds."),
 )
 
@@ -100,7 +99,7 @@ task_options = gathered(
     click.argument("task", type=Known("lab.tasks.catalog:ABOUT"), metavar="TASK"),
     click.option("--seeds", type=Seeds(), metavar="N|A,B,...", help="How many seeds, or which.  [default: the task's]"),
     click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps of each run.  [default: the task's]"),
-    click.option("--data", type=click.Path(path_type=Path), help="The file, for csv; a folder, for fashion."),
+    click.option("--data", type=PATH, help="The file, for csv; a folder, for fashion."),
     click.option("--target", metavar="COLUMN", help="The column to predict, for csv."),
     click.option("--kind", type=click.Choice(["classification", "regression"]), help="For csv, where it is not clear."),
     click.option("--categorical", multiple=True, metavar="COLUMN", help="For csv: numbers that are names; repeat it."),
