@@ -14,9 +14,9 @@ import pytest
 
 import torchdecay as td
 from calling import torchdecay as call
-from torchdecay.cli.inputs.numbers import read_count, read_number
 from torchdecay.cli.words import in_options
 from torchdecay.errors import UnitError
+from torchdecay.plans.numbers import read_count, read_number
 
 TRAIN = """
 import sys
@@ -144,6 +144,16 @@ def test_numbers_on_the_command_line() -> None:
     assert "outside its range" in refused("convert", "-0.1", "decoupled", "per_step", "--lr", "1")
     assert "outside its range" in refused("rescale", "-.1", "--width", "2,4")
     assert "Write 0.1." in refused("convert", "0,1", "decoupled", "per_step", "--lr", "1")
+    assert "Write 1000." in refused("convert", "1", "decoupled", "per_step", "--lr", "1", "--steps", "1,000")
+    for command, given in (
+        ("compare", "--decay decoupled:5%"),
+        ("sweep", "--value 5%"),
+        ("sweep", "--from 5% --to 10% --points 2"),
+    ):
+        words = [command, "ridge", "--seeds", "1", "--steps", "2e0", *given.split(), "--out", "o", "--json"]
+        made = json.loads(call(*words).stdout)
+        assert "decoupled(0.05)" in {run["decay"] for run in made["runs"]} and made["runs"][0]["steps"][-1] == 2
+        assert "is below 1" in refused(command, "ridge", "--steps", "0")
     words = ["--lr", "6e-4", "--steps", "5e3", "--batch-size", "480", "--tokens-per-sample", "1k"]
     assert json.loads(call("suggest", "124M", *words, "--json").stdout)["rule"] == "tokens_per_parameter"
     assert (

@@ -6,11 +6,12 @@ from typing import Any
 
 import click
 
-from torchdecay.cli.inputs.numbers import COUNT, NUMBER, read_number
+from torchdecay.cli.inputs.numbers import COUNT, NUMBER
 from torchdecay.cli.inputs.options import gathered, given, options_of
 from torchdecay.cli.inputs.runs import PARTS
 from torchdecay.cli.output import json_option, print_json
 from torchdecay.errors import UnitError
+from torchdecay.plans.numbers import read_number
 from torchdecay.text import spelled
 
 _CONTEXT: dict[str, tuple[Any, str]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from torchdecay.cli.inputs.numbers import NUMBER
 from torchdecay.cli.output import json_option
 
 
@@ -12,7 +13,7 @@ from torchdecay.cli.output import json_option
     "--decay",
     "decays",
     multiple=True,
-    type=float,
+    type=NUMBER,
     metavar="NUMBER",
     help="Weight decay; may be repeated.  [default: 0 and 1]",
 )

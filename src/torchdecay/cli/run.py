@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from torchdecay.cli.inputs.numbers import COUNT, POSITIVE
 from torchdecay.cli.inputs.paths import Paths
 from torchdecay.integrations.script.command import Split, become, split
 from torchdecay.integrations.script.options import Options, name_of
@@ -45,9 +46,9 @@ def option(*names: str, **settings: Any) -> Callable[[F], F]:
     help="Folder of the page; kept if there.",
 )
 @option("--overwrite", is_flag=True, help="Replace DIR, where an earlier run wrote it.  [default: write DIR-2]")
-@option("--every", type=click.IntRange(1), default=100, show_default=True, help="Steps from record to record.")
+@option("--every", type=POSITIVE, default=100, show_default=True, help="Steps from record to record.")
 @option("--by", type=click.Choice(["role", "block", "tensor"]), default="role", show_default=True, help="Groups.")
-@option("--steps", type=click.IntRange(0), default=0, metavar="N", help="How long the run is, where nobody knows it.")
+@option("--steps", type=COUNT, default=0, metavar="N", help="How long the run is, where nobody knows it.")
 @option("--apply", default="", metavar="DECAY", help="In place of the script's own: decoupled:0.1, none, plan.json.")
 @option("--rules", default="standard", show_default=True, help="Who decays under --apply.")
 @option("--optimizer", default="", metavar="NAMES", help="Which get --apply: AdamW, or 2.  [default: all]")
@@ -59,7 +60,7 @@ def option(*names: str, **settings: Any) -> Callable[[F], F]:
     help="Exit 1 on such findings.",
 )
 @option("--plan", default="", metavar="FILE", help="The plan that must be at work; what differs is a finding.")
-@option("--stop-after", type=click.IntRange(0), default=0, metavar="N", help="End the script after N steps.")
+@option("--stop-after", type=COUNT, default=0, metavar="N", help="End the script after N steps.")
 @option("-q", "--quiet", is_flag=True, help="Say nothing on stderr.")
 @click.pass_context
 def run(ctx: click.Context, /, **given: Any) -> None:

@@ -10,6 +10,7 @@ import click
 
 from torchdecay.cli.group import as_typed
 from torchdecay.cli.inputs.names import FORMS, FormsCommand, Known
+from torchdecay.cli.inputs.numbers import COUNT, NUMBER
 from torchdecay.cli.inputs.options import gathered, given
 from torchdecay.cli.inputs.tasks import AskedTask, store_options, task_options
 from torchdecay.cli.output import SoFar, finish, json_option, out_option, overwrite_option, require_writable
@@ -22,20 +23,20 @@ SEARCHES, ENGINES = Known("lab.sweeps.search:KINDS"), Known("lab.engines.engine:
 search_options = gathered(
     "search",
     given,
-    click.option("--from", "low", type=float, help="Where the range starts.  [default: from the task's time scale]"),
-    click.option("--to", "high", type=float, help="Where it ends.  [default: likewise]"),
-    click.option("--points", type=int, default=12, show_default=True, help="How many values in all."),
-    click.option("--lr-scale", "lr_scales", type=float, multiple=True, help="Also try this times the lr; repeat it."),
+    click.option("--from", "low", type=NUMBER, help="Where the range starts.  [default: from the task's time scale]"),
+    click.option("--to", "high", type=NUMBER, help="Where it ends.  [default: likewise]"),
+    click.option("--points", type=COUNT, default=12, show_default=True, help="How many values in all."),
+    click.option("--lr-scale", "lr_scales", type=NUMBER, multiple=True, help="Also try this times the lr; repeat it."),
     click.option("--search", type=SEARCHES, default="grid", show_default=True, help="How values are found."),
 )
 engine_options = gathered(
     "engine",
     given,
     click.option("--engine", type=ENGINES, default="auto", show_default=True, help="What runs the trainings."),
-    click.option("--workers", type=int, help="Runs at once, for process and ray.  [default: one per core]"),
+    click.option("--workers", type=COUNT, help="Runs at once, for process and ray.  [default: one per core]"),
     click.option("--ray-address", metavar="HOST:PORT", help="A running cluster, or auto.  [default: Ray started here]"),
-    click.option("--ray-cpus", type=float, metavar="N", help="CPUs of a run on Ray.  [default: the task's threads]"),
-    click.option("--ray-gpus", type=float, metavar="N", help="GPUs of a run on Ray, also 0.5.  [default: 0]"),
+    click.option("--ray-cpus", type=NUMBER, metavar="N", help="CPUs of a run on Ray.  [default: the task's threads]"),
+    click.option("--ray-gpus", type=NUMBER, metavar="N", help="GPUs of a run on Ray, also 0.5.  [default: 0]"),
 )
 
 
@@ -43,7 +44,7 @@ engine_options = gathered(
 @task_options
 @click.option("--form", type=FORMS, metavar="NAME", default="decoupled", show_default=True, help="The form of decay.")
 @search_options
-@click.option("--value", "values", type=float, multiple=True, help="Try this value, and no range; repeat it.")
+@click.option("--value", "values", type=NUMBER, multiple=True, help="Try this value, and no range; repeat it.")
 @click.option("--group", "groups", multiple=True, metavar="NAME=PATTERN", help="A value for each group; repeat it.")
 @click.option("--rule", default="best", show_default=True, help="best, or one_se: the largest within 1 SE of it.")
 @engine_options

@@ -10,12 +10,14 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
-from torchdecay.errors import DecayError
+from torchdecay.errors import DecayError, UnitError
 from torchdecay.plans.controllers import RowGate
+from torchdecay.plans.numbers import read_number
 from torchdecay.plans.references import Average
 from torchdecay.plans.schedules import Constant
 from torchdecay.text import repr_quoted, spelled
@@ -131,11 +133,9 @@ class Preset:
 
 def number_or_word(text: str) -> int | float | str:
     """What a person typed: a whole number, a number, or else a word."""
-    for kind in (int, float):
-        try:
+    for kind in (int, read_number):
+        with suppress(ValueError, UnitError):
             return kind(text)
-        except ValueError:
-            continue
     return text.strip()
 
 

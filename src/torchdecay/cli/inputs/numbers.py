@@ -1,64 +1,33 @@
-"""Numbers as people type them: 1e5, 50_000, 124M, 0.1%."""
+"""Options that are numbers."""
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Callable
 from typing import Any
 
 import click
 
 from torchdecay.errors import UnitError
-from torchdecay.text import repr_quoted
-
-_SIZES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12, "%": 0.01, "percent": 0.01}
-_NUMBER = re.compile(r"([+-]?(?:inf|infinity|nan|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?))\s*([kKMBGT%]|percent)?")
-
-
-def read_number(text: str, what: str = "") -> float:
-    """The number that a text spells, 0.001 for 0.1%.
-
-    Args:
-        text: digits, with underscores between them; an exponent; k, M, B, T or % behind.
-        what: what it is of, for the message.
-
-    Raises:
-        UnitError: it spells none.
-    """
-    found = _NUMBER.fullmatch(text.strip().replace("_", "").replace("per cent", "percent").replace("−", "-"))
-    if found is None:
-        comma = re.fullmatch(r"\s*([+-]?\d+),(\d+)\s*", text)
-        fix = f"Write {comma[1]}.{comma[2]}." if comma else "Write 0.1, 1e-3, 124M or 10%, say."
-        raise UnitError(f"{what + '=' if what else ''}{repr_quoted(text)} is not a number.", fix=fix)
-    size = _SIZES[found[2] or ""]
-    # Dividing keeps 0.1% the float that 0.001 is.
-    return float(found[1]) / 100 if size < 1 else float(found[1]) * size
-
-
-def read_count(text: str, what: str = "") -> int:
-    """The whole number that a text spells, 124000000 for 124M.
-
-    Raises:
-        UnitError: it spells none, or a fraction.
-    """
-    number = read_number(text, what)
-    if not abs(number) < 2**63 or number != int(number):
-        raise UnitError(f"{what + '=' if what else ''}{repr_quoted(text)} is not a whole number.", fix="Write 10000.")
-    return int(number)
+from torchdecay.plans.numbers import read_count, read_number
 
 
 class Numbers(click.ParamType):  # type: ignore[type-arg]
-    """For options: what `read` makes of their text."""
+    """For options: what `read` makes of their text, where it is at least `minimum`."""
 
-    def __init__(self, name: str, read: Callable[..., Any]) -> None:
-        self.name, self.read = name, read
+    def __init__(self, name: str, read: Callable[..., Any], minimum: float = -math.inf) -> None:
+        self.name, self.read, self._minimum = name, read, minimum
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The number."""
         try:
-            return self.read(value) if isinstance(value, str) else value
+            number = self.read(value) if isinstance(value, str) else value
         except UnitError as error:
             self.fail(f"{error.what} {error.fix}", param, ctx)
+        if number < self._minimum:
+            self.fail(f"{value} is below {self._minimum:g}.", param, ctx)
+        return number
 
 
 NUMBER, COUNT = Numbers("number", read_number), Numbers("count", read_count)
+POSITIVE = Numbers("count", read_count, 1)

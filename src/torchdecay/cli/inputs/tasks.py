@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchdecay.cli.inputs.names import Known
+from torchdecay.cli.inputs.numbers import POSITIVE
 from torchdecay.cli.inputs.options import gathered
 from torchdecay.cli.inputs.paths import PATH
 from torchdecay.cli.output import print_json
@@ -98,7 +99,7 @@ task_options = gathered(
     AskedTask,
     click.argument("task", type=Known("lab.tasks.catalog:ABOUT"), metavar="TASK"),
     click.option("--seeds", type=Seeds(), metavar="N|A,B,...", help="How many seeds, or which.  [default: the task's]"),
-    click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps of each run.  [default: the task's]"),
+    click.option("--steps", type=POSITIVE, help="Optimizer steps of each run.  [default: the task's]"),
     click.option("--data", type=PATH, help="The file, for csv; a folder, for fashion."),
     click.option("--target", metavar="COLUMN", help="The column to predict, for csv."),
     click.option("--kind", type=click.Choice(["classification", "regression"]), help="For csv, where it is not clear."),
