@@ -81,6 +81,38 @@ def test_what_goes_with_the_other_side_is_taken(name: str) -> None:
     assert call("diff", "plan.json", f"{name}:make_model", "--decay", "l1:1", code=1).stdout
 
 
+@pytest.mark.parametrize(
+    ("words", "idle"),
+    [
+        ("convert 0.1 decoupled half_life --lr 1e-3 --batch-size 32 --loss mse", "depends on --loss, --batch-size"),
+        ("convert 0.1 coupled half_penalty --lr 1 --optimizer sgd", "depends on --optimizer, --lr"),
+        ("convert 0.1 decoupled decoupled --steps 3", "nothing depends on --steps"),
+        ("sweep ridge --value 2 --from 7", "'--from'"),
+        ("sweep ridge --value 2 --to 7 --points 12", "'--to' / '--points'"),
+        ("audit {}:make_optimizer --format github --json", "for --format"),
+    ],
+)  # fmt: skip
+def test_an_option_that_another_one_makes_idle_is_refused(name: str, words: str, idle: str) -> None:
+    """Whoever typed it believes that it counts."""
+    assert idle in refused(*words.format(name).split())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "0.1 decoupled half_life_epochs --lr 1e-3 --num-samples 50 --batch-size 5 --accumulate 1",
+        "0.1 decoupled timescale_epochs --lr 1e-3 --steps 50 --epochs 5",
+        "0.1 decoupled timescale_tokens --lr 1e-3 --tokens-per-sample 50 --batch-size 5",
+        "0.1 decoupled timescale_runs --lr 1e-3 --epochs 2 --steps-per-epoch 5",
+        "0.1 coupled decoupled --optimizer sgd --momentum 0",
+        "0.1 native decoupled --optimizer adamw",
+    ],
+)
+def test_options_from_which_a_need_follows_are_taken(words: str) -> None:
+    """Whichever way one tells how long an epoch is."""
+    assert float(call("convert", *words.split()).stdout) > 0
+
+
 @pytest.mark.parametrize("command", ["plan {}:make_model", "forecast {}:make_model --steps 3", "compare ridge"])
 def test_an_empty_decay_is_no_decay_by_mistake(name: str, command: str) -> None:
     """A variable of the shell that is not set."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from torchdecay.cli.inputs.options import typed
 from torchdecay.cli.inputs.runs import run_from, run_options
 from torchdecay.cli.inputs.setups import load_setup, model_beside
 from torchdecay.cli.output import json_option
@@ -46,6 +47,8 @@ def audit(
     """  # noqa: D301
     from torchdecay.observe.audit.audit import audit as look
 
+    if as_json and style != "json" and typed(ctx, "style"):
+        raise click.BadParameter(f"{style} is another form than --json; leave one of them out.", param_hint="--format")
     setup = load_setup(target)
     if setup.get("model") is None and (beside := model_beside(target, setup["optimizer"])) is not None:
         name, setup["model"] = beside

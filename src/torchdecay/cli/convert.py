@@ -82,10 +82,17 @@ def convert(
             fix="Write torchdecay convert 0.1 decoupled half_life --lr 1e-3; --list shows all units.",
         )
     from torchdecay.observe.units.converting import convert as to
+    from torchdecay.observe.units.converting import idle
     from torchdecay.observe.units.graph import UNITS
 
     read = read_value if source in UNITS and UNITS[source].pair else read_number
     found = to(read(value), source, target, **context)
+    if unused := idle(source, target, context):
+        options = ", ".join(f"--{name}".replace("_", "-") for name in unused)
+        raise UnitError(
+            f"from {source} to {target} nothing depends on {options}.",
+            fix="Leave it out, or name the units that it belongs to; --list shows what each needs.",
+        )
     pair = None if isinstance(found, float) else found._asdict()
     if as_json:
         told = {"value": pair or found, "unit": target, "source": {"value": read(value), "unit": source}}

@@ -11,7 +11,7 @@ import click
 from torchdecay.cli.group import as_typed
 from torchdecay.cli.inputs.names import FORMS, FormsCommand, Known
 from torchdecay.cli.inputs.numbers import COUNT, NUMBER
-from torchdecay.cli.inputs.options import gathered, given
+from torchdecay.cli.inputs.options import gathered, given, typed
 from torchdecay.cli.inputs.tasks import AskedTask, store_options, task_options
 from torchdecay.cli.output import SoFar, finish, json_option, out_option, overwrite_option, require_writable
 
@@ -102,10 +102,12 @@ def sweep(
     from torchdecay.lab.sweeps.search import Search
     from torchdecay.lab.sweeps.sweep import sweep as run
 
+    if values and (idle := typed(ctx, "low", "high", "points")):
+        raise click.BadParameter("--value names the values, and no range is searched; leave it out.", param_hint=idle)
     made, kind = task.load(), search.pop("search")
     folder = out or Path(f"torchdecay-sweep-{made.name}")
     require_writable(folder)
-    typed, so_far = (as_typed(ctx), shlex.join(task.words)), SoFar(folder)
+    command, so_far = (as_typed(ctx), shlex.join(task.words)), SoFar(folder)
     with Bar(made.name) as bar:
         result = run(
             made,
@@ -119,9 +121,9 @@ def sweep(
             store=store,
             direction=direction,
             on_progress=bar,
-            on_result=lambda result: so_far(result.with_command(*typed)),
+            on_result=lambda result: so_far(result.with_command(*command)),
         )
-    finish(ctx, result.with_command(*typed), folder, print_sweep, so_far, overwrite=overwrite, as_json=as_json)
+    finish(ctx, result.with_command(*command), folder, print_sweep, so_far, overwrite=overwrite, as_json=as_json)
 
 
 def _engine(asked: dict[str, Any]) -> Engine:

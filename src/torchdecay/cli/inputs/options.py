@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 Decorator = Callable[[Any], Any]
 
@@ -37,6 +38,12 @@ def gathered(argument: str, make: Callable[..., Any], *options: Decorator) -> De
         return wrapped
 
     return decorate
+
+
+def typed(ctx: click.Context, *names: str) -> list[str]:
+    """Those options, of the parameters of these names, that are on the command line: also one that says the default."""
+    there = [param for param in ctx.command.params if param.name in names]
+    return [one.opts[0] for one in there if ctx.get_parameter_source(one.name or "") is ParameterSource.COMMANDLINE]
 
 
 def given(**values: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torchdecay.arguments import check_number
@@ -135,6 +135,26 @@ def _needs_of_names(names: Iterable[str]) -> list[str]:
             needs += unit.needs
             needs += ["lr"] if unit.node is Node.FRACTION else []
     return needs
+
+
+_OF = {
+    "steps_per_epoch": ("num_samples", "batch_size", "accumulate", "steps", "epochs"),
+    "tokens_per_step": ("tokens_per_sample", "batch_size", "accumulate"),
+    "steps": ("epochs", "steps_per_epoch", "num_samples", "batch_size", "accumulate"),
+    "optimizer": ("momentum",),
+}
+"""What is needed → what else it may be told by."""
+
+
+def idle(source: str, target: str, context: Mapping[str, Any]) -> list[str]:
+    """Those names of a context that do not enter the conversion between two units."""
+    known = gather(context)
+    start, end = _unit(source, known), _unit(target, known)
+    needs = {"optimizer"} if NATIVE in (source, target) else set()
+    if start is not end:
+        needs |= {*start.needs, *end.needs, *_path(start, end, known)}
+    enters = needs.union(*(_OF.get(need, ()) for need in needs))
+    return [name for name in context if name not in enters]
 
 
 def _unit(name: str, known: Context) -> Unit:
