@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from torchdecay.cli.inputs.paths import PATH
 from torchdecay.cli.inputs.plans import make_plan, plan_options
 from torchdecay.cli.output import json_option
+from torchdecay.cli.paths import PATH
 from torchdecay.errors import LoadError
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from torchdecay.cli.inputs.paths import PATH
 from torchdecay.cli.inputs.results import NAMES, load_result
 from torchdecay.cli.output import json_option, out_option, overwrite_option, print_json
+from torchdecay.cli.paths import PATH
 
 
 @click.command()

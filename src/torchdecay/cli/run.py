@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from torchdecay.cli.inputs.numbers import COUNT, POSITIVE
-from torchdecay.cli.inputs.paths import Paths
+from torchdecay.cli.paths import Paths
 from torchdecay.integrations.script.command import Split, become, split
 from torchdecay.integrations.script.options import Options, name_of
 

@@ -11,8 +11,8 @@ import click
 from torchdecay.cli.inputs.names import Known
 from torchdecay.cli.inputs.numbers import POSITIVE
 from torchdecay.cli.inputs.options import gathered
-from torchdecay.cli.inputs.paths import PATH
 from torchdecay.cli.output import print_json
+from torchdecay.cli.paths import PATH
 
 if TYPE_CHECKING:
     from torchdecay.lab.storage.store import Store
