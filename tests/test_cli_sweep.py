@@ -148,6 +148,7 @@ def living(group: int) -> list[str]:
         (["--value", "-0.1"], "values"),
         (["--lr-scale", "0"], "lr_scales"),
         (["--resume"], "--store runs.db"),
+        (["--store", "/dev/null"], "is no file"),
         (["--store", "missing/s.db"], "which is not there"),
         (["--group", "head"], "is not NAME=PATTERN"),
         (["--group", "a=0.*", "--group", "a=*"], "named twice"),

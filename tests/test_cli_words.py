@@ -219,12 +219,31 @@ def test_an_unknown_unit_is_told_what_was_meant(unit: str, said: str) -> None:
             "--steps 10 contradicts --epochs 4",
         ),
         ("suggest --lr 1 --known 0.1,lr=1 --steps 3", "neither steps nor epochs"),
+        ("forecast {}:make_optimizer --steps 10 --epochs 4", "--steps 10 contradicts --epochs 4: 2.5 steps per epoch."),
+        ("suggest --lr 1 --steps 10 --epochs 4", "Leave one of them out, or write --steps 8."),
+        ("compare ridge --store /dev/null", "the store /dev/null is no file."),
     ],
 )
 def test_messages_name_options(name: str, words: str, said: str) -> None:
     """And nothing that only Python can be given."""
     found = refused(*words.format(name).split())
     assert said in found and "td." not in found and "[0, 1" not in found and "optional=" not in found
+
+
+def test_a_warm_up_alone_has_the_default_schedule(name: str) -> None:
+    """The help states it."""
+    words = ["forecast", f"{name}:make_optimizer", "--steps", "100", "--warmup-steps", "10"]
+    assert call(*words).stdout == call(*words, "--schedule", "constant").stdout != call(*words[:-2]).stdout
+
+
+def test_a_file_is_named_by_its_whole_path_too(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its folder, and from elsewhere."""
+    (tmp_path / "far").mkdir()
+    Path(tmp_path, "far", f"far_{name}.py").write_text(TRAIN)
+    assert call("plan", f"{tmp_path}/{name}.py:make_model").stdout
+    monkeypatch.chdir(tmp_path / "far")
+    assert call("plan", f"{tmp_path}/far/far_{name}.py:make_model").stdout
+    assert call("plan", f"{tmp_path}/{name}.py:make_model").stdout
 
 
 def test_a_message_that_quotes_other_code_stays_as_it_is() -> None:

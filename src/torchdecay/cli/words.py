@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from torchdecay.errors import DecayError, TorchdecayError, UnitError
 
 _PYTHON_ONLY = re.compile(
-    r", or say optional=True|, or give optional=True to the rule|, or give both labels of their own: \{.*?\}"
+    r" \(Store\(path, resume=True\)\)|, or say optional=True"
+    r"|, or give optional=True to the rule|, or give both labels of their own: \{.*?\}"
     r"|,? \(?or run=td\.Run\(lr=\.\.\.\)(?:, or optimizer=)?\)?(?=\))?|, or run=(?=\))| or your torch optimizer"
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ def run_from(told: dict[str, Any], own: Run | None = None) -> Run:
     if own is not None:
         import dataclasses
 
-        return dataclasses.replace(own, **told)
+        return dataclasses.replace(own, **_warmed(told, own.lr_schedule))
     if told.keys().isdisjoint(("steps", "epochs")):
         raise UnitError(
             "the run has neither steps nor epochs.",
@@ -77,4 +78,19 @@ def read_run(text: str, *, also: Sequence[str] = ()) -> tuple[Run, dict[str, int
 def _make(told: dict[str, Any]) -> Run:
     from torchdecay.observe.run import Run
 
-    return Run(**told)
+    steps, epochs = told.get("steps"), told.get("epochs")
+    if steps and epochs and not {"batch_size", "num_samples"} <= told.keys():
+        per_epoch = max(1, round(steps / epochs))
+        if not math.floor(epochs * per_epoch) <= steps <= math.ceil(epochs * per_epoch):
+            raise UnitError(
+                f"steps={steps} contradicts epochs={epochs:g}: {steps / epochs:.4g} steps per epoch.",
+                "The steps of an epoch are a whole number.",
+                f"Leave one of them out, or write steps={round(epochs * per_epoch)}.",
+            )
+    return Run(**_warmed(told))
+
+
+def _warmed(told: dict[str, Any], schedule: Any = None) -> dict[str, Any]:
+    """With the schedule that the help states as the default where a warm-up alone is said."""
+    alone = told.get("warmup_steps") and "lr_schedule" not in told and schedule is None
+    return told | {"lr_schedule": "constant"} if alone else told

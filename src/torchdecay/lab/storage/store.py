@@ -174,8 +174,15 @@ def _sqlite(path: Path) -> Any:
 
 def _require_usable(path: Path) -> None:
     """Refuse what is no store of ours before anything is written into it."""
-    if path.is_dir() or not path.parent.is_dir():
-        what = "is a folder" if path.is_dir() else f"lies in the folder {path.parent}, which is not there"
+    other = path.exists() and not path.is_file()
+    if other or not path.parent.is_dir():
+        what = (
+            "is a folder"
+            if path.is_dir()
+            else "is no file"
+            if other
+            else f"lies in the folder {path.parent}, which is not there"
+        )
         raise TaskError(f"the store {path} {what}.", fix="Name a file, sweep.db say, in a folder that exists.")
     try:
         head = b""

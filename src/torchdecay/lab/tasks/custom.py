@@ -36,8 +36,9 @@ def load(target: str, wanted: str = "task") -> Any:
     if not module_name or not name:
         raise _unnamed(target, module_name, wanted)
     here = os.getcwd()
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    for folder in (str(path.parent), here) if _is_elsewhere(path := Path(target.partition(":")[0])) else (here,):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
     try:
         found: Any = importlib.import_module(module_name)
     except ImportError as error:
@@ -62,7 +63,14 @@ def load(target: str, wanted: str = "task") -> Any:
 
 def module_of(target: str) -> str:
     """The module in what was typed, by its name or its file's path."""
-    return target.partition(":")[0].removeprefix("./").removesuffix(".py").replace("/", ".").replace(os.sep, ".")
+    typed = target.partition(":")[0]
+    if (path := Path(typed)).is_absolute():
+        typed = path.name if _is_elsewhere(path) else str(path.relative_to(Path.cwd()))
+    return typed.removeprefix("./").removesuffix(".py").replace("/", ".").replace(os.sep, ".")
+
+
+def _is_elsewhere(path: Path) -> bool:
+    return path.is_absolute() and not path.is_relative_to(Path.cwd())
 
 
 def _unnamed(target: str, module: str, wanted: str) -> TaskError:
