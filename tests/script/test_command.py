@@ -6,13 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from torchdecay.cli import main
 from torchdecay.errors import TaskError
 from torchdecay.integrations.script import command
-from torchdecay.integrations.script.command import DOOR, Split, become, flags_of_python, split
+from torchdecay.integrations.script.command import DOOR, Split, become, flags_of_python, split, verdict
 from torchdecay.integrations.script.options import Options, is_disabled
+from torchdecay.integrations.script.watching import Watching
 
 
 @pytest.mark.parametrize(
@@ -109,6 +111,25 @@ def test_a_python_that_ignores_the_door_is_refused(flag: str, monkeypatch: pytes
     with pytest.raises(TaskError, match="Python was started with -"):
         become(Split((), ("-c", "pass")), Options())
     assert calls == []
+
+
+@pytest.mark.parametrize(
+    ("named", "code", "said"),
+    [("Adamm", 2, "no optimizer is Adamm; seen: SGD."), ("SGD, 7", 2, "no optimizer is 7"), ("1, Optimizer", 0, "")],
+)
+def test_a_name_that_no_optimizer_has_is_an_exit_code(
+    named: str, code: int, said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """2, with the names that there were."""
+    options = Options(out=str(tmp_path / "out"), apply="none", optimizer=named, run="x", quiet=True)
+    with Watching(options):
+        model = torch.nn.Linear(2, 2)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        model(torch.ones(2)).sum().backward()
+        optimizer.step()
+    assert verdict(0, options) == code
+    assert said in capfd.readouterr().err
+    assert verdict(0, Options(out=str(tmp_path / "none"), optimizer=named)) == 2
 
 
 @pytest.mark.parametrize(("text", "off"), [("1", True), ("yes", True), ("0", False), ("", False), ("no", False)])

@@ -53,10 +53,14 @@ def load(path: str) -> Plan:
     return Plan.from_json(Path(path).read_text(encoding="utf-8"), callables="import")
 
 
-def is_meant(number: int, optimizer: Optimizer, named: str) -> bool:
-    """Whether an optimizer is among those that were named, by class or number."""
-    names = [name.strip() for name in named.split(",") if name.strip()]
-    return not names or str(number) in names or any(base.__name__ in names for base in type(optimizer).__mro__)
+def names_in(named: str) -> list[str]:
+    """The classes and numbers that were given with commas between."""
+    return [name.strip() for name in named.split(",") if name.strip()]
+
+
+def met_by(number: int, optimizer: Optimizer, named: str) -> set[str]:
+    """Which of the names that were given are this optimizer's."""
+    return {str(number), *(base.__name__ for base in type(optimizer).__mro__)} & set(names_in(named))
 
 
 def apply(optimizer: Optimizer, model: nn.Module | None, options: Options, scheduler: Any) -> tuple[str, str]:

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from torchdecay.errors import TaskError
 from torchdecay.integrations.script.folder import folders_of
+from torchdecay.integrations.script.guard import say
 from torchdecay.integrations.script.options import Options, is_disabled
-from torchdecay.text import repr_quoted
+from torchdecay.text import listing, repr_quoted
 
 DOOR = Path(__file__).parent / "door"
 _WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")
@@ -71,7 +72,7 @@ def become(split: Split, options: Options) -> None:
     sys.stderr.flush()
     if not is_disabled(environment):
         options = complete(split, options)
-        if options.fail_on != "never" and (child := os.fork()):
+        if (options.fail_on != "never" or options.optimizer) and (child := os.fork()):
             sys.exit(verdict(_wait(child), options))
         environment |= environment_for(options, environment)
     os.execve(program, words, environment)
@@ -107,18 +108,24 @@ def environment_for(options: Options, environment: Mapping[str, str]) -> dict[st
 
 
 def verdict(code: int, options: Options) -> int:
-    """The exit code under `--fail-on`: the script's own where that is not 0.
+    """The exit code under `--fail-on` and `--optimizer`: the script's own where that is not 0.
 
-    1 where something was found; 2 where something could not be looked at.
+    1 where something was found; 2 where something could not be looked at, or no optimizer has a name that was given.
     """
     if code or os.environ.get("RANK", "0") not in ("", "0"):
         return code
-    said = [summary.get("verdict") for _, summary in folders_of(Path(options.out), options.run)]
+    summaries = [summary for _, summary in folders_of(Path(options.out), options.run)]
+    unmet = [set(summary.get("unmet", ())) for summary in summaries]
+    if options.optimizer and (nobody := set.intersection(*unmet) if unmet else {options.optimizer}):
+        seen = dict.fromkeys(one["optimizer"] for summary in summaries for one in summary["optimizers"])
+        say(f"torchdecay: no optimizer is {' or '.join(sorted(nobody))}; seen: {listing(list(seen)) or 'none'}.")
+        return 2
+    said = [summary.get("verdict") for summary in summaries]
     if "found" in said:
         return 1
-    if said and "unknown" not in said:
+    if options.fail_on == "never" or (said and "unknown" not in said):
         return 0
-    print(f"torchdecay: --fail-on {options.fail_on}: nothing could be looked at.", file=sys.stderr)
+    say(f"torchdecay: --fail-on {options.fail_on}: nothing could be looked at.")
     return 2
 
 

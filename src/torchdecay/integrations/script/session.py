@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from torchdecay._version import __version__
 from torchdecay.apply.stepping import step_depth
-from torchdecay.integrations.script.applying import apply, follow, is_meant
+from torchdecay.integrations.script.applying import apply, follow, met_by, names_in
 from torchdecay.integrations.script.finding import (
     Surroundings,
     around_it,
@@ -83,6 +83,7 @@ class Session:
         self.folder: Path | None = None
         self._met: dict[int, Met] = {}
         self._all: list[Met] = []
+        self._named: set[str] = set()
         self._created = _now()
         self._began = time.monotonic()
         self._spent, self._page_cost, self._ended = 0.0, 0.0, False
@@ -149,7 +150,9 @@ class Session:
         met = self._met[id(optimizer)] = Met(weakref.ref(optimizer), about, Seen())
         self._all.append(met)
         around = self.guard(f"{name} was not found among the script's objects", lambda: self._find(met, optimizer))
-        if self.options.apply and is_meant(about.number, optimizer, self.options.optimizer):
+        named = met_by(about.number, optimizer, self.options.optimizer)
+        self._named |= named
+        if self.options.apply and (named or not names_in(self.options.optimizer)):
             self._apply(met, optimizer, around)
         if self.options.every:
             self.guard(f"the monitor of {name} could not begin", lambda: self._watch(met, optimizer))
@@ -234,6 +237,7 @@ class Session:
             optimizers=tuple(map(self._stepped, self._all)),
             notes=tuple(self.guard.notes),
             verdict=self._verdict(),
+            unmet=tuple(name for name in names_in(self.options.optimizer) if name not in self._named),
         )
         return RunRecord(summary, tuple(map(self._seen, self._all)))
 

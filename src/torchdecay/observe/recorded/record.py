@@ -72,6 +72,7 @@ class RunSummary(JsonRecord, kind="run", again=_AGAIN):
         optimizers: in the order of their first steps.
         notes: what could not be looked at, and why.
         verdict: "fine"; "found", where findings make of it a failure; "unknown", where one could not be looked at.
+        unmet: names that `--optimizer` gave, and no optimizer had.
     """
 
     run: str = ""
@@ -84,6 +85,7 @@ class RunSummary(JsonRecord, kind="run", again=_AGAIN):
     optimizers: tuple[Stepped, ...] = ()
     notes: tuple[str, ...] = ()
     verdict: Verdict = "fine"
+    unmet: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
