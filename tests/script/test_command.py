@@ -86,6 +86,9 @@ def test_options_travel_as_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         (["--every", "0", "x.py"], "0 is not in the range"),
         (["--", "no-such-command"], 'there is no command "no-such-command"'),
         (["-m"], "there is no script"),
+        (["--plan", "nowhere.txt", "-c", "pass"], 'the plan "nowhere.txt" can\'t be read'),
+        (["--plan", ".", "-c", "pass"], 'the plan "." can\'t be read'),
+        (["--apply", "nowhere.json", "-c", "pass"], 'the plan "nowhere.json" can\'t be read'),
     ],
 )
 def test_wrong_use_is_one_message(words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

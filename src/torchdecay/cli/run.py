@@ -87,7 +87,7 @@ def run(ctx: click.Context, /, **given: Any) -> None:
     """  # noqa: D301
     words: Split = ctx.meta["torchdecay.script"]
     options = Options(**given)
-    if options.apply:
+    if options.apply or options.plan:
         from torchdecay.integrations.script.applying import check
 
         check(options)

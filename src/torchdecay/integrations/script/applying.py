@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from torchdecay.apply.attach import attach
 from torchdecay.apply.handle import handle_of
-from torchdecay.errors import ApplyError, PlanError
+from torchdecay.errors import ApplyError, LoadError, PlanError
 from torchdecay.integrations.script.options import Options
 from torchdecay.observe.groups import decay_of
 from torchdecay.plans.census import census
@@ -20,17 +20,20 @@ from torchdecay.plans.plan import Plan
 from torchdecay.plans.planning import plan
 from torchdecay.plans.policies import BY_NAME
 from torchdecay.plans.spelling import parse_decay
+from torchdecay.records import Callables
 from torchdecay.text import listed, listing, nearest, repr_quoted
 
 
 def check(options: Options) -> None:
-    """Refuse, before the script begins, what no optimizer could be given.
+    """Refuse, before the script begins, what no optimizer could be given or be compared with.
 
     Raises:
         DecayError: a decay that means nothing.
         PlanError: unknown rules.
-        LoadError, OSError: a file that is no plan.
+        LoadError: a file that is no plan.
     """
+    if options.plan:
+        load(options.plan, "describe")
     if options.rules not in BY_NAME:
         raise PlanError(
             f"there are no rules {repr_quoted(options.rules)}.",
@@ -39,7 +42,7 @@ def check(options: Options) -> None:
         )
     if is_file(options.apply):
         load(options.apply)
-    else:
+    elif options.apply:
         parse_decay(options.apply)
 
 
@@ -48,9 +51,19 @@ def is_file(text: str) -> bool:
     return text.endswith(".json")
 
 
-def load(path: str) -> Plan:
-    """The plan of a file; a function that it names is imported, as it is to be carried out."""
-    return Plan.from_json(Path(path).read_text(encoding="utf-8"), callables="import")
+def load(path: str, callables: Callables = "import") -> Plan:
+    """The plan of a file; a function that it names is imported where it is to be carried out.
+
+    Raises:
+        LoadError: no such file, or no plan.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LoadError(
+            f"the plan {repr_quoted(path)} can't be read: {error}.", fix="Write one: torchdecay plan ... --save."
+        ) from error
+    return Plan.from_json(text, callables=callables)
 
 
 def names_in(named: str) -> list[str]:

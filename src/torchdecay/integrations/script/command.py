@@ -82,12 +82,9 @@ def complete(split: Split, options: Options) -> Options:
     """The options as the script's process needs them, wherever it goes and whatever it is called.
 
     Raises:
-        TaskError: a Python that would not open the door, or a plan's file that is not there.
+        TaskError: a Python that would not open the door.
     """
     _require_open()
-    for path in (options.plan, options.apply):
-        if path.endswith(".json") and not os.path.isfile(path):
-            raise TaskError(f"there is no plan {repr_quoted(path)}.", fix="Write one: torchdecay plan ... --save.")
     return replace(
         options,
         out=str(Path(options.out).absolute()),

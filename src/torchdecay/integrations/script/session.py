@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from torchdecay._version import __version__
 from torchdecay.apply.stepping import step_depth
-from torchdecay.integrations.script.applying import apply, follow, met_by, names_in
+from torchdecay.integrations.script.applying import apply, follow, load, met_by, names_in
 from torchdecay.integrations.script.finding import (
     Surroundings,
     around_it,
@@ -219,7 +219,7 @@ class Session:
         self._say(lambda: opening(self._stepped(met), met.seen))
 
     def _compare(self, met: Met, found: Plan) -> None:
-        expected = Plan.from_json(Path(self.options.plan).read_text(encoding="utf-8"), callables="describe")
+        expected = load(self.options.plan, "describe")
         met.about = replace(met.about, differs=differences(expected, found, alone=met.alone))
 
     # ── Writing ──
