@@ -100,6 +100,18 @@ def test_wrong_use_is_one_message(words: list[str], said: str, monkeypatch: pyte
     assert said in result.output
 
 
+def test_a_long_command_and_closed_streams_start_the_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system limits each variable to 128 KiB; Python has None for a stream that is closed."""
+    calls = started(monkeypatch)
+    monkeypatch.delenv("TORCHDECAY_DISABLE", raising=False)
+    monkeypatch.setattr(command.sys, "stdout", None)
+    monkeypatch.setattr(command.sys, "stderr", None)
+    become(Split((), ("-c", "pass", "x" * 1_000_000)), Options())
+    ((_, words, environment),) = calls
+    assert words[-1] == "x" * 1_000_000
+    assert max(map(len, environment.values())) < 100_000 and environment["TORCHDECAY_COMMAND"].startswith("-c pass x")
+
+
 @pytest.mark.parametrize("flag", ["isolated", "ignore_environment", "no_site"])
 def test_a_python_that_ignores_the_door_is_refused(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """-I, -E and -S: said, and not run without anybody looking."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shlex
@@ -18,6 +19,8 @@ from torchdecay.integrations.script.guard import say
 from torchdecay.integrations.script.options import Options, is_disabled
 from torchdecay.text import listing, repr_quoted
 
+_MOST = 4_000
+"""Characters of a command that are kept to be shown."""
 DOOR = Path(__file__).parent / "door"
 _WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")
 """Flags of Python itself that take the next word."""
@@ -68,8 +71,10 @@ def become(split: Split, options: Options) -> None:
     """
     program, words = _program(split)
     environment = dict(os.environ)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        # Of a stream that is closed (2>&-) there is none.
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            stream.flush()
     if not is_disabled(environment):
         options = complete(split, options)
         if (options.fail_on != "never" or options.optimizer) and (child := os.fork()):
@@ -90,9 +95,14 @@ def complete(split: Split, options: Options) -> Options:
         out=str(Path(options.out).absolute()),
         plan=str(Path(options.plan).absolute()) if options.plan else "",
         apply=str(Path(options.apply).absolute()) if options.apply.endswith(".json") else options.apply,
-        command=shlex.join(split.python or ("--", *split.command)),
+        command=_shortened(shlex.join(split.python or ("--", *split.command))),
         run=secrets.token_hex(8),
     )
+
+
+def _shortened(command: str) -> str:
+    """A command line as a variable of the environment, which shares its room with the command line itself."""
+    return command if len(command) <= _MOST else command[: _MOST - 4] + " ..."
 
 
 def environment_for(options: Options, environment: Mapping[str, str]) -> dict[str, str]:
