@@ -200,6 +200,25 @@ def test_a_plan_is_applied_from_its_file_and_a_resume_keeps_it(tmp_path: Path) -
         assert same(train(net, optimizer, steps=3), expected)
 
 
+def test_of_very_many_optimizers_the_first_are_looked_at_and_the_rest_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One for each task, say: a decay they all get, and pages keep to their share of the time."""
+    monkeypatch.setattr(sessions, "_MOST", 2)
+    pages: list[int] = []
+    monkeypatch.setattr(sessions.time, "monotonic", lambda: 0.5 * len(pages))
+    monkeypatch.setattr(sessions, "_page", lambda record, folder: pages.append(len(record.seen)) or folder)
+    net = model()
+    with td.watch(tmp_path / "out", apply="none", quiet=False) as seen:
+        for _ in range(5):
+            optimizer = adamw(net)
+            train(net, optimizer, steps=2)
+            assert handle_of(optimizer) is not None
+    assert [one.number for one in seen.record.summary.optimizers] == [1, 2] and pages == [1, 2]
+    assert seen.record.summary.notes == ("3 optimizers after the first 2: only counted.",)
+    assert capfd.readouterr().err.count("the others are only counted") == 1
+
+
 @pytest.mark.parametrize("kind", ["decay", "file"])
 def test_what_is_unfrozen_or_added_later_is_planned_by_the_same_rules(kind: str, tmp_path: Path) -> None:
     """Hours into a training nothing ends it: what a file does not name is spared, what no module owns ends the plan."""

@@ -49,6 +49,10 @@ _SHARE = 0.01
 """Of the time since the first step, what pages may take."""
 
 
+_MOST = 20
+"""Optimizers of a process that are looked at; where each task has one of its own, the rest are alike."""
+
+
 @dataclass(eq=False)
 class Met:
     """An optimizer that took a step, and what is known of it. The optimizer is not kept alive for it."""
@@ -83,6 +87,7 @@ class Session:
         self.folder: Path | None = None
         self._met: dict[int, Met] = {}
         self._all: list[Met] = []
+        self._count = 0
         self._named: set[str] = set()
         self._created = _now()
         self._began = time.monotonic()
@@ -136,25 +141,32 @@ class Session:
         met.steps += 1
         if not met.looked:
             self._look(met, optimizer)
-            self._write()
-        elif time.monotonic() - self._began > (self._spent + self._page_cost) / _SHARE:
+        if not self._page_cost or time.monotonic() - self._began > (self._spent + self._page_cost) / _SHARE:
             self._write()
 
     def _meet(self, optimizer: Optimizer) -> Met:
         """An optimizer's first step: what is needed from before it is over."""
-        if self._all:
-            # Monitors and optimizers know each other, so what the script let go of waits for the collector.
-            gc.collect()
+        self._count += 1
         name = type(optimizer).__name__
-        about = Stepped(number=len(self._all) + 1, optimizer=name)
+        about = Stepped(number=self._count, optimizer=name)
         met = self._met[id(optimizer)] = Met(weakref.ref(optimizer), about, Seen())
-        self._all.append(met)
-        around = self.guard(f"{name} was not found among the script's objects", lambda: self._find(met, optimizer))
         named = met_by(about.number, optimizer, self.options.optimizer)
         self._named |= named
-        if self.options.apply and (named or not names_in(self.options.optimizer)):
+        is_meant = bool(self.options.apply and (named or not names_in(self.options.optimizer)))
+        met.looked = self._count > _MOST
+        if not met.looked:
+            self._all.append(met)
+        elif self._count == _MOST + 1:
+            self._say(lambda: [f"torchdecay: more than {_MOST} optimizers took steps: the others are only counted."])
+        if met.looked and not is_meant:
+            return met
+        if self._count > 1:
+            # Monitors and optimizers know each other, so what the script let go of waits for the collector.
+            gc.collect()
+        around = self.guard(f"{name} was not found among the script's objects", lambda: self._find(met, optimizer))
+        if is_meant:
             self._apply(met, optimizer, around)
-        if self.options.every:
+        if self.options.every and not met.looked:
             self.guard(f"the monitor of {name} could not begin", lambda: self._watch(met, optimizer))
         return met
 
@@ -235,11 +247,15 @@ class Session:
             versions={"torchdecay": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
             process=(self.rank, self.world),
             optimizers=tuple(map(self._stepped, self._all)),
-            notes=tuple(self.guard.notes),
+            notes=(*self.guard.notes, *self._uncounted()),
             verdict=self._verdict(),
             unmet=tuple(name for name in names_in(self.options.optimizer) if name not in self._named),
         )
         return RunRecord(summary, tuple(map(self._seen, self._all)))
+
+    def _uncounted(self) -> list[str]:
+        more = self._count - len(self._all)
+        return [f"{counted(more, 'optimizer')} after the first {_MOST}: only counted."] if more else []
 
     def end(self) -> None:
         """The process ends: the last page, and what became of it all."""
