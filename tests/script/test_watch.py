@@ -316,6 +316,24 @@ def test_the_end_comes_after_so_many_steps() -> None:
     assert same([*net.parameters()], expected)
 
 
+@pytest.mark.parametrize("code", [0, 2])
+def test_the_end_waits_for_every_optimizer_that_lives(
+    code: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One that steps more rarely is seen; of one that never steps the name is said, as of wrong use."""
+    monkeypatch.setattr(sessions, "_PATIENCE", 7)
+    net, other = model(), nn.Linear(6, 1)
+    often, rarely = adamw(net), torch.optim.SGD(other.parameters(), lr=0.1)
+    with pytest.raises(SystemExit) as ended, Watching(Options(out="", stop_after=1, quiet=True)) as seen:
+        for _ in range(9):
+            train(net, often, steps=5)
+            if code == 0:
+                train(other, rarely, steps=1)
+    assert ended.value.code == code
+    assert [one.steps for one in seen.record.summary.optimizers] == ([5, 1] if code == 0 else [8])
+    assert ("SGD did not take as many steps" in capfd.readouterr().err) is (code == 2)
+
+
 def test_a_disk_that_is_full_costs_the_files_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -166,8 +166,15 @@ def others_of(optimizer: Optimizer, model: nn.Module, optimizers: Iterable[Optim
     return any(not rest.isdisjoint(_params_of(one)) for one in optimizers if one is not optimizer)
 
 
-def _params_of(optimizer: Optimizer) -> set[int]:
-    return {id(param) for group in optimizer.__dict__.get("param_groups", ()) for param in group["params"]}
+def unserved(served: Iterable[Optimizer], optimizers: Iterable[Optimizer]) -> list[Optimizer]:
+    """Those that have parameters to train which none of the served has: a wrapper has none of its own."""
+    have = set().union(*map(_params_of, served))
+    return [one for one in optimizers if not _params_of(one, only_trained=True) <= have]
+
+
+def _params_of(optimizer: Optimizer, *, only_trained: bool = False) -> set[int]:
+    groups = optimizer.__dict__.get("param_groups", ())
+    return {id(one) for group in groups for one in group["params"] if one.requires_grad or not only_trained}
 
 
 # ── What is around it ──

@@ -29,6 +29,7 @@ from torchdecay.integrations.script.finding import (
     others_of,
     run_of,
     scheduler_of,
+    unserved,
 )
 from torchdecay.integrations.script.folder import claim, shown
 from torchdecay.integrations.script.guard import Guard, rank, say, unheard
@@ -43,8 +44,10 @@ from torchdecay.observe.recorded.record import RunRecord, RunSummary, Seen, Step
 from torchdecay.observe.run import Run
 from torchdecay.plans.plan import Plan
 from torchdecay.reports.recorded import closing, opening
-from torchdecay.text import counted
+from torchdecay.text import counted, listing
 
+_PATIENCE = 100
+"""Steps of one optimizer that `--stop-after` waits for the first of another."""
 _SHARE = 0.01
 """Of the time since the first step, what pages may take."""
 
@@ -121,12 +124,32 @@ class Session:
             # The step before this one raised, so its end was never seen.
             met.depth = 0
         if self.options.stop_after and not met.depth and met.steps >= self.options.stop_after:
-            raise SystemExit(0)
+            self._stop(met)
         if met.about.applied and not met.depth:
             self.guard(
                 f"{met.about.optimizer} is without --apply from here on", lambda: follow(optimizer, self.options)
             )
         met.depth += 1
+
+    def _stop(self, met: Met) -> None:
+        """End the script when every optimizer that lives took its steps; one that takes none is waited for a while."""
+
+        def late() -> list[str]:
+            gc.collect()
+            done = [one.optimizer() for one in self._met.values() if one.steps >= self.options.stop_after]
+            left = unserved([one for one in done if one is not None], look_around().optimizers)
+            return [type(one).__name__ for one in left]
+
+        waiting = self.guard("whether other optimizers are to step is not known", late)
+        if not waiting:
+            raise SystemExit(0)
+        if met.steps >= self.options.stop_after + _PATIENCE:
+            steps = counted(met.steps, "step")
+            say(
+                f"torchdecay: --stop-after {self.options.stop_after}: {listing(waiting)} did not take as many steps "
+                f"while {met.about.optimizer} took {steps}."
+            )
+            raise SystemExit(2)
 
     def after(self, optimizer: Optimizer) -> None:
         """A step is over, be it one inside another."""
