@@ -6,6 +6,7 @@ import copy
 import gc
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -265,6 +266,18 @@ def test_what_cannot_be_applied_ends_the_script_before_its_first_step(capfd: pyt
     assert ended.value.code == 2
     assert same([*net.parameters()], before)
     assert "can't be done on AdamW" in capfd.readouterr().err
+
+
+def test_a_refusal_stands_last_and_what_cannot_be_done_is_not_proposed(capfd: pytest.CaptureFixture[str]) -> None:
+    """LBFGS takes penalties only; where nothing decays, nothing did what was planned."""
+    for apply in ("decoupled:0.1", ""):
+        net = model()
+        optimizer = torch.optim.LBFGS(net.parameters(), max_iter=2)
+        with suppress(SystemExit), td.watch(apply=apply, quiet=False):
+            optimizer.step(lambda: net(torch.ones(2, 6)).square().mean())
+        said = capfd.readouterr().err
+        assert "--apply decoupled" not in said.replace("--apply decoupled:0.1 can't be done on LBFGS", "")
+        assert ("LBFGS" in said.splitlines()[0] and "page" not in said) if apply else "Nothing decays" in said
 
 
 def test_only_the_optimizers_that_are_named_get_it() -> None:

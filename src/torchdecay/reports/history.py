@@ -277,6 +277,8 @@ def _headline(history: History) -> str:
     steps = history.steps
     span = f"{counted(len(steps), 'recorded step')}, {steps[0]:,} to {steps[-1]:,}"
     if not history.events:
+        if not any(history.of(name).decay for name in history.groups):
+            return f"Nothing decays: no alarm in {span}."
         return f"Decay did what was planned: no alarm in {span}."
     kinds = [event.kind for event in history.events]
     several = len(set(kinds)) > 1

@@ -61,7 +61,8 @@ def closing(record: RunRecord, page: str) -> list[str]:
             lines += [f"  {line}" for line in _measured(seen.history)]
             lines += [f"  {shown(line)}" for line in histories.verdict(seen.history).splitlines()[:3]]
     where = f"page: {page}" if page else "no page"
-    return [*lines, f"torchdecay: {where}; next: {next_command(record)}"]
+    following = next_command(record)
+    return [*lines, f"torchdecay: {where}" + (f"; next: {following}" if following else "")]
 
 
 def verdict(record: RunRecord) -> str:
@@ -75,11 +76,15 @@ def verdict(record: RunRecord) -> str:
 
 
 def next_command(record: RunRecord) -> str:
-    """What is worth running next."""
+    """What is worth running next; "" where no optimizer takes another decay."""
     command = record.summary.command or "SCRIPT"
     if any(about.applied for about in record.summary.optimizers):
         return f"torchdecay run {command}"
-    return f"torchdecay run --apply decoupled:{_worth_trying(record):g} {command}"
+    able = [str(about.number) for about in record.summary.optimizers if not about.refuses]
+    if record.summary.optimizers and not able:
+        return ""
+    which = f"--optimizer {','.join(able)} " if len(able) < len(record.summary.optimizers) else ""
+    return f"torchdecay run --apply decoupled:{_worth_trying(record):g} {which}{command}"
 
 
 def _worth_trying(record: RunRecord) -> float:
@@ -156,7 +161,8 @@ def page_of(record: RunRecord) -> Page:
         if len(seen.history.steps) > 1:
             hero = hero or curves.hero
             sections += [_of(one, about, own, curves.keys) for one in curves.sections]
-    nexts = (Next("Try another decay, without a change to the script", next_command(record)),)
+    following = next_command(record)
+    nexts = (Next("Try another decay, without a change to the script", following),) if following else ()
     return page_with(
         Article(
             id="run",

@@ -10,7 +10,8 @@ from torch.optim import Optimizer
 
 from torchdecay.apply.attach import attach
 from torchdecay.apply.handle import handle_of
-from torchdecay.errors import ApplyError, LoadError, PlanError
+from torchdecay.apply.lowering import lower
+from torchdecay.errors import ApplyError, LoadError, PlanError, TorchdecayError
 from torchdecay.integrations.script.options import Options
 from torchdecay.observe.groups import decay_of
 from torchdecay.plans.census import census
@@ -99,6 +100,15 @@ def apply(optimizer: Optimizer, model: nn.Module | None, options: Options, sched
     if saved is not None:
         optimizer.load_state_dict(saved)
     return options.apply, before
+
+
+def refusal(optimizer: Optimizer, model: nn.Module | None) -> str:
+    """Why this optimizer can't be given a decoupled decay; "" where it can."""
+    try:
+        lower(_planned(optimizer, model, Options(apply="decoupled:0.1")), optimizer, model=model)
+    except TorchdecayError as error:
+        return str(error)
+    return ""
 
 
 def follow(optimizer: Optimizer, options: Options) -> None:

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from torchdecay._version import __version__
 from torchdecay.apply.stepping import step_depth
-from torchdecay.integrations.script.applying import apply, follow, load, met_by, names_in
+from torchdecay.integrations.script.applying import apply, follow, load, met_by, names_in, refusal
 from torchdecay.integrations.script.finding import (
     Surroundings,
     around_it,
@@ -200,6 +200,8 @@ class Session:
                 scheduler = None if around is None else scheduler_of(optimizer, around.schedulers)
                 applied, replaced = apply(optimizer, _alive(met.model), self.options, scheduler)
         except Exception as error:
+            # The reason stands last: of a script that never began there is nothing to say.
+            self.guard.speaks = False
             say(f"torchdecay: --apply {self.options.apply} can't be done on {met.about.optimizer}.", str(error))
             raise SystemExit(2) from None
         met.about = replace(met.about, applied=applied, replaced=replaced)
@@ -251,6 +253,8 @@ class Session:
         met.seen = Seen(plan, found, ahead)
         if self.options.plan and plan is not None:
             self.guard("--plan could not be read", lambda: self._compare(met, plan))
+        if not met.about.applied:
+            met.about = replace(met.about, refuses=refusal(optimizer, model))
         self._say(lambda: opening(self._stepped(met), met.seen))
 
     def _compare(self, met: Met, found: Plan) -> None:
@@ -332,7 +336,7 @@ class Session:
         return replace(met.seen, history=None if met.history is None else met.history())
 
     def _say(self, lines: Callable[[], list[str]]) -> None:
-        if self.rank == 0 and not self.options.quiet:
+        if self.guard.speaks and not self.options.quiet:
             say(*(self.guard("what was seen could not be said", lines) or ()))
 
 

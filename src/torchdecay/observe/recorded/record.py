@@ -38,6 +38,7 @@ class Stepped:
         around: what else takes part in its steps: scheduler, gradient scaler, accumulation.
         applied: the decay that it was given in place of its own; "" for its own.
         replaced: what stood there.
+        refuses: why no decoupled decay can be given to it; "" where one can.
         differs: where its plan is not the one that was expected.
         steps: steps taken when this was written.
     """
@@ -53,6 +54,7 @@ class Stepped:
     around: tuple[str, ...] = ()
     applied: str = ""
     replaced: str = ""
+    refuses: str = ""
     differs: tuple[str, ...] = ()
     steps: int = 0
 
