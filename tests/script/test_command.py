@@ -13,8 +13,11 @@ from torchdecay.cli import main
 from torchdecay.errors import TaskError
 from torchdecay.integrations.script import command
 from torchdecay.integrations.script.command import DOOR, Split, become, flags_of_python, split, verdict
+from torchdecay.integrations.script.folder import claim
 from torchdecay.integrations.script.options import Options, is_disabled
+from torchdecay.integrations.script.unseen import say_unseen
 from torchdecay.integrations.script.watching import Watching
+from torchdecay.observe.recorded.record import RunRecord, RunSummary
 
 
 @pytest.mark.parametrize(
@@ -145,6 +148,17 @@ def test_a_name_that_no_optimizer_has_is_an_exit_code(
     assert verdict(0, options) == code
     assert said in capfd.readouterr().err
     assert verdict(0, Options(out=str(tmp_path / "none"), optimizer=named)) == 2
+
+
+def test_a_process_that_was_started_and_trained_is_told_of(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its own words may have gone elsewhere."""
+    options = Options(out=str(tmp_path / "out"), run="x")
+    say_unseen(options.to_environment())
+    assert "Nothing to show" in capfd.readouterr().err
+    claim(tmp_path / "out", "x", overwrite=False)
+    RunRecord(RunSummary(run="x")).save(tmp_path / "out")
+    say_unseen(options.to_environment())
+    assert f"trained: {tmp_path / 'out'}" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(("text", "off"), [("1", True), ("yes", True), ("0", False), ("", False), ("no", False)])

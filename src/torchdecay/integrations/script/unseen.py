@@ -6,15 +6,21 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from torchdecay.integrations.script.folder import folders_of
+from torchdecay.integrations.script.folder import folders_of, shown
 from torchdecay.integrations.script.guard import say
 from torchdecay.integrations.script.options import Options
+from torchdecay.text import listing
 
 
 def say_unseen(environment: Mapping[str, str]) -> None:
-    """Say that nothing was seen, and what there was, unless another process of the run saw something."""
+    """Say what there was; where another process of the run saw something, which may be mute, where that is."""
     options = Options.from_environment(environment)
-    if not options.quiet and next(folders_of(Path(options.out), options.run), None) is None:
+    if options.quiet:
+        return
+    folders = [shown(folder) for folder, _ in folders_of(Path(options.out), options.run)]
+    if folders:
+        say(f"torchdecay: a process that the script started trained: {listing(folders, most=4)}")
+    else:
         say(f"torchdecay: {why_unseen()} Nothing to show.")
 
 
