@@ -51,4 +51,5 @@ def test_findings_are_said_and_fail_what_was_asked_for(
     result.assert_outcomes(passed=passed, failed=failed)
     text = result.stdout.str()
     assert ("WD101" in text) is said
+    assert ("test_findings_are_said_and_fail_what_was_asked_for.py::test_fails_by_itself\n  AdamW" in text) is said
     assert "assert False" in text or "mine" in text

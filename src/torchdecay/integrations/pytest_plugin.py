@@ -10,7 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from torchdecay.observe.recorded.record import RunRecord
 
-_KEY = pytest.StashKey[list[tuple[str, str]]]()
+_KEY = "torchdecay"
 _LEVELS = {"error": ("error",), "warning": ("error", "warning"), "never": ()}
 
 
@@ -24,11 +24,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )  # fmt: skip
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Where what was found is kept until the end."""
-    config.stash[_KEY] = []
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """Watch a test, and fail it where it was asked for."""
@@ -37,10 +32,14 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         return (yield)
     from torchdecay.integrations.script.watching import watch
 
-    with watch(every_steps=0) as seen:
-        result = yield
-    found = list(_findings(seen.record))
-    item.config.stash[_KEY] += [(item.nodeid, text) for _, text in found]
+    found: list[tuple[str, str]] = []
+    try:
+        with watch(every_steps=0) as seen:
+            result = yield
+    finally:
+        found += _findings(seen.record)
+        # What a report carries comes back from the workers of pytest-xdist, too.
+        item.user_properties += [(_KEY, text) for _, text in found]
     failing = [text for severity, text in found if severity in _LEVELS[level]]
     if failing:
         pytest.fail("\n".join(["torchdecay found:", *failing]), pytrace=False)
@@ -49,7 +48,14 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """What was found, by test."""
-    found = config.stash[_KEY]
+    reports = [one for several in terminalreporter.stats.values() for one in several]
+    found = [
+        (one.nodeid, text)
+        for one in reports
+        if getattr(one, "when", "") == "call"
+        for key, text in one.user_properties
+        if key == _KEY
+    ]
     if found:
         terminalreporter.section("torchdecay")
     for test in dict.fromkeys(test for test, _ in found):
