@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from torch import nn
 
 import torchdecay as td
 from torchdecay.apply.handle import handle_of
-from torchdecay.errors import DecayError, PlanError
+from torchdecay.errors import DecayError, PlanError, TorchdecayError
 from torchdecay.integrations.script import session as sessions
 from torchdecay.integrations.script.options import Options
 from torchdecay.integrations.script.watching import Watching
@@ -255,6 +256,22 @@ def test_what_means_nothing_is_refused_at_once(apply: str, rules: str, kind: typ
     """Before any step."""
     with pytest.raises(kind, match="Nearest"):
         td.watch(apply=apply, rules=rules)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"every_steps": -1}, "every_steps is -1"),
+        ({"steps": -3}, "steps is -3"),
+        ({"by": "layer"}, "by is 'layer'"),
+        ({"rules": "timm"}, "apply is not there"),
+        ({"apply": "nowhere.json"}, "nowhere.json"),
+    ],
+)
+def test_wrong_use_is_told_at_the_call(given: dict[str, Any], said: str) -> None:
+    """And not at the first step, where it would be a note that nobody reads."""
+    with pytest.raises(TorchdecayError, match=said):
+        td.watch(**given)
 
 
 def test_what_cannot_be_applied_ends_the_script_before_its_first_step(capfd: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils.hooks import RemovableHandle
 
+from torchdecay.arguments import check_count, check_word
 from torchdecay.errors import ApplyError
 from torchdecay.integrations.script.applying import check
 from torchdecay.integrations.script.options import Options, is_disabled
@@ -94,6 +95,8 @@ def watch(
     Raises:
         DecayError: a decay that means nothing.
         PlanError: unknown rules.
+        LoadError: a file that is no plan.
+        ApplyError: a count below 0, groups of no known kind, or rules without a decay that they are for.
 
     Example:
         >>> import torch, torchdecay as td
@@ -105,8 +108,14 @@ def watch(
         >>> seen.record.summary.optimizers[0].model, seen.record.seen[0].audit.codes
         ('Linear', ('WD101',))
     """
+    check_count(every_steps, "every_steps", minimum=0, error=ApplyError)
+    check_count(steps or 0, "steps", minimum=0, error=ApplyError)
+    check_word(by, "by", ("role", "block", "tensor"), error=ApplyError)
     given: dict[str, Any] = {"every": every_steps, "by": by, "rules": rules, "quiet": quiet, "overwrite": overwrite}
     options = Options(out="" if out is None else str(Path(out).absolute()), steps=steps or 0, apply=apply, **given)
-    if apply:
-        check(options)
+    check(options)
+    if not apply and rules != Options().rules:
+        raise ApplyError(
+            f"rules is {rules!r}, and apply is not there.", "Rules say who gets it.", 'Give apply="decoupled:0.1", say.'
+        )
     return Watching(options)
