@@ -209,7 +209,12 @@ def test_of_very_many_optimizers_the_first_are_looked_at_and_the_rest_are_counte
     monkeypatch.setattr(sessions, "_MOST", 2)
     pages: list[int] = []
     monkeypatch.setattr(sessions.time, "monotonic", lambda: 0.5 * len(pages))
-    monkeypatch.setattr(sessions, "_page", lambda record, folder: pages.append(len(record.seen)) or folder)
+
+    def page(record: RunRecord, folder: Path) -> Path:
+        pages.append(len(record.seen))
+        return folder
+
+    monkeypatch.setattr(sessions, "_page", page)
     net = model()
     with td.watch(tmp_path / "out", apply="none", quiet=False) as seen:
         for _ in range(5):
@@ -285,16 +290,22 @@ def test_what_cannot_be_applied_ends_the_script_before_its_first_step(capfd: pyt
     assert "can't be done on AdamW" in capfd.readouterr().err
 
 
-def test_a_refusal_stands_last_and_what_cannot_be_done_is_not_proposed(capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("apply", ["decoupled:0.1", ""])
+def test_a_refusal_stands_last_and_what_cannot_be_done_is_not_proposed(
+    apply: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     """LBFGS takes penalties only; where nothing decays, nothing did what was planned."""
-    for apply in ("decoupled:0.1", ""):
-        net = model()
-        optimizer = torch.optim.LBFGS(net.parameters(), max_iter=2)
-        with suppress(SystemExit), td.watch(apply=apply, quiet=False):
-            optimizer.step(lambda: net(torch.ones(2, 6)).square().mean())
-        said = capfd.readouterr().err
-        assert "--apply decoupled" not in said.replace("--apply decoupled:0.1 can't be done on LBFGS", "")
-        assert ("LBFGS" in said.splitlines()[0] and "page" not in said) if apply else "Nothing decays" in said
+    net = model()
+    optimizer = torch.optim.LBFGS(net.parameters(), max_iter=2)
+
+    def closure() -> float:
+        return float(net(torch.ones(2, 6)).square().mean())
+
+    with suppress(SystemExit), td.watch(apply=apply, quiet=False):
+        optimizer.step(closure)
+    said = capfd.readouterr().err
+    assert "--apply decoupled" not in said.replace("--apply decoupled:0.1 can't be done on LBFGS", "")
+    assert ("LBFGS" in said.splitlines()[0] and "page" not in said) if apply else "Nothing decays" in said
 
 
 def test_only_the_optimizers_that_are_named_get_it() -> None:
