@@ -713,6 +713,7 @@ def _forgets_controllers(patch):
 
 def _forgets_at_updates(patch):
     patch.setattr(Passes, "inherit", lambda self, other: None)
+    patch.setattr(Passes, "inherit_controllers", lambda self, other: None)
 
 
 def _tells_groups_by_place(patch):

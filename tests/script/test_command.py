@@ -86,7 +86,7 @@ def test_options_travel_as_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         (["nowhere.py"], 'there is no script "nowhere.py"'),
         ([], "there is no script"),
         (["--evry", "5", "x.py"], "No such option"),
-        (["--every", "0", "x.py"], "0 is not in the range"),
+        (["--every", "0", "x.py"], "0 is below 1"),
         (["--", "no-such-command"], 'there is no command "no-such-command"'),
         (["-m"], "there is no script"),
         (["--plan", "nowhere.txt", "-c", "pass"], 'the plan "nowhere.txt" can\'t be read'),

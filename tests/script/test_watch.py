@@ -364,8 +364,8 @@ def test_the_end_waits_for_every_optimizer_that_lives(
     """One that steps more rarely is seen; of one that never steps the name is said, as of wrong use."""
     monkeypatch.setattr(sessions, "_PATIENCE", 7)
     net, other = model(), nn.Linear(6, 1)
-    often, rarely = adamw(net), torch.optim.SGD(other.parameters(), lr=0.1)
     with pytest.raises(SystemExit) as ended, Watching(Options(out="", stop_after=1, quiet=True)) as seen:
+        often, rarely = adamw(net), torch.optim.SGD(other.parameters(), lr=0.1)
         for _ in range(9):
             train(net, often, steps=5)
             if code == 0:

@@ -92,6 +92,8 @@ class Session:
         self._all: list[Met] = []
         self._count = 0
         self._named: set[str] = set()
+        # What lived before is not of what is watched, so nothing waits for it.
+        self._earlier = weakref.WeakSet(look_around().optimizers if options.stop_after else ())
         self._created = _now()
         self._began = time.monotonic()
         self._spent, self._page_cost, self._ended = 0.0, 0.0, False
@@ -138,6 +140,7 @@ class Session:
             gc.collect()
             done = [one.optimizer() for one in self._met.values() if one.steps >= self.options.stop_after]
             left = unserved([one for one in done if one is not None], look_around().optimizers)
+            left = [one for one in left if one not in self._earlier]
             return [type(one).__name__ for one in left]
 
         waiting = self.guard("whether other optimizers are to step is not known", late)
