@@ -12,6 +12,8 @@ from torch import nn, optim
 
 import torchdecay as td
 
+pytestmark = pytest.mark.long
+
 
 def draw(seed: int) -> tuple[optim.Optimizer, optim.lr_scheduler.LRScheduler | None, int, int, nn.Parameter]:
     """SGD of any kind on a weight in double precision, its schedule, and how many steps come before and after."""

@@ -12,6 +12,8 @@ from torch import nn, optim
 import torchdecay as td
 from this_torch import HAS_SWITCH
 
+pytestmark = pytest.mark.long
+
 OPTIMIZERS = {
     "AdamW": lambda p, **o: optim.AdamW(p, **o),
     "AdamW fused": lambda p, **o: optim.AdamW(p, fused=True, **o),

@@ -20,6 +20,8 @@ from reports.test_verbs import RESULTS
 from torchdecay.errors import TaskError
 from torchdecay.records import JsonRecord
 
+pytestmark = pytest.mark.long
+
 ODD: tuple[Any, ...] = (
     None, 0, -1, 5, 10**18, 1.5, 1e308, -1e308, 1e-320, "", "x", "NaN", "Infinity", "-Infinity", "<b>", "\u202e",
     "a" * 500, True, [], {}, [1], [[]], {"a": 1},

@@ -22,6 +22,8 @@ from torchdecay.integrations.script.options import Options
 from torchdecay.integrations.script.watching import Watching
 from torchdecay.observe.recorded.record import RunRecord
 
+pytestmark = pytest.mark.long
+
 
 def model() -> nn.Module:
     torch.manual_seed(0)
