@@ -165,3 +165,12 @@ def test_a_process_that_was_started_and_trained_is_told_of(tmp_path: Path, capfd
 def test_the_switch(text: str, off: bool) -> None:
     """TORCHDECAY_DISABLE."""
     assert is_disabled({"TORCHDECAY_DISABLE": text}) is off
+
+
+def test_replacing_a_run_takes_its_own_files_only(tmp_path: Path) -> None:
+    """What a person put beside the page stays, whatever its name begins with."""
+    for name in ("summary.json", "index.html", "plan-1.json", "history-2.jsonl", "plan-b.txt", "forecast-draft.md"):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "summary.json").write_text('{"format": "torchdecay.run", "run": "earlier"}')
+    assert claim(tmp_path, "later", overwrite=True) == tmp_path
+    assert {path.name for path in tmp_path.iterdir()} == {"plan-b.txt", "forecast-draft.md"}

@@ -64,10 +64,7 @@ def _numbered(out: Path) -> Iterator[Path]:
 def _empty(folder: Path) -> None:
     """Take out what a run wrote, and nothing else."""
     for path in folder.iterdir():
-        stem = path.name.split("-")[0]
-        if path.name in (SUMMARY, "index.html") or (
-            stem in ("plan", "audit", "forecast", "history") and path.is_file()
-        ):
+        if path.name in (SUMMARY, "index.html") or (_NUMBERED.fullmatch(path.name) and path.is_file()):
             path.unlink()
         elif path.name.startswith(".torchdecay-") and path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
