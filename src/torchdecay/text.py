@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 
@@ -212,3 +213,9 @@ def share(value: float) -> str:
         ('34 %', '7.23 times', 'never')
     """
     return percent(value) if value <= 1 else "never" if math.isinf(value) else f"{step_count(value)} times"
+
+
+@functools.lru_cache(maxsize=64)
+def dtype_name(dtype: object) -> str:
+    """A dtype in torch's spelling without the prefix, "bfloat16" say."""
+    return str(dtype).removeprefix("torch.")

@@ -10,7 +10,7 @@ import click
 from torchdecay.cli.inputs.numbers import COUNT, POSITIVE
 from torchdecay.cli.paths import Paths
 from torchdecay.integrations.script.command import Split, become, split
-from torchdecay.integrations.script.options import Options, name_of
+from torchdecay.integrations.script.options import FAILING, Options, name_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,7 +54,7 @@ def option(*names: str, **settings: Any) -> Callable[[F], F]:
 @option("--optimizer", default="", metavar="NAMES", help="Which get --apply: AdamW, or 2.  [default: all]")
 @option(
     "--fail-on",
-    type=click.Choice(["error", "warning", "never"]),
+    type=click.Choice([*FAILING]),
     default="never",
     show_default=True,
     help="Exit 1 on such findings.",

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from torchdecay.integrations.script.options import FAILING
+
 if TYPE_CHECKING:
     from torchdecay.observe.recorded.record import RunRecord
 
 _KEY = "torchdecay"
-_LEVELS = {"error": ("error",), "warning": ("error", "warning"), "never": ()}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -19,7 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("torchdecay", "weight decay")
     group.addoption("--torchdecay", action="store_true", help="Audit each optimizer that steps in a test.")
     group.addoption(
-        "--torchdecay-fail-on", choices=[*_LEVELS], default="never",
+        "--torchdecay-fail-on", choices=[*FAILING], default="never",
         help="Fail the test on such findings; implies --torchdecay.",
     )  # fmt: skip
 
@@ -40,7 +41,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         found += _findings(seen.record)
         # What a report carries comes back from the workers of pytest-xdist, too.
         item.user_properties += [(_KEY, text) for _, text in found]
-    failing = [text for severity, text in found if severity in _LEVELS[level]]
+    failing = [text for severity, text in found if severity in FAILING[level]]
     if failing:
         pytest.fail("\n".join(["torchdecay found:", *failing]), pytrace=False)
     return result

@@ -19,7 +19,7 @@ from torchdecay.plans.decay import Site
 from torchdecay.plans.tree import names_of
 from torchdecay.records import JsonRecord
 from torchdecay.tables import DIM, FOLD, Entries, Printed, rich_table
-from torchdecay.text import first_of, group_label
+from torchdecay.text import dtype_name, first_of, group_label
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -171,7 +171,7 @@ def _inspected(
         num_params=len(params),
         num_elements=sum(param.numel() for param in params if not is_lazy(param)),
         num_frozen=sum(not param.requires_grad for param in params),
-        dtypes=tuple(dict.fromkeys(str(param.dtype).removeprefix("torch.") for param in params)),
+        dtypes=tuple(dict.fromkeys(dtype_name(param.dtype) for param in params)),
         devices=tuple(dict.fromkeys(str(param.device) for param in params)),
     )
 

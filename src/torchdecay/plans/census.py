@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -17,7 +16,7 @@ from torchdecay.plans.parameters import KINDS, ROLES, Parameter
 from torchdecay.plans.roles.place import Place, place_at, places_of
 from torchdecay.plans.roles.reading import read
 from torchdecay.plans.tree import Node, Occurrence, nodes, occurrences
-from torchdecay.text import describe_error, repr_quoted
+from torchdecay.text import describe_error, dtype_name, repr_quoted
 
 BUFFERS = frozenset({"running_mean", "running_var", "num_batches_tracked", "inv_freq", "n_averaged"})
 """Names in a checkpoint that torch and its users keep for buffers."""
@@ -122,7 +121,7 @@ def _parameter(place: Place, exempt: str = "") -> Parameter:
     return Parameter(
         names=(place.name,),
         shape=place.shape,
-        dtype=_spelled(tensor.dtype),
+        dtype=dtype_name(tensor.dtype),
         role=role,
         roles=(role,),
         kind=kind,
@@ -151,11 +150,6 @@ def _tied(first: Parameter, uses: Sequence[Parameter]) -> Parameter:
         classes=tuple(dict.fromkeys(name for use in uses for name in use.classes)),
         exempt=next((use.exempt for use in uses if use.exempt), ""),
     )
-
-
-@lru_cache(maxsize=64)
-def _spelled(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 @per_class

@@ -122,15 +122,10 @@ def decide(model: Any, decay: Any, rules: Any, tied: Tied) -> Plan:
     for parameter in trainable:
         verdict = judge.verdict(parameter) if len(parameter.names) == 1 else _agreed(judge, parameter, tied)
         rows.append(
-            Row(
-                names=parameter.names,
-                shape=parameter.shape,
-                dtype=parameter.dtype,
-                role=parameter.role,
-                kind=parameter.kind,
+            Row.of(
+                parameter,
                 decay=verdict.decay,
                 reason=verdict.reason,
-                evidence=parameter.evidence,
                 options=verdict.options,
                 explicit=verdict.by is not None and not ordered[verdict.by].label,
             )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torchdecay.plans.decay import Decay
+from torchdecay.plans.parameters import Parameter
 from torchdecay.records import value_type
 
 
@@ -38,6 +39,19 @@ class Row:
     evidence: tuple[str, ...] = ()
     options: tuple[tuple[str, Any], ...] = ()
     explicit: bool = False
+
+    @classmethod
+    def of(cls, parameter: Parameter, **decided: Any) -> Row:
+        """The row of a parameter, with what was decided: decay, reason, options and explicit."""
+        return cls(
+            names=parameter.names,
+            shape=parameter.shape,
+            dtype=parameter.dtype,
+            role=parameter.role,
+            kind=parameter.kind,
+            evidence=parameter.evidence,
+            **decided,
+        )
 
     @property
     def name(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,6 @@ _MOST_LINES, _MOST_FINDINGS, _MOST_ROWS = 12, 4, 200
 _ENOUGH = 1.5
 """A log-shrink over the run that is neither nothing nor all: time scales between an epoch and the run do best."""
 _NOT_PLANNED = "who decays, or how, is not what --plan says"
-_KINDS = ("error", "warning", "info")
 
 
 # ── On the way ──
@@ -119,9 +118,15 @@ def _applied(about: Stepped) -> str:
 
 
 def _count(found: Audit) -> str:
-    counts = [(sum(one.severity == kind for one in found.findings), kind) for kind in _KINDS]
-    said = [counted(count, "note" if kind == "info" else kind) for count, kind in counts if count]
+    said = _counts(found.findings, ("error", "warning", "info"))
     return f"audit: {listing(said) if said else 'nothing found'}"
+
+
+def _counts(findings: Iterable[Finding], kinds: Iterable[str]) -> list[str]:
+    """How many findings there are of each kind that there is."""
+    severities: list[str] = [one.severity for one in findings]
+    counts = [(severities.count(kind), "note" if kind == "info" else kind) for kind in kinds]
+    return [counted(count, word) for count, word in counts if count]
 
 
 def _measured(history: History) -> Iterator[str]:
@@ -185,8 +190,7 @@ def _headline(record: RunRecord) -> str:
         return "No optimizer took a step."
     steps = listing([f"{counted(one.steps, 'step')} of {one.optimizer}" for one in summary.optimizers])
     found = [finding for seen in record.seen if seen.audit is not None for finding in seen.audit.findings]
-    counts = [(sum(one.severity == kind for one in found), kind) for kind in _KINDS[:2]]
-    said = [counted(count, kind) for count, kind in counts if count]
+    said = _counts(found, ("error", "warning"))
     alarms = sum(len(seen.history.events) for seen in record.seen if seen.history is not None)
     said += [counted(alarms, "alarm")] if alarms else []
     said += [_NOT_PLANNED] if any(one.differs for one in summary.optimizers) else []

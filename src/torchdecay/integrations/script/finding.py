@@ -25,6 +25,7 @@ from torch.optim.lr_scheduler import (
 )
 
 from torchdecay.observe.run import Run
+from torchdecay.optimizers.wrappers import unwrap
 from torchdecay.plans.names import transparent_children
 from torchdecay.text import counted
 
@@ -221,7 +222,7 @@ def run_of(optimizer: Optimizer, found: Surroundings, steps: int) -> tuple[Run, 
 def _length(optimizer: Optimizer, scheduler: Any, found: Surroundings) -> tuple[int, str]:
     for (package, name), trainers in found.around.items():
         for trainer in trainers:
-            if package == "transformers" and _inside(trainer.__dict__.get("optimizer")) is optimizer:
+            if package == "transformers" and unwrap(trainer.__dict__.get("optimizer")) is unwrap(optimizer):
                 return int(trainer.state.max_steps), "Trainer"
             if package in ("lightning", "pytorch_lightning") and name == "Trainer" and _steers(trainer, optimizer):
                 known = trainer.estimated_stepping_batches
@@ -265,10 +266,4 @@ def _accumulated(found: Surroundings) -> int:
 
 
 def _steers(trainer: Any, optimizer: Optimizer) -> bool:
-    return any(_inside(one) is optimizer for one in trainer.strategy.optimizers)
-
-
-def _inside(optimizer: Any) -> Any:
-    """The torch optimizer inside what accelerate and the like put around it."""
-    inner = getattr(optimizer, "optimizer", None)
-    return _inside(inner) if isinstance(inner, Optimizer) else optimizer
+    return any(unwrap(one) is unwrap(optimizer) for one in trainer.strategy.optimizers)

@@ -9,6 +9,8 @@ from typing import Any
 PREFIX = "TORCHDECAY_"
 DISABLE = f"{PREFIX}DISABLE"
 _OFF = ("", "0", "false", "no")
+FAILING: dict[str, tuple[str, ...]] = {"error": ("error",), "warning": ("error", "warning"), "never": ()}
+"""Which severities of a finding are a failure, by what was asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)

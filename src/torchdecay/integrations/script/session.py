@@ -33,7 +33,7 @@ from torchdecay.integrations.script.finding import (
 )
 from torchdecay.integrations.script.folder import claim, shown
 from torchdecay.integrations.script.guard import Guard, rank, say, unheard
-from torchdecay.integrations.script.options import Options
+from torchdecay.integrations.script.options import FAILING, Options
 from torchdecay.observe.audit.audit import audit
 from torchdecay.observe.forecast.forecast import forecast
 from torchdecay.observe.monitor.history import History
@@ -50,8 +50,6 @@ _PATIENCE = 100
 """Steps of one optimizer that `--stop-after` waits for the first of another."""
 _SHARE = 0.01
 """Of the time since the first step, what pages may take."""
-
-
 _MOST = 20
 """Optimizers of a process that are looked at; where each task has one of its own, the rest are alike."""
 
@@ -325,7 +323,7 @@ class Session:
 
     def _verdict(self) -> Verdict:
         """What `--fail-on` makes of it."""
-        wanted = {"error": ("error",), "warning": ("error", "warning")}.get(self.options.fail_on, ())
+        wanted = FAILING[self.options.fail_on]
         findings = [one for met in self._all if met.seen.audit is not None for one in met.seen.audit.findings]
         if any(one.severity in wanted for one in findings) or (wanted and any(met.about.differs for met in self._all)):
             return "found"

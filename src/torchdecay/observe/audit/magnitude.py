@@ -15,7 +15,7 @@ from torchdecay.observe.audit.check import check
 from torchdecay.observe.groups import as_number, decay_of
 from torchdecay.observe.pulls import Pulled
 from torchdecay.plans.decay import Site
-from torchdecay.text import percent
+from torchdecay.text import dtype_name, percent
 
 _HUGE = 0.01
 """A fraction per step above this leaves a weight less than half of itself after 70 steps."""
@@ -140,7 +140,7 @@ def _lost_in_weight(case: Case, pulled: Pulled, members: Iterable[Member]) -> It
             share = f"{taken:.2g} of each weight per step" + ("" if known else ", if it is decoupled as in AdamW")
             none = taken < eps / 4
             keeps = f"keeps no shrink below {eps / 4:.2g}" if none else f"takes between none and {eps:.2g} of it"
-            yield member.hit(f"{share}; {_spelled(dtype)} {keeps}", None if known and none else "warning")
+            yield member.hit(f"{share}; {dtype_name(dtype)} {keeps}", None if known and none else "warning")
 
 
 def _lost_in_gradient(member: Member) -> Iterator[Hit]:
@@ -153,17 +153,13 @@ def _lost_in_gradient(member: Member) -> Iterator[Hit]:
     arrives = float(((grad + pull).double() - grad.double()).mul_(pull.double()).sum())
     if asked > 0 and decay.is_plain_l2 and arrives < 0.5 * asked:
         share = percent(max(arrives / asked, 0.0))
-        yield member.hit(f"{share} of {member.pulled.means} arrives beside the gradient in {_spelled(param.dtype)}")
+        yield member.hit(f"{share} of {member.pulled.means} arrives beside the gradient in {dtype_name(param.dtype)}")
 
 
 def _compensates(pulled: Pulled) -> bool:
     """Whether an optimizer says that it keeps what rounding loses, by an option of its own or a group's."""
     own = {**getattr(pulled.optimizer, "__dict__", {}), **pulled.values}
     return any(value is not None and value is not False for key, value in own.items() if _COMPENSATED.search(str(key)))
-
-
-def _spelled(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _rate(pulled: Pulled) -> float:

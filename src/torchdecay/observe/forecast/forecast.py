@@ -31,7 +31,7 @@ from torchdecay.plans.decay import Site
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.rows import Row
 from torchdecay.plans.tree import names_of
-from torchdecay.text import listed
+from torchdecay.text import dtype_name, listed
 
 _POINTS = 256
 Curves = Mapping[str, Sequence[Any]]
@@ -165,7 +165,7 @@ def _of_optimizer(
                 found.setdefault(pulled, []).append((name, param))
     made = []
     for pulled, alike in found.items():
-        dtypes = dict.fromkeys(str(param.dtype).removeprefix("torch.") for _, param in alike)
+        dtypes = dict.fromkeys(dtype_name(param.dtype) for _, param in alike)
         sizes = (0 if is_lazy(param) else param.numel() for _, param in alike)
         made.append(_Alike(number, pulled, tuple(name for name, _ in alike), tuple(sizes), tuple(dtypes)))
     return made

@@ -18,6 +18,7 @@ from torchdecay.observe.monitor.layout import Layout
 from torchdecay.observe.monitor.series import Event
 from torchdecay.observe.pulls import Pulled
 from torchdecay.plans.groups import MARK
+from torchdecay.text import dtype_name
 
 _OFF = 0.1
 """Realized and planned shrink that differ by more than this part of the plan are not the same."""
@@ -89,7 +90,7 @@ class Alarms:
             yield event(
                 "rounded away",
                 f"decay should take {gathered.unseen:.3g} of each weight per step, and nothing shows that it does.",
-                f"A weight in {_called(dtype)} times 1 − {gathered.unseen:.2g} rounds back to itself, and this "
+                f"A weight in {dtype_name(dtype)} times 1 − {gathered.unseen:.2g} rounds back to itself, and this "
                 "optimizer is not known to keep what it rounds away.",
                 "td.verify(optimizer) measures it; td.attach(optimizer, plan) with td.decoupled pays it.",
             )
@@ -133,7 +134,7 @@ class Alarms:
             return (
                 "rounded away",
                 what,
-                f"A weight in {_called(dtype)} times 1 − {planned:.2g} rounds back to itself, at every step.",
+                f"A weight in {dtype_name(dtype)} times 1 − {planned:.2g} rounds back to itself, at every step.",
                 "Let td.attach(optimizer, plan) carry the decay out: what rounds away is then paid later.",
             )
         if nothing:
@@ -202,10 +203,6 @@ def no_steps(name: str) -> Event:
         why="Another one trains: a copy of it, which has no hooks of the original, or one that was built later.",
         fix=f"Give td.Monitor the {name} whose step() is called.",
     )
-
-
-def _called(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _kernels_rounding(dtype: torch.dtype, size: float) -> float:

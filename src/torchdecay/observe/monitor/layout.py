@@ -21,7 +21,7 @@ from torchdecay.plans.controllers import Cautious, LazyRows, Multiplier
 from torchdecay.plans.decay import Site
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.tree import names_of
-from torchdecay.text import nearest
+from torchdecay.text import dtype_name, nearest
 
 By = Literal["role", "block", "tensor"]
 
@@ -136,7 +136,7 @@ def lay_out(
     for place, ((_, decay_text, source), own_members) in enumerate(keys.items()):
         for member in own_members:
             member.series = place
-        dtypes = dict.fromkeys(str(member.param.dtype).removeprefix("torch.") for member in own_members)
+        dtypes = dict.fromkeys(dtype_name(member.param.dtype) for member in own_members)
         own_roles = dict.fromkeys(member.role for member in own_members)
         series.append(
             Series(

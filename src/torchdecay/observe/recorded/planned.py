@@ -17,7 +17,7 @@ from torchdecay.plans.plan import Plan
 from torchdecay.plans.rows import Row
 from torchdecay.plans.tree import names_of
 from torchdecay.records import described
-from torchdecay.text import printable
+from torchdecay.text import dtype_name, printable
 
 
 def plan_at_work(optimizer: Any, model: nn.Module | None = None) -> Plan:
@@ -81,7 +81,7 @@ def _without_model(tensors: Mapping[str, Tensor], *, named: bool) -> list[Parame
         Parameter(
             names=(name,),
             shape=tuple(param.shape),
-            dtype=str(param.dtype).removeprefix("torch."),
+            dtype=dtype_name(param.dtype),
             role=roles.get(name, "unknown"),
             trainable=param.requires_grad,
             tensor=param,
@@ -95,13 +95,4 @@ def _row(one: Parameter, pulled: Pulled) -> Row:
     said = (
         str(pulled.error.what) if pulled.error else f"{where}: {pulled.spoken}" if pulled.spoken else f"{where}: none"
     )
-    return Row(
-        names=one.names,
-        shape=one.shape,
-        dtype=one.dtype,
-        role=one.role,
-        kind=one.kind,
-        decay=pulled.decay,
-        reason=said,
-        evidence=one.evidence,
-    )
+    return Row.of(one, decay=pulled.decay, reason=said)

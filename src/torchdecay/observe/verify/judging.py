@@ -15,7 +15,7 @@ from torchdecay.observe.verify.result import SITES, Verdict
 from torchdecay.observe.verify.slots import Slot
 from torchdecay.optimizers.cards import base_card_of
 from torchdecay.plans.decay import Scale, Site
-from torchdecay.text import percent
+from torchdecay.text import dtype_name, percent
 
 _VAGUE = 0.1
 """A relative error of what was measured beyond which no number is told."""
@@ -70,7 +70,7 @@ class Seen:
     @property
     def dtype(self) -> str:
         """In torch's spelling without the prefix."""
-        return str(local(self.slot.param).dtype).removeprefix("torch.")
+        return dtype_name(local(self.slot.param).dtype)
 
     @property
     def expected(self) -> float:

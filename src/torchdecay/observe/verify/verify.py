@@ -18,6 +18,7 @@ from torchdecay.observe.verify.probe import Probe, StepFailed
 from torchdecay.observe.verify.result import Fault, GroupVerification, Part, Verdict, Verification
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.tree import names_of
+from torchdecay.text import dtype_name
 
 _MOST_ALIKE = 256
 """Of parameters that should undergo the same, so many are measured; from first to last, evenly."""
@@ -205,6 +206,6 @@ def _part(members: Iterable[tuple[Tensor, str, Verdict]]) -> Part:
         **vars(replace(found, measured=middle)),
         names=tuple(name for _, name, _ in listed),
         num_elements=sum(one.numel() for one, _, _ in listed if not is_lazy(one)),
-        dtype=str(local(param).dtype).removeprefix("torch."),
+        dtype=dtype_name(local(param).dtype),
         device=str(local(param).device),
     )
