@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import copy
-import socket
 
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn, optim
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 import torchdecay as td
+from ranks import in_ranks
 from torchdecay.apply import runtimes as controllers
 
-RANKS = 2
 ONES = {"0.weight": torch.ones(7, 5).double(), "0.bias": torch.ones(7).double()}  # none for the second layer
 FORMS = {
     "decoupled": td.decoupled(0.1),
@@ -68,23 +65,6 @@ class Job:
     def weights(self):
         whole = [p.full_tensor() if hasattr(p, "full_tensor") else p for p in self.model.parameters()]
         return torch.cat([p.detach().flatten() for p in whole])
-
-
-def in_ranks(work):
-    """Run `work(rank)` in two processes that form a gloo group; a failed assertion in one fails the test."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(_one_rank, args=(port, work), nprocs=RANKS)
-
-
-def _one_rank(rank, port, work):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=RANKS)
-    try:
-        work(rank)
-    finally:
-        dist.destroy_process_group()
 
 
 def _apart(decay, wrap):

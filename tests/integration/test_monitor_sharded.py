@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import socket
-
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn, optim
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 import torchdecay as td
+from ranks import in_ranks
 from torchdecay.observe.monitor import reading
 
-RANKS = 2
 CASES = {
     "native": (lambda m: optim.AdamW(m.parameters(), lr=0.1, weight_decay=0.1), None),
     "hooked": (lambda m: optim.SGD(m.parameters(), lr=0.1, momentum=0.9), td.decoupled(0.1)),
@@ -43,23 +40,6 @@ def history_of(name, *, wrap=None, path=None):
             model(x).square().mean().backward()
             optimizer.step()
     return monitor.history
-
-
-def in_ranks(work, *args):
-    """Run `work(rank, *args)` in two processes that form a gloo group; a failed assertion in one fails the test."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(_one_rank, args=(port, work, args), nprocs=RANKS)
-
-
-def _one_rank(rank, port, work, args):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=RANKS)
-    try:
-        work(rank, *args)
-    finally:
-        dist.destroy_process_group()
 
 
 def same(one, other):

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import socket
-
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -15,8 +11,9 @@ from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tenso
 from torch.nn.parallel import DistributedDataParallel
 
 import torchdecay as td
+from ranks import RANKS, in_ranks
 
-RANKS, L1, L2 = 2, 0.25, 0.5
+L1, L2 = 0.25, 0.5
 
 
 def make_model():
@@ -37,23 +34,6 @@ def loss_of(model, rows, penalty=td.penalty):
 def cut_off(model, **coefficients):
     """The seeded fault: the value is added to the loss, and no gradient comes back."""
     return td.penalty(model, **coefficients).detach()
-
-
-def in_ranks(work):
-    """Run `work(rank)` in two processes that form a gloo group; a failed assertion in one fails the test."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(_one_rank, args=(port, work), nprocs=RANKS)
-
-
-def _one_rank(rank, port, work):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=RANKS)
-    try:
-        work(rank)
-    finally:
-        dist.destroy_process_group()
 
 
 def _ddp(rank):

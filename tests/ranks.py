@@ -1,0 +1,30 @@
+"""Two processes that form a gloo group, for what must be the same on one."""
+
+from __future__ import annotations
+
+import socket
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+RANKS = 2
+
+
+def in_ranks(work, *args):
+    """Run `work(rank, *args)` in two processes that form a gloo group; a failed assertion in one fails the test."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(_one_rank, args=(port, work, args), nprocs=RANKS)
+
+
+def _one_rank(rank, port, work, args):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=RANKS)
+    try:
+        work(rank, *args)
+        # Who leaves first would close connections that the other one's threads still read.
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
