@@ -227,3 +227,30 @@ def test_several_optimizers_of_one_class_are_told_apart():
     for said in (inspect(both), td.verify(both), td.forecast(both, run=td.Run(steps=10))):
         lines = str(said).splitlines()
         assert all(any(line.startswith(f"AdamW {one}, group 0") for line in lines) for one in (1, 2))
+
+
+def test_all_that_observe_take_one_model_or_several() -> None:
+    """A list or a dict; of one name twice the later says whose it is, and a plan keeps to its own model's names."""
+    first, second = nn.Linear(4, 2), nn.Linear(4, 2)
+    optimizers = [torch.optim.AdamW(one.parameters(), weight_decay=0.1) for one in (first, second)]
+    td.attach(optimizers[1], td.plan(second, td.l1(0.1), rules=[("bias", td.l1(0.2)), *td.STANDARD]), model=second)
+    for models, name in (([first, second], "model 2.weight"), ({"actor": first, "critic": second}, "critic.weight")):
+        found = td.audit(optimizers, model=models)
+        assert found.codes == ("WD101",) and named(found) == {"bias"}
+        assert name in td.inspect(optimizers, model=models)[1].names
+        assert name in td.verify(optimizers, model=models)[1].parts[0].names
+        told = td.forecast(optimizers, run=td.Run(steps=10), model=models)
+        assert name in {one for group in told.groups for one in group.names}
+        with td.Monitor(optimizers, model=models) as monitor:
+            for model, optimizer in zip((first, second), optimizers, strict=True):
+                model(torch.ones(3, 4)).square().sum().backward()
+                optimizer.step()
+        series = monitor.history.series
+        assert [one.role for one in series if name in one.names] == ["weight"]
+    for wrong in ("model", [first, 3]):
+        with pytest.raises(td.PlanError, match="where a model belongs"):
+            td.inspect(optimizers, model=wrong)
+
+
+def named(found: td.Audit) -> set[str]:
+    return {name for finding in found for name in finding.names}

@@ -17,7 +17,7 @@ from torchdecay.optimizers.wrappers import torch_optimizer
 from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.schedules import Constant
-from torchdecay.plans.tree import parameters_by_name
+from torchdecay.plans.tree import Models, parameters_by_name
 from torchdecay.text import listed, nearest
 
 
@@ -160,6 +160,8 @@ def name_parameters(
 ) -> list[list[tuple[Tensor, str, Decay | None]]]:
     """For each group, its trainable parameters with the name and the decay that the plan has for them."""
     by_identity = None
+    if isinstance(model, Models):
+        model = model.whose(param for group in optimizer.param_groups for param in group["params"])
     if model is not None:
         by_identity = {id(p): name for name, p in reversed(parameters_by_name(model).items())}
     made, seen = [], set()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from torchdecay.apply.handle import Handle, handle_of
@@ -16,7 +16,7 @@ from torchdecay.observe.groups import Wiring, float_of, name_all, optimizers_of,
 from torchdecay.observe.pulls import Pulled, pulls_of
 from torchdecay.optimizers.cards import has_trait, native_of
 from torchdecay.plans.decay import Site
-from torchdecay.plans.tree import names_of
+from torchdecay.plans.tree import ModelLike, names_of, one_model
 from torchdecay.records import JsonRecord
 from torchdecay.tables import DIM, FOLD, Entries, Printed, rich_table
 from torchdecay.text import dtype_name, first_of, group_label
@@ -104,7 +104,7 @@ class Inspection(Entries[InspectedGroup], Printed, JsonRecord, kind="inspection"
         yield self.summary
 
 
-def inspect(optimizer: Any, *, model: nn.Module | None = None) -> Inspection:
+def inspect(optimizer: Any, *, model: ModelLike = None) -> Inspection:
     r"""Read what each parameter group of an optimizer says about weight decay; takes no step, changes nothing.
 
     The pull per step is
@@ -118,13 +118,14 @@ def inspect(optimizer: Any, *, model: nn.Module | None = None) -> Inspection:
 
     Args:
         optimizer: an optimizer, or several.
-        model: for names, where the groups have no `param_names`.
+        model: for names, where the groups have no `param_names`; several models in a list or dict.
 
     Returns:
         An `Inspection`, one `InspectedGroup` per group.
 
     Raises:
         ApplyError: something that is no optimizer.
+        PlanError: something that is no model.
 
     Example:
         >>> import torch, torchdecay as td
@@ -134,6 +135,7 @@ def inspect(optimizer: Any, *, model: nn.Module | None = None) -> Inspection:
         >>> group.names, group.meaning, f"{group.pull[1]:g}"
         (('weight',), 'decoupled', '0.001')
     """
+    model = one_model(model)
     known = {} if model is None else names_of(model)
     groups = []
     for number, one in enumerate(optimizers_of(optimizer)):

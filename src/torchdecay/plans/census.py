@@ -192,7 +192,7 @@ def _heard(tree: Iterable[Node], speakers: list[_Speaker]) -> Iterator[Node]:
 def _exempt(one: Occurrence, speakers: Iterable[_Speaker]) -> str:
     """How a module asks for no decay of this parameter; a keyword counts wherever it occurs, as where it comes from."""
     for node, method, words in speakers:
-        if node.path and not one.name.startswith(f"{node.path}."):
+        if node.raw and not one.raw.startswith(f"{node.raw}."):
             continue
         inside = one.name[len(node.path) + 1 :] if node.path else one.name
         raw = one.raw[len(node.raw) + 1 if node.raw else 0 :]

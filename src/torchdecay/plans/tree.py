@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -39,7 +39,7 @@ def nodes(model: nn.Module) -> Iterator[Node]:
         node = stack.pop()
         yield node
         children = node.module._modules
-        hidden = transparent_children(type(node.module)) if children else frozenset()
+        hidden = children.keys() if isinstance(node.module, Models) else transparent_children(type(node.module))
         for segment, child in reversed(children.items()):
             # A module without children is in no circle.
             if child is None or (child._modules and _above(node, child)):
@@ -114,6 +114,45 @@ def _whole_shapes(module: nn.Module) -> dict[int, tuple[int, ...]]:
 def occurrences_by_name(model: nn.Module) -> dict[str, Occurrence]:
     """Canonical name → occurrence; a tied parameter has several."""
     return {one.name: one for one in occurrences(nodes(as_module(model)))}
+
+
+class Models(nn.Module):
+    """Several models that train together, seen as one.
+
+    A parameter has the name that it has in its own model; where an earlier model has that name too, the model's own
+    stands before it: "model 2.weight" of a list, "critic.weight" of a dict.
+    """
+
+    def __init__(self, models: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self._modules.update(models)
+
+    def whose(self, params: Iterable[Any]) -> nn.Module:
+        """The one of them that has all of the parameters, else all of them."""
+        wanted = set(map(id, params))
+        each = (one for one in self._modules.values() if one is not None)
+        return next((one for one in each if wanted <= set(map(id, one.parameters()))), self)
+
+
+ModelLike = nn.Module | Iterable[nn.Module] | Mapping[str, nn.Module] | None
+"""How a model is given where parameters are to be named: one, several in a list or dict, or none."""
+
+
+def one_model(given: Any) -> nn.Module | None:
+    """The model in what a user gave, several as one; None for None and for an empty list.
+
+    Raises:
+        PlanError: something that is no module.
+    """
+    if given is None or isinstance(given, nn.Module):
+        return given
+    if isinstance(given, Mapping):
+        models = {str(key): as_module(one) for key, one in given.items()}
+    elif isinstance(given, Iterable) and not isinstance(given, str):
+        models = {f"model {number}": as_module(one) for number, one in enumerate(given, start=1)}
+    else:
+        return as_module(given)
+    return next(iter(models.values())) if len(models) == 1 else Models(models) if models else None
 
 
 def as_module(model: Any) -> nn.Module:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from torchdecay.apply.handle import handle_of
 from torchdecay.observe.audit import interplay, magnitude, selection, wiring
@@ -16,6 +16,7 @@ from torchdecay.observe.audit.result import Audit, by_severity, is_wanted, prefi
 from torchdecay.observe.groups import optimizers_of
 from torchdecay.observe.run import Run
 from torchdecay.plans.plan import Plan
+from torchdecay.plans.tree import ModelLike, one_model
 
 # Importing the modules is what fills CHECKS.
 assert {check.code for check in CHECKS} == set(CATALOG), (interplay, magnitude, selection, wiring)
@@ -24,7 +25,7 @@ assert {check.code for check in CHECKS} == set(CATALOG), (interplay, magnitude, 
 def audit(
     optimizer: Any,
     *,
-    model: nn.Module | Iterable[nn.Module] | None = None,
+    model: ModelLike = None,
     plan: Plan | None = None,
     run: Run | None = None,
     loss: Tensor | None = None,
@@ -38,8 +39,8 @@ def audit(
 
     Args:
         optimizer: an optimizer or a list of them; with Muon and AdamW side by side, give both.
-        model: the model, or a list of models that are trained together, a loss with parameters among them; half of
-            the checks need it. None takes that of an attached plan, and without one guesses from shapes which
+        model: the model, or a list or dict of models that are trained together, a loss with parameters among them;
+            half of the checks need it. None takes that of an attached plan, and without one guesses from shapes which
             parameters are biases and norms. Run a backward pass before, and idle rows, missing gradients and
             scale-invariant weights are found too.
         plan: what should happen, where it is not attached.
@@ -66,10 +67,9 @@ def audit(
     """
     optimizers = [each for one in optimizers_of(optimizer) for each in _layer_wise(one)]
     if model is None:
-        models = [one.model for one in map(handle_of, optimizers) if one is not None and one.model is not None]
-    else:
-        models = [model] if isinstance(model, nn.Module) else list(model)
-    case = Case(optimizers, models, plan, run, loss)
+        attached = [one.model for one in map(handle_of, optimizers) if one is not None and one.model is not None]
+        model = list({id(one): one for one in attached}.values())
+    case = Case(optimizers, one_model(model), plan, run, loss)
     chosen, left_out = prefixes(select), prefixes(ignore)
     wanted = [check for check in CHECKS if is_wanted(check.code, chosen, left_out)]
     findings = [finding for check in wanted for finding in check.findings(case)]

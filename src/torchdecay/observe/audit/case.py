@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from torchdecay.plans.census import census
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.parameters import Parameter
 from torchdecay.plans.plan import Plan
+from torchdecay.plans.tree import Models, names_of
 
 _MOST_NUMBERED = 8
 
@@ -48,6 +49,7 @@ class Member(NamedTuple):
     Attributes:
         group: which.
         name: canonical where the model is known, else the group's name for it, else its place.
+        planned: what a plan calls it: its name in its own model, where several are known.
         param: the tensor.
         about: what the census says of it, or None without a model.
         pulled: what pulls it, by the attached plan or the group's own weight_decay.
@@ -55,6 +57,7 @@ class Member(NamedTuple):
 
     group: Group
     name: str
+    planned: str
     param: Tensor
     about: Parameter | None
     pulled: Pulled
@@ -114,36 +117,27 @@ class Group:
 
 @dataclass(frozen=True)
 class Case:
-    """All that an audit was given; of models as many as the optimizers train."""
+    """All that an audit was given; several models are one."""
 
     optimizers: Sequence[Any]
-    model: Sequence[nn.Module]
+    model: nn.Module | None
     plan: Plan | None
     run: Run | None
     loss: Tensor | None
 
     def has(self, what: str) -> bool:
         """Whether "model", "plan", "run" or "loss" is there."""
-        given = getattr(self, what)
-        return given is not None and (what != "model" or len(given) > 0)
+        return getattr(self, what) is not None
 
     @cached_property
     def parameters(self) -> list[Parameter]:
-        """The models' parameters; where two models use a name, that of the later one says whose it is."""
-        found: dict[int, Parameter] = {}
-        names: set[str] = set()
-        for number, model in enumerate(self.model, start=1):
-            for one in census(model):
-                if not names.isdisjoint(one.names):
-                    one = replace(one, names=tuple(f"model {number}: {name}" for name in one.names))
-                names.update(one.names)
-                found.setdefault(id(one.tensor), one)
-        return list(found.values())
+        """The model's parameters."""
+        return [] if self.model is None else list(census(self.model))
 
     @cached_property
     def modules(self) -> list[nn.Module]:
-        """The models' modules, themselves among them."""
-        return [module for model in self.model for module in model.modules()]
+        """The model's modules, itself among them."""
+        return [] if self.model is None else list(self.model.modules())
 
     @cached_property
     def groups(self) -> list[Group]:
@@ -156,19 +150,23 @@ class Case:
             is_numbered = 1 < len(self.optimizers) <= _MOST_NUMBERED
             label = type(optimizer).__name__ + (f" {number}" if is_numbered else "")
             handle = handle_of(optimizer)
-            names = name_all(optimizer, known, unnamed="parameter {place}")
+            names = planned = name_all(optimizer, known, unnamed="parameter {place}")
+            if isinstance(self.model, Models):
+                alone = self.model.whose(param for group in optimizer.param_groups for param in group["params"])
+                planned = name_all(optimizer, names_of(alone), unnamed="parameter {place}")
             try:
-                pulls = pulls_of(optimizer, model=self.model[0] if len(self.model) == 1 else None)
+                pulls = pulls_of(optimizer, model=self.model)
                 misfit = ""
             except ApplyError as error:
                 pulls, misfit = own_pulls(optimizer), error.what
             fits = handle is not None and not misfit
-            for index, (values, own_names, own) in enumerate(zip(optimizer.param_groups, names, pulls, strict=True)):
+            told = zip(optimizer.param_groups, names, planned, pulls, strict=True)
+            for index, (values, own_names, in_plan, own) in enumerate(told):
                 params = values["params"]
                 is_named = len(values.get("param_names", ())) == len(params)
                 named = is_named or fits or all(id(param) in about for param in params)
                 group = Group(optimizer, index, f"{label}, group {index}", handle, named, misfit)
-                rows = zip(own_names, params, map(about.get, map(id, params)), own, strict=True)
+                rows = zip(own_names, in_plan, params, map(about.get, map(id, params)), own, strict=True)
                 group.members.extend(Member(group, *row) for row in rows)
                 made.append(group)
         return made
@@ -176,7 +174,7 @@ class Case:
     def is_explicit(self, member: Member) -> bool:
         """Whether a rule of the user's own decided, in the plan at hand or the attached one, what pulls it."""
         plan = self.plan if member.group.handle is None else member.group.handle.plan
-        return plan is not None and member.name in plan and plan[member.name].explicit
+        return plan is not None and member.planned in plan and plan[member.planned].explicit
 
     @cached_property
     def members(self) -> list[Member]:

@@ -209,7 +209,7 @@ def _are_trained_otherwise(case: Case) -> bool:
 
 def _asked(case: Case, weights: Sequence[Member]) -> str:
     """Who asked for decay, where somebody did: a plan, a group, or the constructor."""
-    if case.plan is not None and any(one.name in case.plan and case.plan[one.name].decay for one in weights):
+    if case.plan is not None and any(one.planned in case.plan and case.plan[one.planned].decay for one in weights):
         return ", and the plan decays some"
     free = [group for group in case.groups if group.handle is None]
     for group in free:

@@ -123,13 +123,13 @@ def other_than_planned(case: Case) -> Iterator[Hit]:
                 f"{group.where} has no param_names, so its parameters can't be found in the plan.",
                 fix="Pass model=..., or build the optimizer from plan.param_groups(model).",
             )
-        held.update(member.name for member in group.members)
+        held.update(member.planned for member in group.members)
         if group.handle is None and MARK in group.values:
             continue
         for member in group.members:
-            if member.name not in case.plan:
+            if member.planned not in case.plan:
                 continue
-            planned = case.plan[member.name].decay
+            planned = case.plan[member.planned].decay
             if planned is not None and planned.site is Site.LOSS:
                 continue
             if not _is_that(member.decay, planned):

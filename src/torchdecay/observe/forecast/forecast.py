@@ -30,7 +30,7 @@ from torchdecay.optimizers.peaks import peak_of
 from torchdecay.plans.decay import Site
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.rows import Row
-from torchdecay.plans.tree import names_of
+from torchdecay.plans.tree import ModelLike, names_of, one_model
 from torchdecay.text import dtype_name, listed
 
 _POINTS = 256
@@ -42,7 +42,7 @@ def forecast(
     *,
     run: Run,
     optimizer: Any = None,
-    model: nn.Module | None = None,
+    model: ModelLike = None,
 ) -> Forecast:
     r"""Say what decay will do in a run: how much per step, how fast, how much in all, and where weights come to rest.
 
@@ -64,7 +64,7 @@ def forecast(
         optimizer: for a plan: what it will be carried out on; or its class, `torch.optim.AdamW`, which is then built
             with `run.lr` on parameters without memory. Without it, `run.lr` is needed, and what depends on the
             optimizer is unknown. The scheduler's own optimizer is taken by itself.
-        model: for names, where the optimizer's groups have no `param_names`.
+        model: for names, where the optimizer's groups have no `param_names`; several models in a list or dict.
 
     Returns:
         A `Forecast`, one `GroupForecast` per group and decay.
@@ -103,9 +103,9 @@ def forecast(
     else:
         _require_own(scheduler, optimizers)
         _require_same_lr(run, optimizers)
-        alike, curves = [], []
+        alike, curves, models = [], [], one_model(model)
         for number, one in enumerate(optimizers):
-            own, moving = _of_optimizer(one, number, plan, model, scheduler), _curves(run, scheduler, one)
+            own, moving = _of_optimizer(one, number, plan, models, scheduler), _curves(run, scheduler, one)
             alike += own
             curves += [None if moving is None else moving[entry.pulled.index] for entry in own]
         _require_covered(plan, alike)

@@ -20,7 +20,7 @@ from torchdecay.plans.census import census
 from torchdecay.plans.controllers import Cautious, LazyRows, Multiplier
 from torchdecay.plans.decay import Site
 from torchdecay.plans.plan import Plan
-from torchdecay.plans.tree import names_of
+from torchdecay.plans.tree import Models, names_of
 from torchdecay.text import dtype_name, nearest
 
 By = Literal["role", "block", "tensor"]
@@ -153,7 +153,7 @@ def lay_out(
 
 
 def _roles(optimizer: Optimizer, names: list[list[str]], plan: Plan | None, model: nn.Module | None) -> dict[str, str]:
-    if plan is not None:
+    if plan is not None and not isinstance(model, Models):
         return {name: row.role for row in plan.rows for name in row.names}
     if model is not None:
         return {name: one.role for one in census(model) for name in one.names}

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from torchdecay._version import __version__
@@ -33,6 +33,7 @@ from torchdecay.observe.monitor.series import Event, Record, Series
 from torchdecay.observe.monitor.watch import Watch
 from torchdecay.optimizers.wrappers import torch_optimizer
 from torchdecay.plans.plan import Plan
+from torchdecay.plans.tree import ModelLike, one_model
 from torchdecay.text import repr_quoted
 
 LEAST_SAMPLE = 256
@@ -65,7 +66,7 @@ class Monitor:
         by: what makes a group: "role", "block" (a layer), "tensor", or a function from a parameter's name to a label.
             Weights with another decay are a group of their own always.
         plan: what should happen, where no plan is attached and the groups' own weight_decay is not it.
-        model: for names, where the groups have no `param_names`.
+        model: for names, where the groups have no `param_names`; several models in a list or dict.
         writers: called with ({"group/quantity": number}, step) for each record: `wandb.log` fits, and
             `torchdecay.integrations.tensorboard.TensorBoard`; one that has a method `alarm` gets the alarms too.
         on_alarm: called with each `Event`, once for all groups of one step and kind; what it raises stops the training.
@@ -102,7 +103,7 @@ class Monitor:
         path: str | Path | None = None,
         by: By | Callable[[str], str] = "role",
         plan: Plan | None = None,
-        model: nn.Module | None = None,
+        model: ModelLike = None,
         writers: Sequence[Callable[[Mapping[str, float], int], Any]] = (),
         on_alarm: Callable[[Event], Any] | None = None,
         sample: int | None = 65_536,
@@ -118,7 +119,7 @@ class Monitor:
         if if_exists not in ("error", "append", "replace"):
             raise ApplyError(f"if_exists is {if_exists!r}.", fix='Write "error", "append" or "replace".')
         self.every_steps = every_steps
-        self._by, self._plan, self._model, self._sample = by, plan, model, sample
+        self._by, self._plan, self._model, self._sample = by, plan, one_model(model), sample
         self._on_alarm = on_alarm
         versions = {"torchdecay": __version__, "torch": str(torch.__version__)}
         self._head = Head(every_steps, datetime.now(timezone.utc).isoformat(timespec="seconds"), versions)

@@ -17,7 +17,7 @@ from torchdecay.observe.verify.measure import measure, moving_without_gradient
 from torchdecay.observe.verify.probe import Probe, StepFailed
 from torchdecay.observe.verify.result import Fault, GroupVerification, Part, Verdict, Verification
 from torchdecay.plans.plan import Plan
-from torchdecay.plans.tree import names_of
+from torchdecay.plans.tree import ModelLike, names_of, one_model
 from torchdecay.text import dtype_name
 
 _MOST_ALIKE = 256
@@ -28,7 +28,7 @@ def verify(
     optimizer: Any,
     *,
     plan: Plan | None = None,
-    model: nn.Module | None = None,
+    model: ModelLike = None,
     allow_hooks: bool = False,
 ) -> Verification:
     r"""Measure what an optimizer really does to its weights, and hold it against what it should do.
@@ -54,7 +54,7 @@ def verify(
     Args:
         optimizer: an optimizer, or several. Nothing else may use its model meanwhile.
         plan: what to hold it against; None takes the attached plan, if there is one.
-        model: for names, where the groups have no `param_names`.
+        model: for names, where the groups have no `param_names`; several models in a list or dict.
         allow_hooks: whether step hooks that are not torchdecay's may run, and count as part of the optimizer.
 
     Returns:
@@ -74,8 +74,9 @@ def verify(
         (True, <Site.BEFORE: 'before'>, '0.0010')
     """
     groups: list[GroupVerification] = []
+    models = one_model(model)
     for number, one in enumerate(optimizers_of(optimizer, keep_steps=True)):
-        groups += _verify(one, number, plan, model, allow_hooks)
+        groups += _verify(one, number, plan, models, allow_hooks)
     return Verification(tuple(groups))
 
 
