@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"
 PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if path.exists()]
+NEEDS = re.compile(r"^<!-- needs: (.*) -->$", re.MULTILINE)
+"""What a page on other libraries begins with: such pages are run where those are, by `make peers`."""
 LANGUAGES = {"python", "console", "text", "json", "toml", "csv", "bibtex"}
 RUN = "import sys; sys.argv[0] = 'torchdecay'; from torchdecay.cli import main; main()"
 pytestmark = pytest.mark.docs
@@ -155,9 +157,15 @@ def run_page(page: Path, folder: Path) -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(one, marks=[pytest.mark.peers] if NEEDS.search(one.read_text("utf-8")) else []) for one in PAGES],
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
+)
 def test_every_block_of_the_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a reader copies from a page works, in the order of the page, and prints what the page shows."""
+    for library in " ".join(NEEDS.findall(page.read_text("utf-8"))).split():
+        pytest.importorskip(library, reason=f"{library} is not installed")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
     run_page(page, tmp_path)
@@ -397,7 +405,7 @@ def test_the_pages_open_offline_on_a_phone_and_in_the_dark(
     offline_page.on("pageerror", lambda error: errors.append(str(error)))
     offline_page.emulate_media(color_scheme=scheme)
     offline_page.set_viewport_size({"width": 390, "height": 800})
-    for page in sorted([*site.glob("*.html"), *site.glob("forms/*.html")]):
+    for page in sorted([*site.glob("*.html"), *site.glob("forms/*.html"), *site.glob("integrations/*.html")]):
         offline_page.goto(f"{serve}/{page.relative_to(site)}")
         assert offline_page.evaluate("document.documentElement.scrollWidth") <= 390, page.name
         dark = offline_page.evaluate("document.body.dataset.mdColorScheme") == "slate"

@@ -17,6 +17,10 @@ pytestmark = pytest.mark.long
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 
+FRAMEWORKS = {f"torchdecay.integrations.{name}" for name in ("lightning", "transformers", "skorch")}
+"""Loading one takes seconds: `make peers` does."""
+
+
 def module_names() -> list[str]:
     return [
         "torchdecay",
@@ -40,7 +44,9 @@ def load(name: str) -> ModuleType:
         pytest.skip(f"{missing.name} is not installed")
 
 
-@pytest.mark.parametrize("name", module_names())
+@pytest.mark.parametrize(
+    "name", [pytest.param(one, marks=[pytest.mark.peers] if one in FRAMEWORKS else []) for one in module_names()]
+)
 def test_the_examples_of_a_module_run(name: str) -> None:
     """What the documentation shows is what happens."""
     failed = doctest.testmod(load(name), optionflags=FLAGS, verbose=False)

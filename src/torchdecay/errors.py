@@ -13,6 +13,7 @@ TorchdecayError
 from __future__ import annotations
 
 import importlib
+import re
 from types import ModuleType
 
 
@@ -58,19 +59,35 @@ class MissingExtra(TorchdecayError, ImportError):
     """An optional library is not installed."""
 
 
-def need(module: str, extra: str) -> ModuleType:
+def need(module: str, extra: str, *, at_least: str = "") -> ModuleType:
     """Import an optional library, or say which extra brings it.
 
+    Args:
+        module: what to import.
+        extra: the extra of this package that installs it.
+        at_least: the oldest version that will do, "2.4" say.
+
     Raises:
-        MissingExtra: when `module` is not installed.
+        MissingExtra: when `module` is not installed, or is older.
     """
+    fix = f"Install it with: pip install --upgrade 'torchdecay[{extra}]'"
+    top = module.split(".")[0]
     try:
-        return importlib.import_module(module)
+        found = importlib.import_module(module)
     except ImportError as error:
         raise MissingExtra(
-            f"This needs {module.split('.')[0]}, which could not be imported ({error}).",
-            fix=f"Install it with: pip install 'torchdecay[{extra}]'",
+            f"This needs {top}, which could not be imported ({error}).",
+            fix=fix.replace("--upgrade ", ""),
         ) from error
+    version = str(getattr(importlib.import_module(top), "__version__", at_least))
+    if _numbers(version) < _numbers(at_least):
+        raise MissingExtra(f"This needs {top} {at_least} or newer, and {version} is installed.", fix=fix)
+    return found
+
+
+def _numbers(version: str) -> list[int]:
+    """The numbers of a version: those of "2.4.0rc1" are 2, 4 and 0."""
+    return [int(digits[0]) for part in version.split(".")[:3] if (digits := re.match(r"\d+", part))]
 
 
 class UnknownRoleWarning(UserWarning):
