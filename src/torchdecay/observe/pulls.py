@@ -5,12 +5,13 @@ The one answer to that, for all that observe and compare; `verify` alone reads f
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from torchdecay.apply.handle import Handle, handle_of
 from torchdecay.apply.lowering import Lowering, name_parameters
@@ -26,6 +27,9 @@ from torchdecay.plans.regularizers import L2, Huber
 from torchdecay.plans.schedules import Constant
 
 Source = Literal["plan", "class", "group", "nothing"]
+
+_KEEPS_ROUNDED = re.compile("kahan|master|stochastic|compensation|shift|fp32", re.IGNORECASE)
+"""In the names of options and state of optimizers that keep what low precision rounds away."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,6 +106,12 @@ class Pulled:
     def settled(self) -> float | None:
         """By how much momentum multiplies a coupled pull; None where what it comes to is no multiple."""
         return settled_factor(self.optimizer, self.values) if self.is_coupled else 1.0
+
+    def keeps_rounded(self, param: Tensor) -> bool:
+        """Whether an option or the state of the optimizer says that it keeps what low precision rounds away."""
+        own = {**vars(self.optimizer), **self.values}
+        on = [name for name, value in own.items() if value is not None and value is not False]
+        return any(_KEEPS_ROUNDED.search(str(name)) for name in (*on, *self.optimizer.state.get(param, ())))
 
     @cached_property
     def means(self) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import torch
 
+from torchdecay.apply.rounding import is_low
 from torchdecay.observe.audit.case import Case, Hit, Member, is_readable
 from torchdecay.observe.audit.catalog import Severity
 from torchdecay.observe.audit.check import check
@@ -25,9 +25,6 @@ _MUCH = 0.1
 
 _SURELY = 1 + 1e-9
 """Products of decimal fractions are off by their last digit: 0.1 times 0.1 is not more than 0.01."""
-
-_COMPENSATED = re.compile("kahan|stochastic|master", re.IGNORECASE)
-"""In the names of options by which optimizers keep what low precision rounds away."""
 
 
 @check("WD301")
@@ -73,7 +70,7 @@ def flips(case: Case) -> Iterator[Hit]:
 def rounded_away(case: Case) -> Iterator[Hit]:
     """Decay of bf16 or fp16 weights that is too small for one step to show."""
     for pulled, members in case.pulls.items():
-        low = [one for one in members if one.param.dtype in (torch.bfloat16, torch.float16)]
+        low = [one for one in members if is_low(one.param)]
         if pulled.site is Site.GRADIENT:
             for member in low:
                 yield from _lost_in_gradient(member)
@@ -128,11 +125,13 @@ def _lost_in_weight(case: Case, pulled: Pulled, members: Iterable[Member]) -> It
     known = pulled.site is Site.BEFORE
     if known:
         taken = max([*(one for one, *_ in _over_run(case, pulled)), *(pulled.taken(lr) or 0.0 for lr in rates)])
-    elif pulled.decay is None or _compensates(pulled):
+    elif pulled.decay is None:
         return
     else:
         taken = max(rates) * pulled.decay.coefficient
     for member in members:
+        if not known and pulled.keeps_rounded(member.param):
+            continue
         # Half a unit in the last place, as a part of the largest number of a binade and of the smallest.
         dtype = member.param.dtype
         eps = torch.finfo(dtype).eps
@@ -154,12 +153,6 @@ def _lost_in_gradient(member: Member) -> Iterator[Hit]:
     if asked > 0 and decay.is_plain_l2 and arrives < 0.5 * asked:
         share = percent(max(arrives / asked, 0.0))
         yield member.hit(f"{share} of {member.pulled.means} arrives beside the gradient in {dtype_name(param.dtype)}")
-
-
-def _compensates(pulled: Pulled) -> bool:
-    """Whether an optimizer says that it keeps what rounding loses, by an option of its own or a group's."""
-    own = {**getattr(pulled.optimizer, "__dict__", {}), **pulled.values}
-    return any(value is not None and value is not False for key, value in own.items() if _COMPENSATED.search(str(key)))
 
 
 def _rate(pulled: Pulled) -> float:

@@ -14,8 +14,6 @@ from torchdecay.observe.monitor.measured import Measured
 from torchdecay.observe.monitor.quantities import QUANTITIES
 from torchdecay.optimizers.cards import card_of
 
-_PAYS = ("kahan", "master", "stochastic", "compensation", "shift", "fp32")
-"""Words in the names of state and options of optimizers that keep what low precision rounds away."""
 INVARIANT = 1e-4
 """|⟨θ, g⟩|/(‖θ‖‖g‖) below which a tensor is taken for scale-invariant, as `td.scale_invariant` does."""
 
@@ -78,7 +76,7 @@ def _row(optimizer: Optimizer, ones: Sequence[Measured]) -> Gathered:
     duals = [one.dual for one in ones if not math.isnan(one.dual)]
     if duals:
         row["dual"] = sum(duals) / len(duals)
-    outside, unseen = max(one.outside for one in ones), max(_unseen(optimizer, one) for one in ones)
+    outside, unseen = max(one.outside for one in ones), max(_unseen(one) for one in ones)
     return Gathered(row, noise / total if total > 0 else math.inf, outside, unseen)
 
 
@@ -89,13 +87,11 @@ def _mean(ones: Sequence[Measured], number: Callable[[Measured], float]) -> floa
     return sum(count * value for count, value in known) / weight if weight else math.nan
 
 
-def _unseen(optimizer: Any, one: Measured) -> float:
+def _unseen(one: Measured) -> float:
     pulled, param = one.member.pulled, one.member.param
     if pulled.source != "group" or pulled.decay is None or not is_low(param) or param.grad is None:
         return 0.0
-    says = [*optimizer.state.get(param, {}), *vars(optimizer), *pulled.values]
-    values = {**vars(optimizer), **pulled.values}
-    if any(word in name and values.get(name, True) for name in map(str, says) for word in _PAYS):
+    if pulled.keeps_rounded(param):
         return 0.0
     return max(0.0, one.lr * pulled.decay.coefficient)
 
