@@ -98,35 +98,37 @@ def test_a_plain_loop_ends_with_the_same_weights_and_a_page(tmp_path: Path) -> N
         assert said in seen.stderr
 
 
-@pytest.mark.parametrize(
-    ("words", "needs", "models"),
-    [
-        ("nanogpt_like.py", "", ["AdamW GPT 6"]),
-        ("gan.py", "", ["RMSprop Sequential 12", "Adam Sequential 6"]),
-        ("compiled_amp.py", "", ["SGD Sequential 7"]),
-        ("muon_adamw.py", "torch.optim.Muon", ["Muon Sequential 5", "AdamW Sequential 5"]),
-        ("workers.py", "", ["AdamW Linear 4"]),
-        ("trainer.py", "transformers", ["AdamW GPT2LMHeadModel 4"]),
-        ("trainer.py lora", "peft", ["AdamW GPT2LMHeadModel 4"]),
-        ("lightning_closure.py", "lightning", ["AdamW Module 8"]),
-    ],
-)
-def test_scripts_of_every_kind_end_with_the_same_weights(
-    words: str, needs: str, models: list[str], tmp_path: Path
-) -> None:
+MODELS = {
+    "nanogpt_like.py": ["AdamW GPT 6"],
+    "gan.py": ["RMSprop Sequential 12", "Adam Sequential 6"],
+    "compiled_amp.py": ["SGD Sequential 7"],
+    "muon_adamw.py": ["Muon Sequential 5", "AdamW Sequential 5"],
+    "workers.py": ["AdamW Linear 4"],
+    "trainer.py": ["AdamW GPT2LMHeadModel 4"],
+    "trainer.py lora": ["AdamW GPT2LMHeadModel 4"],
+    "lightning_closure.py": ["AdamW Module 8"],
+}
+"""By script what its optimizers are, with the model and the steps of each."""
+OF_LIBRARIES = {"trainer.py": "transformers", "trainer.py lora": "peft", "lightning_closure.py": "lightning"}
+
+
+@pytest.mark.parametrize("kind", ["loops", "libraries"])
+def test_scripts_of_every_kind_end_with_the_same_weights(kind: str, tmp_path: Path) -> None:
     """Their optimizers, each with its model and its steps; workers of a DataLoader have no record."""
-    if needs == "torch.optim.Muon":
-        if not hasattr(torch.optim, "Muon"):
-            pytest.skip("this torch has no Muon")
-    elif needs:
-        pytest.importorskip(needs, reason=f"the script is one of {needs}'s")
-    script, *arguments = words.split()
-    seen = run("-q", str(SCRIPTS / script), *arguments, cwd=tmp_path)
+    scripts = [words for words in MODELS if (words in OF_LIBRARIES) is (kind == "libraries")]
+    if not hasattr(torch.optim, "Muon"):
+        scripts = [words for words in scripts if words != "muon_adamw.py"]
+    for words in scripts:
+        if words in OF_LIBRARIES:
+            pytest.importorskip(OF_LIBRARIES[words], reason=f"the script is one of {OF_LIBRARIES[words]}'s")
+    seen = run("-q", str(SCRIPTS / "one_after_the_other.py"), *scripts, cwd=tmp_path)
     assert seen.returncode == 0, seen.stderr
-    assert weights_in(seen.stdout) == weights_alone(script, *arguments)
+    ends = [line for line in seen.stdout.splitlines() if line.startswith("weights ")]
+    assert ends == [weights_alone(*words.split()) for words in scripts]
     (folder,) = tmp_path.iterdir()
     found = RunRecord.load(folder)
-    assert [f"{one.optimizer} {one.model} {one.steps}" for one in found.summary.optimizers] == models
+    models = [f"{one.optimizer} {one.model} {one.steps}" for one in found.summary.optimizers]
+    assert models == [model for words in scripts for model in MODELS[words]]
     assert found.summary.notes == () and found.summary.ended
     for one in found.seen:
         assert one.plan is not None and one.forecast is not None and one.history is not None
@@ -149,7 +151,7 @@ def test_a_launcher_may_stand_before_it_or_behind_it(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2
 
 
-ENDINGS = {"exit": 3, "_exit": 5, "raise": 1, "SIGTERM": -15, "SIGINT": None, "closure": 1}
+ENDINGS = {"exit": 3, "_exit": 5, "SIGTERM": -15, "SIGINT": None, "closure": 1}
 HOW = ("-O", "-W", "always::DeprecationWarning")
 
 
@@ -227,17 +229,23 @@ def test_nothing_of_ours_stops_the_training(tmp_path: Path) -> None:
         assert any(said in note for note in record(tmp_path).summary.notes)
 
 
-def test_a_folder_is_kept_and_only_a_run_is_overwritten(tmp_path: Path) -> None:
-    """Where something stands the page goes beside it; --overwrite replaces the run of that name, and no other."""
+def test_a_folder_is_kept_only_a_run_is_overwritten_and_findings_are_an_exit_code(tmp_path: Path) -> None:
+    """Where something stands the page goes beside it; --overwrite replaces the run of that name, and no other.
+
+    1 where something was found; the page is there, also of a script that was ended.
+    """
     (tmp_path / "torchdecay-run").mkdir()
     (tmp_path / "torchdecay-run" / "mine.txt").write_text("kept")
     script = str(SCRIPTS / "plain.py")
-    assert "torchdecay-run-2/index.html" in run(script, "2", cwd=tmp_path).stderr
-    assert "torchdecay-run-3/index.html" in run("--overwrite", script, "3", cwd=tmp_path).stderr
-    assert record(tmp_path, "torchdecay-run-2").summary.optimizers[0].steps == 2
-    named = run("--overwrite", "--out", "torchdecay-run-2", script, "3", cwd=tmp_path)
-    assert "torchdecay-run-2/index.html" in named.stderr
-    assert record(tmp_path, "torchdecay-run-2").summary.optimizers[0].steps == 3
+    for words, code, folder, steps in (
+        ("--fail-on warning --stop-after 1", 1, "torchdecay-run-2", 1),
+        ("--fail-on error --overwrite", 0, "torchdecay-run-3", 3),
+        ("--overwrite --out torchdecay-run-2", 0, "torchdecay-run-2", 3),
+    ):
+        seen = run(*words.split(), script, "3", cwd=tmp_path)
+        assert seen.returncode == code and f"{folder}/index.html" in seen.stderr
+        assert record(tmp_path, folder).summary.optimizers[0].steps == steps
+        assert (tmp_path / folder / "index.html").exists()
     assert [path.name for path in (tmp_path / "torchdecay-run").iterdir()] == ["mine.txt"]
     page = tmp_path / "torchdecay-run-2" / "index.html"
     page.unlink()
@@ -258,22 +266,6 @@ def test_a_script_that_never_steps_is_told_so(words: tuple[str, ...], said: str,
     assert seen.returncode == 0
     assert said in seen.stderr and len(seen.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("words", "code"),
-    [
-        (("--fail-on", "warning", "--stop-after", "1"), 1),
-        (("--fail-on", "error"), 0),
-    ],
-)
-def test_findings_become_an_exit_code(words: tuple[str, ...], code: int, tmp_path: Path) -> None:
-    """1 where something was found; the page is there, also of a script that was ended."""
-    seen = run(*words, str(SCRIPTS / "plain.py"), "3", cwd=tmp_path)
-    assert seen.returncode == code
-    (about,) = record(tmp_path).summary.optimizers
-    assert about.steps == (1 if code else 3)
-    assert (tmp_path / "torchdecay-run" / "index.html").exists()
 
 
 @pytest.mark.parametrize(("code", "expected"), [("pass", 2), ("raise SystemExit(7)", 7)])
