@@ -328,6 +328,13 @@ def test_sparse_tensors_count_their_stored_values():
     assert torch.equal(w.grad.to_dense(), torch.tensor([7.0, 0.0, -9.0, 0.0, 0.0]))
 
 
+def test_weights_beside_some_that_are_not_there_yet_are_refused():
+    """A sum of both has no value, and torch would fail in the middle of it."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2, device="meta"))
+    with pytest.raises(td.PlanError, match="2 of the 4 tensors are on the meta device"):
+        td.penalty(model, l2=0.1)
+
+
 def test_parameters_on_the_meta_device_get_a_meta_value():
     """Shapes alone are enough to trace a step."""
     model = nn.Linear(4, 4, device="meta")

@@ -382,23 +382,36 @@ class Twice(optim.SGD):
         return loss
 
 
-def test_a_second_evaluation_of_the_closure_is_refused_by_hook():
-    """Each evaluation would have to see the same function; the gradient is given back before the error."""
+@pytest.mark.parametrize("decay", [td.coupled(WD), td.decoupled(WD)], ids=str)
+def test_a_closure_that_is_evaluated_twice_has_its_pulls(decay):
+    """Each evaluation's gradients get theirs, and weights are pulled once a step, whatever the optimizer is."""
     model, x = model_and_data()
-    optimizer = Twice(model.parameters(), lr=0.1)
-    ours(optimizer, model, td.coupled(WD))
-    seen = []
+    twin = copy.deepcopy(model)
+    optimizer, other = Twice(model.parameters(), lr=0.1), Twice(twin.parameters(), lr=0.1)
+    ours(optimizer, model, decay)
+    evaluations = []
 
     def closure():
-        if not seen:
-            optimizer.zero_grad()
-            backward(model, x)
-            seen.append([param.grad for param in model.parameters()])
-        return None
+        optimizer.zero_grad()
+        return backward(model, x)
 
-    with pytest.raises(td.ApplyError, match=r"more than once a step[\s\S]*penalized"):
+    @torch.no_grad()
+    def by_hand():
+        other.zero_grad()
+        with torch.enable_grad():
+            backward(twin, x)
+        evaluations.append(1)
+        for param in twin.parameters():
+            if decay.site is td.Site.GRADIENT:
+                param.grad.add_(param, alpha=WD)
+            elif len(evaluations) % 2:
+                param.mul_(1 - 0.1 * WD)
+
+    for _ in range(3):
         optimizer.step(closure)
-    assert all(param.grad is grad for param, grad in zip(model.parameters(), seen[0], strict=True))
+        other.step(by_hand)
+    assert all(map(torch.allclose, weights(model), weights(twin)))
+    assert evaluations == [1] * 6
 
 
 def test_a_second_evaluation_of_the_closure_is_fine_for_penalties():
@@ -751,3 +764,92 @@ def test_a_form_that_complex_weights_can_not_have_is_refused_at_attach(cls, deca
         handle.penalty(model)
         optimizer.step()
     assert model["w"].isfinite().all()
+
+
+@pytest.mark.parametrize("moment", ["before", "in the closure", "after"])
+def test_a_handle_that_is_removed_within_a_step_lets_it_end(moment):
+    """A user's own hook or closure may end a plan; what stood there before then decays, and no hook is left."""
+    model, x = model_and_data()
+    optimizer = optim.SGD(model.parameters(), lr=0.1, weight_decay=0.7)
+    if moment == "before":
+        optimizer.register_step_pre_hook(lambda *_: handle.remove())
+        optimizer.register_step_pre_hook(lambda *_: None)
+    if moment == "after":
+        optimizer.register_step_post_hook(lambda *_: handle.remove())
+        optimizer.register_step_post_hook(lambda *_: None)
+    theirs = len(optimizer._optimizer_step_pre_hooks), len(optimizer._optimizer_step_post_hooks)
+    handle = ours(optimizer, model, td.l1(WD))
+
+    def closure():
+        optimizer.zero_grad()
+        loss = backward(model, x)
+        if moment == "in the closure":
+            handle.remove()
+        return loss
+
+    for _ in range(2):
+        optimizer.step(closure)
+    assert optimizer.param_groups[0]["weight_decay"] == 0.7
+    assert (len(optimizer._optimizer_step_pre_hooks), len(optimizer._optimizer_step_post_hooks)) == theirs
+    assert "step" not in vars(optimizer)
+    backward(model, x)
+    optimizer.step()
+
+
+@pytest.mark.parametrize(
+    "decay",
+    [td.toward("initial", WD), td.forms.toward_average(WD), td.forms.constrained(kappa_initial=0.5), td.coupled(WD)],
+    ids=lambda decay: repr(decay).partition("(")[0],
+)
+@pytest.mark.parametrize("where", ["attach", "update", "load"])
+def test_what_is_made_in_inference_mode_lives_on_outside_of_it(decay, where):
+    """References, averages and norms are written to by later steps, which inference tensors would refuse."""
+
+    def run(inference):
+        model, x = model_and_data()
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+        with torch.inference_mode(inference and where == "attach"):
+            handle = ours(optimizer, model, decay)
+        for _ in range(2):
+            backward(model, x)
+            optimizer.step()
+        with torch.inference_mode(inference and where == "update"):
+            handle.update(handle.plan)
+        with torch.inference_mode(inference and where == "load"):
+            handle.load_state_dict(handle.state_dict())
+            optimizer.load_state_dict(optimizer.state_dict())
+        for _ in range(2):
+            backward(model, x)
+            optimizer.step()
+        return weights(model)
+
+    assert same(run(True), run(False))
+
+
+def test_tables_that_pay_late_catch_up_in_inference_mode_and_after_it():
+    """Rows that an evaluation reads pay there, and go on paying in training."""
+
+    def run(inference):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Embedding(6, 2, sparse=True))
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+        td.attach(optimizer, td.plan(model, td.decoupled(WD, rows="lazy"), rules=()), model=model)
+        for rows in ([1, 2], [3], [1]):
+            optimizer.zero_grad()
+            model(torch.tensor(rows)).sum().backward()
+            with torch.inference_mode(inference):
+                optimizer.step()
+                model(torch.tensor([3, 4]))
+        return weights(model)
+
+    assert same(run(True), run(False))
+
+
+def test_a_number_of_a_group_that_is_text_is_refused_by_its_name():
+    """The optimizer itself would fail on it in its next step."""
+    for key in ("dampening", "momentum"):
+        model, _ = model_and_data()
+        optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        optimizer.param_groups[0][key] = "x"
+        with pytest.raises(td.ApplyError, match=f"{key} is 'x', of type str"):
+            ours(optimizer, model, td.coupled(WD))

@@ -83,6 +83,7 @@ def test_a_path_may_be_spelled(tmp_path: Path) -> None:
         ("-0.1", "outside its range"),
         ("nan", "nan"),
         ("per_step:1.5", "outside its range"),
+        ("projected:initial,1.5", "outside its range"),
         ("independent:0.1,max_lr=0", "max_lr"),
         ("elastic_net:0.1,0.2", r"elastic_net\(l1, l2\)"),
         ("elastic_net:l1=0.1", "l2"),

@@ -25,6 +25,7 @@ from torchdecay.apply.loss import penalty_of
 from torchdecay.apply.lowering import Lowering, lower
 from torchdecay.apply.routes import Via
 from torchdecay.apply.row_pulls import RowPulls
+from torchdecay.apply.sharded import lasting
 from torchdecay.apply.state import GroupState, Loaded, OnLoad, check_class, mark_of, pack, unpack
 from torchdecay.apply.stepping import Arguments, guard_steps, leave_traceback, run_last, step_depth, with_closure
 from torchdecay.apply.work import Cost
@@ -113,7 +114,7 @@ class Handle:
         values = self._engine.check()
         self._engine.passes.debts.take(self._engine.pulled())
         self._depth = 0
-        self._penalty_called = False
+        self._is_gone = self._penalty_called = False
         self._loaded: Loaded | None = None
         self._watches: list[RemovableHandle] = []
         self._hooks: list[RemovableHandle] = []
@@ -266,9 +267,8 @@ class Handle:
         self._engine.passes.give_back()
         self._engine.passes.rows.flush()
         self._engine.passes.debts.leave(self._engine.pulled())
-        for hook in (*self._hooks, *self._watches):
-            hook.remove()
-        self._unguard()
+        self._is_gone = True
+        self.depart()
         for group, before in zip(self.optimizer.param_groups, self._stood(), strict=True):
             for key in _OWNED:
                 if key in before:
@@ -276,6 +276,13 @@ class Handle:
                 else:
                     group.pop(key, None)
         del _ATTACHED[self.optimizer]
+
+    def depart(self) -> None:
+        """Take the hooks of a handle that is removed away, unless a step is under way, which goes through them."""
+        if self._is_gone and not step_depth(self.optimizer):
+            for hook in (*self._hooks, *self._watches):
+                hook.remove()
+            self._unguard()
 
     def __enter__(self) -> Handle:
         return self
@@ -343,7 +350,8 @@ class Handle:
             replace(group, replaces=stood.get("weight_decay"))
             for group, stood in zip(lowering.groups, before, strict=True)
         )
-        return Engine(self.optimizer, replace(lowering, groups=groups), self._bind, self.scheduler, self._run)
+        with lasting():
+            return Engine(self.optimizer, replace(lowering, groups=groups), self._bind, self.scheduler, self._run)
 
     def _stood(self) -> list[dict[str, Any]]:
         """What stood in each group before the plan came."""
@@ -397,6 +405,8 @@ class Handle:
         self._engine.reset()
 
     def _pre_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+        if self._is_gone:
+            return None
         if self._depth and step_depth(self.optimizer) < 2:
             # The step before this one raised, so its post hook never came.
             self._depth = 0
@@ -423,19 +433,16 @@ class Handle:
             nonlocal called
             # What moves the weights before it evaluates puts them back after that, and a pull with them.
             late = self._engine.passes.versions() != start
-            if called and self._engine.has_pulls:
+            if called:
                 self._engine.passes.give_back()
-                raise ApplyError(
-                    f"{type(self.optimizer).__name__} evaluates its closure more than once a step.",
-                    "Each evaluation would have to see the same function, so decay by hook is not defined.",
-                    "Use td.penalized(wd) and add handle.penalty(model) to the loss inside the closure.",
-                )
             try:
                 loss = closure()
             except BaseException as error:
                 leave_traceback(error)
                 raise
-            if not called:
+            if called:
+                self._engine.passes.again()
+            elif not self._is_gone:
                 self._begin(late=late)
             called = True
             return loss
@@ -444,7 +451,7 @@ class Handle:
 
     def _post_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._depth = max(0, self._depth - 1)
-        if self._depth == 0:
+        if self._depth == 0 and not self._is_gone:
             self._engine.after()
 
     def _follow_groups(self) -> None:

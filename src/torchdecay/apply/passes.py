@@ -103,6 +103,20 @@ class Passes:
                 self._snapshots |= {id(one.param): one.param.detach().clone() for one in work.targets}
                 self._later.append(work)
 
+    def again(self) -> None:
+        """A closure that is evaluated again makes new gradients, which get their pulls; weights are pulled once."""
+        coupled = [
+            replace(work, targets=live, multipliers=None)
+            for work in self._works
+            if work.pull.decay.site is Site.GRADIENT and (live := work.pull.live())
+        ]
+        with torch.no_grad():
+            for controller, runtime in self.runtimes.items():
+                if mine := [work for work in coupled if work.pull.decay.controller == controller]:
+                    runtime.before(mine)
+            for work in coupled:
+                self._lend(work)
+
     def after(self) -> None:
         """All that comes after the optimizer's update; `.grad` is the user's again."""
         self.give_back()

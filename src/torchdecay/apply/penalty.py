@@ -267,6 +267,13 @@ def _tensors_of(source: Any) -> list[Tensor]:
                 "Make it a torch.sparse_coo tensor, or a dense one.",
             )
         tensors[id(tensor)] = tensor
+    absent = [one for one in tensors.values() if one.is_meta]
+    if absent and len(absent) < len(tensors):
+        raise PlanError(
+            f"{len(absent)} of the {len(tensors)} tensors are on the meta device, the others are not.",
+            "What has no weights yet has no penalty that could be added to theirs.",
+            "Give the model its weights first, or pass the tensors that have some.",
+        )
     return list(tensors.values())
 
 

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from torchdecay.apply.bindings import Bindings, mask_tensors, reference_tensors
 from torchdecay.apply.lowering import GroupLowering
+from torchdecay.apply.sharded import lasting
 from torchdecay.apply.state import GroupState
 from torchdecay.apply.work import Amount, Pull, Target, Work, by_decay
 from torchdecay.errors import ApplyError
@@ -141,7 +142,8 @@ class GroupProgram:
         lr = self.group.get("lr")
         if self.lowering.every_step and isinstance(lr, Tensor) and has_trait(self.optimizer, "tensor decay"):
             if not isinstance(self.written, Tensor):
-                self.written = torch.zeros((), dtype=lr.dtype, device=lr.device)
+                with lasting():
+                    self.written = torch.zeros((), dtype=lr.dtype, device=lr.device)
             self.written.fill_(float(value))
         else:
             self.written = value

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from torchdecay.apply import kernels
 from torchdecay.apply.rounding import is_low, pay_
+from torchdecay.apply.sharded import lasting
 from torchdecay.apply.work import Amount, Pull, Target, Work
 from torchdecay.optimizers.gradients import grad_of
 from torchdecay.plans.controllers import LazyRows
@@ -102,7 +103,8 @@ class RowPulls:
         """Take over what `scalars` gave."""
         self.totals = {name: saved["total"] for name, saved in scalars.items()}
         self.payments = {name: saved["payments"] for name, saved in scalars.items()}
-        self.paid = {name: saved["paid"].clone() for name, saved in scalars.items()}
+        with lasting():
+            self.paid = {name: saved["paid"].clone() for name, saved in scalars.items()}
 
     def inherit(self, other: RowPulls) -> None:
         """Take over the tables that go on paying late; the others pay now."""
@@ -125,12 +127,14 @@ class RowPulls:
         """Add this step's shrink to what every row owes."""
         if name not in self.totals or len(self.paid[name]) != len(param):
             self.totals[name], self.payments[name] = 0.0, 0
-            self.paid[name] = torch.zeros(len(param), dtype=torch.float64, device=param.device)
+            with lasting():
+                self.paid[name] = torch.zeros(len(param), dtype=torch.float64, device=param.device)
         self.totals[name] += math.log1p(-fraction) if fraction < 1 else -math.inf
 
     def _pay(self, one: Target, rows: Tensor | None) -> None:
         name, param = one.name, one.param
-        total, paid = self.totals[name], self.paid[name].to(param.device)
+        with lasting():
+            total, paid = self.totals[name], self.paid[name].to(param.device)
         # Nothing is left of any row where a step takes everything, whatever else it owes.
         rows = rows if total > -math.inf else None
         owed = total - (paid if rows is None else paid[rows])

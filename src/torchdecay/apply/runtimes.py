@@ -102,8 +102,8 @@ class _GradientNormRatio(Runtime):
         weights = _norm([one.param for work in works for one in work.targets])
         scale = getattr(self.optimizer, "grad_scale", None)
         now = grads / (1.0 if scale is None else float(scale)) / weights if weights else math.inf
-        if math.isfinite(now):
-            # Weights that are all 0 have no ratio yet: it would stay in the average for hundreds of steps.
+        if math.isfinite(now) and math.isfinite(weights):
+            # Weights that are all 0, or not finite somewhere, have no ratio: it would stay in the average for long.
             beta = self.controller.beta
             self._coming = (1 - beta) * self.ratio[""] + beta * now
         for work in works:

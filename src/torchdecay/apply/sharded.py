@@ -1,8 +1,10 @@
-"""DTensors: numbers on which all ranks agree, and constants that are cut like the weight beside them."""
+"""DTensors, on whose numbers all ranks agree and which have constants cut alike; and tensors made to stay."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,6 +20,13 @@ def whole(tensor: Tensor) -> Tensor:
     """
     gather: Any = getattr(tensor, "full_tensor", None)
     return tensor if gather is None else gather()
+
+
+@contextmanager
+def lasting() -> Iterator[None]:
+    """Of what is made here to stay: in inference mode it could never be written to outside of it."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
 
 
 def norm(tensor: Tensor) -> Tensor:

@@ -58,6 +58,9 @@ class Guard(Protocol):
     def abandon(self) -> None:
         """Called when a step raised, whatever, before the error goes on."""
 
+    def depart(self) -> None:
+        """Called when a step is over, however it ended: to take hooks away within one would end it."""
+
 
 def guard_steps(optimizer: Optimizer, find: Callable[[Optimizer], Guard | None]) -> Callable[[], None]:
     """Stand around `optimizer.step`, since the hooks of torch come in the order of their making and hear of no error.
@@ -72,8 +75,9 @@ def guard_steps(optimizer: Optimizer, find: Callable[[Optimizer], Guard | None])
 
     @functools.wraps(step)
     def guarded(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
-        if not torch.compiler.is_compiling() and (guard := find(self)) is not None:
-            guard.arrange()
+        first = None if torch.compiler.is_compiling() else find(self)
+        if first is not None:
+            first.arrange()
         try:
             return step.__func__(self, *args, **kwargs) if isinstance(step, MethodType) else step(*args, **kwargs)
         except BaseException as error:
@@ -83,6 +87,9 @@ def guard_steps(optimizer: Optimizer, find: Callable[[Optimizer], Guard | None])
                     guard.abandon()
             leave_traceback(error)
             raise
+        finally:
+            if first is not None:
+                first.depart()
 
     guarded._guards = True  # type: ignore[attr-defined]
     mine = MethodType(guarded, optimizer)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from torchdecay.apply.rounding import is_low
+from torchdecay.apply.sharded import lasting
 from torchdecay.optimizers.gradients import grad_of
 from torchdecay.plans.decay import Decay
 
@@ -60,7 +61,9 @@ class Target:
         held, param = self.held, self.param
         if held is not None:
             dtype = held.dtype if is_low(param) and held.dtype == torch.float32 else param.dtype
-            self.held = held.to(device=param.device, dtype=dtype)
+            if (held.device, held.dtype) != (param.device, dtype):
+                with lasting():
+                    self.held = held.to(device=param.device, dtype=dtype)
         return self.held
 
     @property

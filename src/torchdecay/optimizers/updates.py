@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from torchdecay.errors import ApplyError
 from torchdecay.optimizers.elementwise import Elementwise
 
 if TYPE_CHECKING:
@@ -123,14 +124,26 @@ def settled(group: Group, momentum: float | None = None) -> float:
         group: the parameter group.
         momentum: instead of the group's; from 1 on nothing settles, and the factor is infinite.
     """
-    momentum = float(group.get("momentum") or 0.0) if momentum is None else momentum
+    momentum = _number(group, "momentum") if momentum is None else momentum
     if not momentum:
         return 1.0
-    return (1.0 - float(group.get("dampening") or 0.0)) / (1.0 - momentum) if momentum < 1.0 else math.inf
+    return (1.0 - _number(group, "dampening")) / (1.0 - momentum) if momentum < 1.0 else math.inf
+
+
+def _number(group: Group, key: str) -> float:
+    value = group.get(key) or 0.0
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ApplyError(
+            f"the group's {key} is {value!r}, of type {type(value).__name__}.",
+            "The optimizer's next step would fail on it.",
+            "Give it a number.",
+        ) from None
 
 
 def _sgd(group: Group, state: State, ahead: int) -> Terms:
-    momentum = float(group["momentum"])
+    momentum = _number(group, "momentum")
     if not momentum:
         return Terms(1.0, 0.0)
     nesterov = bool(group["nesterov"])
@@ -138,15 +151,15 @@ def _sgd(group: Group, state: State, ahead: int) -> Terms:
 
 
 def _sgd_moved(group: Group) -> Callable[[Tensor, Tensor], Tensor]:
-    momentum, fresh = float(group["momentum"]), 1 - float(group["dampening"])
+    momentum, fresh = _number(group, "momentum"), 1 - _number(group, "dampening")
     return lambda g, m: m * momentum + g * fresh
 
 
 def _sgd_spread(group: Group) -> tuple[float, float]:
-    momentum = float(group.get("momentum") or 0.0)
+    momentum = _number(group, "momentum")
     if group.get("nesterov"):
         return settled(group), (1.0 + momentum) ** 2 + momentum**4 / (1.0 - momentum**2)
-    fresh = 1.0 - float(group.get("dampening") or 0.0) if momentum else 1.0
+    fresh = 1.0 - _number(group, "dampening") if momentum else 1.0
     return settled(group), fresh**2 / (1.0 - momentum**2)
 
 

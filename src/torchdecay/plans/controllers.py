@@ -174,6 +174,7 @@ class Projection(Controller):
     """
 
     symbol = "clip((‖q − ref‖ − ‖p − ref‖)/‖q − ref‖, 0, 1)"
+    most = 1.0
 
 
 @value_type

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from torchdecay.arguments import check_number
 from torchdecay.plans.controllers import Projection
 from torchdecay.plans.decay import Decay, Scale, Site, pull
 from torchdecay.plans.presets import preset
@@ -92,6 +93,7 @@ def projected(
 
     Args:
         reference: as in `toward`.
+        wd: λ, from 0 to 1: beyond 1 a tensor would be pulled past where it came from.
 
     Raises:
         DecayError: a number outside its range, or a reference that is none of these.
@@ -103,4 +105,5 @@ def projected(
 
     Reference: Rethinking Weight Decay for Robust Fine-Tuning of Foundation Models, arXiv 2411.01713.
     """
+    wd = check_number(wd, "projected wd", maximum=1.0)
     return pull(wd, Site.AFTER, reference=as_reference(reference), controller=Projection(), schedule=schedule)
