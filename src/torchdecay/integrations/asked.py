@@ -11,12 +11,12 @@ from torch.optim import Optimizer
 
 from torchdecay.apply.attach import attach
 from torchdecay.apply.handle import Handle
-from torchdecay.errors import PlanError
-from torchdecay.plans.decay import Decay, as_decay
+from torchdecay.errors import ApplyError, PlanError
+from torchdecay.plans.decay import Decay, Site, as_decay
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.planning import plan
 from torchdecay.plans.policies import STANDARD
-from torchdecay.text import listing
+from torchdecay.text import listed, listing
 
 
 @dataclass(frozen=True)
@@ -81,3 +81,17 @@ def overruled(handles: Iterable[Handle]) -> str:
         return ""
     wins = next(iter(found.values()))
     return f"the plan decides, {wins!r} by its rules: {listing(list(found))} does not count while it is attached."
+
+
+def refuse_penalties(planned: Plan) -> None:
+    """Refuse what decays through the loss, where the loss is another's.
+
+    Raises:
+        ApplyError: with the parameters.
+    """
+    if penalties := [row.name for row in planned if row.decay is not None and row.decay.site is Site.LOSS]:
+        raise ApplyError(
+            f"{listed(penalties)} would decay through the loss, which is made elsewhere.",
+            "A penalty that nobody adds to the loss does nothing.",
+            "Give a decay that enters the step, decoupled:0.1 say.",
+        )

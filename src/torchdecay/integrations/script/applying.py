@@ -12,17 +12,17 @@ from torchdecay.apply.attach import attach
 from torchdecay.apply.handle import handle_of
 from torchdecay.apply.lowering import lower
 from torchdecay.errors import ApplyError, LoadError, PlanError, TorchdecayError
+from torchdecay.integrations.asked import refuse_penalties
 from torchdecay.integrations.script.options import Options
 from torchdecay.observe.groups import decay_of
 from torchdecay.plans.census import census
-from torchdecay.plans.decay import Site
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.planning import plan
 from torchdecay.plans.policies import BY_NAME
 from torchdecay.plans.spelling import parse_decay
 from torchdecay.records import Callables
-from torchdecay.text import listed, listing, nearest, repr_quoted
+from torchdecay.text import listing, nearest, repr_quoted
 
 
 def check(options: Options) -> None:
@@ -87,12 +87,7 @@ def apply(optimizer: Optimizer, model: nn.Module | None, options: Options, sched
         TorchdecayError: this optimizer can't be given it; nothing was changed.
     """
     planned = _planned(optimizer, model, options)
-    if penalties := [row.name for row in planned.rows if row.decay is not None and row.decay.site is Site.LOSS]:
-        raise ApplyError(
-            f"{listed(penalties)} would decay through the loss, which is the script's own.",
-            "A penalty that nobody adds to the loss does nothing.",
-            "Give a decay that enters the step, decoupled:0.1 say.",
-        )
+    refuse_penalties(planned)
     before = _standing(optimizer)
     # A checkpoint that was loaded already holds counters and peaks of the plan that it was written under.
     saved = optimizer.state_dict() if any(MARK in group for group in optimizer.param_groups) else None
