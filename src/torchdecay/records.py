@@ -33,6 +33,7 @@ Callables = Literal["refuse", "import", "describe"]
 
 _KNOWN: dict[str, type] = {}
 _FORMAT = "torchdecay."
+_CURVES = ((float, ...), (int, ...))
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _PLAIN = (float, str, int, bool, types.NoneType)
 _LARGEST = 2**64
@@ -328,6 +329,8 @@ class _Reader:
                 if data in arguments:
                     return data
             elif origin is tuple:
+                if isinstance(data, list) and arguments in _CURVES and _are_plain(data, arguments[0]):
+                    return tuple(data)
                 if isinstance(data, list) and (arguments[-1] is Ellipsis or len(arguments) == len(data)):
                     hints = _item_hints((arm,), len(data))
                     return tuple(self.value(item, one, place) for item, one in zip(data, hints, strict=True))
@@ -432,6 +435,11 @@ def _item_hints(arms: tuple[Any, ...], count: int) -> list[Any]:
             if len(arguments) == count:
                 return list(arguments)
     return [Any] * count
+
+
+def _are_plain(data: list[Any], kind: type) -> bool:
+    """Whether all are finite numbers of this type: curves are most of what there is to read."""
+    return set(map(type, data)) == {kind} and all(map(math.isfinite, data))
 
 
 def _is_mapping(origin: Any) -> bool:

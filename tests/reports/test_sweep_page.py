@@ -177,6 +177,7 @@ def test_the_chart_shows_each_seed_the_mean_the_run_without_decay_and_the_choice
     chart = hero(EVERY["plain"])
     assert [key.label for key in chart.keys] == [
         "mean, and each seed", "no decay", "within 1 standard error of the best", "chosen",
+        "where the best value lies, 95 %",
     ]  # fmt: skip
     assert "At 1: 0.952 (0.950 to 0.954)" in chart.alt
     assert "Without decay: 0.802" in chart.alt
@@ -188,7 +189,8 @@ def test_the_chart_shows_each_seed_the_mean_the_run_without_decay_and_the_choice
     assert [len(mark.x) for mark in seeds] == [3] * 5 and seeds[2].y == pytest.approx((0.95, 0.952, 0.954))
     (across,) = [mark for mark in chart.plot.marks if isinstance(mark, Rule) and mark.axis == "y"]
     assert across.at == pytest.approx(0.802) and across.style == BARE
-    (error,) = [mark for mark in chart.plot.marks if isinstance(mark, Box)]
+    error, place = (mark for mark in chart.plot.marks if isinstance(mark, Box))
+    assert (place.left, place.right) == (-1.0, 1.0)
     assert (error.low, error.high) == pytest.approx((0.952 - 0.002 / math.sqrt(3), 0.952))
     (taken,) = chart.plot.named("scan-chosen")
     assert isinstance(taken, Dots) and taken.x == (0.0,) and taken.y == (mean.y[2],)

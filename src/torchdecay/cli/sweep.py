@@ -81,6 +81,7 @@ def sweep(
       grid     the ends and the powers of ten between, then the rest of --points around the best
       random   drawn from the range
       tpe      drawn where earlier ones did well (Optuna)
+      gp       drawn where the best may be, by a Gaussian process over log value with the noise of the seeds
       halving  a grid of which only the better third goes on at 1/9 and at 1/3 of the steps
 
     With --store a kill at any moment costs the runs in flight only: the same command with --resume goes on. Ctrl-C

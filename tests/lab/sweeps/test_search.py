@@ -15,12 +15,12 @@ from torchdecay.lab.sweeps.search import KINDS, Candidate, Search, as_search, be
 def asked(search: Search, best: float = 3.0, num_groups: int = 1) -> list[list[Candidate]]:
     """The batches of a search when candidates near `best` score best."""
     made, batches = search.batches(num_groups), []
-    scores: dict[Candidate, float] = {}
+    scores: dict[Candidate, dict[int, float]] = {}
     try:
         batch = next(made)
         while True:
             batches.append(list(batch))
-            scores |= {one: -sum(abs(math.log(value / best)) for value in one.values) for one in batch}
+            scores |= {one: {0: -sum(abs(math.log(value / best)) for value in one.values)} for one in batch}
             batch = made.send(scores)
     except StopIteration:
         return batches
@@ -62,7 +62,7 @@ def test_the_ends_that_were_asked_for_are_tried(low: float, high: float, first: 
 def test_where_several_do_equally_well_the_strong_end_is_looked_into() -> None:
     """Values too weak to do anything tie with each other; what is new lies where they end."""
     batches = Search(1e-4, 10, points=9).batches()
-    scores = {one: -1.0 if one.values[0] <= 0.1 else -2.0 for one in next(batches)}
+    scores = {one: {0: -1.0 if one.values[0] <= 0.1 else -2.0} for one in next(batches)}
     assert all(0.01 < one.values[0] < 1 for one in batches.send(scores))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -82,6 +81,7 @@ class Runs:
     interrupted: bool = True
     trials: list[Trial] = field(default_factory=list)
     outcomes: dict[str, TrainingRun | Failure] = field(default_factory=dict)
+    _scores: dict[str, dict[int, float]] = field(default_factory=dict)
     _ours: int = 0
     _steps: int = 0
     _best: tuple[str, float] = ("", math.nan)
@@ -138,13 +138,9 @@ class Runs:
         found = {trial: self.outcomes.get(trial.key) for trial in trials}
         return {trial: run for trial, run in found.items() if isinstance(run, TrainingRun)}
 
-    def means(self) -> dict[str, float]:
-        """Mean of the deciding measure over the whole runs of each label, more being better."""
-        values: dict[str, list[float]] = defaultdict(list)
-        for run in self.runs:
-            if run.steps[-1] >= self.task.num_steps:
-                values[run.label].append(self._sign * run.final(self.measure))
-        return {label: sum(some) / len(some) for label, some in values.items()}
+    def scores(self) -> Mapping[str, Mapping[int, float]]:
+        """The deciding measure of the whole runs of each label, by seed, more being better."""
+        return self._scores
 
     @property
     def _sign(self) -> float:
@@ -166,7 +162,7 @@ class Runs:
             run = finished.get(trial.key)
             is_whole = run is not None and run.steps[-1] >= self.task.num_steps
             if run is not None and (is_whole or (self.takes_stopped and not run.unfinished)):
-                self.outcomes[trial.key] = dataclasses.replace(run, label=trial.contender.label)
+                self._keep(trial, dataclasses.replace(run, label=trial.contender.label))
 
     def _claim(self, trial: Trial) -> bool:
         """Whether the trial is ours to run: nobody is at it, and nobody has finished it since we looked."""
@@ -180,14 +176,20 @@ class Runs:
         self._last = trial
         return True
 
-    def _take(self, trial: Trial, outcome: TrainingRun | Failure) -> None:
+    def _keep(self, trial: Trial, outcome: TrainingRun | Failure) -> None:
         self.outcomes[trial.key] = outcome
+        if isinstance(outcome, TrainingRun) and outcome.steps[-1] >= self.task.num_steps:
+            self._scores.setdefault(outcome.label, {})[outcome.seed] = self._sign * outcome.final(self.measure)
+
+    def _take(self, trial: Trial, outcome: TrainingRun | Failure) -> None:
+        self._keep(trial, outcome)
         if self.store is not None:
             self.store.record(trial, outcome)
         self._ours += 1
-        means = {label: value for label, value in self.means().items() if math.isfinite(value)}
-        if means:
-            label = max(means, key=means.__getitem__)
+        means = {label: sum(some.values()) / len(some) for label, some in self._scores.items()}
+        sound = [label for label, value in means.items() if math.isfinite(value)]
+        if sound:
+            label = max(sound, key=means.__getitem__)
             self._best = label, self._sign * means[label]
         self._last = trial
         self.on_run()
@@ -202,7 +204,7 @@ class Runs:
             return
         last = self._last or self.trials[0]
         outcome = self.outcomes.get(last.key)
-        finished = sum(trial.key in self.outcomes for trial in self.trials)
+        finished = len(self.outcomes)
         planned = max(len(self.trials), self.planned)
         left = planned - (finished - self._ours)
         steps = left * self.task.num_steps if self.steps_of is None else self.steps_of(left)

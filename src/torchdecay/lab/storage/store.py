@@ -89,24 +89,37 @@ class StoredRuns:
     def __init__(self, path: Path, study: Any, claims: Any, *, measure: str, num_steps: int) -> None:
         self.path, self._study, self._claims = path, study, claims
         self._measure, self._num_steps = measure, num_steps
-        self._read: dict[int, tuple[str, TrainingRun]] = {}
+        self._read: dict[str, TrainingRun] = {}
+        self._last = -1
 
     def finished(self) -> dict[str, TrainingRun]:
         """Every finished run by its trial's key; of a run that was stopped and made again later the longer."""
-        found: dict[str, TrainingRun] = {}
         with _told(self.path):
-            trials = self._study.get_trials(deepcopy=False)
-        for trial in trials:
-            text = trial.user_attrs.get("run")
-            if trial.number not in self._read and text is not None:
+            for number, key, text in self._new():
                 try:
-                    self._read[trial.number] = trial.user_attrs["key"], decode(loads(text), TrainingRun)
+                    run = decode(loads(json.loads(text)), TrainingRun)
+                    key = str(json.loads(key))
                 except (LoadError, ValueError, TypeError, KeyError, RecursionError) as error:
-                    raise _unusable(self.path, f"its run {trial.number} can't be read") from error
-        for key, run in self._read.values():
-            if key not in found or run.steps[-1] > found[key].steps[-1]:
-                found[key] = run
-        return found
+                    raise _unusable(self.path, f"its run {number} can't be read") from error
+                if key not in self._read or run.steps[-1] > self._read[key].steps[-1]:
+                    self._read[key] = run
+        return dict(self._read)
+
+    def _new(self) -> Iterator[tuple[int, str, str]]:
+        """Number, key and text of each run that was not read before, past Optuna, which would build every trial."""
+        from torchdecay.lab.storage.claims import connect
+
+        with connect(self.path) as connection:
+            rows = connection.execute(
+                "SELECT trials.trial_id, number, name.value_json, run.value_json FROM trials "
+                "JOIN trial_user_attributes run ON run.trial_id = trials.trial_id AND run.key = 'run' "
+                "JOIN trial_user_attributes name ON name.trial_id = trials.trial_id AND name.key = 'key' "
+                "WHERE study_id = ? AND trials.trial_id > ? ORDER BY trials.trial_id",
+                (self._study._study_id, self._last),
+            )
+            for last, number, key, text in rows:
+                yield number, key, text
+                self._last = last
 
     def claim(self, key: str) -> bool:
         """Whether this process may do what the key names now: nobody living is at it."""
@@ -230,11 +243,11 @@ def _study(
     """The study with this identity, made where there is none; the name gets a number where another sweep has it."""
     wanted = {"format": str(FORMAT), **identity}
     others = {}
-    for summary in optuna.get_all_study_summaries(storage, include_best_trial=False):
-        attrs = summary.user_attrs.get("torchdecay")
+    for study in storage.get_all_studies():
+        attrs = study.user_attrs.get("torchdecay")
         if attrs == wanted:
-            return optuna.load_study(study_name=summary.study_name, storage=storage)
-        others[summary.study_name] = attrs
+            return optuna.load_study(study_name=study.study_name, storage=storage)
+        others[study.study_name] = attrs
     if resume and others:
         raise TaskError(
             f"{path} holds {listed(others)}, but not this sweep: {_differences(wanted, others)}.",

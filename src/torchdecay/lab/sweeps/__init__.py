@@ -1,4 +1,4 @@
 """One form of decay with many values, and which to take.
 
-Read in this order: meaning, points, search, choice, trials, ranges, result, halving, stages, sweep.
+Read in this order: meaning, points, surface, search, choice, optimum, trials, ranges, result, halving, stages, sweep.
 """

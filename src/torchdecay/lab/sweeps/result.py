@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -12,6 +13,7 @@ from torchdecay.lab.comparisons.comparison import Comparison
 from torchdecay.lab.comparisons.statistics import bounds_of
 from torchdecay.lab.sweeps.choice import Choice, CurvePoint, Rule, choose, curve_point
 from torchdecay.lab.sweeps.meaning import Meaning
+from torchdecay.lab.sweeps.optimum import Optimum, optimum_of
 from torchdecay.lab.sweeps.points import Point
 from torchdecay.lab.training.results import CURVES, TrainingRun, Trainings
 from torchdecay.text import nearest, repr_quoted
@@ -43,7 +45,7 @@ class Sweep(Trainings, kind="sweep"):
         seconds: wall time of this call.
     """
 
-    _derived: ClassVar = ("best",)
+    _derived: ClassVar = ("best", "optimum")
     form: str
     points: tuple[Point, ...]
     num_steps: int
@@ -81,11 +83,13 @@ class Sweep(Trainings, kind="sweep"):
         Raises:
             TaskError: there is none.
         """
-        for point in self.points:
-            if point.label == label:
-                return point
-        labels = [point.label for point in self.points]
-        raise TaskError(f"the sweep has no point {repr_quoted(label)}.", fix=nearest(label, labels))
+        if label not in self._points:
+            raise TaskError(f"the sweep has no point {repr_quoted(label)}.", fix=nearest(label, self._points))
+        return self._points[label]
+
+    @cached_property
+    def _points(self) -> Mapping[str, Point]:
+        return {point.label: point for point in self.points}
 
     def of(self, label: str, *, whole: bool = True) -> tuple[TrainingRun, ...]:
         """The runs of a point, by seed; `whole` leaves out those that halving stopped.
@@ -94,8 +98,15 @@ class Sweep(Trainings, kind="sweep"):
             TaskError: there is no such point.
         """
         self.point(label)
-        runs = [run for run in self.runs if run.label == label and (not whole or run.steps[-1] >= self.num_steps)]
-        return tuple(sorted(runs, key=lambda run: run.seed))
+        runs = self._by_label.get(label, ())
+        return tuple(run for run in runs if not whole or run.steps[-1] >= self.num_steps)
+
+    @cached_property
+    def _by_label(self) -> Mapping[str, list[TrainingRun]]:
+        found: dict[str, list[TrainingRun]] = {}
+        for run in sorted(self.runs, key=lambda run: run.seed):
+            found.setdefault(run.label, []).append(run)
+        return found
 
     @cached_property
     def curve(self) -> tuple[CurvePoint, ...]:
@@ -125,6 +136,28 @@ class Sweep(Trainings, kind="sweep"):
         """What would be chosen of the runs that there are; None without any."""
         return choose(self.curve, self.comparison(), rule=self.rule, measure=self.measure)
 
+    @cached_property
+    def optimum(self) -> Optimum | None:
+        """Where the best coefficient lies, at the learning rate of the chosen point, by validation rows.
+
+        None with groups, for fewer than four values or three seeds, where no decay was chosen, and before all runs
+        are done.
+        """
+        chosen = self.best
+        if chosen is None or chosen.point.value is None:
+            return None
+        scale = chosen.point.lr_scale
+        return optimum_of(
+            {
+                point.value: {run.seed: self._oriented(run) for run in self.of(point.label)}
+                for point in self.points
+                if point.value is not None and point.lr_scale == scale
+            }
+        )
+
+    def _oriented(self, run: TrainingRun) -> float:
+        return run.final(self.measure) if self.higher_is_better else -run.final(self.measure)
+
     def with_rule(self, rule: Rule) -> Sweep:
         """The same runs, chosen from by another rule."""
         return replace(self, rule=rule)
@@ -152,11 +185,10 @@ class Sweep(Trainings, kind="sweep"):
             MissingExtra: pandas is not installed.
         """
         pandas = need("pandas", "lab")
-        points = {point.label: point for point in self.points}
         half_lives = {meaning.label: meaning.half_life for meaning in self.meanings}
         lines = []
         for run in self.runs:
-            point = points[run.label]
+            point = self.point(run.label)
             lines.append(
                 {
                     "label": run.label,

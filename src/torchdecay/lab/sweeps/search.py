@@ -14,10 +14,15 @@ from typing import Any, TypeAlias
 
 from torchdecay.arguments import check_count, check_number
 from torchdecay.errors import TaskError, need
+from torchdecay.lab.sweeps.surface import Surface
 from torchdecay.text import nearest, repr_quoted, three_digits
 
-KINDS = ("grid", "random", "tpe", "halving")
-TPE_START, TPE_BATCH = 0.4, 4
+KINDS = ("grid", "random", "tpe", "gp", "halving")
+DRAWING = ("random", "tpe", "gp")
+START, BATCH = 0.4, 4
+"""Of the points so many are spread before a model is asked, and so many are asked for at a time."""
+FINER = 8
+"""How much finer than evenly spread points those are among which a model picks."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +33,12 @@ class Search:
         low, high: the range of every coefficient, above 0; None comes from the task: from where a run takes
             1 % of a weight to where weights are forgotten in a hundredth of it, and below half of a weight a step.
         kind: "grid": the ends and the powers of ten between, then the rest of the points around the best; "random"
-            and "tpe" (Optuna's samplers) draw from the range; "halving": a grid of which at 1/9 and 1/3 of the steps
-            only the better third goes on.
+            and "tpe" (Optuna's samplers) draw from the range; "gp": where a Gaussian process over log λ, with the
+            noise of the seeds, may have its best; "halving": a grid of which at two rungs only the better third goes
+            on.
         points: how many coefficients in all, at least 2, for each of `lr_scales`; with groups the size of the whole
             grid.
-        seed: for random and tpe.
+        seed: for random, tpe and gp.
         lr_scales: multipliers of the learning rate, above 0; each is tried with every coefficient.
         values: coefficients that are named, above 0; then nothing else is tried. Zeros are left out: the run without
             decay is made in any case.
@@ -69,7 +75,7 @@ class Search:
             values = tuple(sorted(_positive([value for value in self.values if value], "values")))
             for name, value in (("values", values), ("low", values[0]), ("high", values[-1])):
                 object.__setattr__(self, name, value)
-            if self.kind in ("random", "tpe"):
+            if self.kind in DRAWING:
                 raise TaskError(
                     f"the values are named, so there is nothing for the search {self.kind} to draw.",
                     fix="Leave the values out and give a range, or search grid.",
@@ -117,10 +123,12 @@ class Search:
             sampler = need("optuna.samplers", "lab").RandomSampler(seed=self.seed)
             return _drawn(self, num_groups, sampler, batch=self.points)
         if self.kind == "tpe":
-            start = max(2, math.ceil(TPE_START * self.points))
+            start = max(2, math.ceil(START * self.points))
             make = need("optuna.samplers", "lab").TPESampler
             sampler = make(seed=self.seed, n_startup_trials=start, constant_liar=True)
-            return _drawn(self, num_groups, sampler, batch=TPE_BATCH)
+            return _drawn(self, num_groups, sampler, batch=BATCH)
+        if self.kind == "gp":
+            return _modeled(self, num_groups)
         return _grid(self, num_groups)
 
 
@@ -165,9 +173,15 @@ class Candidate:
     lr_scale: float = 1.0
 
 
-Scores: TypeAlias = Mapping[Candidate, float]
+Scores: TypeAlias = Mapping[Candidate, Mapping[int, float]]
 Batches: TypeAlias = Generator[tuple[Candidate, ...], Scores, None]
-"""Scores: more is better; candidates without a usable one are left out."""
+"""Scores: by seed, more is better; candidates without a whole run are left out."""
+
+
+def means_of(scores: Scores) -> dict[Candidate, float]:
+    """Means over seeds, those that are not finite left out."""
+    means = {one: sum(some.values()) / len(some) for one, some in scores.items()}
+    return {one: value for one, value in means.items() if math.isfinite(value)}
 
 
 def _grid(search: Search, num_groups: int) -> Batches:
@@ -184,8 +198,14 @@ def _grid(search: Search, num_groups: int) -> Batches:
         # With k groups the budget is that of the whole grid.
         axis = spaced(low, high, max(2, int(search.points ** (1 / num_groups) + 1e-9)))
         refine = False
-    scores = yield tuple(
-        Candidate(values, scale) for scale in search.lr_scales for values in itertools.product(axis, repeat=num_groups)
+    scores = means_of(
+        (
+            yield tuple(
+                Candidate(values, scale)
+                for scale in search.lr_scales
+                for values in itertools.product(axis, repeat=num_groups)
+            )
+        )
     )
     left = search.points - len(axis)
     if not refine or not left or not scores:
@@ -227,13 +247,43 @@ def _drawn(search: Search, num_groups: int, sampler: Any, *, batch: int) -> Batc
             )
             for trial in asked
         )
-        scores = yield tuple(dict.fromkeys(candidates))
+        scores = means_of((yield tuple(dict.fromkeys(candidates))))
         for trial, candidate in zip(asked, candidates, strict=True):
             if candidate in scores:
                 study.tell(trial, scores[candidate])
             else:
                 study.tell(trial, state=optuna.trial.TrialState.FAIL)
         left -= len(asked)
+
+
+def _modeled(search: Search, num_groups: int) -> Batches:
+    """Spread points first, then where draws of a Gaussian process have their best (Thompson sampling)."""
+    np = need("numpy", "lab")
+    random, scales = np.random.RandomState(search.seed), search.lr_scales
+
+    def spread(count: int) -> tuple[Candidate, ...]:
+        """Evenly with one coefficient; of several by chance, as a grid of them would be coarse."""
+        rows = [(value,) for value in spaced(*search.ends, max(2, count))]
+        if num_groups > 1:
+            rows = [*map(tuple, 10 ** random.uniform(*np.log10(search.ends), (count, num_groups)))]
+        return tuple(Candidate(tuple(map(three_digits, row)), scale) for scale in scales for row in rows)
+
+    batch, tried = spread(math.ceil(START * search.points)), list[Candidate]()
+    while batch:
+        tried += batch
+        scores = yield batch
+        left = search.points * len(scales) - len(tried)
+        if left <= 0 or not scores:
+            return
+        surface = Surface.of({_place(one): some for one, some in scores.items()})
+        # No finer than what seeds could tell apart.
+        pool = [one for one in spread(FINER * search.points) if one not in tried]
+        draws = surface.draws([_place(one) for one in pool], min(BATCH, left), int(random.randint(2**31)))
+        batch = tuple(dict.fromkeys(pool[best] for best in draws.argmax(axis=1)))
+
+
+def _place(candidate: Candidate) -> tuple[float, ...]:
+    return tuple(map(math.log10, (*candidate.values, candidate.lr_scale)))
 
 
 def powers_of_ten(low: float, high: float) -> tuple[float, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -50,6 +49,6 @@ def _trials_of(
 
 
 def _scores(maker: TrialMaker, candidates: list[Candidate], runs: Runs) -> Scores:
-    means = runs.means()
+    known = runs.scores()
     labels = {one: maker.contender(one, one.lr_scale).label for one in candidates}
-    return {one: means[label] for one, label in labels.items() if math.isfinite(means.get(label, math.nan))}
+    return {one: known[label] for one, label in labels.items() if label in known}

@@ -17,7 +17,7 @@ from torchdecay.reports.sweep.points import Points
 from torchdecay.reports.sweep.response import response_chart
 from torchdecay.reports.sweep.sentences import headline, verdict
 from torchdecay.reports.sweep.table import table_of
-from torchdecay.text import counted, listing, number, prose, shown
+from torchdecay.text import counted, listing, number, prose, shown, spelled
 
 if TYPE_CHECKING:
     from torchdecay.lab.sweeps.points import Point
@@ -143,6 +143,7 @@ def _made(sweep: Sweep) -> list[tuple[str, str]]:
         *((f"group {name}", selector) for name, selector in sweep.groups),
         ("search", sweep.search),
         ("rule", "the best mean" if sweep.rule == "best" else "the largest within 1 standard error of the best"),
+        *([("best value", f"{spelled(best.low)} to {spelled(best.high)}, at 95 %")] if (best := sweep.optimum) else []),
         ("seeds", listing([str(seed) for seed in sweep.seeds], most=12)),
         ("steps", f"{sweep.num_steps:,} ({sweep.step_name}s)" if sweep.step_name != "step" else f"{sweep.num_steps:,}"),
         *([("learning rate", f"{sweep.lr:.6g}")] if sweep.lr is not None else []),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 BARE = Style("s0", (5, 3), "")
 ERROR = Style("held", (), "s")
 CHOSEN = Style("ink", (), "D")
+PLACE = Style("ink", (), "s")
 _CLOSE = 5.0
 """How much larger than that of the better half the whole range must be for a chart of the better half."""
 
@@ -70,6 +71,12 @@ class Response:
         """The chosen point, unless that is the one without decay."""
         best = self.points.sweep.best
         return None if best is None or best.point.is_bare else best.point
+
+    @property
+    def place(self) -> tuple[float, float] | None:
+        """Where the best value itself lies, on the chart of the quantity that decides."""
+        best = self.points.sweep.optimum if self.decides and not self.close else None
+        return None if best is None else (best.low, best.high)
 
     @property
     def values(self) -> list[float]:
@@ -162,6 +169,9 @@ def _plot(found: Response) -> Plot | None:
     marks: list[Mark] = []
     if found.error is not None:
         marks.append(Box(width.low, found.error[0], width.high, found.error[1], "held", 0.18))
+    if found.place is not None:
+        low, high = (min(max(math.log10(end), width.low), width.high) for end in found.place)
+        marks.append(Box(low, height.low, high, height.low + 0.025 * (height.high - height.low), "ink", 0.75))
     if found.bare is not None:
         marks.append(Rule("y", found.bare.mean, BARE, 1.6))
     for one in found.lines:
@@ -240,6 +250,8 @@ def _keys(found: Response) -> Iterator[Key]:
         yield Key("within 1 standard error of the best", ERROR, -1)
     if found.chosen is not None:
         yield Key("chosen", CHOSEN, -1)
+    if found.place is not None:
+        yield Key("where the best value lies, 95 %", PLACE, -1)
 
 
 def _alt(found: Response) -> str:

@@ -10,7 +10,7 @@ from torchdecay.reports.comparison.sentences import ALONE, LUCK, ONCE, failures_
 from torchdecay.reports.comparison.series import curve_name
 from torchdecay.reports.sweep.advice import open_end
 from torchdecay.reports.sweep.points import Points
-from torchdecay.text import counted, listing, number, shown, step_count
+from torchdecay.text import counted, listing, number, shown, spelled, step_count
 
 if TYPE_CHECKING:
     from torchdecay.lab.sweeps.choice import Choice
@@ -98,6 +98,7 @@ def verdict(sweep: Sweep) -> str:
             _choice(sweep, chosen),
             *_test(sweep, chosen),
             *_ties(sweep, chosen),
+            *_where(sweep),
             *_meaning(sweep, chosen.point),
             *_edge(sweep, chosen),
             *_lost(sweep),
@@ -158,6 +159,21 @@ def _ties(sweep: Sweep, chosen: Choice) -> list[str]:
     if len(tied) == len([one for one in sweep.curve if one.num_runs == chosen.num_seeds]) - 1:
         return ["On the validation rows none differs measurably from the best: as far as this shows, any would do."]
     return [f"On the validation rows these can't be told from the best: {listing(tied, most=_MOST_TIES)}."]
+
+
+def _where(sweep: Sweep) -> list[str]:
+    found = sweep.optimum
+    if found is None:
+        return []
+    if found.opens_down and found.opens_up:
+        return ["Where the best value itself lies these runs don't tell: anywhere in what was tried, or beyond."]
+    place = f"between {spelled(found.low)} and {spelled(found.high)}"
+    if found.opens_down or found.opens_up:
+        place = f"at {spelled(found.high)} or below" if found.opens_down else f"at {spelled(found.low)} or above"
+    return [
+        f"The best value itself lies {place}, at 95 % and if there is one hump, by a Gaussian process over "
+        f"{found.num_values} values."
+    ]
 
 
 def _meaning(sweep: Sweep, point: Point) -> list[str]:
