@@ -22,11 +22,11 @@ from torchdecay.errors import TorchdecayError as TorchdecayError
 from torchdecay.errors import TornHistoryWarning as TornHistoryWarning
 from torchdecay.errors import UnitError as UnitError
 from torchdecay.errors import UnknownRoleWarning as UnknownRoleWarning
+from torchdecay.findings.finding import Finding as Finding
 from torchdecay.integrations.ipython import load_ipython_extension as load_ipython_extension
 from torchdecay.integrations.script.watching import watch as watch
 from torchdecay.observe.audit.audit import audit as audit
 from torchdecay.observe.audit.result import Audit as Audit
-from torchdecay.observe.audit.result import Finding as Finding
 from torchdecay.observe.forecast.forecast import forecast as forecast
 from torchdecay.observe.forecast.result import Forecast as Forecast
 from torchdecay.observe.forecast.result import GroupForecast as GroupForecast

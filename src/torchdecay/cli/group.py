@@ -29,6 +29,7 @@ COMMANDS = (
     "explain",
     "diff",
     "audit",
+    "lint",
     "verify",
     "convert",
     "forecast",
@@ -151,6 +152,7 @@ def main() -> None:
       torchdecay plan my_project:make_model   who decays, who is spared, and why
       torchdecay explain my_project:make_model head.weight
       torchdecay audit my_project:setup       what is wrong with its decay, before training
+      torchdecay lint src train.py            what is wrong in the source, without running it
       torchdecay verify my_project:setup      what each group really does, measured
     Your numbers:
       torchdecay convert 0.1 decoupled half_life_epochs --lr 1e-3 --steps-per-epoch 391

@@ -15,7 +15,8 @@ from torchdecay.reports.tables import as_table
 from torchdecay.text import counted, listed, listing, percent, prose, shown
 
 if TYPE_CHECKING:
-    from torchdecay.observe.audit.result import Audit, Finding
+    from torchdecay.findings.finding import Finding
+    from torchdecay.observe.audit.result import Audit
     from torchdecay.observe.monitor.history import History
     from torchdecay.observe.recorded.record import RunRecord, Seen, Stepped
 

@@ -13,9 +13,10 @@ from torch import nn, optim
 
 import torchdecay as td
 from torchdecay.errors import ApplyError, PlanError
+from torchdecay.findings.finding import Finding
 from torchdecay.observe.audit.case import Case
 from torchdecay.observe.audit.catalog import CATALOG
-from torchdecay.observe.audit.result import Audit, Finding
+from torchdecay.observe.audit.result import Audit
 
 sys.path.insert(0, str(Path(__file__).parent))
 from faults import CASES, adamw, attached, mlp, muon_and_adamw, transposed, whole, with_group
@@ -316,7 +317,7 @@ def test_hostile_names_stay_inside_their_json() -> None:
     body = json.loads(found.to_json())
     assert body["format"] == "torchdecay.audit" and body["version"] == 1 and body["ok"] is False
     assert body["findings"][0]["names"] == [f"{HOSTILE}.bias"]
-    assert body["findings"][0].keys() == {"code", "severity", "where", "names", "what", "why", "fix"}
+    assert body["findings"][0].keys() == {"code", "severity", "where", "names", "what", "why", "fix", "place"}
 
 
 def test_hostile_names_make_no_second_annotation() -> None:

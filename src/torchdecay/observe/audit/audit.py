@@ -8,11 +8,13 @@ from typing import Any
 from torch import Tensor
 
 from torchdecay.apply.handle import handle_of
+from torchdecay.findings.choosing import is_wanted, prefixes
+from torchdecay.findings.finding import by_severity
 from torchdecay.observe.audit import interplay, magnitude, selection, wiring
 from torchdecay.observe.audit.case import Case
 from torchdecay.observe.audit.catalog import CATALOG
 from torchdecay.observe.audit.check import CHECKS
-from torchdecay.observe.audit.result import Audit, by_severity, is_wanted, prefixes
+from torchdecay.observe.audit.result import Audit
 from torchdecay.observe.groups import optimizers_of
 from torchdecay.observe.run import Run
 from torchdecay.plans.plan import Plan
@@ -70,7 +72,7 @@ def audit(
         attached = [one.model for one in map(handle_of, optimizers) if one is not None and one.model is not None]
         model = list({id(one): one for one in attached}.values())
     case = Case(optimizers, one_model(model), plan, run, loss)
-    chosen, left_out = prefixes(select), prefixes(ignore)
+    chosen, left_out = prefixes(select, CATALOG), prefixes(ignore, CATALOG)
     wanted = [check for check in CHECKS if is_wanted(check.code, chosen, left_out)]
     findings = [finding for check in wanted for finding in check.findings(case)]
     unable = [check for check in wanted if not check.is_able(case)]

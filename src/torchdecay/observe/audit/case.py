@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from torchdecay.apply.handle import Handle, handle_of
 from torchdecay.errors import ApplyError
-from torchdecay.observe.audit.catalog import Severity
+from torchdecay.findings.rule import Severity
 from torchdecay.observe.groups import as_number, decay_of, name_all
 from torchdecay.observe.lr_curve import lr_curve
 from torchdecay.observe.pulls import Pulled, own_pulls, pulls_of

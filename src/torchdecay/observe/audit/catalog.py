@@ -2,34 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, cast
-
-Severity = Literal["error", "warning", "info"]
-
-
-class Code(NamedTuple):
-    """An entry of the catalog.
-
-    Attributes:
-        code: stable: WD1xx selection, WD2xx wiring, WD3xx magnitude, WD4xx interplay.
-        severity: "error" is certainly not what was meant, "warning" probably not, "info" worth knowing.
-        title: a few words.
-        why: why it matters.
-        fix: what to do about it.
-    """
-
-    code: str
-    severity: Severity
-    title: str
-    why: str
-    fix: str
-
-
-def _read(entry: str) -> Code:
-    head, why, fix = entry.splitlines()
-    code, severity, title = head.split(maxsplit=2)
-    return Code(code, cast(Severity, severity), title, why, fix)
-
+from torchdecay.findings.rule import read_rules
 
 _TEXT = """\
 WD101 warning bias, norm or scale decays
@@ -180,6 +153,6 @@ WD405 error sparse gradient can't decay
 torch's optimizers refuse weight_decay on sparse gradients, or have none.
 Attach td.decoupled(wd), or spare the embedding.
 """
-"""For each code: its severity and title, why it matters, what to do about it."""
 
-CATALOG = {entry.code: entry for entry in map(_read, _TEXT.strip().split("\n\n"))}
+CATALOG = read_rules(_TEXT)
+"""For each code: its severity and title, why it matters, what to do about it."""

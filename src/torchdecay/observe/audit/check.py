@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from torchdecay.findings.finding import Finding
 from torchdecay.observe.audit.case import Case, Hit
 from torchdecay.observe.audit.catalog import CATALOG
-from torchdecay.observe.audit.result import Finding
 
 Finder = Callable[[Case], Iterable[Hit]]
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from torchdecay.apply.rounding import is_low
+from torchdecay.findings.rule import Severity
 from torchdecay.observe.audit.case import Case, Hit, Member, is_readable
-from torchdecay.observe.audit.catalog import Severity
 from torchdecay.observe.audit.check import check
 from torchdecay.observe.groups import as_number, decay_of
 from torchdecay.observe.pulls import Pulled

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from torchdecay.findings.rule import Severity
 from torchdecay.observe.audit.case import Case, Hit, Member, is_readable
-from torchdecay.observe.audit.catalog import Severity
 from torchdecay.observe.audit.check import check
 from torchdecay.observe.audit.penalties import penalized_parameters
 from torchdecay.observe.groups import as_number, decay_of, wiring_of

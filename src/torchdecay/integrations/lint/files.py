@@ -1,0 +1,73 @@
+"""Which files are looked into."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from torchdecay.errors import LoadError
+from torchdecay.text import repr_quoted
+
+SUFFIXES = (".py", ".pyw", ".ipynb")
+LEFT_OUT = frozenset(
+    {
+        ".venv",
+        "venv",
+        "node_modules",
+        "__pycache__",
+        "site-packages",
+        "build",
+        "dist",
+        "__pypackages__",
+        ".ipynb_checkpoints",
+    }
+)
+
+
+def find_files(paths: Iterable[Path], exclude: Iterable[str] = ()) -> list[Path]:
+    """The Python files and notebooks of files and folders, each once, sorted within each folder.
+
+    Args:
+        paths: a file is taken whatever it is called; of a folder what is Python, hidden and installed things left out.
+        exclude: globs of paths or of names of files and folders to leave out.
+
+    Raises:
+        LoadError: a path that is not there, or nothing that is Python.
+    """
+    given, globs = list(paths), tuple(exclude)
+    found: dict[Path, None] = {}
+    for path in given:
+        if path.is_dir():
+            found |= dict.fromkeys(_walk(path, globs))
+        elif path.is_file() or path.is_symlink():
+            found[path] = None
+        else:
+            raise LoadError(f"there is no file or folder {repr_quoted(str(path))}.", fix="Give one that is there.")
+    if not found:
+        where = " or ".join(repr_quoted(str(path)) for path in given)
+        raise LoadError(f"no Python in {where}.", f"Looked for {', '.join(SUFFIXES)}.", "Give another path.")
+    return list(found)
+
+
+def _walk(folder: Path, globs: tuple[str, ...]) -> Iterator[Path]:
+    for here, folders, files in os.walk(folder):
+        at = Path(here)
+        folders[:] = sorted(
+            one for one in folders if one not in LEFT_OUT and one[0] != "." and not _matches(at / one, globs)
+        )
+        for name in sorted(files):
+            if name.endswith(SUFFIXES) and name[0] != "." and not _matches(at / name, globs):
+                yield at / name
+
+
+def _matches(path: Path, globs: tuple[str, ...]) -> bool:
+    return matches(path.as_posix(), globs)
+
+
+def matches(path: str, globs: Iterable[str]) -> bool:
+    """Whether a path, its end from any folder on, or one of its names matches one of the globs."""
+    parts = path.split("/")
+    ends = ["/".join(parts[start:]) for start in range(len(parts))]
+    return any(fnmatch.fnmatch(one, glob.rstrip("/")) for glob in globs for one in (path, *ends, *parts))

@@ -1,0 +1,210 @@
+"""What an optimizer gets: whole models, lists of parameters, groups; and what decided who is in them."""
+
+from __future__ import annotations
+
+import ast
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torchdecay.integrations.lint.code import COMPREHENSIONS, FUNCTIONS, Code
+from torchdecay.integrations.lint.constants import items
+from torchdecay.integrations.lint.optimizers import optimizers_made
+
+_SAME = {"list", "tuple", "iter", "set", "sorted", "reversed", "itertools.chain"}
+_MEMBER = {"parameters": "", "named_parameters": "named"}
+OPTIONS = {"weight_decay", "lr", "momentum", "betas", "eps"}
+
+
+# ── Whole models ──
+
+
+def whole(code: Code, node: ast.expr | None, *, depth: int = 8) -> ast.expr | None:
+    """The module whose parameters these are, all or all that are trained: `model` for `list(model.parameters())`."""
+    if node is None or not depth:
+        return None
+    less = depth - 1
+    if isinstance(node, ast.Call):
+        owner = walked(node)
+        if owner is not None and owner[1] == "parameters":
+            return owner[0]
+        name = code.dotted(node.func)
+        if name in _SAME and node.args:
+            found = [whole(code, one, depth=less) for one in node.args]
+            return found[0] if all(found) else None
+        if name == "filter" and len(node.args) == 2 and _only_trained(node.args[0]):
+            return whole(code, node.args[1], depth=less)
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "values":
+            inner = code.value(node.func.value)
+            named = inner.args[0] if isinstance(inner, ast.Call) and inner.args else None
+            is_dict = isinstance(inner, ast.Call) and code.dotted(inner.func) == "dict"
+            owner = walked(named) if is_dict and named is not None else None
+            return owner[0] if owner else None
+        returned = code.returned(code.definition(node.func))
+        return whole(code, returned[0], depth=less) if len(returned) == 1 else None
+    if isinstance(node, ast.ListComp | ast.GeneratorExp | ast.SetComp):
+        loop = parameter_loop(code, node.generators[0])
+        plain = loop and len(node.generators) == 1 and isinstance(node.elt, ast.Name) and node.elt.id == loop.parameter
+        trained = all(_requires_grad(one) for one in node.generators[0].ifs)
+        return loop.model if loop is not None and plain and trained else None
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        both = whole(code, node.left, depth=less), whole(code, node.right, depth=less)
+        return both[0] if all(both) else None
+    if isinstance(node, ast.List | ast.Tuple) and node.elts and all(isinstance(e, ast.Starred) for e in node.elts):
+        found = [whole(code, one.value, depth=less) for one in node.elts if isinstance(one, ast.Starred)]
+        return found[0] if all(found) else None
+    if isinstance(node, ast.Name | ast.Attribute):
+        behind = code.value(node)
+        if behind is not node and not code.changed.get(ast.unparse(node)):
+            return whole(code, behind, depth=less)
+    return None
+
+
+def walked(node: ast.AST) -> tuple[ast.expr, str] | None:
+    """For `model.parameters()` and `model.named_parameters()`: the model, and which of the two."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or node.args:
+        return None
+    recursive = all(
+        one.arg in ("prefix", "remove_duplicate") or (isinstance(one.value, ast.Constant) and one.value.value)
+        for one in node.keywords
+    )
+    name = node.func.attr
+    return (node.func.value, name) if name in _MEMBER and recursive else None
+
+
+def _only_trained(node: ast.expr) -> bool:
+    return isinstance(node, ast.Lambda) and _requires_grad(node.body)
+
+
+def _requires_grad(node: ast.expr) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr == "requires_grad"
+
+
+# ── Loops over parameters ──
+
+
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """A loop over the parameters of a model: its names for the name and for the parameter ("" for none)."""
+
+    node: ast.For | ast.AsyncFor | ast.comprehension
+    model: ast.expr
+    name: str
+    parameter: str
+
+
+def parameter_loop(code: Code, node: ast.AST) -> Loop | None:
+    """The loop over `named_parameters()` or `parameters()` that a `for` is."""
+    if not isinstance(node, ast.For | ast.AsyncFor | ast.comprehension):
+        return None
+    over, target = code.value(node.iter), node.target
+    while isinstance(over, ast.Call) and over.args and code.dotted(over.func) in (*_SAME, "enumerate", "tqdm.tqdm"):
+        if code.dotted(over.func) == "enumerate":
+            if not isinstance(target, ast.Tuple) or len(target.elts) != 2:
+                return None
+            target = target.elts[1]
+        over = code.value(over.args[0])
+    found = walked(over)
+    if found is None:
+        return None
+    model, which = found
+    if which == "parameters":
+        return Loop(node, model, "", target.id) if isinstance(target, ast.Name) else None
+    if isinstance(target, ast.Tuple) and len(target.elts) == 2 and all(isinstance(e, ast.Name) for e in target.elts):
+        name, parameter = (one.id for one in target.elts if isinstance(one, ast.Name))
+        return Loop(node, model, name, parameter)
+    return None
+
+
+def parameter_loops(code: Code) -> Iterator[Loop]:
+    """Every loop over parameters."""
+    for kind in (ast.For, ast.AsyncFor, ast.comprehension):
+        yield from filter(None, (parameter_loop(code, node) for node in code.all(kind)))
+
+
+# ── Groups ──
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """A parameter group as it is written: a dictionary with "params"."""
+
+    node: ast.Dict | ast.Call
+    items: dict[str, ast.expr]
+    is_open: bool
+
+
+@functools.lru_cache(maxsize=8)
+def groups(code: Code) -> tuple[Group, ...]:
+    """Every dictionary that is a parameter group: it reaches an optimizer, or says an option beside its params."""
+    reached = reaching(code)
+    return tuple(one for one in _written(code) if one.node in reached or OPTIONS & one.items.keys())
+
+
+def _written(code: Code) -> Iterator[Group]:
+    for node in [*code.all(ast.Dict), *code.all(ast.Call)]:
+        found = items(code, node)
+        if "params" in found and isinstance(node, ast.Dict | ast.Call):
+            many = node.keys if isinstance(node, ast.Dict) else node.keywords
+            yield Group(node, found, len(found) < len(many))
+
+
+def groups_in(code: Code, node: ast.expr | None) -> list[Group] | None:
+    """The groups of a list that is written out, or None where it is something else or is added to."""
+    if isinstance(node, ast.Name | ast.Attribute) and code.changed.get(ast.unparse(node)):
+        return None
+    behind = code.value(node) if node is not None else None
+    if isinstance(behind, ast.Call):
+        returned = code.returned(code.definition(behind.func))
+        return groups_in(code, returned[0]) if len(returned) == 1 else None
+    if not isinstance(behind, ast.List | ast.Tuple):
+        return None
+    by_node = {one.node: one for one in groups(code)}
+    found = [by_node.get(code.value(one)) for one in behind.elts]  # type: ignore[call-overload]
+    return [one for one in found if one is not None] if found and all(found) else None
+
+
+@functools.lru_cache(maxsize=8)
+def reaching(code: Code) -> frozenset[ast.AST]:
+    """All expressions from which the groups of some optimizer come, and the conditions that chose what is in them."""
+    starts: list[ast.AST] = [made.params for made in optimizers_made(code) if made.params is not None]
+    starts += [one.node for one in _written(code) if OPTIONS & one.items.keys()]
+    for call in code.all(ast.Call):
+        if isinstance(call.func, ast.Attribute) and call.func.attr == "add_param_group":
+            starts += call.args
+    found: set[ast.AST] = set()
+    while starts:
+        start = starts.pop()
+        for node in ast.walk(start):
+            if node in found:
+                continue
+            found.add(node)
+            starts += _behind(code, node)
+    return frozenset(found)
+
+
+def _behind(code: Code, node: ast.AST) -> Iterator[ast.AST]:
+    """What else decides the value of a name or a call of this file."""
+    if isinstance(node, ast.Name):
+        binding = code.binding(node)
+        if binding is not None and binding.kind in ("value", "item", "loop") and binding.value is not None:
+            yield binding.value
+    if isinstance(node, ast.Name | ast.Attribute):
+        here = code.function_of(node)
+        for change in code.changed.get(ast.unparse(node), ()):
+            if code.function_of(change) is here or isinstance(node, ast.Attribute):
+                yield change
+                yield from conditions(code, change)
+    if isinstance(node, ast.Call):
+        yield from code.returned(code.definition(node.func))
+
+
+def conditions(code: Code, node: ast.AST) -> Iterator[ast.expr]:
+    """The tests under which a node runs, up to its function."""
+    for up in code.ancestors(node):
+        if isinstance(up, FUNCTIONS):
+            return
+        if isinstance(up, ast.If | ast.IfExp | ast.While):
+            yield up.test
+        if isinstance(up, COMPREHENSIONS):
+            yield from (test for one in up.generators for test in one.ifs)

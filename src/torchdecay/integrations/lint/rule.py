@@ -1,0 +1,62 @@
+"""How a rule of the lint is written down: its words, and a function that yields hits."""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torchdecay.findings.rule import Rule, Severity
+from torchdecay.integrations.lint.code import Code
+
+
+class Edit(NamedTuple):
+    """A certain mend: this text in the place of a node."""
+
+    node: ast.AST
+    text: str
+
+
+class Hit(NamedTuple):
+    """What a rule found.
+
+    Attributes:
+        node: where.
+        what: with names and values.
+        severity: where it is not the rule's own.
+        edits: what `--fix` writes.
+    """
+
+    node: ast.AST
+    what: str
+    severity: Severity | None = None
+    edits: tuple[Edit, ...] = ()
+
+
+Finder = Callable[[Code], Iterable[Hit]]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A rule and the function that looks for it."""
+
+    rule: Rule
+    hits: Finder
+
+
+CHECKS: list[Check] = []
+
+
+def rule(
+    code: str, severity: Severity, title: str, *, why: str, fix: str, bad: str, good: str
+) -> Callable[[Finder], Finder]:
+    """Decorator: this function looks for `code`; `bad` is found, `good` is its mended twin."""
+    told = Rule(code, severity, title, why, fix, textwrap.dedent(bad).strip(), textwrap.dedent(good).strip())
+
+    def register(hits: Finder) -> Finder:
+        CHECKS.append(Check(told, hits))
+        return hits
+
+    return register

@@ -1,0 +1,4 @@
+"""The rules, by what they are about.
+
+Read in this order: coverage, coupling, keys, lists, branches.
+"""

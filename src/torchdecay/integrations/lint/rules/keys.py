@@ -1,0 +1,63 @@
+"""What a group dictionary says: WD503."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Iterator
+
+from torchdecay.integrations.lint.code import Code
+from torchdecay.integrations.lint.optimizers import TORCH, optimizers_made
+from torchdecay.integrations.lint.parameters import groups, reaching
+from torchdecay.integrations.lint.rule import Edit, Hit, rule
+
+_FOREIGN = {"wd", "decay", "weight_decay_rate", "l2", "l2_reg", "weight_decay_coefficient", "wdecay", "w_decay"}
+
+
+@rule(
+    "WD503",
+    "error",
+    "group key that is ignored",
+    why="torch ignores keys of a group that it does not know, misspelled ones too, and its default applies.",
+    fix='Write "weight_decay".',
+    bad="""
+        from torch.optim import AdamW
+
+        groups = [{"params": decay, "weigth_decay": 0.1}, {"params": rest, "weight_decay": 0.0}]
+        optimizer = AdamW(groups, lr=1e-3)
+    """,
+    good="""
+        from torch.optim import AdamW
+
+        groups = [{"params": decay, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}]
+        optimizer = AdamW(groups, lr=1e-3)
+    """,
+)
+def ignored(code: Code) -> Iterator[Hit]:
+    """Keys that nearly are weight_decay, and other libraries' words for it where a torch optimizer gets them."""
+    known = frozenset[str]().union(*(card.keys for card in TORCH.values()))
+    made = optimizers_made(code)
+    only_torch = bool(made) and all(one.card.keys for one in made)
+    for group in groups(code):
+        for key in group.items.keys() - known:
+            slip = difflib.SequenceMatcher(None, key.replace("-", "_").lower(), "weight_decay").ratio() > 0.85
+            foreign = key in _FOREIGN and only_torch and group.node in reaching(code) and not _is_read(code, key)
+            if (slip and key not in _FOREIGN) or (foreign and "weight_decay" not in group.items):
+                yield _hit(group.node, key)
+
+
+def _hit(group: ast.Dict | ast.Call, key: str) -> Hit:
+    said = f'"{key}" is no option of an optimizer, "weight_decay" is'
+    if isinstance(group, ast.Call):
+        return Hit(next(one for one in group.keywords if one.arg == key), said)
+    node = next(one for one in group.keys if isinstance(one, ast.Constant) and one.value == key)
+    return Hit(node, said, edits=(Edit(node, '"weight_decay"'),))
+
+
+def _is_read(code: Code, key: str) -> bool:
+    """Whether this text stands anywhere but as a key that is written: then somebody may read it."""
+    return any(
+        one.value == key and not isinstance(code.parents.get(one), ast.Dict)
+        for one in code.all(ast.Constant)
+        if isinstance(one.value, str)
+    )
