@@ -80,8 +80,8 @@ clean:  ## remove the environments and everything built
 # torchvision without what it asks for, another torch: it works beside this one but for its compiled operators.
 .venv-peers/.dev: .venv-peers/.made pyproject.toml constraints.txt
 	$(call install,.venv-peers) hatchling
-	$(call install,.venv-peers) --no-build-isolation --editable '.[lab,lightning,peers,tensorboard,transformers]' \
-	    hypothesis peft pytest pytest-timeout pytest-xdist requests skorch
+	$(call install,.venv-peers) --no-build-isolation --editable '.[lab,lightning,peers,skorch,tensorboard,transformers]' \
+	    hypothesis peft pytest pytest-timeout pytest-xdist requests
 	$(call install,.venv-peers) --no-deps timm torchvision
 	touch $@
 
