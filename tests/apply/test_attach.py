@@ -512,10 +512,10 @@ def test_names_come_from_the_groups_or_from_the_model_or_not_at_all():
 
 
 def test_parameters_of_another_model_are_refused():
-    """A model that was re-created leaves an optimizer that trains nothing."""
+    """A model that was re-created leaves an optimizer that moves nothing of it."""
     model = make_model()
     optimizer = optim.SGD(make_model().parameters(), lr=0.1)
-    with pytest.raises(td.ApplyError, match=r"4 parameters are not in the model[\s\S]*trains nothing"):
+    with pytest.raises(td.ApplyError, match=r"4 parameters are not in the model[\s\S]*moves nothing of this model"):
         td.attach(optimizer, td.plan(model, 0.1), model=model)
 
 

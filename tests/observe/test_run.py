@@ -49,6 +49,13 @@ def test_contradictions_are_refused(steps: int) -> None:
         td.Run(steps=steps, epochs=10, batch_size=128, num_samples=50_000)
 
 
+def test_steps_that_no_whole_epochs_make_are_refused() -> None:
+    """With what would fit; an epoch that is not over is one."""
+    with pytest.raises(UnitError, match=r"steps=10 contradicts epochs=4: 2.5 steps[\s\S]*write steps=8"):
+        td.Run(steps=10, epochs=4)
+    assert td.Run(steps=10, epochs=2.5).steps_per_epoch == 4
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

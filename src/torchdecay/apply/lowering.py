@@ -198,7 +198,7 @@ def _names_of(group: Mapping[str, Any], index: int, by_identity: Mapping[int, st
             raise ApplyError(
                 f"group {index}: {len(missing)} parameters are not in the model; the first is of shape {missing[0]}.",
                 "The model was re-created or wrapped (FSDP2 replaces parameters) after the optimizer was built; "
-                "such an optimizer trains nothing.",
+                "what it has moves nothing of this model.",
                 "Build the optimizer from the model as it is now.",
             )
         return [by_identity[id(p)] for p in group["params"]]

@@ -113,7 +113,17 @@ class Run:
         self._refuse_idle_warmup()
 
     def _refuse_contradiction(self) -> None:
-        if self.steps is None or self.epochs is None or self.num_samples is None or self.batch_size is None:
+        if self.steps is None or self.epochs is None:
+            return
+        if self.num_samples is None or self.batch_size is None:
+            whole = self.epochs * max(1, round(self.steps / self.epochs))
+            if not math.floor(whole) <= self.steps <= math.ceil(whole):
+                raise UnitError(
+                    f"steps={self.steps} contradicts epochs={self.epochs:g}: {self.steps / self.epochs:.4g} steps per "
+                    "epoch.",
+                    "The steps of an epoch are a whole number.",
+                    f"Leave one of them out, or write steps={max(1, round(whole))}.",
+                )
             return
         counted = self.epochs * math.ceil(self.num_samples / (self.batch_size * self.accumulate))
         # Dropping the last incomplete batch of each epoch is as common as keeping it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import json
 import sys
@@ -419,10 +420,16 @@ def test_one_hundredth_is_not_more_than_one_hundredth() -> None:
     assert "WD302" not in td.audit(optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1)).codes
 
 
-@pytest.mark.parametrize("how", ["by the constructor", "by another group", "by the plan", "by nobody"])
+@pytest.mark.parametrize(
+    "how", ["by the constructor", "by another group", "by the plan", "by hparams", "by args", "by nobody"]
+)
 def test_where_nothing_decays_it_counts_who_asked(how: str) -> None:
     """A number that never reached a weight is a warning; where none was asked for, it is a note."""
     model = mlp()
+    if how == "by hparams":
+        model._hparams = {"lr": 1e-3, "weight_decay": 0.1}
+    elif how == "by args":
+        model[0].args = argparse.Namespace(weight_decay=0.1)
     asked = {"weight_decay": 0.1 if how == "by the constructor" else 0.0}
     groups = [{"params": [*model.parameters()], "weight_decay": 0.0}]
     if how == "by another group":
@@ -477,8 +484,20 @@ def test_a_norm_that_is_used_as_one_plus_w_is_not_weakened() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * (1.0 + self.weight.float())
 
-    model = nn.Sequential(nn.Linear(4, 4, bias=False), OnePlus(), nn.LayerNorm(4))
-    assert named(td.audit(**whole(model)), "WD101") == ("2.weight", "2.bias")
+    class Helped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gain, self.shift = nn.Parameter(torch.zeros(4)), nn.Parameter(torch.zeros(4))
+
+        def scale(self) -> torch.Tensor:
+            gain = self.gain.float()
+            return torch.add(gain, 1)
+
+        def forward(this, x: torch.Tensor) -> torch.Tensor:
+            return x / x.std(-1, keepdim=True) * this.scale() + this.shift + 1.0
+
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), OnePlus(), nn.LayerNorm(4), Helped())
+    assert named(td.audit(**whole(model)), "WD101") == ("2.weight", "2.bias", "3.shift")
 
 
 @pytest.mark.parametrize("via", ["auto", "hook"])

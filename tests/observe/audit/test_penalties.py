@@ -59,6 +59,7 @@ PENALTIES: dict[str, tuple[Callable[[Parts], Tensor], str]] = {
     "smoothed groups": (lambda p: p.data + (p.w.pow(2).sum(0) + 1e-8).sqrt().sum(), "w"),
     "less a number": (lambda p: p.data + (p.w.pow(2).sum() - 1.0), "w"),
     "divided by how many": (lambda p: p.data + p.w.pow(2).sum() / p.w.numel(), "w"),
+    "one term of two": (lambda p: p.data + p.w.norm() - 0.1 * p.b.norm(), "w"),
     "subtracted": (lambda p: p.data - -(p.w**2).sum(), "w"),
 }
 NO_PENALTIES: dict[str, Callable[[Parts], Tensor]] = {
@@ -95,6 +96,12 @@ NO_PENALTIES: dict[str, Callable[[Parts], Tensor]] = {
     "not below zero": lambda p: p.data + F.relu(-p.w).sum(),
     "product of two weights": lambda p: p.data + (p.w * p.g).sum(),
     "contraction with another": lambda p: p.data + torch.einsum("ij,j->", p.w, p.g),
+    "times zero": lambda p: p.data + 0.0 * p.w.pow(2).sum(),
+    "times zero, td.penalty": lambda p: p.data + td.penalty([p.w], l1=0.0, l2=0.0),
+    "times zero inside": lambda p: p.data + (0.0 * p.w).pow(2).sum(),
+    "times a negative number": lambda p: p.data - 0.1 * p.w.pow(2).sum() + p.b.norm() / -3,
+    "a negative one within": lambda p: p.data + (1.0 - p.w.norm()) + torch.add(p.b.norm() * 0.0, p.w.norm(), alpha=-2),
+    "not reached": lambda p: p.data + torch.maximum(p.w.norm(), torch.tensor(1e3)),
     "of the activations": lambda p: p.data + 0.1 * F.linear(p.x, p.w).square().sum(),
 }
 
@@ -112,6 +119,14 @@ def test_what_is_no_penalty_is_not(name: str) -> None:
     """Data meets the weight somewhere, or the term does not pull it back."""
     parts = Parts()
     assert parts.penalized(NO_PENALTIES[name](parts)) == ""
+
+
+def test_nobody_hears_of_a_backward_pass() -> None:
+    """Neither gradients nor hooks are touched, and what can't be asked without them counts as a penalty."""
+    parts, heard = Parts(), []
+    parts.w.register_hook(heard.append)
+    assert parts.penalized(parts.data + 0.1 * parts.w.norm()) == "w"
+    assert heard == [] and parts.w.grad is None
 
 
 def test_a_loss_without_a_graph_has_none() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -78,15 +77,6 @@ def read_run(text: str, *, also: Sequence[str] = ()) -> tuple[Run, dict[str, int
 def _make(told: dict[str, Any]) -> Run:
     from torchdecay.observe.run import Run
 
-    steps, epochs = told.get("steps"), told.get("epochs")
-    if steps and epochs and not {"batch_size", "num_samples"} <= told.keys():
-        per_epoch = max(1, round(steps / epochs))
-        if not math.floor(epochs * per_epoch) <= steps <= math.ceil(epochs * per_epoch):
-            raise UnitError(
-                f"steps={steps} contradicts epochs={epochs:g}: {steps / epochs:.4g} steps per epoch.",
-                "The steps of an epoch are a whole number.",
-                f"Leave one of them out, or write steps={round(epochs * per_epoch)}.",
-            )
     return Run(**_warmed(told))
 
 

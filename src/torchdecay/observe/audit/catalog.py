@@ -22,7 +22,7 @@ It requires a gradient but no optimizer moves it.
 Give it to an optimizer, or freeze it with requires_grad_(False).
 
 WD105 error parameter of the optimizer is not in the model
-Where the model's own are missing, this optimizer trains nothing: the model was re-created, or FSDP2 replaced them.
+It moves nothing of this model: where the model's own are missing, it was re-created, or FSDP2 replaced them.
 Build the optimizer after the model is complete and wrapped.
 
 WD106 error parameter twice in the optimizers

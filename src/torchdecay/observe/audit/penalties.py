@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge
 
 from torchdecay.errors import ApplyError
 
@@ -26,7 +29,7 @@ _REORDERING = {"View", "UnsafeView", "Reshape", "ReshapeAlias", "Permute", "Tran
 _PRODUCTS = {"Mul", "Dot", "Vdot", "Mm", "Bmm"}
 # How a penalty is joined to the rest of a loss: sums, and multiples of sums.
 _JOINING = {"Add", "Sub", "Sum", "Mean", "Mul", "Div", "ToCopy", "View", "Reshape", "Stack", "Cat", "Neg", "Squeeze",
-            "Clone", "Select", "Unbind"}  # fmt: skip
+            "Clone", "Select", "Unbind", "Rsub"}  # fmt: skip
 _PAIRS = {*_PRODUCTS, "Div", "Add", "Sub", "Maximum"}
 _SAVED = ("_saved_self", "_saved_other", "_saved_tensor", "_saved_target", "_saved_mat2")
 
@@ -47,7 +50,8 @@ def penalized_parameters(loss: Tensor) -> set[int]:
     """Identities of the leaves that the loss depends on through a penalty: an even term made of the weight alone.
 
     Every node is asked what it is of the weights below it; then the weights below the largest even parts that are
-    joined to the rest of the loss by sums are penalized. Parameters by which parts of the loss are weighed are not.
+    joined to the rest of the loss by sums are penalized, if the loss grows with the part, and the part's gradient is
+    not 0. Parameters by which parts of the loss are weighed are not.
 
     Raises:
         ApplyError: the graph was freed by a backward pass.
@@ -55,7 +59,7 @@ def penalized_parameters(loss: Tensor) -> set[int]:
     if loss.grad_fn is None:
         return set()
     parts = _parts_below(loss.grad_fn)
-    found: set[int] = set()
+    found: list[Any] = []
     weighing: set[int] = set()
     stack, seen = [loss.grad_fn], set()
     while stack:
@@ -65,12 +69,51 @@ def penalized_parameters(loss: Tensor) -> set[int]:
         seen.add(node)
         below = _below(node)
         if parts[node].kind:
-            found |= parts[node].leaves if parts[node].kind in ("even", "shifted") else set()
+            found += [node] if parts[node].kind in ("even", "shifted") else []
         elif _name(node) in ("Mul", "Div") and len(below) > 1:
             weighing |= {leaf for one in below if _elements(one) == _elements(node) for leaf in parts[one].leaves}
         elif _name(node) in _JOINING:
             stack += below
-    return found - weighing
+    return _pulled(loss, [(node, parts[node].leaves) for node in found]) - weighing
+
+
+def _pulled(loss: Tensor, terms: list[tuple[Any, frozenset[int]]]) -> set[int]:
+    """Those below the terms whose gradient is not 0, of terms that the loss grows with; who can't be asked, counts."""
+    edges = [GradientEdge(node, 0) for node, _ in terms]
+    slopes = _gradients(loss, edges, torch.ones_like(loss))
+    found: set[int] = set()
+    for place, (node, leaves) in enumerate(terms):
+        slope = None if slopes is None else slopes[place]
+        if slope is None or not bool((slope > 0).any()):
+            found |= leaves if slopes is None else frozenset()
+            continue
+        # A hook of somebody's would hear of a backward pass that is none.
+        below = {id(one): one for one in _variables(node) if id(one) in leaves and not one._backward_hooks}
+        pulls = _gradients(edges[place], list(below.values()), slope)
+        found |= leaves.difference(
+            key for key, pull in zip(below, pulls or (), strict=False) if pull is None or not pull.any()
+        )
+    return found
+
+
+def _gradients(of: Any, by: list[Any], slope: Tensor) -> list[Tensor | None] | None:
+    """Of one by others, None where it does not depend on them; None for all where autograd refuses."""
+    try:
+        return list(torch.autograd.grad([of], by, [slope], retain_graph=True, allow_unused=True)) if by else []
+    except (RuntimeError, TypeError):
+        return None
+
+
+def _variables(root: Any) -> Iterator[Tensor]:
+    """The leaves below a node."""
+    stack, seen = [root], set()
+    while stack:
+        node = stack.pop()
+        if node not in seen:
+            seen.add(node)
+            stack += _below(node)
+            if _name(node) == "AccumulateGrad":
+                yield node.variable
 
 
 def _parts_below(root: Any) -> dict[Any, _Part]:
@@ -95,6 +138,8 @@ def _part(node: Any, below: list[_Part]) -> _Part:
     if not below or not all(one.kind for one in below) or _meets_data(node, name):
         return _Part("")
     kind = _of_one(name, below[0].kind) if len(below) == 1 else _of_several(node, name, below)
+    if kind in ("even", "shifted") and name not in _EVENING and _turns(node, name):
+        kind = ""
     # What lies below a node that is nothing is of no use to anybody, so its leaves are not collected.
     return _Part(kind, frozenset().union(*(one.leaves for one in below)) if kind else frozenset())
 
@@ -106,7 +151,7 @@ def _of_one(name: str, below: Kind) -> Kind:
         return "" if below == "shifted" else "even"
     if name in _GROWING:
         return "" if below == "linear" or (below == "shifted" and name == "Relu") else "even"
-    if name in ("Sub", "Rsub") and below == "even":
+    if name == "Sub" and below == "even":
         return "shifted"
     return below if name in _KEEPING else ""
 
@@ -122,8 +167,18 @@ def _of_several(node: Any, name: str, below: list[_Part]) -> Kind:
         return "even"
     if name in ("Add", "Stack", "Cat", "Maximum"):
         return "even" if kinds <= {"even", "shifted"} else "linear" if kinds == {"linear"} else ""
-    # A difference of weights pulls them toward each other.
-    return "even" if name == "Sub" and kinds == {"even"} else ""
+    # A difference of weights pulls them toward each other, and one of penalties is two terms of the loss.
+    return ""
+
+
+def _turns(node: Any, name: str) -> bool:
+    """Whether it makes what is least at 0 greatest there, or a sum in which one part may be so."""
+    if name in ("Neg", "Rsub"):
+        return True
+    if name in ("Mul", "Div") and len(_below(node)) == 1:
+        factors = (getattr(node, saved, None) for saved in ("_saved_self", "_saved_other"))
+        return any(isinstance(one, Tensor) and one.numel() == 1 and bool(one <= 0) for one in factors)
+    return bool(getattr(node, "_saved_alpha", 1) <= 0) if name == "Add" and len(_below(node)) > 1 else False
 
 
 def _below(node: Any) -> list[Any]:

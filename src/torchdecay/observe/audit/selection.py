@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import inspect
-import re
+import textwrap
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
+from torch import nn
 
 from torchdecay.findings.rule import Severity
 from torchdecay.observe.audit.case import Case, Hit, Member, is_readable
 from torchdecay.observe.audit.check import check
 from torchdecay.observe.audit.penalties import penalized_parameters
-from torchdecay.observe.groups import as_number, decay_of, wiring_of
+from torchdecay.observe.groups import DECAY_NAMES, as_number, decay_of, wiring_of
 from torchdecay.optimizers.cards import has_trait
 from torchdecay.plans.controllers import TouchedRows
 from torchdecay.plans.names import per_class
@@ -175,20 +178,61 @@ def _is_weight(member: Member) -> bool:
 
 
 def _used_as_one_plus(case: Case) -> set[int]:
-    """Norms' parameters that are used as 1 + w: toward 0 lies the norm that scales nothing, and not a weaker one."""
-    norms = {id(member.param) for member in case.pulled if member.about is not None and member.about.role == "norm"}
+    """Gains that are used as 1 + w: toward 0 lies the norm that scales nothing, and not a weaker one."""
+    blunted = {id(one.param) for one in case.pulled if one.about is not None and one.about.role in _BLUNTED}
     own = [(module, name, param) for module in case.modules for name, param in module._parameters.items()]
-    return {id(param) for module, name, param in own if id(param) in norms and name in _added_to_one(type(module))}
+    return {id(param) for module, name, param in own if id(param) in blunted and name in _added_to_one(type(module))}
 
 
 @per_class
 def _added_to_one(kind: type) -> frozenset[str]:
-    try:
-        source = inspect.getsource(kind.forward)  # type: ignore[attr-defined]
-    except (OSError, TypeError):
-        return frozenset()
-    before, after = r"\b1(?:\.0*)?\s*\+\s*self\.(\w+)", r"self\.(\w+)(?:\.\w+\(\))?\s*\+\s*1\b"
-    return frozenset(re.findall(before, source) + re.findall(after, source))
+    """The attributes that a class's own methods add to one, read from their source."""
+    found: set[str] = set()
+    bases = [base for base in kind.__mro__ if not base.__module__.startswith("torch.")]
+    # Of a class in a notebook the methods have a source, and the whole has none.
+    for method in (one for base in bases for one in vars(base).values() if inspect.isfunction(one)):
+        with contextlib.suppress(OSError, SyntaxError):
+            (tree,) = ast.parse(textwrap.dedent(inspect.getsource(method))).body
+            if isinstance(tree, ast.FunctionDef) and tree.args.args:
+                found |= _added_in(tree)
+    return frozenset(found)
+
+
+def _added_in(method: ast.FunctionDef) -> set[str]:
+    """`1 + self.w`, `self.w.float() + 1.0`, `torch.add(w, 1)` after `w = self.w`."""
+    own, steps = method.args.args[0].arg, list(ast.walk(method))
+    called: dict[str, set[str]] = {}
+
+    def attributes(of: Iterable[ast.AST]) -> set[str]:
+        inside = [one for each in of for one in ast.walk(each)]
+        named = {one.attr for one in inside if isinstance(one, ast.Attribute) and _is_name(one.value, own)}
+        return named.union(*(called.get(one.id, ()) for one in inside if isinstance(one, ast.Name)))
+
+    for step in steps:
+        if isinstance(step, ast.Assign):
+            called |= {to.id: attributes([step.value]) for to in step.targets if isinstance(to, ast.Name)}
+    found: set[str] = set()
+    for step in steps:
+        if isinstance(step, ast.BinOp) and isinstance(step.op, ast.Add):
+            sides: list[ast.AST] = [step.left, step.right]
+        elif isinstance(step, ast.Call) and isinstance(step.func, ast.Attribute) and step.func.attr == "add":
+            sides = [step.func.value, *step.args]
+        else:
+            continue
+        others = [side for side in sides if not _is_one(side)]
+        named = attributes(others) if len(others) < len(sides) else set()
+        found |= named if len(named) == 1 else set()
+    return found
+
+
+def _is_name(node: ast.AST, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
+
+
+def _is_one(node: ast.AST) -> bool:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        return node.func.attr in ("ones", "ones_like")
+    return isinstance(node, ast.Constant) and type(node.value) in (int, float) and node.value == 1
 
 
 def _without_optimizer(case: Case) -> list[Parameter]:
@@ -220,4 +264,15 @@ def _asked(case: Case, weights: Sequence[Member]) -> str:
         usual = inspect.signature(type(optimizer)).parameters.get(name)
         if as_number(asked) and (usual is None or asked != usual.default):
             return f", and {type(optimizer).__name__} was given {name}={asked:g}"
+    return next(filter(None, map(_in_options, case.modules)), "")
+
+
+def _in_options(module: nn.Module) -> str:
+    """What a module's options ask for, where it keeps them as Lightning's modules and many scripts do."""
+    for place in ("hparams", "args"):
+        kept = vars(module).get(f"_{place}", vars(module).get(place))
+        options = kept if isinstance(kept, Mapping) else getattr(kept, "__dict__", {})
+        for name in DECAY_NAMES:
+            if as_number(options.get(name)):
+                return f", and {type(module).__name__}.{place} asks for {name}={options[name]:g}"
     return ""
