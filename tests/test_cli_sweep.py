@@ -175,7 +175,8 @@ def test_where_every_run_diverged_the_exit_code_says_so(call: Callable[..., Resu
     words = ["sweeping:lost_task", "--seeds", "1", "--out", "o"]
     done = call("sweep", *words, "--engine", "serial", "--value", "0.1", code=1)
     assert "nothing is chosen" in done.stdout
-    call("compare", *words, "--decay", "none", "--decay", "decoupled:0.1", code=1)
+    done = call("compare", *words, "--decay", "none", "--decay", "decoupled:0.1", code=1)
+    assert "seed 0: diverged (NaN or infinite)" in done.stderr and ": done" not in done.stderr
 
 
 def test_groups_and_learning_rates(call: Callable[..., Result]) -> None:

@@ -50,7 +50,8 @@ class Bar:
             total=progress.steps_planned,
         )
         if progress.run_is_done and not self._is_terminal:
-            became = f"failed: {progress.failure}" if progress.failure else "done"
+            ended = "diverged (NaN or infinite)" if progress.diverged else "done"
+            became = f"failed: {progress.failure}" if progress.failure else ended
             click.echo(f"{self._title}: {progress.label}, seed {progress.seed}: {became} ({far})", err=True)
 
     def __enter__(self) -> Bar:

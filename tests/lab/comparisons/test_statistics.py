@@ -12,6 +12,7 @@ import pytest
 from scipy import stats
 
 import torchdecay as td
+from torchdecay.errors import TaskError
 from torchdecay.lab.comparisons.comparison import Comparison
 from torchdecay.lab.comparisons.statistics import interval, mean, spread
 from torchdecay.lab.training.results import TrainingRun
@@ -30,6 +31,21 @@ def test_a_score_is_known_to_its_grain_only() -> None:
     assert one.better is None and one.low is not None and one.high is not None and one.low < 0.05 < one.high
     made = comparison({"none": (0.40, 0.45, 0.50), "d": (0.90, 0.95, 1.0)}, scored=True)
     assert [one.better for one in made.contrasts] == [True]
+
+
+def test_a_loss_that_was_never_below_zero_has_no_interval_there() -> None:
+    """Cross-entropy has not; a loss that is somewhere below 0 may be."""
+    best = comparison({"none": (0.01, 0.4, 0.02)}).best
+    assert best is not None and best.low == 0.0
+    best = comparison({"none": (-0.01, 0.4, 0.02)}).best
+    assert best is not None and best.low is not None and best.low < -0.1
+
+
+def test_a_run_that_is_there_twice_is_refused() -> None:
+    """It would count as two seeds."""
+    made = comparison({"none": (1.0, 1.1, 1.2)})
+    with pytest.raises(TaskError, match='"none" with seed 0 is there twice'):
+        dataclasses.replace(made, runs=(*made.runs, made.runs[0]))
 
 
 def run(

@@ -54,6 +54,8 @@ def test_a_mapping_gives_labels() -> None:
     [
         ([], TaskError, "no decay to compare"),
         (["none", 0], TaskError, '"none" is asked for twice'),
+        (["decoupled:5", "decoupled:5.0"], TaskError, '"decoupled:5" and "decoupled:5.0" are the same'),
+        ([0.1, native(0.1)], TaskError, "are the same|asked for twice"),
         ("decoupled:0.1", TaskError, "Give a list"),
         (3, TaskError, "Give a list"),
         (["decopled:0.1"], DecayError, 'Nearest: "decoupled"'),

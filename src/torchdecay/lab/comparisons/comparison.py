@@ -40,6 +40,9 @@ class Comparison(Trainings, kind="comparison"):
     plans: Mapping[str, PlanSummary] = field(default_factory=dict)
     chance_loss: float | None = None
 
+    def __post_init__(self) -> None:
+        self.require_each_once()
+
     @property
     def measure(self) -> str:
         """The curve that decides: a score where there is one, on validation rows where there are some."""
@@ -107,7 +110,7 @@ class Comparison(Trainings, kind="comparison"):
 
     def bounds(self, curve: str) -> Bounds:
         """What a curve can't be below or above."""
-        return bounds_of(curve, self.score_name)
+        return bounds_of(curve, self.score_name, self.runs)
 
     def contrast(self, label: str, baseline: str, *, level: float = LEVEL, measure: str | None = None) -> Contrast:
         """One decay against another in the end of a curve, the deciding one unless told, paired by seed.

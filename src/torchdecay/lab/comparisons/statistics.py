@@ -114,8 +114,11 @@ def interval(
     return max(bounds[0], centre - half), min(bounds[1], centre + half)
 
 
-def bounds_of(measure: str, score_name: str) -> Bounds:
-    """What a curve can't be below or above, as far as its name tells."""
+def bounds_of(measure: str, score_name: str, runs: Iterable[TrainingRun]) -> Bounds:
+    """What a curve can't be below or above, as far as its name tells; a loss that nowhere was below 0 is none there."""
+    if measure.endswith("_loss"):
+        losses = (getattr(run, name) or () for run in runs for name in ("train_loss", "test_loss", "validation_loss"))
+        return UNBOUNDED if any(loss < 0 for curve in losses for loss in curve) else (0.0, math.inf)
     if not measure.endswith("_score"):
         return UNBOUNDED
     return (0.0, 1.0) if "accuracy" in score_name.lower() else (-math.inf, 1.0) if score_name == "R²" else UNBOUNDED

@@ -28,6 +28,7 @@ class Progress:
         seed: its seed.
         run_is_done: whether this call tells of a run that has just ended.
         failure: why that run failed; "" where it did not.
+        diverged: whether that run ended with a number that is none.
         runs_done: finished runs, those from the store included.
         runs_planned: runs in all.
         steps_done: steps that this call has done.
@@ -41,6 +42,7 @@ class Progress:
     seed: int
     run_is_done: bool
     failure: str
+    diverged: bool
     runs_done: int
     runs_planned: int
     steps_done: int
@@ -214,6 +216,7 @@ class Runs:
                 seed=last.seed,
                 run_is_done=done,
                 failure=outcome.message if done and isinstance(outcome, Failure) else "",
+                diverged=done and isinstance(outcome, TrainingRun) and not math.isfinite(outcome.final(self.measure)),
                 runs_done=finished,
                 runs_planned=planned,
                 steps_done=self._steps,

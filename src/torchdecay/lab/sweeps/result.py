@@ -67,6 +67,7 @@ class Sweep(Trainings, kind="sweep"):
     def __post_init__(self) -> None:
         if self.lr is not None and not 0 <= self.lr < math.inf:
             raise TaskError(f"the learning rate of the sweep is {self.lr:g}.")
+        self.require_each_once()
         known = {point.label for point in self.points}
         for label in (*(run.label for run in self.runs), *(failure.label for failure in self.failures)):
             if label not in known:
@@ -111,13 +112,14 @@ class Sweep(Trainings, kind="sweep"):
     @cached_property
     def curve(self) -> tuple[CurvePoint, ...]:
         """For each point mean, spread and number of runs of what was measured at the end."""
+        bounds = bounds_of(self.measure, self.score_name, self.runs)
         return tuple(
             curve_point(
                 point,
                 self.of(point.label, whole=False),
                 measure=self.measure,
                 num_steps=self.num_steps,
-                bounds=bounds_of(self.measure, self.score_name),
+                bounds=bounds,
             )
             for point in self.points
         )

@@ -115,6 +115,14 @@ def as_contenders(contenders: Mapping[str, ContenderLike] | Sequence[ContenderLi
         )
     else:
         made = tuple(as_contender(value) for value in contenders)
+        first: dict[str, str] = {}
+        for one in made:
+            if (other := first.setdefault(one.key, one.label)) != one.label:
+                raise TaskError(
+                    f"the decays {repr_quoted(other)} and {repr_quoted(one.label)} are the same.",
+                    "It would be trained twice.",
+                    "Name it once, or give both labels of their own: {label: decay, ...}.",
+                )
     if not made:
         raise TaskError("there is no decay to compare.", fix='Name at least one, "none" and "decoupled:0.1" say.')
     labels = [contender.label for contender in made]

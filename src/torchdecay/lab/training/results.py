@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from traceback import format_exception
@@ -235,6 +236,16 @@ class Trainings(JsonRecord):
     command: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     created: str = ""
+
+    def require_each_once(self) -> None:
+        """Refuse the same run twice, which would count as two seeds.
+
+        Raises:
+            TaskError: with its label and its seed.
+        """
+        counts = Counter((run.label, run.seed) for run in self.runs)
+        if twice := next((key for key, count in counts.items() if count > 1), None):
+            raise TaskError(f"the run of {repr_quoted(twice[0])} with seed {twice[1]} is there twice.")
 
     @property
     def higher_is_better(self) -> bool:
