@@ -12,9 +12,13 @@ TorchdecayError
 
 from __future__ import annotations
 
+import errno
 import importlib
 import re
 from types import ModuleType
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""What a disk says that can take no more."""
 
 
 class TorchdecayError(Exception):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import importlib
 import os
 import re
@@ -18,7 +17,7 @@ import click
 
 from torchdecay._version import __version__
 from torchdecay.cli.words import told_in_options
-from torchdecay.errors import MissingExtra, TorchdecayError
+from torchdecay.errors import NO_ROOM, MissingExtra, TorchdecayError
 from torchdecay.text import nearest, repr_quoted
 
 COMMANDS = (
@@ -40,8 +39,6 @@ COMMANDS = (
     "report",
 )
 """In the order of the help; each is a module of this folder with a function of that name."""
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 class Told(click.ClickException):

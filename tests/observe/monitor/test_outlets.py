@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -154,6 +155,31 @@ def test_a_step_that_can_not_be_measured_is_a_warning(monkeypatch):
             assert monitor.steps == 5 and monitor.history.records == ()
             with pytest.raises(TypeError, match="unheard of"):
                 training(strict=True)
+
+
+def test_a_disk_that_is_full_before_the_first_line_is_one_warning(tmp_path, monkeypatch):
+    """The file is begun when there is room; whoever is strict is stopped, and so is who may not write there."""
+    path, real, tries = tmp_path / "runs" / "run.jsonl", Path.open, []
+
+    def refuses(self, mode="r", *args, **kwargs):
+        if self == path and "x" in mode and (code := reasons[min(len(tries), len(reasons) - 1)]):
+            tries.append(code)
+            raise OSError(code, os.strerror(code))
+        return real(self, mode, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", refuses)
+    reasons = [errno.ENOSPC]
+    caught, monitor = training(path=path)
+    assert len(caught) == 1 and "No space left" in str(caught[0].message)
+    assert monitor.history.steps == (1, 2, 3, 4, 5) and not path.exists()
+    with pytest.raises(LoadError, match="No space left"):
+        training(path=path, strict=True)
+    reasons, tries = [errno.ENOSPC, errno.ENOSPC, errno.ENOSPC, 0], []
+    caught, monitor = training(path=path)
+    assert len(caught) == 1 and td.History.load(path) == monitor.history
+    reasons, tries, path = [errno.EACCES], [], tmp_path / "other.jsonl"
+    with pytest.raises(LoadError, match="Permission denied"):
+        training(path=path)
 
 
 @pytest.mark.parametrize("if_exists", ["append", "replace"])

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from torchdecay.errors import LoadError, TornHistoryWarning
+from torchdecay.errors import NO_ROOM, LoadError, TornHistoryWarning
 from torchdecay.observe.monitor.columns import Columns, from_json, to_json
 from torchdecay.observe.monitor.series import Event, Record, Series
 from torchdecay.records import Kind, decode, loads, plain
@@ -53,18 +53,31 @@ class Writer:
     """
 
     def __init__(self, path: Path, *, proceed: bool) -> None:
+        self._path, self._proceed = path, proceed
+        self._file: Any = None
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if proceed:
-                _cut_torn(path)
+            self._begin()
+        except LoadError as error:
+            # The first line finds out whether there is room by then.
+            if getattr(error.__cause__, "errno", None) not in NO_ROOM:
+                raise
+
+    def _begin(self) -> None:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            if self._proceed:
+                _cut_torn(self._path)
             # Unbuffered: what could not be written must not come out later, after what was written since.
-            self._file = path.open("ab" if proceed else "xb", buffering=0)
+            self._file = self._path.open("ab" if self._proceed else "xb", buffering=0)
         except OSError as error:
-            raise LoadError(f"the history can't be written to {repr_quoted(str(path))}: {error.strerror}.") from error
+            said = f"the history can't be written to {repr_quoted(str(self._path))}: {error.strerror}."
+            raise LoadError(said) from error
         self._end = self._file.seek(0, os.SEEK_END)
 
     def __call__(self, item: Item) -> None:
         """One line more."""
+        if self._file is None:
+            self._begin()
         text = memoryview(_line(item))
         try:
             while text:
@@ -78,12 +91,13 @@ class Writer:
 
     def close(self) -> None:
         """No more lines."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def __del__(self) -> None:
         # Whoever lets go of a monitor without closing it has lost no line.
         if hasattr(self, "_file"):
-            self._file.close()
+            self.close()
 
 
 def save(path: Path, head: Head, content: Content) -> None:
