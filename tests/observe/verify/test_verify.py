@@ -425,6 +425,32 @@ def test_an_optimizer_that_never_moves_is_told_with_what_was_seen():
     assert still.parts[0].fault == "unmoved" and "in 120 steps" in still.why
 
 
+class EachTenth(optim.Optimizer):
+    """Decays in each so many-th step, as what is worked through lazily does."""
+
+    every = 10
+
+    def step(self, closure=None):
+        self.taken = vars(self).get("taken", 0) + 1
+        for group in self.param_groups:
+            for param in (one for one in group["params"] if one.grad is not None):
+                if self.taken % self.every == 0:
+                    param.data.mul_(1 - group["lr"] * group["weight_decay"])
+                param.data.add_(param.grad, alpha=-group["lr"])
+
+
+def test_decay_that_comes_in_some_steps_only_is_not_called_ignored():
+    """What is said is how many steps were looked at, and in which it showed first."""
+    (weight,) = params = [nn.Parameter(torch.randn(4, 4))]
+    optimizer = EachTenth(params, {"lr": 0.01, "weight_decay": 0.1})
+    (group,) = verify(optimizer)
+    assert group.ok and group.measured is None and "first in step 10" in group.why
+    optimizer.every = 500
+    (group,) = verify(optimizer)
+    assert faults(verify(optimizer)) == {"ignored"} and "in 120 steps nothing shows" in group.why
+    assert not hasattr(optimizer, "taken") and weight.grad is None
+
+
 @pytest.mark.parametrize("how", ["before", "coupled"])
 @pytest.mark.parametrize("dtype", [F32, BF16], ids=str)
 def test_a_pull_that_is_too_small_to_tell_is_not_called_none(dtype, how):

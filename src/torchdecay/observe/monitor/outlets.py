@@ -39,8 +39,8 @@ class Guard:
             elif not self._is_told:
                 self._is_told = True
                 warnings.warn(
-                    f"{self._name} failed: {describe_error(error).rstrip('.')}. The training goes on. {self._then} To stop it at "
-                    "the first error, say td.Monitor(..., strict=True).",
+                    f"{self._name} failed: {describe_error(error).rstrip('.')}. The training goes on. {self._then} "
+                    "To stop it at the first error, say td.Monitor(..., strict=True).",
                     NotRecordedWarning,
                     stacklevel=2,
                 )

@@ -37,9 +37,10 @@ class Seen:
         amounts: what the pull should take at `telling_lr` and at half of it; 0 when nothing should.
         multiple: how many times that much is taken, where `resolved`.
         is_visible: whether a wrong amount would have shown.
-        state: "unmoved", when no step moves it; "ignored", when the pull makes no difference; "faint", when it makes
-            too little to be told; "resolved", when it undergoes what it should; "open", when it does not.
-        steps: how many were taken.
+        state: "unmoved", when no step moves it; "ignored", when the pull makes no difference in them; "late", when it
+            makes one in a later step only; "faint", when it makes too little to be told; "resolved", when it undergoes
+            what it should; "open", when it does not.
+        steps: how many were taken; of a late one, the first that shows it.
         shrink: the fraction that a step without gradient takes; 0 or NaN when that says nothing.
         shrink_now: the same at the learning rate as it stands.
         hidden: the fraction that it still takes when all decay is off.
@@ -92,8 +93,13 @@ def verdict_of(seen: Seen) -> Verdict:
             fault="unmoved", why=f"{name}{fused} leaves {seen.dtype} weights where they are, in {seen.steps} steps."
         )
     if seen.state == "ignored":
-        why = f"{wish(seen)}, but the step is the same as without: it is ignored."
+        why = f"{wish(seen)}, but in {seen.steps} steps nothing shows of it."
         return Verdict(expected_site=seen.expected_site, expected=seen.expected, measured=0.0, fault="ignored", why=why)
+    if seen.state == "late":
+        why = f"{wish(seen)}, and it shows first in step {seen.steps}: it does not come in each."
+        if seen.one.source == "group":
+            return Verdict(why=why)
+        return Verdict(expected_site=seen.expected_site, expected=seen.expected, fault="unexplained", why=why)
     if seen.state == "faint":
         why = f"{wish(seen)}, and so little of it is taken that {seen.dtype} does not show how much."
         return Verdict(expected_site=seen.expected_site, expected=seen.expected, fault="unmeasured", why=why)

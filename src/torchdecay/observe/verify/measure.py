@@ -112,8 +112,13 @@ class _Round:
                 for one, pushed, size in zip(self.wanted, self.pushes, self.sizes, strict=True)
             ]
             explained = explain(self._fit, open_, sites, shrink.tolist(), added, self.steps)
-        for i in self._faint([i for i, state in enumerate(states) if state == "ignored"]):
+        ignored = [i for i, state in enumerate(states) if state == "ignored"]
+        late = self._late(ignored)
+        for i in self._faint([i for i in ignored if i not in late]):
             states[i] = "faint"
+        for i in late:
+            states[i] = "late"
+        taken = dict.fromkeys(ignored, MORE_STEPS[-1]) | late
         now = torch.zeros_like(shrink)
         if any(self.wanted[i].source in ("group", "nothing") for i in explained):
             now = self._shrink(self.lrs_now, native=True, steps=_AT_OWN_RATE)
@@ -128,7 +133,7 @@ class _Round:
                 multiple=float(first.multiple[i]),
                 is_visible=bool(first.is_visible[i]),
                 state=states[i],
-                steps=self.steps,
+                steps=taken.get(i, self.steps),
                 shrink=float(shrink[i]),
                 shrink_now=float(now[i]),
                 hidden=float(hidden[i]),
@@ -156,6 +161,22 @@ class _Round:
             )
             else "open"
         )
+
+    def _late(self, ignored: Sequence[int]) -> dict[int, int]:
+        """Of the slots whose pull does not show in the first steps, those in which it does, with the step."""
+        if not ignored:
+            return {}
+        gradients = [self._gradient(step) for step in range(MORE_STEPS[-1])]
+        on, off = (
+            self.probe.run(self.weights, gradients, active=self.active, lrs=self.lrs, native=native)
+            for native in (True, False)
+        )
+        found: dict[int, int] = {}
+        for step, (one, other) in enumerate(zip(on, off, strict=True)):
+            apart, size = (self.segments.total(each.square()).sqrt() for each in (one - other, other))
+            shows = apart > self.segments.noise * size
+            found = {i: step for i in ignored if bool(shows[i])} | found
+        return found
 
     def _faint(self, ignored: Sequence[int]) -> list[int]:
         """Of the slots whose pull does not show, those that it shows in at far higher learning rates."""
@@ -225,13 +246,16 @@ class _Round:
         spread = self.segments.spread(torch.tensor(sizes, dtype=torch.float64))
         self.sizes = sizes
         self.pushes = [push(one, size) for one, size in zip(self.wanted, sizes, strict=True)]
-        minus = [-1.0 if maximizes(probe.optimizer, self.groups[slot.group]) else 1.0 for slot in probe.slots]
-        pushed = self.segments.spread(torch.tensor(self.pushes, dtype=torch.float64) * torch.tensor(minus))
         self.weights = probe.rounded(spread * signs)
-        self.gradients = [probe.rounded(pushed * against(signs, step)) for step in range(self.steps)]
+        self.gradients = [self._gradient(step) for step in range(self.steps)]
         for slot, one in zip(probe.slots, self.wanted, strict=True):
             if one.reference is not None:
                 probe.set_sample(one.reference, slot, spread * signed(probe.size, 1) / 2)
+
+    def _gradient(self, step: int) -> Tensor:
+        minus = [-1.0 if maximizes(self.probe.optimizer, self.groups[slot.group]) else 1.0 for slot in self.probe.slots]
+        pushed = self.segments.spread(torch.tensor(self.pushes, dtype=torch.float64) * torch.tensor(minus))
+        return self.probe.rounded(pushed * against(signed(self.probe.size), step))
 
     def _draw_smaller(self) -> None:
         """Where a coarse dtype hides updates that are small beside the weights, draw smaller weights."""

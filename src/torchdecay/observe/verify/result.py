@@ -38,13 +38,12 @@ class Verdict:
         expected: what it should be; None when nothing is known. Its unit is `unit`.
         measured: what it is; None when it could not be measured.
         lr_enters: whether the learning rate changes what is taken off a weight; None where that has no answer.
-        fault: what kind of difference this is, "" when there is none: "ignored" (no decay where there should be),
-            "hidden" (decay where there should be none), "multiple" (applied twice, or another multiple), "sign",
-            "site", "learning rate" (it enters otherwise than it should), "rounded" (lost or distorted by the dtype),
-            "unexplained" (no single pull does what this does), "frozen" (frozen weights move), "unmoved" (no
-            step moves the weights, whatever their gradients), "wiring" (a plan is
-            not attached), "number" (weight_decay or lr is no usable number), "failed" (the step raised),
-            "unmeasured".
+        fault: what kind of difference this is, "" when there is none: "ignored" (in the steps that were taken none
+            shows where there should be some), "hidden" (decay where there should be none), "multiple" (applied twice,
+            or another multiple), "sign", "site", "learning rate" (it enters otherwise than it should), "rounded" (lost
+            or distorted by the dtype), "unexplained" (no single pull does what this does), "frozen" (frozen weights
+            move), "unmoved" (none of the steps moves the weights), "wiring" (a plan is not attached), "number"
+            (weight_decay or lr is no usable number), "failed" (the step raised), "unmeasured".
         why: one sentence for people.
     """
 
