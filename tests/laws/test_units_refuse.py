@@ -20,7 +20,11 @@ from torchdecay.observe.units.graph import UNITS
 
 pytestmark = pytest.mark.long
 
-RUNS = [td.Run(steps=10, lr=1e-3), td.Run(steps=2**62, epochs=3, lr=1e-30), td.Run(steps=1, epochs=1e30, lr=1e30)]
+RUNS = [
+    td.Run(steps=10, lr=1e-3),
+    td.Run(steps=2**62, epochs=3, lr=1e-30),
+    td.Run(epochs=1e18, batch_size=1, num_samples=1, lr=1e30),
+]
 RUNS += [td.Run(steps=100, lr=0.1, tokens_per_sample=2**62, batch_size=2**62), td.Run(steps=5)]
 NUMBERS = st.one_of(
     st.floats(), st.integers(), st.sampled_from([10**400, 2**62, 2**63, 5e-324, 1e308, math.inf, math.nan, -0.0])
