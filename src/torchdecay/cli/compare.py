@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=FormsCommand)
-@task_options
+@task_options()
 @click.option(
     "--decay", "decays", multiple=True, metavar="SPELLING", help="A decay to compare; repeat it.  [default: the task's]"
 )

@@ -81,8 +81,9 @@ class Commands(click.Group):
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
             hint = nearest(args[0], COMMANDS) or f"Commands: {', '.join(COMMANDS)}."
             ctx.fail(f"there is no command {args[0]!r}. {hint}")
-        # What begins like a negative number is one: behind a blank it is no option.
-        args = [f" {word}" if re.match(r"-\.?\d", word) else word for word in args]
+        # What begins like a negative number is one: behind a blank it is no option. A script's words stay as they are.
+        end = args.index("--") if "--" in args else 1 if args[:1] == ["run"] else len(args)
+        args = [f" {word}" if re.match(r"-\.?\d", word) else word for word in args[:end]] + args[end:]
         return super().resolve_command(ctx, args)
 
     def make_context(

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchdecay.cli.group import as_typed
-from torchdecay.cli.inputs.names import FORMS, FormsCommand, Known
+from torchdecay.cli.inputs.jobs import AskedJob, CommandAfter, job_options
+from torchdecay.cli.inputs.names import FORMS, Known
 from torchdecay.cli.inputs.numbers import COUNT, NUMBER
 from torchdecay.cli.inputs.options import gathered, given, typed
 from torchdecay.cli.inputs.tasks import AskedTask, store_options, task_options
@@ -40,8 +41,9 @@ engine_options = gathered(
 )
 
 
-@click.command(cls=FormsCommand)
-@task_options
+@click.command(cls=CommandAfter)
+@task_options(required=False)
+@job_options
 @click.option("--form", type=FORMS, metavar="NAME", default="decoupled", show_default=True, help="The form of decay.")
 @search_options
 @click.option("--value", "values", type=NUMBER, multiple=True, help="Try this value, and no range; repeat it.")
@@ -57,6 +59,7 @@ engine_options = gathered(
 def sweep(
     ctx: click.Context,
     task: AskedTask,
+    job: AskedJob,
     form: str,
     search: dict[str, Any],
     values: tuple[float, ...],
@@ -105,14 +108,15 @@ def sweep(
 
     if values and (idle := typed(ctx, "low", "high", "points")):
         raise click.BadParameter("--value names the values, and no range is searched; leave it out.", param_hint=idle)
-    made, kind = task.load(), search.pop("search")
-    folder = out or Path(f"torchdecay-sweep-{made.name}")
+    kind, made = search.pop("search"), job.command(ctx, task.task)
+    trained = made or task.load()
+    folder = out or Path(f"torchdecay-sweep-{trained.name}")
     require_writable(folder)
-    command, so_far = (as_typed(ctx), shlex.join(task.words)), SoFar(folder)
-    with Bar(made.name) as bar:
+    command, so_far = (as_typed(ctx), shlex.join(task.words) if made is None else ""), SoFar(folder)
+    with Bar(trained.name) as bar:
         result = run(
-            made,
-            form,
+            trained if made is None else made.into(folder),
+            form if made is None or typed(ctx, "form") else None,
             list(values) or None,
             seeds=task.seeds,
             groups=_groups(groups),

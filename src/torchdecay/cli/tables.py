@@ -108,7 +108,8 @@ def _acting(result: Comparison) -> Iterator[Table]:
 def _points(result: Sweep) -> Table:
     """What each value measured at its end."""
     curves = ["train_loss", "validation_loss", *(["validation_score"] if result.score_name else []), "weight_norm"]
-    titles = [name.replace("_", " ").replace("score", result.score_name) for name in curves]
+    curves = [result.measure] if result.metric else curves
+    titles = [result.metric or name.replace("_", " ").replace("score", result.score_name) for name in curves]
     lives = {meaning.label: meaning.half_life for meaning in result.meanings}
     rows = []
     for one in result.curve:

@@ -8,6 +8,13 @@ from torchdecay.lab.engines.engine import Engine as Engine
 from torchdecay.lab.engines.runs import Progress as Progress
 from torchdecay.lab.example import WorkedExample as WorkedExample
 from torchdecay.lab.example import worked_example as worked_example
+from torchdecay.lab.jobs.command import Command as Command
+from torchdecay.lab.jobs.current import Current as Current
+from torchdecay.lab.jobs.current import current as current
+from torchdecay.lab.jobs.function import Function as Function
+from torchdecay.lab.jobs.metrics import Filed as Filed
+from torchdecay.lab.jobs.metrics import Printed as Printed
+from torchdecay.lab.jobs.metrics import Tagged as Tagged
 from torchdecay.lab.storage.store import Store as Store
 from torchdecay.lab.sweeps.result import Sweep as Sweep
 from torchdecay.lab.sweeps.search import Search as Search

@@ -10,7 +10,7 @@ import click
 
 from torchdecay.cli.inputs.names import Known
 from torchdecay.cli.inputs.numbers import POSITIVE
-from torchdecay.cli.inputs.options import gathered
+from torchdecay.cli.inputs.options import Decorator, gathered
 from torchdecay.cli.output import print_json
 from torchdecay.cli.paths import PATH
 
@@ -36,7 +36,7 @@ class Seeds(click.ParamType):  # type: ignore[type-arg]
 class AskedTask:
     """A task as it was asked for on the command line."""
 
-    task: str
+    task: str | None
     data: Path | None
     target: str | None
     kind: Any
@@ -52,6 +52,7 @@ class AskedTask:
         """
         from torchdecay.lab.tasks.registry import task_named
 
+        assert self.task is not None
         made = task_named(self.task, data=self.data, target=self.target, kind=self.kind, categorical=self.categorical)
         return made if self.steps is None else replace(made, num_steps=self.steps)
 
@@ -60,7 +61,7 @@ class AskedTask:
         """As it is typed after the name of a command."""
         options = [(f"--{name}", getattr(self, name)) for name in ("data", "target", "kind", "steps")]
         options += [("--categorical", name) for name in self.categorical]
-        return [self.task, *(str(word) for option in options if option[1] is not None for word in option)]
+        return [self.task or "", *(str(word) for option in options if option[1] is not None for word in option)]
 
 
 def _store(store: Path | None, resume: bool) -> Store | None:
@@ -94,10 +95,7 @@ def _list_tasks(ctx: click.Context, param: click.Parameter, value: bool) -> None
         ctx.exit()
 
 
-task_options = gathered(
-    "task",
-    AskedTask,
-    click.argument("task", type=Known("lab.tasks.catalog:ABOUT"), metavar="TASK"),
+_options = (
     click.option("--seeds", type=Seeds(), metavar="N|A,B,...", help="How many seeds, or which.  [default: the task's]"),
     click.option("--steps", type=POSITIVE, help="Optimizer steps of each run.  [default: the task's]"),
     click.option("--data", type=PATH, help="The file, for csv; a folder, for fashion."),
@@ -108,4 +106,9 @@ task_options = gathered(
         "--list", is_flag=True, is_eager=True, expose_value=False, callback=_list_tasks, help="List the tasks."
     ),
 )
-"""TASK, its data and steps, its seeds, and the list of tasks; the command gets them as `task`."""
+
+
+def task_options(*, required: bool = True) -> Decorator:
+    """TASK, its data and steps, its seeds, and the list of tasks; the command gets them as `task`."""
+    named = click.argument("task", type=Known("lab.tasks.catalog:ABOUT"), metavar="TASK", required=required)
+    return gathered("task", AskedTask, named, *_options)

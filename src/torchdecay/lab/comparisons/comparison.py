@@ -46,8 +46,9 @@ class Comparison(Trainings, kind="comparison"):
     @property
     def measure(self) -> str:
         """The curve that decides: a score where there is one, on validation rows where there are some."""
-        part = "validation" if any(run.validation_loss is not None for run in self.runs) else "test"
-        return f"{part}_{'score' if self.score_name else 'loss'}"
+        what = "score" if self.score_name else "loss"
+        has = any(getattr(run, f"validation_{what}") is not None for run in self.runs)
+        return f"{'validation' if has else 'test'}_{what}"
 
     @property
     def baseline(self) -> str | None:

@@ -144,7 +144,7 @@ def same_curves(left: Sequence[TrainingRun], right: Sequence[TrainingRun]) -> bo
         and all(
             abs(a - b) <= SAME
             for curve in ("train_loss", "test_loss")
-            for a, b in zip(getattr(run, curve), getattr(pairs[run.seed], curve), strict=True)
+            for a, b in zip(getattr(run, curve) or (), getattr(pairs[run.seed], curve) or (), strict=True)
         )
         for run in right
     )
@@ -152,7 +152,8 @@ def same_curves(left: Sequence[TrainingRun], right: Sequence[TrainingRun]) -> bo
 
 def oscillates(run: TrainingRun) -> bool:
     """Whether the training loss turns round more often than not in the second half."""
-    late = run.train_loss[len(run.train_loss) // 2 :]
+    losses = run.train_loss or ()
+    late = losses[len(losses) // 2 :]
     moves = [b - a for a, b in itertools.pairwise(late)]
     turns = sum(a * b < 0 for a, b in itertools.pairwise(moves))
     return len(moves) > 2 and turns > len(moves) / 2

@@ -174,5 +174,5 @@ def _differences(task: Task, seed: int, setup: Setup, groups: Mapping[str, Any] 
 
 
 def _finite(run: TrainingRun) -> None:
-    if not math.isfinite(run.train_loss[-1]):
+    if not math.isfinite(run.final("train_loss")):
         raise TaskError(f"the run with {run.label}, seed {run.seed}, diverged.", fix="Lower the decay or the lr.")

@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from torchdecay.lab.engines.process import num_cores
+from torchdecay.lab.engines.cores import num_cores
+from torchdecay.lab.engines.jobs import slots_of
 from torchdecay.lab.engines.serial import outcome_of
 from torchdecay.lab.engines.stacked.engine import run
 from torchdecay.lab.engines.stacked.fit import why_not
+from torchdecay.lab.jobs.job import Job
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.trial import Assignment, Trial
@@ -42,7 +44,7 @@ class Timing:
     totals: Mapping[str, float]
 
 
-def choose(task: Task, trials: Sequence[Trial], *, workers: int | None = None) -> tuple[str, str]:
+def choose(task: Task | Job, trials: Sequence[Trial], *, workers: int | None = None) -> tuple[str, str]:
     """The engine that will be done first with these trials, and why, in words.
 
     Args:
@@ -62,6 +64,8 @@ def choose(task: Task, trials: Sequence[Trial], *, workers: int | None = None) -
     """
     if len(trials) < 2:
         return "serial", "a single run needs no other"
+    if isinstance(task, Job):
+        return ("process", "") if len(slots_of(workers)) > 1 else ("serial", "")
     timing = time_steps(task, trials, workers=workers)
     totals = timing.totals
     best = min(totals, key=totals.__getitem__)

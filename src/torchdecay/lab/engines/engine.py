@@ -22,6 +22,7 @@ from torchdecay.errors import TaskError
 from torchdecay.text import nearest, repr_quoted
 
 if TYPE_CHECKING:
+    from torchdecay.lab.jobs.job import Job
     from torchdecay.lab.tasks.task import Task
     from torchdecay.lab.training.trial import Assignment, Trial
 
@@ -40,8 +41,9 @@ class Engine:
 
     Args:
         name: "auto" times a few steps of each way that needs no cluster and takes the one that will be done first;
-            "serial": one run after the other; "process": one run per worker process, on all cores; "stacked": all runs
-            as one model with stacked parameters; "ray": one run per worker of a Ray cluster.
+            "serial": one run after the other; "process": one run per worker process, on all cores, and of a command
+            one at a time unless `workers` says more; "stacked": all runs as one model with stacked parameters; "ray":
+            one run per worker of a Ray cluster.
         options: of that engine: `workers` for process, ray and auto; `compile`, `num_threads` and `memory` for
             stacked; for ray also `address`, `num_cpus`, `num_gpus`, `scheduler`, `storage`, `checkpoint_seconds`,
             `runtime_env` and `timeout`. Each is explained at the engine's `run`.
@@ -79,14 +81,14 @@ class Engine:
     def _module(self) -> ModuleType:
         return importlib.import_module(f"torchdecay.lab.engines.{MODULES[self.name]}")
 
-    def chosen_for(self, task: Task, trials: Sequence[Trial]) -> tuple[Engine, str]:
+    def chosen_for(self, task: Task | Job, trials: Sequence[Trial]) -> tuple[Engine, str]:
         """The engine itself; of auto the one that it takes for these trials, and why, in words."""
         if self.name != "auto":
             return self, ""
         name, why = self._module.choose(task, trials, **self.options)
         return Engine(name, **(self.options if name == "process" else {})), why
 
-    def session(self, task: Task) -> AbstractContextManager[None]:
+    def session(self, task: Task | Job) -> AbstractContextManager[None]:
         """What several calls of `run` share; nothing for most engines.
 
         Raises:
@@ -118,5 +120,5 @@ def _options_of(function: Any) -> list[str]:
     return [one.name for one in inspect.signature(function).parameters.values() if one.kind is one.KEYWORD_ONLY]
 
 
-def _no_session(task: Task, **options: Any) -> AbstractContextManager[None]:
+def _no_session(task: Task | Job, **options: Any) -> AbstractContextManager[None]:
     return nullcontext()

@@ -10,6 +10,8 @@ import os
 import pickle
 import signal
 import sys
+import threading
+import time
 import types
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -20,8 +22,12 @@ import torch
 
 from torchdecay.arguments import check_count
 from torchdecay.errors import TaskError, need
+from torchdecay.lab.engines.cores import num_cores
+from torchdecay.lab.engines.jobs import job_outcome, run_watched
 from torchdecay.lab.engines.rounds import in_rounds
 from torchdecay.lab.engines.serial import outcome_of
+from torchdecay.lab.jobs.command import Command
+from torchdecay.lab.jobs.job import Job
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.results import Failure
 from torchdecay.lab.training.trial import Assignment, Trial
@@ -36,19 +42,23 @@ def run(assignment: Assignment, *, workers: int | None = None) -> None:
 
     The numbers are to the bit those of `serial`: the same loop with the same number of threads. A worker that dies
     costs the run that it had, which is tried once more. The task travels to the workers, so it must pickle (functions
-    and lambdas do).
+    and lambdas do). The runs of a command are processes already.
 
     Args:
         assignment: what to run.
-        workers: how many processes; None gives one to every `task.num_threads` cores.
+        workers: how many processes; None gives one to every `task.num_threads` cores, and to a command one for each
+            GPU.
 
     Raises:
         TaskError: the task does not pickle, or workers die before they take work.
     """
     task = assignment.task
+    if workers is not None:
+        check_count(workers, "the number of workers", error=TaskError)
+    if isinstance(task, Command):
+        return run_watched(assignment, task, workers)
     if workers is None:
-        workers = max(1, num_cores() // (task.num_threads or 1))
-    check_count(workers, "the number of workers", error=TaskError)
+        workers = max(1, num_cores() // (1 if isinstance(task, Job) else task.num_threads or 1))
     pool = _Pool(task, min(workers, len(assignment.trials)))
     try:
         in_rounds(pool.run_all, assignment)
@@ -56,7 +66,7 @@ def run(assignment: Assignment, *, workers: int | None = None) -> None:
         pool.stop()
 
 
-def packed(task: Task, value: Any) -> bytes:
+def packed(task: Task | Job, value: Any) -> bytes:
     """The task, or something with the task in it, as bytes for other processes.
 
     Raises:
@@ -70,11 +80,6 @@ def packed(task: Task, value: Any) -> bytes:
             "Each worker needs a copy of it.",
             'Let it hold functions and tensors only, or run it here with engine="serial".',
         ) from error
-
-
-def num_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Worker:
@@ -92,6 +97,10 @@ class _Worker:
         self.trial: Trial | None = None
         self.is_ready = False
 
+    def answer(self, goes_on: bool) -> None:
+        with contextlib.suppress(OSError):
+            self.pipe.send_bytes(_pickled(goes_on))
+
     def give(self, trial: Trial, num_steps: int, counted: int) -> None:
         self.trial = trial
         with contextlib.suppress(OSError):
@@ -106,7 +115,7 @@ class _Worker:
 class _Pool:
     """Workers that are replaced when they die."""
 
-    def __init__(self, task: Task, count: int) -> None:
+    def __init__(self, task: Task | Job, count: int) -> None:
         self.task, self.count = packed(task, task), count
         self.workers: list[_Worker] = []
         self.deaths: Counter[Trial] = Counter()
@@ -139,6 +148,9 @@ class _Pool:
                     worker.is_ready = True
                 elif kind == "steps":
                     part.on_step(value)
+                elif kind == "metric":
+                    assert worker.trial is not None
+                    worker.answer(part.goes_on(worker.trial, *value))
                 elif kind == "unusable":
                     raise TaskError(
                         f"a worker can't use the task: {value}.",
@@ -206,9 +218,21 @@ def _main_stays_here() -> Iterator[None]:
         sys.modules["__main__"] = real
 
 
+def _end_with(parent: int) -> None:
+    """End this process when its parent is dead, also inside of a function that tells nothing for hours."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _work(pipe: Any) -> None:
     """The worker: take trials until the pipe ends."""
     torch.set_num_threads(1)
+    _end_with(os.getppid())
 
     def send(kind: str, value: Any) -> None:
         pipe.send_bytes(_pickled((kind, value)))
@@ -224,5 +248,14 @@ def _work(pipe: Any) -> None:
         send("ready", None)
         while True:
             trial, num_steps, counted = pickle.loads(pipe.recv_bytes())
+            if isinstance(task, Job):
+
+                def goes_on(trial: Trial, count: int, metric: float) -> bool:
+                    send("metric", (count, metric))
+                    return bool(pickle.loads(pipe.recv_bytes()))
+
+                send("outcome", job_outcome(task, trial, goes_on))
+                send("steps", 1)
+                continue
             lasting = dataclasses.replace(task, num_steps=num_steps)
             send("outcome", outcome_of(lasting, trial, lambda n: send("steps", n), counted))

@@ -28,7 +28,7 @@ def deciding(task: Task, run: TrainingRun) -> float:
 
 def in_rounds(run_all: RunAll, assignment: Assignment) -> None:
     """Run trials, all to the end, or in rounds where `keep` says who goes on."""
-    task, keep, on_run, counted = assignment.task, assignment.keep, assignment.on_run, 0
+    keep, on_run, counted = assignment.keep, assignment.on_run, 0
     for rung in () if keep is None else keep.rungs:
         reached: dict[Trial, TrainingRun] = {}
 
@@ -38,8 +38,9 @@ def in_rounds(run_all: RunAll, assignment: Assignment) -> None:
             else:
                 reached[trial] = outcome
 
-        run_all(replace(assignment, task=replace(task, num_steps=rung), on_run=collect), counted)
         assert keep is not None
+        task = assignment.training
+        run_all(replace(assignment, task=replace(task, num_steps=rung), on_run=collect), counted)
         going = keep.choose(rung, {trial: deciding(task, run) for trial, run in reached.items()})
         for trial, run in reached.items():
             if trial not in going:

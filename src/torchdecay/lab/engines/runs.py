@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from torchdecay.lab.engines.engine import Engine
+from torchdecay.lab.jobs.job import Job
 from torchdecay.lab.storage.store import Store, StoredRuns
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.results import Failure, TrainingRun
-from torchdecay.lab.training.trial import Assignment, Keep, Trial
+from torchdecay.lab.training.trial import Assignment, GoesOn, Keep, Trial
 
 POLL_SECONDS = 0.5
 """How often to look whether runs that another process claimed are done."""
@@ -70,7 +71,7 @@ class Runs:
         interrupted: whether runs are missing: until all are done, and where it was stopped before that.
     """
 
-    task: Task
+    task: Task | Job
     measure: str
     engine: Engine
     on_progress: Callable[[Progress], None] | None = None
@@ -115,8 +116,14 @@ class Runs:
             if self.store is not None:
                 self.store.close()
 
-    def stage(self, trials: Sequence[Trial], keep: Keep | None = None) -> None:
-        """Have an outcome for each of some more trials, from the store, another process or the engine."""
+    def stage(self, trials: Sequence[Trial], keep: Keep | None = None, goes_on: GoesOn | None = None) -> None:
+        """Have an outcome for each of some more trials, from the store, another process or the engine.
+
+        Args:
+            trials: which.
+            keep: who goes on, of a task's runs.
+            goes_on: whether a run of a job goes on.
+        """
         self.trials += trials
         self._refresh()
         todo = self._missing(trials)
@@ -126,10 +133,10 @@ class Runs:
         self.why_engine = self.why_engine or why
         while todo := self._missing(trials):
             if self.store is None or keep is None:
-                self._run(todo, keep)
+                self._run(todo, keep, goes_on)
             elif self.store.claim("halving"):
                 # Who goes on is decided over all, so one process at a time has them all.
-                self._run(todo, keep)
+                self._run(todo, keep, goes_on)
                 self.store.release("halving")
             self._refresh()
             if self._missing(trials):
@@ -148,10 +155,17 @@ class Runs:
     def _sign(self) -> float:
         return 1.0 if self.measure.endswith("score") else -1.0
 
-    def _run(self, trials: list[Trial], keep: Keep | None) -> None:
-        claim = self._claim if keep is None else lambda trial: True
+    def _run(self, trials: list[Trial], keep: Keep | None, goes_on: GoesOn | None) -> None:
         self.engine.run(
-            Assignment(task=self.task, trials=trials, on_run=self._take, on_step=self._step, keep=keep, claim=claim)
+            Assignment(
+                task=self.task,
+                trials=trials,
+                on_run=self._take,
+                on_step=self._step,
+                keep=keep,
+                goes_on=goes_on or (lambda trial, count, metric: True),
+                claim=self._claim if keep is None else lambda trial: True,
+            )
         )
 
     def _missing(self, trials: Sequence[Trial]) -> list[Trial]:
@@ -162,7 +176,7 @@ class Runs:
         finished = {} if self.store is None else self.store.finished()
         for trial in self._missing(self.trials):
             run = finished.get(trial.key)
-            is_whole = run is not None and run.steps[-1] >= self.task.num_steps
+            is_whole = run is not None and run.reached(self.task.num_steps)
             if run is not None and (is_whole or (self.takes_stopped and not run.unfinished)):
                 self._keep(trial, dataclasses.replace(run, label=trial.contender.label))
 
@@ -180,7 +194,7 @@ class Runs:
 
     def _keep(self, trial: Trial, outcome: TrainingRun | Failure) -> None:
         self.outcomes[trial.key] = outcome
-        if isinstance(outcome, TrainingRun) and outcome.steps[-1] >= self.task.num_steps:
+        if isinstance(outcome, TrainingRun) and outcome.reached(self.task.num_steps):
             self._scores.setdefault(outcome.label, {})[outcome.seed] = self._sign * outcome.final(self.measure)
 
     def _take(self, trial: Trial, outcome: TrainingRun | Failure) -> None:

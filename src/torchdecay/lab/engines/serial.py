@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from torchdecay.lab.engines.jobs import run_here
 from torchdecay.lab.engines.rounds import in_rounds
+from torchdecay.lab.jobs.job import Job
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.train import OnPoint, train
@@ -14,11 +16,13 @@ from torchdecay.lab.training.trial import Assignment, Trial
 
 def run(assignment: Assignment) -> None:
     """Train the trials in order."""
+    if isinstance(assignment.task, Job):
+        return run_here(assignment, assignment.task)
 
     def run_all(part: Assignment, counted: int) -> None:
         for trial in part.trials:
             if part.claim(trial):
-                part.on_run(trial, outcome_of(part.task, trial, part.on_step, counted))
+                part.on_run(trial, outcome_of(part.training, trial, part.on_step, counted))
 
     in_rounds(run_all, assignment)
 

@@ -101,7 +101,8 @@ class StoredRuns:
                     key = str(json.loads(key))
                 except (LoadError, ValueError, TypeError, KeyError, RecursionError) as error:
                     raise _unusable(self.path, f"its run {number} can't be read") from error
-                if key not in self._read or run.steps[-1] > self._read[key].steps[-1]:
+                known = self._read.get(key)
+                if known is None or (not run.stopped, run.steps[-1]) > (not known.stopped, known.steps[-1]):
                     self._read[key] = run
         return dict(self._read)
 
@@ -156,7 +157,7 @@ class StoredRuns:
             stride = max(1, (len(measured) - 1) // MOST_VALUES)
             shown = [*zip(outcome.steps, measured, strict=True)][::stride]
             curve = {step: value for step, value in shown if math.isfinite(value)}
-            whole = outcome.steps[-1] >= self._num_steps
+            whole = outcome.reached(self._num_steps)
             state = optuna.trial.TrialState.COMPLETE if whole else optuna.trial.TrialState.PRUNED
             worst = -math.inf if self._measure.endswith("score") else math.inf
             end = measured[-1] if math.isfinite(measured[-1]) else worst

@@ -55,7 +55,7 @@ class Choice:
         tied: labels of points whose validation measure these seeds can't tell from the best mean's; each pair by
             itself at 95 %, so with many points one or two may be missing by chance.
         leader: label of the point with the best mean; another than the chosen one under the rule "one_se" only.
-        test_measure: the same curve on the test rows, which took no part in the choice.
+        test_measure: the same curve on the test rows, which took no part in the choice; of a job `measure` itself.
         test_mean: mean over seeds there.
         test_low, test_high: its 95 % t interval; None with a single seed.
         against: the chosen point against the best one without decay, on the test rows, seed by seed, at a level that
@@ -82,7 +82,7 @@ def curve_point(
     point: Point, runs: Sequence[TrainingRun], *, measure: str, num_steps: int, bounds: Bounds = UNBOUNDED
 ) -> CurvePoint:
     """What the runs of a point measured in a curve, those that were stopped before so many steps left out."""
-    whole = [run for run in runs if run.steps[-1] >= num_steps]
+    whole = [run for run in runs if run.reached(num_steps)]
     sound = [run for run in whole if math.isfinite(run.final(measure))]
     values = [run.final(measure) for run in sound]
     low, high = interval(values, bounds=bounds)
@@ -116,7 +116,9 @@ def choose(curve: Sequence[CurvePoint], runs: Comparison, *, rule: Rule, measure
         chosen = max((one for one, value in able if value >= best - error), key=lambda one: one.point.pull)
     others = [one.point.label for one, _ in able if one is not leader]
     against_leader = {label: runs.contrast(label, leader.point.label, measure=measure) for label in others}
-    test = measure.replace("validation", "test")
+    rows = measure.replace("validation", "test")
+    # A job tells one metric, and no test rows are known: the level below allows for the choice.
+    test = rows if any(getattr(run, rows) is not None for run in runs.runs) else measure
     ends = runs.final(chosen.point.label, test)
     low, high = interval(ends, bounds=runs.bounds(test))
     bare = [(one, value) for one, value in able if one.point.is_bare]

@@ -31,14 +31,8 @@ class Halving:
 
     def choose(self, rung: int, measures: Mapping[Trial, float]) -> frozenset[Trial]:
         """The trials that go on."""
-        values: dict[str, list[float]] = defaultdict(list)
-        for trial, value in {**self._recorded(rung), **measures}.items():
-            if not _is_bare(trial):
-                values[trial.contender.label].append(value if math.isfinite(value) else -math.inf)
-        means = {label: sum(some) / len(some) for label, some in values.items()}
-        ranked = sorted(means, key=lambda label: -means[label])
-        going = set(ranked[: math.ceil(len(ranked) / REDUCTION_FACTOR)])
-        return frozenset(trial for trial in measures if _is_bare(trial) or trial.contender.label in going)
+        going = better_third({**self._recorded(rung), **measures})
+        return frozenset(trial for trial in measures if trial.is_bare or trial in going)
 
     def _recorded(self, rung: int) -> dict[Trial, float]:
         return {
@@ -57,5 +51,13 @@ class Halving:
         return total
 
 
-def _is_bare(trial: Trial) -> bool:
-    return trial.value is None and not trial.values
+def better_third(measures: Mapping[Trial, float]) -> frozenset[Trial]:
+    """Those with decay of the best third of points; more is better, and each seed of a point counts."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for trial, value in measures.items():
+        if not trial.is_bare:
+            values[trial.contender.label].append(value if math.isfinite(value) else -math.inf)
+    means = {label: sum(some) / len(some) for label, some in values.items()}
+    ranked = sorted(means, key=lambda label: -means[label])
+    going = set(ranked[: math.ceil(len(ranked) / REDUCTION_FACTOR)])
+    return frozenset(trial for trial in measures if trial.contender.label in going)

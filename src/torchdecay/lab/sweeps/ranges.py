@@ -9,6 +9,7 @@ from torch import nn
 from torchdecay.lab.sweeps.meaning import meaning_of
 from torchdecay.lab.sweeps.search import Candidate, Search
 from torchdecay.lab.sweeps.trials import TrialMaker
+from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.setup import Setup
 
 LEAST_SHRINK, MOST_TIMES = 0.01, 100
@@ -18,14 +19,14 @@ MOST_FRACTION = 0.5
 PROBE = 1e-6
 
 
-def with_range(search: Search, maker: TrialMaker, model: nn.Module) -> Search:
+def with_range(search: Search, maker: TrialMaker, task: Task, model: nn.Module) -> Search:
     """The search with the ends that it does not have: powers of ten between which decay acts within a run of the task.
 
     Where what a coefficient takes is no fixed fraction of a weight, it counts as if the learning rate times it were.
     """
     if search.low is not None and search.high is not None:
         return search
-    task, scale = maker.task, max(search.lr_scales)
+    scale = max(search.lr_scales)
     contender = maker.contender(Candidate((PROBE,) * maker.num_values), scale)
     found = meaning_of(task, model, contender, lr_scale=scale)
     mean, most = found.fraction, found.max_fraction

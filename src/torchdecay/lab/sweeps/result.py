@@ -29,7 +29,7 @@ class Sweep(Trainings, kind="sweep"):
         form: the form of decay, as asked for.
         equation: its pull as one line of mathematics.
         points: everything that was tried, the runs without decay first, then by lr_scale and coefficient.
-        num_steps: steps of a whole run.
+        num_steps: steps of a whole run; 0 for a job, whose runs are as long as they like.
         low, high: the range of coefficients that was searched.
         lr: the largest learning rate of the task's optimizer at lr_scale 1.
         groups: (group, selector) pairs, with groups.
@@ -100,7 +100,7 @@ class Sweep(Trainings, kind="sweep"):
         """
         self.point(label)
         runs = self._by_label.get(label, ())
-        return tuple(run for run in runs if not whole or run.steps[-1] >= self.num_steps)
+        return tuple(run for run in runs if not whole or run.reached(self.num_steps))
 
     @cached_property
     def _by_label(self) -> Mapping[str, list[TrainingRun]]:

@@ -7,6 +7,8 @@ from contextlib import suppress
 from functools import partial
 
 from torchdecay.lab.engines.runs import Runs
+from torchdecay.lab.jobs.job import Job
+from torchdecay.lab.sweeps.arrivals import Arrivals
 from torchdecay.lab.sweeps.halving import Halving
 from torchdecay.lab.sweeps.search import Candidate, Scores, Search
 from torchdecay.lab.sweeps.trials import TrialMaker
@@ -30,10 +32,14 @@ def run_stages(search: Search, maker: TrialMaker, seeds: tuple[int, ...], runs: 
             new = [one for one in dict.fromkeys(batch) if one not in tried]
             trials = list(_trials_of(maker, new, seeds, () if tried else search.lr_scales))
             tried += new
-            keep = None
+            keep, goes_on = None, None
             if search.kind == "halving":
-                keep = Halving(runs.task, runs.measure, partial(runs.known, trials)).keep
-            runs.stage(trials, keep)
+                known = partial(runs.known, trials)
+                if isinstance(runs.task, Job):
+                    goes_on = Arrivals(runs.task, known).goes_on
+                else:
+                    keep = Halving(runs.task, runs.measure, known).keep
+            runs.stage(trials, keep, goes_on)
             batch = batches.send(_scores(maker, tried, runs))
 
 

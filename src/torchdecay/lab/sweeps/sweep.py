@@ -16,31 +16,30 @@ from torchdecay.errors import TaskError
 from torchdecay.lab.directions.direction import direction as find_direction
 from torchdecay.lab.engines.engine import Engine, as_engine
 from torchdecay.lab.engines.runs import Progress, Runs
-from torchdecay.lab.storage.identity import identity_of
+from torchdecay.lab.jobs.command import Command
+from torchdecay.lab.jobs.job import Job
 from torchdecay.lab.storage.store import Store, as_store
 from torchdecay.lab.sweeps.choice import Rule
 from torchdecay.lab.sweeps.halving import Halving
-from torchdecay.lab.sweeps.meaning import Meaning, meaning_of
+from torchdecay.lab.sweeps.meaning import Meaning
 from torchdecay.lab.sweeps.points import points_of
-from torchdecay.lab.sweeps.ranges import with_range
 from torchdecay.lab.sweeps.result import Sweep
+from torchdecay.lab.sweeps.sameness import apart
 from torchdecay.lab.sweeps.search import Candidate, Search, as_search
 from torchdecay.lab.sweeps.stages import planned_runs, run_stages
-from torchdecay.lab.sweeps.trials import FormLike, TrialMaker, as_form
+from torchdecay.lab.sweeps.subject import as_trained, subject_of
+from torchdecay.lab.sweeps.trials import FormLike, TrialMaker
 from torchdecay.lab.tasks.registry import BUILT_IN
-from torchdecay.lab.tasks.task import Task, data_of, model_of
-from torchdecay.lab.training.facts import describe
-from torchdecay.lab.training.holdout import with_validation
+from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.seeds import as_seeds
-from torchdecay.lab.training.setup import Setup
 from torchdecay.text import nearest
 
 _APART = "each group has its own"
 
 
 def sweep(
-    task: Task,
-    form: FormLike = "decoupled",
+    task: Task | Job | Callable[..., Any],
+    form: FormLike | None = None,
     values: Iterable[float] | None = None,
     *,
     seeds: Iterable[int] | int | None = None,
@@ -50,6 +49,7 @@ def sweep(
     engine: str | Engine = "auto",
     store: str | Path | Store | None = None,
     direction: bool = False,
+    maximize: bool | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_result: Callable[[Sweep], None] | None = None,
 ) -> Sweep:
@@ -66,8 +66,10 @@ def sweep(
     what is finished, with `interrupted` set; a run that fails is recorded and the others go on.
 
     Args:
-        task: what to train; `task_named("digits")`, or a `Task` of your own.
-        form: a preset's name ("decoupled", "toward:initial"), or a function from a number to a Decay.
+        task: what to train: `task_named("digits")`, or a `Task` of your own; a function(decay, *, seed, lr_scale,
+            report) that trains in any way and returns the metric, and may report(step, metric) on the way; or a
+            `Command`.
+        form: a preset's name ("decoupled", which None is, "toward:initial"), or a function from a number to a Decay.
         values: coefficients, above 0; None searches a range, the task's own unless `search` says which.
         seeds: seeds, or how many (0, 1, ...); None takes the task's own.
         groups: {name: selector}: a coefficient for each group of parameters, the first that matches has one; only
@@ -81,6 +83,7 @@ def sweep(
             what it holds: `Store("sweep.db", resume=True)`.
         direction: whether to say, when the value is chosen, on which of the model's parts (or `groups`) decay should
             be stronger or weaker than that; see `torchdecay.lab.direction` for what it costs.
+        maximize: of a function, whether more of what it returns is better; None is False, as for a loss.
         on_progress: called while it runs.
         on_result: called with the results so far, after each run.
 
@@ -109,20 +112,16 @@ def sweep(
     rules = get_args(Rule)
     if rule not in rules:
         raise TaskError(f"there is no rule {rule!r}.", f"Rules: {', '.join(rules)}.", nearest(str(rule), rules))
-    seeds = as_seeds(task.seeds if seeds is None else seeds)
-    made, engine, store = as_form(form), as_engine(engine), as_store(store)
-    # One thread, as a worker has, so that sums keep their order whatever the engine.
-    task, note = with_validation(dataclasses.replace(task, num_threads=task.num_threads or 1), seeds[0])
-    with torch.random.fork_rng(devices=[]):
-        # One model for all that is found out before and after the runs: to build one may take minutes.
-        model, data = model_of(task, 0), data_of(task, 0)
-        maker = TrialMaker.make(task, model, made, groups)
-        search, scale = with_range(search, maker, model), min(search.lr_scales)
-        low, high = search.ends
-        weakest = maker.contender(Candidate((low,) * maker.num_values), scale)
-        with Setup.make(task, model, weakest, lr_scale=scale) as setup:
-            lr = max(float(group["lr"]) for group in setup.optimizer.param_groups) / scale
-        about = describe(task, model, data)
+    trained = as_trained(task, maximize)
+    seeds = as_seeds(trained.seeds if seeds is None else seeds)
+    if isinstance(trained, Command) and not trained.has("seed"):
+        seeds = seeds[:1]
+    engine, store = as_engine(engine), as_store(store)
+    subject = subject_of(trained, form, search, groups, seeds)
+    trained, maker, search = subject.trained, subject.maker, subject.search
+    if direction and isinstance(trained, Job):
+        raise TaskError("a direction needs a task, whose model is known.", fix="Leave direction=True out.")
+    low, high = search.ends
     halves, meanings = search.kind == "halving", dict[str, Meaning]()
 
     def result() -> Sweep:
@@ -130,51 +129,60 @@ def sweep(
         points = points_of(run.trials)
         for point in points:
             if point.label not in meanings:
-                own = partial(meaning_of, task, model, contenders[point.label], lr_scale=point.lr_scale)
-                meanings[point.label] = Meaning(label=point.label, why=_APART) if point.values else own()
+                found = None if point.values else subject.meaning(contenders[point.label], point.lr_scale)
+                meanings[point.label] = found or Meaning(label=point.label, why=_APART)
+        runs, counted, alike = apart(run.runs, seeds) if isinstance(trained, Job) else (run.runs, seeds, "")
         return Sweep(
-            form=made.name,
-            equation=made(low).equation,
+            form=maker.form.name,
+            equation=maker.form(low).equation,
             points=points,
-            runs=run.runs,
-            seeds=seeds,
-            num_steps=task.num_steps,
+            runs=runs,
+            seeds=counted,
+            num_steps=trained.num_steps,
             low=low,
             high=high,
-            lr=lr,
+            lr=subject.lr,
             groups=tuple((name, str(selector)) for name, selector in (groups or {}).items()),
             search=search.kind,
             rule=rule,
             engine=run.engine.name,
             why_engine=run.why_engine,
             meanings=tuple(meanings[point.label] for point in points),
-            failures=run.failures,
+            failures=tuple(one for one in run.failures if one.seed in counted),
             interrupted=run.interrupted,
             store="" if run.store is None else str(run.store.path),
-            task_words=task.name if task.name in BUILT_IN else "",
+            task_words=trained.name if trained.name in BUILT_IN and isinstance(trained, Task) else "",
             seconds=time.perf_counter() - started,
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            **about | {"notes": (*about["notes"], note)},
+            **{**subject.about, "notes": (*subject.about["notes"], *([alike] if alike else []))},
         )
 
     run = Runs(
-        task=task,
-        measure=f"validation_{'loss' if task.score is None else 'score'}",
+        task=trained,
+        measure=subject.measure,
         engine=engine,
         on_progress=on_progress,
         planned=planned_runs(search, maker, seeds),
-        steps_of=partial(Halving.steps, task) if halves else None,
+        steps_of=_steps_of(trained, halves),
         takes_stopped=halves,
         on_run=lambda: on_result(result()) if on_result is not None else None,
     )
-    identity = {} if store is None else identity_of(task, model, data, form=made.name, groups=groups)
-    with run.under_way(store, identity):
+    with run.under_way(store, {} if store is None else subject.identity()):
         run_stages(search, maker, seeds, run)
     found = result()
-    return dataclasses.replace(found, direction=_direction(found, maker, groups)) if direction else found
+    if direction and isinstance(trained, Task):
+        found = dataclasses.replace(found, direction=_direction(found, trained, maker, groups))
+    return found
 
 
-def _direction(sweep: Sweep, maker: TrialMaker, groups: Mapping[str, Any] | None) -> tuple[str, ...]:
+def _steps_of(trained: Task | Job, halves: bool) -> Callable[[int], int] | None:
+    """About how many steps so many runs take; a run of a job, whose steps nobody knows, counts as one."""
+    if isinstance(trained, Job):
+        return lambda count: count
+    return partial(Halving.steps, trained) if halves else None
+
+
+def _direction(sweep: Sweep, task: Task, maker: TrialMaker, groups: Mapping[str, Any] | None) -> tuple[str, ...]:
     chosen = sweep.best
     if sweep.interrupted or chosen is None or chosen.point.is_bare:
         return ("No direction: no value was chosen to go on from.",)
@@ -187,7 +195,7 @@ def _direction(sweep: Sweep, maker: TrialMaker, groups: Mapping[str, Any] | None
     try:
         with torch.random.fork_rng(devices=[]):
             contender = maker.contender(candidate, candidate.lr_scale)
-        found = find_direction(maker.task, contender.what, seeds=sweep.seeds, groups=groups)
+        found = find_direction(task, contender.what, seeds=sweep.seeds, groups=groups)
     except KeyboardInterrupt:
         return ("No direction: stopped early.",)
     return tuple(line.strip() for line in str(found).splitlines())

@@ -83,14 +83,12 @@ class TrialMaker:
     """Makes the trials of a sweep.
 
     Attributes:
-        task: the task.
         form: the form under sweep.
         members: with groups, in the order of a candidate's values, the parameters of each that the rules let decay;
             empty sweeps one value for all.
         template: a plan of the task's model with every such parameter decaying; None without groups.
     """
 
-    task: Task
     form: Form
     members: Mapping[str, tuple[str, ...]]
     template: Plan | None = None
@@ -104,10 +102,10 @@ class TrialMaker:
             PlanError: something that is no selector, or that matches nothing.
         """
         if groups is None:
-            return cls(task, form, {})
+            return cls(form, {})
         with Setup.make(task, model, Contender(label="1e-3", what=form(1e-3))) as setup:
             decaying = [row.name for row in setup.plan.rows if row.decay is not None]
-            return cls(task, form, members_of(model, decaying, groups), setup.plan)
+            return cls(form, members_of(model, decaying, groups), setup.plan)
 
     @property
     def num_values(self) -> int:

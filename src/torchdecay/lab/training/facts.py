@@ -80,17 +80,17 @@ def describe(task: Task, model: nn.Module, data: Data) -> dict[str, Any]:
         "facts": tuple(facts.items()),
         "notes": tuple(notes),
         "noise": task.noise,
-        "versions": versions(task),
+        "versions": versions(task.num_threads),
     }
 
 
-def versions(task: Task) -> dict[str, str]:
-    """What this ran with."""
+def versions(num_threads: int | None = None) -> dict[str, str]:
+    """What this ran with; None is as many threads as torch has."""
     return {
         # The package itself stands to the right of this room; it is loaded all the same.
         "torchdecay": __version__,
         "torch": torch.__version__,
         "Python": platform.python_version(),
         "platform": platform.platform(),
-        "threads": str(task.num_threads or torch.get_num_threads()),
+        "threads": str(num_threads or torch.get_num_threads()),
     }

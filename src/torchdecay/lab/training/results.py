@@ -75,6 +75,8 @@ class LineScan:
 class TrainingRun:
     """One training: curves, all as long as `steps`. Entry i was measured after `steps[i]` updates.
 
+    Of a job there is one curve: its metric, as validation_loss, or as validation_score where more of it is better.
+
     A run that diverged has NaN or infinities in its curves; `to_json` writes those as "NaN" and "Infinity".
 
     Attributes:
@@ -88,6 +90,7 @@ class TrainingRun:
         gradient_norm: ‖g‖ over all trainable parameters, of the loss alone, on the rows of the next step.
         seconds: wall time of the training, without the line scan.
         unfinished: whether it was under way when everything was stopped; its curves end where it was.
+        stopped: whether halving ended it, of a job, which has no length by which that could be seen.
         line: the loss along a line through the solution.
         planned_and_measured: what decay was to do, forecast before the training, and what a monitor saw it do; None
             where nobody looked, as in sweeps.
@@ -97,12 +100,13 @@ class TrainingRun:
     decay: str
     seed: int
     steps: tuple[int, ...]
-    train_loss: Curve
-    test_loss: Curve
-    weight_norm: Curve
-    gradient_norm: Curve
     seconds: float
     unfinished: bool = False
+    stopped: bool = False
+    train_loss: Curve | None = None
+    test_loss: Curve | None = None
+    weight_norm: Curve | None = None
+    gradient_norm: Curve | None = None
     train_score: Curve | None = None
     test_score: Curve | None = None
     validation_loss: Curve | None = None
@@ -113,6 +117,10 @@ class TrainingRun:
     def __post_init__(self) -> None:
         check_lengths("the run", {name: getattr(self, name) for name in ("steps", *CURVES)})
 
+    def reached(self, num_steps: int) -> bool:
+        """Whether it is a whole run, of so many steps."""
+        return not self.stopped and self.steps[-1] >= num_steps
+
     def final(self, curve: str) -> float:
         """The last point of a curve, "test_loss" say; "gap" is final test loss − final train loss.
 
@@ -120,7 +128,7 @@ class TrainingRun:
             TaskError: a name that is no curve, or a curve that this task does not have.
         """
         if curve == "gap":
-            return self.test_loss[-1] - self.train_loss[-1]
+            return self.final("test_loss") - self.final("train_loss")
         values = getattr(self, curve, None) if curve in CURVES else None
         if values is None:
             known = [name for name in CURVES if getattr(self, name) is not None]
@@ -210,6 +218,7 @@ class Trainings(JsonRecord):
         title: one line.
         step_name: what the x axis counts, "epoch" or "step".
         score_name: what the score is called; "" without one, and then the loss decides.
+        metric: what the only measure of a job is called; "" for a task.
         runs: the finished runs.
         seeds: the seeds that were asked for.
         facts: what to know about task and data, as (what, value) pairs for people.
@@ -226,6 +235,7 @@ class Trainings(JsonRecord):
     title: str
     step_name: str
     score_name: str = ""
+    metric: str = ""
     runs: tuple[TrainingRun, ...]
     seeds: tuple[int, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from torchdecay.errors import TaskError
+from torchdecay.lab.jobs.job import Job
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.contenders import Contender
 from torchdecay.lab.training.results import Failure, TrainingRun
@@ -35,6 +37,11 @@ class Trial:
         return hash(self.key)
 
     @property
+    def is_bare(self) -> bool:
+        """Whether it is a run without decay."""
+        return self.value is None and not self.values
+
+    @property
     def key(self) -> str:
         """Stable text that names this run and no other of its sweep."""
         groups = ", ".join(f"{name}={value!r}" for name, value in self.values)
@@ -56,6 +63,10 @@ class Keep:
     choose: Callable[[int, Mapping[Trial, float]], frozenset[Trial]]
 
 
+GoesOn = Callable[[Trial, int, float], bool]
+"""Whether a run of a job goes on, from how many metrics it has told and the last of them, more being better."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
     """Trials to run, and who wants to know.
@@ -67,12 +78,28 @@ class Assignment:
             failed, in any order.
         on_step: called with a number of steps when so many more have been done.
         keep: stops some trials at rungs; None lets all go on.
+        goes_on: asked at each metric of a run of a job.
         claim: asked right before a trial starts; False where somebody else runs it or has run it.
     """
 
-    task: Task
+    task: Task | Job
     trials: Sequence[Trial]
     on_run: Callable[[Trial, TrainingRun | Failure], None]
     on_step: Callable[[int], None] = lambda n: None
     keep: Keep | None = None
+    goes_on: GoesOn = lambda trial, count, metric: True
     claim: Callable[[Trial], bool] = lambda trial: True
+
+    @property
+    def training(self) -> Task:
+        """The task, where it is one.
+
+        Raises:
+            TaskError: it is a job, which trains in its own way.
+        """
+        if isinstance(self.task, Job):
+            raise TaskError(
+                f"{self.task.name} trains in its own way, so its runs can't be one model.",
+                fix='Write engine="serial", "process" or "ray".',
+            )
+        return self.task

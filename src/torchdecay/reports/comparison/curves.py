@@ -59,7 +59,7 @@ def curve_chart(comparison: Comparison, curve: str, *, look: Sequence[Style] | N
     height = y_axis([*usual, *([chance] if chance is not None else [])], floor=floor, log=log)
     look = look or label_styles(comparison)
     same = coincident(drawn)
-    title = capital(curve_name(curve, comparison.score_name))
+    title = capital(curve_name(curve, comparison))
 
     last = max(one.steps[-1] for one in drawn)
     marks: list[Mark] = []

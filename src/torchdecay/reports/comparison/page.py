@@ -129,12 +129,13 @@ def _sections(comparison: Comparison) -> Iterator[Section]:
 
 
 def _columns(comparison: Comparison) -> list[str]:
-    return [one for one in _COLUMNS if one == "gap" or any(getattr(run, one) is not None for run in comparison.runs)]
+    needed = {"gap": "test_loss"}
+    return [one for one in _COLUMNS if any(getattr(run, needed.get(one, one)) is not None for run in comparison.runs)]
 
 
 def _table(comparison: Comparison) -> Table:
     names = _columns(comparison)
-    heads = ("Loss gap" if name == "gap" else capital(curve_name(name, comparison.score_name)) for name in names)
+    heads = ("Loss gap" if name == "gap" else capital(curve_name(name, comparison)) for name in names)
     labels = [label for label in comparison.labels if comparison.of(label)]
     columns = [means_and_spreads([comparison.mean_and_spread(label, name) for label in labels]) for name in names]
     rows = tuple(

@@ -24,7 +24,7 @@ def headline(comparison: Comparison) -> tuple[str, str]:
     """What happened, and how sure that is: two sentences, said only as strongly as the seeds allow."""
     if not comparison.runs:
         return "No run was finished.", ""
-    what = curve_name(comparison.measure, comparison.score_name)
+    what = curve_name(comparison.measure, comparison)
     contrasts = [one for one in comparison.contrasts if one.mean is not None]
     if comparison.noise:
         return "Nothing can be learned here: decay only changes how confidently the model is wrong.", ""
@@ -97,7 +97,7 @@ def failures_of(result: Comparison | Sweep) -> list[str]:
 
 def _words(comparison: Comparison, one: Contrast, names: Mapping[str, str]) -> str:
     name = names[one.label]
-    what = curve_name(comparison.measure, comparison.score_name)
+    what = curve_name(comparison.measure, comparison)
     lost = f" ({one.diverged} pairs left out: a run diverged)" if one.diverged else ""
     if one.mean is None:
         return f"{name} against {one.baseline}: no pair of runs with finite numbers to compare{lost}."
@@ -134,9 +134,10 @@ def _noise(comparison: Comparison, names: Mapping[str, str]) -> list[str]:
     ]
     for label, name in names.items():
         runs = [run for run in comparison.of(label) if run.decay != "none"]
-        late = [value for run in runs for value in run.train_loss[len(run.train_loss) // 2 :]]
+        losses = [run.train_loss or () for run in runs]
+        late = [value for some in losses for value in some[len(some) // 2 :]]
         if late and min(late) > chance:
-            end = number(mean([run.train_loss[-1] for run in runs]))
+            end = number(mean([run.final("train_loss") for run in runs]))
             swing = (
                 f", going up and down from {comparison.step_name} to {comparison.step_name}"
                 if any(map(oscillates, runs))
@@ -159,7 +160,7 @@ def _stopping(comparison: Comparison) -> list[str]:
     peak = max(range(len(means)), key=lambda i: sign * means[i] if math.isfinite(means[i]) else -math.inf)
     if sign * (means[peak] - winner.value) < 0:
         return []
-    what = curve_name(comparison.measure, comparison.score_name)
+    what = curve_name(comparison.measure, comparison)
     return [
         f"Stopped at {comparison.step_name} {runs[0].steps[peak]:,}, {baseline} would have had {what} "
         f"{number(means[peak])}, no worse than the best decay at the end (though that point is picked on the rows that "

@@ -11,6 +11,7 @@ from torchdecay.text import shown
 
 if TYPE_CHECKING:
     from torchdecay.lab.comparisons.comparison import Comparison
+    from torchdecay.lab.training.results import Trainings
 
 MOST_POINTS = 220
 
@@ -96,9 +97,12 @@ def series_of(comparison: Comparison, curve: str) -> list[Series]:
     return made
 
 
-def curve_name(curve: str, score: str) -> str:
+def curve_name(curve: str, result: Trainings) -> str:
     """What a curve is called: "training loss", "test accuracy" where the score is called so, "weight norm"."""
     part, _, what = curve.partition("_")
+    if result.metric and part == "validation":
+        return shown(result.metric, most=40)
+    score = result.score_name
     named = shown(score, most=40) or "score" if what == "score" else what
     return f"{'training' if part == 'train' else part} {named}"
 

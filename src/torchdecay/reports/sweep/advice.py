@@ -90,7 +90,7 @@ def next_command(sweep: Sweep) -> str:
     chosen, name = sweep.best, sweep.form.partition(":")[0]
     if sweep.interrupted:
         # Where nothing was kept, the next try should keep what it finishes.
-        return _again(sweep) if sweep.store or not sweep.command else f"{sweep.command} --store sweep.db"
+        return _again(sweep, keep=bool(sweep.command))
     if chosen is None:
         return ""
     if edge := open_end(sweep, chosen):
@@ -109,8 +109,12 @@ def _is_unsure(sweep: Sweep, chosen: Choice) -> bool:
     return (unclear or chosen.num_seeds < FEWEST_SEEDS) and len(sweep.seeds) < _MORE_SEEDS
 
 
-def _again(sweep: Sweep, ends: tuple[float, float] | None = None, seeds: int | None = None) -> str:
+def _again(
+    sweep: Sweep, ends: tuple[float, float] | None = None, seeds: int | None = None, *, keep: bool = False
+) -> str:
     """The command as it was typed, with another range or more seeds, going on from the store where there is one.
+
+    With `keep` one that has no store gets one. What is swept behind `--` stays behind it.
 
     For a sweep that was made in Python, what says the same; "" where nothing is sure to.
     """
@@ -129,6 +133,8 @@ def _again(sweep: Sweep, ends: tuple[float, float] | None = None, seeds: int | N
         ends, seeds = ends or (sweep.low, sweep.high), seeds or len(sweep.seeds)
     drop = {"--resume"} | ({"--from", "--to", "--value"} if ends else set()) | ({"--seeds"} if seeds else set())
     kept, is_value = [], False
+    place = words.index("--") if "--" in words else len(words)
+    words, behind = words[:place], words[place:]
     for word in words:
         name, equals, _ = word.partition("=")
         if not is_value and name not in drop:
@@ -137,7 +143,8 @@ def _again(sweep: Sweep, ends: tuple[float, float] | None = None, seeds: int | N
     if ends:
         kept += ["--from", spelled(ends[0]), "--to", spelled(ends[1])]
     kept += ["--seeds", str(seeds)] if seeds else []
-    return shlex.join([*kept, *(["--resume"] if sweep.store else [])])
+    kept += ["--resume"] if sweep.store else ["--store", "sweep.db"] if keep else []
+    return shlex.join([*kept, *behind])
 
 
 def _ranged(sweep: Sweep, low: float, high: float) -> str:

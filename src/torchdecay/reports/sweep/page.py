@@ -55,7 +55,7 @@ def article_of(sweep: Sweep) -> Article:
         hero=hero,
         keys=path_keys(points, drawn),
         sections=tuple(_sections(points, hero, drawn)),
-        cards=cards_of(sweep, _HOW_TO_READ, "How it was run", _made(sweep)),
+        cards=cards_of(sweep, _HOW_TO_READ[: 2 if sweep.metric else 3], "How it was run", _made(sweep)),
     )
 
 
@@ -86,8 +86,10 @@ def _sections(points: Points, hero: Chart | None, drawn: Sequence[tuple[Point, S
     yield Section(
         "effect",
         "What the coefficient does",
-        "Where training and test diverge, the model learns rows by heart. The choice is made on validation rows alone; "
-        "test rows are drawn to be looked at.",
+        "The one number that each run told of itself decides."
+        if sweep.metric
+        else "Where training and test diverge, the model learns rows by heart. The choice is made on validation rows "
+        "alone; test rows are drawn to be looked at.",
         known(
             response,
             response_chart(points, sweep.measure, close=True),
@@ -123,7 +125,8 @@ def _sections(points: Points, hero: Chart | None, drawn: Sequence[tuple[Point, S
     yield Section(
         "table",
         "Every value",
-        "Mean ± standard deviation over seeds, after the last step. The choice looks at validation alone.",
+        "Mean ± standard deviation over seeds, at the end."
+        + ("" if sweep.metric else " The choice looks at validation alone."),
         table=table,
         remarks=notes,
         short="Table",
@@ -133,6 +136,7 @@ def _sections(points: Points, hero: Chart | None, drawn: Sequence[tuple[Point, S
 
 def _made(sweep: Sweep) -> list[tuple[str, str]]:
     training = sum(run.seconds for run in sweep.runs)
+    steps = f"{sweep.num_steps:,}" if sweep.num_steps else ""
     if sweep.groups:
         tried = f"{len(sweep.points)} points, {_range(sweep)} for each group"
     else:
@@ -145,7 +149,7 @@ def _made(sweep: Sweep) -> list[tuple[str, str]]:
         ("rule", "the best mean" if sweep.rule == "best" else "the largest within 1 standard error of the best"),
         *([("best value", f"{spelled(best.low)} to {spelled(best.high)}, at 95 %")] if (best := sweep.optimum) else []),
         ("seeds", listing([str(seed) for seed in sweep.seeds], most=12)),
-        ("steps", f"{sweep.num_steps:,} ({sweep.step_name}s)" if sweep.step_name != "step" else f"{sweep.num_steps:,}"),
+        *([("steps", steps if sweep.step_name == "step" else f"{steps} ({sweep.step_name}s)")] if steps else []),
         *([("learning rate", f"{sweep.lr:.6g}")] if sweep.lr is not None else []),
         ("engine", f"{sweep.engine}{f': {sweep.why_engine}' if sweep.why_engine else ''}"),
         ("time", f"{number(sweep.seconds)} s; {number(training)} s of training in {counted(len(sweep.runs), 'run')}"),

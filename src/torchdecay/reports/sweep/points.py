@@ -68,8 +68,8 @@ class Points:
 
     def _spot(self, point: Point, curve: str) -> Spot:
         every = [run for run in self.runs[point.label] if getattr(run, curve) is not None]
-        whole = [run.final(curve) for run in every if run.steps[-1] >= self.sweep.num_steps]
-        early = [run.final(curve) for run in every if run.steps[-1] < self.sweep.num_steps]
+        whole = [run.final(curve) for run in every if run.reached(self.sweep.num_steps)]
+        early = [run.final(curve) for run in every if not run.reached(self.sweep.num_steps)]
         finite = tuple(filter(math.isfinite, whole))
         return Spot(point, finite, tuple(filter(math.isfinite, early)), len(whole) - len(finite))
 
@@ -103,7 +103,7 @@ class Points:
 
     def curve_name(self, curve: str) -> str:
         """What a curve is called: "validation accuracy", say."""
-        return curve_name(curve, self.sweep.score_name)
+        return curve_name(curve, self.sweep)
 
     @cached_property
     def measured(self) -> Mapping[str, CurvePoint]:

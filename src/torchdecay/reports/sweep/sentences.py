@@ -10,7 +10,7 @@ from torchdecay.reports.comparison.sentences import ALONE, LUCK, ONCE, failures_
 from torchdecay.reports.comparison.series import curve_name
 from torchdecay.reports.sweep.advice import open_end
 from torchdecay.reports.sweep.points import Points
-from torchdecay.text import counted, listing, number, shown, spelled, step_count
+from torchdecay.text import capital, counted, listing, number, shown, spelled, step_count
 
 if TYPE_CHECKING:
     from torchdecay.lab.sweeps.choice import Choice
@@ -48,6 +48,8 @@ def headline(points: Points) -> tuple[str, str]:
         return f"No measurable difference: {name} did best, at {own}.", _on_test(points, chosen)
     if against.better:
         return f"Take {name}: {own}.", _on_test(points, chosen)
+    if sweep.metric:
+        return f"{name} did best, and is no better than no decay.", _on_test(points, chosen)
     return f"{name} did best in validation, but on the test rows no decay is better.", _on_test(points, chosen)
 
 
@@ -69,7 +71,8 @@ def _tied(points: Points, chosen: Choice) -> str:
 
 
 def _on_test(points: Points, chosen: Choice) -> str:
-    head = f"On test rows, {points.curve_name(chosen.test_measure)} {number(chosen.test_mean)}"
+    where = "" if points.sweep.metric else "On test rows, "
+    head = capital(f"{where}{points.curve_name(chosen.test_measure)} {number(chosen.test_mean)}")
     one = chosen.against
     if one is None or one.mean is None or one.low is None or one.high is None:
         return f"{head}."
@@ -121,7 +124,7 @@ def _so_far(sweep: Sweep, leader: Choice) -> str:
     """The best of what there is, among as many as it can be set against."""
     named = "no decay" if leader.point.is_bare else shown(leader.point.label, most=60)
     among = counted(len([one for one in sweep.curve if one.num_runs == leader.num_seeds]), "setting")
-    measure = curve_name(leader.measure, sweep.score_name)
+    measure = curve_name(leader.measure, sweep)
     return (
         f"Best so far: {named}, {measure} {number(leader.mean)} over {counted(leader.num_seeds, 'seed')}, of {among}."
     )
@@ -131,9 +134,10 @@ def _choice(sweep: Sweep, chosen: Choice) -> str:
     named = "no decay" if chosen.point.is_bare else chosen.point.label
     tried = len([one for one in sweep.curve if not one.point.is_bare and one.num_runs == chosen.num_seeds])
     span = _span(chosen.low, chosen.high, chosen.num_seeds)
-    measure = curve_name(chosen.measure, sweep.score_name)
+    measure = curve_name(chosen.measure, sweep)
+    where = "" if sweep.metric else " on the validation rows"
     line = (
-        f"Chosen: {named}, by {RULES[chosen.rule]} on the validation rows: {measure} {number(chosen.mean)}{span}, "
+        f"Chosen: {named}, by {RULES[chosen.rule]}{where}: {measure} {number(chosen.mean)}{span}, "
         f"of {counted(tried, 'value')} and no decay."
     )
     if chosen.leader != chosen.point.label:
@@ -142,11 +146,12 @@ def _choice(sweep: Sweep, chosen: Choice) -> str:
 
 
 def _test(sweep: Sweep, chosen: Choice) -> list[str]:
-    head = f"On the test rows, which took no part in the choice: {curve_name(chosen.test_measure, sweep.score_name)} "
+    where = "" if sweep.metric else "On the test rows, which took no part in the choice: "
+    head = f"{where}{curve_name(chosen.test_measure, sweep)} "
     head += f"{number(chosen.test_mean)}{_span(chosen.test_low, chosen.test_high, chosen.num_seeds)}"
     one = chosen.against
     if one is None or one.mean is None:
-        return [f"{head}."]
+        return [] if sweep.metric else [f"{head}."]
     base = sweep.comparison(one.baseline).mean_and_spread(one.baseline, one.measure)[0]
     head += f", against {number(base)} without decay"
     return [head + paired(one, "no measurable difference")]
@@ -156,9 +161,10 @@ def _ties(sweep: Sweep, chosen: Choice) -> list[str]:
     tied = [label for label in chosen.tied if label != chosen.point.label]
     if chosen.num_seeds < 2 or not tied:
         return []
+    where = "" if sweep.metric else "on the validation rows "
     if len(tied) == len([one for one in sweep.curve if one.num_runs == chosen.num_seeds]) - 1:
-        return ["On the validation rows none differs measurably from the best: as far as this shows, any would do."]
-    return [f"On the validation rows these can't be told from the best: {listing(tied, most=_MOST_TIES)}."]
+        return [capital(f"{where}none differs measurably from the best: as far as this shows, any would do.")]
+    return [capital(f"{where}these can't be told from the best: {listing(tied, most=_MOST_TIES)}.")]
 
 
 def _where(sweep: Sweep) -> list[str]:
@@ -217,10 +223,12 @@ def _limits(sweep: Sweep, chosen: Choice) -> list[str]:
     if chosen.num_seeds == 1:
         lines.append(f"{ALONE} the choice.")
     else:
+        good = "number is" if sweep.metric else "validation number is"
+        less = "" if sweep.metric else "its test number less so, "
         lines.append(
-            "The winner of many had some luck: its validation number is a little too good, its test number less so, "
-            "and what stands against no decay allows for it. Intervals are 95 % t intervals and cover the seeds' "
-            "randomness on this task, nothing beyond it."
+            f"The winner of many had some luck: its {good} a little too good, {less}and what stands against no decay "
+            "allows for it. Intervals are 95 % t intervals and cover the seeds' randomness on this task, nothing "
+            "beyond it."
         )
     return lines
 

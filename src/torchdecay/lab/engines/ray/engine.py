@@ -10,17 +10,18 @@ from typing import Any
 
 from torchdecay.arguments import check_count
 from torchdecay.errors import TaskError
-from torchdecay.lab.engines.process import num_cores
+from torchdecay.lab.engines.cores import num_cores
 from torchdecay.lab.engines.ray.cluster import connected
 from torchdecay.lab.engines.ray.tuning import tune_all
 from torchdecay.lab.engines.rounds import in_rounds
+from torchdecay.lab.jobs.job import Job
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.trial import Assignment, Keep
 from torchdecay.text import repr_quoted
 
 
 def session(
-    task: Task,
+    task: Task | Job,
     *,
     workers: int | None = None,
     address: str | None = None,
@@ -99,8 +100,10 @@ def run(
             in_rounds(tune, assignment)
 
 
-def _cpus(task: Task, wanted: float | None) -> float:
-    return float(task.num_threads or 1) if wanted is None else float(wanted)
+def _cpus(task: Task | Job, wanted: float | None) -> float:
+    if wanted is not None:
+        return float(wanted)
+    return 1.0 if isinstance(task, Job) else float(task.num_threads or 1)
 
 
 def _check(

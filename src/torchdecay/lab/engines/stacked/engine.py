@@ -38,7 +38,7 @@ def run(
     Raises:
         TaskError: the trials can't be stacked, or do not fit into memory.
     """
-    task, keep = assignment.task, assignment.keep
+    task, keep = assignment.training, assignment.keep
     with torch.random.fork_rng(devices=[]), threads(num_threads):
         try:
             prepared = fitted(task, [trial for trial in assignment.trials if assignment.claim(trial)])

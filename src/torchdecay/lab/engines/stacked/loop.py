@@ -41,7 +41,7 @@ class StackedRun:
         *,
         compile: bool | None,
     ) -> None:
-        self.task, self.step = assignment.task, 0
+        self.task, self.step = assignment.training, 0
         self._on_run, self._on_step = assignment.on_run, assignment.on_step
         seeds = list(dict.fromkeys(member.trial.seed for member in members))
         places = [seeds.index(member.trial.seed) for member in members]

@@ -1,0 +1,55 @@
+"""Asynchronous halving of jobs: a run that reaches a rung is measured against those that were there before it."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+
+from torchdecay.lab.jobs.job import Job
+from torchdecay.lab.sweeps.halving import REDUCTION_FACTOR, RUNGS, better_third
+from torchdecay.lab.training.results import TrainingRun
+from torchdecay.lab.training.trial import Trial
+
+
+class Arrivals:
+    """Says whether a run goes on (asynchronous successive halving, arXiv 1810.05934); one without decay always does.
+
+    The rungs are numbers of metrics: the job's own, or a ninth and a third of those of the longest run that came to
+    its end, so that until there is one nothing is stopped.
+
+    Args:
+        job: what runs.
+        known: the runs that have ended.
+    """
+
+    def __init__(self, job: Job, known: Callable[[], Mapping[Trial, TrainingRun]]) -> None:
+        self._job, self._known = job, known
+        self._there: dict[int, dict[Trial, float]] = defaultdict(dict)
+        # Runs that are watched by threads arrive at any time.
+        self._lock = threading.Lock()
+
+    def goes_on(self, trial: Trial, count: int, metric: float) -> bool:
+        """Whether a run that has told so many metrics goes on; more is better."""
+        with self._lock:
+            if trial.is_bare or count not in self._rungs():
+                return True
+            there = self._there[count]
+            there[trial] = metric
+            return trial in better_third({**self._recorded(count), **there})
+
+    def _rungs(self) -> tuple[int, ...]:
+        if self._job.rungs:
+            return self._job.rungs
+        length = max((len(run.steps) for run in self._known().values() if not run.stopped), default=0)
+        shares = (REDUCTION_FACTOR**rung for rung in range(1, RUNGS + 1))
+        return tuple(sorted({rung for share in shares if 0 < (rung := round(length / share)) < length}))
+
+    def _recorded(self, rung: int) -> dict[Trial, float]:
+        """What ended runs had told at the rung, those of a store among them."""
+        sign = 1.0 if self._job.maximize else -1.0
+        return {
+            trial: sign * float(getattr(run, self._job.measure)[rung - 1])
+            for trial, run in self._known().items()
+            if len(run.steps) >= rung
+        }
