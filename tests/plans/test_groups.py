@@ -312,3 +312,79 @@ def test_groups_are_made_from_a_model(bad: Any) -> None:
     """Parameters or a state dict have no names to go by."""
     with pytest.raises(PlanError, match="where a model belongs"):
         td.plan(mlp(), 0.1).param_groups(bad)
+
+
+# ── Beside the groups of others ──
+
+
+def test_groups_without_names_are_joined_by_others() -> None:
+    """torch refuses a group without names beside groups with them, in the middle of a run where that comes late."""
+    model = mlp()
+    late = nn.Linear(2, 2)
+    named = torch.optim.SGD(td.param_groups(model, 0.1), lr=0.1)
+    with pytest.raises(ValueError, match="names"):
+        named.add_param_group({"params": list(late.parameters())})
+    groups = td.param_groups(model, 0.1, names=False)
+    optimizer = torch.optim.SGD(groups, lr=0.1)
+    optimizer.add_param_group({"params": list(late.parameters())})
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0, 0.0]
+    assert not any("param_names" in group for group in optimizer.param_groups)
+    td.attach(optimizer, td.plan(nn.ModuleList([model, late]), 0.2), model=nn.ModuleList([model, late]))
+    sides = td.split(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)), 0.1, names=False)
+    assert [len(side) for side in (sides.matrices, sides.others)] == [1, 2]
+    assert not any("param_names" in group for group in (*sides.matrices, *sides.others))
+
+
+def test_groups_of_a_framework_are_kept_and_split_where_rows_decay_apart() -> None:
+    """Layer rates and the like: options and order stay, weight_decay is the plan's, and each weight is there once."""
+    model = mlp()
+    plan = td.plan(model, 0.1, rules=[td.rule("2.weight", td.DEFAULT, momentum=0.5), *td.STANDARD])
+    first = {"params": list(model[0].parameters()), "lr": 0.01, "lr_scale": 0.5, "weight_decay": 7.0, "name": "early"}
+    rest = {"params": [(f"x.{n}", p) for n, p in model[2].named_parameters()], "lr": 0.1, "momentum": 0.9}
+    groups = plan.param_groups(model, keep=[first, list(model[1].parameters()), rest], lr=1.0, nesterov=True)
+    told = [(g["param_names"], g["weight_decay"], g["lr"], g.get("momentum"), g.get("name")) for g in groups]
+    assert told == [
+        (["0.weight"], 0.1, 0.01, None, "early"),
+        (["0.bias"], 0.0, 0.01, None, "early_2"),
+        (["1.weight", "1.bias"], 0.0, 1.0, None, None),
+        (["2.weight"], 0.1, 0.1, 0.5, None),
+        (["2.bias"], 0.0, 0.1, 0.9, None),
+    ]
+    assert [group.get("lr_scale") for group in groups] == [0.5, 0.5, None, None, None]
+    assert all(group["nesterov"] for group in groups)
+    assert_sound(groups, model)
+    optimizer = torch.optim.SGD(groups)
+    again = plan.param_groups(model, keep=optimizer.param_groups)
+    assert [group["param_names"] for group in again] == [group["param_names"] for group in groups]
+
+
+def test_kept_groups_take_frozen_layers_along() -> None:
+    """A splitter hands over all layers, be they frozen for now; these stay in groups of their own and don't decay."""
+    model = mlp()
+    model[0].requires_grad_(False)
+    plan = td.plan(model, td.l1(0.1))
+    groups = plan.param_groups(model, keep=[[*model[0].parameters()], [*model[1:].parameters()]], names=False)
+    assert [(len(group["params"]), group["weight_decay"], MARK in group) for group in groups] == [
+        (2, 0.0, False),
+        (3, 0.0, False),
+        (1, 0.0, True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kept", "says"),
+    [
+        (lambda model: [model[0].parameters(), model[1].parameters()], 'no group has "2.weight", "2.bias"'),
+        (
+            lambda model: [model.parameters(), [nn.Parameter(torch.zeros(7))]],
+            r"group 1 has .* of shape \(7,\) that is not",
+        ),
+        (lambda model: [model.parameters(), model[2].parameters()], 'group 1 has "2.weight", which is there twice'),
+        (lambda model: [{"lr": 0.1}], "group 0 has no list of parameters"),
+        (lambda model: ["weights"], "group 0 has no list of parameters"),
+    ],
+)
+def test_kept_groups_must_be_of_this_model_and_of_all_of_it(kept: Any, says: str) -> None:
+    model = mlp()
+    with pytest.raises(PlanError, match=says):
+        td.plan(model, 0.1).param_groups(model, keep=kept(model))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -18,6 +18,8 @@ from torchdecay.text import listed, nearest
 
 MARK = "torchdecay"
 """The key that says, in a parameter group, who carries out its decay."""
+_DECIDED = ("params", "param_names", "weight_decay", MARK)
+_NAMES = ("name", "group_name")
 
 
 def needs_attach(decay: Decay | None) -> bool:
@@ -29,12 +31,26 @@ Held = Occurrence | Parameter
 """A parameter of a model, as a walk or a census finds it."""
 
 
-def groups_of(planned: Sequence[Row], held: Mapping[str, Held], options: dict[str, Any]) -> list[dict[str, Any]]:
+def groups_of(
+    planned: Sequence[Row],
+    held: Mapping[str, Held],
+    options: dict[str, Any],
+    *,
+    names: bool = True,
+    keep: Iterable[Any] | None = None,
+) -> list[dict[str, Any]]:
     """`Plan.param_groups`, which documents it, with the model's parameters by name."""
     check_options(options, "param_groups()")
     for what, why in _differences(planned, held):
         again = "Make the plan from this model as it is now: td.plan(model, ...)."
         raise PlanError(f"the plan was made for another model: {what}.", why, again)
+    made = [(planned, options)] if keep is None else _kept(planned, held, keep, options)
+    groups = [group for rows, own in made for group in _told_apart(rows, held, own)]
+    return groups if names else [{key: group[key] for key in group if key != "param_names"} for group in groups]
+
+
+def _told_apart(planned: Sequence[Row], held: Mapping[str, Held], options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Groups of rows with equal decay and options."""
     groups: list[tuple[dict[str, Any], Decay | None, list[Row]]] = []
     met: dict[tuple[int, int], list[Row]] = {}
     for row in planned:
@@ -43,17 +59,68 @@ def groups_of(planned: Sequence[Row], held: Mapping[str, Held], options: dict[st
         if key not in met:
             unattached = row.decay if needs_attach(row.decay) else None
             native = 0.0 if row.decay is None or unattached else row.decay.coefficient
-            settings = options | dict(row.options) | {"weight_decay": native}
+            settings = {**options, **dict(row.options), "weight_decay": native}
             settings |= {MARK: f"not attached: {unattached!r}"} if unattached else {}
             known = (rows for other, decay, rows in groups if decay == unattached and _equal(other, settings))
             met[key] = next(known, [])
             if not met[key]:
                 groups.append((settings, unattached, met[key]))
         met[key].append(row)
-    return [
+    made = [
         {"params": [held[row.name].tensor for row in rows], "param_names": [row.name for row in rows]} | settings
         for settings, _, rows in groups
     ]
+    for number, group in enumerate(made[1:], 2):
+        # What reads groups by name, as monitors of learning rates do, needs each name once.
+        group |= {key: f"{options[key]}_{number}" for key in _NAMES if isinstance(options.get(key), str)}
+    return made
+
+
+def _kept(
+    planned: Sequence[Row], held: Mapping[str, Held], keep: Iterable[Any], options: Mapping[str, Any]
+) -> Iterator[tuple[list[Row], dict[str, Any]]]:
+    """The rows of each group that is there already, in its order, with its options."""
+    rows = {id(held[row.name].tensor): row for row in planned}
+    names = {id(one.tensor): name for name, one in reversed(held.items())}
+    seen: set[int] = set()
+    for index, group in enumerate(keep):
+        own = group if isinstance(group, Mapping) else {"params": group}
+        found = []
+        for param in _params(own.get("params"), index):
+            name = names.get(id(param))
+            if name is None:
+                raise PlanError(
+                    f"keep: group {index} has a parameter of shape {tuple(param.shape)} that is not in the model.",
+                    fix="Give the groups of this model, as they are before an optimizer or a framework replaces them.",
+                )
+            if id(param) in seen:
+                raise PlanError(
+                    f"keep: group {index} has {listed([name])}, which is there twice.", "It would decay twice."
+                )
+            seen.add(id(param))
+            # What is frozen has no row, and is trained by nobody until the plan is made anew.
+            found.append(
+                rows.get(id(param)) or Row(names=(name,), shape=tuple(param.shape), role="unknown", reason="frozen")
+            )
+        yield found, {**options, **{key: value for key, value in own.items() if key not in _DECIDED}}
+    if lacking := [row.name for key, row in rows.items() if key not in seen]:
+        raise PlanError(
+            f"keep: no group has {listed(lacking)}.",
+            "Trainable parameters in no group are never trained.",
+            "Give all groups of the model, or freeze what is not to be trained before td.plan(model, ...).",
+        )
+
+
+def _params(given: Any, index: int) -> list[Tensor]:
+    """The tensors of a group, which torch takes with and without names."""
+    several = [given] if isinstance(given, Tensor) or not isinstance(given, Iterable) else list(given)
+    tensors = [one[1] if isinstance(one, tuple) and len(one) == 2 else one for one in several]
+    if not all(isinstance(one, Tensor) for one in tensors):
+        raise PlanError(
+            f"keep: group {index} has no list of parameters.",
+            fix='Give what an optimizer takes: [{"params": [...], "lr": ...}, ...], or lists of parameters.',
+        )
+    return tensors
 
 
 def _equal(left: dict[str, Any], right: dict[str, Any]) -> bool:

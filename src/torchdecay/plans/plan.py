@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -129,7 +129,9 @@ class Plan(JsonRecord, kind="plan"):
             raise LoadError(f"the plan file has {listed(twice)} twice.", fix=cls._kind.fix)
         return made
 
-    def param_groups(self, model: nn.Module, **options: Any) -> list[dict[str, Any]]:
+    def param_groups(
+        self, model: nn.Module, *, names: bool = True, keep: Iterable[Any] | None = None, **options: Any
+    ) -> list[dict[str, Any]]:
         """Parameter groups for any torch optimizer's constructor.
 
         Rows with equal decay and options share a group; none is empty; each has `param_names`. A row whose decay is
@@ -138,10 +140,17 @@ class Plan(JsonRecord, kind="plan"):
 
         Args:
             model: the model that the plan was made from, or one with the same parameter names.
-            options: keys for every group (lr, momentum, ...); a rule's options win.
+            names: False leaves `param_names` out: torch refuses groups without names beside groups with them, and
+                what adds groups in mid-run (Lightning's BackboneFinetuning, say) adds them without. `td.attach` then
+                needs `model=`.
+            keep: groups that a framework has made, with learning rates or scales of their own (timm's layer rates,
+                fastai's splitters, discriminative learning rates): each is kept, with its options and in its order,
+                and split where its rows decay apart. Their `weight_decay` gives way to the plan's.
+            options: keys for every group (lr, momentum, ...); those of kept groups win, and a rule's over both.
 
         Raises:
-            PlanError: the plan was made for another model.
+            PlanError: the plan was made for another model, or the kept groups are not of this model's parameters,
+                each of them once.
 
         Example:
             >>> import torch, torchdecay as td
@@ -153,7 +162,7 @@ class Plan(JsonRecord, kind="plan"):
         from torchdecay.plans.groups import groups_of
         from torchdecay.plans.tree import occurrences_by_name
 
-        return groups_of(self.rows, occurrences_by_name(model), options)
+        return groups_of(self.rows, occurrences_by_name(model), options, names=names, keep=keep)
 
     def with_coefficients_of(self, other: Plan) -> Plan:
         """This plan with the coefficients, schedules and peaks of another plan, where the form is the same.

@@ -67,7 +67,14 @@ def plan(
 
 
 def param_groups(
-    model: nn.Module, wd: Decay | float | None, *, rules: Any = STANDARD, skip: Any = (), **options: Any
+    model: nn.Module,
+    wd: Decay | float | None,
+    *,
+    rules: Any = STANDARD,
+    skip: Any = (),
+    names: bool = True,
+    keep: Iterable[Any] | None = None,
+    **options: Any,
 ) -> list[dict[str, Any]]:
     """Parameter groups that spare what should not decay, for any torch optimizer's constructor.
 
@@ -78,11 +85,14 @@ def param_groups(
         wd: a number, the optimizer's own weight_decay, or a Decay (which then needs `torchdecay.attach`).
         rules: who decays; `torchdecay.STANDARD` or any rules.
         skip: more to spare: patterns, module classes or selectors, `"*.embed.*"` say; each must match something.
+        names: False leaves `param_names` out.
+        keep: groups of a framework that are kept and split, as in `Plan.param_groups`.
         options: keys for every group: lr, momentum, betas.
 
     Returns:
         A list of dicts with `params`, `param_names`, `weight_decay` and the options; none is empty. Beside named
-        groups torch refuses unnamed ones: give `param_names` to a later `optimizer.add_param_group` as well.
+        groups torch refuses unnamed ones: give `param_names` to a later `optimizer.add_param_group` as well, or say
+        `names=False` here.
 
     Raises:
         PlanError: see `torchdecay.plan`.
@@ -97,7 +107,8 @@ def param_groups(
     spared = tuple(rule(selector, None) for selector in as_selectors(skip))
     everyone = census(as_module(model))
     planned = decide(everyone, wd, (*spared, *as_rules(rules)), "spare")
-    return groups_of(planned.rows, {name: one for one in everyone for name in one.names}, options)
+    held = {name: one for one in everyone for name in one.names}
+    return groups_of(planned.rows, held, options, names=names, keep=keep)
 
 
 def decide(model: Any, decay: Any, rules: Any, tied: Tied) -> Plan:

@@ -48,6 +48,7 @@ def split(
     others: Decay | Times | float | None = DEFAULT,
     heads: Any = None,
     rules: Any = STANDARD,
+    names: bool = True,
     **options: Any,
 ) -> Split:
     r"""Split a model between an optimizer for hidden matrices and one for the rest, each side with its own decay.
@@ -66,6 +67,7 @@ def split(
         heads: the output layers, as selectors. By default what is called so (lm_head, classifier, ...), or the last
             matrix of the model where nothing is; `heads=()` for none.
         rules: who decays on both sides; `torchdecay.STANDARD` or any rules.
+        names: False leaves `param_names` out, as in `Plan.param_groups`, whose `keep=` may be given too.
         options: keys for every group of both sides; those of one side belong in its optimizer's constructor.
 
     Returns:
@@ -105,7 +107,8 @@ def split(
             )
     plan = dataclasses.replace(made, rows=tuple(rows))
     groups = plan.param_groups(model, **options)
-    return Split(plan, _those(groups, hidden), _those(groups, {row.name for row in rows} - hidden))
+    sides = hidden, {row.name for row in rows} - hidden
+    return Split(plan, *(_those(groups, side, names=names) for side in sides))
 
 
 def _why_other(everyone: Sequence[Parameter], heads: Any) -> dict[str, str]:
@@ -135,10 +138,12 @@ def _is_called_head(parameter: Parameter) -> bool:
     return any(path[-1] in (HEADS if len(path) > 1 else TOP_HEADS) for path in paths)
 
 
-def _those(groups: Sequence[dict[str, Any]], names: set[str]) -> list[dict[str, Any]]:
+def _those(groups: Sequence[dict[str, Any]], side: set[str], *, names: bool) -> list[dict[str, Any]]:
     made = []
     for group in groups:
-        kept = [i for i, name in enumerate(group["param_names"]) if name in names]
+        kept = [i for i, name in enumerate(group["param_names"]) if name in side]
         if kept:
-            made.append(group | {key: [group[key][i] for i in kept] for key in ("params", "param_names")})
+            keys = ("params", "param_names") if names else ("params",)
+            rest = {key: value for key, value in group.items() if key not in ("params", "param_names")}
+            made.append({key: [group[key][i] for i in kept] for key in keys} | rest)
     return made
