@@ -81,7 +81,7 @@ def _kept(
 ) -> Iterator[tuple[list[Row], dict[str, Any]]]:
     """The rows of each group that is there already, in its order, with its options."""
     rows = {id(held[row.name].tensor): row for row in planned}
-    names = {id(one.tensor): name for name, one in reversed(held.items())}
+    names = {id(held[name].tensor): name for name in reversed(list(held))}
     seen: set[int] = set()
     for index, group in enumerate(keep):
         own = group if isinstance(group, Mapping) else {"params": group}
@@ -113,8 +113,8 @@ def _kept(
 
 def _params(given: Any, index: int) -> list[Tensor]:
     """The tensors of a group, which torch takes with and without names."""
-    several = [given] if isinstance(given, Tensor) or not isinstance(given, Iterable) else list(given)
-    tensors = [one[1] if isinstance(one, tuple) and len(one) == 2 else one for one in several]
+    several: list[Any] = [given] if isinstance(given, Tensor) or not isinstance(given, Iterable) else list(given)
+    tensors: list[Any] = [one[1] if isinstance(one, tuple) and len(one) == 2 else one for one in several]
     if not all(isinstance(one, Tensor) for one in tensors):
         raise PlanError(
             f"keep: group {index} has no list of parameters.",
