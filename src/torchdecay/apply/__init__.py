@@ -12,8 +12,8 @@
 Natively: `program` writes 0.1 under `weight_decay` in the group, and the optimizer's own kernel does the rest. Through
 the loss: `handle.penalty` adds it up (`loss`, `penalty`).
 
-What has to survive a checkpoint is packed by `state`; `checkpoint` loads one by names.
+What has to survive a checkpoint is packed by `state`, the plan by `ledger`; `checkpoint` loads one by names.
 
-Read in this order: sharded, rounding, bindings, work, state, runtimes, routes, stepping, kernels, penalty, loss,
-    compiled, row_pulls, lowering, passes, program, engine, handle, attach, checkpoint.
+Read in this order: sharded, rounding, bindings, work, ledger, state, runtimes, routes, stepping, kernels, penalty,
+    loss, compiled, row_pulls, lowering, passes, program, engine, handle, attach, checkpoint.
 """

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from torchdecay.apply.handle import handle_of
+from torchdecay.apply.ledger import read, write
 from torchdecay.apply.state import ELEMENTWISE, GroupState, check_class, left_in
 from torchdecay.errors import LoadError
 from torchdecay.optimizers.cards import SWITCH, card_of
@@ -21,6 +22,7 @@ from torchdecay.plans.plan import Plan
 from torchdecay.plans.tree import names_of
 from torchdecay.text import listed
 
+T = TypeVar("T")
 Winner = Literal["plan", "checkpoint", "equal"]
 _NAMING = {"params", "param_names", MARK}
 
@@ -64,12 +66,13 @@ class LoadReport:
 
 @dataclass(frozen=True)
 class _Saved:
-    """One parameter of the checkpoint: its key in the state, its group's options and index."""
+    """One parameter of the checkpoint: its key in the state, its group's options and index, its place there."""
 
     name: str
     key: Any
     group: Mapping[str, Any]
     index: int
+    place: int
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,11 @@ class _Match:
     @property
     def names(self) -> list[str]:
         return [name for names in self.here for name in names]
+
+    def reordered(self, then: Sequence[Sequence[T]]) -> list[list[T | None]]:
+        """What stands for each parameter of the checkpoint, by group and place, at its place here; None is unknown."""
+        found = [[self.known.get(name) for name in names] for names in self.here]
+        return [[None if one is None else then[one.index][one.place] for one in ones] for ones in found]
 
     def sources(self, index: int) -> dict[int, Mapping[str, Any]]:
         """The groups of the checkpoint, by their places, that the parameters of one group come from."""
@@ -148,7 +156,8 @@ def load_optimizer(
         # What an attached plan left there, its groups put in the order of those here.
         sources = [[left["groups"][place] for place in match.sources(index)] for index in range(len(before))]
         counted = [_counted(index, groups) for index, groups in enumerate(sources)]
-        loaded[MARK] = left | {"groups": counted, "names": [None] * len(counted)}
+        plan = {"plan": write(match.reordered(read(left["plan"])))} if "plan" in left else {}
+        loaded[MARK] = left | {"groups": counted, "names": [None] * len(counted)} | plan
     optimizer.load_state_dict(loaded)
     return _report(optimizer, match, before, options)
 
@@ -166,9 +175,9 @@ def _read(state_dict: Mapping[str, Any], model: nn.Module | None, old_plan: Plan
         )
     names = _old_names(groups, model, old_plan)
     return [
-        _Saved(name, key, group, index)
+        _Saved(name, key, group, index, place)
         for index, (group, named) in enumerate(zip(groups, names, strict=True))
-        for name, key in zip(named, group["params"], strict=True)
+        for place, (name, key) in enumerate(zip(named, group["params"], strict=True))
     ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import replace
+from functools import cached_property
 from operator import attrgetter, is_
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch.optim import Optimizer
 
 from torchdecay.apply.bindings import Bindings
 from torchdecay.apply.kernels import Run
+from torchdecay.apply.ledger import Ledger
 from torchdecay.apply.lowering import Lowering
 from torchdecay.apply.passes import Passes
 from torchdecay.apply.program import GroupProgram
@@ -53,10 +55,11 @@ class Engine:
         self._options = list(map(turns_on, optimizer.param_groups))
         self._stepping: list[tuple[GroupProgram, float | None]] = []
 
-    def names(self) -> list[list[str]]:
-        """The plan's parameters in each group."""
-        rows = self.lowering.rows
-        return [[row.name for row in rows if row.group == index] for index in range(len(self.programs))]
+    @cached_property
+    def ledger(self) -> Ledger:
+        """What the plan says of each parameter here, as a checkpoint keeps it."""
+        decays = {row.name: row.decay for row in self.lowering.rows}
+        return Ledger([[(name, decays.get(name)) for name in group.names] for group in self.lowering.groups])
 
     def pulled(self) -> dict[str, Tensor]:
         """What runs by hook or through the loss, by name."""

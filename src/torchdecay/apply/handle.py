@@ -107,7 +107,7 @@ class Handle:
         self._engine = self._build(plan, self._before)
         # Of a checkpoint that was loaded before, the groups' marks are left.
         groups = optimizer.param_groups
-        loaded = unpack({"param_groups": groups}, plan, self._engine.names(), self._engine.references, on_load)
+        loaded = unpack({"param_groups": groups}, plan, self._engine.ledger, self._engine.references, on_load)
         if loaded is not None:
             self._count(self._engine, loaded.groups)
             self._engine.passes.load(loaded.scalars)
@@ -497,12 +497,12 @@ class Handle:
         self._follow_known()
         engine = self._engine
         groups = [program.state for program in engine.programs]
-        pack(state, self.plan, groups, engine.names(), engine.passes.scalars(), engine.references)
+        pack(state, self.plan, groups, engine.ledger, engine.passes.scalars(), engine.references)
 
     def _check_load(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
         """Refuse a checkpoint that means something else, or has no next step, before torch has changed anything."""
         self._follow_groups()
-        loaded = unpack(state, self.plan, self._engine.names(), self._engine.references, self._on_load)
+        loaded = unpack(state, self.plan, self._engine.ledger, self._engine.references, self._on_load)
         check_class(optimizer, state["param_groups"], state["state"].values())
         if len(state["param_groups"]) == len(optimizer.param_groups):
             self._rehearse(state["param_groups"], loaded)

@@ -54,6 +54,7 @@ class GroupLowering:
         is_fraction: whether a step removes the fraction lr·weight_decay of each weight, for what is written.
         hooked: rows carried out by hook, as (parameter, name, Decay).
         loss: rows carried out by a penalty, as (parameter, name, Decay).
+        names: of each of its parameters; "" for one that the plan has no row for.
         replaces: the weight_decay that stood in the group.
     """
 
@@ -63,6 +64,7 @@ class GroupLowering:
     is_fraction: bool
     hooked: tuple[tuple[Tensor, str, Decay], ...] = field(repr=False)
     loss: tuple[tuple[Tensor, str, Decay], ...] = field(repr=False)
+    names: tuple[str, ...] = field(repr=False)
     replaces: Any = None
 
     @property
@@ -233,6 +235,7 @@ def _lower_group(
                 place.check_tensor(param, name, way.carried)
         rows.append(LoweringRow(name=name, group=index, decay=decay, route=way.route, exact=exact, why=why))
     native = next((way for way in ways.values() if way.route == "native"), None)
+    named = {id(param): name for param, name, _ in members}
     made = GroupLowering(
         index=index,
         native=None if native is None else native.carried,
@@ -240,6 +243,7 @@ def _lower_group(
         is_fraction=native is not None and native.is_fraction,
         hooked=tuple(carried["hook"]),
         loss=tuple(carried["loss"]),
+        names=tuple(named.get(id(param), "") for param in group["params"]),
         replaces=group.get("weight_decay"),
     )
     return made, rows

@@ -6,23 +6,24 @@ torch.distributed.checkpoint does, still carry each group's mark: so a mark hold
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from torch import Tensor
 from torch.optim import Optimizer
 
 from torchdecay.apply.bindings import digest
+from torchdecay.apply.ledger import Ledger, read
 from torchdecay.apply.work import Pull
 from torchdecay.errors import ApplyError, LoadError
 from torchdecay.optimizers.cards import CARDS, SWITCH, card_of, torch_names
+from torchdecay.plans.decay import Decay
+from torchdecay.plans.diff import PlanDiff
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.references import Average, Bound, Initial, Reference, Tensors
-from torchdecay.records import encode
 from torchdecay.text import listed, repr_quoted
 
 OnLoad = Literal["plan", "checkpoint", "equal"]
@@ -134,30 +135,30 @@ def pack(
     state: dict[str, Any],
     plan: Plan,
     groups: Sequence[GroupState],
-    names: Sequence[Sequence[str]],
+    ledger: Ledger,
     scalars: Mapping[str, Any],
     references: References,
 ) -> None:
     """Write what has to survive into the state dict of an optimizer."""
-    shared = {"version": _VERSION, "decays": _decays(plan)}
+    shared = {"version": _VERSION, "who": ledger.who, "decays": ledger.decays}
     numbers = {key: value for key, value in scalars.items() if key != "rows"}
-    for packed, group, own in zip(state["param_groups"], groups, names, strict=False):
+    for packed, group, own, orders in zip(state["param_groups"], groups, ledger.names, ledger.orders, strict=False):
         # The state dict would hold the very tensor that later steps fill.
         if isinstance(packed.get("weight_decay"), Tensor):
             packed["weight_decay"] = packed["weight_decay"].item()
         of_group = {
             "references": references.digest(over_ranks=True),
             "groups": [asdict(group)],
-            "names": [_orders(own)],
+            "names": [orders],
             "scalars": _part(numbers, set(own)),
             "rows owe": "rows" in scalars,
         }
         packed[MARK] = f"{mark_of(plan)}; {json.dumps(shared | of_group)}"
     state[MARK] = shared | {
         "fingerprint": plan.fingerprint,
-        "plan": plan.to_json(opaque=True),
+        "plan": ledger.written,
         "groups": [asdict(group) for group in groups],
-        "names": [_orders(own) for own in names],
+        "names": ledger.orders,
         "references": references.digest(),
         "scalars": scalars,
     }
@@ -188,7 +189,7 @@ def left_in(state: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def unpack(
-    state: Mapping[str, Any], plan: Plan, names: Sequence[Sequence[str]], references: References, on_load: OnLoad
+    state: Mapping[str, Any], plan: Plan, ledger: Ledger, references: References, on_load: OnLoad
 ) -> Loaded | None:
     """What the state dict says, None when it says nothing; changes nothing.
 
@@ -199,11 +200,19 @@ def unpack(
     left = left_in(state)
     if left is None:
         return None
-    theirs = Plan.from_json(left["plan"], callables="describe") if "plan" in left else None
-    mine = Plan.from_json(plan.to_json(opaque=True), callables="describe") if theirs else plan
-    different = theirs.diff(mine) if theirs else left["decays"] != _decays(plan)
-    shown = f"\n{different}" if theirs else ""
-    if left["fingerprint"] != plan.fingerprint:
+    saved = read(left["plan"]) if "plan" in left else []
+    if not saved:
+        is_other = plan.fingerprint != left["fingerprint"] and ledger.who != left["who"]
+        different: PlanDiff | bool = is_other or left["decays"] != ledger.decays
+        theirs = plan
+    else:
+        beside = ledger.beside(saved)
+        is_other = any(one.form != other.form for one, other in beside.values())
+        theirs = _with_decays(plan, {name: one.decay for name, (one, _) in beside.items()})
+        mine = _with_decays(plan, {name: one.decay for name, (_, one) in beside.items()})
+        different = theirs.diff(mine)
+    shown = f"\n{different}" if saved else ""
+    if is_other:
         raise LoadError(
             f"the checkpoint was written under another plan: other parameters decay, or in another form.{shown}",
             "Going on would silently change what the weights are pulled toward.",
@@ -214,7 +223,7 @@ def unpack(
             f'the checkpoint has other coefficients, and on_load is "equal".{shown}',
             fix='Write on_load="plan" or on_load="checkpoint" to say whose coefficients win.',
         )
-    if different and theirs is None and on_load == "checkpoint":
+    if different and not saved and on_load == "checkpoint":
         raise LoadError(
             'the checkpoint has other coefficients, and on_load is "checkpoint", but it has lost which.',
             _LOST,
@@ -236,15 +245,22 @@ def unpack(
     # By number a parameter is known by its place; formats that name it have put it where it is here.
     by_place = all(isinstance(key, int) for group in state["param_groups"] for key in group["params"])
     order = "in order" if by_place else "sorted"
-    for index, (own, saved) in enumerate(zip(names, left["names"], strict=False)):
-        if saved is not None and saved[order] != _orders(own)[order]:
+    for index, (own, then) in enumerate(zip(ledger.orders, left["names"], strict=False)):
+        if then is not None and then[order] != own[order]:
             raise LoadError(
                 f"group {index} of the checkpoint has other parameters, or has them in another order.",
                 "torch loads by place: moments, counters and peaks would go to the wrong weights.",
                 "Load it by name: td.load_optimizer(optimizer, state_dict).",
             )
-    now = plan.with_coefficients_of(theirs) if theirs and on_load == "checkpoint" else plan
+    now = plan.with_coefficients_of(theirs) if different and on_load == "checkpoint" else plan
     return Loaded([GroupState(**group) for group in left["groups"]], left["scalars"], now)
+
+
+def _with_decays(plan: Plan, decays: Mapping[str, Decay | None]) -> Plan:
+    """The plan with other decays of some parameters, and as its own what the first that had its own has."""
+    rows = [replace(row, decay=decays[row.name]) if row.name in decays else row for row in plan.rows]
+    own = next((new.decay for row, new in zip(plan.rows, rows, strict=True) if row.decay == plan.decay), plan.decay)
+    return replace(plan, rows=tuple(rows), decay=own)
 
 
 def check_class(optimizer: Optimizer, groups: Iterable[Mapping[str, Any]], states: Iterable[Mapping[str, Any]]) -> None:
@@ -263,19 +279,6 @@ def check_class(optimizer: Optimizer, groups: Iterable[Mapping[str, Any]], state
             "The state of another optimizer means something else, or nothing, to this one.",
             "Build the optimizer that wrote the checkpoint; to begin with fresh state, load nothing.",
         )
-
-
-def _decays(plan: Plan) -> str:
-    """A hash of who decays how, and how hard."""
-    return _hash(json.dumps([(row.name, encode(row.decay, opaque=True)) for row in plan.rows]))
-
-
-def _orders(names: Iterable[str]) -> dict[str, str]:
-    return {"in order": _hash("\n".join(names)), "sorted": _hash("\n".join(sorted(names)))}
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _part(numbers: Mapping[str, Any], names: set[str]) -> dict[str, Any]:

@@ -1,0 +1,126 @@
+"""What a plan says of one optimizer's parameters, written in few words: each decay once, and by place who has which."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from typing import Any
+
+from torchdecay.plans.decay import Decay
+from torchdecay.records import decode, encode
+
+Place = tuple[str, Decay | None]
+"""A parameter's name, "" for one without a row, and its decay."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A decay as it is written: as JSON, and the hash of its form alone."""
+
+    form: str
+    text: str
+
+    @classmethod
+    def of(cls, decay: Decay | None) -> Entry:
+        """How a decay is written."""
+        if decay is None:
+            return cls("", "null")
+        return cls(hashed(json.dumps(encode(decay.form, opaque=True))), json.dumps(encode(decay, opaque=True)))
+
+    @property
+    def decay(self) -> Decay | None:
+        """The decay, in which functions are only described."""
+        made: Decay | None = decode(json.loads(self.text), Decay | None, callables="describe")
+        return made
+
+
+NOTHING = Entry("", "null")
+
+
+class Ledger:
+    """What a plan says of each parameter of an optimizer, by group and place.
+
+    Attributes:
+        names: of the parameters that have a row, by group.
+    """
+
+    def __init__(self, places: Sequence[Sequence[Place]]) -> None:
+        self.names = [[name for name, _ in group if name] for group in places]
+        # Most rows share one Decay, which is written once.
+        made: dict[int, Entry] = {}
+        for _, decay in (place for group in places for place in group):
+            if id(decay) not in made:
+                made[id(decay)] = Entry.of(decay)
+        self._places = [[(name, made[id(decay)]) for name, decay in group] for group in places]
+
+    @cached_property
+    def entries(self) -> dict[str, Entry]:
+        """How each parameter decays, by name."""
+        return {name: entry for group in self._places for name, entry in group if name}
+
+    @cached_property
+    def who(self) -> str:
+        """A hash of who decays in which form."""
+        return _of_all((name, entry.form) for name, entry in self.entries.items() if entry != NOTHING)
+
+    @cached_property
+    def decays(self) -> str:
+        """A hash of who decays how, and how hard."""
+        return _of_all((name, entry.text) for name, entry in self.entries.items())
+
+    @cached_property
+    def orders(self) -> list[dict[str, str]]:
+        """Of each group's names a hash as they stand, and one as they are sorted."""
+        return [{"in order": _order(own), "sorted": _order(sorted(own))} for own in self.names]
+
+    @cached_property
+    def written(self) -> dict[str, Any]:
+        """For a checkpoint: the decays there are, and in each group whose turn is which."""
+        return write([[entry for _, entry in group] for group in self._places])
+
+    def beside(self, saved: Sequence[Sequence[Entry | None]]) -> dict[str, tuple[Entry, Entry]]:
+        """What a checkpoint and this say of each parameter, where they differ; of None the checkpoint says nothing."""
+        found = {}
+        for group, theirs in zip(self._places, saved, strict=False):
+            for (name, mine), their in zip(group, theirs, strict=False):
+                if name and their is not None and mine != their:
+                    found[name] = their, mine
+        return found
+
+
+def write(groups: Sequence[Sequence[Entry | None]]) -> dict[str, Any]:
+    """The decays that there are, and in each group, place by place, which: "0x3 1" is the first three times."""
+    known: dict[Entry, int] = {}
+    rows = []
+    for group in groups:
+        runs = [(entry, sum(1 for _ in run)) for entry, run in groupby(group)]
+        numbers = [("-" if entry is None else str(known.setdefault(entry, len(known))), count) for entry, count in runs]
+        rows.append(" ".join(number if count == 1 else f"{number}x{count}" for number, count in numbers))
+    return {"decays": [[entry.form, entry.text] for entry in known], "rows": rows}
+
+
+def read(written: dict[str, Any]) -> list[list[Entry | None]]:
+    """What `write` wrote."""
+    known = {str(number): Entry(*pair) for number, pair in enumerate(written["decays"])}
+    groups = []
+    for row in written["rows"]:
+        runs = [run.partition("x") for run in row.split()]
+        groups.append([known.get(number) for number, _, count in runs for _ in range(int(count or 1))])
+    return groups
+
+
+def hashed(text: str) -> str:
+    """Twelve hex digits."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _order(names: Iterable[str]) -> str:
+    return hashed("\n".join(names))
+
+
+def _of_all(pairs: Iterable[tuple[str, str]]) -> str:
+    return hashed(json.dumps(sorted(pairs)))
