@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from forks import FORKS
+
 RANKS = 2
 
 
@@ -16,7 +18,7 @@ def in_ranks(work, *args):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(_one_rank, args=(port, work, args), nprocs=RANKS)
+    mp.start_processes(_one_rank, args=(port, work, args), nprocs=RANKS, start_method=FORKS.get_start_method())
 
 
 def _one_rank(rank, port, work, args):

@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import multiprocessing
 import os
 import random
 import sqlite3
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ import optuna
 import pytest
 
 import torchdecay as td
+from forks import FORKS
 from sweeping import into_store, slow_task, task, until_full
 from torchdecay.errors import TaskError
 from torchdecay.lab.storage import claims
@@ -58,14 +57,6 @@ def keys(path: Path, name: str | None = None) -> Counter[str]:
     """How often each run stands in the file, read as anybody with Optuna reads it."""
     study = optuna.load_study(study_name=name, storage=f"sqlite:///{path}")
     return Counter(one.user_attrs["key"] for one in study.trials if "run" in one.user_attrs)
-
-
-@pytest.fixture(scope="module")
-def children() -> Iterator[Any]:
-    """Processes that start fast: forked from one that has imported everything and trained nothing."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sweeping", "torchdecay.lab.storage.store", "optuna", "torch._dynamo"])
-    yield context
 
 
 def test_a_run_comes_back_equal(tmp_path: Path) -> None:
@@ -132,12 +123,12 @@ def test_what_was_under_way_in_a_stack_is_kept_and_made_again(tmp_path: Path, ki
     ]
 
 
-def killed(children: Any, path: Path, moments: int, seed: int) -> None:
+def killed(path: Path, moments: int, seed: int) -> None:
     """Kill a sweep -9 at random moments until it has been killed so often; then let it end, and count."""
     draw = random.Random(seed)
     known: Counter[str] = Counter()
     for moment in range(moments):
-        child = children.Process(target=into_store, args=(str(path), VALUES, 6))
+        child = FORKS.Process(target=into_store, args=(str(path), VALUES, 6))
         child.start()
         before = len(known)
         deadline = time.monotonic() + 60
@@ -150,7 +141,7 @@ def killed(children: Any, path: Path, moments: int, seed: int) -> None:
         now = keys(path)
         assert known <= now, "a finished run is gone"
         known = now
-    child = children.Process(target=into_store, args=(str(path), VALUES, 6))
+    child = FORKS.Process(target=into_store, args=(str(path), VALUES, 6))
     child.start()
     child.join()
     assert child.exitcode == 0
@@ -168,26 +159,26 @@ def _count(path: Path) -> int:
 
 
 @pytest.mark.integration
-def test_a_kill_costs_the_run_in_flight_only(tmp_path: Path, children: Any) -> None:
+def test_a_kill_costs_the_run_in_flight_only(tmp_path: Path) -> None:
     """kill -9 at two random moments: nothing finished is lost, nothing is run twice, and the end is complete."""
-    killed(children, tmp_path / "s.db", 2, seed=0)
+    killed(tmp_path / "s.db", 2, seed=0)
 
 
 @pytest.mark.slow
 @pytest.mark.integration
 @pytest.mark.parametrize("seed", [1, 2])
-def test_ten_kills(tmp_path: Path, children: Any, seed: int) -> None:
+def test_ten_kills(tmp_path: Path, seed: int) -> None:
     """The same at ten random moments."""
-    killed(children, tmp_path / "s.db", 10, seed=seed)
+    killed(tmp_path / "s.db", 10, seed=seed)
 
 
 @pytest.mark.integration
-def test_processes_share_a_store(tmp_path: Path, children: Any) -> None:
+def test_processes_share_a_store(tmp_path: Path) -> None:
     """Two on one sweep and one on another, started at the same moment: all end well, each run was made once."""
     path = tmp_path / "s.db"
     sweep(slow_task(), "decoupled", VALUES[:1], seeds=1, engine="serial", store=path)
     asked = [("decoupled", True), ("decoupled", True), ("coupled", False)]
-    started = [children.Process(target=into_store, args=(str(path), VALUES, 4, *one)) for one in asked]
+    started = [FORKS.Process(target=into_store, args=(str(path), VALUES, 4, *one)) for one in asked]
     for child in started:
         child.start()
     for child in started:
@@ -391,10 +382,10 @@ def test_without_sqlite_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.integration
-def test_a_full_disk_costs_the_runs_in_flight_only(tmp_path: Path, children: Any) -> None:
+def test_a_full_disk_costs_the_runs_in_flight_only(tmp_path: Path) -> None:
     """When nothing more can be written the sweep ends with the reason, and all that was written is there."""
     path, values = tmp_path / "s.db", (0.1, 0.2, 0.3)
-    child = children.Process(target=until_full, args=(str(path), values, 9, 20_000))
+    child = FORKS.Process(target=until_full, args=(str(path), values, 9, 20_000))
     child.start()
     child.join()
     assert "can't be written: " in (tmp_path / "told").read_text()
