@@ -5,8 +5,9 @@ PYTEST_ARGS ?=
 BIN := .venv/bin
 # $(call install,environment,constraints) and $(call pytest,environment).
 install = $(1)/bin/python -m pip install --disable-pip-version-check --constraint $(or $(2),constraints.txt)
-# One thread each: sums keep their order, and the workers don't fight over the cores.
-pytest = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n $(JOBS) --dist loadgroup
+# One thread each: sums keep their order, and the workers don't fight over the cores. Bytecode is kept whatever the
+# environment says: hundreds of processes read the same files.
+pytest = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(1)/bin/python -m pytest -n $(JOBS) --dist loadgroup
 ELSEWHERE := slow or peers
 NOT_QUICK := $(ELSEWHERE) or long or docs or integration or browser
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -14,6 +18,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 import torch
+from _pytest.mark.expression import Expression
+from hypothesis import HealthCheck, settings
 
 from this_torch import lacking
 
@@ -24,11 +30,35 @@ CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 NO_BROWSER = "no headless Chromium here"
 MARKED_FOLDERS = {"integration", "browser"}
+MARKS = ("slow", "peers", "docs", "browser", "integration", "long")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     # One thread: sums keep their order, and two workers do not fight over two cores.
     torch.set_num_threads(1)
+    # torch takes seconds for its first model, and a machine that does other things for any.
+    settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("patient")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Don't import files of which `-m` leaves nothing: what they drive takes seconds to import."""
+    if collection_path.suffix != ".py" or not config.option.markexpr:
+        return None
+    stated = re.search(
+        r"^pytestmark = .*?(?=^\S|\Z)", collection_path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    marks = {mark for mark in MARKS if f"pytest.mark.{mark}" in (stated[0] if stated else "")}
+    marks |= {collection_path.parent.name} & MARKED_FOLDERS
+    return None if _may_select(config.option.markexpr, frozenset(marks)) else True
+
+
+@cache
+def _may_select(expression: str, marks: frozenset[str]) -> bool:
+    """Whether there is a test with these marks, and perhaps others, that the expression selects."""
+    asked = Expression.compile(expression)
+    more = (itertools.compress(MARKS, on) for on in itertools.product((False, True), repeat=len(MARKS)))
+    return any(asked.evaluate((marks | {*some}).__contains__) for some in more)
 
 
 @pytest.hookimpl(tryfirst=True)

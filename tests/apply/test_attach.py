@@ -14,6 +14,7 @@ from torch import nn, optim
 from torch.optim import lr_scheduler
 
 import torchdecay as td
+from this_torch import needs_adams_switch
 from torchdecay.apply.handle import handle_of
 from torchdecay.errors import ForgottenPenaltyWarning, OwnershipWarning
 from torchdecay.plans.regularizers import Huber, SquaredNorm
@@ -291,6 +292,7 @@ def test_another_hand_on_weight_decay_is_noticed_and_undone():
         optimizer.step()
 
 
+@needs_adams_switch
 @pytest.mark.parametrize("decay", [td.decoupled(0.5), td.coupled(0.5)], ids=repr)
 def test_another_hand_on_what_weight_decay_means_is_noticed_and_undone(decay):
     """Adam's switch turns decoupled decay into coupled, and back, under the same number."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import torchdecay as td
@@ -128,7 +128,7 @@ def test_an_edited_file_is_shown_or_refused(kind: str, examples: int, texts: dic
     """Values of another type, numbers beyond all measure, short curves, what is not there; one in ten is drawn too."""
     path = tmp_path / "summary.json"
 
-    @settings(deadline=None, max_examples=examples, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=examples)
     @given(edited(texts[kind]), st.integers(0, 9))
     def edit(text: str, number: int) -> None:
         path.write_text(text)

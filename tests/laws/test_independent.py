@@ -30,7 +30,7 @@ def run(decay, rates, cls, via, *, max_lr=None):
     return torch.cat([param.detach().flatten() for param in model.parameters()])
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.floats(0.0, PEAK), min_size=1, max_size=8))
 @pytest.mark.parametrize("cls", [optim.SGD, optim.AdamW], ids=lambda cls: cls.__name__)
 @pytest.mark.parametrize("via", ["auto", "hook"])

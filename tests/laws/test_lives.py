@@ -672,7 +672,6 @@ def law(max_examples, **options):
 
     @settings(
         max_examples=max_examples,
-        deadline=None,
         derandomize=True,
         database=None,
         suppress_health_check=list(HealthCheck),

@@ -12,7 +12,7 @@ from torch import nn, optim
 
 import torchdecay as td
 
-FEW = settings(max_examples=12, deadline=None)
+FEW = settings(max_examples=12)
 
 
 class Bag(nn.Module):

@@ -38,7 +38,7 @@ def close(a: Any, b: Any) -> bool:
 
 
 @pytest.mark.long
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(FRACTIONS)
 def test_every_pair_of_units_goes_there_and_back(fraction: float) -> None:
     """To rounding, for all pairs."""
@@ -49,7 +49,7 @@ def test_every_pair_of_units_goes_there_and_back(fraction: float) -> None:
         assert close(convert(there, b, a, **KNOWN), values[a]), (a, b)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.floats(1e-9, 1e3), st.floats(0.0, 1.0))
 def test_pairs_and_l1_go_there_and_back(alpha: float, ratio: float) -> None:
     """scikit-learn's ElasticNet and Lasso."""

@@ -89,7 +89,7 @@ CALLS: dict[str, st.SearchStrategy[Any]] = {
 def test_it_answers_or_says_what_is_wrong(name: str, examples: int) -> None:
     """Numbers beyond all measure, arrays, tensors, words, and what is no number at all."""
 
-    @settings(deadline=None, max_examples=examples)
+    @settings(max_examples=examples)
     @given(CALLS[name])
     def call(function: Any) -> None:
         answers(function)

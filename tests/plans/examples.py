@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import torch
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -188,9 +187,6 @@ def resnet50() -> ResNet50:
 
 
 # ── Strategies ──
-
-slow_start = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""For properties over models: torch takes seconds for its first one, and then a millisecond."""
 
 numbers = st.floats(0, 1e6, allow_subnormal=False)
 fractions = st.floats(0, 1)

@@ -10,7 +10,7 @@ from hypothesis import given
 from torch import nn
 
 import torchdecay as td
-from plans.examples import LAMBDA, TiedModel, decays, double, models, rules, slow_start
+from plans.examples import LAMBDA, TiedModel, decays, double, models, rules
 from torchdecay.errors import DecayError
 
 pytestmark = pytest.mark.filterwarnings("ignore::torchdecay.UnknownRoleWarning")
@@ -31,7 +31,6 @@ def test_equal_plans_do_not_differ() -> None:
     assert str(diff) == "no difference"
 
 
-@slow_start
 @given(model=models(), decay=decays, one=rules, two=rules)
 def test_a_diff_is_empty_exactly_when_the_rows_say_the_same(
     model: nn.Module, decay: td.Decay, one: Any, two: Any

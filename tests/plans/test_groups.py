@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 import torchdecay as td
-from plans.examples import Deep, TiedModel, choices, models, rules, slow_start
+from plans.examples import Deep, TiedModel, choices, models, rules
 from torchdecay.errors import DecayError, PlanError
 from torchdecay.plans.groups import MARK, needs_attach
 
@@ -43,7 +43,6 @@ def assert_sound(groups: list[dict[str, Any]], model: nn.Module) -> None:
     assert all(settings[i] != settings[j] for i in range(len(settings)) for j in range(i))
 
 
-@slow_start
 @given(model=models(), decay=choices, ordered=rules)
 def test_every_trainable_weight_is_in_exactly_one_group_whatever_the_rules(
     model: nn.Module, decay: Any, ordered: Any

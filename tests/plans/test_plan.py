@@ -28,7 +28,6 @@ from plans.examples import (
     models,
     resnet50,
     rules,
-    slow_start,
 )
 from torchdecay.errors import DecayError, LoadError, PlanError
 from torchdecay.plans.census import census
@@ -223,7 +222,6 @@ def rule_by_hand(parameter: Parameter, ordered: Any, default: Any) -> Any:
     return decay, tuple(sorted(options.items()))
 
 
-@slow_start
 @given(model=models(), decay=choices, ordered=rules)
 def test_every_trainable_parameter_is_in_exactly_one_row_by_the_first_rule(
     model: nn.Module, decay: Any, ordered: Any
@@ -622,7 +620,6 @@ def test_the_fingerprint_survives_a_file() -> None:
 # ── Files ──
 
 
-@slow_start
 @given(model=models(), decay=decays, ordered=rules)
 def test_a_plan_comes_back_equal_from_a_file(model: nn.Module, decay: td.Decay, ordered: Any) -> None:
     """Whatever the model, the decay and the rules, JSON keeps the plan."""

@@ -10,7 +10,7 @@ from hypothesis import given
 from torch import nn
 
 import torchdecay as td
-from plans.examples import models, selectors, slow_start
+from plans.examples import models, selectors
 from torchdecay.errors import DecayError, PlanError
 from torchdecay.plans.census import census
 from torchdecay.plans.parameters import KINDS, ROLES, Parameter
@@ -123,7 +123,6 @@ def test_scale_invariance_without_a_gradient_is_an_error() -> None:
 # ── Algebra ──
 
 
-@slow_start
 @given(model=models(), a=selectors, b=selectors)
 def test_selectors_are_a_boolean_algebra(model: nn.Module, a: Selector, b: Selector) -> None:
     """&, | and ~ mean and, or and not, for every parameter, however they nest."""

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from scipy import stats
 
 import torchdecay as td
 from torchdecay.errors import TaskError
@@ -87,8 +86,11 @@ def comparison(finals: dict[str, Sequence[float]], *, scored: bool = False, **mo
     )
 
 
+@pytest.mark.long
 def test_the_interval_is_scipys_t_interval() -> None:
     """The one piece of statistics here agrees with scipy's own function."""
+    from scipy import stats
+
     values = [0.1, 0.3, 0.2, 0.45]
     expected = stats.t.interval(0.9, 3, loc=statistics.mean(values), scale=stats.sem(values))
     assert interval(values, 0.9) == pytest.approx(expected, rel=1e-12)

@@ -72,7 +72,7 @@ FLOATS = st.floats(width=32, allow_nan=True, allow_infinity=True)
 
 
 @given(st.lists(FLOATS, min_size=1, max_size=80))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_column_comes_back_bit_by_bit(values):
     """Whatever the numbers: one, few or many, NaN and infinities among them."""
     column = columns.packed(values)
