@@ -7,6 +7,7 @@ differs from no decay on the test rows, and whether any decay of a comparison di
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -14,7 +15,9 @@ import random
 from collections.abc import Iterator
 
 from torchdecay.lab.sweeps.points import Point
+from torchdecay.lab.sweeps.racing import rounds_of, still_racing
 from torchdecay.lab.sweeps.result import Sweep
+from torchdecay.lab.sweeps.search import Candidate, Search
 from torchdecay.lab.training.results import TrainingRun
 
 ROWS = (0, 20, 100, 1000)
@@ -36,6 +39,8 @@ class Setting:
     values: int
     noise: float
     shared: float
+    search: str = "grid"
+    race: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,33 +83,62 @@ def null_sweep(setting: Setting, draw: random.Random) -> Sweep:
         # The rows are the same for all runs of a seed, so that only what a run does differently moves the score.
         return min(1.0, max(0.0, round(value * setting.rows) / setting.rows))
 
-    labels = ["none", *(f"decoupled({value:g})" for value in range(1, setting.values + 1))]
-    runs = []
-    for seed in range(setting.seeds):
-        level = draw.gauss(0.9, 0.03)
-        for label in labels:
-            own = draw.gauss(level, setting.noise * math.sqrt(setting.shared))
-            ends = {part: (0.0, measured(own)) for part in ("validation", "test")}
-            kind = "score" if setting.rows else "loss"
-            curves = {f"{part}_{kind}": values for part, values in ends.items()}
-            flat = {name: (1.0, 1.0) for name in ("train_loss", "test_loss", "validation_loss")}
-            flat |= {name: (1.0, 1.0) for name in ("weight_norm", "gradient_norm")}
-            runs.append(TrainingRun(label=label, decay=label, seed=seed, steps=(0, 10), seconds=0.0, **flat | curves))
+    kind, seeds = "score" if setting.rows else "loss", range(setting.seeds)
+    levels = [draw.gauss(0.9, 0.03) for _ in seeds]
+
+    def run(label: str, seed: int) -> TrainingRun:
+        own = draw.gauss(levels[seed], setting.noise * math.sqrt(setting.shared))
+        ends = {part: (0.0, measured(own)) for part in ("validation", "test")}
+        curves = {f"{part}_{kind}": values for part, values in ends.items()}
+        flat = {name: (1.0, 1.0) for name in ("train_loss", "test_loss", "validation_loss")}
+        flat |= {name: (1.0, 1.0) for name in ("weight_norm", "gradient_norm")}
+        return TrainingRun(label=label, decay=label, seed=seed, steps=(0, 10), seconds=0.0, **flat | curves)
+
+    runs = [run("none", seed) for seed in seeds]
+    scores: dict[Candidate, dict[int, float]] = {}
+    points = {"none": Point(label="none", decay="none")}
+    for batch in _batches(setting, scores):
+        labels = {f"decoupled({one.values[0]:g})": one for one in batch}
+        points |= {label: Point(label=label, decay=label, value=one.values[0]) for label, one in labels.items()}
+        racing, done = set(labels), 0
+        for some in rounds_of(seeds) if setting.race else [seeds]:
+            if done:
+                known = {f"decoupled({one.values[0]:g})": found for one, found in scores.items()}
+                racing = still_racing(known, racing, seeds[:done])
+            made = [run(label, seed) for seed in some for label in labels if label in racing]
+            for one in made:
+                value = one.final(f"validation_{kind}")
+                scores.setdefault(labels[one.label], {})[one.seed] = value if setting.rows else -value
+            runs, done = [*runs, *made], done + len(some)
     return Sweep(
         task="null",
         title="null",
         step_name="step",
         score_name="accuracy" if setting.rows else "",
         form="decoupled",
-        points=tuple(Point(label=label, decay=label, value=float(place) or None) for place, label in enumerate(labels)),
+        points=tuple(points.values()),
         runs=tuple(runs),
         seeds=tuple(range(setting.seeds)),
         num_steps=10,
         low=1.0,
         high=float(setting.values),
-        search="grid",
+        search=setting.search,
+        race=setting.race,
         engine="serial",
     )
+
+
+def _batches(setting: Setting, scores: dict[Candidate, dict[int, float]]) -> Iterator[tuple[Candidate, ...]]:
+    """What is tried: named values, or what a search asks for, going by the scores so far."""
+    search = Search(1.0, 1000.0, points=max(2, setting.values), kind=setting.search)
+    if setting.search == "grid":
+        search = Search(values=[float(value) for value in range(1, setting.values + 1)])
+    batches = search.batches()
+    with contextlib.suppress(StopIteration):
+        batch = next(batches)
+        while True:
+            yield batch
+            batch = batches.send(scores)
 
 
 def claims_of(setting: Setting, sweeps: int, draw: random.Random) -> Claims:

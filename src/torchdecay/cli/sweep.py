@@ -29,6 +29,7 @@ search_options = gathered(
     click.option("--points", type=COUNT, default=12, show_default=True, help="How many values in all."),
     click.option("--lr-scale", "lr_scales", type=NUMBER, multiple=True, help="Also try this times the lr; repeat it."),
     click.option("--search", type=SEARCHES, default="grid", show_default=True, help="How values are found."),
+    click.option("--race", is_flag=True, help="From the fifth seed on, clearly worse values get no further ones."),
 )
 engine_options = gathered(
     "engine",

@@ -59,7 +59,8 @@ class Choice:
         test_mean: mean over seeds there.
         test_low, test_high: its 95 % t interval; None with a single seed.
         against: the chosen point against the best one without decay, on the test rows, seed by seed, at a level that
-            holds for all points among which it was chosen; None where there is none or it was chosen itself.
+            holds for all points that were tried, those that were stopped or left the race among them; None where there
+            is none or it was chosen itself.
     """
 
     point: Point
@@ -126,7 +127,7 @@ def choose(curve: Sequence[CurvePoint], runs: Comparison, *, rule: Rule, measure
     against = None
     if baseline is not None and not chosen.point.is_bare:
         # Whoever is best of many has had luck, in what validation and test rows share as well: the run itself.
-        level = together(sum(not one.point.is_bare for one, _ in able))
+        level = together(sum(not one.point.is_bare and bool(one.num_runs or one.stopped) for one in curve))
         against = runs.contrast(chosen.point.label, baseline, measure=test, level=level)
     assert chosen.mean is not None
     return Choice(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -34,6 +35,7 @@ class Sweep(Trainings, kind="sweep"):
         lr: the largest learning rate of the task's optimizer at lr_scale 1.
         groups: (group, selector) pairs, with groups.
         search: how coefficients were found.
+        race: whether values that were clearly worse got no further seeds.
         rule: how the choice is made.
         engine: what ran it.
         why_engine: why that one; "" where it was asked for.
@@ -56,6 +58,7 @@ class Sweep(Trainings, kind="sweep"):
     equation: str = ""
     lr: float | None = None
     groups: tuple[tuple[str, str], ...] = ()
+    race: bool = False
     rule: Rule = "best"
     why_engine: str = ""
     meanings: tuple[Meaning, ...] = ()
@@ -137,6 +140,14 @@ class Sweep(Trainings, kind="sweep"):
     def leader(self) -> Choice | None:
         """What would be chosen of the runs that there are; None without any."""
         return choose(self.curve, self.comparison(), rule=self.rule, measure=self.measure)
+
+    @cached_property
+    def left_race(self) -> tuple[str, ...]:
+        """Labels of the points that got no further seeds; none before all runs are done."""
+        if not self.race or self.interrupted:
+            return ()
+        done = Counter([*(run.label for run in self.runs), *(failure.label for failure in self.failures)])
+        return tuple(point.label for point in self.points if done[point.label] < len(self.seeds))
 
     @cached_property
     def optimum(self) -> Optimum | None:

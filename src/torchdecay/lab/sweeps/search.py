@@ -40,6 +40,8 @@ class Search:
             grid.
         seed: for random, tpe and gp.
         lr_scales: multipliers of the learning rate, above 0; each is tried with every coefficient.
+        race: whether values that are clearly worse than the best, seed by seed, get no more seeds from the fifth on;
+            not with halving, which has its own way to stop some.
         values: coefficients that are named, above 0; then nothing else is tried. Zeros are left out: the run without
             decay is made in any case.
 
@@ -59,6 +61,7 @@ class Search:
     points: int = 12
     seed: int = 0
     lr_scales: Sequence[float] = (1.0,)
+    race: bool = False
     values: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
@@ -80,6 +83,12 @@ class Search:
                     f"the values are named, so there is nothing for the search {self.kind} to draw.",
                     fix="Leave the values out and give a range, or search grid.",
                 )
+        if self.race and self.kind == "halving":
+            raise TaskError(
+                "values are both raced and halved.",
+                "Halving compares all seeds of a value at a rung, and a race gives them one after the other.",
+                "Leave one of them out.",
+            )
         check_count(self.points, "the number of points", minimum=2, error=TaskError)
 
     def _check_range(self) -> None:

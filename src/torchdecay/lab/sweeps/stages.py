@@ -10,6 +10,7 @@ from torchdecay.lab.engines.runs import Runs
 from torchdecay.lab.jobs.job import Job
 from torchdecay.lab.sweeps.arrivals import Arrivals
 from torchdecay.lab.sweeps.halving import Halving
+from torchdecay.lab.sweeps.racing import rounds_of, still_racing
 from torchdecay.lab.sweeps.search import Candidate, Scores, Search
 from torchdecay.lab.sweeps.trials import TrialMaker
 from torchdecay.lab.training.trial import Trial
@@ -17,7 +18,7 @@ from torchdecay.lab.training.trial import Trial
 
 def planned_runs(search: Search, maker: TrialMaker, seeds: tuple[int, ...]) -> int:
     """How many runs there will be, where a search adds to what it has asked for; else 0."""
-    if search.values is not None or maker.num_values > 1 or search.kind == "halving":
+    if search.values is not None or maker.num_values > 1 or search.kind == "halving" or search.race:
         return 0
     return len(seeds) * len(search.lr_scales) * (search.points + 1)
 
@@ -30,21 +31,24 @@ def run_stages(search: Search, maker: TrialMaker, seeds: tuple[int, ...], runs: 
         batch = next(batches)
         while True:
             new = [one for one in dict.fromkeys(batch) if one not in tried]
-            trials = list(_trials_of(maker, new, seeds, () if tried else search.lr_scales))
+            bare = () if tried else search.lr_scales
             tried += new
-            keep, goes_on = None, None
-            if search.kind == "halving":
-                known = partial(runs.known, trials)
-                if isinstance(runs.task, Job):
-                    goes_on = Arrivals(runs.task, known).goes_on
-                else:
-                    keep = Halving(runs.task, runs.measure, known).keep
-            runs.stage(trials, keep, goes_on)
+            for some in rounds_of(seeds) if search.race else [seeds]:
+                racing = new if some[0] == seeds[0] else _racing(maker, new, seeds[: seeds.index(some[0])], runs)
+                trials = list(_trials_of(maker, racing, some, bare))
+                keep, goes_on = None, None
+                if search.kind == "halving":
+                    known = partial(runs.known, trials)
+                    if isinstance(runs.task, Job):
+                        goes_on = Arrivals(runs.task, known).goes_on
+                    else:
+                        keep = Halving(runs.task, runs.measure, known).keep
+                runs.stage(trials, keep, goes_on)
             batch = batches.send(_scores(maker, tried, runs))
 
 
 def _trials_of(
-    maker: TrialMaker, candidates: list[Candidate], seeds: tuple[int, ...], bare: Sequence[float]
+    maker: TrialMaker, candidates: Sequence[Candidate], seeds: Sequence[int], bare: Sequence[float]
 ) -> Iterator[Trial]:
     """Seed by seed, so that what is finished when it is stopped can be paired; without decay at some lr scales."""
     for seed in seeds:
@@ -52,6 +56,13 @@ def _trials_of(
             yield from maker.trials(None, scale, [seed])
         for candidate in candidates:
             yield from maker.trials(candidate, candidate.lr_scale, [seed])
+
+
+def _racing(maker: TrialMaker, candidates: Sequence[Candidate], seeds: Sequence[int], runs: Runs) -> list[Candidate]:
+    """Those that get the next seed."""
+    labels = {one: maker.contender(one, one.lr_scale).label for one in candidates}
+    left = still_racing(runs.scores(), labels.values(), seeds)
+    return [one for one, label in labels.items() if label in left]
 
 
 def _scores(maker: TrialMaker, candidates: list[Candidate], runs: Runs) -> Scores:

@@ -23,6 +23,7 @@ from torchdecay.lab.sweeps.choice import Rule
 from torchdecay.lab.sweeps.halving import Halving
 from torchdecay.lab.sweeps.meaning import Meaning
 from torchdecay.lab.sweeps.points import points_of
+from torchdecay.lab.sweeps.racing import check_seeds
 from torchdecay.lab.sweeps.result import Sweep
 from torchdecay.lab.sweeps.sameness import apart
 from torchdecay.lab.sweeps.search import Candidate, Search, as_search
@@ -116,6 +117,8 @@ def sweep(
     seeds = as_seeds(trained.seeds if seeds is None else seeds)
     if isinstance(trained, Command) and not trained.has("seed"):
         seeds = seeds[:1]
+    if search.race:
+        check_seeds(seeds)
     engine, store = as_engine(engine), as_store(store)
     subject = subject_of(trained, form, search, groups, seeds)
     trained, maker, search = subject.trained, subject.maker, subject.search
@@ -144,6 +147,7 @@ def sweep(
             lr=subject.lr,
             groups=tuple((name, str(selector)) for name, selector in (groups or {}).items()),
             search=search.kind,
+            race=search.race,
             rule=rule,
             engine=run.engine.name,
             why_engine=run.why_engine,

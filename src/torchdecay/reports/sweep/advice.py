@@ -37,6 +37,8 @@ def notices(points: Points) -> tuple[Notice, ...]:
     done = {label: {run.seed for run in runs} for label, runs in points.runs.items()}
     for failure in sweep.failures:
         done[failure.label].add(failure.seed)
+    for label in sweep.left_race:
+        done[label].update(sweep.seeds)
     kept = f" What is finished is kept in {shown(sweep.store)}; --resume goes on." if sweep.store else ""
     finished = counted(sum(not run.unfinished for run in sweep.runs), "run")
     count = f"{finished} finished, and only they count.{kept}".rstrip(".")
@@ -129,6 +131,7 @@ def _again(
             return ""
         words = ["torchdecay", "sweep", *shlex.split(sweep.task_words), "--form", sweep.form]
         words += [] if sweep.search == "grid" else ["--search", sweep.search]
+        words += ["--race"] if sweep.race else []
         words += ["--store", sweep.store] if sweep.store else []
         ends, seeds = ends or (sweep.low, sweep.high), seeds or len(sweep.seeds)
     drop = {"--resume"} | ({"--from", "--to", "--value"} if ends else set()) | ({"--seeds"} if seeds else set())

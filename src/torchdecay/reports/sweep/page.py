@@ -145,7 +145,7 @@ def _made(sweep: Sweep) -> list[tuple[str, str]]:
         ("form", f"{sweep.form}{f': {sweep.equation}' if sweep.equation else ''}"),
         ("tried", tried),
         *((f"group {name}", selector) for name, selector in sweep.groups),
-        ("search", sweep.search),
+        ("search", f"{sweep.search}{', seeds raced' if sweep.race else ''}"),
         ("rule", "the best mean" if sweep.rule == "best" else "the largest within 1 standard error of the best"),
         *([("best value", f"{spelled(best.low)} to {spelled(best.high)}, at 95 %")] if (best := sweep.optimum) else []),
         ("seeds", listing([str(seed) for seed in sweep.seeds], most=12)),

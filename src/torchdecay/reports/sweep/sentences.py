@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from torchdecay.lab.comparisons.statistics import LEVEL
+from torchdecay.lab.sweeps.racing import FEWEST
 from torchdecay.reports.comparison.sentences import ALONE, LUCK, ONCE, failures_of, paired
 from torchdecay.reports.comparison.series import curve_name
 from torchdecay.reports.sweep.advice import open_end
@@ -212,6 +213,13 @@ def _lost(sweep: Sweep) -> list[str]:
         lines.append(
             f"Successive halving stopped {stopped} of {len(sweep.runs)} runs early, maybe before a slow decay had "
             "acted; they do not compete."
+        )
+    if sweep.race and not sweep.interrupted:
+        left, tried = sweep.left_race, len([one for one in curve if not one.point.is_bare])
+        runs = counted(sum(len(sweep.seeds) - len(sweep.of(label)) for label in left), "run")
+        lines.append(
+            f"Raced: {len(left)} of {counted(tried, 'value')} were clearly worse than the best after {FEWEST} seeds or "
+            f"more and got no further ones ({runs} saved); they do not compete."
         )
     return lines
 

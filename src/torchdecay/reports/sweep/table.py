@@ -65,6 +65,7 @@ def _runs(points: Points, one: CurvePoint) -> str:
     parts = [str(one.num_runs)]
     parts += [f"{one.diverged} diverged"] if one.diverged else []
     parts += [f"{failed} failed"] if failed else []
+    parts += ["left the race"] if one.point.label in points.sweep.left_race else []
     parts += [f"{len(one.stopped)} stopped at {one.stopped[-1]:,}"] if one.stopped else []
     return ", ".join(parts)
 
