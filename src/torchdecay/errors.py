@@ -83,7 +83,7 @@ def need(module: str, extra: str, *, at_least: str = "") -> ModuleType:
             f"This needs {top}, which could not be imported ({error}).",
             fix=fix.replace("--upgrade ", ""),
         ) from error
-    version = str(getattr(importlib.import_module(top), "__version__", at_least))
+    version = str(getattr(importlib.import_module(top), "__version__", at_least)) if at_least else ""
     if _numbers(version) < _numbers(at_least):
         raise MissingExtra(f"This needs {top} {at_least} or newer, and {version} is installed.", fix=fix)
     return found

@@ -96,6 +96,24 @@ def test_a_writer_that_raises_is_one_warning_and_gets_all_later():
     assert seen == [(step, 0.01) for step in range(1, 6)] and len(monitor.history.records) == 5
 
 
+def test_a_writer_that_fails_three_times_in_a_row_is_left_out():
+    """A training does not wait for a dead network at every record; one success in between, and it is kept."""
+    asked, taken = [], []
+
+    def dead(values, step):
+        asked.append(step)
+        raise ConnectionError("down")
+
+    def every_other_time(values, step):
+        taken.append(step)
+        if len(taken) % 3:
+            raise ConnectionError("down")
+
+    caught, monitor = training(steps=12, writers=[dead, every_other_time])
+    assert len(asked) == 3 and len(taken) > 6 and len(monitor.history.records) == 12
+    assert len(caught) == 2 and "after 3 failures in a row" in str(caught[0].message)
+
+
 @pytest.mark.parametrize("part", ["record", "alarm", "close"])
 def test_a_writer_that_always_raises_stops_nothing(part):
     """Whichever of its methods it is, and no other writer is hindered."""

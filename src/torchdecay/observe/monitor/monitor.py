@@ -25,7 +25,7 @@ from torchdecay.observe.monitor.history import History
 from torchdecay.observe.monitor.jsonl import Content, Head, Item, Writer, head_of, load
 from torchdecay.observe.monitor.layout import By, Layout, lay_out
 from torchdecay.observe.monitor.measured import Measured
-from torchdecay.observe.monitor.outlets import KEPT, Guard, Outlet, Told, to_writer
+from torchdecay.observe.monitor.outlets import KEPT, LEFT_OUT, MOST_FAILURES, Guard, Outlet, Told, to_writer
 from torchdecay.observe.monitor.quantities import QUANTITIES
 from torchdecay.observe.monitor.reading import Reading
 from torchdecay.observe.monitor.samples import sampled
@@ -67,15 +67,16 @@ class Monitor:
             Weights with another decay are a group of their own always.
         plan: what should happen, where no plan is attached and the groups' own weight_decay is not it.
         model: for names, where the groups have no `param_names`; several models in a list or dict.
-        writers: called with ({"group/quantity": number}, step) for each record: `wandb.log` fits, and
-            `torchdecay.integrations.tensorboard.TensorBoard`; one that has a method `alarm` gets the alarms too.
+        writers: called with ({"group/quantity": number}, step) for each record: TensorBoard, WandB, MLflow, Comet
+            and CSV of `torchdecay.integrations`, or any function; one that has a method `alarm` gets the alarms too.
         on_alarm: called with each `Event`, once for all groups of one step and kind; what it raises stops the training.
         sample: about how many elements of each tensor displacements are measured on, at least 256; None is all.
             Norms are those of whole tensors always.
         if_exists: what to do where the file is there: "error", "append" (go on after its last step) or "replace".
         start: how many steps were taken before, for a run that goes on.
         strict: whether a file or a writer that fails, or a step that can't be measured, stops the training. Else there
-            is one warning, records are kept in memory, and what failed is tried again.
+            is one warning, records are kept in memory, and what failed is tried again; a writer that fails three
+            times in a row is left out.
         on_error: called in place of that warning, with what failed and the exception.
 
     Attributes:
@@ -143,7 +144,10 @@ class Monitor:
         for writer in writers if leads else ():
             name = getattr(writer, "__qualname__", type(writer).__qualname__)
             close = getattr(writer, "close", lambda: None)
-            self._outlets.append(Outlet(guard(f"the writer {name}", KEPT), to_writer(writer, self._seen), close))
+            send = to_writer(writer, self._seen)
+            self._outlets.append(
+                Outlet(guard(f"the writer {name}", LEFT_OUT), send, close, most_failures=MOST_FAILURES)
+            )
         self._send()
         for state in self._states:
             state.begin(start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,7 +18,14 @@ Told = Callable[[str, Exception], Any]
 
 
 KEPT = "Records stay in memory, and are sent again with the next one; monitor.history.save(path) writes them all."
-"""What becomes of records that a file or a writer does not take."""
+"""What becomes of records that a file does not take."""
+MOST_FAILURES = 3
+"""After so many in a row a writer is left out: it is asked at every record, and may wait for a network each time."""
+LEFT_OUT = (
+    f"Records stay in memory, and are sent again with the next one; after {MOST_FAILURES} failures in a row "
+    "this writer is left out. monitor.history.save(path) writes them all."
+)
+"""What becomes of records that a writer does not take."""
 
 
 class Guard:
@@ -51,13 +59,19 @@ class Guard:
 class Outlet:
     """Sends a monitor's items, in their order, to one place; what that does not take is sent again later."""
 
-    def __init__(self, guard: Guard, send: Callable[[Item], Any], close: Callable[[], Any]) -> None:
+    def __init__(
+        self, guard: Guard, send: Callable[[Item], Any], close: Callable[[], Any], *, most_failures: float = math.inf
+    ) -> None:
         self._guard, self._send, self._close, self._sent = guard, send, close, 0
+        self._failures, self._most = 0, most_failures
 
     def catch_up(self, items: Sequence[Item]) -> None:
-        """Send what it has not taken yet."""
-        while self._sent < len(items) and self._guard.does(lambda: self._send(items[self._sent])):
-            self._sent += 1
+        """Send what it has not taken yet; nothing to one that has failed too often in a row."""
+        while self._sent < len(items) and self._failures < self._most:
+            if not self._guard.does(lambda: self._send(items[self._sent])):
+                self._failures += 1
+                return
+            self._sent, self._failures = self._sent + 1, 0
 
     def close(self, items: Sequence[Item]) -> None:
         """Try a last time, and end: a training that is over is not stopped."""
