@@ -132,7 +132,7 @@ def saved_as(how, job, folder):
     options = StateDictOptions(flatten_optimizer_state_dict=how == "flattened")
     state = copy.deepcopy(get_optimizer_state_dict(job.model, job.optimizer, options=options))
     if how == "on disk":
-        dcp.save(state, checkpoint_id=folder, no_dist=True)
+        dcp.save(state, checkpoint_id=folder)
     return state
 
 
@@ -146,7 +146,7 @@ def load_as(how, job, state, folder):
         options = StateDictOptions(flatten_optimizer_state_dict=how == "flattened")
         if how == "on disk":
             state = get_optimizer_state_dict(job.model, job.optimizer, options=options)
-            dcp.load(state, checkpoint_id=folder, no_dist=True)
+            dcp.load(state, checkpoint_id=folder)
         set_optimizer_state_dict(job.model, job.optimizer, state, options=options)
 
 
