@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from torchdecay.tables import RIGHT, rich_table
@@ -27,7 +27,7 @@ def print_comparison(result: Comparison) -> None:
 
     tables = [_curves(result), _finals(result), *_acting(result)] if result.runs else []
     lines = [*verdict(result).splitlines(), *acting_remarks(result)]
-    _print(result.title, result.notes, tables, result.failures, lines)
+    _print(result.title, result.notes, tables, result.failures, lines, has_runs=bool(result.runs))
 
 
 def print_sweep(result: Sweep) -> None:
@@ -38,7 +38,14 @@ def print_sweep(result: Sweep) -> None:
     why = f" ({result.why_engine})" if result.why_engine else ""
     said = f"{len(result.runs)} runs by the engine {result.engine}{why}."
     lines = verdict(result).splitlines()
-    _print(f"{result.title}: {result.form}", [said, *result.notes], [_points(result)], result.failures, lines)
+    _print(
+        f"{result.title}: {result.form}",
+        [said, *result.notes],
+        [_points(result)],
+        result.failures,
+        lines,
+        has_runs=bool(result.runs),
+    )
     if command := next_command(result):
         _console().print(f"\nNext: {command}", markup=False, soft_wrap=True)
 
@@ -50,9 +57,18 @@ def _console() -> Console:
 
 
 def _print(
-    title: str, notes: Iterable[str], tables: Iterable[Table], failures: Iterable[Failure], verdict: Iterable[str]
+    title: str,
+    notes: Iterable[str],
+    tables: Iterable[Table],
+    failures: Sequence[Failure],
+    verdict: Iterable[str],
+    *,
+    has_runs: bool,
 ) -> None:
     console = _console()
+    if not has_runs and (first := next(iter(failures), None)) is not None:
+        console.print(f"\nEvery run failed, of {first.label} with seed {first.seed} so:", style="red", markup=False)
+        console.print(f"{first.traceback.strip() or first.message}", markup=False)
     console.print(f"\n{title}", style="bold", markup=False)
     for note in notes:
         console.print(note, style="dim", markup=False)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -142,7 +144,7 @@ def test_tensorboard_is_read_by_its_tag(tmp_path: Path) -> None:
 def test_what_fails_says_why_with_the_end_of_its_output(tmp_path: Path) -> None:
     """An error, a metric that is not there or no number, a command that hangs."""
     failed = outcome(command(HEAD + "print('loss=1'); print('here'); sys.exit(3)", tmp_path))
-    assert isinstance(failed, Failure) and failed.message == "it ended with exit code 3"
+    assert isinstance(failed, Failure) and failed.message == "it ended with exit code 3: here"
     assert failed.traceback == "loss=1\nhere"
     assert "(signal 9)" in why(command(HEAD + "os.kill(os.getpid(), 9)", tmp_path))
     assert "matched nothing of what was printed" in why(command(HEAD + "print('los=1')", tmp_path))
@@ -356,3 +358,32 @@ def test_commands_die_with_the_sweep(tmp_path: Path) -> None:
         ran.send_signal(signal.SIGKILL)
         ran.wait()
     assert all(map(is_gone, pids))
+
+
+@pytest.mark.slow
+def test_ten_kills_lose_no_finished_run_and_repeat_none(tmp_path: Path) -> None:
+    """Two workers, killed at any moment: each run counts once, and what had ended before a kill is not made again."""
+    code = HEAD + (
+        "time.sleep(0.3)\nprint(f'loss={(value - 1) ** 2 + seed / 100}', flush=True)\n"
+        "open('ends.txt', 'a').write(f'{value} {seed}\\n')"
+    )
+    words = ["-m", "torchdecay", "sweep", "--metric", r"loss=(\S+)", "--minimize", "--from", "0.01", "--to", "10"]
+    words += ["--points", "10", "--seeds", "3", "--workers", "2", "--store", "s.db", "--resume", "--out", "out"]
+    words += ["--", sys.executable, "-S", "-E", "-c", code, "{value}", "{seed}"]
+    wait = random.Random(0)
+    for _ in range(10):
+        ran = subprocess.Popen([sys.executable, *words], cwd=tmp_path, stderr=subprocess.PIPE)
+        assert ran.stderr is not None
+        ran.stderr.readline()  # A run has ended, or the sweep has.
+        time.sleep(wait.random())
+        ran.send_signal(signal.SIGKILL)
+        ran.wait()
+    subprocess.run([sys.executable, *words], cwd=tmp_path, check=True, capture_output=True)
+    found = Sweep.from_json((tmp_path / "out/sweep.json").read_text())
+    assert len(found.runs) == len({(run.label, run.seed) for run in found.runs}) == 33 and not found.failures
+    ends = (tmp_path / "ends.txt").read_text().splitlines()
+    # A kill between the end of a command and its record costs that run, of which there are two at a time.
+    assert len(ends) <= 33 + 2 * 10 and len(set(ends)) == 33
+    with sqlite3.connect(tmp_path / "s.db") as store:
+        (count,) = store.execute("SELECT COUNT(*) FROM trials WHERE state = 'COMPLETE'").fetchone()
+    assert count == 33

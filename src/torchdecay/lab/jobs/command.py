@@ -21,7 +21,7 @@ from torchdecay.lab.jobs.child import Child
 from torchdecay.lab.jobs.current import Current
 from torchdecay.lab.jobs.job import Job, Report, RunFailed, Setting, Slot, Stopped
 from torchdecay.lab.jobs.metrics import Metric, Printed
-from torchdecay.text import describe_error, nearest, repr_quoted, spelled
+from torchdecay.text import describe_error, nearest, repr_quoted, shown, spelled
 
 Take = Literal["last", "best"]
 PLACES = ("value", "seed", "out", "checkpoint")
@@ -192,7 +192,9 @@ class Command(Job):
         finally:
             child.close()
         if child.code:
-            raise RunFailed(f"it ended with {_ending(child.code)}", child.end)
+            last = child.end.rpartition("\n")[2]
+            said = f": {shown(last)}" if last else ""
+            raise RunFailed(f"it ended with {_ending(child.code)}{said}", child.end)
         take(reader.read([]))
         if not told:
             raise RunFailed(f"it told no metric: {reader.why_none()}", child.end)

@@ -117,7 +117,7 @@ def _of_job(job: Job, form: FormLike | None, search: Search, groups: Mapping[str
         raise TaskError(
             "no range of values is given.",
             f"That of a task comes from its time scale; {_OWN}.",
-            "Write search=(0.01, 1), or values=[0.01, 0.1, 1].",
+            "Name both ends of a range, 0.01 and 10 say, or each value.",
         )
     # What {value} goes to is most often the optimizer's own weight_decay.
     own = isinstance(job, Command) and job.has("value")
