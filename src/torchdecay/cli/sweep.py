@@ -86,7 +86,7 @@ def sweep(
       random   drawn from the range
       tpe      drawn where earlier ones did well (Optuna)
       gp       drawn where the best may be, by a Gaussian process over log value with the noise of the seeds
-      halving  a grid of which only the better third goes on at 1/9 and at 1/3 of the steps
+      halving  a grid of which only the better third goes on at 1/9 and at 1/3 of the steps, or once decay has acted
 
     With --store a kill at any moment costs the runs in flight only: the same command with --resume goes on. Ctrl-C
     ends early and shows what is finished. Optuna's dashboard opens the store.

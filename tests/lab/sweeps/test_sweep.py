@@ -336,13 +336,32 @@ def test_a_map_over_learning_rates() -> None:
 def test_halving_stops_the_worse_at_rungs_and_keeps_the_baseline() -> None:
     """Nine values: three go on at a ninth, one at a third of the steps; all seeds of a value together."""
     long = task(num_steps=36, eval_every=4)
-    assert rungs_of(long) == (4, 12)
+    assert rungs_of(long).steps == (4, 12)
     result = sweep(long, search=Search(1e-3, 5, kind="halving", points=9), seeds=2, engine="serial")
     ends = sorted(run.steps[-1] for run in result.runs if run.seed == 0)
     assert ends == [4] * 6 + [12] * 2 + [36] * 2
     assert ends == sorted(run.steps[-1] for run in result.runs if run.seed == 1)
     assert len(result.of("none")) == 2
-    assert Halving.steps(long, 9) == 9 * 4 + 3 * 8 + 1 * 24
+    assert Halving.steps((4, 12), 36, 9) == 9 * 4 + 3 * 8 + 1 * 24
+
+
+def test_halving_waits_until_decay_has_acted() -> None:
+    """Before 1/(2·lr·λ) steps a rung ranks noise: it comes later, and the verdict says so with the number."""
+    long = task(num_steps=36, eval_every=4)
+    acting = ([1, 2, 300], [7, 500], [9, 11, 20], [30])
+    assert [rungs_of(long, some).steps for some in acting] == [(4, 12), (8, 12), (12,), (32,)]
+    result = sweep(long, search=Search(0.2, 0.8, kind="halving", points=4), seeds=1, engine="serial")
+    assert result.rungs == (12,) and "9.92 at their middle" in result.why_rungs
+    assert result.why_rungs in td.verdict(result)
+
+
+def test_halving_that_would_rank_noise_is_refused() -> None:
+    """No value acts within the run, or not before the last point at which a run can be stopped."""
+    long = task(num_steps=36, eval_every=4)
+    with pytest.raises(TaskError, match=r"1/\(2·lr·λ\) = 50 steps at the strongest value, and the run has 36"):
+        sweep(long, search=Search(0.001, 0.1, kind="halving", points=3), seeds=1, engine="serial")
+    with pytest.raises(TaskError, match="would rank noise"):
+        rungs_of(long, [34.0])
 
 
 def test_random_and_tpe_give_as_many_points_as_asked_for() -> None:

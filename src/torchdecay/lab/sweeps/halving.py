@@ -1,11 +1,13 @@
-"""Successive halving: at 1/9 and at 1/3 of the steps only the better third of what is tried goes on."""
+"""Successive halving: at two rungs only the better third of what is tried goes on."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
+from torchdecay.errors import TaskError
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.results import TrainingRun
 from torchdecay.lab.training.trial import Keep, Trial
@@ -14,20 +16,63 @@ RUNGS = 2
 REDUCTION_FACTOR = 3
 
 
-def rungs_of(task: Task) -> tuple[int, ...]:
-    """The steps where some stop: points of the curves, so that a whole run has them too."""
-    shares = [REDUCTION_FACTOR**rung for rung in range(1, RUNGS + 1)]
-    rungs = {max(1, round(task.num_steps / share / task.eval_every)) * task.eval_every for share in shares}
-    return tuple(sorted(rung for rung in rungs if rung < task.num_steps))
+@dataclass(frozen=True)
+class Rungs:
+    """Where some stop.
+
+    Attributes:
+        steps: ascending, below the task's own; points of the curves, so that a whole run has them too.
+        why: why they are where they are, where that is not at a ninth and a third of the steps; else "".
+    """
+
+    steps: tuple[int, ...]
+    why: str = ""
+
+
+def rungs_of(task: Task, acting: Sequence[float] = ()) -> Rungs:
+    """A ninth and a third of the steps, but not before decay has acted at half of the values that act in the run.
+
+    Before about 1/(2·lr·λ) steps decay has not acted: a rung there ranks noise.
+
+    Args:
+        task: what is trained.
+        acting: for each value after how many steps it has acted.
+
+    Raises:
+        TaskError: no value has acted at any rung.
+    """
+    every, shares = task.eval_every, [REDUCTION_FACTOR**rung for rung in range(1, RUNGS + 1)]
+    plain = {max(1, round(task.num_steps / share / every)) * every for share in shares}
+    # Those that never act in the run are like no decay, whoever of them goes on.
+    within = sorted(one for one in acting if one < task.num_steps)
+    wait = within[(len(within) - 1) // 2] if within else 0.0
+    rungs = {max(rung, math.ceil(wait / every) * every) for rung in plain}
+    steps = tuple(sorted(rung for rung in rungs if rung < task.num_steps))
+    if acting and (not within or not steps):
+        soon = min(acting)
+        raise TaskError(
+            f"halving would rank noise: decay has acted after about 1/(2·lr·λ) = {soon:,.3g} steps at the strongest "
+            f"value, and the run has {task.num_steps:,}.",
+            "Before that a value's run is still like that of any other.",
+            "Search with another kind, grid say, or give larger values or more steps.",
+        )
+    if not acting or min(plain) >= wait:
+        return Rungs(steps)
+    return Rungs(
+        steps,
+        f"Halving waits until step {min(steps):,}: at step {min(plain):,}, a ninth of the run, decay has not acted at "
+        f"half of the values (it takes about 1/(2·lr·λ) steps, {wait:,.3g} at their middle), and a rung there ranks "
+        "noise.",
+    )
 
 
 class Halving:
     """Says who goes on: points by their mean over seeds, all seeds of a point together, runs without decay always."""
 
-    def __init__(self, task: Task, measure: str, known: Callable[[], Mapping[Trial, TrainingRun]]) -> None:
+    def __init__(self, rungs: tuple[int, ...], measure: str, known: Callable[[], Mapping[Trial, TrainingRun]]) -> None:
         self._sign = 1.0 if measure.endswith("score") else -1.0
         self._measure, self._known = measure, known
-        self.keep = Keep(rungs_of(task), self.choose)
+        self.keep = Keep(rungs, self.choose)
 
     def choose(self, rung: int, measures: Mapping[Trial, float]) -> frozenset[Trial]:
         """The trials that go on."""
@@ -42,10 +87,10 @@ class Halving:
         }
 
     @staticmethod
-    def steps(task: Task, count: int) -> int:
+    def steps(rungs: tuple[int, ...], num_steps: int, count: int) -> int:
         """About how many steps so many runs take in all."""
         total, before, living = 0, 0, count
-        for rung in (*rungs_of(task), task.num_steps):
+        for rung in (*rungs, num_steps):
             total += living * (rung - before)
             before, living = rung, math.ceil(living / REDUCTION_FACTOR)
         return total

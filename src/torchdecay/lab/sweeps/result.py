@@ -36,6 +36,8 @@ class Sweep(Trainings, kind="sweep"):
         groups: (group, selector) pairs, with groups.
         search: how coefficients were found.
         race: whether values that were clearly worse got no further seeds.
+        rungs: the steps at which halving stopped some.
+        why_rungs: why they are there, where that needs to be said.
         rule: how the choice is made.
         engine: what ran it.
         why_engine: why that one; "" where it was asked for.
@@ -59,6 +61,8 @@ class Sweep(Trainings, kind="sweep"):
     lr: float | None = None
     groups: tuple[tuple[str, str], ...] = ()
     race: bool = False
+    rungs: tuple[int, ...] = ()
+    why_rungs: str = ""
     rule: Rule = "best"
     why_engine: str = ""
     meanings: tuple[Meaning, ...] = ()

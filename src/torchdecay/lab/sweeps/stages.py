@@ -23,8 +23,10 @@ def planned_runs(search: Search, maker: TrialMaker, seeds: tuple[int, ...]) -> i
     return len(seeds) * len(search.lr_scales) * (search.points + 1)
 
 
-def run_stages(search: Search, maker: TrialMaker, seeds: tuple[int, ...], runs: Runs) -> None:
-    """Run stage after stage until the search has nothing more to ask."""
+def run_stages(
+    search: Search, maker: TrialMaker, seeds: tuple[int, ...], runs: Runs, rungs: tuple[int, ...] = ()
+) -> None:
+    """Run stage after stage until the search has nothing more to ask; where it halves a task, at these rungs."""
     tried: list[Candidate] = []
     batches = search.batches(maker.num_values)
     with suppress(StopIteration):
@@ -42,7 +44,7 @@ def run_stages(search: Search, maker: TrialMaker, seeds: tuple[int, ...], runs: 
                     if isinstance(runs.task, Job):
                         goes_on = Arrivals(runs.task, known).goes_on
                     else:
-                        keep = Halving(runs.task, runs.measure, known).keep
+                        keep = Halving(rungs, runs.measure, known).keep
                 runs.stage(trials, keep, goes_on)
             batch = batches.send(_scores(maker, tried, runs))
 

@@ -15,8 +15,9 @@ from torchdecay.lab.jobs.command import Command
 from torchdecay.lab.jobs.function import Function
 from torchdecay.lab.jobs.job import Job
 from torchdecay.lab.storage.identity import identity_of
+from torchdecay.lab.sweeps.halving import Rungs, rungs_of
 from torchdecay.lab.sweeps.meaning import Meaning, meaning_of
-from torchdecay.lab.sweeps.ranges import with_range
+from torchdecay.lab.sweeps.ranges import acting_steps, with_range
 from torchdecay.lab.sweeps.search import Candidate, Search
 from torchdecay.lab.sweeps.trials import FormLike, TrialMaker, as_form
 from torchdecay.lab.tasks.task import Task, data_of, model_of
@@ -26,6 +27,11 @@ from torchdecay.lab.training.holdout import with_validation
 from torchdecay.lab.training.setup import Setup
 
 _OWN = "only the command or function itself knows its learning rate and steps"
+
+_UNKNOWN = (
+    "Nobody but the command or function knows its learning rate, so whether decay has acted at a rung is not known: "
+    "before about 1/(2·lr·λ) steps it has not, and a rung there ranks noise."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +43,7 @@ class Subject:
         measure: the curve that decides.
         maker: makes the trials.
         search: the search, with a range.
+        rungs: where halving stops some; of a job at numbers of its metrics, as they come.
         lr: the largest learning rate at lr_scale 1; None where nobody knows it.
         about: fields of the result.
         identity: what makes its runs comparable.
@@ -47,6 +54,7 @@ class Subject:
     measure: str
     maker: TrialMaker
     search: Search
+    rungs: Rungs
     lr: float | None
     about: Mapping[str, Any]
     identity: Callable[[], Mapping[str, str]]
@@ -82,11 +90,14 @@ def _of_task(
         with Setup.make(task, model, weakest, lr_scale=scale) as setup:
             lr = max(float(group["lr"]) for group in setup.optimizer.param_groups) / scale
         about = describe(task, model, data)
+        halves = search.kind == "halving"
+        rungs = rungs_of(task, acting_steps(search, maker, task, model)) if halves else Rungs(())
     return Subject(
         trained=task,
         measure=f"validation_{'loss' if task.score is None else 'score'}",
         maker=maker,
         search=search,
+        rungs=rungs,
         lr=lr,
         about=about | {"notes": (*about["notes"], note)},
         identity=partial(identity_of, task, model, data, form=made.name, groups=groups),
@@ -139,6 +150,7 @@ def _of_job(job: Job, form: FormLike | None, search: Search, groups: Mapping[str
         measure=job.measure,
         maker=TrialMaker(form=made, members={}),
         search=search,
+        rungs=Rungs((), _UNKNOWN if search.kind == "halving" else ""),
         lr=None,
         about=about,
         identity=lambda: {"task": job.name, "form": made.name, **job.identity},

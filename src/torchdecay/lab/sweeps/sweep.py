@@ -148,6 +148,8 @@ def sweep(
             groups=tuple((name, str(selector)) for name, selector in (groups or {}).items()),
             search=search.kind,
             race=search.race,
+            rungs=subject.rungs.steps,
+            why_rungs=subject.rungs.why,
             rule=rule,
             engine=run.engine.name,
             why_engine=run.why_engine,
@@ -167,23 +169,23 @@ def sweep(
         engine=engine,
         on_progress=on_progress,
         planned=planned_runs(search, maker, seeds),
-        steps_of=_steps_of(trained, halves),
+        steps_of=_steps_of(trained, subject.rungs.steps if halves else ()),
         takes_stopped=halves,
         on_run=lambda: on_result(result()) if on_result is not None else None,
     )
     with run.under_way(store, {} if store is None else subject.identity()):
-        run_stages(search, maker, seeds, run)
+        run_stages(search, maker, seeds, run, subject.rungs.steps)
     found = result()
     if direction and isinstance(trained, Task):
         found = dataclasses.replace(found, direction=_direction(found, trained, maker, groups))
     return found
 
 
-def _steps_of(trained: Task | Job, halves: bool) -> Callable[[int], int] | None:
+def _steps_of(trained: Task | Job, rungs: tuple[int, ...]) -> Callable[[int], int] | None:
     """About how many steps so many runs take; a run of a job, whose steps nobody knows, counts as one."""
     if isinstance(trained, Job):
         return lambda count: count
-    return partial(Halving.steps, trained) if halves else None
+    return partial(Halving.steps, rungs, trained.num_steps) if rungs else None
 
 
 def _direction(sweep: Sweep, task: Task, maker: TrialMaker, groups: Mapping[str, Any] | None) -> tuple[str, ...]:

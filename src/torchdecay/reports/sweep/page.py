@@ -104,7 +104,8 @@ def _sections(points: Points, hero: Chart | None, drawn: Sequence[tuple[Point, S
     yield Section(
         "halving",
         "Successive halving",
-        "At each dotted line only the better third of the values went on: most of the time went to what looked good.",
+        "At each dotted line only the better third of the values went on: most of the time went to what looked good."
+        f"{' ' * bool(sweep.why_rungs)}{prose(sweep.why_rungs)}",
         known(halving_chart(points)),
         short="Halving",
     )

@@ -211,8 +211,8 @@ def _lost(sweep: Sweep) -> list[str]:
     lines = [f"Diverged, and out of the choice: {listing(diverged, most=_MOST_TIES)}."] if diverged else []
     if stopped:
         lines.append(
-            f"Successive halving stopped {stopped} of {len(sweep.runs)} runs early, maybe before a slow decay had "
-            "acted; they do not compete."
+            f"Successive halving stopped {stopped} of {len(sweep.runs)} runs early; they do not compete."
+            + (f" {sweep.why_rungs}" if sweep.why_rungs else "")
         )
     if sweep.race and not sweep.interrupted:
         left, tried = sweep.left_race, len([one for one in curve if not one.point.is_bare])
