@@ -384,7 +384,19 @@ def test_a_deep_copy_of_a_plain_optimizer_is_no_lost_hook() -> None:
 @pytest.mark.parametrize(
     "key",
     [
-        *("w_decay", "wdecay", "WD", "l2_reg", "LR", "epsilon", "weight-decay", "weightDecay", "Weight_Decay"),
+        *(
+            "w_decay",
+            "wdecay",
+            "WD",
+            "l2_reg",
+            "l2_lambda",
+            "weight_decay_coeff",
+            "LR",
+            "epsilon",
+            "weight-decay",
+            "weightDecay",
+            "Weight_Decay",
+        ),
         *("weight_decay_", "weight_decay_rate", "l2_penalty", "learning_rate", "beta", "momentumm", "Betas"),
     ],
 )

@@ -59,6 +59,10 @@ PENALTIES: dict[str, tuple[Callable[[Parts], Tensor], str]] = {
     "smoothed groups": (lambda p: p.data + (p.w.pow(2).sum(0) + 1e-8).sqrt().sum(), "w"),
     "less a number": (lambda p: p.data + (p.w.pow(2).sum() - 1.0), "w"),
     "divided by how many": (lambda p: p.data + p.w.pow(2).sum() / p.w.numel(), "w"),
+    "singular values": (lambda p: p.data + torch.linalg.matrix_norm(p.w, "nuc"), "w"),
+    "the largest singular value": (lambda p: p.data + torch.linalg.matrix_norm(p.w, 2), "w"),
+    "log cosh": (lambda p: p.data + torch.log(torch.cosh(p.w)).sum(), "w"),
+    "of clamped weights": (lambda p: p.data + p.w.clamp(-1, 1).pow(2).sum(), "w"),
     "one term of two": (lambda p: p.data + p.w.norm() - 0.1 * p.b.norm(), "w"),
     "subtracted": (lambda p: p.data - -(p.w**2).sum(), "w"),
 }

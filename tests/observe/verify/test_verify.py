@@ -425,6 +425,28 @@ def test_an_optimizer_that_never_moves_is_told_with_what_was_seen():
     assert still.parts[0].fault == "unmoved" and "in 120 steps" in still.why
 
 
+def test_a_cautious_weight_of_one_element_is_measured():
+    """Under momentum the updates of the first steps may all lead away from 0, and leave it alone."""
+    model = nn.ParameterDict(
+        {name: nn.Parameter(torch.ones(size)) for name, size in zip("abc", ((1,), (), (1, 1)), strict=True)}
+    )
+    for kind in (optim.AdamW, optim.NAdam, optim.SGD):
+        optimizer = kind(model.parameters(), lr=1e-3)
+        handle = td.attach(optimizer, td.plan(model, td.cautious(0.1), rules=()), model=model)
+        assert verify(optimizer).ok
+        handle.remove()
+
+
+def test_a_closure_may_be_taken_by_name_only():
+    """As some second-order optimizers do."""
+
+    class ByName(optim.SGD):
+        def step(self, *, closure):
+            return super().step(closure)
+
+    assert verify(ByName([nn.Parameter(torch.ones(3))], lr=0.1, weight_decay=0.1)).ok
+
+
 class EachTenth(optim.Optimizer):
     """Decays in each so many-th step, as what is worked through lazily does."""
 

@@ -16,14 +16,14 @@ from torchdecay.errors import ApplyError
 # Nodes that make a function that is least at 0, or at a reference, of one that is linear; those of two arguments apart.
 _DISTANCES = {"MseLoss", "HuberLoss", "SmoothL1Loss", "L1Loss"}
 _NORMS = {"Norm", "LinalgVectorNorm", "ForeachNorm", "_Penalty"}
-_EVENING = {"Pow", "Abs", "Cosh", *_NORMS, *_DISTANCES}
+_EVENING = {"Pow", "Abs", "Cosh", "LinalgSvd", *_NORMS, *_DISTANCES}
 # Nodes that grow with what is below them.
-_GROWING = {"Sqrt", "Exp", "Log1P", "Maximum", "ClampMin", "Relu", "Max", "Amax"}
+_GROWING = {"Sqrt", "Exp", "Log", "Log1P", "Maximum", "ClampMin", "Relu", "Max", "Amax"}
 # Nodes that keep a function of weights and numbers what it is.
 _KEEPING = {
     "Mul", "Div", "Sum", "Mean", "Stack", "Cat", "View", "UnsafeView", "Reshape", "ReshapeAlias", "ToCopy", "Add",
     "Sub", "Rsub", "Clone", "Neg", "Select", "Slice", "Unsqueeze", "Squeeze", "Expand", "T", "Transpose", "Permute",
-    "Alias", "Unbind", "Trace", "Diagonal",
+    "Alias", "Unbind", "Clamp", "Trace", "Diagonal",
 }  # fmt: skip
 _REORDERING = {"View", "UnsafeView", "Reshape", "ReshapeAlias", "Permute", "Transpose", "T", "Clone", "ToCopy"}
 _PRODUCTS = {"Mul", "Dot", "Vdot", "Mm", "Bmm"}

@@ -23,7 +23,8 @@ _SCHEDULER_KEYS = {"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momen
 _ALWAYS = {"params", "param_names", "name", "group_name", "lr_scale", "lr_mult", MARK} | _SCHEDULER_KEYS
 _MEANT = ("lr", "weight_decay", "momentum", "betas", "eps", "nesterov", "dampening", "amsgrad")
 _NICKNAMES = {
-    "weight_decay": "wd decay wdecay w_decay weight_decay_rate l2 l2_reg l2_penalty l2_regularization weight_reg reg",
+    "weight_decay": "wd decay wdecay w_decay weight_decay_rate l2 l2_reg l2_penalty l2_regularization weight_reg reg "
+    "regularization l2_lambda lambda_l2 weight_decay_coeff weight_decay_coef weight_decay_coefficient",
     "lr": "learning_rate learn_rate learningrate step_size stepsize",
     "eps": "epsilon",
     "betas": "beta",

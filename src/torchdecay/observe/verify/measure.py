@@ -56,13 +56,23 @@ def measure(
     for members in levels(probe.slots, wanted, active, lrs):
         seen = _Round(probe, wanted, members, lrs, STEPS).seen()
         for steps in MORE_STEPS:
-            still = [i in seen and seen[i].state == "unmoved" for i in range(len(wanted))]
+            still = [i in seen and _needs_more(seen[i]) for i in range(len(wanted))]
             if any(still):
                 seen |= _Round(probe, wanted, still, lrs, steps).seen()
         found = {i: verdict_of(one) for i, one in seen.items()}
         for i, verdict in settle(probe, seen, found, lrs).items():
             verdicts[i] = verdict
     return verdicts
+
+
+def _needs_more(seen: Seen) -> bool:
+    """Whether more steps may show more: nothing moved, or a gate was shut in all of them."""
+    shut = seen.state == "resolved" and any(seen.amounts) and not seen.is_visible
+    return seen.state == "unmoved" or (shut and _is_gated(seen.one))
+
+
+def _is_gated(one: Expectation) -> bool:
+    return one.decay is not None and one.decay.gate is not None
 
 
 class _Round:
@@ -254,6 +264,9 @@ class _Round:
 
     def _gradient(self, step: int) -> Tensor:
         minus = [-1.0 if maximizes(self.probe.optimizer, self.groups[slot.group]) else 1.0 for slot in self.probe.slots]
+        if self.steps > STEPS:
+            # The gate was shut: the other way it opens.
+            minus = [-one if _is_gated(wanted) else one for one, wanted in zip(minus, self.wanted, strict=True)]
         pushed = self.segments.spread(torch.tensor(self.pushes, dtype=torch.float64) * torch.tensor(minus))
         return self.probe.rounded(pushed * against(signed(self.probe.size), step))
 

@@ -93,7 +93,10 @@ class Probe:
         ]
         # Some make their state when they are made, and get the keys that they made on small zeros; some need a closure.
         takes = list(inspect.signature(optimizer.step).parameters.values())
-        needs = bool(takes) and takes[0].kind in _POSITIONAL and takes[0].default is takes[0].empty
+        self._closure = (
+            "closure" if any(one.kind is one.KEYWORD_ONLY and one.name == "closure" for one in takes) else ""
+        )
+        needs = bool(takes) and takes[0].default is takes[0].empty and (takes[0].kind in _POSITIONAL or self._closure)
         keeps = any(before for _, before in self._states)
         self._ways = list(itertools.product((False, keeps), (needs, bool(takes))))
         self._way = self._ways[0]
@@ -287,7 +290,11 @@ class Probe:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                self.optimizer.step(*([evaluate] if self._way[1] else []))
+                given = evaluate if self._way[1] else None
+                if given is not None and self._closure:
+                    self.optimizer.step(**{self._closure: given})
+                else:
+                    self.optimizer.step(*([] if given is None else [given]))
         except Exception as error:
             said = describe_error(error).rstrip(".")
             raise StepFailed(f"{type(self.optimizer).__name__}.step() on small tensors raised {said}") from error
