@@ -158,6 +158,14 @@ def test_a_function_that_returns_nonsense(value: float) -> None:
         lr_curve(td.Run(steps=2, lr_schedule=lambda step: value), optimizer().param_groups)
 
 
+def test_a_schedule_that_raises_is_named() -> None:
+    """With the step, and what it is to be."""
+    with pytest.raises(UnitError, match=r"lr_schedule\(0\) raised TypeError[\s\S]*number of a step"):
+        td.forecast(
+            optim.SGD([nn.Parameter(torch.ones(2))], lr=0.1), run=td.Run(steps=3, lr_schedule=lambda step, epoch: 1.0)
+        )
+
+
 def test_no_learning_rate_anywhere() -> None:
     """Neither in the group nor in the run; or one that is no number."""
     with pytest.raises(UnitError, match="group 0 has no learning rate"):

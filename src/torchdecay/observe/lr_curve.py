@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchdecay.errors import UnitError
 from torchdecay.observe.groups import as_number, float_of
 from torchdecay.observe.run import Run, named
+from torchdecay.text import describe_error
 
 _ALL, _PART = 250_000, 100_000
 """A curve tells of all steps up to so many; of more it tells of so many, each standing for those around it."""
@@ -200,7 +201,14 @@ def _multiplier(schedule: Any, step: int) -> float:
             "It is no torch scheduler, of which a copy can be run, and no function.",
             'Give a function from the step to a multiplier, or a name such as "cosine".',
         )
-    value = as_number(said := schedule(step))
+    try:
+        said = schedule(step)
+    except Exception as error:
+        raise UnitError(
+            f"lr_schedule({step}) raised {describe_error(error)}.",
+            fix="Give a function from the number of a step, from 0, to a multiplier of the learning rate.",
+        ) from error
+    value = as_number(said)
     if value is None or value < 0:
         raise UnitError(f"lr_schedule returned {said!r} at step {step}.", fix="Return a finite number, at least 0.")
     return value
