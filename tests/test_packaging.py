@@ -24,6 +24,7 @@ PUBLIC_NAMES: tuple[str, ...] = (
     "DecayError",
     "Finding",
     "Forecast",
+    "DetachedWarning",
     "ForgottenPenaltyWarning",
     "GroupForecast",
     "Handle",

@@ -10,6 +10,7 @@ from torchdecay.apply.lowering import lower as lower
 from torchdecay.apply.penalty import penalty as penalty
 from torchdecay.errors import ApplyError as ApplyError
 from torchdecay.errors import DecayError as DecayError
+from torchdecay.errors import DetachedWarning as DetachedWarning
 from torchdecay.errors import ForgottenPenaltyWarning as ForgottenPenaltyWarning
 from torchdecay.errors import LoadError as LoadError
 from torchdecay.errors import MissingExtra as MissingExtra

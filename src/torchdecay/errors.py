@@ -102,6 +102,10 @@ class OwnershipWarning(UserWarning):
     """Another hand wrote the `weight_decay` that an attached plan owns."""
 
 
+class DetachedWarning(UserWarning):
+    """An optimizer takes steps, or is attached to, without what the plan remembered that was attached to it before."""
+
+
 class ForgottenPenaltyWarning(UserWarning):
     """A step was taken without the penalty that the plan's LOSS rows need."""
 

@@ -586,14 +586,16 @@ def test_what_is_no_optimizer_is_refused():
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))], ids=["deepcopy", "pickle"])
 def test_a_copied_optimizer_carries_the_mark_but_not_the_hooks(copied):
-    """Copies lose hooks silently; the mark is how audit can tell, and the copy can be attached to."""
+    """Copies lose hooks; the mark is how audit can tell, the first step says so, and the copy can be attached to."""
     model = make_model()
     optimizer = optim.SGD(model.parameters(), lr=0.1)
     td.attach(optimizer, td.plan(model, td.decoupled(0.1)), model=model)
     other = copied(optimizer)
     assert other.param_groups[0]["torchdecay"].startswith("attached: ")
-    assert not other._optimizer_step_pre_hooks
+    assert not other._optimizer_step_post_hooks
     assert handle_of(other) is None
+    with pytest.warns(td.DetachedWarning, match="a copy of one that a plan was attached to"):
+        other.step()
 
 
 def test_the_learning_rate_scheduler_is_not_disturbed():

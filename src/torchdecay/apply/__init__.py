@@ -12,8 +12,9 @@
 Natively: `program` writes 0.1 under `weight_decay` in the group, and the optimizer's own kernel does the rest. Through
 the loss: `handle.penalty` adds it up (`loss`, `penalty`).
 
-What has to survive a checkpoint is packed by `state`, the plan by `ledger`; `checkpoint` loads one by names.
+What has to survive a checkpoint is packed by `state`, the plan by `ledger`; `checkpoint` loads one by names, and
+`copies` says what a copy of an optimizer takes along.
 
 Read in this order: sharded, rounding, bindings, work, ledger, state, runtimes, routes, stepping, kernels, penalty,
-    loss, compiled, row_pulls, lowering, passes, program, engine, handle, attach, checkpoint.
+    loss, compiled, row_pulls, lowering, passes, program, engine, copies, handle, attach, checkpoint.
 """

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from typing import Any, Literal
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from torchdecay.apply.bindings import Bindings
-from torchdecay.apply.handle import Handle, handle_of
+from torchdecay.apply.copies import Remembered, remembered_by
+from torchdecay.apply.handle import Handle, Options, handle_of
 from torchdecay.apply.routes import Via
 from torchdecay.apply.state import OnLoad
-from torchdecay.errors import ApplyError
-from torchdecay.optimizers.wrappers import torch_optimizer
+from torchdecay.arguments import check_word
+from torchdecay.errors import ApplyError, DetachedWarning
+from torchdecay.optimizers.wrappers import around, torch_optimizer
 from torchdecay.plans.decay import Decay
+from torchdecay.plans.groups import MARK
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.planning import plan as make_plan
+
+Resume = Literal["continue", "restart", "error"]
 
 
 def attach(
     optimizer: Optimizer,
-    plan: Plan | Decay | float,
+    plan: Plan | Decay | float | Handle,
     *,
     model: nn.Module | None = None,
     via: Via = "auto",
@@ -28,6 +35,8 @@ def attach(
     bind: Bindings | None = None,
     scheduler: Any = None,
     compile: bool = False,
+    resume: Resume = "continue",
+    save_references: bool | torch.dtype = False,
 ) -> Handle:
     """Carry a plan out on an optimizer from its next step on.
 
@@ -39,16 +48,23 @@ def attach(
     Args:
         optimizer: any torch optimizer; LBFGS takes penalties only. Of a wrapper that shares its groups (accelerate's,
             Lightning's, Lookahead, SAM) the one inside, whose step updates the weights.
-        plan: a `Plan`; or a Decay or number, planned for `model` with the standard rules.
+        plan: a `Plan`; or a Decay or number, planned for `model` with the standard rules; or a handle that was
+            pickled, to go on from.
         model: the model, needed when the optimizer's groups have no `param_names`.
         via: "hook" never uses the optimizer's own weight_decay.
         on_load: whose coefficients win when a checkpoint has others: "plan" (this one), "checkpoint", or "equal"
             (differing is an error). Another who or form is an error always.
-        bind: tensors for the names that references and masks in the plan go by: {name: {parameter name: tensor}}.
+        bind: tensors for the names that references and masks in the plan go by: {name: {parameter name: tensor}};
+            under "initial" where the run began that is resumed, what `handle.state_dict()` gave.
         scheduler: the learning rate scheduler, where the peak is known to it alone (CyclicLR).
         compile: run the passes that are more than one multiplication (cautious, L1, Huber, ...) through
             torch.compile: one read and one write of each tensor. The first step takes seconds; worth it for models
             of tens of millions of weights. Where nothing can be compiled they run as they are, with a warning.
+        resume: what to do where the optimizer remembers a plan, because its checkpoint was loaded before, or it is a
+            copy of one that had a plan: "continue" its counters, peaks, controllers and references, "restart" without
+            them, or take it for an "error".
+        save_references: let `optimizer.state_dict()` hold what the plan pulls toward, "initial" weights and averages,
+            equal ones once: True, or the dtype to hold them in. Otherwise they are saved by `handle.state_dict()`.
 
     Returns:
         A `Handle`, also a context manager.
@@ -56,6 +72,10 @@ def attach(
     Raises:
         ApplyError: a plan is attached already, the optimizer can't carry a row out, or lr·λ is 1 or more.
         PlanError: the plan and the model do not fit.
+        LoadError: the optimizer remembers another plan, or other references.
+
+    Warns:
+        DetachedWarning: the optimizer's groups were under a plan, and what it remembered did not come along.
 
     Example:
         >>> import torch, torchdecay as td
@@ -66,7 +86,7 @@ def attach(
         >>> optimizer.step()
         >>> handle.remove()
     """
-    optimizer = torch_optimizer(optimizer)
+    outer, optimizer = around(optimizer), torch_optimizer(optimizer)
     if handle_of(optimizer) is not None:
         raise ApplyError(
             "a plan is attached to this optimizer already.",
@@ -75,10 +95,40 @@ def attach(
         )
     if on_load not in ("plan", "checkpoint", "equal"):
         raise ApplyError(f"on_load is {on_load!r}.", fix='Write "plan", "checkpoint" or "equal".')
+    check_word(resume, "resume", ("continue", "restart", "error"), error=ApplyError)
+    if not isinstance(save_references, (bool, torch.dtype)):
+        raise ApplyError(f"save_references is {save_references!r}.", fix="Write True, False, or a dtype.")
+    remembered = _remembered(optimizer, resume)
+    if isinstance(plan, Handle):
+        if plan.left is not None and remembered is None and resume == "continue":
+            remembered = {"param_groups": optimizer.param_groups, MARK: plan.left}
+        plan = plan.plan
     if not isinstance(plan, Plan):
         if model is None:
             raise ApplyError(f"{plan!r} is not a plan.", fix="Give td.plan(model, ...), or pass model= as well.")
         plan = make_plan(model, plan)
-    return Handle(
-        optimizer, plan, model=model, via=via, on_load=on_load, bind=bind or {}, scheduler=scheduler, compile=compile
+    options = Options(via, on_load, bind or {}, scheduler, compile, save_references)
+    return Handle(optimizer, plan, model=model, options=options, remembered=remembered, outer=outer)
+
+
+def _remembered(optimizer: Optimizer, resume: Resume) -> Remembered | None:
+    """What to go on from."""
+    remembered = remembered_by(optimizer)
+    marked = remembered is not None or any(
+        str(group.get(MARK)).startswith("attached") for group in optimizer.param_groups
     )
+    if marked and resume == "error":
+        raise ApplyError(
+            "the optimizer was under a plan before: its groups say so.",
+            'With resume="error" nothing is gone on from.',
+            'Write resume="continue" to go on from there, or resume="restart" to begin anew.',
+        )
+    if marked and remembered is None and resume == "continue":
+        warnings.warn(
+            "the optimizer's groups were under a plan before, and its counters, peaks and controllers did not come "
+            "along: they begin anew, and so do schedules. Load its optimizer.state_dict(), or write "
+            'resume="restart" where that is meant.',
+            DetachedWarning,
+            stacklevel=3,
+        )
+    return remembered if resume == "continue" else None

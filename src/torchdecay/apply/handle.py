@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import sys
 import warnings
 import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from types import MethodType, TracebackType
+from dataclasses import dataclass, field, replace
+from operator import eq
+from types import FrameType, MethodType, TracebackType
 from typing import Any, cast
 
 import torch
@@ -19,6 +21,7 @@ from torch.utils.hooks import RemovableHandle
 
 from torchdecay.apply.bindings import Bindings
 from torchdecay.apply.compiled import runner
+from torchdecay.apply.copies import Bond, Remembered, carry, forget_copying, remembered_by
 from torchdecay.apply.engine import Engine, members, origins
 from torchdecay.apply.kernels import in_parts
 from torchdecay.apply.loss import penalty_of
@@ -26,10 +29,16 @@ from torchdecay.apply.lowering import Lowering, lower
 from torchdecay.apply.routes import Via
 from torchdecay.apply.row_pulls import RowPulls
 from torchdecay.apply.sharded import lasting
-from torchdecay.apply.state import GroupState, Loaded, OnLoad, check_class, mark_of, pack, unpack
+from torchdecay.apply.state import GroupState, Loaded, OnLoad, check_class, initial_in, mark_of, pack, unpack
 from torchdecay.apply.stepping import Arguments, guard_steps, leave_traceback, run_last, step_depth, with_closure
 from torchdecay.apply.work import Cost
-from torchdecay.errors import ApplyError, ForgottenPenaltyWarning, LoadError, OwnershipWarning
+from torchdecay.errors import (
+    ApplyError,
+    ForgottenPenaltyWarning,
+    LoadError,
+    OwnershipWarning,
+    TorchdecayError,
+)
 from torchdecay.optimizers.cards import SWITCH
 from torchdecay.optimizers.gradients import maximizes
 from torchdecay.optimizers.wrappers import unwrap
@@ -37,11 +46,26 @@ from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.tree import parameters_by_name
+from torchdecay.records import described, encode, is_opaque
 from torchdecay.text import nearest
 
 # The optimizer's hooks keep the handle alive; a strong reference here would keep the optimizer alive.
 _ATTACHED: weakref.WeakKeyDictionary[Optimizer, weakref.ref[Handle]] = weakref.WeakKeyDictionary()
 _OWNED = (MARK, SWITCH, "weight_decay")
+_LIVE = ("optimizer", "model", "scheduler", "_engine", "_marks", "_former", "_is_gone", "_penalty_called")
+"""What a handle has that is at work, and one that was pickled has not."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a plan is carried out; `torchdecay.attach` documents each."""
+
+    via: Via = "auto"
+    on_load: OnLoad = "plan"
+    bind: Bindings = field(default_factory=dict)
+    scheduler: Any = None
+    compile: bool = False
+    save_references: bool | torch.dtype = False
 
 
 def handle_of(optimizer: object) -> Handle | None:
@@ -84,7 +108,10 @@ class Handle:
         plan: the plan that is carried out.
         model: the model that was given, or None.
         scheduler: the scheduler that was given, or None.
+        left: of a handle that was pickled, what `torchdecay.attach` goes on from; None of one that is at work.
     """
+
+    left: Remembered | None = None
 
     def __init__(
         self,
@@ -92,25 +119,28 @@ class Handle:
         plan: Plan,
         *,
         model: nn.Module | None,
-        via: Via,
-        on_load: OnLoad,
-        bind: Bindings,
-        scheduler: Any,
-        compile: bool,
+        options: Options,
+        remembered: Remembered | None = None,
+        names: Mapping[str, Tensor] | None = None,
+        outer: Sequence[Optimizer] = (),
     ) -> None:
-        self.optimizer, self.plan, self.model, self.scheduler = optimizer, plan, model, scheduler
-        self._via, self._on_load, self._bind = via, on_load, bind
-        self._run = runner() if compile else in_parts
-        self._before = [_owned(group) for group in optimizer.param_groups]
+        self.optimizer, self.plan, self.model, self.scheduler = optimizer, plan, model, options.scheduler
+        self._options, self._names, self._outer, self._bond = options, names, outer, Bond()
+        self._run, self.left = runner() if options.compile else in_parts, None
+        left = {} if remembered is None else remembered.get(MARK, {})
+        self._before = [dict(stood) for stood in left.get("stood", ())] or list(map(_owned, optimizer.param_groups))
         # Of parameters that were taken out of the optimizer, for when they come back: oldest first.
         self._former: list[tuple[Engine, list[dict[str, Any]]]] = []
         self._engine = self._build(plan, self._before)
-        # Of a checkpoint that was loaded before, the groups' marks are left.
-        groups = optimizer.param_groups
-        loaded = unpack({"param_groups": groups}, plan, self._engine.ledger, self._engine.references, on_load)
-        if loaded is not None:
-            self._count(self._engine, loaded.groups)
-            self._engine.passes.load(loaded.scalars)
+        if "initial" in options.bind:
+            self.load_state_dict(initial_in(options.bind["initial"]) or options.bind["initial"])
+        if remembered is not None:
+            loaded = unpack(remembered, plan, self._engine.ledger, self._engine.references, options.on_load)
+            self._take_in(loaded)
+            if loaded is not None and loaded.plan is not plan:
+                self.plan, engine = loaded.plan, self._build(loaded.plan, self._before)
+                engine.inherit(self._engine)
+                self._engine = engine
         values = self._engine.check()
         self._engine.passes.debts.take(self._engine.pulled())
         self._depth = 0
@@ -118,7 +148,7 @@ class Handle:
         self._loaded: Loaded | None = None
         self._watches: list[RemovableHandle] = []
         self._hooks: list[RemovableHandle] = []
-        self._unguard: Callable[[], None] = lambda: None
+        self._undo: list[Callable[[], None]] = []
         _ATTACHED[optimizer] = weakref.ref(self)
         try:
             self._install(values)
@@ -140,7 +170,9 @@ class Handle:
         ]
         # Other hooks find gradients and weights as they are without a plan, before the step, and after it.
         optimizer._optimizer_step_post_hooks.move_to_end(self._hooks[1].id, last=False)  # type: ignore[attr-defined]
-        self._unguard = guard_steps(optimizer, handle_of)
+        self._hooks += [one.register_state_dict_post_hook(self._save) for one in self._outer]
+        self._undo = [guard_steps(optimizer, handle_of), carry(optimizer, self._bond, self._remembered)]
+        forget_copying(optimizer)
         self._take_over(values)
 
     @property
@@ -282,7 +314,8 @@ class Handle:
         if self._is_gone and not step_depth(self.optimizer):
             for hook in (*self._hooks, *self._watches):
                 hook.remove()
-            self._unguard()
+            for undo in self._undo:
+                undo()
 
     def __enter__(self) -> Handle:
         return self
@@ -303,55 +336,108 @@ class Handle:
         Raises:
             LoadError: a name is missing or unknown, or a shape differs; nothing is changed then.
         """
-        mine = self._engine.references.initial()
-        for name in state:
-            if name not in mine:
-                raise LoadError(f'"{name}" has no "initial" reference here.', fix=nearest(name, mine))
-        for name, tensor in mine.items():
-            if name not in state or state[name].shape != tensor.shape:
-                found = f"of shape {tuple(state[name].shape)}" if name in state else "missing"
-                raise LoadError(f'the reference of "{name}", of shape {tuple(tensor.shape)}, is {found}.')
+        self._engine.references.check(state)
         self._engine.references.load(state)
 
+    def _remembered(self, *, keep: bool | torch.dtype = True) -> Remembered:
+        """What a copy of the optimizer takes along, with what it is pulled toward or without."""
+        self._follow_known()
+        state: dict[str, Any] = {"param_groups": [dict(group) for group in self.optimizer.param_groups]}
+        self._pack(state, keep=keep)
+        found: Remembered = state[MARK] | {"stood": self._stood()}
+        return found
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Handle:
-        """The plan at work on a copy of the optimizer: its hooks are not copied with it."""
-        optimizer, model, scheduler = copy.deepcopy((self.optimizer, self.model, self.scheduler), memo)
+        """The plan at work on the copy of the optimizer that is copied along: its hooks are not."""
+        whole, unfinished = _what_is_copied()
+        if whole is self:
+            raise ApplyError(
+                "a handle can't be copied alone.",
+                "It would hold a copy of the optimizer that nothing steps, or decay the weights of this one twice.",
+                "Copy both: model, optimizer, handle = copy.deepcopy((model, optimizer, handle)).",
+            )
+        copied = [memo.get(id(one)) for one in (self.optimizer, self.model) if one is not None]
+        if unfinished and not all(map(_is_there, copied)):
+            # In the middle of an object, whose optimizer may come later.
+            memo[id(self)] = sleeping = Handle.__new__(Handle)
+            sleeping.__setstate__(copy.deepcopy(self.__getstate__(), memo) | {"_twin": memo.get(id(self.model))})
+            return sleeping
+        optimizer, model = copy.deepcopy((self.optimizer, self.model), memo)
+        # Attached only now, since a scheduler's copy looks at the step that it wraps.
+        options = replace(self._options, scheduler=copy.deepcopy(self.scheduler, memo))
         memo[id(self)] = made = Handle(
-            optimizer,
-            self.plan,
-            model=model,
-            via=self._via,
-            on_load=self._on_load,
-            bind=self._bind,
-            scheduler=scheduler,
-            compile=self._run is not in_parts,
+            optimizer, self.plan, model=model, options=options, remembered=remembered_by(optimizer)
         )
-        made._before = copy.deepcopy(self._before)
-        made._count(made._engine, [replace(program.state) for program in self._engine.programs])
-        made._engine.passes.load(self._engine.passes.scalars())
-        made._engine.references.load(self._engine.references.initial())
         return made
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __getstate__(self) -> dict[str, Any]:
+        """Plan and counters, detached: a pickle has no hooks, and of the optimizer only what is pickled with it."""
+        names = [list(group.names) for group in self._engine.lowering.groups]
+        options = replace(self._options, bind={}, scheduler=None)
+        left = self._remembered(keep=self._options.save_references)
+        return {
+            "plan": _readable(self.plan),
+            "left": left,
+            "_options": options,
+            "_places": names,
+            "_bond": self._bond,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._bond.handle = self
+        optimizer = self._bond.optimizer
+        if optimizer is not None and MARK in vars(optimizer) and "_twin" not in state:
+            self.wake(optimizer)
+
+    def wake(self, optimizer: Optimizer) -> str:
+        """Be at work on the optimizer that was copied with this handle; what is in the way, or ""."""
+        places = zip(optimizer.param_groups, self._places, strict=False)
+        pairs = [pair for group, names in places for pair in zip(names, group["params"], strict=False)]
+        named = {name: param for name, param in pairs if name}
+        try:
+            if any(is_opaque(row.decay) for row in self.plan.rows):
+                raise ApplyError("of a function without a name a copy has a description alone.")
+            given, remembered = vars(self).get("_twin"), remembered_by(optimizer)
+            # Of what was made already nothing is left, should this fail.
+            Handle.__init__(
+                self, optimizer, self.plan, model=given, options=self._options, remembered=remembered, names=named
+            )
+        except TorchdecayError as error:
+            return error.what
+        return ""
+
+    def begin(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+        """Come before a step that is under way."""
+        return self._pre_step(optimizer, args, kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        # Only of a handle that was copied by a pickle, which has neither optimizer nor model.
+        if "_places" not in vars(self) or name not in _LIVE:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         raise ApplyError(
-            "a handle can't be pickled.",
-            "The hooks of an optimizer are not saved with it.",
-            "Save optimizer.state_dict(), and handle.state_dict() beside it; attach the plan again, and load them.",
+            "this handle is detached: it was pickled, and a pickle has no hooks.",
+            "It has its plan and counters; where its optimizer was pickled with it, that one's next step attaches it.",
+            "Go on from it: td.attach(optimizer, handle, model=...).",
         )
 
     def __repr__(self) -> str:
+        if "_engine" not in vars(self):
+            return f"<Handle, detached: {self.plan!r}>"
         routes = [row.route for row in self.lowering.rows]
         counts = ", ".join(f"{routes.count(route)} by {route}" for route in dict.fromkeys(routes))
         return f"<Handle on {type(self.optimizer).__name__}: {counts}>"
 
     def _build(self, plan: Plan, before: Sequence[Mapping[str, Any]]) -> Engine:
-        lowering = lower(plan, self.optimizer, model=self.model, via=self._via)
+        named = self._names if self.model is None else self.model
+        lowering = lower(plan, self.optimizer, model=named, via=self._options.via)
         groups = tuple(
             replace(group, replaces=stood.get("weight_decay"))
             for group, stood in zip(lowering.groups, before, strict=True)
         )
         with lasting():
-            return Engine(self.optimizer, replace(lowering, groups=groups), self._bind, self.scheduler, self._run)
+            lowered = replace(lowering, groups=groups)
+            return Engine(self.optimizer, lowered, self._options.bind, self.scheduler, self._run)
 
     def _stood(self) -> list[dict[str, Any]]:
         """What stood in each group before the plan came."""
@@ -387,6 +473,7 @@ class Handle:
     def _take_over(self, values: Sequence[float | Tensor | None]) -> None:
         """Write what native rows need into the groups; everything else decays by hook or not at all."""
         mark = mark_of(self.plan)
+        self._marks = [mark] * len(self._engine.programs)
         for program, group in zip(self._engine.programs, self.optimizer.param_groups, strict=True):
             if program.lowering.switch is not None:
                 group[SWITCH] = program.lowering.switch
@@ -455,9 +542,19 @@ class Handle:
             self._engine.after()
 
     def _follow_groups(self) -> None:
-        """Take over parameters that were added, unfrozen or cast since."""
+        """Take over parameters that were added, unfrozen or cast since, and what was loaded past the hooks."""
+        if not all(map(eq, self._marks, [group.get(MARK) for group in self.optimizer.param_groups])):
+            self._follow_load()
         if self.is_outdated():
             self.update(self.plan)
+
+    def _follow_load(self) -> None:
+        """Some optimizers load a state dict in a way of their own, which calls no hook."""
+        remembered = remembered_by(self.optimizer)
+        if remembered is not None:
+            engine = self._engine
+            self._loaded = unpack(remembered, self.plan, engine.ledger, engine.references, self._options.on_load)
+        self._finish_load(self.optimizer)
 
     def _follow_known(self) -> None:
         """The same for who only reads: of a parameter that the plan does not know the next step complains."""
@@ -495,14 +592,18 @@ class Handle:
 
     def _save(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
         self._follow_known()
+        if len(state["param_groups"]) == len(self.optimizer.param_groups):
+            self._pack(state, keep=self._options.save_references)
+
+    def _pack(self, state: dict[str, Any], *, keep: bool | torch.dtype) -> None:
         engine = self._engine
         groups = [program.state for program in engine.programs]
-        pack(state, self.plan, groups, engine.ledger, engine.passes.scalars(), engine.references)
+        pack(state, self.plan, groups, engine.ledger, engine.passes.scalars(), engine.references, keep)
 
     def _check_load(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
         """Refuse a checkpoint that means something else, or has no next step, before torch has changed anything."""
         self._follow_groups()
-        loaded = unpack(state, self.plan, self._engine.ledger, self._engine.references, self._on_load)
+        loaded = unpack(state, self.plan, self._engine.ledger, self._engine.references, self._options.on_load)
         check_class(optimizer, state["param_groups"], state["state"].values())
         if len(state["param_groups"]) == len(optimizer.param_groups):
             self._rehearse(state["param_groups"], loaded)
@@ -526,13 +627,19 @@ class Handle:
 
     def _finish_load(self, optimizer: Optimizer) -> None:
         loaded, self._loaded = self._loaded, None
+        self._take_in(loaded)
+        if loaded is not None and loaded.plan is not self.plan:
+            self.update(loaded.plan)
+            return
+        self._take_over(self._engine.check())
+
+    def _take_in(self, loaded: Loaded | None) -> None:
+        """Counters, peaks, controllers and references of the run that is resumed."""
         if loaded is not None:
             self._count(self._engine, loaded.groups)
             self._engine.passes.load(loaded.scalars)
-            if loaded.plan is not self.plan:
-                self.update(loaded.plan)
-                return
-        self._take_over(self._engine.check())
+            if loaded.references:
+                self._engine.references.load(loaded.references)
 
     @staticmethod
     def _count(engine: Engine, states: Sequence[GroupState]) -> None:
@@ -543,6 +650,35 @@ class Handle:
 def _owned(group: Mapping[str, Any]) -> dict[str, Any]:
     """What stands in a group that a plan takes over; what a plan before has left is no one's."""
     return {key: group[key] for key in _OWNED if key in group and not str(group[key]).startswith("attached")}
+
+
+def _what_is_copied() -> tuple[Any, bool]:
+    """What copy.deepcopy was called with, and whether an object above this one is not finished yet."""
+    frame: FrameType | None = sys._getframe(1)
+    whole, unfinished = None, False
+    while frame is not None and (frame := frame.f_back) is not None and frame.f_globals.get("__name__") == "copy":
+        unfinished = unfinished or frame.f_code.co_name == "_reconstruct"
+        if frame.f_code is copy.deepcopy.__code__:
+            whole = frame.f_locals["x"]
+    return whole, unfinished
+
+
+def _is_there(copied: Any) -> bool:
+    """Whether a copy was begun and has its attributes."""
+    return copied is not None and bool(vars(copied))
+
+
+def _readable(plan: Plan) -> Plan:
+    """The plan, with what no pickle can hold, a schedule that has no name say, as its description."""
+    made: dict[Decay, Decay] = {}
+    for decay in {row.decay for row in plan.rows if row.decay is not None}:
+        try:
+            encode(decay)
+        except LoadError:
+            made[decay] = described(decay)
+    rows = tuple(row if row.decay not in made else replace(row, decay=made[row.decay]) for row in plan.rows)
+    own = None if plan.decay is None else made.get(plan.decay, plan.decay)
+    return replace(plan, rows=rows, decay=own) if made else plan
 
 
 def _found(tensors: Mapping[str, nn.Parameter], name: str) -> nn.Parameter:

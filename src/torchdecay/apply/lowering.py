@@ -120,7 +120,13 @@ class Lowering:
         )
 
 
-def lower(plan: Plan, optimizer: Optimizer, *, model: nn.Module | None = None, via: Via = "auto") -> Lowering:
+def lower(
+    plan: Plan,
+    optimizer: Optimizer,
+    *,
+    model: nn.Module | Mapping[str, Tensor] | None = None,
+    via: Via = "auto",
+) -> Lowering:
     """Say how each row of a plan will be carried out on this optimizer; changes nothing.
 
     Native where it is the same number: what is written is weight_decay = c_t·λ_t/η_t, and the optimizer's own, fused
@@ -130,7 +136,7 @@ def lower(plan: Plan, optimizer: Optimizer, *, model: nn.Module | None = None, v
     Args:
         plan: the plan.
         optimizer: the optimizer.
-        model: the model, needed when the optimizer's groups have no `param_names`.
+        model: the model, or names and tensors, needed when the optimizer's groups have no `param_names`.
         via: "hook" never uses the optimizer's own weight_decay.
 
     Raises:
@@ -158,14 +164,15 @@ def lower(plan: Plan, optimizer: Optimizer, *, model: nn.Module | None = None, v
 
 
 def name_parameters(
-    plan: Plan, optimizer: Optimizer, model: nn.Module | None
+    plan: Plan, optimizer: Optimizer, model: nn.Module | Mapping[str, Tensor] | None
 ) -> list[list[tuple[Tensor, str, Decay | None]]]:
     """For each group, its trainable parameters with the name and the decay that the plan has for them."""
     by_identity = None
     if isinstance(model, Models):
         model = model.whose(param for group in optimizer.param_groups for param in group["params"])
     if model is not None:
-        by_identity = {id(p): name for name, p in reversed(parameters_by_name(model).items())}
+        named = parameters_by_name(model) if isinstance(model, nn.Module) else model
+        by_identity = {id(named[name]): name for name in reversed(list(named))}
     made, seen = [], set()
     for index, group in enumerate(optimizer.param_groups):
         names = _names_of(group, index, by_identity)

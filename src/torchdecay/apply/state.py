@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -24,7 +25,7 @@ from torchdecay.plans.diff import PlanDiff
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.references import Average, Bound, Initial, Reference, Tensors
-from torchdecay.text import listed, repr_quoted
+from torchdecay.text import listed, nearest, repr_quoted
 
 OnLoad = Literal["plan", "checkpoint", "equal"]
 ELEMENTWISE = frozenset(key for card in CARDS for key in card.state)
@@ -73,9 +74,29 @@ class References:
             self._digest = digest([held[name] for name in sorted(held)]) if held else ""
         return self._digest
 
+    @property
+    def are_loaded(self) -> bool:
+        """Whether the initial ones came from the run that is resumed."""
+        return self._is_loaded
+
     def agree(self, saved: str) -> bool:
         """Whether a digest is that of these; where it can't tell, whether these were loaded."""
         return self._is_loaded if saved == _SHARDED else saved == self.digest()
+
+    def check(self, state: Mapping[str, Tensor]) -> None:
+        """Refuse what are not the initial ones, by name and shape.
+
+        Raises:
+            LoadError: a name is missing or unknown, or a shape differs.
+        """
+        mine = self.initial()
+        for name in state:
+            if name not in mine:
+                raise LoadError(f'"{name}" has no "initial" reference here.', fix=nearest(name, mine))
+        for name, tensor in mine.items():
+            if name not in state or state[name].shape != tensor.shape:
+                found = f"of shape {tuple(state[name].shape)}" if name in state else "missing"
+                raise LoadError(f'the reference of "{name}", of shape {tuple(tensor.shape)}, is {found}.')
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Overwrite the initial ones."""
@@ -124,6 +145,7 @@ class Loaded:
     groups: Sequence[GroupState]
     scalars: Mapping[str, Any]
     plan: Plan
+    references: Mapping[str, Tensor]
 
 
 def mark_of(plan: Plan) -> str:
@@ -138,8 +160,19 @@ def pack(
     ledger: Ledger,
     scalars: Mapping[str, Any],
     references: References,
+    keep: bool | torch.dtype = False,
 ) -> None:
-    """Write what has to survive into the state dict of an optimizer."""
+    """Write what has to survive into the state dict of an optimizer.
+
+    Args:
+        state: the state dict.
+        plan: the plan.
+        groups: what each group remembers.
+        ledger: what the plan says of the parameters here.
+        scalars: what controllers and debts are.
+        references: where pulls lead.
+        keep: whether the state dict holds those as well, or the dtype in which it does.
+    """
     shared = {"version": _VERSION, "who": ledger.who, "decays": ledger.decays}
     numbers = {key: value for key, value in scalars.items() if key != "rows"}
     for packed, group, own, orders in zip(state["param_groups"], groups, ledger.names, ledger.orders, strict=False):
@@ -162,6 +195,26 @@ def pack(
         "references": references.digest(),
         "scalars": scalars,
     }
+    if keep and (initial := references.initial()):
+        state[MARK]["initial"] = _once_each(initial, None if keep is True else keep)
+
+
+def _once_each(tensors: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Any]:
+    """Tensors by name, those that are equal only once: zeros and ones that many layers began as."""
+    held: dict[str, Tensor] = {}
+    keys = {}
+    for name, tensor in tensors.items():
+        kept = tensor if dtype is None or tensor.is_complex() else tensor.to(dtype)
+        sharded = hasattr(kept, "device_mesh")
+        keys[name] = name if sharded else f"{kept.dtype} {tuple(kept.shape)} {digest([kept])}"
+        held.setdefault(keys[name], kept)
+    return {"keys": keys, "held": held}
+
+
+def initial_in(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The references that an optimizer's state dict holds, by name; none where it holds none."""
+    kept = state.get(MARK, state).get("initial")
+    return {} if not isinstance(kept, Mapping) else {name: kept["held"][key] for name, key in kept["keys"].items()}
 
 
 def left_in(state: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -229,12 +282,17 @@ def unpack(
             _LOST,
             'Save optimizer.state_dict() whole, or attach a plan with those coefficients and write on_load="plan".',
         )
-    if not references.agree(left["references"]):
+    kept = {} if references.are_loaded else initial_in(left)
+    if kept:
+        references.check(kept)
+    elif not references.agree(left["references"]):
         raise LoadError(
             "the weights that the plan pulls toward are not those of the run that is resumed.",
             "The pull would lead somewhere else from here on.",
             'For "initial", save handle.state_dict() with the checkpoint; attach, then call '
-            "handle.load_state_dict(...), then optimizer.load_state_dict(...). Else bind the same tensors as then.",
+            "handle.load_state_dict(...), then optimizer.load_state_dict(...). Where the optimizer is loaded first, "
+            'give it to attach(..., bind={"initial": ...}); and a checkpoint of attach(..., save_references=True) '
+            "has it in it. Else bind the same tensors as then.",
         )
     if left.get("rows owe"):
         raise LoadError(
@@ -253,7 +311,7 @@ def unpack(
                 "Load it by name: td.load_optimizer(optimizer, state_dict).",
             )
     now = plan.with_coefficients_of(theirs) if different and on_load == "checkpoint" else plan
-    return Loaded([GroupState(**group) for group in left["groups"]], left["scalars"], now)
+    return Loaded([GroupState(**group) for group in left["groups"]], left["scalars"], now, kept)
 
 
 def _with_decays(plan: Plan, decays: Mapping[str, Decay | None]) -> Plan:

@@ -39,6 +39,26 @@ def unwrap(given: Any, *, keep_steps: bool = False) -> Any:
         keep_steps: see through proxies alone, on which hooks would not be called: SAM and Lookahead, say, are
             optimizers with a step of their own.
     """
+    return _chain(given, keep_steps=keep_steps)[-1]
+
+
+def around(given: Any) -> list[Optimizer]:
+    """The optimizers of torch that stand around the innermost one, with hooks of their own."""
+    from torch.optim import Optimizer
+
+    *outer, inner = _chain(given)
+    own = [getattr(inner, hooks, None) for hooks in _HOOKS]
+    return [
+        one
+        for one in outer
+        if isinstance(one, Optimizer)
+        and all(hooks in _attributes(one) for hooks in _HOOKS)
+        and not any(getattr(one, hooks) is mine for hooks, mine in zip(_HOOKS, own, strict=True))
+    ]
+
+
+def _chain(given: Any, *, keep_steps: bool = False) -> list[Any]:
+    """What was given, and what is inside it, from the outermost to the innermost."""
     seen = [given]
     # Of a class that has a card the step is known: it hands nothing on. A proxy may pass for one.
     while not (_PRE_HOOKS in _attributes(seen[-1]) and (keep_steps or card_of(seen[-1]) is not None)):
@@ -48,7 +68,7 @@ def unwrap(given: Any, *, keep_steps: bool = False) -> Any:
         if found is None:
             break
         seen.append(found)
-    return seen[-1]
+    return seen
 
 
 def torch_optimizer(given: Any) -> Optimizer:

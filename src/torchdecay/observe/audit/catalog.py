@@ -70,8 +70,8 @@ The key is there, but torch does not read it and the group's lr does not contain
 Multiply it into lr, or use the scheduler that reads it.
 
 WD205 error hooks lost
-A plan was attached once; deepcopy, pickle and loading into another optimizer leave its hooks behind.
-Call td.attach(optimizer, plan) on this optimizer.
+A plan was attached once; copies leave its hooks behind: what ran by hook decays no more.
+Call td.attach(optimizer, plan) on this optimizer: it goes on from the copied counters.
 
 WD206 error planned, but never attached
 The groups come from a plan whose decay the constructor can't carry out.
