@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import base64
 import math
+import struct
 import sys
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+_FLOAT = struct.Struct("f")
 SHORT = 32
 """Numbers that a list in JSON may have."""
 
@@ -99,9 +101,10 @@ def from_json(value: Any, length: int) -> bytes:
 
 def short(value: float) -> float:
     """The float with the fewest digits that is the same in float32."""
-    for digits in (6, 7, 8):
-        candidate = float(f"{value:.{digits}g}")
-        if packed([candidate]) == packed([value]):
+    exact = _FLOAT.pack(value)
+    for spelled in (f"{value:.6g}", f"{value:.7g}", f"{value:.8g}"):
+        candidate = float(spelled)
+        if _FLOAT.pack(candidate) == exact:
             return candidate
     return float(f"{value:.9g}")
 

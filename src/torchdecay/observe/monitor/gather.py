@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from torch.optim import Optimizer
@@ -47,26 +47,36 @@ def gather(optimizer: Optimizer, layout: Layout, measured: Sequence[Measured]) -
 
 
 def _row(optimizer: Optimizer, ones: Sequence[Measured]) -> Gathered:
-    total, uu = sum(one.sums.tt for one in ones), sum(one.sums.uu for one in ones)
-    dd, du = sum(one.taken.dd for one in ones), sum(one.taken.du for one in ones)
-    noise = math.sqrt(sum((one.taken.noise * one.sums.tt) ** 2 for one in ones))
-    source, planned, realized = ones[0].member.source, math.nan, math.nan
+    total = uu = dd = du = square = weight = gradient = asked = took = 0.0
+    for one in ones:
+        sums, taken = one.sums, one.taken
+        total += sums.tt
+        uu += sums.uu
+        dd += taken.dd
+        du += taken.du
+        weight += sums.weight
+        gradient += sums.gradient
+        square += (taken.noise * sums.tt) ** 2
+        asked += (one.planned or 0.0) * sums.tt
+        took += taken.fraction * sums.tt
+    noise, source, planned, realized = math.sqrt(square), ones[0].member.source, math.nan, math.nan
     if total > 0 and all(one.planned is not None for one in ones):
-        planned = sum((one.planned or 0.0) * one.sums.tt for one in ones) / total
+        planned = asked / total
     if total > 0 and source in ("pass", "state"):
-        realized = sum(one.taken.fraction * one.sums.tt for one in ones) / total
+        realized = took / total
+    sizes = [one.member.param.numel() for one in ones]
     row = dict.fromkeys(QUANTITIES, math.nan) | {
-        "weight_norm": math.sqrt(sum(one.sums.weight for one in ones)),
-        "gradient_norm": math.sqrt(sum(one.sums.gradient for one in ones)),
-        "lr": _mean(ones, lambda one: one.lr),
+        "weight_norm": math.sqrt(weight),
+        "gradient_norm": math.sqrt(gradient),
+        "lr": _mean(sizes, [one.lr for one in ones]),
         "planned_shrink": planned,
         "realized_shrink": realized,
         "update_norm": math.sqrt(max(0.0, uu)),
-        "rotation": _mean(ones, lambda one: one.angle),
-        "predicted_rotation": _mean(ones, lambda one: one.rotation),
-        "effective_lr": _mean([one for one in ones if one.member.invariant], lambda one: _effective_lr(optimizer, one)),
-        "masked_share": _mean(ones, lambda one: one.masked),
-        "zero_share": _mean(ones, lambda one: one.zeros),
+        "rotation": _mean(sizes, [one.angle for one in ones]),
+        "predicted_rotation": _mean(sizes, [one.rotation for one in ones]),
+        "effective_lr": _mean(sizes, _effective_lrs(optimizer, ones)),
+        "masked_share": _mean(sizes, [one.masked for one in ones]),
+        "zero_share": _mean(sizes, [one.zeros for one in ones]),
     }
     if source != "none" and (source != "planned" or not math.isnan(planned)):
         row["decay_norm"] = math.sqrt(max(0.0, dd))
@@ -80,11 +90,11 @@ def _row(optimizer: Optimizer, ones: Sequence[Measured]) -> Gathered:
     return Gathered(row, noise / total if total > 0 else math.inf, outside, unseen)
 
 
-def _mean(ones: Sequence[Measured], number: Callable[[Measured], float]) -> float:
+def _mean(sizes: Sequence[int], values: Sequence[float]) -> float:
     """The mean weighted with numbers of elements, of what is known."""
-    known = [(one.member.param.numel(), value) for one in ones if (value := number(one)) == value]
-    weight = sum(count for count, _ in known)
-    return sum(count * value for count, value in known) / weight if weight else math.nan
+    known = [(size, value) for size, value in zip(sizes, values, strict=True) if value == value]
+    weight = sum([size for size, _ in known])
+    return sum([size * value for size, value in known]) / weight if weight else math.nan
 
 
 def _unseen(one: Measured) -> float:
@@ -96,10 +106,19 @@ def _unseen(one: Measured) -> float:
     return max(0.0, one.lr * pulled.decay.coefficient)
 
 
-def _effective_lr(optimizer: Any, one: Measured) -> float:
-    """η/‖θ‖² where updates scale with gradients (SGD), η√C/‖θ‖ where each element moves by about η (Adam's kin)."""
-    square, card = one.sums.weight, card_of(optimizer)
-    if not square > 0:
-        return math.nan
+def _effective_lrs(optimizer: Any, ones: Sequence[Measured]) -> list[float]:
+    """η/‖θ‖² where updates scale with gradients (SGD), η√C/‖θ‖ where each element moves by about η (Adam's kin).
+
+    NaN of tensors that are not scale-invariant.
+    """
+    card = card_of(optimizer)
     is_linear = card is not None and card.update is not None and card.update.is_linear
-    return one.lr / square if is_linear else one.lr * math.sqrt(one.member.param.numel() / square)
+    made = []
+    for one in ones:
+        square = one.sums.weight
+        known = one.member.invariant and square > 0
+        size = (
+            1 / square if known and is_linear else math.sqrt(one.member.param.numel() / square) if known else math.nan
+        )
+        made.append(one.lr * size)
+    return made

@@ -21,8 +21,8 @@ class Sums(NamedTuple):
 
     b is the weights that decay met: after the update where its pass comes after that, else θ. Of a large tensor they
     are what its sample tells of all elements. `weight` and `gradient` are ‖θ‖² and ‖g‖² over all elements, `radial`
-    is ⟨θ, g⟩ or NaN; `zeros` and `masked` count elements of the sample, which has `sample`. The last three are inner
-    products of what moved since the step before, and of the weights that it left.
+    is ⟨θ, g⟩ or NaN; `zeros` and `masked` count elements; the sample has `sample`. The last three are inner products of
+    what moved since the step before, and of the weights that it left.
     """
 
     tt: float
@@ -87,12 +87,15 @@ class Measured:
     @property
     def zeros(self) -> float:
         """The share of elements that are 0; NaN where decay makes none."""
-        return self.sums.zeros / self.sums.sample if self.member.counts_zeros and self.sums.sample else math.nan
+        count = self.member.param.numel()
+        return self.sums.zeros / count if self.member.counts_zeros and count else math.nan
 
     @property
     def masked(self) -> float:
         """The share of elements that caution left alone; NaN without it, or in a step without a payment."""
-        return self.sums.masked / self.sums.sample if self.member.is_cautious and self.sums.dd > 0 else math.nan
+        return (
+            self.sums.masked / self.member.param.numel() if self.member.is_cautious and self.sums.dd > 0 else math.nan
+        )
 
     @property
     def outside(self) -> float:

@@ -28,7 +28,7 @@ from torchdecay.observe.monitor.measured import Measured
 from torchdecay.observe.monitor.outlets import KEPT, LEFT_OUT, MOST_FAILURES, Guard, Outlet, Told, to_writer
 from torchdecay.observe.monitor.quantities import QUANTITIES
 from torchdecay.observe.monitor.reading import Reading
-from torchdecay.observe.monitor.samples import sampled
+from torchdecay.observe.monitor.samples import batches
 from torchdecay.observe.monitor.series import Event, Record, Series
 from torchdecay.observe.monitor.watch import Watch
 from torchdecay.optimizers.wrappers import torch_optimizer
@@ -239,7 +239,7 @@ class _State:
         self.optimizer, self.monitor, self.prefix = optimizer, monitor, prefix
         self._watch: Watch | None = None
         self._taken = 0
-        self._left: dict[int, Tensor] = {}
+        self._left: list[Tensor] = []
         self._follow()
 
     @property
@@ -279,6 +279,7 @@ class _State:
         )
         if not self._layout.members:
             raise ApplyError(f"the {type(self.optimizer).__name__} has no weights to monitor.")
+        self._batches, self._left = batches(self._layout.members, monitor._sample), []
         known = {} if was is None else {id(member.param): member.invariant for member in was.members}
         self._had_plan = was is not None and any(member.pulled.wiring == "attached" for member in was.members)
         for member in self._layout.members:
@@ -297,10 +298,14 @@ class _State:
         is_another = handle is not self._handle or (handle is not None and handle.plan is not self._plan)
         if is_another or self._layout.is_outdated(self.optimizer):
             self._follow(self._layout)
-        left, self._left = self._left, {}
+        left, self._left = self._left, []
         self._see_moving()
-        moving = self._moving | self._perhaps
-        return Reading(self.optimizer, self._layout, self._handle, self.monitor._sample, left, moving)
+        settings = enumerate(zip(self._setting(), self._settings, strict=True))
+        changed = {index for index, (now, was) in settings if now is not was and now != was}
+        return Reading(
+            self.optimizer, self._layout, self._batches, self._handle, self.monitor._sample, left,
+            changed, self._moving | self._perhaps,
+        )  # fmt: skip
 
     def _see_moving(self) -> None:
         """Which groups' weight_decay is scheduled by hand: a jump to or from 0, of a value that held, is none."""
@@ -316,8 +321,8 @@ class _State:
 
     def _leave(self) -> None:
         """Remember the weights, to see what else moves them before the next step."""
-        members, most = self._layout.members, self.monitor._sample
-        self._left = {id(member.param): sampled(member.param, most).clone() for member in members}
+        most = self.monitor._sample
+        self._left = [batch.kept([member.param for member in batch.members], most) for batch in self._batches]
 
     def _record(self, step: int, measured: list[Measured]) -> None:
         monitor, events = self.monitor, list[Event]()
@@ -339,7 +344,7 @@ class _State:
             events += together(not_attached(layout.series[i].name, lost[i], since) for i in sorted(lost))
         rows = gather(self.optimizer, layout, measured)
         events += self._alarms.look(step, rows, self._changed())
-        columns = {name: packed(row.values[name] for row in rows) for name in QUANTITIES}
+        columns = {name: packed([row.values[name] for row in rows]) for name in QUANTITIES}
         kept = {name: column for name, column in columns.items() if name == "weight_norm" or not is_empty(column)}
         monitor._add(Record(step=step, first=layout.first, columns=kept))
         return events

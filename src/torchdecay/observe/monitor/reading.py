@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from torchdecay.apply.handle import Handle
@@ -23,60 +25,99 @@ from torchdecay.observe.forecast.equilibrium import equilibrium
 from torchdecay.observe.groups import float_of
 from torchdecay.observe.monitor.layout import Layout, Tracked
 from torchdecay.observe.monitor.measured import Measured, Sums
-from torchdecay.observe.monitor.samples import aligned, over_ranks, sampled, wide
+from torchdecay.observe.monitor.samples import Batch, aligned, over_ranks, products, wide
 from torchdecay.observe.pulls import Pulled, own_pulls
-from torchdecay.observe.verify.borrowing import local
+from torchdecay.observe.verify.borrowing import is_dtensor, local
 from torchdecay.optimizers.cards import update_of
 from torchdecay.optimizers.gradients import as_seen
+from torchdecay.optimizers.updates import Update
 from torchdecay.plans.controllers import RowGate
 from torchdecay.plans.decay import Site
 
 _PART = 1 << 18
-_UPPER = (0, 1, 2, 3, 5, 6, 7, 10, 11, 15)
-"""Where the products of four vectors stand that `Sums` begins with, each pair once."""
+_Columns = tuple[tuple[str, ...], tuple[str, ...]]
+"""The vectors whose products stand in a row, and what stands beside them."""
+_COUNTERS = ("step", "mu_product")
+"""State that is one number for a whole tensor."""
+_PAIRS = tuple(
+    pair.split() for pair in (
+        "start start", "start decay", "start update", "start met", "decay decay", "decay update", "decay met",
+        "update update", "update met", "met met",
+    )
+)  # fmt: skip
+"""The products that `Sums` begins with."""
 
 
 @dataclass(eq=False)
-class _Seen:
-    """Samples of one tensor: before the step, and after the passes before the update and the update, where it has any.
+class _Part:
+    """A batch of tensors, in a step that has a gradient for each of them or for none, and samples of them.
 
-    The gradient is a sample as the update rule sees it, where that needs one.
+    Attributes:
+        batch: which.
+        gradients: of each; None where there are none.
+        is_updated: whether the update of each can be told by its gradient and state.
+        lr: of their group.
+        planned: the fraction that decay is to take; None where it is no fraction.
+        rotation: the angle that they would settle at; NaN where that is not known.
+        samples: before the step ("start"), after the passes before the update ("decayed"), after the update
+            ("updated"), at the end of the step before ("left"); and of the gradient as the update rule sees it
+            ("gradient"), where that needs it.
     """
 
-    member: Tracked
+    batch: Batch
+    gradients: list[Tensor] | None
+    is_updated: bool
     lr: float
     planned: float | None
     rotation: float
-    start: Tensor
-    gradient: Tensor | None
-    is_updated: bool
-    radial: Tensor | None
-    decayed: Tensor | None = None
-    updated: Tensor | None = None
+    samples: dict[str, Tensor]
+
+    @property
+    def like(self) -> Tracked:
+        """One of the members, which the others are like."""
+        return self.batch.members[0]
+
+    @property
+    def params(self) -> list[Tensor]:
+        """The tensors."""
+        return [member.param for member in self.batch.members]
+
+    def picked(self, rows: Sequence[int]) -> _Part:
+        """Some of its tensors."""
+        if len(rows) == len(self.batch.members):
+            return self
+        gradients = None if self.gradients is None else [self.gradients[row] for row in rows]
+        samples = {name: self.batch.picked_of(own, rows) for name, own in self.samples.items()}
+        return replace(self, batch=self.batch.picked(rows), gradients=gradients, samples=samples)
 
 
 class Reading:
     """Measures one step: `before`, `decayed`, `updated`, `after`, in this order, around what happens in between.
 
-    Displacements are measured on `most` elements of each tensor, None is all; `left` is the sample of each that the
-    step before left behind, by `id(parameter)`; `moving` the groups whose weight_decay a hand schedules.
+    Displacements are measured on `most` elements of each tensor, None is all; `left` are the samples that the step
+    before left behind, by batch; `changed` the groups whose weight_decay is another than it was at the beginning, and
+    `moving` those where a hand schedules it.
     """
 
     def __init__(
         self,
         optimizer: Optimizer,
         layout: Layout,
+        batches: Sequence[Batch],
         handle: Handle | None,
         most: int | None,
-        left: dict[int, Tensor],
+        left: Sequence[Tensor],
+        changed: Set[int],
         moving: Set[int],
     ) -> None:
-        self.moving = moving
+        self.changed, self.moving = changed, moving
         self.optimizer, self.members, self.handle, self.most = optimizer, layout.members, handle, most
-        self._left = left
+        self._batches, self._left = batches, left
         self._updates = [update_of(optimizer, group) for group in optimizer.param_groups]
-        self._seen: list[_Seen] = []
-        self._norms: list[tuple[Tensor, Tensor]] = []
+        self._parts: list[_Part] = []
+        self._radial: dict[int, Tensor] = {}
+        self._weights: dict[int, Tensor] = {}
+        self._gradients: dict[int, Tensor] = {}
         self._owed: dict[str, float] = {}
 
     @torch.no_grad()
@@ -84,115 +125,164 @@ class Reading:
         """When the gradients are there, and nothing has moved."""
         groups = self.optimizer.param_groups
         lrs = [math.nan if (lr := float_of(group.get("lr"))) is None else lr for group in groups]
-        # A weight_decay that another hand schedules in the groups is the plan of the step that it is written for.
-        own = own_pulls(self.optimizer) if self.handle is None else []
-        said: dict[Pulled, tuple[float | None, float]] = {}
         gradients = [_gradient(member) for member in self.members]
-        for member, gradient in zip(self.members, gradients, strict=True):
-            pulled, lr = member.pulled, lrs[member.group]
-            if own and pulled.source != "plan":
-                written = own[member.group][0]
-                # To 0 and from 0 a hand may have dropped it, or taken the wrong group.
-                if member.group in self.moving or (pulled.decay and written.decay):
-                    pulled = written
-            if pulled not in said:
-                said[pulled] = _planned(_by_now(pulled, self.handle), lr)
-            planned, rotation = said[pulled]
-            start, own_gradient = sampled(member.param, self.most).clone(), self._as_seen(member, gradient)
+        for index, batch in enumerate(self._batches):
+            like = batch.members[0]
+            lr = lrs[like.group]
+            planned, rotation = _planned(_by_now(self._at_work(like.pulled), self.handle), lr)
+            samples = {"start": batch.kept([member.param for member in batch.members], self.most)}
+            if self._left:
+                samples["left"] = self._left[index]
             # Optimizers pass over what has no gradient, and decay with them.
-            planned = planned if gradient is not None else 0.0
-            is_updated = gradient is not None and not gradient.is_sparse
-            radial = _radial(member, gradient)
-            self._seen.append(_Seen(member, lr, planned, rotation, start, own_gradient, is_updated, radial))
-        weights = _norms([local(member.param).detach() for member in self.members])
-        values = _norms([_values(gradient, like=weights[0]) for gradient in gradients])
-        self._norms = list(zip(weights, values, strict=True))
+            idle = _Part(batch, None, False, lr, 0.0, rotation, samples)
+            found = [gradients[place] for place in batch.places]
+            for rows in batch.split([0 if one is None else 1 if one.is_sparse else 2 for one in found]):
+                part, own = idle.picked(rows), [one for row in rows if (one := found[row]) is not None]
+                if own:
+                    part = replace(part, gradients=own, is_updated=not own[0].is_sparse, planned=planned)
+                self._parts.append(part)
+                self._sample_gradient(part)
+        parts = [batch.places[0] for batch in self._batches if batch.is_part]
+        self._weights = _norms({place: local(self.members[place].param).detach() for place in parts})
+        self._gradients = _norms({place: _values(one) for place, one in enumerate(gradients) if one is not None})
+        radial = ((place, _radial(self.members[place], one)) for place, one in enumerate(gradients))
+        self._radial = {place: found for place, found in radial if found is not None}
         self._owed = self._debts()
 
     def decayed(self) -> None:
         """When passes of decay before the update are over."""
-        for seen in self._with_passes():
-            seen.decayed = sampled(seen.member.param, self.most).clone()
+        self._snapshot("decayed")
 
     def updated(self) -> None:
         """When the update is over, and passes after it are to come."""
-        for seen in self._with_passes():
-            seen.updated = sampled(seen.member.param, self.most).clone()
+        self._snapshot("updated")
+
+    def _snapshot(self, name: str) -> None:
+        for part in self._parts:
+            if part.like.source == "pass":
+                part.samples[name] = part.batch.kept(part.params, self.most)
 
     @torch.no_grad()
     def after(self) -> list[Measured]:
         """When all is over: what each tensor did."""
-        steps = _steps_of(self.optimizer, self.members)
-        rows = [self._row(seen, norms, steps) for seen, norms in zip(self._seen, self._norms, strict=True)]
-        numbers = over_ranks(rows, [member.param for member in self.members])
+        counters = self._counters()
+        parts: list[tuple[_Part, dict[str, Any]]] = []
+        for part in self._parts:
+            own = [counters.get(id(param), ()) for param in part.params]
+            parts += [(part.picked(rows), dict(own[rows[0]])) for rows in part.batch.split(own)]
+        tables = [self._table(part, state) for part, state in parts]
+        numbers = over_ranks([table for _, table in tables], [part.like.param for part, _ in parts])
         scale = getattr(self.optimizer, "grad_scale", None)
         unscaled = 1.0 if scale is None else 1 / float(scale)
         debts, duals = self._debts(), {} if self.handle is None else self.handle.duals
-        made = []
-        for seen, row in zip(self._seen, numbers, strict=True):
-            sums, name = Sums(*(row[place] for place in _UPPER), *row[16:]), seen.member.name
-            weight, gradient = _square(sums.weight, seen.member.param), _square(sums.gradient, seen.member.param.grad)
-            sums = sums._replace(weight=weight, gradient=gradient * unscaled**2, radial=sums.radial * unscaled)
-            owed = self._owed.get(name, 0.0) - debts.get(name, 0.0)
-            dual = duals.get(name, math.nan) if seen.member.is_constrained else math.nan
-            made.append(Measured(seen.member, sums, seen.lr, seen.planned, seen.rotation, owed, dual))
+        made: dict[int, Measured] = {}
+        for (part, _), (columns, _), rows in zip(parts, tables, numbers, strict=True):
+            batch, places = part.batch, _places(*columns)
+            for member, place, count, row in zip(batch.members, batch.places, batch.counts, rows, strict=True):
+                row += (math.nan, 0.0, float(count))
+                sums = Sums._make([row[at] for at in places])
+                # Weights that were all 0 before the step need not be so by now.
+                weight = _square(sums.weight, member.param) if batch.is_part and sums.tt else sums.weight
+                gradient = _square(sums.gradient, member.param.grad) * unscaled**2
+                sums = sums._replace(weight=weight, gradient=gradient, radial=sums.radial * unscaled)
+                owed = self._owed.get(member.name, 0.0) - debts.get(member.name, 0.0)
+                dual = duals.get(member.name, math.nan) if member.is_constrained else math.nan
+                made[place] = Measured(member, sums, part.lr, part.planned, part.rotation, owed, dual)
+        return [made[place] for place in range(len(made))]
+
+    def _table(self, part: _Part, state: dict[str, Any]) -> tuple[_Columns, Tensor]:
+        """What `Sums` is made of, on the device: a row for each tensor, and what its columns are."""
+        batch, like = part.batch, part.like
+        start, end = wide(part.samples["start"]), wide(batch.read(part.params, self.most))
+        decay, update = self._displaced(part, start, end, state)
+        vectors = {"start": start, "decay": decay, "update": update}
+        if like.pulled.site is Site.AFTER and "updated" in part.samples:
+            vectors["met"] = wide(part.samples["updated"])
+        if self._may_have_moved(part):
+            vectors["left"] = wide(part.samples["left"])
+            vectors["moved"] = start - vectors["left"]
+        # Frozen entries count as zeros too: what matters is how many multiplications could be saved.
+        if like.counts_zeros:
+            vectors["zero"] = (end == 0).to(start)
+        if like.is_cautious:
+            vectors["masked"] = ((decay == 0) & (start != 0)).to(start)
+        sums = products(vectors.values(), batch.counts).flatten(1)
+        beside = self._beside(part)
+        if batch.is_part:
+            sums.mul_(local(like.param).numel() / max(1, start.numel()))
+            beside["sample"] = start.new_full((1,), float(start.numel()))
+        if beside:
+            sums = torch.cat([sums, torch.stack([*beside.values()], dim=1).to(sums)], dim=1)
+        return (tuple(vectors), tuple(beside)), sums
+
+    def _may_have_moved(self, part: _Part) -> bool:
+        """Whether something may have moved tensors between the steps; where asking would wait for a device, it may."""
+        left, decay = part.samples.get("left"), part.like.pulled.decay
+        # Rows that pay late are paid for when they are read.
+        if left is None or (decay is not None and isinstance(decay.gate, RowGate)):
+            return False
+        asks = left.device.type == "cpu" and not is_dtensor(part.like.param)
+        return not (asks and torch.equal(left, part.samples["start"]))
+
+    def _beside(self, part: _Part) -> dict[str, Tensor]:
+        """What was taken of the whole tensors, by name, each with a number for each of them."""
+        made: dict[str, Tensor] = {}
+        if part.batch.is_part:
+            made["weight"] = wide(self._weights[part.batch.places[0]]).square().reshape(1)
+        if part.gradients is not None:
+            made["gradient"] = wide(torch.stack([self._gradients[place] for place in part.batch.places])).square()
+        radial = [self._radial.get(place) for place in part.batch.places]
+        if any(one is not None for one in radial):
+            unknown = part.samples["start"].new_full((), math.nan)
+            made["radial"] = torch.stack([wide(unknown if one is None else one) for one in radial])
         return made
 
-    def _row(self, seen: _Seen, norms: tuple[Tensor, Tensor], steps: dict[int, float]) -> Tensor:
-        """What `Sums` is made of, on the device."""
-        member, start = seen.member, wide(seen.start)
-        end = wide(sampled(member.param, self.most))
-        decay, update = self._parts(seen, start, end, steps)
-        met = start if seen.updated is None or member.pulled.site is not Site.AFTER else wide(seen.updated)
-        stacked = torch.stack([start, decay, update, met])
-        share = local(member.param).numel() / max(1, start.numel())
-        nothing = start.new_zeros(())
-        # Frozen entries count as zeros too: what matters is how many multiplications could be saved.
-        others = [
-            *(norm.to(start).square() for norm in norms),
-            start.new_full((), math.nan) if seen.radial is None else seen.radial.to(start),
-            (end == 0).sum().to(start) if member.counts_zeros else nothing,
-            ((decay == 0) & (start != 0)).sum().to(start) if member.is_cautious else nothing,
-            start.new_full((), float(start.numel())),
-            *self._between(member, start),
-        ]
-        return torch.cat([(stacked @ stacked.T).flatten().mul_(share), torch.stack(others)])
-
-    def _between(self, member: Tracked, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """⟨b, l⟩, ⟨b, b⟩ and ⟨l, l⟩ of what moved between the steps, b, and of what the step before left, l."""
-        left, decay = self._left.get(id(member.param)), member.pulled.decay
-        if left is None or left.shape != start.shape or (decay is not None and isinstance(decay.gate, RowGate)):
-            # Rows that pay late are paid for when they are read.
-            unknown = start.new_full((), math.nan)
-            return unknown, unknown, unknown
-        left = wide(left)
-        moved = start - left
-        return moved @ left, moved @ moved, left @ left
-
-    def _parts(self, seen: _Seen, start: Tensor, end: Tensor, steps: dict[int, float]) -> tuple[Tensor, Tensor]:
+    def _displaced(self, part: _Part, start: Tensor, end: Tensor, state: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """What decay displaced, and what the update did."""
-        member, moved = seen.member, end - start
-        if member.source == "pass":
-            decay = torch.zeros_like(start)
-            if seen.decayed is not None:
-                decay += wide(seen.decayed) - start
-            if seen.updated is not None:
-                decay += end - wide(seen.updated)
+        moved, like = end - start, part.like
+        if like.source == "pass":
+            decay = wide(part.samples["decayed"]) - start if "decayed" in part.samples else torch.zeros_like(start)
+            if "updated" in part.samples:
+                decay += end - wide(part.samples["updated"])
             return decay, moved - decay
-        rule = self._updates[member.group]
-        if member.source == "state" and rule is not None and seen.is_updated:
-            own: dict[str, Any] = {"step": steps.get(id(member.param), 0.0)}
-            for name, one in self.optimizer.state.get(member.param, {}).items():
-                if name in rule.reads and isinstance(one, Tensor):
-                    own[name] = wide(sampled(one, self.most) if one.shape == member.param.shape else one)
-            gradient = None if seen.gradient is None else wide(seen.gradient)
-            update = rule.taken(self.optimizer.param_groups[member.group], own, gradient).neg_()
+        rule = self._rule(part)
+        if rule is not None:
+            for name in rule.reads:
+                tensors = [self.optimizer.state.get(param, {}).get(name) for param in part.params]
+                if name not in _COUNTERS and all(isinstance(one, Tensor) for one in tensors):
+                    state[name] = wide(part.batch.read(tensors, self.most))
+            gradient = part.samples.get("gradient")
+            group = self.optimizer.param_groups[like.group]
+            update = rule.taken(group, state, None if gradient is None else wide(gradient)).neg_()
             return moved - update, update
-        decay = start * -(seen.planned or 0.0)
+        decay = start * -(part.planned or 0.0)
         return decay, moved - decay
 
-    def _with_passes(self) -> list[_Seen]:
-        return [seen for seen in self._seen if seen.member.source == "pass"]
+    def _rule(self, part: _Part) -> Update | None:
+        """What tells the update of a part; None where nothing does."""
+        return self._updates[part.like.group] if part.like.source == "state" and part.is_updated else None
+
+    def _counters(self) -> dict[int, tuple[tuple[str, float], ...]]:
+        """What the state of each tensor counts, where its update depends on it, read from each device at once."""
+        told: dict[int, dict[str, float]] = {}
+        asked: dict[tuple[torch.device, torch.dtype], list[tuple[int, str, Tensor]]] = {}
+        for part in self._parts:
+            rule = self._rule(part)
+            names = [name for name in _COUNTERS if rule is not None and (name == "step" or name in rule.reads)]
+            for param in part.params if names else ():
+                state, key = self.optimizer.state.get(param, {}), id(param)
+                own = told[key] = {}
+                for name in names:
+                    value = state.get(name)
+                    if isinstance(value, Tensor):
+                        asked.setdefault((value.device, value.dtype), []).append((key, name, value))
+                    elif value is not None:
+                        own[name] = float(value)
+        for several in asked.values():
+            values = torch.stack([value.detach().reshape(()) if value.dim() else value for _, _, value in several])
+            for (key, name, _), value in zip(several, values.tolist(), strict=True):
+                told[key][name] = value
+        return {key: tuple(own.items()) for key, own in told.items()}
 
     def _debts(self) -> dict[str, float]:
         """Log-shrink that low-precision weights owe, as numbers below 0."""
@@ -200,19 +290,30 @@ class Reading:
             return {}
         return {name: debt for name, debt in self.handle.debts.items() if debt < 0}
 
-    def _as_seen(self, member: Tracked, gradient: Tensor | None) -> Tensor | None:
-        rule = self._updates[member.group] if member.source == "state" else None
-        if rule is None or "grad" not in rule.reads or gradient is None or gradient.is_sparse:
-            return None
-        group = self.optimizer.param_groups[member.group]
-        return as_seen(self.optimizer, group, sampled(gradient, self.most).clone())
+    def _at_work(self, pulled: Pulled) -> Pulled:
+        """A pull as the group writes it by now: who schedules weight_decay there plans the step it is written for."""
+        if pulled.index not in self.changed or self.handle is not None or pulled.source == "plan":
+            return pulled
+        written = own_pulls(self.optimizer)[pulled.index][0]
+        # To 0 and from 0 a hand may have dropped it, or taken the wrong group.
+        return written if pulled.index in self.moving or (pulled.decay and written.decay) else pulled
+
+    def _sample_gradient(self, part: _Part) -> None:
+        """A sample of the gradient as the update rule sees it, where that needs one."""
+        rule = self._rule(part)
+        if rule is not None and "grad" in rule.reads and part.gradients is not None:
+            group = self.optimizer.param_groups[part.like.group]
+            part.samples["gradient"] = as_seen(self.optimizer, group, part.batch.kept(part.gradients, self.most))
 
 
 def _gradient(member: Tracked) -> Tensor | None:
-    gradient = member.param.grad
-    if gradient is None or not member.param.requires_grad:
+    param = member.param
+    gradient = param.grad
+    if gradient is None or not param.requires_grad:
         return None
-    return gradient if gradient.is_sparse else local(aligned(gradient, member.param)).detach()
+    if type(param) in (Parameter, Tensor) or gradient.is_sparse:
+        return gradient
+    return local(aligned(gradient, param)).detach()
 
 
 def _by_now(pulled: Pulled, handle: Handle | None) -> Pulled:
@@ -245,37 +346,39 @@ def _square(found: float, tensor: Tensor | None) -> float:
     return size * size
 
 
-def _norms(tensors: Sequence[Tensor]) -> list[Tensor]:
+@lru_cache
+def _places(vectors: tuple[str, ...], beside: tuple[str, ...]) -> list[int]:
+    """Where the fields of `Sums` stand in a row that ends in NaN, 0 and how many elements the sample has."""
+    columns = [*(f"{a} {b}" for a in vectors for b in vectors), *beside]
+    at = {name: place for place, name in enumerate(columns)}
+    unknown, nothing, count = range(len(columns), len(columns) + 3)
+    # Without passes after the update, the weights that decay met are those before it.
+    pairs = [at[pair] if (pair := f"{a} {b}") in at else at[pair.replace("met", "start")] for a, b in _PAIRS]
+    return [
+        *pairs,
+        at.get("weight", at["start start"]),
+        at.get("gradient", nothing),
+        at.get("radial", unknown),
+        at.get("zero zero", nothing),
+        at.get("masked masked", nothing),
+        at.get("sample", count),
+        *(at.get(pair, unknown) for pair in ("left moved", "moved moved", "left left")),
+    ]
+
+
+def _norms(tensors: dict[int, Tensor]) -> dict[int, Tensor]:
     """‖·‖ of each tensor, by as few kernels as there are devices and dtypes."""
-    norms: list[Tensor] = [tensors[0]] * len(tensors)
-    for places in buckets(tensors):
-        some = [tensors[place] for place in places]
+    keys, norms = [*tensors], dict[int, Tensor]()
+    for places in buckets(tensors.values()):
+        some = [tensors[keys[place]] for place in places]
         dtype = torch.float32 if is_low(some[0]) else None
-        for place, found in zip(places, torch._foreach_norm(some, 2, dtype), strict=True):
-            norms[place] = found
+        norms |= zip((keys[place] for place in places), torch._foreach_norm(some, 2, dtype), strict=True)
     return norms
 
 
-def _values(gradient: Tensor | None, *, like: Tensor) -> Tensor:
-    """What of a gradient has a norm: all, the values of a sparse one, nothing of none."""
-    if gradient is None:
-        return like.new_zeros(())
+def _values(gradient: Tensor) -> Tensor:
+    """What of a gradient has a norm: all, the values of a sparse one."""
     return gradient.coalesce().values() if gradient.is_sparse else gradient
-
-
-def _steps_of(optimizer: Optimizer, members: Sequence[Tracked]) -> dict[int, float]:
-    """How many updates the state of each tensor has seen, read from each device at once."""
-    by_device: dict[torch.device, list[tuple[int, Tensor]]] = {}
-    told: dict[int, float] = {}
-    for member in members:
-        step = optimizer.state.get(member.param, {}).get("step")
-        if isinstance(step, Tensor):
-            by_device.setdefault(step.device, []).append((id(member.param), step.detach().float().reshape(())))
-        elif step is not None:
-            told[id(member.param)] = float(step)
-    for pairs in by_device.values():
-        told.update(zip([key for key, _ in pairs], torch.stack([one for _, one in pairs]).tolist(), strict=True))
-    return told
 
 
 def _radial(member: Tracked, gradient: Tensor | None) -> Tensor | None:

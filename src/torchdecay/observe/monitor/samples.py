@@ -1,4 +1,4 @@
-"""Elements of tensors that belong together, and rows of sums over them.
+"""Elements of tensors that belong together, those of many small ones in one piece, and sums over them.
 
 All of a small tensor, a spread of runs of a large one; sums are added up over the ranks that hold parts, and read
 from the device at once.
@@ -6,16 +6,24 @@ from the device at once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._utils import _flatten_dense_tensors
+from torch.nn import Parameter
 
+from torchdecay.observe.monitor.layout import Tracked
 from torchdecay.observe.verify.borrowing import local
 
 RUN = 256
 """Elements of each run: long enough to be read quickly, short enough that rows of an embedding are hit fairly."""
+_flat: Callable[[Sequence[Tensor]], Tensor] = _flatten_dense_tensors
+_PIECE = 1 << 17
+"""Elements of small tensors that are in one piece: enough that calls do not show, few enough to stay in cache."""
 
 
 def sampled(tensor: Tensor, most: int | None) -> Tensor:
@@ -40,21 +48,114 @@ def wide(tensor: Tensor) -> Tensor:
     return tensor.to(torch.float32 if tensor.device.type == "mps" else torch.float64)
 
 
-def over_ranks(rows: Sequence[Tensor], params: Sequence[Tensor]) -> list[list[float]]:
-    """The rows as numbers; those of a DTensor are summed over every mesh dimension that it is cut along.
+@dataclass(eq=False)
+class Batch:
+    """Tensors that are pulled and measured alike: one that is large or odd, or small ones, of which samples are all.
 
-    Every rank has to call this with the same tensors in the same order.
+    Attributes:
+        members: the tensors.
+        places: where they stand in the layout.
+        counts: elements of each sample.
+        is_part: whether it is one tensor, of which the sample may be a part.
+    """
+
+    members: list[Tracked]
+    places: list[int]
+    counts: list[int]
+    is_part: bool = False
+
+    def read(self, tensors: Sequence[Tensor], most: int | None) -> Tensor:
+        """Samples of tensors that have the shapes of the members, one behind the other; a view of one tensor alone."""
+        return sampled(tensors[0], most) if len(tensors) == 1 else _flat(tensors)
+
+    def kept(self, tensors: Sequence[Tensor], most: int | None) -> Tensor:
+        """The same as a new tensor."""
+        samples = self.read(tensors, most)
+        return samples.clone() if len(tensors) == 1 else samples
+
+    def split(self, keys: Sequence[Hashable]) -> list[list[int]]:
+        """The rows that have one key each, in order; one list of all where they are alike."""
+        found: dict[Hashable, list[int]] = {}
+        for row, key in enumerate(keys):
+            found.setdefault(key, []).append(row)
+        return list(found.values())
+
+    def picked(self, rows: Sequence[int]) -> Batch:
+        """Some of the members."""
+        return Batch(
+            [self.members[row] for row in rows], [self.places[row] for row in rows], [self.counts[row] for row in rows]
+        )
+
+    def picked_of(self, samples: Tensor, rows: Sequence[int]) -> Tensor:
+        """The samples of some of the members."""
+        parts = torch.split(samples, self.counts)
+        return torch.cat([parts[row] for row in rows])
+
+
+def batches(members: Sequence[Tracked], most: int | None) -> list[Batch]:
+    """All members in batches, each once."""
+    made: list[Batch] = []
+    small: dict[Hashable, list[tuple[int, int]]] = {}
+    for place, member in enumerate(members):
+        param = member.param
+        if _is_small(param, most):
+            key = (param.device, param.dtype, member.pulled, member.source)
+            small.setdefault(key, []).append((param.numel(), place))
+        else:
+            made.append(Batch([member], [place], [sampled(param, most).numel()], is_part=True))
+    for alike in small.values():
+        # Of one size side by side, so that sums over many are one product of matrices.
+        alike.sort()
+        total, piece = 0, list[tuple[int, int]]()
+        pieces = [piece]
+        for count, place in alike:
+            if total + count > _PIECE:
+                total, piece = 0, []
+                pieces.append(piece)
+            total += count
+            piece.append((count, place))
+        made += [
+            Batch([members[place] for _, place in one], [place for _, place in one], [count for count, _ in one])
+            for one in pieces
+            if one
+        ]
+    return made
+
+
+def _is_small(param: Tensor, most: int | None) -> bool:
+    if type(param) not in (Tensor, Parameter) or param.layout is not torch.strided or param.is_complex():
+        return False
+    return param.numel() <= (_PIECE if most is None else min(most, _PIECE))
+
+
+def products(vectors: Iterable[Tensor], counts: Sequence[int]) -> Tensor:
+    """⟨a, b⟩ of each two vectors over each of the parts that they are made of: parts x vectors x vectors."""
+    stacked = torch.stack([*vectors])
+    made, begin = [], 0
+    for count, alike in groupby(counts):
+        times = len([*alike])
+        part = stacked[:, begin : begin + times * count].reshape(len(stacked), times, count).transpose(0, 1)
+        made.append(part @ part.mT)
+        begin += times * count
+    return made[0] if len(made) == 1 else torch.cat(made)
+
+
+def over_ranks(tables: Sequence[Tensor], params: Sequence[Tensor]) -> list[list[list[float]]]:
+    """Tables of sums as numbers; those of a DTensor are summed over every mesh dimension that it is cut along.
+
+    Every rank has to call this with tables of the same shapes in the same order. `params` has one tensor for each.
     """
     alike: dict[tuple[Any, ...], list[int]] = {}
-    for place, (row, param) in enumerate(zip(rows, params, strict=True)):
-        alike.setdefault((row.device, row.dtype, *_cuts(param)), []).append(place)
-    told: list[list[float]] = [[] for _ in rows]
+    for place, (table, param) in enumerate(zip(tables, params, strict=True)):
+        alike.setdefault((table.device, table.shape[1], *_cuts(param)), []).append(place)
+    told: list[list[list[float]]] = [[] for _ in tables]
     for (_, _, *cuts), places in alike.items():
-        stacked = torch.stack([rows[place] for place in places])
+        stacked = torch.cat([tables[place] for place in places])
         for mesh, dim in cuts:
             torch.distributed.all_reduce(stacked, group=mesh.get_group(dim))
-        for place, numbers in zip(places, stacked.tolist(), strict=True):
-            told[place] = numbers
+        numbers = iter(stacked.tolist())
+        for place in places:
+            told[place] = [next(numbers) for _ in range(len(tables[place]))]
     return told
 
 

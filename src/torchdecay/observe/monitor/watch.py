@@ -47,8 +47,10 @@ class Watch:
         disable: Callable[..., Any] = torch.compiler.disable
         self._decayed_uncompiled: Callable[..., Arguments | None] = disable(self._decayed)
         self._updated_uncompiled: Callable[[], None] = disable(self._updated)
-        self._pre = [optimizer.register_step_pre_hook(hook) for hook in (disable(self._begin), self._after_passes)]
-        self._post = [optimizer.register_step_post_hook(hook) for hook in (self._before_passes, disable(self._end))]
+        self._begin_uncompiled: Callable[..., Arguments | None] = disable(self._begin)
+        self._end_uncompiled: Callable[..., None] = disable(self._end)
+        self._pre = [optimizer.register_step_pre_hook(hook) for hook in (self._before_all, self._after_passes)]
+        self._post = [optimizer.register_step_post_hook(hook) for hook in (self._before_passes, self._after_all)]
         _stand_around(optimizer._optimizer_step_pre_hooks, self._pre)
 
     @property
@@ -61,13 +63,26 @@ class Watch:
         for hook in (*self._pre, *self._post):
             hook.remove()
 
+    def _before_all(self, optimizer: Optimizer, *arguments: Any) -> Arguments | None:
+        # Where nothing is compiled, the way out of a trace would cost more than all that is done on most steps.
+        is_traced = torch.compiler.is_compiling()
+        return self._begin_uncompiled(optimizer, *arguments) if is_traced else self._begin(optimizer, *arguments)
+
     def _after_passes(self, optimizer: Optimizer, *arguments: Any) -> Arguments | None:
         # Asked here, because on most steps there is nothing to do, and the way out of a trace costs as much as a hook.
-        return None if self._reading is None else self._decayed_uncompiled(*arguments)
+        if self._reading is None:
+            return None
+        return self._decayed_uncompiled(*arguments) if torch.compiler.is_compiling() else self._decayed(*arguments)
 
     def _before_passes(self, optimizer: Optimizer, *arguments: Any) -> None:
         if self._reading is not None:
-            self._updated_uncompiled()
+            self._updated_uncompiled() if torch.compiler.is_compiling() else self._updated()
+
+    def _after_all(self, optimizer: Optimizer, *arguments: Any) -> None:
+        if torch.compiler.is_compiling():
+            self._end_uncompiled(optimizer, *arguments)
+        else:
+            self._end(optimizer, *arguments)
 
     def _begin(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
         if self._depth and step_depth(self.optimizer) < 2:

@@ -46,7 +46,7 @@ def refuse_unknown(tensor: Tensor, what: str) -> None:
         ApplyError: a tensor subclass that wraps others in a way not known here, a sparse layout, or not a leaf.
     """
     wraps: bool = is_traceable_wrapper_subclass(tensor)
-    if wraps and not _is_dtensor(tensor):
+    if wraps and not is_dtensor(tensor):
         why = f"of type {type(tensor).__name__}, which keeps its numbers in other tensors"
     elif tensor.layout is not torch.strided:
         why = f"of layout {tensor.layout}"
@@ -63,13 +63,13 @@ def refuse_unknown(tensor: Tensor, what: str) -> None:
 
 def local(tensor: Tensor) -> Tensor:
     """The tensor itself, or this process's part of a DTensor."""
-    part: Tensor = tensor._local_tensor if _is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
+    part: Tensor = tensor._local_tensor if is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
     return part
 
 
 def wrapped(part: Tensor, like: Tensor) -> Tensor:
     """`part` as a tensor of the type of `like`: a DTensor with the same placements where that is one."""
-    if not _is_dtensor(like):
+    if not is_dtensor(like):
         return part
     dtensor: Any = like
     made: Tensor = type(dtensor.data).from_local(part, dtensor.device_mesh, dtensor.placements, run_check=False)
@@ -116,14 +116,15 @@ def sample_of(tensor: Tensor, *, corner: bool) -> Tensor:
     return part.clone(memory_format=torch.contiguous_format)
 
 
-def _is_dtensor(tensor: Tensor) -> bool:
+def is_dtensor(tensor: Tensor) -> bool:
+    """Whether it is one, without an import of what nobody has imported."""
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(tensor, module.DTensor)
 
 
 def _parts(tensor: Any) -> dict[str, Any]:
     """What a DTensor keeps beside its data."""
-    return {"_local_tensor": tensor._local_tensor, "_spec": tensor._spec} if _is_dtensor(tensor) else {}
+    return {"_local_tensor": tensor._local_tensor, "_spec": tensor._spec} if is_dtensor(tensor) else {}
 
 
 def _assign(tensor: Tensor, data: Tensor, parts: dict[str, Any]) -> None:
