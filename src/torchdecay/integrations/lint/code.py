@@ -15,6 +15,13 @@ Comprehension = ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.GeneratorExp, ast.DictComp)
 SCOPES = (ast.Module, ast.ClassDef, ast.Lambda, *FUNCTIONS, *COMPREHENSIONS)
+_LEAVES = frozenset({ast.Load, ast.Store, ast.Del, type(None), str, int})
+_TELLING = frozenset(
+    {ast.Assign, ast.AnnAssign, ast.NamedExpr, ast.AugAssign, ast.For, ast.AsyncFor, ast.comprehension, ast.With}
+    | {ast.AsyncWith, ast.Import, ast.ImportFrom, ast.arguments, ast.Global, ast.Nonlocal, ast.ExceptHandler}
+    | {ast.MatchAs, ast.MatchStar, ast.Delete, ast.Call, ast.Subscript, *SCOPES}
+)
+"""Nodes that bind or change something, or hold names of their own; all others are passed by."""
 _CHANGES = {"append", "extend", "insert", "add", "update", "setdefault", "pop", "remove", "clear"}
 _BLOCKS = ("body", "orelse", "finalbody", "handlers")
 
@@ -57,16 +64,24 @@ class Code:
     # ── Reading ──
 
     def _read(self, node: ast.AST, scope: ast.AST) -> None:
-        for child in ast.iter_child_nodes(node):
-            self.parents[child] = node
-            self._nodes[type(child)].append(child)
-            inner = scope
-            if isinstance(child, SCOPES):
-                inner = child
-                self.bindings[child] = defaultdict(list)
-            self._bind(child, scope)
-            self._change(child)
-            self._read(child, inner)
+        for name in node._fields:
+            value = getattr(node, name, None)
+            for child in value if type(value) is list else (value,):
+                kind = type(child)
+                if kind in _LEAVES or not isinstance(child, ast.AST):
+                    continue
+                self.parents[child] = node
+                self._nodes[kind].append(child)
+                if kind in _TELLING:
+                    inner = scope
+                    if kind in SCOPES:
+                        inner = child
+                        self.bindings[child] = defaultdict(list)
+                    self._bind(child, scope)
+                    self._change(child)
+                    self._read(child, inner)
+                else:
+                    self._read(child, scope)
 
     def _bind(self, node: ast.AST, scope: ast.AST) -> None:
         names = self.bindings[scope]
@@ -126,7 +141,7 @@ class Code:
             self.bindings[scope][target.id].append(Binding("value" if value else "other", node, value))
         elif isinstance(target, ast.Attribute):
             if isinstance(target.value, ast.Name) and target.value.id in ("self", "cls"):
-                self.attributes[self.class_of(target), target.attr].append(value)
+                self.attributes[self.class_of(node), target.attr].append(value)
         elif isinstance(target, ast.Tuple | ast.List):
             parts: list[ast.expr | None] = [None] * len(target.elts)
             if isinstance(value, ast.Tuple | ast.List) and len(value.elts) == len(target.elts):

@@ -48,9 +48,15 @@ def constant(code: Code, node: ast.expr | None, *, depth: int = 12) -> Any:
         except (TypeError, ValueError):
             return UNKNOWN
     if isinstance(node, ast.Subscript):
-        home, key = code.value(node.value), constant(code, node.slice, depth=less)
-        return constant(code, items(code, home).get(key), depth=less) if isinstance(key, str) else UNKNOWN
+        return constant(code, entry(code, node), depth=less)
     return UNKNOWN
+
+
+def entry(code: Code, node: ast.Subscript) -> ast.expr | None:
+    """What stands under a key of a dictionary that is written out and never changed."""
+    changed = ast.unparse(node.value) in code.changed
+    found = {} if changed else items(code, code.value(node.value))
+    return found.get(str(node.slice.value)) if isinstance(node.slice, ast.Constant) else None
 
 
 def number(code: Code, node: ast.expr | None) -> float | None:

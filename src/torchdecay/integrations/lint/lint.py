@@ -16,7 +16,17 @@ from torchdecay.findings.rule import Rule, Severity
 from torchdecay.integrations.lint.code import Code
 from torchdecay.integrations.lint.files import find_files, matches
 from torchdecay.integrations.lint.rule import CHECKS
-from torchdecay.integrations.lint.rules import branches, coupling, coverage, keys, lists
+from torchdecay.integrations.lint.rules import (
+    branches,
+    coupling,
+    coverage,
+    groups,
+    keys,
+    lists,
+    literals,
+    order,
+    penalties,
+)
 from torchdecay.integrations.lint.source import UnreadableError, parse, read_source, spared
 
 UNREADABLE = Rule(
@@ -27,11 +37,11 @@ UNREADABLE = Rule(
     "Mend it, or leave it out with --exclude.",
 )
 # Importing the modules is what fills CHECKS.
-_MODULES = (branches, coupling, coverage, keys, lists)
+_MODULES = (branches, coupling, coverage, groups, keys, lists, literals, order, penalties)
 RULES: Mapping[str, Rule] = {one.code: one for one in sorted([UNREADABLE, *(check.rule for check in CHECKS)])}
 """For each code of the lint its rule."""
 
-_WORTH = re.compile(r"weight[_-]decay|parameters\s*\(|no_decay|param_groups")
+_WORTH = re.compile(r"weight[_-]decay|\.(?:named_)?parameters\s*\(|no_decay|param_groups")
 _MANY = 200
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from torchdecay.integrations.lint.code import COMPREHENSIONS, FUNCTIONS, Code
@@ -13,6 +13,7 @@ from torchdecay.integrations.lint.optimizers import optimizers_made
 
 _SAME = {"list", "tuple", "iter", "set", "sorted", "reversed", "itertools.chain"}
 _MEMBER = {"parameters": "", "named_parameters": "named"}
+_GIVEN = {"value", "item", "loop"}
 OPTIONS = {"weight_decay", "lr", "momentum", "betas", "eps"}
 
 
@@ -172,23 +173,32 @@ def reaching(code: Code) -> frozenset[ast.AST]:
     for call in code.all(ast.Call):
         if isinstance(call.func, ast.Attribute) and call.func.attr == "add_param_group":
             starts += call.args
-    found: set[ast.AST] = set()
-    while starts:
-        start = starts.pop()
-        for node in ast.walk(start):
-            if node in found:
-                continue
-            found.add(node)
-            starts += _behind(code, node)
+    return flow(code, starts)
+
+
+def flow(code: Code, starts: Iterable[ast.AST], *, every: bool = False) -> frozenset[ast.AST]:
+    """The expressions from which these come: through names, changes of lists, functions of this file, and conditions.
+
+    Args:
+        code: the file.
+        starts: where to begin.
+        every: follow a name to every meaning that it gets in its function, not to the one that it has there alone.
+    """
+    left, found = list(starts), set[ast.AST]()
+    while left:
+        for node in ast.walk(left.pop()):
+            if node not in found:
+                found.add(node)
+                left += _behind(code, node, every)
     return frozenset(found)
 
 
-def _behind(code: Code, node: ast.AST) -> Iterator[ast.AST]:
+def _behind(code: Code, node: ast.AST, every: bool) -> Iterator[ast.AST]:
     """What else decides the value of a name or a call of this file."""
     if isinstance(node, ast.Name):
-        binding = code.binding(node)
-        if binding is not None and binding.kind in ("value", "item", "loop") and binding.value is not None:
-            yield binding.value
+        one = code.binding(node)
+        known = code.bindings[code.scope_of(node)].get(node.id, []) if every else [one] if one is not None else []
+        yield from (each.value for each in known if each.kind in _GIVEN and each.value is not None)
     if isinstance(node, ast.Name | ast.Attribute):
         here = code.function_of(node)
         for change in code.changed.get(ast.unparse(node), ()):

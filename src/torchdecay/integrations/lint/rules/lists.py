@@ -1,4 +1,4 @@
-"""Lists of name fragments that choose who is spared: WD504."""
+"""Lists of name fragments that choose who is spared: WD504, WD506."""
 
 from __future__ import annotations
 
@@ -66,3 +66,101 @@ def membership(code: Code) -> Iterator[Hit]:
             text = f"{negated}any(part in {left.id} for part in {ast.unparse(listing)})"
             said = f'"{ast.unparse(node)}" compares full names with fragments such as "{fragments[0]}"'
             yield Hit(node, said, edits=(Edit(node, text),))
+
+
+_NORMS = ("LayerNorm", "RMSNorm", "GroupNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "InstanceNorm2d")
+_MATRICES = ("Linear", "Embedding", "Conv1d", "Conv2d", "Conv3d", "ConvTranspose2d", "Bilinear")
+
+
+@rule(
+    "WD506",
+    "warning",
+    "a list of names misses norms, or hits weights",
+    why='Lists are handed from one model to the next: "LayerNorm.weight" is in names of BERT, "norm1.weight" is not.',
+    fix="Go by what a module is, not by its name: td.param_groups(model, wd).",
+    bad="""
+        from torch import nn
+        from torch.optim import AdamW
+
+
+        class Block(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.norm1 = nn.LayerNorm(64)
+                self.proj = nn.Linear(64, 64)
+
+
+        def optimizer(model):
+            no_decay = ["bias", "LayerNorm.weight"]
+            named = list(model.named_parameters())
+            decay = [p for n, p in named if not any(nd in n for nd in no_decay)]
+            spared = [p for n, p in named if any(nd in n for nd in no_decay)]
+            return AdamW([{"params": decay, "weight_decay": 0.1}, {"params": spared, "weight_decay": 0.0}])
+    """,
+    good="""
+        from torch import nn
+        from torch.optim import AdamW
+
+
+        class Block(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.norm1 = nn.LayerNorm(64)
+                self.proj = nn.Linear(64, 64)
+
+
+        def optimizer(model):
+            no_decay = ["bias", "norm1.weight"]
+            named = list(model.named_parameters())
+            decay = [p for n, p in named if not any(nd in n for nd in no_decay)]
+            spared = [p for n, p in named if any(nd in n for nd in no_decay)]
+            return AdamW([{"params": decay, "weight_decay": 0.1}, {"params": spared, "weight_decay": 0.0}])
+    """,
+)
+def fragments_that_miss(code: Code) -> Iterator[Hit]:
+    """Lists of fragments that reach groups, held against the layers of this file; a note where none are to be seen."""
+    seen = set[ast.AST]()
+    norms, matrices = _layers(code, _NORMS), _layers(code, _MATRICES)
+    for listing in _searched(code):
+        parts, home = strings(code, listing), code.value(listing)
+        # Both halves of a model are looked up in the same list.
+        if parts is None or home in seen or not any(one.strip("._").lower().startswith("bias") for one in parts):
+            continue
+        seen.add(home)
+        missed = [one for one in norms if not any(part in f"{one}.weight" for part in parts)]
+        struck = [one for one in matrices if any(part in f"{one}.weight" for part in parts)]
+        if missed:
+            yield Hit(home, f'no part of {parts} is in "{missed[0]}.weight", a norm of this file')
+        elif struck and not norms.keys() & matrices.keys():
+            yield Hit(home, f'a part of {parts} is in "{struck[0]}.weight", which is no norm')
+        elif not norms and _only_bert(parts) and not re.search("bert", ast.unparse(code.tree), re.IGNORECASE):
+            yield Hit(home, f"{parts} spares norms only where they are called so, as in BERT", "info")
+
+
+def _searched(code: Code) -> Iterator[ast.expr]:
+    """The lists of `any(part in name for part in listing)` that decide about groups."""
+    reached = reaching(code)
+    for node in code.all(ast.GeneratorExp):
+        call, test = code.parents[node], node.elt
+        is_any = isinstance(call, ast.Call) and code.dotted(call.func) == "any" and len(node.generators) == 1
+        if is_any and node in reached and isinstance(test, ast.Compare) and isinstance(test.ops[0], ast.In):
+            part = node.generators[0]
+            yield from [part.iter] if ast.unparse(test.left) == ast.unparse(part.target) else []
+
+
+def _layers(code: Code, classes: tuple[str, ...]) -> dict[str, None]:
+    """The attributes of self that hold layers of these classes of torch."""
+    return {
+        name: None
+        for (home, name), values in code.attributes.items()
+        if home is not None
+        and len(values) == 1
+        and isinstance(values[0], ast.Call)
+        and code.dotted(values[0].func) in {f"torch.nn.{one}" for one in classes}
+    }
+
+
+def _only_bert(parts: list[str]) -> bool:
+    """Whether all parts but biases name norms as BERT does."""
+    rest = [one for one in parts if not one.strip("._").lower().startswith("bias")]
+    return bool(rest) and all(one.startswith("LayerNorm.") for one in rest)

@@ -1,0 +1,160 @@
+"""What is done in the wrong order: WD507, WD515."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from torchdecay.integrations.lint.code import Code
+from torchdecay.integrations.lint.optimizers import assigned_to, optimizers_made
+from torchdecay.integrations.lint.parameters import flow, walked
+from torchdecay.integrations.lint.rule import Hit, rule
+
+_NEW_PARAMETERS = ("fully_shard", "get_peft_model", "FullyShardedDataParallel")
+
+
+@rule(
+    "WD507",
+    "error",
+    "the optimizer is built before the model is complete",
+    why="It holds the parameters that the model had: those that came later it neither trains nor decays.",
+    fix="Build the optimizer behind it.",
+    bad="""
+        import torch
+        from peft import LoraConfig, get_peft_model
+
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        model = get_peft_model(model, LoraConfig())
+        for batch in batches:
+            model(batch).loss.backward()
+            optimizer.step()
+    """,
+    good="""
+        import torch
+        from peft import LoraConfig, get_peft_model
+
+        model = get_peft_model(model, LoraConfig())
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for batch in batches:
+            model(batch).loss.backward()
+            optimizer.step()
+    """,
+)
+def too_early(code: Code) -> Iterator[Hit]:
+    """Adapters, sharding or a new model between the optimizer and its first step."""
+    for made in optimizers_made(code):
+        names, start = list(assigned_to(code, made.call)), code.statement(made.call)
+        if len(names) != 1 or start is None or made.params is None:
+            continue
+        models = {ast.unparse(pair[0]) for node in flow(code, [made.params]) if (pair := walked(node))}
+        for after in _later(code, start):
+            said = _renews(code, after, models)
+            if (
+                said
+                and _is_used_between(code, names[0], after, None)
+                and not (said.endswith("anew") and _is_used_between(code, names[0], start, after))
+            ):
+                yield Hit(made.call.func, f"{made.card.name} is built in front of line {after.lineno}, where {said}")
+                break
+
+
+def _later(code: Code, start: ast.stmt) -> Iterator[ast.stmt]:
+    """Statements of the same function that run after this one, whichever branch they stand in."""
+    home = code.function_of(start)
+    for kind in (ast.Expr, ast.Assign):
+        for node in code.all(kind):
+            if node.lineno > start.lineno and code.function_of(node) is home and code.always_after(start, node):
+                yield node
+
+
+def _renews(code: Code, statement: ast.stmt, models: set[str]) -> str:
+    """In which words a statement gives a model other parameters; "" where it does not."""
+    value = statement.value if isinstance(statement, ast.Expr | ast.Assign) else None
+    targets = [ast.unparse(one) for one in statement.targets] if isinstance(statement, ast.Assign) else []
+    if not isinstance(value, ast.Call):
+        return ""
+    first = ast.unparse(value.args[0]) if value.args else ""
+    name = code.dotted(value.func).rpartition(".")[2]
+    if name in _NEW_PARAMETERS and first in models and (name == "fully_shard" or first in targets):
+        return f"{name} changes the parameters of {first}"
+    if len(targets) == 1 and targets[0] in models:
+        made_here = isinstance(code.definition(value.func), ast.ClassDef)
+        loaded = isinstance(value.func, ast.Attribute) and value.func.attr == "from_pretrained"
+        copied = code.dotted(value.func) == "copy.deepcopy"
+        words = {one.id for arg in value.args for one in ast.walk(arg) if isinstance(one, ast.Name)}
+        if copied or ((made_here or loaded) and targets[0] not in words):
+            return f"{targets[0]} is made anew"
+    return ""
+
+
+def _is_used_between(code: Code, name: str, start: ast.stmt, end: ast.stmt | None) -> bool:
+    """Whether the next that is done with a name behind a statement, up to another, is to read it."""
+    home = code.function_of(start)
+    uses = [
+        node
+        for kind in (ast.Name, ast.Attribute)
+        for node in code.all(kind)
+        if code.function_of(node) is home
+        and node.lineno > (start.end_lineno or 0)
+        and (end is None or node.lineno < end.lineno)
+        and ast.unparse(node) == name
+    ]
+    first = min(uses, key=lambda node: (node.lineno, node.col_offset), default=None)
+    # What stands on both sides of an assignment is read first.
+    return isinstance(first, ast.Name | ast.Attribute) and isinstance(first.ctx, ast.Load)
+
+
+@rule(
+    "WD515",
+    "warning",
+    "a new weight_decay is overwritten by a checkpoint",
+    why="load_state_dict puts the saved options of the groups, weight_decay among them, in the place of yours.",
+    fix="Set it behind load_state_dict, or load with td.load_optimizer, which says whose value wins.",
+    bad="""
+        def resume(optimizer, path, weight_decay):
+            for group in optimizer.param_groups:
+                group["weight_decay"] = weight_decay
+            optimizer.load_state_dict(torch.load(path)["optimizer"])
+    """,
+    good="""
+        def resume(optimizer, path, weight_decay):
+            optimizer.load_state_dict(torch.load(path)["optimizer"])
+            for group in optimizer.param_groups:
+                group["weight_decay"] = weight_decay
+    """,
+)
+def overwritten(code: Code) -> Iterator[Hit]:
+    """A weight_decay that is set in the groups, and then load_state_dict of the same optimizer, in one function."""
+    for node in code.all(ast.Subscript):
+        optimizer, statement = _optimizer_of(code, node.value), code.statement(node)
+        loop = code.first(node, ast.For)
+        start = loop if loop is not None and isinstance(node.value, ast.Name) else statement
+        if start is None or not optimizer or node not in _sets(code, optimizer):
+            continue
+        loads = [after for after in _later(code, start) if _loads(after, optimizer)]
+        again = [one for one in _sets(code, optimizer) if loads and one.lineno > loads[0].lineno]
+        if loads and not again:
+            yield Hit(node, f"{optimizer}.load_state_dict in line {loads[0].lineno} puts the saved one in its place")
+
+
+def _optimizer_of(code: Code, group: ast.expr) -> str:
+    """The text of the optimizer whose group this is: an item of its param_groups, or a loop's name for one."""
+    if isinstance(group, ast.Name):
+        found = code.binding(group)
+        groups = found.value if found is not None and found.kind == "loop" else None
+    else:
+        groups = group.value if isinstance(group, ast.Subscript) else None
+    is_groups = isinstance(groups, ast.Attribute) and groups.attr == "param_groups"
+    return ast.unparse(groups.value) if is_groups and isinstance(groups, ast.Attribute) else ""
+
+
+def _sets(code: Code, optimizer: str) -> Iterator[ast.Subscript]:
+    for node in code.all(ast.Subscript):
+        is_key = isinstance(node.slice, ast.Constant) and node.slice.value == "weight_decay"
+        if is_key and isinstance(node.ctx, ast.Store) and _optimizer_of(code, node.value) == optimizer:
+            yield node
+
+
+def _loads(statement: ast.stmt, optimizer: str) -> bool:
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    return isinstance(value, ast.Call) and ast.unparse(value.func) == f"{optimizer}.load_state_dict"

@@ -1,0 +1,227 @@
+"""Decay that is written by hand, into the loss or into gradients: WD508, WD514."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from torchdecay.integrations.lint.code import FUNCTIONS, Code
+from torchdecay.integrations.lint.constants import keyword
+from torchdecay.integrations.lint.optimizers import Made, optimizers_made
+from torchdecay.integrations.lint.parameters import Loop, flow, parameter_loops, walked
+from torchdecay.integrations.lint.rule import Hit, rule
+
+_NORM = r"(torch(\.linalg)?\.(vector_)?norm\(_P_(, (p=|ord=)?2(\.0)?)?\)|_P_\.norm\((p=)?(2(\.0)?)?\))"
+_SQUARE = r"(_P_ \*\* 2|_P_\.pow\(2(\.0)?\)|torch\.pow\(_P_, 2\)|_P_\.square\(\)|_P_ \* _P_|torch\.square\(_P_\))"
+_SHAPES = (
+    (_NORM, False),
+    (rf"\(?{_SQUARE}\)?\.sum\(\)|torch\.sum\({_SQUARE}\)", True),
+    (rf"{_NORM} \*\* 2|{_NORM}\.pow\(2\)|{_NORM}\.square\(\)|torch\.square\({_NORM}\)", True),
+)
+"""How terms are written in which _P_ is a parameter, and whether they are sums of squares or norms."""
+
+
+@rule(
+    "WD508",
+    "warning",
+    "a penalty that is not what it looks like",
+    why="An unsquared norm pulls small weights as hard as large ones; beside weight_decay weights are pulled twice.",
+    fix="Keep one decay: weight_decay of the optimizer, or td.penalty(model, l2=...), once per step.",
+    bad="""
+        penalty = sum(p.norm(2) for p in model.parameters())
+        loss = criterion(model(x), y) + 1e-4 * penalty
+        loss.backward()
+    """,
+    good="""
+        penalty = sum(p.pow(2).sum() for p in model.parameters())
+        loss = criterion(model(x), y) + 1e-4 * penalty
+        loss.backward()
+    """,
+)
+def penalties(code: Code) -> Iterator[Hit]:
+    """Sums of norms or squares over parameters that reach a backward pass."""
+    calls = [one.func for one in code.all(ast.Call) if isinstance(one.func, ast.Attribute)]
+    backward = [one.value for one in calls if one.attr == "backward"]
+    if not backward:
+        return
+    reached = flow(code, backward, every=True)
+    for loop in parameter_loops(code):
+        for term in _terms(code, loop):
+            if term not in reached:
+                continue
+            squared, where = _is_squared(code, term, loop.parameter), ast.unparse(loop.model)
+            if squared is False and not _is_lasso(code, loop.node):
+                yield Hit(term, f"the norm of each parameter of {where} is added to the loss, and not squared")
+            elif squared and (made := _decays_too(code, loop)) is not None:
+                said = f"squares of {where} are added to the loss, and {made.card.name} has {made.spoken_decay(code)}"
+                yield Hit(term, said)
+            elif squared and (divided := _divided_before(code, loop, term)):
+                yield Hit(term, f"the penalty is added to {divided} behind its division: once in every micro-batch")
+
+
+def _terms(code: Code, loop: Loop) -> Iterator[ast.expr]:
+    """What a loop adds up: of a comprehension its element, of a `for` what is added to a name."""
+    if isinstance(loop.node, ast.comprehension):
+        made = code.parents[loop.node]
+        if isinstance(made, ast.ListComp | ast.GeneratorExp) and len(made.generators) == 1:
+            yield made.elt
+        return
+    for node in ast.walk(loop.node):
+        if isinstance(node, ast.Assign | ast.AugAssign) and (added := _added(node)) is not None:
+            yield added
+
+
+def _added(node: ast.Assign | ast.AugAssign) -> ast.expr | None:
+    """What a statement adds to a name: `x` for `name += x` and `name = name + x`."""
+    value = node.value
+    if isinstance(node, ast.AugAssign):
+        return value if isinstance(node.op, ast.Add) else None
+    if not isinstance(value, ast.BinOp) or not isinstance(value.op, ast.Add):
+        return None
+    return value.right if ast.unparse(node.targets[0]) == ast.unparse(value.left) else None
+
+
+def _is_squared(code: Code, term: ast.expr, parameter: str) -> bool | None:
+    """Whether a term is a sum of squares of a parameter (True), its 2-norm (False), or something else (None)."""
+    if isinstance(term, ast.BinOp) and isinstance(term.op, ast.Mult):
+        sides = [_is_squared(code, one, parameter) for one in (term.left, term.right)]
+        return next((one for one in sides if one is not None), None)
+    text = re.sub(r"\.data\b", "", ast.unparse(term))
+    for shape, squared in _SHAPES:
+        if re.fullmatch(shape.replace("_P_", re.escape(parameter)), text):
+            return squared
+    return None
+
+
+def _is_lasso(code: Code, node: ast.AST) -> bool:
+    """Whether somebody says that norms are meant: group lasso."""
+    around = code.function_of(node)
+    text = ast.unparse(code.statement(node) or node) + (around.name if isinstance(around, FUNCTIONS) else "")
+    return bool(re.search("lasso|group|spars", text, re.IGNORECASE))
+
+
+def _decays_too(code: Code, loop: Loop) -> Made | None:
+    """The optimizer of this file that decays the same model."""
+    for made in optimizers_made(code):
+        decay = made.decay(code)
+        if isinstance(decay, int | float) and decay > 0 and made.params is not None:
+            models = {ast.unparse(pair[0]) for node in flow(code, [made.params]) if (pair := walked(node))}
+            if ast.unparse(loop.model) in models:
+                return made
+    return None
+
+
+def _divided_before(code: Code, loop: Loop, term: ast.expr) -> str:
+    """The loss that was divided by the number of micro-batches before this penalty is added to it."""
+    around = code.function_of(loop.node)
+    statements: list[ast.Assign | ast.AugAssign] = [*code.all(ast.Assign), *code.all(ast.AugAssign)]
+    for node in statements:
+        if code.function_of(node) is not around:
+            continue
+        added, target = _added(node), ast.unparse(node.target if isinstance(node, ast.AugAssign) else node.targets[0])
+        is_term = added is not None and term in flow(code, [added], every=True)
+        if is_term and any(_divides(one, target) and code.always_after(one, node) for one in statements):
+            return target
+    return ""
+
+
+def _divides(node: ast.Assign | ast.AugAssign, name: str) -> bool:
+    """Whether a statement leaves a name divided by a count of steps."""
+    value = node.value
+    if isinstance(node, ast.AugAssign):
+        return isinstance(node.op, ast.Div) and ast.unparse(node.target) == name and _counts(value)
+    is_division = isinstance(value, ast.BinOp) and isinstance(value.op, ast.Div) and _counts(value.right)
+    return is_division and ast.unparse(node.targets[0]) == name
+
+
+def _counts(node: ast.expr) -> bool:
+    return bool(re.search("accum|micro", ast.unparse(node), re.IGNORECASE))
+
+
+@rule(
+    "WD514",
+    "warning",
+    "decay is added to gradients that are still being summed",
+    why="Gradients add up over micro-batches: what is added in each of them decays once for each, not once per step.",
+    fix="Add it right in front of optimizer.step(), or attach td.coupled(wd), which leaves .grad alone.",
+    bad="""
+        for i, (x, y) in enumerate(loader):
+            (criterion(model(x), y) / 4).backward()
+            for p in model.parameters():
+                p.grad += 1e-4 * p.data
+            if (i + 1) % 4 == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+    """,
+    good="""
+        for i, (x, y) in enumerate(loader):
+            (criterion(model(x), y) / 4).backward()
+            if (i + 1) % 4 == 0:
+                for p in model.parameters():
+                    p.grad += 1e-4 * p.data
+                optimizer.step()
+                optimizer.zero_grad()
+    """,
+)
+def into_gradients(code: Code) -> Iterator[Hit]:
+    """`p.grad += wd * p` outside the branch that steps, or in a hook in front of a step that takes a closure."""
+    for loop in parameter_loops(code):
+        if isinstance(loop.node, ast.comprehension):
+            continue
+        for node in ast.walk(loop.node):
+            if not _adds_to_gradient(node, loop.parameter):
+                continue
+            around = next((one for one in code.ancestors(loop.node) if isinstance(one, ast.For | ast.While)), None)
+            branch = _stepping_branch(around) if around is not None else None
+            if (
+                branch is not None
+                and not code.inside(loop.node, branch)
+                and code.function_of(around or node) is (code.function_of(loop.node))
+            ):
+                yield Hit(node, f"added in every micro-batch; the step is taken in line {branch.lineno}")
+            elif _is_step_hook(code, loop.node):
+                yield Hit(node, "added by a hook that runs before the closure, which makes the gradients anew")
+
+
+def _adds_to_gradient(node: ast.AST, parameter: str) -> bool:
+    """Whether a parameter is added to its own gradient."""
+    gradient, added = "", list[ast.expr]()
+    if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add):
+        gradient, added = ast.unparse(node.target), [node.value]
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "add_":
+        gradient, added = ast.unparse(node.func.value), node.args
+    of_parameter = re.compile(rf"\b{re.escape(parameter)}(\.data|\.detach\(\))?(?![\w.])") if parameter else None
+    return (
+        of_parameter is not None
+        and gradient.removesuffix(".data") == f"{parameter}.grad"
+        and any(of_parameter.search(ast.unparse(one)) for one in added)
+    )
+
+
+def _stepping_branch(loop: ast.AST) -> ast.If | None:
+    """The `if` of a loop that steps once in so many rounds."""
+    for node in ast.walk(loop):
+        if isinstance(node, ast.If) and any(isinstance(one, ast.Mod) for one in ast.walk(node.test)):
+            calls = (one.func for part in node.body for one in ast.walk(part) if isinstance(one, ast.Call))
+            if any(isinstance(one, ast.Attribute) and one.attr == "step" for one in calls):
+                return node
+    return None
+
+
+def _is_step_hook(code: Code, node: ast.AST) -> bool:
+    """Whether a function is registered to run before steps, and some step of this file gets a closure."""
+    home = code.function_of(node)
+    calls = [one for one in code.all(ast.Call) if isinstance(one.func, ast.Attribute)]
+    hooked = any(
+        one.func.attr == "register_step_pre_hook" and one.args and code.definition(one.args[0]) is home
+        for one in calls
+        if isinstance(one.func, ast.Attribute)
+    )
+    closes = any(
+        isinstance(one.func, ast.Attribute)
+        and one.func.attr == "step"
+        and isinstance(code.definition((*one.args, keyword(one, "closure"))[0] or one), FUNCTIONS)
+        for one in calls
+    )
+    return hooked and closes
