@@ -28,7 +28,7 @@ SOURCE = ROOT / "src"
 PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if path.exists()]
 NEEDS = re.compile(r"^<!-- needs: (.*) -->$", re.MULTILINE)
 """What a page on other libraries begins with: such pages are run where those are, by `make peers`."""
-LANGUAGES = {"python", "console", "text", "json", "toml", "csv", "bibtex"}
+LANGUAGES = {"python", "yaml", "console", "text", "json", "toml", "csv", "bibtex"}
 RUN = "import sys; sys.argv[0] = 'torchdecay'; from torchdecay.cli import main; main()"
 pytestmark = pytest.mark.docs
 ONE_BUILD = pytest.mark.xdist_group("site")

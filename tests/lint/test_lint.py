@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from sarif_schema import SCHEMA
 from torchdecay.cli import main
 from torchdecay.errors import LoadError, PlanError
 from torchdecay.integrations.lint.lint import lint
@@ -149,3 +150,160 @@ def test_nothing_is_run_and_torch_is_not_imported(project: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, cwd=project, check=True)
     assert done.stdout.split() == ["1", "False"] and not (project / "harm").exists()
+
+
+def test_sarif_keeps_to_the_schema(project: Path) -> None:
+    """Also of a notebook, whose cells' lines are no lines of the file, and of an audit, which has no files."""
+    jsonschema = pytest.importorskip("jsonschema")
+    book = {"cells": [{"cell_type": "code", "source": FAULTY}]}
+    (project / "a b.ipynb").write_text(json.dumps(book))
+    body = json.loads(run("--format", "sarif").output)
+    jsonschema.validate(body, SCHEMA)
+    notebook, script = body["runs"][0]["results"]
+    assert notebook["locations"][0]["physicalLocation"] == {
+        "artifactLocation": {"uri": "a%20b.ipynb", "uriBaseId": "%SRCROOT%"}
+    }
+    region = script["locations"][0]["physicalLocation"]["region"]
+    assert (region["startLine"], region["startColumn"], region["endColumn"]) == (3, 7, 24)
+    rules = body["runs"][0]["tool"]["driver"]["rules"]
+    assert rules[script["ruleIndex"]]["id"] == script["ruleId"] == "WD501"
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(body | {"extra": 1}, SCHEMA)
+
+
+def test_a_baseline_knows_findings_whose_lines_moved_and_tells_new_ones(project: Path) -> None:
+    assert run("--baseline", "known.json", "--update-baseline").exit_code == 0
+    (project / "train.py").write_text("# one\n# more\n" + FAULTY.replace("opt =", "opt  ="))
+    assert run("--baseline", "known.json").exit_code == 0
+    (project / "train.py").write_text(FAULTY + FAULTY)
+    found = run("--baseline", "known.json")
+    assert found.exit_code == 1 and "train.py:6:7" in found.output and "train.py:3" not in found.output
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("{}", "format"), ('{"format": "torchdecay.baseline", "version": 9}', "version 9"), ("[", "baseline")],
+)
+def test_another_baseline_is_refused(project: Path, text: str, said: str) -> None:
+    (project / "known.json").write_text(text)
+    found = run("--baseline", "known.json")
+    assert found.exit_code == 2 and said in found.output
+    assert run("--baseline", "none.json").exit_code == run("--update-baseline").exit_code == 2
+
+
+CERTAIN = """\
+import torch
+no_decay = ["bias", "LayerNorm.weight"]  # é
+groups = [
+    {"params": [p for n, p in m.named_parameters() if n not in no_decay], "weigth_decay": "1e-2"},
+    {"params": [p for n, p in m.named_parameters() if n in no_decay], "weight_decay": "0.0"},
+]
+opt = torch.optim.AdamW(groups)
+"""
+
+
+def test_fix_writes_what_is_certain_and_diff_only_shows_it(project: Path) -> None:
+    (project / "train.py").write_bytes(b"# coding: latin-1\r\n" + CERTAIN.replace("\n", "\r\n").encode("latin-1"))
+    shown = run("--diff", "train.py")
+    assert (
+        shown.exit_code == 1 and "+++ b/train.py" in shown.output and b"weigth" in (project / "train.py").read_bytes()
+    )
+    assert run("--fix", "train.py").exit_code == 0
+    text = (project / "train.py").read_bytes().decode("latin-1")
+    assert "if not any(part in n for part in no_decay)]" in text and '"weight_decay": 0.0' in text
+    assert "weigth" not in text and text.count("\r\n") == text.count("\n") and "# é" in text
+    assert run("--diff", "train.py").exit_code == 0
+
+
+def test_pyproject_says_what_options_say(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def says(text: str) -> Result:
+        (project / "pyproject.toml").write_text(f"[tool.torchdecay.lint]\n{text}\n")
+        return run()
+
+    assert says('ignore = ["WD501"]').exit_code == says('select = ["WD502"]').exit_code == 0
+    assert says('select = ["WD502"]\nextend-select = ["WD501"]').exit_code == 1
+    assert says('exclude = ["train.py"]').exit_code == 2
+    assert says('per-file-ignores = {"tr*.py" = ["WD5"]}').exit_code == 0
+    assert says('severity = {WD501 = "info"}').exit_code == 0
+    assert "error: AdamW" in says('severity = {WD50 = "warning", WD501 = "error"}').output
+    assert says('ignore = ["WD501"]').exit_code == 0 and run("--select", "WD501", "--ignore", "WD502").exit_code == 1
+    (project / "below").mkdir()
+    monkeypatch.chdir(project / "below")
+    assert run("../train.py").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[tool.torchdecay.lint]\nselct = []", 'Nearest: "select"'),
+        ("[tool.torchdecay.lint]\nselect = 'WD5'", "a list"),
+        ("[tool.torchdecay.lint]\nselect = [5]", "list of text"),
+        ("[tool.torchdecay.lint]\nignore = ['WD999']", "WD999"),
+        ("[tool.torchdecay.lint]\nseverity = {WD501 = 'bad'}", "severity"),
+        ("[tool.torchdecay]\nlint = 3", "Write [tool.torchdecay.lint]"),
+        ("[tool.torchdecay.lint", "no TOML"),
+    ],
+)
+def test_a_pyproject_that_says_nothing_sensible_is_refused(project: Path, text: str, said: str) -> None:
+    (project / "pyproject.toml").write_text(text)
+    found = run()
+    assert found.exit_code == 2 and said in found.output
+
+
+def test_rules_are_listed_and_explained(project: Path) -> None:
+    listed = run("--list-rules").output.splitlines()
+    assert [line[:5] for line in listed] == sorted(line[:5] for line in listed) and len(listed) == 17
+    told = run("--explain", "wd511").output
+    assert "Muon(model.parameters()" in told and "Mended:" in told
+    unknown = run("--explain", "WD599")
+    assert unknown.exit_code == 2 and "Nearest" in unknown.output
+
+
+def test_severity_overrides_are_options_too(project: Path) -> None:
+    assert run("--severity", "WD501=info").exit_code == 0
+    assert run("--severity", "WD501").exit_code == run("--severity", "WD501=loud").exit_code == 2
+
+
+YAML = "train:\n  lr: 1e-3\n  weight_decay: 1e-4  # small\n"
+
+
+@pytest.mark.parametrize(
+    ("reader", "severities"),
+    [
+        ("", ["info"]),
+        ('import yaml\ncfg = yaml.safe_load(open("conf/a.yaml"))\n', ["warning"]),
+        ('import yaml\ncfg = yaml.safe_load(open("b.yaml"))\n', ["info"]),
+        ('import yaml\ncfg = yaml.safe_load(open("a.yaml"))\nwd = float(cfg["weight_decay"])\n', ["info"]),
+    ],
+)
+def test_a_number_that_is_text_to_pyyaml(tmp_path: Path, reader: str, severities: list[str]) -> None:
+    yaml = pytest.importorskip("yaml")
+    (tmp_path / "a.yaml").write_text(YAML)
+    (tmp_path / "read.py").write_text(reader or "x = 1\n")
+    assert [(one.code, one.severity) for one in lint([tmp_path])] == [("WD509", one) for one in severities]
+    assert isinstance(yaml.safe_load(YAML)["train"]["weight_decay"], str)
+    (tmp_path / "a.yaml").write_text(YAML.replace("1e-4", "1.0e-4"))
+    assert lint([tmp_path]).findings == () and isinstance(yaml.safe_load("a: 1.0e-4")["a"], float)
+
+
+def test_an_option_is_unread_only_where_the_whole_project_was_looked_at(tmp_path: Path) -> None:
+    option = 'import argparse\np = argparse.ArgumentParser()\np.add_argument("--weight_decay", type=float)\n'
+    option += "args = p.parse_args()\n"
+    (tmp_path / "pyproject.toml").write_text("")
+    (tmp_path / "options.py").write_text(option)
+    assert [one.severity for one in lint([tmp_path])] == ["warning"]
+    assert [one.severity for one in lint([tmp_path / "options.py"])] == ["warning"], "the only file is the project"
+    (tmp_path / "other.py").write_text("")
+    assert [one.severity for one in lint([tmp_path / "options.py"])] == ["info"]
+    (tmp_path / "train.py").write_text("from options import args\nprint(args.weight_decay)\n")
+    assert lint([tmp_path]).findings == ()
+    for text in ("run(**vars(args))", "build(args)", "logger.info(asdict(args))"):
+        (tmp_path / "train.py").write_text(f"from options import args\n{text}\n")
+        (tmp_path / "options.py").write_text(f"{option}from other import build\nbuild(args)\n")
+        assert lint([tmp_path]).findings == ()
+
+
+def test_many_files_are_read_by_several_processes_alike(tmp_path: Path) -> None:
+    for number in range(210):
+        (tmp_path / f"f{number:03}.py").write_text(FAULTY if number % 70 == 0 else "x = 1\n")
+    assert lint([tmp_path], jobs=2) == lint([tmp_path], jobs=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import re
 from pathlib import Path
@@ -15,6 +16,7 @@ from torchdecay.integrations.lint.optimizers import TORCH
 from torchdecay.integrations.lint.rule import CHECKS
 
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.py"))
+ROOT = Path(__file__).parents[2]
 TWIN = "# ── mended ──\n"
 
 
@@ -72,3 +74,16 @@ def test_what_is_known_of_torch_is_what_torch_has() -> None:
         )
         made = cls([torch.nn.Parameter(torch.ones(2, 2))], **({"lr": 0.1} if name == "SGD" else {}))
         assert made.param_groups[0].keys() <= TORCH[name].keys
+
+
+def test_the_page_of_the_docs_has_every_rule() -> None:
+    """The hook of the site writes them in where the mark stands."""
+    spec = importlib.util.spec_from_file_location("rules_hook", ROOT / "docs" / "hooks" / "rules.py")
+    assert spec and spec.loader
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    page = hook.on_page_markdown((ROOT / "docs" / "lint.md").read_text(encoding="utf-8"))
+    assert hook.MARK not in page
+    assert all(
+        f"### {one.code} {one.title}" in page and one.why in page and one.mended in page for one in RULES.values()
+    )

@@ -4,46 +4,67 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
+from torchdecay.cli.inputs.findings import findings_options, known_rules, print_findings, settings_of
 from torchdecay.cli.output import json_option
 from torchdecay.cli.paths import PATH
 
 
 @click.command()
 @click.argument("paths", nargs=-1, type=PATH, metavar="[PATH]...")
-@click.option("--select", multiple=True, metavar="CODE", help="Only these codes, or prefixes such as WD51; repeat it.")
-@click.option("--ignore", multiple=True, metavar="CODE", help="Not these; repeat it.")
+@findings_options
+@click.option("--extend-select", multiple=True, metavar="CODE", help="These beside those selected; repeat it.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Files and folders to leave out; repeat it.")
-@click.option("--format", "style", type=click.Choice(["text", "json", "github"]), default="text", show_default=True)
+@click.option("--fix", is_flag=True, help="Write what is certain: misspelled keys, any(...), numbers in quotes.")
+@click.option("--diff", "show_diff", is_flag=True, help="Show what --fix would write, and write nothing.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [default: one for each core]")
 @json_option
 @click.pass_context
 def lint(
-    ctx: click.Context,
-    paths: tuple[Path, ...],
-    select: tuple[str, ...],
-    ignore: tuple[str, ...],
-    exclude: tuple[str, ...],
-    style: str,
-    as_json: bool,
+    ctx: click.Context, /, paths: tuple[Path, ...], fix: bool, show_diff: bool, jobs: int | None, **given: Any
 ) -> None:
     """What is wrong with weight decay in source code, without running it.
 
     PATHS are Python files, notebooks and folders of them; the current folder by default. Neither torch nor your code is
-    imported. A line with `# noqa: WD501` is left out. Exit code 1 when there is an error or a warning.
+    imported. A line with `# noqa: WD501` is left out. [tool.torchdecay.lint] of pyproject.toml says select, ignore,
+    extend-select, exclude, per-file-ignores, severity and baseline. Exit code 1 when there is an error or a warning.
 
     \b
     Examples:
       torchdecay lint
       torchdecay lint train.py notebooks/ --ignore WD502
-      torchdecay lint --format github
+      torchdecay lint --diff train.py
+      torchdecay lint --format sarif > lint.sarif
+      torchdecay lint --baseline known.json --update-baseline
+      torchdecay lint --explain WD501
     """  # noqa: D301
+    from torchdecay.integrations.lint.fixes import diff, write
     from torchdecay.integrations.lint.lint import lint as look
+    from torchdecay.integrations.lint.result import RULES
 
-    found = look(paths or (".",), select=select, ignore=ignore, exclude=exclude, jobs=os.cpu_count() or 1)
-    if as_json or style == "json":
-        click.echo(found.to_json())
-    else:
-        click.echo(found.to_github() if style == "github" else str(found))
-    ctx.exit(0 if found.ok else 1)
+    if known_rules(given, RULES):
+        return
+    said = settings_of("lint", given, {"extend-select": list, "exclude": list, "per-file-ignores": dict})
+    chosen = {
+        "select": (*said.select, *said.more["extend-select"]) if said.select else (),
+        "ignore": said.ignore,
+        "per_file_ignores": said.more["per-file-ignores"],
+        "exclude": said.more["exclude"],
+        "severity": said.severity,
+        "jobs": jobs or os.cpu_count() or 1,
+    }
+    found = look(paths or (".",), **chosen)
+    if show_diff:
+        shown = diff(found)
+        click.echo(shown, nl=False)
+        ctx.exit(1 if shown else 0)
+    # A mend may lay open the next one: the text under a key that was misspelled.
+    for _ in range(5 if fix else 0):
+        if not (written := write(found)):
+            break
+        click.echo(f"Mended: {', '.join(map(str, written))}", err=True)
+        found = look(paths or (".",), **chosen)
+    print_findings(ctx, found, said)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from torchdecay.errors import PlanError
+from torchdecay.findings.rule import SPOKEN, Severity
 from torchdecay.text import nearest, repr_quoted
 
 
@@ -28,3 +29,15 @@ def prefixes(given: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
 def is_wanted(code: str, chosen: tuple[str, ...], left_out: tuple[str, ...]) -> bool:
     """Whether a code is among those chosen (all when none is) and not left out."""
     return (not chosen or code.startswith(chosen)) and not code.startswith(left_out)
+
+
+def as_severity(word: str) -> Severity:
+    """A severity as people write it: "error", "warning", "info" or "note".
+
+    Raises:
+        PlanError: another word.
+    """
+    spoken = {name: one for one in SPOKEN for name in (one, SPOKEN[one][0])}
+    if word not in spoken:
+        raise PlanError(f"there is no severity {word!r}.", fix=f"Write {', '.join(SPOKEN)}.")
+    return spoken[word]

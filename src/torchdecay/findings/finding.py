@@ -1,15 +1,12 @@
-"""Findings as values, and a result that is the sequence of them: chosen, counted, printed, told to GitHub."""
+"""A finding as a value: what, where, why, what to do, and what mends it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
 
-from torchdecay.findings.rule import SPOKEN, Rule, Severity
-from torchdecay.records import JsonRecord
-from torchdecay.tables import Entries
-from torchdecay.text import counted, listed, printable
+from torchdecay.findings.rule import SPOKEN, Severity
+from torchdecay.text import listed, printable
 
 
 @dataclass(frozen=True)
@@ -48,6 +45,17 @@ class Place:
         return f"    {text[indent:]}\n    {' ' * (start - indent)}{'^' * max(1, min(end, len(text)) - start)}"
 
 
+@dataclass(frozen=True)
+class Edit:
+    """Text in the place of what stands from one place of a file to another; lines and columns as in `Place`."""
+
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+    text: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Finding:
     """One thing that was found.
@@ -61,6 +69,7 @@ class Finding:
         why: why it matters.
         fix: what to do.
         place: where in a source file, for findings of the lint.
+        edits: what `--fix` writes, where the mend is certain.
     """
 
     code: str
@@ -71,6 +80,7 @@ class Finding:
     why: str
     fix: str
     place: Place | None = None
+    edits: tuple[Edit, ...] = ()
 
     @property
     def head(self) -> str:
@@ -85,64 +95,6 @@ class Finding:
         return f"{self.head}\n    {self.why}\n    {self.fix}"
 
 
-class Findings(Entries[Finding], JsonRecord):
-    """A dataclass whose `findings` are what was found, worst first or in the order of the files."""
-
-    findings: tuple[Finding, ...]
-
-    rules: ClassVar[Mapping[str, Rule]]
-    """The catalog whose codes these are."""
-    _entries: ClassVar[str] = "findings"
-    _derived: ClassVar[tuple[str, ...]] = ("ok",)
-
-    @property
-    def ok(self) -> bool:
-        """Whether there is neither an error nor a warning."""
-        return all(finding.severity == "info" for finding in self.findings)
-
-    @property
-    def codes(self) -> tuple[str, ...]:
-        """The codes found, each once."""
-        return tuple(dict.fromkeys(finding.code for finding in self.findings))
-
-    @property
-    def counts(self) -> str:
-        """`2 errors, 0 warnings, 1 note`."""
-        severities = [one.severity for one in self.findings]
-        return ", ".join(counted(severities.count(one), word) for one, (word, _) in SPOKEN.items())
-
-    def to_github(self) -> str:
-        """The findings as GitHub workflow commands, one line each, which become annotations."""
-        return "\n".join(_github(one, self.rules[one.code].title) for one in self.findings)
-
-    def __str__(self) -> str:
-        # Why and fix are the catalog's, so they stand once, after the last finding of their code.
-        last = {one.code: index for index, one in enumerate(self.findings)}
-        lines = [str(one) if last[one.code] == index else one.head for index, one in enumerate(self.findings)]
-        return "\n".join([*lines, self.counts])
-
-    def __repr__(self) -> str:
-        return str(self)
-
-
 def by_severity(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Worst first, then by code."""
     return tuple(sorted(findings, key=lambda finding: (list(SPOKEN).index(finding.severity), finding.code)))
-
-
-def _github(one: Finding, title: str) -> str:
-    """One workflow command; only what stands in a file gets a line there."""
-    place, said = "", filter(None, (f"{one.where}: {one.what}.", listed(one.names), one.why, one.fix))
-    if one.place is not None:
-        where: dict[str, object] = {"file": one.place.path}
-        if not one.place.cell:
-            where |= {"line": one.place.line, "endLine": one.place.end_line, "col": one.place.column}
-        place = "".join(f"{key}={_escape(str(value), more=',:')}," for key, value in where.items())
-    head = _escape(f"{one.code} {title}", more=",:")
-    return f"::{SPOKEN[one.severity][1]} {place}title={head}::{_escape(' '.join(said))}"
-
-
-def _escape(text: str, *, more: str = "") -> str:
-    for character in "%\r\n" + more:
-        text = text.replace(character, f"%{ord(character):02X}")
-    return text

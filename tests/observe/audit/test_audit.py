@@ -318,7 +318,7 @@ def test_hostile_names_stay_inside_their_json() -> None:
     body = json.loads(found.to_json())
     assert body["format"] == "torchdecay.audit" and body["version"] == 1 and body["ok"] is False
     assert body["findings"][0]["names"] == [f"{HOSTILE}.bias"]
-    assert body["findings"][0].keys() == {"code", "severity", "where", "names", "what", "why", "fix", "place"}
+    assert body["findings"][0].keys() == {"code", "severity", "where", "names", "what", "why", "fix", "place", "edits"}
 
 
 def test_hostile_names_make_no_second_annotation() -> None:

@@ -1,4 +1,5 @@
-"""What can be read from source, before anything runs: nothing is imported, neither torch nor the code that is read.
+"""What can be read from source, before anything runs: neither torch nor the code that is read is imported.
 
-Read in this order: source, files, code, constants, optimizers, parameters, rule, rules, lint.
+Read in this order: source, files, fixes, code, constants, optimizers, parameters, rule, rules, project, reading,
+    result, lint.
 """

@@ -67,9 +67,9 @@ class Code:
         for name in node._fields:
             value = getattr(node, name, None)
             for child in value if type(value) is list else (value,):
-                kind = type(child)
-                if kind in _LEAVES or not isinstance(child, ast.AST):
+                if type(child) in _LEAVES or not isinstance(child, ast.AST):
                     continue
+                kind = type(child)
                 self.parents[child] = node
                 self._nodes[kind].append(child)
                 if kind in _TELLING:

@@ -51,14 +51,22 @@ def find_files(paths: Iterable[Path], exclude: Iterable[str] = ()) -> list[Path]
     return list(found)
 
 
-def _walk(folder: Path, globs: tuple[str, ...]) -> Iterator[Path]:
+def find_named(paths: Iterable[Path], suffixes: tuple[str, ...], exclude: Iterable[str] = ()) -> list[Path]:
+    """The files with these endings, in folders and among the paths themselves."""
+    globs, found = tuple(exclude), list[Path]()
+    for path in paths:
+        found += _walk(path, globs, suffixes) if path.is_dir() else [path] if path.name.endswith(suffixes) else []
+    return [one for one in found if one.is_file()]
+
+
+def _walk(folder: Path, globs: tuple[str, ...], suffixes: tuple[str, ...] = SUFFIXES) -> Iterator[Path]:
     for here, folders, files in os.walk(folder):
         at = Path(here)
         folders[:] = sorted(
             one for one in folders if one not in LEFT_OUT and one[0] != "." and not _matches(at / one, globs)
         )
         for name in sorted(files):
-            if name.endswith(SUFFIXES) and name[0] != "." and not _matches(at / name, globs):
+            if name.endswith(suffixes) and name[0] != "." and not _matches(at / name, globs):
                 yield at / name
 
 

@@ -60,3 +60,14 @@ def rule(
         return hits
 
     return register
+
+
+UNREADABLE = Rule(
+    "WD500",
+    "error",
+    "file that can't be looked into",
+    "What is in it was not read, so nothing is known of it.",
+    "Mend it, or leave it out with --exclude.",
+)
+PROJECT: list[Rule] = [UNREADABLE]
+"""Rules that no function over one file looks for."""

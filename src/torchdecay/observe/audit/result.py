@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torchdecay.findings.choosing import is_wanted, prefixes
-from torchdecay.findings.finding import Finding, Findings
+from torchdecay.findings.finding import Finding
+from torchdecay.findings.result import Findings
 from torchdecay.observe.audit.catalog import CATALOG
 
 

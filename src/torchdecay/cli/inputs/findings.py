@@ -1,0 +1,129 @@
+"""The options of commands that find things: which codes, which form, what is known already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from torchdecay.cli.inputs.options import typed
+from torchdecay.cli.paths import PATH
+
+if TYPE_CHECKING:
+    from torchdecay.findings.result import Findings
+    from torchdecay.findings.rule import Rule, Severity
+    from torchdecay.findings.settings import Shape
+
+FORMATS = ("text", "json", "github", "sarif")
+
+
+def findings_options(command: Any) -> Any:
+    """The options."""
+    for name, more in reversed(_OPTIONS):
+        command = click.option(*name.split(), **more)(command)
+    return command
+
+
+_OPTIONS: list[tuple[str, dict[str, Any]]] = [
+    (
+        "--select",
+        {"multiple": True, "metavar": "CODE", "help": "Only these codes, or prefixes such as WD3; repeat it."},
+    ),
+    ("--ignore", {"multiple": True, "metavar": "CODE", "help": "Not these; repeat it."}),
+    ("--severity", {"multiple": True, "metavar": "CODE=WORD", "help": "error, warning or info for a code; repeat it."}),
+    ("--format style", {"type": click.Choice(FORMATS), "default": "text", "show_default": True}),
+    ("--baseline", {"type": PATH, "metavar": "FILE", "help": "Tell only what is not in this file."}),
+    ("--update-baseline", {"is_flag": True, "help": "Write all that is found into the baseline, and exit 0."}),
+    ("--list-rules", {"is_flag": True, "help": "List all codes."}),
+    ("--explain", {"metavar": "CODE", "help": "Explain a code, with an example."}),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What options and pyproject.toml say, the options first."""
+
+    select: tuple[str, ...]
+    ignore: tuple[str, ...]
+    severity: Mapping[str, Severity]
+    style: str
+    baseline: Path | None
+    update: bool
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+def known_rules(given: Mapping[str, Any], rules: Mapping[str, Rule]) -> bool:
+    """Print the rules, or one of them, where that is asked for."""
+    from torchdecay.findings.explaining import explain, rule_list
+
+    if given["list_rules"] or given["explain"]:
+        click.echo(explain(given["explain"], rules) if given["explain"] else rule_list(rules.values()))
+        return True
+    return False
+
+
+def settings_of(section: str, given: Mapping[str, Any], more: Mapping[str, Shape]) -> Said:
+    """What is asked for: each option that was typed, else the table of pyproject.toml.
+
+    Args:
+        section: of pyproject.toml.
+        given: the options.
+        more: further keys of that table, and their types; of those that have an option it wins.
+
+    Raises:
+        LoadError: an unknown key there, or a value of another type.
+        click.BadParameter: options that contradict each other.
+    """
+    from torchdecay.findings.settings import read_settings, texts
+
+    style, as_json = given["style"], given["as_json"]
+    if as_json and style != "json" and typed(click.get_current_context(), "style"):
+        raise click.BadParameter(f"{style} is another form than --json; leave one of them out.", param_hint="--format")
+    known: dict[str, Shape] = {"select": list, "ignore": (list, dict), "severity": dict, "baseline": str, **more}
+    folder, table = read_settings(section, known)
+
+    def many(key: str) -> tuple[str, ...]:
+        said = given.get(key.replace("-", "_"))
+        return tuple(said) if said else texts(table.get(key, []), f"[tool.torchdecay.{section}] {key}")
+
+    severity = dict(table.get("severity", {}))
+    for pair in given["severity"]:
+        code, sign, word = pair.partition("=")
+        if not sign:
+            raise click.BadParameter(f"{pair!r} is not of the form WD501=error.", param_hint="--severity")
+        severity[code] = word
+    baseline = given["baseline"] or (folder / table["baseline"] if "baseline" in table else None)
+    if given["update_baseline"] and baseline is None:
+        raise click.BadParameter("say where: --baseline FILE.", param_hint="--update-baseline")
+    return Said(
+        select=many("select"),
+        ignore=() if isinstance(table.get("ignore"), dict) and not given["ignore"] else many("ignore"),
+        severity=severity,
+        style="json" if as_json else style,
+        baseline=baseline,
+        update=given["update_baseline"],
+        more={key: many(key) if shape is list else table.get(key, {}) for key, shape in more.items()}
+        | {"patterns": table["ignore"] if isinstance(table.get("ignore"), dict) else {}},
+    )
+
+
+def print_findings(ctx: click.Context, found: Findings, said: Said) -> None:
+    """Print what is not known yet, in the form asked for, and exit 1 where some of it is an error or a warning.
+
+    Raises:
+        LoadError: a baseline that can't be read or written.
+    """
+    if said.baseline is not None:
+        from torchdecay.findings.baseline import Baseline
+
+        if said.update:
+            Baseline.of(found.findings).write(said.baseline)
+            click.echo(f"{said.baseline} knows {len(found)} findings.", err=True)
+            ctx.exit(0)
+        found = found.without(Baseline.read(said.baseline))
+    forms = {"json": found.to_json, "github": found.to_github, "sarif": found.to_sarif, "text": found.__str__}
+    click.echo(forms[said.style]())
+    ctx.exit(0 if found.ok else 1)

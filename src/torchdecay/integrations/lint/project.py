@@ -1,0 +1,194 @@
+"""What only the whole project tells: options that nobody reads (WD510), numbers of YAML that are text (WD509)."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torchdecay.findings.finding import Finding, Place
+from torchdecay.findings.rule import Rule
+from torchdecay.integrations.lint.code import Code
+from torchdecay.integrations.lint.constants import option
+from torchdecay.integrations.lint.files import find_named
+from torchdecay.integrations.lint.rule import CHECKS, PROJECT, Hit
+from torchdecay.integrations.lint.rules.literals import DECAY
+
+UNREAD = Rule(
+    "WD510",
+    "warning",
+    "an option for weight decay that nobody reads",
+    "Whoever sets it changes nothing: the value never reaches an optimizer.",
+    "Hand it to the optimizer, or take it out.",
+    'parser.add_argument("--weight-decay", type=float, default=0.1)\nargs = parser.parse_args()\n'
+    "optimizer = torch.optim.SGD(weights, lr=args.lr)",
+    'parser.add_argument("--weight-decay", type=float, default=0.1)\nargs = parser.parse_args()\n'
+    "optimizer = torch.optim.SGD(weights, lr=args.lr, weight_decay=args.weight_decay)",
+)
+PROJECT.append(UNREAD)
+
+_MARKS = (".git", "pyproject.toml", "setup.py", "setup.cfg")
+_HARMLESS = {"print", "pprint", "str", "repr", "info", "debug", "len", "isinstance", "type", "format", "pformat"}
+# Whoever does this may read every option.
+_OPAQUE = re.compile(
+    r"\bvars\(|asdict|__dict__|parse_known_args|HfArgumentParser|OmegaConf|\*\*args|\*\*self|fields\(|locals\(\)|argcomplete"
+)
+_WORD = re.compile(r"\b(?:\w*weight_?decay|wd)\b")
+_YAML = re.compile(r"^\s*(?:- +)?([\"']?)(\w*weight_?decay|wd)\1\s*:\s*([-+]?\d[\d_]*\.?\d*[eE][-+]?\d+)\s*(?:#.*)?$")
+_YAML_FLOAT = re.compile(r"[-+]?\d[\d_]*\.[\d_]*[eE][-+]\d+")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What one file says about the project.
+
+    Attributes:
+        declared: options for weight decay as findings, in case that nobody reads them, with their names.
+        read: the names of such options that it may read.
+        handed: the functions to which it hands all options.
+        defined: the functions and classes that it defines.
+        is_opaque: whether it does what may read any option.
+        yaml: the YAML files that it names, where it reads YAML.
+        converts: whether it makes numbers of such options.
+    """
+
+    declared: tuple[tuple[str, Finding], ...] = ()
+    read: frozenset[str] = frozenset()
+    handed: frozenset[str] = frozenset()
+    defined: frozenset[str] = frozenset()
+    is_opaque: bool = False
+    yaml: frozenset[str] = frozenset()
+    converts: bool = False
+
+    def with_declared(self, findings: Iterable[Finding]) -> Facts:
+        """The same with the findings of options, each of which names its option first."""
+        return replace(
+            self, declared=tuple((one.what.split('"')[1], one) for one in findings if one.code == UNREAD.code)
+        )
+
+
+def words_of(text: str) -> Facts:
+    """What a file says that no rule looks into."""
+    return Facts(read=frozenset(_WORD.findall(text)), is_opaque=bool(_OPAQUE.search(text)))
+
+
+def facts_of(code: Code, text: str) -> tuple[Facts, list[Hit]]:
+    """What a file says about the project, and the options that it declares."""
+    declared, holders = [*_declared(code)], _holders(code)
+    nodes = [inner for hit in declared for inner in ast.walk(hit.node)]
+    handed = {
+        ast.unparse(call.func).rpartition(".")[2]
+        for call in code.all(ast.Call)
+        if any(
+            isinstance(one, ast.Name) and one.id in holders for one in [*call.args, *(k.value for k in call.keywords)]
+        )
+    }
+    yaml = any(code.dotted(one.func).startswith("yaml.") for one in code.all(ast.Call))
+    texts = [one.value for one in code.all(ast.Constant) if isinstance(one.value, str)]
+    facts = Facts(
+        read=frozenset(_reads(code, set(nodes))),
+        handed=frozenset(handed),
+        defined=frozenset(
+            [one.name for one in code.all(ast.FunctionDef)]
+            + [one.name for one in code.all(ast.AsyncFunctionDef)]
+            + [one.name for one in code.all(ast.ClassDef)]
+        ),
+        is_opaque=bool(_OPAQUE.search(text)),
+        yaml=frozenset(Path(one).name for one in texts if one.endswith((".yaml", ".yml"))) if yaml else frozenset(),
+        converts=any(
+            code.dotted(call.func) == "float" and call.args and _WORD.search(ast.unparse(call.args[0]))
+            for call in code.all(ast.Call)
+        ),
+    )
+    return facts, declared
+
+
+def _declared(code: Code) -> Iterator[Hit]:
+    """Options of argparse and click, and fields of dataclasses without a base."""
+    for call in code.all(ast.Call):
+        name = option(call)
+        if not name and code.dotted(call.func) == "click.option":
+            name = option(ast.Call(ast.Attribute(call.func, "add_argument"), call.args, []))
+        if DECAY.fullmatch(name):
+            yield Hit(call, f'"{name}" is an option, and nothing reads it')
+    for home in code.all(ast.ClassDef):
+        decorators = [one.func if isinstance(one, ast.Call) else one for one in home.decorator_list]
+        if home.bases or not any(code.dotted(one) == "dataclasses.dataclass" for one in decorators):
+            continue
+        for one in home.body:
+            target = one.target if isinstance(one, ast.AnnAssign) else None
+            if isinstance(target, ast.Name) and DECAY.fullmatch(target.id):
+                # Instances travel: what other libraries do with them is not to be seen.
+                yield Hit(one, f'"{target.id}" is a field of {home.name}, and nothing reads it', "info")
+
+
+def _holders(code: Code) -> set[str]:
+    """The names that hold what argparse parsed."""
+    return {
+        target.id
+        for one in code.all(ast.Assign)
+        for target in one.targets
+        if isinstance(target, ast.Name) and ast.unparse(one.value).endswith("parse_args()")
+    }
+
+
+def _reads(code: Code, declarations: set[ast.AST]) -> Iterator[str]:
+    for attribute in code.all(ast.Attribute):
+        if isinstance(attribute.ctx, ast.Load) and _WORD.fullmatch(attribute.attr):
+            yield attribute.attr
+    for name in code.all(ast.Name):
+        if isinstance(name.ctx, ast.Load) and _WORD.fullmatch(name.id):
+            yield name.id
+    for text in code.all(ast.Constant):
+        if isinstance(text.value, str) and text not in declarations and not isinstance(code.parents[text], ast.Dict):
+            yield from _WORD.findall(text.value)
+
+
+def project_findings(
+    given: list[Path], files: list[Path], facts: list[Facts], exclude: Iterable[str]
+) -> Iterator[Finding]:
+    """What all files together say."""
+    read = frozenset[str]().union(*(one.read for one in facts))
+    defined = frozenset[str]().union(*(one.defined for one in facts)) | _HARMLESS
+    opaque = any(one.is_opaque for one in facts)
+    for path, one in zip(files, facts, strict=True):
+        for name, finding in one.declared:
+            if name not in read and not opaque and one.handed <= defined:
+                note = finding.severity == "info" or not _is_whole(path, given)
+                yield replace(finding, severity="info" if note else finding.severity)
+    yield from _yaml_findings(given, facts, exclude)
+
+
+def _is_whole(path: Path, given: list[Path]) -> bool:
+    """Whether all of the project that a file belongs to is looked at."""
+    here = path.resolve()
+    root = next((one for one in here.parents if any((one / mark).exists() for mark in _MARKS)), here.parent)
+    if any(one.is_dir() and (root == one.resolve() or one.resolve() in root.parents) for one in given):
+        return True
+    return root == here.parent and [*root.glob("*.py")] == [root / path.name]
+
+
+def _yaml_findings(given: list[Path], facts: list[Facts], exclude: Iterable[str]) -> Iterator[Finding]:
+    """`weight_decay: 1e-4`, which PyYAML reads as text: YAML 1.1 wants a point and a sign."""
+    rule = next(check.rule for check in CHECKS if check.rule.code == "WD509")
+    named = frozenset[str]().union(*(one.yaml for one in facts))
+    converts = any(one.converts for one in facts)
+    for path in find_named(given, (".yaml", ".yml"), exclude):
+        text = path.read_text(encoding="utf-8", errors="replace") if path.stat().st_size < 1_000_000 else ""
+        for number, line in enumerate(text.splitlines(), start=1):
+            found = _YAML.match(line) if "e" in line or "E" in line else None
+            if found is not None and not _YAML_FLOAT.fullmatch(found[3]):
+                start, end = found.start(3) + 1, found.end(3) + 1
+                place = Place(path.as_posix(), number, start, number, end, text=line[:400])
+                sure = path.name in named and not converts
+                yield Finding(
+                    code=rule.code,
+                    severity="warning" if sure else "info",
+                    where=str(place),
+                    what=f"{found[3]} is text to PyYAML, which wants a point and a sign: {float(found[3]):.1e}",
+                    why=rule.why,
+                    fix="Write it so, or make a number of it where it is read: float(...).",
+                    place=place,
+                )

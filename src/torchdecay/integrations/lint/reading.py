@@ -1,0 +1,92 @@
+"""One file: its findings, and what it says about the project."""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from torchdecay.findings.finding import Edit, Finding, Place
+from torchdecay.findings.rule import Rule
+from torchdecay.integrations.lint.code import Code
+from torchdecay.integrations.lint.project import UNREAD, Facts, facts_of, words_of
+from torchdecay.integrations.lint.rule import CHECKS, UNREADABLE, Hit
+from torchdecay.integrations.lint.source import Source, UnreadableError, parse, read_source, spared
+
+_WORTH = re.compile(r"weight[_-]decay|\.(?:named_)?parameters\s*\(|no_decay|param_groups|yaml\.|--wd")
+"""A file without any of these is parsed, and looked into no further: no rule finds anything there."""
+
+
+def read_file(path: Path) -> tuple[list[Finding], Facts]:
+    """Every finding of a file, and what it says about the project."""
+    name = name_of(path)
+    # Trees hold no circles: what they hold goes at once, and the collector would walk them in vain.
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        source = read_source(path, name)
+        tree = parse(source.text)
+        if not _WORTH.search(source.text):
+            return [], words_of(source.text)
+        code = Code(tree)
+        hits = [(check.rule, hit) for check in CHECKS for hit in check.hits(code)]
+        facts, declared = facts_of(code, source.text)
+        hits += [(UNREAD, hit) for hit in declared]
+        findings = [*_findings(source, hits)]
+        return [one for one in findings if one.code != UNREAD.code], facts.with_declared(findings)
+    except RecursionError:
+        return [_unreadable(name, UnreadableError("its expressions are nested too deep"))], Facts()
+    except UnreadableError as error:
+        return [_unreadable(name, error)], Facts()
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _findings(source: Source, hits: list[tuple[Rule, Hit]]) -> Iterator[Finding]:
+    """The hits in words, in the order of the file, less those that a noqa takes out."""
+    lines = source.lines
+    left_out = dict(spared(lines))
+    placed = [(source.place(hit.node, lines), rule, hit) for rule, hit in hits]
+    for place, rule, hit in sorted(placed, key=lambda one: (one[0].cell, one[0].line, one[0].column, one[1].code)):
+        start: int = hit.node.lineno  # type: ignore[attr-defined]
+        span = range(start, start + place.end_line - place.line + 1)
+        codes = [left_out[line] for line in span if line in left_out]
+        if not any(not some or rule.code in some for some in codes):
+            mends = () if place.cell else tuple(_edit(source.place(one.node, lines), one.text) for one in hit.edits)
+            yield Finding(
+                code=rule.code,
+                severity=hit.severity or rule.severity,
+                where=str(place),
+                what=hit.what,
+                why=rule.why,
+                fix=rule.fix,
+                place=place,
+                edits=mends,
+            )
+
+
+def _edit(place: Place, text: str) -> Edit:
+    return Edit(place.line, place.column, place.end_line, place.end_column, text)
+
+
+def _unreadable(name: str, error: UnreadableError) -> Finding:
+    text = error.text.rstrip("\r\n")
+    place = Place(name, error.line, error.column, error.line, error.column + 1, text=text[:400])
+    return Finding(
+        code=UNREADABLE.code,
+        severity=UNREADABLE.severity,
+        where=str(place),
+        what=error.why,
+        why=UNREADABLE.why,
+        fix=UNREADABLE.fix,
+        place=place,
+    )
+
+
+def name_of(path: Path) -> str:
+    """A path as findings say it: from the current folder, where it is below."""
+    relative = os.path.relpath(path)
+    return Path(path if relative.startswith("..") else relative).as_posix()
