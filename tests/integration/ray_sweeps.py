@@ -26,6 +26,7 @@ from sweeping import halves, network, task  # noqa: E402
 from torchdecay.lab.engines import serial  # noqa: E402
 from torchdecay.lab.engines.ray import engine  # noqa: E402
 from torchdecay.lab.engines.ray.cluster import connected  # noqa: E402
+from torchdecay.lab.jobs.command import Command  # noqa: E402
 from torchdecay.lab.tasks.task import Data, Task  # noqa: E402
 from torchdecay.lab.training.contenders import as_contender  # noqa: E402
 from torchdecay.lab.training.trial import Assignment, Keep, Trial  # noqa: E402
@@ -111,11 +112,25 @@ def outcomes(run: Callable[..., None], task: Task, trials: list[Trial], **option
 
     try:
         told: dict[str, Any] = {"on_run": on_run, "on_step": steps.append}
-        told |= {name: options.pop(name) for name in ("on_run", "keep") if name in options}
+        told |= {name: options.pop(name) for name in ("on_run", "keep", "goes_on") if name in options}
         run(Assignment(task=task, trials=trials, **told), **options)
     except (Exception, KeyboardInterrupt) as raised:
         error = f"{type(raised).__name__}: {raised}"
     return {"found": found, "steps": sum(steps), "error": error, "seconds": time.perf_counter() - started}
+
+
+def command(folder: Path) -> Command:
+    """A command that is asked to end in the middle where its value is above 2."""
+    code = (
+        "import signal, sys, time\nsignal.signal(15, lambda *a: (open(sys.argv[2] + '/asked', 'w'), sys.exit(0)))\n"
+        "value = float(sys.argv[1])\nfor e in range(4): print(f'loss={value - e}', flush=True); time.sleep(0.3)"
+    )
+    words = [sys.executable, "-S", "-E", "-c", code, "{value}", "{out}", "{seed}"]
+    return Command(words, metric=r"loss=(\S+)", folder=folder)
+
+
+def goes_on(trial: Trial, count: int, metric: float) -> bool:
+    return count < 2 or (trial.value or 0) < 2
 
 
 def main() -> None:
@@ -123,6 +138,7 @@ def main() -> None:
     told: dict[str, Any] = {
         "serial": outcomes(serial.run, killed(None), [*four, trial(1.0, seed=7)]),
         "halving serial": outcomes(serial.run, task(), four[::-1]),
+        "command serial": outcomes(serial.run, command(FOLDER / "here"), four, goes_on=goes_on),
     }
     started = time.perf_counter()
     with connected(None, num_cpus=2, runtime_env=None, timeout=10):
@@ -131,6 +147,8 @@ def main() -> None:
         told["killed"] = outcomes(engine.run, killed(FOLDER), [*four, trial(1.0, seed=7)], checkpoint_seconds=0.0)
         told["passes"] = [int(file.read_text()) for file in FOLDER.glob("passes-*")]
         told["halving"] = outcomes(engine.run, task(), four[::-1], keep=Keep((4, 8), going), workers=1)
+        told["command"] = outcomes(engine.run, command(FOLDER / "there"), four, goes_on=goes_on, workers=2)
+        told["asked"] = [path.parent.name for path in FOLDER.glob("there/runs/*/asked")]
         told["unusable"] = outcomes(engine.run, task(model=Unloadable()), four[:1])
         told["resources"] = outcomes(engine.run, task(), four, num_gpus=4)
         told["interrupt"] = interrupted(four)

@@ -119,6 +119,14 @@ def replayed(order: list[str], whole: dict[str, TrainingRun]) -> dict[str, int]:
     return ends
 
 
+def test_commands_run_in_workers_and_are_asked_to_end(told: Told) -> None:
+    """As one after the other here; what is not to go on gets SIGTERM, and its metrics so far are its outcome."""
+    assert told["command"]["error"] == "" and told["command"]["steps"] == 4
+    assert numbers(told["command"]) == numbers(told["command serial"])
+    ends = {key: (one.stopped, len(one.steps)) for key, one in told["command"]["found"].items()}
+    assert sorted(ends.values()) == [(False, 4)] * 3 + [(True, 2)] and told["asked"] == ["3-seed-0"]
+
+
 def test_ctrl_c_keeps_what_is_finished(told: Told) -> None:
     """A KeyboardInterrupt passes through Tune, after the finished runs were handed over."""
     assert told["interrupt"]["error"].startswith("KeyboardInterrupt")

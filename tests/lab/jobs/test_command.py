@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -361,7 +362,8 @@ def test_commands_die_with_the_sweep(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ten_kills_lose_no_finished_run_and_repeat_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["process", "ray"])
+def test_ten_kills_lose_no_finished_run_and_repeat_none(tmp_path: Path, engine: str) -> None:
     """Two workers, killed at any moment: each run counts once, and what had ended before a kill is not made again."""
     code = HEAD + (
         "time.sleep(0.3)\nprint(f'loss={(value - 1) ** 2 + seed / 100}', flush=True)\n"
@@ -369,16 +371,20 @@ def test_ten_kills_lose_no_finished_run_and_repeat_none(tmp_path: Path) -> None:
     )
     words = ["-m", "torchdecay", "sweep", "--metric", r"loss=(\S+)", "--minimize", "--from", "0.01", "--to", "10"]
     words += ["--points", "10", "--seeds", "3", "--workers", "2", "--store", "s.db", "--resume", "--out", "out"]
-    words += ["--", sys.executable, "-S", "-E", "-c", code, "{value}", "{seed}"]
-    wait = random.Random(0)
-    for _ in range(10):
-        ran = subprocess.Popen([sys.executable, *words], cwd=tmp_path, stderr=subprocess.PIPE)
-        assert ran.stderr is not None
-        ran.stderr.readline()  # A run has ended, or the sweep has.
-        time.sleep(wait.random())
-        ran.send_signal(signal.SIGKILL)
-        ran.wait()
-    subprocess.run([sys.executable, *words], cwd=tmp_path, check=True, capture_output=True)
+    words += ["--engine", engine, "--", sys.executable, "-S", "-E", "-c", code, "{value}", "{seed}"]
+    # Ray binds the machine's own address, unless there is none, and has short names for its sockets.
+    apart = ["unshare", "--net", "bash", "-c", 'ip link set lo up && exec "$@"', "-"] if engine == "ray" else []
+    with tempfile.TemporaryDirectory(prefix="td-", dir="/tmp") as home:
+        more: Any = {"cwd": tmp_path, "env": os.environ | {"RAY_TMPDIR": home, "RAY_USAGE_STATS_ENABLED": "0"}}
+        wait = random.Random(0)
+        for _ in range(10):
+            ran = subprocess.Popen([*apart, sys.executable, *words], stderr=subprocess.PIPE, text=True, **more)
+            assert ran.stderr is not None
+            next((line for line in ran.stderr if " runs" in line), None)  # A run has ended, or the sweep has.
+            time.sleep(wait.random())
+            ran.send_signal(signal.SIGKILL)
+            ran.wait()
+        subprocess.run([*apart, sys.executable, *words], check=True, capture_output=True, **more)
     found = Sweep.from_json((tmp_path / "out/sweep.json").read_text())
     assert len(found.runs) == len({(run.label, run.seed) for run in found.runs}) == 33 and not found.failures
     ends = (tmp_path / "ends.txt").read_text().splitlines()

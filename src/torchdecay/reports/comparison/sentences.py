@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torchdecay.lab.sweeps.result import Sweep
 
 LUCK = "The difference is larger than the variation between"
-ALONE = "One seed can't tell luck from effect: repeat with --seeds 3 or more before believing"
+ALONE = "One seed can't tell luck from effect:"
 ONCE = "One seed: this happened once and is not a measured difference."
 
 
@@ -173,7 +173,7 @@ def _limits(comparison: Comparison) -> list[str]:
     contrasts = comparison.contrasts
     lines = []
     if max(counts) == 1:
-        lines.append(f"{ALONE} a difference.")
+        lines.append(f"{ALONE} repeat with --seeds 3 or more before believing a difference.")
     elif contrasts:
         together = f", so that all {len(contrasts)} hold together at {LEVEL:.0%}" if len(contrasts) > 1 else ""
         lines.append(

@@ -108,7 +108,13 @@ def next_command(sweep: Sweep) -> str:
 
 def _is_unsure(sweep: Sweep, chosen: Choice) -> bool:
     unclear = chosen.against is not None and chosen.against.better is None
-    return (unclear or chosen.num_seeds < FEWEST_SEEDS) and len(sweep.seeds) < _MORE_SEEDS
+    more = len(sweep.seeds) < _MORE_SEEDS and takes_seeds(sweep)
+    return (unclear or chosen.num_seeds < FEWEST_SEEDS) and more
+
+
+def takes_seeds(sweep: Sweep) -> bool:
+    """Whether another seed makes another run: not where a command has no place for it."""
+    return "{seed}" in dict(sweep.facts).get("command", "{seed}")
 
 
 def _again(

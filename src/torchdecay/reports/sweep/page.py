@@ -118,7 +118,10 @@ def _sections(points: Points, hero: Chart | None, drawn: Sequence[tuple[Point, S
         "While training",
         "Lines are means over seeds, from weak to strong decay; bands reach from the lowest to the highest seed."
         f"{some}{at}",
-        tuple(path_curves(points, drawn, [*names, "weight_norm"])),
+        # A single number while training is the one at the end.
+        tuple(path_curves(points, drawn, [*names, "weight_norm"]))
+        if any(len(run.steps) > 1 for run in sweep.runs)
+        else (),
         short="Curves",
         tracked=True,
     )

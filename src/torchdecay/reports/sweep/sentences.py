@@ -9,7 +9,7 @@ from torchdecay.lab.comparisons.statistics import LEVEL
 from torchdecay.lab.sweeps.racing import FEWEST
 from torchdecay.reports.comparison.sentences import ALONE, LUCK, ONCE, failures_of, paired
 from torchdecay.reports.comparison.series import curve_name
-from torchdecay.reports.sweep.advice import open_end
+from torchdecay.reports.sweep.advice import open_end, takes_seeds
 from torchdecay.reports.sweep.points import Points
 from torchdecay.text import capital, counted, listing, number, shown, spelled, step_count
 
@@ -229,7 +229,8 @@ def _limits(sweep: Sweep, chosen: Choice) -> list[str]:
     if sweep.noise:
         lines.append("The labels are noise: there is nothing to learn, and no value is right.")
     if chosen.num_seeds == 1:
-        lines.append(f"{ALONE} the choice.")
+        again = "repeat with --seeds 3 or more" if takes_seeds(sweep) else "give the command its {seed}"
+        lines.append(f"{ALONE} {again} before believing the choice.")
     else:
         good = "number is" if sweep.metric else "validation number is"
         less = "" if sweep.metric else "its test number less so, "

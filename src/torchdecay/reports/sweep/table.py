@@ -31,6 +31,7 @@ def table_of(points: Points) -> tuple[Table, tuple[str, ...]]:
         for name, some in known.items()
         for one, text in zip(some, means_and_spreads([one.finals[name] for one in some]), strict=True)
     }
+    has_meaning = not sweep.metric or any(one.half_life for one in sweep.meanings)
     rows, tags = [], []
     for place, one in enumerate(sweep.curve):
         is_chosen = chosen is not None and chosen.point == one.point
@@ -41,19 +42,19 @@ def table_of(points: Points) -> tuple[Table, tuple[str, ...]]:
                 (points.name(one.point), place),
                 (_runs(points, one), one.num_runs),
                 *(told.get((one.point.label, curve), _UNKNOWN) for curve in curves),
-                *_meaning(points, one),
+                *(_meaning(points, one) if has_meaning else ()),
                 _seconds(points, one),
             ]
         )
     heads = (capital(points.curve_name(curve)) for curve in curves)
     table = Table(
-        head=("Coefficient", "Runs", *heads, *_MEANING, "Seconds a run"),
+        head=("Coefficient", "Runs", *heads, *(_MEANING if has_meaning else ()), "Seconds a run"),
         rows=tuple(tuple(text for text, _ in row) for row in rows),
         keys=tuple(tuple("" if math.isnan(key) else repr(key) for _, key in row) for row in rows),
         tags=tuple(tags),
     )
     whys = dict.fromkeys(shown(one.why) for one in sweep.meanings if one.half_life is None and one.why)
-    return table, (
+    return table, () if not has_meaning else (
         "Half-life: the steps until decay alone has halved a weight, at the largest learning rate of the run. Shrunk: "
         "what decay alone takes away over the whole run, with its learning rates.",
         *(f"No half-life: {prose(why).rstrip('.')}." for why in whys),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torchdecay.errors import TaskError
+from torchdecay.lab.jobs.job import Job
 from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.trial import Assignment, Keep, Trial
 
@@ -21,7 +23,8 @@ class Dealer:
 
     def __init__(self, part: Assignment, counted: int, keep: Keep | None = None) -> None:
         self._trials, self._on_run, self._on_step = part.trials, part.on_run, part.on_step
-        self._claim, self._keep = part.claim, keep
+        self._claim, self._keep, self._goes_on = part.claim, keep, part.goes_on
+        self._counts_runs = isinstance(part.task, Job)
         self._waiting = iter(enumerate(part.trials))
         self._steps: dict[Trial, int] = defaultdict(lambda: counted)
         self._measured: dict[int, dict[Trial, float]] = defaultdict(dict)
@@ -42,6 +45,11 @@ class Dealer:
 
     def goes_on(self, index: int, report: Mapping[str, Any]) -> bool:
         """Whether the trial goes on after this report: measured against those that were at the rung so far."""
+        if "count" in report:
+            goes_on = False
+            with self._errors_are_kept():
+                goes_on = self._goes_on(self._trials[index], report["count"], report["measure"])
+            return goes_on
         if self._keep is None or "measure" not in report:
             return True
         trial, rung = self._trials[index], report["steps"]
@@ -65,7 +73,7 @@ class Dealer:
             so_far, outcome = report.pop("so_far", None), report.pop("outcome", None)
             if so_far is not None:
                 self._so_far[trial] = so_far
-            if isinstance(outcome, TrainingRun):
+            if isinstance(outcome, TrainingRun) and not self._counts_runs:
                 self._count(trial, outcome.steps[-1])
             if outcome is not None:
                 self._hand_over(trial, outcome)
@@ -75,7 +83,8 @@ class Dealer:
         trial = self._trials[index]
         with self._errors_are_kept():
             if trial not in self._done and trial in self._so_far:
-                self._hand_over(trial, self._so_far[trial])
+                so_far = self._so_far[trial]
+                self._hand_over(trial, replace(so_far, stopped=True) if self._counts_runs else so_far)
 
     def died(self, index: int, told: str) -> None:
         """The trial's worker died, and so did that of its second try."""
@@ -97,6 +106,8 @@ class Dealer:
         if self.error is None:
             self._done.add(trial)
             self._on_run(trial, outcome)
+            if self._counts_runs:
+                self._on_step(1)
 
     @contextlib.contextmanager
     def _errors_are_kept(self) -> Iterator[None]:

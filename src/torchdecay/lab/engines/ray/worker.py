@@ -15,9 +15,12 @@ from typing import Any
 
 import torch
 
+from torchdecay.lab.engines.jobs import job_outcome
 from torchdecay.lab.engines.rounds import deciding
 from torchdecay.lab.engines.serial import outcome_of
+from torchdecay.lab.jobs.job import Job
 from torchdecay.lab.tasks.task import Task
+from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.running import Running
 from torchdecay.lab.training.trial import Trial
 from torchdecay.text import describe_error
@@ -53,10 +56,27 @@ def work(
     except Exception as error:
         tune.report({"unusable": describe_error(error, where=True)})
         return
+    if isinstance(task, Job):
+        tune.report({"outcome": _job_outcome(task, trials[config[INDEX]])})
+        return
     reports = _Reports(task, trials[config[INDEX]], rungs, every_point, checkpoint_seconds)
     lasting = dataclasses.replace(task, num_steps=num_steps)
     outcome = outcome_of(lasting, reports.trial, reports.on_step, on_point=reports.on_point, resume=_saved())
     tune.report({"outcome": outcome})
+
+
+def _job_outcome(job: Job, trial: Trial) -> TrainingRun | Failure:
+    """A run of a job, of which every metric is reported; the report of one that is not to go on ends this thread."""
+    from ray import tune
+
+    told: list[TrainingRun] = []
+
+    def goes_on(trial: Trial, count: int, metric: float) -> bool:
+        tune.report({"count": count, "measure": metric, "so_far": told.pop()})
+        return True
+
+    # Ray has set CUDA_VISIBLE_DEVICES to what the trial asked for.
+    return job_outcome(job, trial, goes_on, so_far=lambda run: told.__setitem__(slice(None), [run]))
 
 
 class _Reports:
