@@ -37,6 +37,7 @@ PUBLIC_NAMES: tuple[str, ...] = (
     "NotCompiledWarning",
     "NotRecordedWarning",
     "OwnershipWarning",
+    "PeakWarning",
     "Plan",
     "PlanDiff",
     "PlanError",

@@ -17,6 +17,7 @@ from torchdecay.errors import MissingExtra as MissingExtra
 from torchdecay.errors import NotCompiledWarning as NotCompiledWarning
 from torchdecay.errors import NotRecordedWarning as NotRecordedWarning
 from torchdecay.errors import OwnershipWarning as OwnershipWarning
+from torchdecay.errors import PeakWarning as PeakWarning
 from torchdecay.errors import PlanError as PlanError
 from torchdecay.errors import TaskError as TaskError
 from torchdecay.errors import TorchdecayError as TorchdecayError

@@ -110,6 +110,10 @@ class ForgottenPenaltyWarning(UserWarning):
     """A step was taken without the penalty that the plan's LOSS rows need."""
 
 
+class PeakWarning(UserWarning):
+    """A learning rate is above what a decay has gone by as the highest."""
+
+
 class NotCompiledWarning(UserWarning):
     """`attach(..., compile=True)` found nothing to compile with, and runs uncompiled."""
 

@@ -146,3 +146,13 @@ def test_a_change_at_learning_rate_0_does_not_stop_the_decay(decay, event):
     for _ in range(3):
         step(model, optimizer)
     assert (model[0].weight / before).mean().item() == pytest.approx(0.99**3)
+
+
+def test_a_handle_that_was_removed_reads_and_leaves_the_groups_alone():
+    """Who looks at it after the end is told how it was, and what stood before stays."""
+    model = nn.Linear(2, 1)
+    optimizer = optim.SGD(model.parameters(), lr=0.1, weight_decay=0.3)
+    handle = td.attach(optimizer, td.plan(model, td.decoupled(0.1)), model=model)
+    handle.remove()
+    assert handle.steps(0) == 0 and handle.lowering["weight"].route == "hook"
+    assert optimizer.param_groups[0]["weight_decay"] == 0.3 and "torchdecay" not in optimizer.param_groups[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from torch import nn, optim
@@ -138,3 +140,79 @@ def test_update_may_give_another_peak():
     assert retention(optimizer, model) == pytest.approx(1 - WD, rel=1e-14)
     handle.update(td.plan(model, td.independent(WD, max_lr=2.0)))
     assert retention(optimizer, model) == pytest.approx(1 - WD / 4, rel=1e-14)
+
+
+def steps_at(handle, optimizer, model, rates):
+    """What steps at these learning rates leave of the weights, each."""
+    left = []
+    for rate in rates:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        left.append(retention(optimizer, model))
+    return left
+
+
+@pytest.mark.parametrize("via", ["auto", "hook"])
+@pytest.mark.parametrize("decay", [DECAY, td.corrected(WD), td.decoupled(WD, schedule=td.schedules.follow_lr())])
+def test_a_learning_rate_above_the_peak_is_told_once_and_found_by_the_audit(decay, via):
+    """A warm-up by hand begins low: until it is over, every step is the highest so far."""
+    model, optimizer = optimizer_of(optim.AdamW, weight_decay=0.0)
+    handle = td.attach(optimizer, td.plan(model, decay), model=model, via=via)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        steps_at(handle, optimizer, model, [0.1, 0.05])
+    assert handle.outgrown(0) is None and "WD307" not in td.audit(optimizer, model=model).codes
+    with pytest.warns(td.PeakWarning, match=r"0\.2 now, above 0\.1[\s\S]*max_lr=") as told:
+        steps_at(handle, optimizer, model, [0.2, 0.3, 0.4, 0.1])
+    assert len(told) == 1 and told[0].filename == __file__
+    assert handle.outgrown(0) == 0.1 and handle.max_lr(0) == 0.4
+    assert "WD307" in td.audit(optimizer, model=model).codes
+    other, resumed = optimizer_of(optim.AdamW, weight_decay=0.0)
+    again = td.attach(resumed, td.plan(other, decay), model=other, via=via)
+    resumed.load_state_dict(optimizer.state_dict())
+    assert again.outgrown(0) == 0.1
+
+
+def test_a_scheduler_that_is_made_too_late_and_a_peak_that_is_too_low_are_told():
+    """The peak was taken at the first step, or given with the decay: the learning rate shows that it is none."""
+    model, optimizer = optimizer_of(lr=0.02)
+    td.attach(optimizer, td.plan(model, td.independent(0.01)), model=model)
+    retention(optimizer, model)
+    lr_scheduler.OneCycleLR(optimizer, max_lr=0.5, total_steps=4, cycle_momentum=False, div_factor=5.0)
+    with pytest.warns(td.PeakWarning, match=r"0\.1 now, above 0\.02"):
+        retention(optimizer, model)
+    model, optimizer = optimizer_of(lr=0.2)
+    td.attach(optimizer, td.plan(model, td.independent(WD, max_lr=0.1)), model=model)
+    with pytest.warns(td.PeakWarning, match=r"0\.2 now, above 0\.1"):
+        retention(optimizer, model)
+
+
+def test_the_peak_may_be_given_to_attach():
+    """For all groups or for each; a decay's own comes first, and what is no peak is refused by name."""
+    model, optimizer = optimizer_of(lr=0.1)
+    handle = td.attach(optimizer, td.plan(model, DECAY), model=model, max_lr=0.4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = steps_at(handle, optimizer, model, [0.1, 0.4])
+    assert found == pytest.approx([1 - WD / 4, 1 - WD], rel=1e-14) and handle.max_lr(0) == 0.4
+    handle.remove()
+    own = td.attach(optimizer, td.plan(model, td.independent(WD, max_lr=0.8)), model=model, max_lr=[0.4])
+    assert steps_at(own, optimizer, model, [0.4]) == pytest.approx([1 - WD / 2], rel=1e-14)
+    own.remove()
+    for given, says in (([0.1, 0.2], "max_lr has 2 numbers"), (0.0, "max_lr is 0"), ("high", "max_lr is 'high'")):
+        with pytest.raises(td.ApplyError, match=says):
+            td.attach(optimizer, td.plan(model, DECAY), model=model, max_lr=given)
+
+
+def test_a_scale_of_timm_is_part_of_the_peak():
+    """Its schedulers set lr = lr_scale · initial_lr · factor, and leave initial_lr as it is."""
+    model, optimizer = optimizer_of(lr=0.1)
+    optimizer.param_groups[0] |= {"lr_scale": 0.5, "initial_lr": 0.1}
+    handle = td.attach(optimizer, td.plan(model, DECAY), model=model)
+    found = steps_at(handle, optimizer, model, [0.01, 0.05, 0.025])
+    assert found == pytest.approx([1 - WD / 5, 1 - WD, 1 - WD / 2], rel=1e-14)
+    # A scale that nobody applies is no part of it.
+    model, optimizer = optimizer_of(lr=0.1)
+    optimizer.param_groups[0] |= {"lr_scale": 0.5, "initial_lr": 0.1}
+    handle = td.attach(optimizer, td.plan(model, DECAY), model=model)
+    assert steps_at(handle, optimizer, model, [0.1]) == pytest.approx([1 - WD], rel=1e-14)

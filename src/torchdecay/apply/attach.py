@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -14,7 +15,7 @@ from torchdecay.apply.copies import Remembered, remembered_by
 from torchdecay.apply.handle import Handle, Options, handle_of
 from torchdecay.apply.routes import Via
 from torchdecay.apply.state import OnLoad
-from torchdecay.arguments import check_word
+from torchdecay.arguments import check_number, check_word
 from torchdecay.errors import ApplyError, DetachedWarning
 from torchdecay.optimizers.wrappers import around, torch_optimizer
 from torchdecay.plans.decay import Decay
@@ -37,6 +38,7 @@ def attach(
     compile: bool = False,
     resume: Resume = "continue",
     save_references: bool | torch.dtype = False,
+    max_lr: float | Sequence[float] | None = None,
 ) -> Handle:
     """Carry a plan out on an optimizer from its next step on.
 
@@ -65,6 +67,8 @@ def attach(
             them, or take it for an "error".
         save_references: let `optimizer.state_dict()` hold what the plan pulls toward, "initial" weights and averages,
             equal ones once: True, or the dtype to hold them in. Otherwise they are saved by `handle.state_dict()`.
+        max_lr: the highest learning rate that the groups reach, or that of each, for decays that are measured by it
+            and give none themselves; where it can't be found, as for a warm-up by hand.
 
     Returns:
         A `Handle`, also a context manager.
@@ -75,6 +79,7 @@ def attach(
         LoadError: the optimizer remembers another plan, or other references.
 
     Warns:
+        PeakWarning: at a later step, the learning rate is above what such a decay has gone by as the highest.
         DetachedWarning: the optimizer's groups were under a plan, and what it remembered did not come along.
 
     Example:
@@ -98,6 +103,7 @@ def attach(
     check_word(resume, "resume", ("continue", "restart", "error"), error=ApplyError)
     if not isinstance(save_references, (bool, torch.dtype)):
         raise ApplyError(f"save_references is {save_references!r}.", fix="Write True, False, or a dtype.")
+    peaks = None if max_lr is None else _peaks(max_lr, len(optimizer.param_groups))
     remembered = _remembered(optimizer, resume)
     if isinstance(plan, Handle):
         if plan.left is not None and remembered is None and resume == "continue":
@@ -107,8 +113,19 @@ def attach(
         if model is None:
             raise ApplyError(f"{plan!r} is not a plan.", fix="Give td.plan(model, ...), or pass model= as well.")
         plan = make_plan(model, plan)
-    options = Options(via, on_load, bind or {}, scheduler, compile, save_references)
+    options = Options(via, on_load, bind or {}, scheduler, compile, save_references, peaks)
     return Handle(optimizer, plan, model=model, options=options, remembered=remembered, outer=outer)
+
+
+def _peaks(max_lr: Any, groups: int) -> float | tuple[float, ...]:
+    if not isinstance(max_lr, Sequence) or isinstance(max_lr, str):
+        return check_number(max_lr, "max_lr", open_minimum=True, error=ApplyError)
+    if len(max_lr) != groups:
+        raise ApplyError(
+            f"max_lr has {len(max_lr)} numbers, and the optimizer has {groups} groups.",
+            fix="Give one number for all groups, or one for each.",
+        )
+    return tuple(check_number(one, "max_lr", open_minimum=True, error=ApplyError) for one in max_lr)
 
 
 def _remembered(optimizer: Optimizer, resume: Resume) -> Remembered | None:

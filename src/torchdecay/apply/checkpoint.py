@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -325,7 +325,7 @@ def _counted(index: int, sources: Sequence[Mapping[str, Any]]) -> dict[str, Any]
             "A group has one count, by which schedules go.",
             "Build the groups as they were when the checkpoint was written.",
         )
-    return asdict(GroupState(next(iter(steps), 0), peaks.pop() if len(peaks) == 1 else None))
+    return GroupState(next(iter(steps), 0), peaks.pop() if len(peaks) == 1 else None).to_dict()
 
 
 def _report(

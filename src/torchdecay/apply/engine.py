@@ -38,9 +38,20 @@ _FACTS = attrgetter("requires_grad", "dtype")
 class Engine:
     """Carries out a lowering step by step."""
 
-    def __init__(self, optimizer: Optimizer, lowering: Lowering, bind: Bindings, scheduler: Any, run: Run) -> None:
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        lowering: Lowering,
+        bind: Bindings,
+        scheduler: Any,
+        run: Run,
+        max_lrs: Sequence[float | None],
+    ) -> None:
         self.optimizer = optimizer
-        self.programs = [GroupProgram(optimizer, group, bind, scheduler) for group in lowering.groups]
+        self.programs = [
+            GroupProgram(optimizer, group, bind, scheduler, max_lr)
+            for group, max_lr in zip(lowering.groups, max_lrs, strict=True)
+        ]
         pulls = [pull for program in self.programs for pull in program.pulls]
         self.has_pulls = bool(pulls)
         self.passes = Passes(optimizer, pulls, run)

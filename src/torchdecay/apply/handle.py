@@ -66,6 +66,12 @@ class Options:
     scheduler: Any = None
     compile: bool = False
     save_references: bool | torch.dtype = False
+    max_lr: float | Sequence[float] | None = None
+
+    def peaks(self, count: int) -> list[float | None]:
+        """The peak that was given for each group; groups that came later than the numbers find their own."""
+        given = list(self.max_lr) if isinstance(self.max_lr, Sequence) else [self.max_lr] * count
+        return [*given, *[None] * count][:count]
 
 
 def handle_of(optimizer: object) -> Handle | None:
@@ -200,6 +206,11 @@ class Handle:
         self._follow_known()
         program = self._engine.programs[index]
         return program.state.max_lr if decay is None else program.peak(decay)
+
+    def outgrown(self, index: int) -> float | None:
+        """The peak that a group's decay went by until its learning rate rose above it; None where it never did."""
+        self._follow_known()
+        return self._engine.programs[index].state.outgrown
 
     def reference(self, name: str) -> Tensor | None:
         """The tensor that a parameter is pulled toward, not a copy; None is 0."""
@@ -437,7 +448,8 @@ class Handle:
         )
         with lasting():
             lowered = replace(lowering, groups=groups)
-            return Engine(self.optimizer, lowered, self._options.bind, self.scheduler, self._run)
+            peaks = self._options.peaks(len(groups))
+            return Engine(self.optimizer, lowered, self._options.bind, self.scheduler, self._run, peaks)
 
     def _stood(self) -> list[dict[str, Any]]:
         """What stood in each group before the plan came."""
@@ -543,6 +555,8 @@ class Handle:
 
     def _follow_groups(self) -> None:
         """Take over parameters that were added, unfrozen or cast since, and what was loaded past the hooks."""
+        if self._is_gone:
+            return
         if not all(map(eq, self._marks, [group.get(MARK) for group in self.optimizer.param_groups])):
             self._follow_load()
         if self.is_outdated():

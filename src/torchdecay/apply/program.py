@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
@@ -16,9 +17,9 @@ from torchdecay.apply.lowering import GroupLowering
 from torchdecay.apply.sharded import lasting
 from torchdecay.apply.state import GroupState
 from torchdecay.apply.work import Amount, Pull, Target, Work, by_decay
-from torchdecay.errors import ApplyError
+from torchdecay.errors import ApplyError, PeakWarning
 from torchdecay.optimizers.cards import has_trait, settled_factor
-from torchdecay.optimizers.peaks import peak_of
+from torchdecay.optimizers.peaks import CLEARLY, peak_of
 from torchdecay.plans.controllers import Stable
 from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.text import listed
@@ -31,8 +32,15 @@ class GroupProgram:
     it is a tensor that is filled anew at each step (see `write`); it `is_settled` if it stays as it is.
     """
 
-    def __init__(self, optimizer: Optimizer, lowering: GroupLowering, bind: Bindings, scheduler: Any) -> None:
-        self.optimizer, self.lowering, self.scheduler = optimizer, lowering, scheduler
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        lowering: GroupLowering,
+        bind: Bindings,
+        scheduler: Any,
+        max_lr: float | None = None,
+    ) -> None:
+        self.optimizer, self.lowering, self.scheduler, self.max_lr = optimizer, lowering, scheduler, max_lr
         self.pulls, self.penalties = _pulls(lowering.hooked, bind), _pulls(lowering.loss, bind)
         self.state = GroupState()
         self.written: float | Tensor | None = None
@@ -54,19 +62,44 @@ class GroupProgram:
         return [pull.decay for pull in (*self.pulls, *self.penalties)] + native
 
     @cached_property
+    def _by_peaks(self) -> list[Decay]:
+        return [decay for decay in self.decays() if decay.scale.needs_max_lr or decay.schedule.needs_lr]
+
+    @cached_property
     def _needs_peak(self) -> Decay | None:
-        needing = (d for d in self.decays() if d.max_lr is None and (d.scale.needs_max_lr or d.schedule.needs_lr))
-        return next(needing, None)
+        return next((decay for decay in self._by_peaks if decay.max_lr is None), None)
 
     def keep_peak(self) -> None:
         """Remember the group's own peak from the first step that moves weights on, where a decay needs it."""
+        if not self._by_peaks:
+            return
+        before = self.state.max_lr
         # Not before the first step, because a scheduler may be made after attach.
-        if self._needs_peak is not None and (peak := self.peak(self._needs_peak)) != self.state.max_lr:
+        if self._needs_peak is not None and (peak := self.peak(self._needs_peak)) != before:
             self.state.max_lr, self.is_settled = peak, False
+        lr = self.group.get("lr")
+        if self.state.outgrown is None and not (isinstance(lr, Tensor) and lr.device.type != "cpu"):
+            self._compare(float(lr or 0.0), self.state.max_lr if before is None else before)
+
+    def _compare(self, lr: float, known: float | None) -> None:
+        """Say so, once, where the learning rate is above the peak that a decay goes by."""
+        for decay in self._by_peaks:
+            peak = decay.max_lr or self.max_lr or known
+            if peak is not None and lr > peak * CLEARLY:
+                self.state.outgrown = peak
+                warnings.warn(
+                    f"group {self.lowering.index}: the learning rate is {lr:g} now, above {peak:g}, by which {decay!r} "
+                    "went as the highest: it decays by lr/max_lr, and steps until now, or from now on, by more than is "
+                    "meant. Give the highest that the group reaches: td.attach(..., max_lr=...), or in the decay.",
+                    PeakWarning,
+                    stacklevel=9,
+                )
+                return
 
     def peak(self, decay: Decay) -> float:
         """η_max of a decay at the step that comes next."""
-        return peak_of(decay, self.group, self.lowering.index, self.scheduler, kept=self.state.max_lr)
+        index, kept = self.lowering.index, self.state.max_lr
+        return peak_of(decay, self.group, index, self.scheduler, given=self.max_lr, kept=kept)
 
     def coefficient(self, decay: Decay) -> float:
         """λ_t at the step that comes next."""

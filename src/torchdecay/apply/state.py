@@ -39,10 +39,15 @@ _LOST = "Its format keeps only the state and the groups of an optimizer."
 
 @dataclass
 class GroupState:
-    """What one group remembers: steps really taken, and its own peak learning rate once that is known."""
+    """What one group remembers: steps really taken, its own peak learning rate once that is known, and one outgrown."""
 
     steps: int = 0
     max_lr: float | None = None
+    outgrown: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a checkpoint: an outgrown peak only where there is one."""
+        return {key: value for key, value in asdict(self).items() if key != "outgrown" or value is not None}
 
 
 class References:
@@ -181,7 +186,7 @@ def pack(
             packed["weight_decay"] = packed["weight_decay"].item()
         of_group = {
             "references": references.digest(over_ranks=True),
-            "groups": [asdict(group)],
+            "groups": [group.to_dict()],
             "names": [orders],
             "scalars": _part(numbers, set(own)),
             "rows owe": "rows" in scalars,
@@ -190,7 +195,7 @@ def pack(
     state[MARK] = shared | {
         "fingerprint": plan.fingerprint,
         "plan": ledger.written,
-        "groups": [asdict(group) for group in groups],
+        "groups": [group.to_dict() for group in groups],
         "names": ledger.orders,
         "references": references.digest(),
         "scalars": scalars,

@@ -110,7 +110,13 @@ def above_peak(case: Case) -> Iterator[Hit]:
     """Groups whose learning rate is above the peak that their decay is scaled by."""
     for pulled, members in case.pulls.items():
         highest = max([_rate(pulled), *(case.curve(pulled.optimizer, pulled.index) or ())])
-        if pulled.wiring == "attached" and pulled.peak is not None and highest > pulled.peak * _SURELY:
+        if pulled.wiring != "attached" or pulled.peak is None:
+            continue
+        handle = next(iter(members)).group.handle
+        outgrown = None if handle is None else handle.outgrown(pulled.index)
+        if outgrown is not None and highest <= pulled.peak * _SURELY:
+            yield from _all(members, f"lr rose above {outgrown:g}, which {pulled.means} went by as its peak until then")
+        if highest > pulled.peak * _SURELY:
             yield from _all(members, f"lr reaches {highest:g}, max_lr={pulled.peak:g} for {pulled.means}")
 
 
