@@ -46,6 +46,23 @@ def name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtur
     return name
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("pass allow_hooks=True.", "pass --allow-hooks."),
+        ("Pass model=..., or build it anew.", "Let the function return (optimizer, model), or build it anew."),
+        ("Give seeds=3, model=, or its size.", "Give --seeds 3, a model, or its size."),
+        ("Return torchdecay.lab.Task(seeds=..., model=...).", "Return torchdecay.lab.Task(seeds=..., model=...)."),
+        ("coefficient is 'x', of type str.", "coefficient is 'x'."),
+        ("Write it so, or give a function: lambda value: td.l1(value, lr=2).", "Write it so."),
+    ],
+)
+def test_what_was_typed_is_answered_in_options(said: str, told: str) -> None:
+    """Python stays where it is to be written into a project."""
+    options = {"allow_hooks": "--allow-hooks", "seeds": "--seeds", "lr": "--lr"}
+    assert in_options(said, options) == told
+
+
 def refused(*words: str) -> str:
     """What wrong use is told."""
     result = call(*words, code=2)

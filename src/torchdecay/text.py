@@ -82,6 +82,11 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def an(noun: str) -> str:
+    """`a list`, `an int`."""
+    return f"{'an' if noun[:1].lower() in 'aeio' else 'a'} {noun}"
+
+
 def counted(count: int, noun: str, plural: str = "") -> str:
     """`1 seed`, `3 seeds`."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

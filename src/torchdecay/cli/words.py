@@ -11,6 +11,7 @@ _PYTHON_ONLY = re.compile(
     r" \(Store\(path, resume=True\)\)|, or say optional=True"
     r"|, or give optional=True to the rule|, or give both labels of their own: \{.*?\}"
     r"|,? \(?or run=td\.Run\(lr=\.\.\.\)(?:, or optimizer=)?\)?(?=\))?|, or run=(?=\))| or your torch optimizer"
+    r"|, of type str(?=\.)|, or give a function: lambda value: [^()]*\([^()]*\)"
 )
 
 
@@ -36,7 +37,11 @@ def in_options(text: str, options: Mapping[str, str]) -> str:
     text = re.sub(r"(\w+=|value, )?\btd\.Run\(([^()]*)\)", lambda run: _run(run[1] or "", run[2], options), text)
     text = re.sub(r"\b(\w+)=[(\[]([^()\[\]]*)[)\]]", lambda some: f"{some[1]}={some[2].replace(', ', ',')}", text)
     value = r"""\"[^\"]*\"|'[^']*'|\.\.\.|[\w.+-](?:[^\s;)\"']*[^\s;).,:\"'])?"""
-    return re.sub(rf"(?<![-\w.,])(\w+)=({value})?", lambda told: _option(told, options), text)
+    text = re.sub(r"\b(?:Pass|Give) model=\.\.\.", "Let the function return (optimizer, model)", text)
+    text = re.sub(r"(?<![-\w.,(])model=(?=[,;]|\.(?!\.)|$)", "a model", text)
+    # What is to be written into a project stays Python.
+    whole = r"torchdecay(?:\.\w+)+\([^()]*\)"
+    return re.sub(rf"{whole}|(?<![-\w.,])(\w+)=({value})?", lambda told: _option(told, options), text)
 
 
 def _run(before: str, parts: str, options: Mapping[str, str]) -> str:
@@ -49,7 +54,7 @@ def _option(told: re.Match[str], options: Mapping[str, str]) -> str:
     if told[1] not in options:
         return told[0]
     value = (told[2] or "").strip("\"'")
-    return f"{options[told[1]]} {'NUMBER' if value == '...' else value}".rstrip()
+    return f"{options[told[1]]} {'NUMBER' if value == '...' else value.removesuffix('True')}".rstrip()
 
 
 def told_in_options(error: TorchdecayError, options: Mapping[str, str]) -> TorchdecayError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from torchdecay.errors import DecayError
 from torchdecay.plans.decay import Decay, as_decay
 from torchdecay.plans.presets import PRESETS, number_or_word
@@ -38,6 +40,12 @@ def parse_decay(text: str) -> Decay | None:
             f"unknown decay {repr_quoted(text)}.",
             f"Known: none, a number, {', '.join(PRESETS)}.",
             nearest(name, PRESETS) or 'Write NAME:VALUE, such as "decoupled:0.1".',
+        )
+    if re.search(r"(^|,)\s*schedule\s*=", rest):
+        raise DecayError(
+            f"the decay {repr_quoted(text)} has a schedule.",
+            "A spelling holds numbers and names, and a schedule is a function of the step.",
+            "Say it in Python: td.decoupled(0.1, schedule=td.schedules.cosine(1000)).",
         )
     made: Decay = PRESETS[name].call(rest)
     return made

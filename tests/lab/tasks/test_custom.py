@@ -68,7 +68,7 @@ def test_a_users_task_is_found_in_the_current_folder_and_trains(module: Callable
     [
         ("my_tusk", 'Nearest: "my_task"'),
         ("wrong", "gives a dict, not a Task"),
-        ("number", "gives a int, not a Task"),
+        ("number", "gives an int, not a Task"),
         ("raises", r"raises: ZeroDivisionError: division by zero \(at .*users_own.*, line 20\)"),
         ("wants", "missing 1 required positional argument"),
     ],

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from torchdecay.errors import TaskError
+from torchdecay.text import an
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,7 +44,7 @@ def load_model(target: str) -> nn.Module:
         made = call(found, target) if callable(found) else found
     if not isinstance(made, nn.Module):
         raise TaskError(
-            f"{target} gives a {type(made).__name__}, not a model.",
+            f"{target} gives {an(type(made).__name__)}, not a model.",
             fix="Name a torch.nn.Module, a function that returns one, or a configuration class of transformers.",
         )
     return made

@@ -8,7 +8,7 @@ from typing import Any
 
 from torchdecay.errors import TaskError
 from torchdecay.optimizers.wrappers import is_optimizer
-from torchdecay.text import listed, nearest
+from torchdecay.text import an, listed, nearest
 
 KEYS = ("optimizer", "model", "plan", "run", "loss")
 _SPOKEN = {"model": "torch.nn.Module", "plan": "td.Plan", "run": "td.Run", "loss": "tensor"}
@@ -46,7 +46,7 @@ def load_setup(target: str) -> dict[str, Any]:
         _require_types(target, made)
         return dict(made)
     raise TaskError(
-        f"{target} gives a {type(made).__name__}, not an optimizer.",
+        f"{target} gives {an(type(made).__name__)}, not an optimizer.",
         fix="Return the optimizer (or a list of them), (optimizer, model), or a dict with optimizer and any of "
         "model, plan, run, loss.",
     )
@@ -62,7 +62,7 @@ def _require_types(target: str, setup: Mapping[str, Any]) -> None:
         value = setup.get(key)
         several = value if key == "model" and isinstance(value, list) else [value]
         if value is not None and not all(isinstance(one, kind) for one in several):
-            raise TaskError(f"{target} gives a {type(value).__name__} as {key}.", fix=f"Give a {_SPOKEN[key]}.")
+            raise TaskError(f"{target} gives {an(type(value).__name__)} as {key}.", fix=f"Give a {_SPOKEN[key]}.")
 
 
 def _is_optimizer(value: Any) -> bool:

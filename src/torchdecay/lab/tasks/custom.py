@@ -12,7 +12,7 @@ from typing import Any
 
 from torchdecay.errors import TaskError
 from torchdecay.lab.tasks.task import Task
-from torchdecay.text import describe_error, listing, nearest, repr_quoted
+from torchdecay.text import an, describe_error, listing, nearest, repr_quoted
 
 WANTED = {
     "task": "my_project.tasks:my_task",
@@ -122,7 +122,7 @@ def custom(target: str) -> Task:
     made = found if isinstance(found, Task) else call(found, target) if callable(found) else found
     if not isinstance(made, Task):
         raise TaskError(
-            f"{target} gives a {type(made).__name__}, not a Task.",
+            f"{target} gives {an(type(made).__name__)}, not a Task.",
             fix="Return torchdecay.lab.Task(name=..., data=..., model=..., loss=..., num_steps=...).",
         )
     return made
