@@ -82,7 +82,7 @@ clean:  ## remove the environments and everything built
 .venv-peers/.dev: .venv-peers/.made pyproject.toml constraints.txt
 	$(call install,.venv-peers) hatchling
 	$(call install,.venv-peers) --no-build-isolation --editable '.[lab,lightning,peers,skorch,tensorboard,transformers]' \
-	    hypothesis peft pytest pytest-timeout pytest-xdist requests
+	    comet_ml hypothesis ipykernel mlflow-skinny nbclient peft pytest pytest-timeout pytest-xdist requests wandb
 	$(call install,.venv-peers) --no-deps timm torchvision
 	touch $@
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,8 +41,25 @@ class Entries(Sequence[T]):
         return len(getattr(self, self._entries))
 
 
-class Printed:
+class Shown:
+    """What a notebook shows as print does: a value whose text is sentences, or lines that must stay lines."""
+
+    _white_space: ClassVar[str] = "pre-wrap"
+
+    def _repr_html_(self) -> str:
+        style = f"margin: 0; white-space: {self._white_space}; background: none; color: inherit; line-height: 1.35"
+        return screen(f'<pre style="{style}">{html.escape(str(self))}</pre>')
+
+
+def screen(content: str) -> str:
+    """HTML for a notebook: never more than one screen, in the notebook's own colors, be they dark or light."""
+    return f'<div class="torchdecay" style="max-height: 70vh; overflow: auto; color: inherit">{content}</div>'
+
+
+class Printed(Shown):
     """What prints as a table: a dataclass with repr=False that says in `__rich_console__` what rich prints of it."""
+
+    _white_space: ClassVar[str] = "pre"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         raise NotImplementedError
@@ -53,6 +71,8 @@ class Printed:
         console = Console(
             file=io.StringIO(),
             width=width or (None if sys.stdout.isatty() else 120),
+            # In a notebook rich would show what is only to be made into text.
+            force_jupyter=False,
             force_terminal=color,
             color_system="standard" if color else None,
         )

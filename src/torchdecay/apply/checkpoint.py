@@ -20,6 +20,7 @@ from torchdecay.plans.groups import MARK
 from torchdecay.plans.names import canonical, canonical_keys
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.tree import names_of
+from torchdecay.tables import Shown
 from torchdecay.text import listed
 
 T = TypeVar("T")
@@ -28,7 +29,7 @@ _NAMING = {"params", "param_names", MARK}
 
 
 @dataclass(frozen=True)
-class LoadReport:
+class LoadReport(Shown):
     """What `torchdecay.load_optimizer` did.
 
     Attributes:

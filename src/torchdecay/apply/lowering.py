@@ -18,6 +18,7 @@ from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.schedules import Constant
 from torchdecay.plans.tree import Models, parameters_by_name
+from torchdecay.tables import Shown
 from torchdecay.text import listed, nearest
 
 
@@ -79,7 +80,7 @@ class GroupLowering:
 
 
 @dataclass(frozen=True)
-class Lowering:
+class Lowering(Shown):
     """What `torchdecay.lower` found: one `LoweringRow` per parameter of the optimizer that the plan has.
 
     Attributes:

@@ -13,13 +13,13 @@ from torchdecay.findings.github import command
 from torchdecay.findings.rule import SPOKEN, Rule, Severity
 from torchdecay.findings.sarif import log
 from torchdecay.records import JsonRecord
-from torchdecay.tables import Entries
+from torchdecay.tables import Entries, Shown
 from torchdecay.text import counted
 
 F = TypeVar("F", bound="Findings")
 
 
-class Findings(Entries[Finding], JsonRecord):
+class Findings(Entries[Finding], Shown, JsonRecord):
     """A dataclass whose `findings` are what was found, worst first or in the order of the files."""
 
     findings: tuple[Finding, ...]

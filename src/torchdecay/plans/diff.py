@@ -8,6 +8,7 @@ from typing import Any
 
 from torchdecay.plans.rows import Row
 from torchdecay.records import described, is_opaque
+from torchdecay.tables import Shown
 from torchdecay.text import printable
 
 
@@ -26,7 +27,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class PlanDiff:
+class PlanDiff(Shown):
     """What `before.diff(after)` found; true when something differs.
 
     Attributes:

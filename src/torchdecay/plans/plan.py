@@ -185,7 +185,7 @@ class Plan(JsonRecord, kind="plan"):
         return dataclasses.replace(self, rows=tuple(rows), decay=taken(self.decay, other.decay))
 
     def _repr_html_(self) -> str:
-        return self.table().to_html()
+        return self.table()._repr_html_()
 
     def __repr__(self) -> str:
         decayed = sum(row.decay is not None for row in self.rows)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torchdecay.plans.rows import Row
-from torchdecay.tables import DIM, FOLD, Cell, Printed, rich_table
+from torchdecay.tables import DIM, FOLD, Cell, Printed, rich_table, screen
 from torchdecay.text import printable
 
 if TYPE_CHECKING:
@@ -99,4 +99,5 @@ class PlanTable(Printed):
         name, shape, role, decay, why = line.cells
         return name, shape, role, (decay, tone), why
 
-    _repr_html_ = to_html
+    def _repr_html_(self) -> str:
+        return screen(self.to_html())

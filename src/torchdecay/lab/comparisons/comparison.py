@@ -26,7 +26,7 @@ from torchdecay.lab.training.results import CURVES, Curve, PlanSummary, Training
 from torchdecay.text import nearest, repr_quoted
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Comparison(Trainings, kind="comparison"):
     """The same task trained with several decays and seeds.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torchdecay.lab.comparisons.statistics import interval, mean
 from torchdecay.lab.directions.hypergradient import Hypergradient
 from torchdecay.printing import words_of
+from torchdecay.tables import Shown
 
 NEGLIGIBLE = 1e-3
 """Where doubling a coefficient changes the validation loss by less than this share, nothing is claimed."""
@@ -56,7 +57,7 @@ class GroupDirection:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Direction:
+class Direction(Shown):
     """Which way each group's coefficient should move. Made by `torchdecay.lab.direction`.
 
     Attributes:

@@ -20,7 +20,7 @@ from torchdecay.lab.training.results import CURVES, TrainingRun, Trainings
 from torchdecay.text import nearest, repr_quoted
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Sweep(Trainings, kind="sweep"):
     """A task trained with one form of decay and many values, over several seeds. Made by `torchdecay.lab.sweep`.
 

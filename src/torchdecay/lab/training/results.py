@@ -12,6 +12,7 @@ from torchdecay.errors import TaskError
 from torchdecay.lab.training.planned_and_measured import PlannedAndMeasured
 from torchdecay.printing import words_of
 from torchdecay.records import JsonRecord
+from torchdecay.tables import Shown
 from torchdecay.text import describe_error, nearest, repr_quoted
 
 Curve = tuple[float, ...]
@@ -209,8 +210,8 @@ class Failure:
         return cls(label=label, seed=seed, message=said, traceback="".join(format_exception(error)))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Trainings(JsonRecord):
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Trainings(Shown, JsonRecord):
     """What many trainings of one task left behind: what every result of the lab has.
 
     Attributes:
@@ -264,3 +265,7 @@ class Trainings(JsonRecord):
 
     def __str__(self) -> str:
         return words_of(self)
+
+    def __repr__(self) -> str:
+        # Its fields are every number of every run.
+        return str(self)

@@ -11,13 +11,14 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torchdecay.errors import LoadError, need
 from torchdecay.observe.monitor import jsonl
 from torchdecay.observe.monitor.columns import Columns, packed, picked, unpacked
 from torchdecay.observe.monitor.quantities import QUANTITIES
 from torchdecay.observe.monitor.series import Event, Record, Series, Shrink
+from torchdecay.tables import Shown
 from torchdecay.text import counted, nearest, repr_quoted
 
 _MOST_ALARMS = 12
@@ -25,7 +26,7 @@ _MOST_ALARMS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
-class History:
+class History(Shown):
     r"""What a monitor saw: records of every group at some steps, and the alarms between them. Frozen.
 
     A curve is the list of one quantity of one group over the steps. Decay shrinks a weight without gradient by
@@ -228,6 +229,8 @@ class History:
         """
         head, found = jsonl.load(Path(path))
         return cls(series=tuple(found.series), records=tuple(found.records), events=tuple(found.events), **vars(head))
+
+    _white_space: ClassVar[str] = "pre"
 
     def __str__(self) -> str:
         return _table(self)

@@ -9,6 +9,7 @@ from typing import ClassVar
 from torchdecay.errors import UnitError
 from torchdecay.observe.units.sources import Source
 from torchdecay.records import JsonRecord
+from torchdecay.tables import Shown
 from torchdecay.text import spelled
 
 
@@ -32,7 +33,7 @@ class Version:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rescaled(JsonRecord, kind="rescaled"):
+class Rescaled(Shown, JsonRecord, kind="rescaled"):
     """A weight decay in another run, by each rule that applies; made by `td.rescale`.
 
     Attributes:

@@ -9,10 +9,11 @@ from torchdecay.observe.units.sources import Source
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.forms.l2 import decoupled
 from torchdecay.records import JsonRecord
+from torchdecay.tables import Shown
 
 
 @dataclass(frozen=True, kw_only=True)
-class Suggestion(JsonRecord, kind="suggestion"):
+class Suggestion(Shown, JsonRecord, kind="suggestion"):
     """A decoupled weight decay to start from, and a range around it; made by `td.suggest`.
 
     Attributes:

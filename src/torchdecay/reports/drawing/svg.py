@@ -43,7 +43,7 @@ class Panel:
     plot: Plot
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Picture:
     """A figure of its own: one plot or several, with title and legend.
 
@@ -68,6 +68,9 @@ class Picture:
 
     def _repr_svg_(self) -> str:
         return svg_file(self)
+
+    def __repr__(self) -> str:
+        return f"<Picture: {self.alt}>"
 
 
 def inline_svg(chart: Chart, *, prefix: str) -> str:
