@@ -238,7 +238,7 @@ def test_a_longer_run_stands_in_for_a_stopped_one(tmp_path: Path) -> None:
 def test_what_halving_stopped_a_grid_trains_to_its_end(tmp_path: Path) -> None:
     """A run that was stopped early is no whole run: another search with the same values makes it again."""
     options: Any = dict(values=(0.01, 0.1, 1.0), seeds=1, engine="serial", store=Store(tmp_path / "s.db", resume=True))
-    assert sorted(run.steps[-1] for run in sweep(task(), search="halving", **options).runs) == [2, 2, 18, 18]
+    assert sorted(run.steps[-1] for run in sweep(task(), search="halving", **options).runs) == [6, 6, 18, 18]
     assert [run.steps[-1] for run in sweep(task(), **options).runs] == [18] * 4
     assert sorted(keys(tmp_path / "s.db").values()) == [1, 1, 2, 2]
 
