@@ -2,9 +2,9 @@
 
 A task is trained once with a dense grid of values and several seeds; between those values scores are read off by
 straight lines over log λ, seed by seed. On that table each search is repeated with seeds in another order and a seed of
-its own, with more and more points, until the true mean of what it chooses is within one standard error (over three
-seeds) of the best true mean. Runs count as they are paid for: those without decay too, and a run that halving stopped
-counts for its steps.
+its own, with more and more points, until the true mean of what it chooses is within one standard error of the best true
+mean: that of a difference between neighboring values, over three seeds. Runs count as they are paid for: those without
+decay too, and a run that halving stopped counts for its steps.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torchdecay.lab.sweeps.racing import rounds_of, still_racing
 from torchdecay.lab.sweeps.search import Candidate, Search, means_of, spaced
 from torchdecay.lab.tasks.task import Task
 
-BUDGETS = (4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24)
+BUDGETS = (3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24)
 SEEDS = 8
 ERROR_SEEDS = 3
 WAYS = (
@@ -61,11 +61,11 @@ class Table:
 
     @cached_property
     def enough(self) -> float:
-        """The best true mean, less a standard error."""
+        """The best true mean, less a standard error of what tells it from values close by, seed by seed."""
         best = max((0.0, *spaced(self.values[0], self.values[-1], 200)), key=self.truth)
-        return self.truth(best) - float(
-            np.std([self.score(best, seed) for seed in range(SEEDS)], ddof=1) / ERROR_SEEDS**0.5
-        )
+        near = sorted(self.values, key=lambda value: abs(np.log(value / best)) if best else value)[:4]
+        apart = [[self.score(best, seed) - self.score(value, seed) for seed in range(SEEDS)] for value in near]
+        return self.truth(best) - float(np.mean(np.std(apart, axis=1, ddof=1))) / ERROR_SEEDS**0.5
 
 
 def measured(task: Task, low: float, high: float, count: int, folder: Path) -> Table:
@@ -137,15 +137,17 @@ def measure(options: Options) -> Iterator[Check]:
         (named("ridge"), 60 if quick else 1200, 0.001, 10.0, 17),
         (named("grokking"), 25 if quick else 600, 0.1, 30.0, 9),
     )
-    with tempfile.TemporaryDirectory() as folder:
-        for task, steps, low, high, count in tasks[: 1 if quick else None]:
-            table = measured(dataclasses.replace(task, num_steps=steps), low, high, 5 if quick else count, Path(folder))
-            for kind, num_seeds, race in WAYS:
-                found = [needed(table, kind, num_seeds, race, repeat) for repeat in range(options.repeats)]
-                lost = sum(not reached for _, reached in found)
-                told = f"; {lost} of {len(found)} never came there" if lost else ""
-                what = f"{task.name}, {kind}{', raced' if race else ''}, {num_seeds} seeds{told}"
-                yield Check(what, Spread.of([cost for cost, _ in found]), unit="runs")
+    # Kept there, so that another look at the searches does not train again.
+    folder = Path(tempfile.gettempdir()) / f"torchdecay-search{'-quick' if quick else ''}"
+    folder.mkdir(exist_ok=True)
+    for task, steps, low, high, count in tasks[: 1 if quick else None]:
+        table = measured(dataclasses.replace(task, num_steps=steps), low, high, 5 if quick else count, folder)
+        for kind, num_seeds, race in WAYS:
+            found = [needed(table, kind, num_seeds, race, repeat) for repeat in range(options.repeats)]
+            lost = sum(not reached for _, reached in found)
+            told = f"; {lost} of {len(found)} never came there" if lost else ""
+            what = f"{task.name}, {kind}{', raced' if race else ''}, {num_seeds} seeds{told}"
+            yield Check(what, Spread.of([cost for cost, _ in found]), unit="runs")
 
 
 if __name__ == "__main__":

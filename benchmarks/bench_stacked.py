@@ -205,9 +205,8 @@ def auto_against_plain(name: str, num_steps: int, values: int, seeds: int, optio
     taken = []
 
     def by_auto() -> None:
-        engine, _ = Engine("auto").chosen_for(task, trials)
-        taken.append(engine.name)
-        engine.run(Assignment(task=task, trials=trials, on_run=_must_finish))
+        asked = Assignment(task=task, trials=trials, on_run=_must_finish)
+        Engine("auto").run(asked, lambda engine, why: taken.append(engine.name))
 
     target = None if options.quick else 1.0
     check = _whole(f"{name}, {values} x {seeds}, {num_steps} steps", task, trials, by_auto, options, target)

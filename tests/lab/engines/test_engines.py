@@ -162,15 +162,19 @@ def test_auto_passes_options_to_the_engine_that_it_takes(monkeypatch: pytest.Mon
     """So many workers are reckoned with, and are what process gets; the others know no workers."""
     asked = []
 
-    def choose(task: Task, trials: Any, *, workers: int | None = None) -> tuple[str, str]:
+    def run(assignment: Assignment, tell: Any, *, workers: int | None = None) -> None:
         asked.append(workers)
-        return names.pop(), "because"
+        tell(names.pop(), "because")
 
     names = ["serial", "process"]
-    monkeypatch.setattr(auto, "choose", choose)
-    chosen = [Engine("auto", workers=2).chosen_for(task(), TRIALS) for _ in range(2)]
+    monkeypatch.setattr(auto, "run", run)
+    chosen: list[Any] = []
+    for _ in range(2):
+        Engine("auto", workers=2).run(
+            Assignment(task=task(), trials=TRIALS, on_run=lambda *_: None), lambda *told: chosen.append(told)
+        )
     assert chosen == [(Engine("process", workers=2), "because"), (Engine("serial"), "because")]
-    assert asked == [2, 2] and Engine("serial").chosen_for(task(), TRIALS) == (Engine("serial"), "")
+    assert asked == [2, 2]
 
 
 def test_keys_tell_runs_apart() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import re
+import types
 import warnings
 from typing import Any
 
@@ -14,15 +14,14 @@ from torch.nn import functional as F
 
 import torchdecay as td
 from torchdecay.errors import NotCompiledWarning, TaskError
-from torchdecay.lab.engines import auto
-from torchdecay.lab.engines.auto import choose, time_steps
+from torchdecay.lab.engines import auto, process, serial
 from torchdecay.lab.engines.stacked import engine as stacked
 from torchdecay.lab.engines.stacked.fit import why_not
 from torchdecay.lab.engines.stacked.loop import StackedRun
 from torchdecay.lab.tasks.task import Data, Task
 from torchdecay.lab.training.contenders import as_contender
 from torchdecay.lab.training.results import Failure, TrainingRun
-from torchdecay.lab.training.trial import Assignment, Trial
+from torchdecay.lab.training.trial import Assignment, Keep, Trial
 
 
 def data(seed: int) -> Data:
@@ -225,44 +224,71 @@ def test_a_compiled_step_computes_the_same():
     assert torch.allclose(losses[True], losses[False], rtol=1e-5)
 
 
-def test_auto_takes_what_is_done_first(monkeypatch):
-    """From the times of a few steps; the reason says them, and why not stacked."""
-    assert choose(TASK, trials_of(None, seeds=(0,))) == ("serial", "a single run needs no other")
-    engine, reason = choose(TASK, trials_of(None))
-    assert engine == "serial" and re.search(r"serial 0 s.*too short for it to matter", reason)
+class Passing(nn.Linear):
+    """By this clock a pass of training alone takes `ALONE` seconds, and of a stack `STACKED`; all else takes none."""
 
-    monkeypatch.setattr(auto, "SHORT", 0.0)
-    monkeypatch.setattr(auto, "PROCESS_START", 1000.0)
-    monkeypatch.setattr(auto, "_per_step", lambda start, count: (1.0 if count == 3 else 0.1, None))
-    assert choose(TASK, trials_of(None, td.decoupled(0.1)))[0] == "stacked"
-    monkeypatch.setattr(auto, "_per_step", lambda start, count: (1.0 if count == 3 else 1.1, None))
-    assert choose(TASK, trials_of(None, td.decoupled(0.1)))[0] == "serial"
-    monkeypatch.setattr(auto, "PROCESS_START", 0.0)
-    monkeypatch.setattr(auto, "num_cores", lambda: 4)
-    assert choose(TASK, trials_of(None, td.decoupled(0.1)))[0] == "process"
-    engine, reason = choose(TASK, trials_of(None, td.forms.constrained(kappa_initial=0.5)))
-    assert engine == "process" and "not stacked: constrained(" in reason
+    ALONE, STACKED, passed = 1.0, 1.0, 0.0
+
+    def forward(self, x):
+        if self.training:
+            Passing.passed += self.STACKED if torch._C._functorch.maybe_current_level() else self.ALONE
+        return super().forward(x)
 
 
-def test_times_are_of_the_steps_themselves(monkeypatch):
-    """By a clock that passes in training alone: a minute for each of the first passes, a second for those after."""
-    passed = []
+@pytest.fixture
+def by_auto(monkeypatch):
+    """Runs trials by auto: what it told, and the outcomes; each engine but the stacked one takes no time."""
+    monkeypatch.setattr(auto, "time", types.SimpleNamespace(perf_counter=lambda: Passing.passed))
+    monkeypatch.setattr(auto, "num_cores", lambda: 2)
+    task = dataclasses.replace(TASK, model=lambda: nn.Sequential(Passing(5, 3)), num_steps=60)
 
-    class Ticks(nn.Linear):
-        def forward(self, x):
-            if self.training:
-                passed.append(60.0 if len(passed) < TASK.eval_every else 1.0)
-            return super().forward(x)
+    def go(trials, *, alone=1.0, stacked=1.0, **options):
+        told, found, steps = [], {}, []
+        Passing.passed, Passing.ALONE, Passing.STACKED = 0.0, alone, stacked
+        asked = Assignment(task=task, trials=trials, on_run=found.__setitem__, on_step=steps.append, **options)
+        monkeypatch.setattr(process, "run", lambda part, workers: serial.run(part))
+        auto.run(asked, lambda *one: told.append(one))
+        assert set(found) == set(trials)
+        assert all(isinstance(one, TrainingRun) and one.steps[-1] == 60 for one in found.values())
+        return told, sum(steps) / (60 * len(trials)) - 1
 
-    class Clock:
-        @staticmethod
-        def perf_counter():
-            return sum(passed)
+    return go
 
-    monkeypatch.setattr(auto, "time", Clock)
-    monkeypatch.setattr(auto, "SHORT", 0.0)
-    task = dataclasses.replace(TASK, model=lambda: Ticks(5, 3))
-    timing = time_steps(task, trials_of(None, td.decoupled(0.1)), workers=2)
-    assert (timing.alone, timing.stacked, timing.why_not) == (1.0, pytest.approx(1.0), "")
-    process = auto.PROCESS_START + 6 * 4 / (2 * auto.SHARING)
-    assert timing.totals == pytest.approx({"serial": 6 * 4, "process": process, "stacked": 6.0})
+
+def test_auto_takes_what_is_done_first(by_auto):
+    """One way is told, and every trial gets its whole run; what was begun and given up is little."""
+    many = trials_of(None, *(td.decoupled(0.1 * i) for i in range(1, 9)))
+    assert by_auto(many[:1])[0] == [("serial", "a single run needs no other")]
+    told, lost = by_auto(many, alone=1e-3)
+    assert told[0][0] == "serial" and "too short for it to matter" in told[0][1] and lost == 0
+    told, lost = by_auto(many, stacked=0.1)
+    assert [name for name, _ in told] == ["stacked"] and lost < 0.02
+    told, lost = by_auto(many, stacked=100.0)
+    assert [name for name, _ in told] == ["stacked", "process"] and lost < 0.12
+
+
+def test_auto_says_why_not_stacked(by_auto):
+    """What can't be stacked is found out without a timed step."""
+    told, lost = by_auto(trials_of(*(td.forms.constrained(kappa_initial=0.1 * i) for i in range(1, 9))))
+    assert told[-1][0] == "process" and "not stacked: constrained(" in told[-1][1] and lost < 0.02
+
+
+def test_the_first_run_counts_where_giving_it_up_saves_nothing(by_auto, monkeypatch):
+    """With one core and no stack there is nothing to win, and the run that was timed is one of the sweep's."""
+    monkeypatch.setattr(auto, "num_cores", lambda: 1)
+    monkeypatch.setattr(auto, "STACKS", 1.0)
+    told, lost = by_auto(trials_of(None, td.forms.constrained(kappa_initial=0.5)))
+    assert told[-1][0] == "serial" and lost == 0
+
+
+def test_auto_halves(by_auto):
+    """Who goes on is decided over all runs, the one that was timed among them."""
+    trials = trials_of(None, *(td.decoupled(0.1 * i) for i in range(1, 9)))
+    seen = []
+
+    def choose(rung, measures):
+        seen.append(len(measures))
+        return frozenset(measures)
+
+    by_auto(trials, stacked=0.1, keep=Keep(rungs=(20,), choose=choose))
+    assert seen == [len(trials)]

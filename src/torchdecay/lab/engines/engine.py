@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import ModuleType
@@ -24,7 +24,7 @@ from torchdecay.text import nearest, repr_quoted
 if TYPE_CHECKING:
     from torchdecay.lab.jobs.job import Job
     from torchdecay.lab.tasks.task import Task
-    from torchdecay.lab.training.trial import Assignment, Trial
+    from torchdecay.lab.training.trial import Assignment
 
 MODULES = {
     "auto": "auto",
@@ -40,7 +40,7 @@ class Engine:
     """What runs the trials of a sweep.
 
     Args:
-        name: "auto" times a few steps of each way that needs no cluster and takes the one that will be done first;
+        name: "auto" finds out by doing which way that needs no cluster will be done first;
             "serial": one run after the other; "process": one run per worker process, on all cores, and of a command
             one at a time unless `workers` says more; "stacked": all runs as one model with stacked parameters; "ray":
             one run per worker of a Ray cluster.
@@ -68,7 +68,7 @@ class Engine:
             )
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "options", options)
-        known = _options_of(self._module.choose if name == "auto" else self._module.run)
+        known = _options_of(self._module.run)
         for option in options:
             if option not in known:
                 has = f"It has {', '.join(known)}." if known else "It has none."
@@ -81,13 +81,6 @@ class Engine:
     def _module(self) -> ModuleType:
         return importlib.import_module(f"torchdecay.lab.engines.{MODULES[self.name]}")
 
-    def chosen_for(self, task: Task | Job, trials: Sequence[Trial]) -> tuple[Engine, str]:
-        """The engine itself; of auto the one that it takes for these trials, and why, in words."""
-        if self.name != "auto":
-            return self, ""
-        name, why = self._module.choose(task, trials, **self.options)
-        return Engine(name, **(self.options if name == "process" else {})), why
-
     def session(self, task: Task | Job) -> AbstractContextManager[None]:
         """What several calls of `run` share; nothing for most engines.
 
@@ -97,14 +90,25 @@ class Engine:
         made: AbstractContextManager[None] = getattr(self._module, "session", _no_session)(task, **self.options)
         return made
 
-    def run(self, assignment: Assignment) -> None:
+    def run(self, assignment: Assignment, tell: Callable[[Engine, str], None] = lambda engine, why: None) -> None:
         """Run the trials.
+
+        Args:
+            assignment: what to run.
+            tell: of auto told which engine it takes, and why, in words.
 
         Raises:
             TaskError: the task or an option can't be used by this engine.
             MissingExtra: it needs what is not installed.
         """
-        self._module.run(assignment, **self.options)
+        if self.name != "auto":
+            self._module.run(assignment, **self.options)
+            return
+
+        def taken(name: str, why: str) -> None:
+            tell(Engine(name, **(self.options if name == "process" else {})), why)
+
+        self._module.run(assignment, taken, **self.options)
 
 
 def as_engine(engine: str | Engine) -> Engine:

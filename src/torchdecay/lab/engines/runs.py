@@ -129,8 +129,6 @@ class Runs:
         todo = self._missing(trials)
         if not todo:
             return
-        self.engine, why = self.engine.chosen_for(self.task, todo)
-        self.why_engine = self.why_engine or why
         while todo := self._missing(trials):
             if self.store is None or keep is None:
                 self._run(todo, keep, goes_on)
@@ -165,8 +163,13 @@ class Runs:
                 keep=keep,
                 goes_on=goes_on or (lambda trial, count, metric: True),
                 claim=self._claim if keep is None else lambda trial: True,
-            )
+            ),
+            self._engine_is,
         )
+
+    def _engine_is(self, engine: Engine, why: str) -> None:
+        # What remains for a later stage is most often alike.
+        self.engine, self.why_engine = engine, why
 
     def _missing(self, trials: Sequence[Trial]) -> list[Trial]:
         return [trial for trial in trials if trial.key not in self.outcomes]

@@ -78,7 +78,7 @@ def sweep(
         search: which coefficients to try: a kind ("grid", "random", "tpe", "halving"), the two ends of a range,
             (0.1, 10), or all that a `Search` says, learning rates too.
         rule: "best": the best mean; "one_se": the largest value within one standard error of it.
-        engine: "auto" times the ways and takes the fastest; "serial", "process" (all cores), "stacked" (one model
+        engine: "auto" finds out which way is done first; "serial", "process" (all cores), "stacked" (one model
             with stacked parameters), "ray" (a cluster); or with options, `Engine("process", workers=2)`.
         store: an SQLite file, which Optuna's dashboard opens; every finished run is written at once. To go on with
             what it holds: `Store("sweep.db", resume=True)`.
