@@ -107,7 +107,10 @@ def run_command(command: Command, folder: Path) -> None:
         # It becomes the script, which needs a process of its own.
         done = run_alone(words, folder)
         return compare(command, done.returncode, done.stderr + done.stdout)
-    found = CliRunner().invoke(main, words, env={"COLUMNS": "120"})
+    if "--" in words:
+        link_examples(folder)
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+    found = CliRunner().invoke(main, words, env={"COLUMNS": "120", "PATH": path})
     if found.exception is not None and not isinstance(found.exception, SystemExit):
         raise found.exception
     compare(command, found.exit_code, found.output)
@@ -116,12 +119,16 @@ def run_command(command: Command, folder: Path) -> None:
 
 def run_alone(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     """In a process of its own, where the examples are."""
-    if not (folder / "examples").exists():
-        (folder / "examples").symlink_to(ROOT / "examples")
+    link_examples(folder)
     env = os.environ | {"PYTHONPATH": str(SOURCE), "COLUMNS": "120"}
     return subprocess.run(
         [sys.executable, "-c", RUN, *words], cwd=folder, env=env, capture_output=True, text=True, check=False
     )
+
+
+def link_examples(folder: Path) -> None:
+    if not (folder / "examples").exists():
+        (folder / "examples").symlink_to(ROOT / "examples")
 
 
 def compare(command: Command, code: int, printed: str) -> None:

@@ -73,12 +73,15 @@ def sweep(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Find the value: train a task with many, and say which to take and how sure that is.
+    """Find the value: train a task, or run a command, with many, and say which to take and how sure that is.
 
     The choice is made on validation rows (a fifth of the training rows where the task has none of its own); the test
     rows are looked at once, for the chosen value. The run without decay is always made.
 
     TASK is what compare takes: a name from --list, csv, or module:function for your own.
+
+    COMMAND is what you run today: {value}, {seed} and {out}, a folder of its own, are filled in for each run. Without
+    {value} it runs under torchdecay run --apply. --metric says where its result is read.
 
     \b
     How values are found (--search):
@@ -100,6 +103,7 @@ def sweep(
       torchdecay sweep csv --data houses.csv --target price --search halving
       torchdecay sweep digits --value 1 --value 10 --lr-scale 0.5 --lr-scale 1 --lr-scale 2
       torchdecay sweep digits --group body=[02].* --group head=* --points 16
+      torchdecay sweep --metric 'loss=(.+)' --minimize --from 0.01 --to 1 -- python train.py --wd {value}
       torchdecay sweep my_tasks:small --engine ray --ray-address 10.0.0.1:6379 --ray-gpus 1
     """  # noqa: D301
     from torchdecay.cli.progress import Bar

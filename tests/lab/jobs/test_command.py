@@ -195,7 +195,7 @@ def test_a_script_that_refuses_the_decay_fails_with_why(tmp_path: Path) -> None:
         (["sh", "{value}"], {"rungs": (3, 2)}, "rungs is"),
         (["sh", "{checkpoint}"], {}, "no file is named"),
         (["sh", "{value}"], {"checkpoint": Path(__file__)}, "no {checkpoint} is in the command"),
-        (["sh", "{checkpoint}"], {"checkpoint": Path("nowhere.pt")}, "there is no checkpoint nowhere.pt"),
+        (["sh", "{checkpoint}"], {"checkpoint": Path("nowhere.pt")}, "nowhere.pt"),
     ],
 )
 def test_wrong_use_is_refused_before_anything_runs(words: list[str], options: dict[str, Any], said: str) -> None:
@@ -309,6 +309,24 @@ def test_halving_stops_what_is_outside_the_best_third(tmp_path: Path) -> None:
         command(code, tmp_path, rungs=(2,)), search=Search(0.1, 10, points=4, kind="halving"), seeds=1, rule="best"
     )
     assert {len(run.steps) for run in told.runs if run.stopped} == {2}
+
+
+def test_runs_go_on_from_a_checkpoint_and_one_that_does_not_read_it_is_told_of(tmp_path: Path) -> None:
+    """A file or a folder; that it is there, or is listed, is not that it is read."""
+    (tmp_path / "a.pt").write_text("0.5")
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "model.bin").write_text("0.25")
+    read = HEAD + "path = pathlib.Path(sys.argv[3]); path = path / 'model.bin' if path.is_dir() else path\n"
+    for name, expected in (("a.pt", 0.5), ("c", 0.25)):
+        checkpoint = tmp_path / name
+        job = command(read + "print('loss=' + path.read_text())", tmp_path, "{checkpoint}", checkpoint=checkpoint)
+        assert curve(job) == (expected,) and dict(job.facts)["goes on from"] == str(checkpoint)
+        idle = read + "list(path.parent.iterdir()); print('loss=1')"
+        said = why(command(idle, tmp_path, "{checkpoint}", checkpoint=checkpoint))
+        assert f"did not open {checkpoint}" in said
+    before = job.identity
+    (tmp_path / "a.pt").write_text("0.75")
+    assert command(read, tmp_path, "{checkpoint}", checkpoint=tmp_path / "a.pt").identity != before
 
 
 LEAVING = HEAD + (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +11,7 @@ import click
 from torchdecay.cli.inputs.names import FormsCommand
 from torchdecay.cli.inputs.numbers import NUMBER
 from torchdecay.cli.inputs.options import gathered, typed
+from torchdecay.cli.paths import PATH
 
 if TYPE_CHECKING:
     from torchdecay.lab.jobs.command import Command
@@ -56,6 +58,7 @@ class AskedJob:
     maximize: bool | None
     rungs: tuple[int, ...] | None
     time_limit: float | None
+    fork: Path | None
 
     def command(self, ctx: click.Context, task: str | None) -> Command | None:
         """The command that stands behind `--`; None where there is a task instead.
@@ -89,6 +92,7 @@ class AskedJob:
             maximize=self.maximize,
             rungs=self.rungs or (),
             time_limit=self.time_limit,
+            checkpoint=self.fork,
         )
 
     def _reading(self, ctx: click.Context) -> Any:
@@ -116,6 +120,7 @@ job_options = gathered(
     click.option("--take", type=click.Choice(["last", "best"]), default="last", show_default=True, help="Which of it."),
     click.option("--maximize/--minimize", default=None, help="Whether more of the metric is better, or less."),
     click.option("--rungs", type=Counts(), metavar="A,B,...", help="Halving looks after so many metrics."),
+    click.option("--fork", type=PATH, metavar="FILE", help="Runs go on from this checkpoint: {checkpoint} in them."),
     click.option("--time-limit", type=NUMBER, metavar="SECONDS", help="For each run of a command."),
 )
 """How a command's metric is read; our command gets them as `job`."""

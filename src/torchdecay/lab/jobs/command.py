@@ -21,6 +21,7 @@ from torchdecay.lab.jobs.child import Child
 from torchdecay.lab.jobs.current import Current
 from torchdecay.lab.jobs.job import Job, Report, RunFailed, Setting, Slot, Stopped
 from torchdecay.lab.jobs.metrics import Metric, Printed
+from torchdecay.lab.jobs.opening import Opening
 from torchdecay.text import describe_error, nearest, repr_quoted, shown, spelled
 
 Take = Literal["last", "best"]
@@ -69,6 +70,8 @@ class Command(Job):
         super().__post_init__()
         for name, value in (("words", tuple(self.words)), ("folder", Path(self.folder).absolute())):
             object.__setattr__(self, name, value)
+        if self.checkpoint is not None:
+            object.__setattr__(self, "checkpoint", Path(self.checkpoint).absolute())
         if isinstance(self.metric, str):
             object.__setattr__(self, "metric", Printed(self.metric))
         if self.take not in get_args(Take):
@@ -173,6 +176,7 @@ class Command(Job):
                 told.append(value)
                 report(len(told), self._taken(told))
 
+        opening = None if self.checkpoint is None else Opening(Path(self.checkpoint))
         child = Child(self._filled(setting, out), self._environment(setting, out, slot), out / OUTPUT, _GRACE)
         began = looked = time.monotonic()
         try:
@@ -191,6 +195,9 @@ class Command(Job):
             raise
         finally:
             child.close()
+            was_opened = None if opening is None else opening.was_seen
+            if opening is not None:
+                opening.close()
         if child.code:
             last = child.end.rpartition("\n")[2]
             said = f": {shown(last)}" if last else ""
@@ -199,6 +206,11 @@ class Command(Job):
         if not told:
             raise RunFailed(f"it told no metric: {reader.why_none()}", child.end)
         self._check_applied(out, child)
+        if was_opened is False:
+            raise RunFailed(
+                f"it did not open {self.checkpoint}, so it began anew: let the script load {{checkpoint}}",
+                child.end,
+            )
         return self._taken(told)
 
     def _taken(self, told: list[float]) -> float:
