@@ -1,4 +1,4 @@
-"""Write the rules of the lint into their page, from where they are declared."""
+"""Write rules into their pages, from where they are declared: those of the lint, and the alarms of the monitor."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from typing import Any
 
 from torchdecay.findings.explaining import rules_page
 from torchdecay.integrations.lint.result import RULES
+from torchdecay.observe.monitor.catalog import ALARMS
 
-MARK = "<!-- rules of the lint -->"
+PAGES = {"<!-- rules of the lint -->": RULES, "<!-- alarms of the monitor -->": ALARMS}
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Take part in the build: MkDocs calls this with each page's text."""
-    return markdown.replace(MARK, rules_page(RULES.values()))
+    for mark, rules in PAGES.items():
+        markdown = markdown.replace(mark, rules_page(rules.values()))
+    return markdown

@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import ClassVar, TypeVar
 
 from torchdecay.findings.baseline import Baseline
-from torchdecay.findings.choosing import as_severity, prefixes
+from torchdecay.findings.choosing import as_severity, is_wanted, prefixes
 from torchdecay.findings.finding import Finding
 from torchdecay.findings.github import command
 from torchdecay.findings.rule import SPOKEN, Rule, Severity
 from torchdecay.findings.sarif import log
+from torchdecay.findings.sparing import Ignore, patterns_of, spare
 from torchdecay.records import JsonRecord
 from torchdecay.tables import Entries, Shown
 from torchdecay.text import counted
@@ -52,6 +53,20 @@ class Findings(Entries[Finding], Shown, JsonRecord):
     def to_sarif(self) -> str:
         """The findings as SARIF 2.1.0, for code scanning and editors."""
         return log(self.findings, self.rules)
+
+    def filter(self: F, *, select: Iterable[str] = (), ignore: Ignore = ()) -> F:
+        """Only the codes selected (all when none is), without what is ignored; a prefix such as "WD3" selects many.
+
+        Args:
+            select: codes or prefixes.
+            ignore: codes or prefixes, or for each globs of the names that are meant so, {"WD101": ["*.gate.*"]}.
+
+        Raises:
+            PlanError: a prefix that no code of the catalog has.
+        """
+        chosen = prefixes(select, self.rules)
+        kept = (one for one in self.findings if is_wanted(one.code, chosen, ()))
+        return self._with(spare(kept, patterns_of(ignore, self.rules)))
 
     def without(self: F, baseline: Baseline) -> F:
         """Those that a baseline does not know."""

@@ -12,6 +12,9 @@ from torchdecay.errors import LoadError
 from torchdecay.text import nearest, repr_quoted
 
 Shape = type[Any] | tuple[type[Any], ...]
+LINT: dict[str, Shape] = {"select": list, "ignore": list, "severity": dict, "baseline": str}
+AUDIT: dict[str, Shape] = LINT | {"ignore": (list, dict)}
+"""The keys that both tables have, and what stands there."""
 
 
 def read_settings(section: str, known: Mapping[str, Shape]) -> tuple[Path, dict[str, Any]]:

@@ -77,12 +77,12 @@ def settings_of(section: str, given: Mapping[str, Any], more: Mapping[str, Shape
         LoadError: an unknown key there, or a value of another type.
         click.BadParameter: options that contradict each other.
     """
-    from torchdecay.findings.settings import read_settings, texts
+    from torchdecay.findings.settings import AUDIT, LINT, read_settings, texts
 
     style, as_json = given["style"], given["as_json"]
     if as_json and style != "json" and typed(click.get_current_context(), "style"):
         raise click.BadParameter(f"{style} is another form than --json; leave one of them out.", param_hint="--format")
-    known: dict[str, Shape] = {"select": list, "ignore": (list, dict), "severity": dict, "baseline": str, **more}
+    known: dict[str, Shape] = (LINT if section == "lint" else AUDIT) | dict(more)
     folder, table = read_settings(section, known)
 
     def many(key: str) -> tuple[str, ...]:
@@ -106,7 +106,7 @@ def settings_of(section: str, given: Mapping[str, Any], more: Mapping[str, Shape
         baseline=baseline,
         update=given["update_baseline"],
         more={key: many(key) if shape is list else table.get(key, {}) for key, shape in more.items()}
-        | {"patterns": table["ignore"] if isinstance(table.get("ignore"), dict) else {}},
+        | {"patterns": table["ignore"] if isinstance(table.get("ignore"), dict) and not given["ignore"] else {}},
     )
 
 

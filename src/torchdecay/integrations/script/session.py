@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 
 from torchdecay._version import __version__
 from torchdecay.apply.stepping import step_depth
+from torchdecay.findings.settings import AUDIT, read_settings
 from torchdecay.integrations.script.applying import apply, follow, load, met_by, names_in, refusal
 from torchdecay.integrations.script.finding import (
     Surroundings,
@@ -244,9 +245,15 @@ class Session:
         met.looked = True
         name, model = met.about.optimizer, _alive(met.model)
         plan = self.guard(f"the plan of {name} could not be read", lambda: plan_at_work(optimizer, model))
-        # What another optimizer of the model has is in no group of this one.
-        ignore = () if met.alone else ("WD104",)
-        found = self.guard(f"the audit of {name} failed", lambda: audit(optimizer, model=model, ignore=ignore))
+        settings = self.guard("pyproject.toml was not followed", lambda: read_settings("audit", AUDIT)[1]) or {}
+        ignore, severity = settings.get("ignore", ()), settings.get("severity", {})
+        found = self.guard(
+            f"the audit of {name} failed",
+            lambda: audit(optimizer, model=model, ignore=ignore, severity=severity).filter(
+                # What another optimizer of the model has is in no group of this one.
+                ignore=() if met.alone else ("WD104",)
+            ),
+        )
         ahead = None
         if met.run is not None:
             run = met.run

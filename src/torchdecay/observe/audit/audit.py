@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -10,6 +10,8 @@ from torch import Tensor
 from torchdecay.apply.handle import handle_of
 from torchdecay.findings.choosing import is_wanted, prefixes
 from torchdecay.findings.finding import by_severity
+from torchdecay.findings.rule import Severity
+from torchdecay.findings.sparing import Ignore, patterns_of, spare, whole_codes
 from torchdecay.observe.audit import interplay, magnitude, selection, wiring
 from torchdecay.observe.audit.case import Case
 from torchdecay.observe.audit.catalog import CATALOG
@@ -32,7 +34,8 @@ def audit(
     run: Run | None = None,
     loss: Tensor | None = None,
     select: Iterable[str] = (),
-    ignore: Iterable[str] = (),
+    ignore: Ignore = (),
+    severity: Mapping[str, Severity] | None = None,
 ) -> Audit:
     """Look for everything that can be wrong with weight decay, without taking a step or changing anything.
 
@@ -49,11 +52,13 @@ def audit(
         run: how long the training is, for time scales and the peak of the schedule.
         loss: a loss with its graph, to find a penalty in it.
         select: codes, or prefixes such as "WD3"; all by default.
-        ignore: codes or prefixes to leave out.
+        ignore: codes or prefixes to leave out; or for each globs of parameters that are meant so,
+            {"WD101": ["*.gate.*"]}.
+        severity: code or prefix → "error", "warning" or "info", in place of the catalog's.
 
     Returns:
         An `Audit`: findings with stable codes, worst first; `.ok` when there is neither error nor warning; prints;
-        `.to_json()`, `.to_github()`.
+        `.to_json()`, `.to_github()`, `.to_sarif()`; `.without(baseline)`.
 
     Raises:
         ApplyError: something that is no optimizer; no names to find a plan's rows by; a loss whose graph was freed.
@@ -72,12 +77,13 @@ def audit(
         attached = [one.model for one in map(handle_of, optimizers) if one is not None and one.model is not None]
         model = list({id(one): one for one in attached}.values())
     case = Case(optimizers, one_model(model), plan, run, loss)
-    chosen, left_out = prefixes(select, CATALOG), prefixes(ignore, CATALOG)
+    chosen, meant = prefixes(select, CATALOG), patterns_of(ignore, CATALOG)
+    left_out = whole_codes(meant)
     wanted = [check for check in CHECKS if is_wanted(check.code, chosen, left_out)]
-    findings = [finding for check in wanted for finding in check.findings(case)]
+    found = Audit(tuple(spare((one for check in wanted for one in check.findings(case)), meant)))
     unable = [check for check in wanted if not check.is_able(case)]
     skipped = [(one.code, f"{one.needs}=" + ("; guessed from shapes" if one.guess else "")) for one in unable]
-    return Audit(by_severity(findings), tuple(skipped))
+    return Audit(by_severity(found.with_severity(severity or {}).findings), tuple(skipped))
 
 
 def _layer_wise(optimizer: Any) -> list[Any]:

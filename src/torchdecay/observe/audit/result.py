@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, TypeVar
 
 from torchdecay.findings.choosing import is_wanted, prefixes
 from torchdecay.findings.finding import Finding
 from torchdecay.findings.result import Findings
+from torchdecay.findings.sparing import Ignore, patterns_of, whole_codes
 from torchdecay.observe.audit.catalog import CATALOG
+
+A = TypeVar("A", bound="Audit")
 
 
 @dataclass(frozen=True, repr=False)
@@ -26,17 +29,11 @@ class Audit(Findings, kind="audit"):
 
     rules: ClassVar = CATALOG
 
-    def filter(self, *, select: Iterable[str] = (), ignore: Iterable[str] = ()) -> Audit:
-        """Only the codes selected (all when none is), without those ignored; a prefix such as "WD3" selects many.
-
-        Raises:
-            PlanError: a prefix that no code of the catalog has.
-        """
-        chosen, left_out = prefixes(select, CATALOG), prefixes(ignore, CATALOG)
-        return Audit(
-            tuple(one for one in self.findings if is_wanted(one.code, chosen, left_out)),
-            tuple(one for one in self.skipped if is_wanted(one[0], chosen, left_out)),
-        )
+    def filter(self: A, *, select: Iterable[str] = (), ignore: Ignore = ()) -> A:
+        """The same of what could not be looked into."""
+        kept = super().filter(select=select, ignore=ignore)
+        chosen, left_out = prefixes(select, CATALOG), whole_codes(patterns_of(ignore, CATALOG))
+        return replace(kept, skipped=tuple(one for one in self.skipped if is_wanted(one[0], chosen, left_out)))
 
     def __str__(self) -> str:
         return "\n".join(

@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from torchdecay.errors import LoadError, need
+from torchdecay.findings.finding import Finding
+from torchdecay.findings.result import Findings
 from torchdecay.observe.monitor import jsonl
+from torchdecay.observe.monitor.catalog import ALARMS
 from torchdecay.observe.monitor.columns import Columns, packed, picked, unpacked
 from torchdecay.observe.monitor.quantities import QUANTITIES
 from torchdecay.observe.monitor.series import Event, Record, Series, Shrink
@@ -23,6 +26,15 @@ from torchdecay.text import counted, nearest, repr_quoted
 
 _MOST_ALARMS = 12
 """Alarms that print; of more the rest is counted."""
+
+
+@dataclass(frozen=True, repr=False)
+class AlarmFindings(Findings, kind="alarms"):
+    """The alarms of a history as findings, in the order in which they were raised."""
+
+    findings: tuple[Finding, ...]
+
+    rules: ClassVar = ALARMS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +101,25 @@ class History(Shown):
         for place, one in enumerate(self.series):
             found.setdefault(one.name, []).append(place)
         return found
+
+    @property
+    def findings(self) -> AlarmFindings:
+        """The alarms as findings under stable codes, WD6xx, with all that findings can do."""
+        return AlarmFindings(
+            tuple(
+                Finding(
+                    code=one.code,
+                    severity=ALARMS[one.code].severity,
+                    where=f"step {one.step}",
+                    names=one.groups if one.group else (),
+                    what=one.what.rstrip("."),
+                    why=one.why,
+                    fix=one.fix,
+                )
+                for one in self.events
+                if one.code
+            )
+        )
 
     def of(self, group: str) -> Series:
         """What a group is.

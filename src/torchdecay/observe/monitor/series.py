@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from torchdecay.observe.monitor.catalog import CODES
 from torchdecay.observe.monitor.columns import unpacked
 from torchdecay.text import listing
 
@@ -81,6 +82,11 @@ class Event:
     why: str
     fix: str
     more: tuple[str, ...] = ()
+
+    @property
+    def code(self) -> str:
+        """Its stable code, WD602 say; "" for a kind that has none."""
+        return CODES.get(self.kind, "")
 
     @property
     def groups(self) -> tuple[str, ...]:

@@ -1,0 +1,112 @@
+"""One machinery of findings: audit, alarms of the monitor and lint are chosen, kept and written alike."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from torch import nn
+
+import torchdecay as td
+from sarif_schema import SCHEMA
+from torchdecay.cli import main
+from torchdecay.errors import PlanError
+from torchdecay.findings.baseline import Baseline
+from torchdecay.observe.audit.catalog import CATALOG
+from torchdecay.observe.audit.result import Audit
+from torchdecay.observe.monitor.catalog import ALARMS, CODES
+from torchdecay.observe.monitor.history import History
+from torchdecay.observe.monitor.series import Event
+
+SETUP = """
+import torch
+from torch import nn
+
+def setup():
+    model = nn.ModuleDict({"gate": nn.Linear(2, 2), "norm": nn.LayerNorm(2)})
+    return torch.optim.AdamW(model.parameters(), weight_decay=0.1), model
+"""
+
+
+def model() -> nn.Module:
+    return nn.ModuleDict({"gate": nn.Linear(2, 2), "norm": nn.LayerNorm(2)})
+
+
+def audited(**more: object) -> Audit:
+    made = model()
+    found: Audit = td.audit(torch.optim.AdamW(made.parameters(), weight_decay=0.1), model=made, **more)
+    return found
+
+
+def test_parameters_that_are_meant_so_are_left_out_by_pattern() -> None:
+    """Names go, and a finding without any name goes with them."""
+    assert [one.names for one in audited()] == [("gate.bias",), ("norm.weight", "norm.bias")]
+    (left,) = audited(ignore={"WD101": ["gate.*", "*.bias"]})
+    assert left.names == ("norm.weight",)
+    assert audited(ignore={"WD1": ["*"]}).findings == () == audited(ignore=["WD1"]).findings
+    assert audited().filter(ignore={"WD101": "*.bias"}).findings == (left,)
+    with pytest.raises(PlanError, match="WD199"):
+        audited(ignore={"WD199": ["*"]})
+
+
+def test_severities_can_be_said() -> None:
+    """The longest prefix wins; `.ok` follows."""
+    assert [one.severity for one in audited(severity={"WD1": "error", "WD101": "info"})] == ["info", "info"]
+    assert audited(severity={"WD101": "info"}).ok and not audited(severity={"WD1": "error"}).ok
+    with pytest.raises(PlanError, match="loud"):
+        audited(severity={"WD101": "loud"})
+
+
+def test_a_baseline_of_an_audit_knows_parameters() -> None:
+    known = Baseline.from_json(Baseline.of(audited().findings).to_json())
+    assert audited().without(known).findings == ()
+    assert len(audited(ignore={"WD101": ["norm.bias"]}).without(known)) == 1, "other parameters are another finding"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "meant.py").write_text(SETUP)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(main, ["audit", *words])
+
+
+def test_the_command_keeps_what_is_known_and_reads_pyproject(project: Path) -> None:
+    assert run("meant:setup").exit_code == 1
+    assert run("meant:setup", "--baseline", "known.json", "--update-baseline").exit_code == 0
+    assert run("meant:setup", "--baseline", "known.json").exit_code == 0
+    table = '[tool.torchdecay.audit]\nignore = {WD101 = ["gate.*", "norm.*"]}\n'
+    (project / "pyproject.toml").write_text(table)
+    assert run("meant:setup").exit_code == 0
+    assert run("meant:setup", "--ignore", "WD2").exit_code == 1, "what is typed wins"
+    (project / "pyproject.toml").write_text("[tool.torchdecay.audit]\nfix = true\n")
+    assert run("meant:setup").exit_code == 2
+
+
+def test_the_command_explains_lists_and_writes_sarif(project: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    assert CATALOG["WD101"].why in run("--explain", "WD101").output
+    assert run("--list-rules").output.count("\n") == len(CATALOG)
+    body = json.loads(run("meant:setup", "--format", "sarif").stdout)
+    jsonschema.validate(body, SCHEMA)
+    places = [one["locations"][0]["logicalLocations"] for one in body["runs"][0]["results"]]
+    names = [[one["fullyQualifiedName"] for one in some] for some in places]
+    assert names == [["gate.bias"], ["norm.weight", "norm.bias"]]
+    assert run().exit_code == 2
+
+
+def test_alarms_have_codes_and_are_findings() -> None:
+    """Every kind that the monitor raises has a code of its own."""
+    source = (Path(td.__file__).parent / "observe" / "monitor" / "alarms.py").read_text()
+    assert all(f'"{kind}"' in source for kind in CODES) and len(CODES) == len(ALARMS)
+    event = Event(step=3, kind="lost", group="a", more=("b",), what="decay took nothing.", why="Why.", fix="Fix.")
+    found = History(events=(event,)).findings
+    assert event.code == "WD602" and found.codes == ("WD602",) and found[0].names == ("a", "b") and not found.ok
+    assert found.filter(ignore={"WD602": ["a", "b"]}).ok and json.loads(found.to_sarif())["runs"][0]["results"]
