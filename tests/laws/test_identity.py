@@ -102,6 +102,17 @@ def test_learning_rate_0_moves_no_weight_and_no_counter(form, name, via):
         assert (before[1] == after[1]) is (lr == 0.0)
 
 
+def test_a_step_at_learning_rate_0_without_gradients_moves_nothing_under_rprop():
+    """Rprop's own step sizes are never 0; torch's checkpointing takes such a step to make its state."""
+    weight = torch.nn.Parameter(torch.ones(3))
+    model, optimizer = torch.nn.ParameterDict({"weight": weight}), torch.optim.Rprop([weight], lr=0.1)
+    td.attach(optimizer, td.plan(model, td.coupled(0.1), rules=()), model=model)
+    optimizer.param_groups[0]["lr"] = 0.0
+    weight.grad = torch.zeros(3)
+    optimizer.step()
+    assert torch.equal(weight, torch.ones(3))
+
+
 @pytest.mark.parametrize("form", ["native", "coupled", "coupled scheduled"])
 @pytest.mark.parametrize("name", ["momentum", "Adam"])
 def test_at_learning_rate_0_momentum_sees_what_it_sees_natively(form, name):

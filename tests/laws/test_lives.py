@@ -75,7 +75,7 @@ FORMS = {
     "huber": lambda k: td.forms.huber(0.4 * k, delta=0.3),
     "toward": lambda k: td.toward("initial", 0.3 * k),
     "toward_average": lambda k: td.forms.toward_average(0.4 * k, beta=0.8),
-    "projected": lambda k: td.forms.projected("initial", 0.7 * k),
+    "projected": lambda k: td.forms.projected("initial", 0.6 * k),
     "stable": lambda k: td.forms.stable(0.2 * k),
     "adaptive": lambda k: td.forms.adaptive(0.3 * k),
     "ada_decay": lambda k: td.forms.ada_decay(0.3 * k),

@@ -4,7 +4,8 @@ The updates are torch's own, made by an optimizer without any decay; beside it e
 number at a time (see `scalar`), and all that a plan remembers is kept here in the plainest way. The rules:
 
 * a group steps when one of its parameters has a gradient, and counts the step unless its learning rate is 0;
-* what decays in a counted step has a gradient and asks for one; plainly coupled decay is in the gradient at rate 0 too;
+* what decays in a counted step has a gradient and asks for one; plainly coupled decay is in the gradient at rate 0 too,
+  but of Rprop, which has none of its own and steps at rate 0;
 * what controllers and averages remember moves in steps that are over, and for what took part in them alone;
 * a group's peak is its highest learning rate in counted steps, from when its decay needs it;
 * a step that raises does nothing, where it raises in the update itself too;
@@ -189,7 +190,7 @@ FORMS: dict[str, Callable[[Row], scalar.Form]] = {
     "huber": lambda row: scalar.Huber(0.4, 0.3),
     "toward": lambda row: scalar.Decoupled(0.3, ref=_initial(row)),
     "toward_average": lambda row: scalar.TowardAverage(0.4, 0.8, _initial(row)),
-    "projected": lambda row: scalar.Projected(0.7, _initial(row)),
+    "projected": lambda row: scalar.Projected(0.6, _initial(row)),
     "stable": lambda row: Stable(0.2),
     "adaptive": lambda row: Adaptive(0.3),
     "ada_decay": lambda row: scalar.AdaDecay(0.3),
@@ -307,7 +308,8 @@ class Life:
         grads = {row.name: _numbers(row.param.grad) for row in live}
         made = {}
         for row in live:
-            if row in counted or type(row.form) is scalar.Coupled:
+            own = type(self.optimizer).__name__ != "Rprop"
+            if row in counted or (own and type(row.form) is scalar.Coupled):
                 sign = -1.0 if row.settings.get("maximize") else 1.0
                 lent = row.form.gradient(old[row.name], [sign * g for g in grads[row.name]], Step(self, row))
                 made[row.param] = _like([sign * g for g in lent], row.param)

@@ -136,9 +136,9 @@ class GroupProgram:
 
         At learning rate 0 only what the optimizer itself would put into its momentum is done: no weight moves.
         """
-        found, moves = [], self.moves
+        found, moves, own = [], self.moves, not has_trait(self.optimizer, "no decay")
         for pull in self.pulls:
-            plainly_coupled = pull.decay.site is Site.GRADIENT and pull.decay.controller is None
+            plainly_coupled = own and pull.decay.site is Site.GRADIENT and pull.decay.controller is None
             if (moves or plainly_coupled) and (live := pull.live()):
                 found.append(Work(pull, self.group, live, self.amount(pull.decay), self.state.steps))
         return found
