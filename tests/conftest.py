@@ -112,6 +112,14 @@ def _figures_are_drawn_once(request: pytest.FixtureRequest, monkeypatch: pytest.
         monkeypatch.setattr(f"{names}.svg_file", lambda chart: f"<!-- torchdecay --><svg>{chart.name}</svg>")
 
 
+@pytest.fixture
+def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let worker processes start in no time, where a test is not about how they start."""
+    from forks import FORKS
+
+    monkeypatch.setattr("torchdecay.lab.engines.process.multiprocessing.get_context", lambda method: FORKS)
+
+
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
     """Headless Chromium, as a Playwright `Browser`; tests that ask for it are skipped where there is none."""

@@ -79,6 +79,7 @@ def test_process_is_serial_to_the_bit_and_a_failure_stays_its_own() -> None:
 
 
 @pytest.mark.integration
+@pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize("deaths", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_dead_worker_costs_one_try(tmp_path: Path, deaths: int) -> None:
     """A killed worker's run is tried once more, and recorded as failed when that worker dies too."""

@@ -149,7 +149,7 @@ def test_two_seeds_name_a_value_and_claim_nothing() -> None:
 
 @pytest.mark.long
 def test_effects_are_claimed_where_there_is_none_in_a_twentieth_at_most() -> None:
-    """2,160 sweeps whose values do nothing, of more and fewer seeds, values and rows: 2 % claim something."""
+    """540 sweeps whose values do nothing, of more and fewer seeds, values and rows; test_null.py has more."""
     draw = random.Random(0)
     claims = {2: 0, 3: 0, 5: 0}
 
@@ -158,12 +158,12 @@ def test_effects_are_claimed_where_there_is_none_in_a_twentieth_at_most() -> Non
         return sum(draw.random() < share for _ in range(rows)) / rows if rows else share
 
     for seeds, count, rows in itertools.product(claims, (3, 8), (20, 200, 0)):
-        for _ in range(120):
+        for _ in range(30):
             bases = [0.8 + draw.gauss(0, 0.03) for _ in range(seeds)]
             values = [None, *(10.0**i for i in range(count))]
             best = made({v: [(score(base, rows), score(base, rows)) for base in bases] for v in values}).best
             claims[seeds] += best is not None and best.against is not None and best.against.better is not None
-    assert claims[2] == 0 and all(claims[seeds] / 720 < 0.05 for seeds in (3, 5)), claims
+    assert claims[2] == 0 and all(claims[seeds] / 180 < 0.05 for seeds in (3, 5)), claims
 
 
 def test_intervals_of_an_accuracy_end_where_it_does() -> None:
@@ -458,6 +458,7 @@ def counted(folder: str) -> torch.nn.Module:
     return network()
 
 
+@pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize(
     ("engine", "groups", "during"),
     [("serial", HALVES, 10), (Engine("process", workers=1), None, 10), ("stacked", HALVES, 2)],
