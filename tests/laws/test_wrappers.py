@@ -250,6 +250,9 @@ def test_what_cannot_be_seen_through_is_refused_and_left_as_it_was():
         ):
             with pytest.raises(td.ApplyError, match=said):
                 call()
+    for given in ([inside], {"a": inside}):
+        with pytest.raises(td.LoadError, match=f"{type(given).__name__} where an optimizer belongs"):
+            td.load_optimizer(given, inside.state_dict())
     with pytest.raises(td.ApplyError, match="lacks hooks"):
         td.Monitor(hidden)
     assert handle_of(hidden) is None and not inside._optimizer_step_pre_hooks
@@ -294,3 +297,91 @@ def test_decay_survives_a_step_that_puts_weights_back(decay):
     (expected, _), (weight, why) = run(optim.SGD), run(OwnSAM)
     assert torch.allclose(weight, expected, atol=6 * LR * LR * WD)
     assert ("before it calls its closure" in why) == (decay.site is td.Site.BEFORE)
+
+
+class Climbing(optim.SGD):
+    """Moves the weights in a step of its own, keeps what they were, and puts them back before it updates."""
+
+    @torch.no_grad()
+    def first_step(self):
+        for group in self.param_groups:
+            for param in group["params"]:
+                self.state[param]["before"] = param.clone()
+                param.add_(0.05)
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for param in group["params"]:
+                param.copy_(self.state[param].pop("before"))
+        super().step()
+
+
+@pytest.mark.parametrize("name", ["Climbing", "LookSAM"])
+def test_a_class_that_says_that_it_puts_weights_back_has_its_decay_after_the_update(name):
+    """Before it, the pull would be undone with the rest, silently; what can't come after is refused."""
+    cls = type(name, (Climbing,), {})
+    model = nn.Linear(4, 3, bias=False).double()
+    made = cls(model.parameters(), lr=LR)
+    handle = td.attach(made, td.plan(model, td.decoupled(WD), rules=()), model=model)
+    assert f"since {name} puts weights back" in handle.lowering["weight"].why
+    before = model.weight.detach().clone()
+    for _ in range(2):
+        model.weight.grad = torch.zeros_like(model.weight)
+        made.first_step()
+        made.step()
+    assert torch.allclose(model.weight, before * (1 - LR * WD) ** 2)
+    handle.remove()
+    for decay in (td.cautious(WD), td.decoupled(WD, rows="touched")):
+        with pytest.raises(td.ApplyError, match="puts weights back"):
+            td.attach(made, td.plan(model, decay, rules=()), model=model)
+
+
+class Outer(optim.Optimizer):
+    """An Optimizer of its own around another, whose groups it shares, and takes back when it is loaded."""
+
+    def __init__(self, inner):
+        super().__init__(inner.param_groups, {})
+        self.base_optimizer = inner
+        self.param_groups = inner.param_groups
+
+    def step(self, closure=None):
+        self.base_optimizer.step(closure)
+
+    def load_state_dict(self, state_dict):
+        super().load_state_dict(state_dict)
+        self.base_optimizer.param_groups = self.param_groups
+
+
+def test_the_state_dict_of_a_wrapper_that_was_given_has_the_counters():
+    """It is the one that such users save, and its own hooks are not those of the one inside."""
+    ends = []
+    for resumed in (False, True):
+        model, _, inside = trained()
+        plan = td.plan(model, td.decoupled(WD, schedule=td.schedules.linear(1.0, 0.0, 6)))
+        outer = Outer(inside)
+        handle = td.attach(outer, plan, model=model)
+        for _ in range(3):
+            step(outer, model)
+        if resumed:
+            saved, held = outer.state_dict(), model.state_dict()
+            model, _, inside = trained()
+            model.load_state_dict(held)
+            outer = Outer(inside)
+            handle = td.attach(outer, plan, model=model)
+            outer.load_state_dict(saved)
+        for _ in range(2):
+            step(outer, model)
+        assert handle.steps(0) == 5
+        ends.append(model[0].weight.detach().clone())
+    assert torch.equal(*ends)
+
+
+def test_a_scheduler_may_be_wrapped():
+    """The peaks of a cycle are on the scheduler inside, which wrappers need not hand on."""
+    model, _, inside = trained()
+    cycle = optim.lr_scheduler.CyclicLR(inside, base_lr=0.1, max_lr=0.4, cycle_momentum=False)
+    wrapped = type("Wrapped", (), {"scheduler": cycle, "step": lambda self: self.scheduler.step()})()
+    handle = td.attach(inside, td.plan(model, td.independent(0.1)), model=model, scheduler=wrapped)
+    step(inside, model)
+    assert handle.max_lr(0) == 0.4

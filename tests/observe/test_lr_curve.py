@@ -245,3 +245,48 @@ def test_wrapped_schedulers_are_looked_into_and_others_told() -> None:
     assert td.forecast(optimizer, run=td.Run(steps=10, lr_schedule=Wraps(real))) == expected
     with pytest.raises(UnitError, match="can't be told"):
         td.forecast(optimizer, run=td.Run(steps=10, lr_schedule=Foreign()))
+
+
+class OfDeepSpeed:
+    """As its WarmupLR: no scheduler of torch, that counts from -1 and sets what it tells."""
+
+    def __init__(self, optimizer):
+        self.optimizer, self.last_batch_iteration = optimizer, -1
+
+    def get_last_lr(self):
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def step(self):
+        self.last_batch_iteration += 1
+        for group in self.optimizer.param_groups:
+            group["lr"] = 0.1 * (self.last_batch_iteration + 1) / STEPS
+
+
+class OfTimm:
+    """As all of its: it is asked for a step, and multiplies by the scale of each group."""
+
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+
+    def _get_lr(self, step):
+        return [0.1 * (1 - step / STEPS), 0.02 * (1 - step / STEPS)]
+
+    def step(self, epoch, metric=None):
+        for group, rate in zip(self.optimizer.param_groups, self._get_lr(epoch), strict=True):
+            group["lr"] = rate * group.get("lr_scale", 1.0)
+
+
+@pytest.mark.parametrize("made", [OfDeepSpeed, OfTimm])
+def test_schedulers_of_others_tell_as_they_go(made) -> None:
+    """The curve is what a run with it really has, and asking for it moves nothing."""
+    real = optimizer()
+    real.param_groups[1]["lr_scale"] = 0.5
+    scheduler = made(real)
+    scheduler.step(0) if made is OfTimm else scheduler.step()
+    curve = lr_curve(td.Run(steps=STEPS, lr_schedule=scheduler), real.param_groups)
+    left = []
+    for step in range(1 if made is OfDeepSpeed else 0, STEPS):
+        scheduler.step(step) if made is OfTimm else None
+        left.append([group["lr"] for group in real.param_groups])
+        scheduler.step() if made is OfDeepSpeed else None
+    assert [list(rates) for rates in zip(*curve, strict=True)] == pytest.approx(left)

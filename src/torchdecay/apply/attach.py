@@ -17,7 +17,7 @@ from torchdecay.apply.routes import Via
 from torchdecay.apply.state import OnLoad
 from torchdecay.arguments import check_number, check_word
 from torchdecay.errors import ApplyError, DetachedWarning
-from torchdecay.optimizers.wrappers import around, torch_optimizer
+from torchdecay.optimizers.wrappers import around, scheduler_inside, torch_optimizer
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.plan import Plan
@@ -113,7 +113,7 @@ def attach(
         if model is None:
             raise ApplyError(f"{plan!r} is not a plan.", fix="Give td.plan(model, ...), or pass model= as well.")
         plan = make_plan(model, plan)
-    options = Options(via, on_load, bind or {}, scheduler, compile, save_references, peaks)
+    options = Options(via, on_load, bind or {}, scheduler_inside(scheduler), compile, save_references, peaks)
     return Handle(optimizer, plan, model=model, options=options, remembered=remembered, outer=outer)
 
 

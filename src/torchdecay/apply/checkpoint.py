@@ -15,7 +15,7 @@ from torchdecay.apply.ledger import read, write
 from torchdecay.apply.state import ELEMENTWISE, GroupState, check_class, left_in
 from torchdecay.errors import LoadError
 from torchdecay.optimizers.cards import SWITCH, card_of
-from torchdecay.optimizers.wrappers import unwrap
+from torchdecay.optimizers.wrappers import is_optimizer, unwrap
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.names import canonical, canonical_keys
 from torchdecay.plans.plan import Plan
@@ -142,6 +142,12 @@ def load_optimizer(
     if weight_decay not in ("plan", "checkpoint", "equal"):
         raise LoadError(f"weight_decay is {weight_decay!r}.", fix='Write "plan", "checkpoint" or "equal".')
     optimizer = unwrap(optimizer)
+    if not is_optimizer(optimizer):
+        raise LoadError(
+            f"got a {type(optimizer).__name__} where an optimizer belongs.",
+            "Each optimizer has its own state dict.",
+            "Load each on its own: td.load_optimizer(optimizer, state_dict).",
+        )
     if weight_decay != "plan" and handle_of(optimizer) is not None:
         raise LoadError(
             f"weight_decay={weight_decay!r}, but a plan is attached, which owns weight_decay.",

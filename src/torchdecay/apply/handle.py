@@ -39,7 +39,7 @@ from torchdecay.errors import (
     OwnershipWarning,
     TorchdecayError,
 )
-from torchdecay.optimizers.cards import SWITCH
+from torchdecay.optimizers.cards import SWITCH, puts_back
 from torchdecay.optimizers.gradients import maximizes
 from torchdecay.optimizers.wrappers import unwrap
 from torchdecay.plans.decay import Decay, Site
@@ -523,7 +523,7 @@ class Handle:
     def _begin(self, *, late: bool = False) -> None:
         """What a step needs once its gradients are there."""
         self._ask_for_penalty()
-        self._engine.before(late=late)
+        self._engine.before(late=late or puts_back(self.optimizer))
 
     def _after_closure(self, closure: Callable[[], Any]) -> Callable[[], Any]:
         called, start = False, self._engine.passes.versions()

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torchdecay.apply.rounding import is_low
 from torchdecay.apply.runtimes import check_controller
 from torchdecay.errors import ApplyError
-from torchdecay.optimizers.cards import SWITCH, Native, has_trait, keeps_average, settled_factor
+from torchdecay.optimizers.cards import SWITCH, Native, has_trait, keeps_average, puts_back, settled_factor
 from torchdecay.optimizers.steps import is_matched, reads_update_sign
 from torchdecay.plans.controllers import Cautious, LazyRows, Projection, RowGate, Stable
 from torchdecay.plans.decay import Decay, Scale, Site
@@ -116,6 +116,12 @@ class Place:
                 "Use td.coupled(wd) or td.decoupled(wd) on float32 weights, or td.penalized(wd).",
             )
         besides = ""
+        if carried.site is Site.BEFORE and carried.gate is not None and puts_back(self.optimizer):
+            raise ApplyError(
+                f"{carried!r} can't run on {self.name}.",
+                "It puts weights back in its step: a pull before it is undone, and this one can't come after.",
+                "Attach to the optimizer inside it, or use td.decoupled(wd).",
+            )
         if isinstance(carried.gate, LazyRows):
             besides += "; rows pay when they are touched, all of them at handle.flush()"
         if isinstance(carried.gate, Cautious):
@@ -124,6 +130,8 @@ class Place:
             besides += f"; {sign if read else copy}"
         if self.known is None and carried.site is Site.BEFORE and carried.gate is None:
             besides += "; after the update, where a step moves the weights before it calls its closure"
+            if puts_back(self.optimizer):
+                besides += f"; here always, since {self.name} puts weights back"
         return Way("hook", True, obstacle, carried, besides=besides)
 
     def _obstacle(self, decay: Decay) -> str | None:

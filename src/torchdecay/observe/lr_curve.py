@@ -49,14 +49,43 @@ def group_curves(
     schedule = run.lr_schedule
     if isinstance(schedule, ReduceLROnPlateau):
         return None
-    if isinstance(schedule, LRScheduler):
+    if _can_be_run(schedule):
         return _simulated(schedule, run, keys)
-    rates = _multiplied(run, [_start(run, group, index) for index, group in enumerate(groups)])
+    told_alone = hasattr(schedule, "_get_lr")
+    rates = (
+        _told_alone(run, groups)
+        if told_alone
+        else _multiplied(run, [_start(run, group, index) for index, group in enumerate(groups)])
+    )
     fixed = [{key: _plain(group[key]) for key in keys if key != "lr" and key in group} for group in groups]
     return [
         {"lr": curve} | {key: [value] * len(curve) for key, value in others.items() if value is not None}
         for curve, others in zip(rates, fixed, strict=True)
     ]
+
+
+def _can_be_run(schedule: Any) -> bool:
+    """Whether it is a scheduler that goes from step to step: torch's, or one that does as they do, as DeepSpeed's."""
+    steps = callable(getattr(schedule, "step", None)) and callable(getattr(schedule, "get_last_lr", None))
+    own = getattr(getattr(schedule, "optimizer", None), "param_groups", None)
+    return isinstance(schedule, LRScheduler) or (steps and own is not None and not callable(schedule))
+
+
+def _told_alone(run: Run, groups: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+    """What timm's schedulers say of each step, times the scale that they give to each group."""
+    every = _every(run)
+    said = [run.lr_schedule._get_lr(step // every) for step in told(run)]
+    curves = []
+    for index, group in enumerate(groups):
+        rates = [float_of(each[min(index, len(each) - 1)]) for each in said]
+        scale = as_number(group.get("lr_scale", 1.0))
+        if None in rates or scale is None:
+            raise UnitError(
+                f"{type(run.lr_schedule).__name__} says {said[0]!r} for group {index}, which is no learning rate.",
+                fix='Give a function from the step to a multiplier, or a name such as "cosine".',
+            )
+        curves.append([rate * scale for rate in rates if rate is not None])
+    return curves
 
 
 def _multiplied(run: Run, starts: Sequence[float]) -> list[list[float]]:
@@ -93,7 +122,7 @@ def points(num_steps: int) -> int:
 def steps_left(run: Run) -> int:
     """How many steps of the run are to come, by its scheduler: at least one."""
     schedule = run.lr_schedule
-    taken = _taken(schedule) * _every(run) if isinstance(schedule, LRScheduler) else 0
+    taken = _taken(schedule) * _every(run) if _can_be_run(schedule) else 0
     return max(1, run.num_steps - taken)
 
 
@@ -180,6 +209,9 @@ def _taken(scheduler: LRScheduler) -> int:
     """How often the scheduler has stepped; a ChainedScheduler does not count, those that it chains do."""
     if hasattr(scheduler, "last_epoch"):
         return max(0, scheduler.last_epoch)
+    if hasattr(scheduler, "last_batch_iteration"):
+        # DeepSpeed's count from -1, at which no step was taken.
+        return max(0, int(scheduler.last_batch_iteration) + 1)
     return max(map(_taken, getattr(scheduler, "_schedulers", ())), default=0)
 
 

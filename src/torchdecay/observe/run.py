@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from torchdecay.arguments import check_count, check_number, check_word, store
 from torchdecay.errors import DecayError, UnitError
+from torchdecay.optimizers.wrappers import scheduler_inside
 from torchdecay.plans.schedules import Schedule, as_schedule, constant, cosine, linear, warmup
 from torchdecay.text import nearest, repr_quoted
 
@@ -87,13 +88,12 @@ class Run:
                 store(self, **{name: check_number(getattr(self, name), name, minimum=1e-30, maximum=1e30)})
         check_word(self.scheduler_interval, "scheduler_interval", ("step", "epoch"))
         store(self, warmup_steps=check_count(self.warmup_steps, "warmup_steps", minimum=0))
-        while not callable(self.lr_schedule) and hasattr(self.lr_schedule, "scheduler"):
-            # Wrappers such as accelerate's hand the methods on of the scheduler that they hold.
-            store(self, lr_schedule=self.lr_schedule.scheduler)
+        store(self, lr_schedule=scheduler_inside(self.lr_schedule))
         if isinstance(self.lr_schedule, str):
             check_name(self.lr_schedule)
         elif self.lr_schedule is not None and not (
-            callable(self.lr_schedule) or hasattr(self.lr_schedule, "get_last_lr") or hasattr(self.lr_schedule, "best")
+            callable(self.lr_schedule)
+            or any(hasattr(self.lr_schedule, name) for name in ("get_last_lr", "best", "base_lrs", "_get_lr"))
         ):
             raise DecayError(
                 f"lr_schedule is {self.lr_schedule!r}, of type {type(self.lr_schedule).__name__}.",

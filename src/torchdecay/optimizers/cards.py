@@ -215,6 +215,16 @@ def keeps_average(optimizer: object, group: Mapping[str, Any]) -> bool:
     return "train_mode" in group or (card is not None and "averaging" in card.traits)
 
 
+def puts_back(optimizer: object) -> bool:
+    """Whether the class says that weights are moved for a second gradient and put back in `step`, as SAM does.
+
+    What a hook does to the weights before such a step is undone in it.
+    """
+    named = type(optimizer).__name__.lower().endswith("sam")
+    climbs = any(callable(getattr(optimizer, name, None)) for name in ("first_step", "ascent_step"))
+    return (named or climbs) and card_of(optimizer) is None
+
+
 def torch_class(name: str) -> type[Optimizer] | None:
     """The class of torch.optim of this name, in any case, if it has a card; None where this torch has none."""
     from torch import optim

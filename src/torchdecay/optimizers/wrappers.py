@@ -42,6 +42,13 @@ def unwrap(given: Any, *, keep_steps: bool = False) -> Any:
     return _chain(given, keep_steps=keep_steps)[-1]
 
 
+def scheduler_inside(given: Any) -> Any:
+    """The scheduler in what stands around one, as accelerate's does; what was given where there is none."""
+    while not callable(given) and getattr(given, "scheduler", None) is not None:
+        given = given.scheduler
+    return given
+
+
 def around(given: Any) -> list[Optimizer]:
     """The optimizers of torch that stand around the innermost one, with hooks of their own."""
     from torch.optim import Optimizer
