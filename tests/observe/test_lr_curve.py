@@ -289,4 +289,6 @@ def test_schedulers_of_others_tell_as_they_go(made) -> None:
         scheduler.step(step) if made is OfTimm else None
         left.append([group["lr"] for group in real.param_groups])
         scheduler.step() if made is OfDeepSpeed else None
-    assert [list(rates) for rates in zip(*curve, strict=True)] == pytest.approx(left)
+    assert [rate for rates in zip(*curve, strict=True) for rate in rates] == pytest.approx(
+        [rate for rates in left for rate in rates]
+    )
