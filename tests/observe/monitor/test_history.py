@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -382,3 +383,32 @@ def test_a_thousand_tensors_over_a_thousand_records_are_small_and_quick(tmp_path
     start = time.perf_counter()
     History.load(path)
     assert time.perf_counter() - start < 1.0
+
+
+def test_a_run_that_goes_on_is_recorded_where_it_would_have_been(tmp_path):
+    """After a crash: at the same steps, none of them twice, by the plan's count or by the optimizer's own."""
+
+    def run(path, *, steps, model, optimizer, **options):
+        with td.Monitor(optimizer, model=model, every_steps=5, path=path, if_exists="append", **options) as monitor:
+            for _ in range(steps):
+                model.weight.grad = torch.ones_like(model.weight)
+                optimizer.step()
+        return [record.step for record in monitor.history.records]
+
+    for planned in (True, False):
+        path = tmp_path / f"{planned}.jsonl"
+        model = torch.nn.Linear(4, 2, bias=False)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+        plan = td.plan(model, td.l1(0.1))
+        handle = td.attach(optimizer, plan, model=model) if planned else None
+        assert run(path, steps=13, model=model, optimizer=optimizer) == [1, 5, 10]
+        saved = copy.deepcopy(optimizer.state_dict())
+        assert run(path, steps=4, model=model, optimizer=optimizer, start="auto") == [1, 5, 10, 14, 15]
+        if handle is not None:
+            handle.remove()
+        resumed = torch.optim.AdamW(model.parameters(), lr=0.1)
+        if planned:
+            td.attach(resumed, plan, model=model)
+        resumed.load_state_dict(saved)
+        assert run(path, steps=7, model=model, optimizer=resumed, start="auto") == [1, 5, 10, 14, 15, 20]
+        assert [record.step for record in History.load(path).records] == [1, 5, 10, 14, 15, 20]

@@ -22,7 +22,7 @@ from torchdecay.observe.monitor.alarms import Alarms, no_steps, not_attached, to
 from torchdecay.observe.monitor.columns import is_empty, packed
 from torchdecay.observe.monitor.gather import gather
 from torchdecay.observe.monitor.history import History
-from torchdecay.observe.monitor.jsonl import Content, Head, Item, Writer, head_of, load
+from torchdecay.observe.monitor.jsonl import Content, Head, Item, Writer, head_of, load, save
 from torchdecay.observe.monitor.layout import By, Layout, lay_out
 from torchdecay.observe.monitor.measured import Measured
 from torchdecay.observe.monitor.outlets import KEPT, LEFT_OUT, MOST_FAILURES, Guard, Outlet, Told, to_writer
@@ -73,7 +73,8 @@ class Monitor:
         sample: about how many elements of each tensor displacements are measured on, at least 256; None is all.
             Norms are those of whole tensors always.
         if_exists: what to do where the file is there: "error", "append" (go on after its last step) or "replace".
-        start: how many steps were taken before, for a run that goes on.
+        start: how many steps were taken before, for a run that goes on; "auto" asks the attached plan or the
+            optimizer's state, and takes records of later steps, which are taken again, out of a file that it goes on.
         strict: whether a file or a writer that fails, or a step that can't be measured, stops the training. Else there
             is one warning, records are kept in memory, and what failed is tried again; a writer that fails three
             times in a row is left out.
@@ -109,12 +110,12 @@ class Monitor:
         on_alarm: Callable[[Event], Any] | None = None,
         sample: int | None = 65_536,
         if_exists: Literal["error", "append", "replace"] = "error",
-        start: int = 0,
+        start: int | Literal["auto"] = 0,
         strict: bool = False,
         on_error: Told | None = None,
     ) -> None:
         check_count(every_steps, "every_steps")
-        check_count(start, "start", minimum=0)
+        begins = 0 if start == "auto" else check_count(start, "start", minimum=0)
         if sample is not None:
             check_count(sample, "sample", minimum=LEAST_SAMPLE)
         if if_exists not in ("error", "append", "replace"):
@@ -137,8 +138,10 @@ class Monitor:
         )
         self._items: list[Item] = [self._head]
         self._outlets: list[Outlet] = []
+        if start == "auto":
+            begins = max(map(_steps_taken, optimizers))
         if path is not None:
-            file, start = self._open(Path(path), if_exists, start, leads=leads)
+            file, begins = self._open(Path(path), if_exists, begins, again=start == "auto", leads=leads)
             if file is not None:
                 self._outlets.append(Outlet(guard(f"writing {repr_quoted(str(path))}", KEPT), file, file.close))
         for writer in writers if leads else ():
@@ -150,7 +153,7 @@ class Monitor:
             )
         self._send()
         for state in self._states:
-            state.begin(start)
+            state.begin(begins)
 
     @property
     def history(self) -> History:
@@ -187,7 +190,7 @@ class Monitor:
     def __repr__(self) -> str:
         return f"<Monitor, every {self.every_steps} steps: {self.history!r}>"
 
-    def _open(self, path: Path, if_exists: str, start: int, *, leads: bool) -> tuple[Writer | None, int]:
+    def _open(self, path: Path, if_exists: str, start: int, *, again: bool, leads: bool) -> tuple[Writer | None, int]:
         """The file, and the number of steps that were taken before."""
         if leads and if_exists != "error" and path.is_file() and not path.stat().st_size:
             # A full disk leaves a file without its first line.
@@ -196,7 +199,13 @@ class Monitor:
         if proceed:
             self._head, self._seen = load(path)
             self._items = []
-            start = start or max((record.step for record in self._seen.records), default=0)
+            last = max((record.step for record in self._seen.records), default=0)
+            start = start or last
+            if again and start < last:
+                self._seen.records = [one for one in self._seen.records if one.step <= start]
+                self._seen.events = [one for one in self._seen.events if one.step <= start]
+                if leads:
+                    save(path, self._head, self._seen)
         elif path.exists() and if_exists == "error" and leads:
             raise LoadError(
                 f"{repr_quoted(str(path))} is there already.",
@@ -226,6 +235,15 @@ class Monitor:
         self._send()
         if self._on_alarm is not None:
             self._on_alarm(event)
+
+
+def _steps_taken(optimizer: Optimizer) -> int:
+    """By the plan that is attached, else by what the optimizer has counted; 0 where nobody has."""
+    handle = handle_of(optimizer)
+    if handle is not None:
+        return max(map(handle.steps, range(len(optimizer.param_groups))), default=0)
+    counts = [as_number(state.get("step")) for state in optimizer.state.values() if isinstance(state, Mapping)]
+    return int(max((count for count in counts if count is not None), default=0))
 
 
 def _history(head: Head, seen: Content) -> History:

@@ -143,7 +143,9 @@ class Watch:
         if self._is_misplaced:
             _stand_around(optimizer._optimizer_step_pre_hooks, self._pre)
         if self._is_read:
-            self._due, self._is_read = (self._ticks // self.every_steps + 1) * self.every_steps, False
+            # By the run's own count, so that a run that goes on is recorded at the same steps.
+            now = self.start + self._ticks
+            self._due, self._is_read = (now // self.every_steps + 1) * self.every_steps - self.start, False
         reading, self._reading = self._reading, None
         measured: list[Measured] = []
         if reading is not None and self._guard(lambda: measured.extend(reading.after())):
