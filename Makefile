@@ -78,12 +78,14 @@ clean:  ## remove the environments and everything built
 	$(call install,.venv) --no-build-isolation --editable '.[dev]'
 	touch $@ .venv/.demo
 
-# torchvision without what it asks for, another torch: it works beside this one but for its compiled operators.
+# torchvision without what it asks for, another torch, and fastai without torchvision's; the first works beside this torch
+# but for its compiled operators.
 .venv-peers/.dev: .venv-peers/.made pyproject.toml constraints.txt
 	$(call install,.venv-peers) hatchling
 	$(call install,.venv-peers) --no-build-isolation --editable '.[lab,lightning,peers,skorch,tensorboard,transformers]' \
 	    comet_ml hypothesis ipykernel mlflow-skinny nbclient peft pytest pytest-timeout pytest-xdist requests wandb
-	$(call install,.venv-peers) --no-deps timm torchvision
+	$(call install,.venv-peers) --no-deps timm torchvision beartype fastai fastcore fastdownload fastprogress fasttransform \
+	    plum-dispatch python-fasthtml python-multipart
 	touch $@
 
 # The pins of constraints.txt, but for what a file constraints-NAME.txt pins otherwise.

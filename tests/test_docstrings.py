@@ -17,7 +17,7 @@ pytestmark = pytest.mark.long
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 
-FRAMEWORKS = {f"torchdecay.integrations.{name}" for name in ("lightning", "transformers", "skorch")}
+FRAMEWORKS = {f"torchdecay.integrations.{name}" for name in ("lightning", "transformers", "skorch", "fastai")}
 """Loading one takes seconds: `make peers` does."""
 
 
