@@ -156,3 +156,21 @@ def test_a_handle_that_was_removed_reads_and_leaves_the_groups_alone():
     handle.remove()
     assert handle.steps(0) == 0 and handle.lowering["weight"].route == "hook"
     assert optimizer.param_groups[0]["weight_decay"] == 0.3 and "torchdecay" not in optimizer.param_groups[0]
+
+
+@pytest.mark.parametrize("via", ["auto", "hook"])
+def test_a_plan_that_comes_in_the_middle_of_a_run_is_where_it_would_be(via):
+    """At step 50 of a schedule that ends at 100, half of the decay is left; the run's own step, not the plan's."""
+    model = nn.Linear(2, 1, bias=False).double()
+    optimizer = optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.0)
+    plan = td.plan(model, td.decoupled(1.0, schedule=td.schedules.linear(1.0, 0.0, 100)))
+    handle = td.attach(optimizer, plan, model=model, via=via, step=50)
+    before = model.weight.detach().clone()
+    model.weight.grad = torch.zeros_like(model.weight)
+    optimizer.step()
+    assert handle.steps(0) == 51
+    torch.testing.assert_close(model.weight.detach(), before * (1 - 0.1 * 0.5))
+    handle.remove()
+    for step in (-1, 1.5, "many"):
+        with pytest.raises(td.ApplyError, match="step is"):
+            td.attach(optimizer, plan, model=model, step=step)

@@ -15,7 +15,7 @@ from torchdecay.apply.copies import Remembered, remembered_by
 from torchdecay.apply.handle import Handle, Options, handle_of
 from torchdecay.apply.routes import Via
 from torchdecay.apply.state import OnLoad
-from torchdecay.arguments import check_number, check_word
+from torchdecay.arguments import check_count, check_number, check_word
 from torchdecay.errors import ApplyError, DetachedWarning
 from torchdecay.optimizers.wrappers import around, scheduler_inside, torch_optimizer
 from torchdecay.plans.decay import Decay
@@ -39,6 +39,7 @@ def attach(
     resume: Resume = "continue",
     save_references: bool | torch.dtype = False,
     max_lr: float | Sequence[float] | None = None,
+    step: int | None = None,
 ) -> Handle:
     """Carry a plan out on an optimizer from its next step on.
 
@@ -69,6 +70,8 @@ def attach(
             equal ones once: True, or the dtype to hold them in. Otherwise they are saved by `handle.state_dict()`.
         max_lr: the highest learning rate that the groups reach, or that of each, for decays that are measured by it
             and give none themselves; where it can't be found, as for a warm-up by hand.
+        step: how many steps of the run were taken before, for a plan that comes in the middle of it: schedules are
+            then where they would be. Else each group counts from its first step under a plan.
 
     Returns:
         A `Handle`, also a context manager.
@@ -103,6 +106,8 @@ def attach(
     check_word(resume, "resume", ("continue", "restart", "error"), error=ApplyError)
     if not isinstance(save_references, (bool, torch.dtype)):
         raise ApplyError(f"save_references is {save_references!r}.", fix="Write True, False, or a dtype.")
+    if step is not None:
+        check_count(step, "step", minimum=0, error=ApplyError)
     peaks = None if max_lr is None else _peaks(max_lr, len(optimizer.param_groups))
     remembered = _remembered(optimizer, resume)
     if isinstance(plan, Handle):
@@ -114,7 +119,7 @@ def attach(
             raise ApplyError(f"{plan!r} is not a plan.", fix="Give td.plan(model, ...), or pass model= as well.")
         plan = make_plan(model, plan)
     options = Options(via, on_load, bind or {}, scheduler_inside(scheduler), compile, save_references, peaks)
-    return Handle(optimizer, plan, model=model, options=options, remembered=remembered, outer=outer)
+    return Handle(optimizer, plan, model=model, options=options, remembered=remembered, outer=outer, step=step)
 
 
 def _peaks(max_lr: Any, groups: int) -> float | tuple[float, ...]:

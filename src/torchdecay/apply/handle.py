@@ -129,6 +129,7 @@ class Handle:
         remembered: Remembered | None = None,
         names: Mapping[str, Tensor] | None = None,
         outer: Sequence[Optimizer] = (),
+        step: int | None = None,
     ) -> None:
         self.optimizer, self.plan, self.model, self.scheduler = optimizer, plan, model, options.scheduler
         self._options, self._names, self._outer, self._bond = options, names, outer, Bond()
@@ -147,6 +148,9 @@ class Handle:
                 self.plan, engine = loaded.plan, self._build(loaded.plan, self._before)
                 engine.inherit(self._engine)
                 self._engine = engine
+        if step is not None:
+            for program in self._engine.programs:
+                program.state.steps = step
         values = self._engine.check()
         self._engine.passes.debts.take(self._engine.pulled())
         self._depth = 0
