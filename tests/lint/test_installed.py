@@ -21,6 +21,7 @@ VERDICTS = {
     "peft": {},
     "pytorch_lightning": {},
     "skorch": {},
+    "timm": {},
     "torch": {
         # Written for Python 3.12: not to be parsed by 3.11.
         ("WD500", "testing/_internal/py312_intrinsics.py"): 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,8 +48,8 @@ class Binding:
 class Code:
     """A syntax tree, read once; what rules have in common asks it."""
 
-    def __init__(self, tree: ast.Module) -> None:
-        self.tree = tree
+    def __init__(self, tree: ast.Module, text: str = "") -> None:
+        self.tree, self.text = tree, text
         self.parents: dict[ast.AST, ast.AST] = {}
         self.bindings: dict[ast.AST, dict[str, list[Binding]]] = {tree: defaultdict(list)}
         self.attributes: dict[tuple[ast.AST | None, str], list[ast.expr | None]] = defaultdict(list)
@@ -275,7 +276,8 @@ class Code:
             if found is None:
                 # Bound nowhere, it is a builtin, or came with a star.
                 known = any(node.id in names for names in self.bindings.values())
-                return "" if known else f"{self.stars[0]}.{node.id}" if len(self.stars) == 1 else node.id
+                starred = len(self.stars) == 1 and not hasattr(builtins, node.id)
+                return "" if known else f"{self.stars[0]}.{node.id}" if starred else node.id
             if found.kind == "import":
                 return found.dotted
             if found.kind == "value" and isinstance(found.value, ast.Name | ast.Attribute | ast.Call):

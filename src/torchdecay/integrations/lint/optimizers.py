@@ -59,16 +59,20 @@ TORCH = {
 }
 """torch's own; a test reads the same off torch."""
 
+_ANY = frozenset(f"{_EVERY} {_ADAM} momentum correct_bias".split())
 _BITSANDBYTES = {
-    f"{paged}{name}{bits}": Card(name, 0.01 if name == "AdamW" else 0.0, "decoupled", 4)
+    f"{paged}{name}{bits}": Card(name, 0.01 if name == "AdamW" else 0.0, "decoupled", 4, _ANY)
     for name in ("Adam", "AdamW")
     for paged in ("", "Paged")
     for bits in ("", "8bit", "32bit")
 }
 _OTHERS = {
     "bitsandbytes.optim": _BITSANDBYTES,
-    "transformers": {"AdamW": Card("AdamW", 0.0, "decoupled", 4), "Adafactor": Card("Adafactor", 0.0, "decoupled", 7)},
-    "lion_pytorch": {"Lion": Card("Lion", 0.0, "decoupled", 3)},
+    "transformers": {
+        "AdamW": Card("AdamW", 0.0, "decoupled", 4, _ANY),
+        "Adafactor": Card("Adafactor", 0.0, "decoupled", 7),
+    },
+    "lion_pytorch": {"Lion": Card("Lion", 0.0, "decoupled", 3, _ANY)},
     "apex.optimizers": {"FusedAdam": Card("FusedAdam", 0.0, "decoupled", 6)},
     "deepspeed.ops.adam": {
         "FusedAdam": Card("FusedAdam", 0.0, "decoupled", 6),

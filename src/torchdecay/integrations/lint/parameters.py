@@ -12,9 +12,10 @@ from torchdecay.integrations.lint.constants import items
 from torchdecay.integrations.lint.optimizers import optimizers_made
 
 _SAME = {"list", "tuple", "iter", "set", "sorted", "reversed", "itertools.chain"}
+_PASSING = ("enumerate", "filter", "tqdm.tqdm")
 _MEMBER = {"parameters": "", "named_parameters": "named"}
 _GIVEN = {"value", "item", "loop"}
-OPTIONS = {"weight_decay", "lr", "momentum", "betas", "eps"}
+OPTIONS = {"weight_decay", "weight_decay_rate", "lr", "momentum", "betas", "eps"}
 
 
 # ── Whole models ──
@@ -78,6 +79,9 @@ def _only_trained(node: ast.expr) -> bool:
 
 
 def _requires_grad(node: ast.expr) -> bool:
+    if isinstance(node, ast.Compare) and len(node.ops) == 1 and isinstance(node.ops[0], ast.Is | ast.Eq):
+        is_true = isinstance(node.comparators[0], ast.Constant) and node.comparators[0].value is True
+        return is_true and _requires_grad(node.left)
     return isinstance(node, ast.Attribute) and node.attr == "requires_grad"
 
 
@@ -99,8 +103,11 @@ def parameter_loop(code: Code, node: ast.AST) -> Loop | None:
     if not isinstance(node, ast.For | ast.AsyncFor | ast.comprehension):
         return None
     over, target = code.value(node.iter), node.target
-    while isinstance(over, ast.Call) and over.args and code.dotted(over.func) in (*_SAME, "enumerate", "tqdm.tqdm"):
-        if code.dotted(over.func) == "enumerate":
+    while isinstance(over, ast.Call) and over.args and (name := code.dotted(over.func)) in (*_SAME, *_PASSING):
+        if name == "filter" and len(over.args) == 2:
+            over = code.value(over.args[1])
+            continue
+        if name == "enumerate":
             if not isinstance(target, ast.Tuple) or len(target.elts) != 2:
                 return None
             target = target.elts[1]

@@ -30,7 +30,7 @@ def read_file(path: Path) -> tuple[list[Finding], Facts]:
         tree = parse(source.text)
         if not _WORTH.search(source.text):
             return [], words_of(source.text)
-        code = Code(tree)
+        code = Code(tree, source.text)
         hits = [(check.rule, hit) for check in CHECKS for hit in check.hits(code)]
         facts, declared = facts_of(code, source.text)
         hits += [(UNREAD, hit) for hit in declared]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 from torchdecay.integrations.lint.code import Code
@@ -11,6 +12,7 @@ from torchdecay.integrations.lint.optimizers import Made, optimizers_made
 from torchdecay.integrations.lint.parameters import groups_in, whole
 from torchdecay.integrations.lint.rule import Hit, rule
 
+_ADAPTERS = re.compile(r"get_peft_model|lora", re.IGNORECASE)
 _PLAIN = {"Sequential", "ModuleList", "ModuleDict", "Flatten", "Identity", "Dropout", "Dropout2d", "Softmax", "Module"}
 _ACTIVATIONS = {"ReLU", "GELU", "SiLU", "Tanh", "Sigmoid", "ELU", "LeakyReLU", "MaxPool2d", "AvgPool2d", "Unflatten"}
 
@@ -35,6 +37,9 @@ _ACTIVATIONS = {"ReLU", "GELU", "SiLU", "Tanh", "Sigmoid", "ELU", "LeakyReLU", "
 )
 def everything(code: Code) -> Iterator[Hit]:
     """Whole models at a weight_decay above 0; for SGD, where that is common practice, a note."""
+    if _ADAPTERS.search(code.text):
+        # What trains then are matrices alone, as a rule.
+        return
     for made in optimizers_made(code):
         if made.card.name == "Muon":
             continue

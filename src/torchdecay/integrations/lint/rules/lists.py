@@ -14,9 +14,16 @@ from torchdecay.integrations.lint.rule import Edit, Hit, rule
 _FRAGMENT = re.compile(r"bias|\..+|[A-Za-z]*Norm\w*(\.\w+)?|(layer_?norm|layernorm)(\.weight|\.bias)?")
 
 
+def _written(code: Code, node: ast.expr) -> ast.expr:
+    """The list behind a name: what it was given, or the default of a parameter."""
+    behind = code.value(node)
+    found = code.binding(behind) if isinstance(behind, ast.Name) else None
+    return found.value if found is not None and found.kind == "param" and found.value is not None else behind
+
+
 def strings(code: Code, node: ast.expr) -> list[str] | None:
     """The texts of a list that is written out and never changed."""
-    behind = code.value(node)
+    behind = _written(code, node)
     changed = isinstance(node, ast.Name | ast.Attribute) and code.changed.get(ast.unparse(node))
     if changed or not isinstance(behind, ast.List | ast.Tuple | ast.Set):
         return None
@@ -122,7 +129,7 @@ def fragments_that_miss(code: Code) -> Iterator[Hit]:
     seen = set[ast.AST]()
     norms, matrices = _layers(code, _NORMS), _layers(code, _MATRICES)
     for listing in _searched(code):
-        parts, home = strings(code, listing), code.value(listing)
+        parts, home = strings(code, listing), _written(code, listing)
         # Both halves of a model are looked up in the same list.
         if parts is None or home in seen or not any(one.strip("._").lower().startswith("bias") for one in parts):
             continue
@@ -133,7 +140,7 @@ def fragments_that_miss(code: Code) -> Iterator[Hit]:
             yield Hit(home, f'no part of {parts} is in "{missed[0]}.weight", a norm of this file')
         elif struck and not norms.keys() & matrices.keys():
             yield Hit(home, f'a part of {parts} is in "{struck[0]}.weight", which is no norm')
-        elif not norms and _only_bert(parts) and not re.search("bert", ast.unparse(code.tree), re.IGNORECASE):
+        elif not norms and _only_bert(parts) and not re.search("bert", code.text, re.IGNORECASE):
             yield Hit(home, f"{parts} spares norms only where they are called so, as in BERT", "info")
 
 

@@ -43,6 +43,14 @@ def penalties(code: Code) -> Iterator[Hit]:
     """Sums of norms or squares over parameters that reach a backward pass."""
     calls = [one.func for one in code.all(ast.Call) if isinstance(one.func, ast.Attribute)]
     backward = [one.value for one in calls if one.attr == "backward"]
+    backward += [
+        one.args[0]
+        for one in code.all(ast.Call)
+        if one.args and isinstance(one.func, ast.Attribute) and one.func.attr in ("backward", "manual_backward")
+    ]
+    for function in code.all(ast.FunctionDef):
+        # Libraries call backward on what these return.
+        backward += code.returned(function) if function.name in ("training_step", "compute_loss") else []
     if not backward:
         return
     reached = flow(code, backward, every=True)
