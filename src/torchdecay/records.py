@@ -19,7 +19,7 @@ import re
 import reprlib
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -256,6 +256,8 @@ def encode(value: Any, hint: Any = Any, *, opaque: bool = False) -> Any:
         # A number of numpy's: it equals the plain one that is read back.
         return int(value) if isinstance(value, Integral) else encode(float(value), hint)
     if isinstance(value, tuple) or (isinstance(value, list) and object in arms):
+        if _are_plain(value, float):
+            return list(value)
         hints = _item_hints(arms, len(value))
         return [encode(item, one, opaque=opaque) for item, one in zip(value, hints, strict=True)]
     if isinstance(value, list):
@@ -437,7 +439,7 @@ def _item_hints(arms: tuple[Any, ...], count: int) -> list[Any]:
     return [Any] * count
 
 
-def _are_plain(data: list[Any], kind: type) -> bool:
+def _are_plain(data: Sequence[Any], kind: type) -> bool:
     """Whether all are finite numbers of this type: curves are most of what there is to read."""
     return set(map(type, data)) == {kind} and all(map(math.isfinite, data))
 

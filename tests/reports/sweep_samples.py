@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from reports.samples import NASTY
+from torchdecay import text
 from torchdecay.lab.sweeps.meaning import Meaning
 from torchdecay.lab.sweeps.points import Point
 from torchdecay.lab.sweeps.result import Sweep
@@ -56,7 +57,7 @@ def sweep(
         points.append(Point(label=f"none{tail}", decay="none", lr_scale=scale))
         for some in itertools.product(values, repeat=max(1, len(groups))):
             spelled = ", ".join(f"{name} {value:g}" for name, value in zip(groups, some, strict=False))
-            label = f"decoupled: {spelled}{tail}" if groups else f"decoupled({some[0]:g}){tail}"
+            label = f"decoupled: {spelled}{tail}" if groups else f"decoupled({text.spelled(some[0])}){tail}"
             pairs = tuple(zip(groups, some, strict=True)) if groups else ()
             points.append(
                 Point(label=label, decay=label, value=None if groups else some[0], values=pairs, lr_scale=scale)

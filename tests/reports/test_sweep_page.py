@@ -16,6 +16,7 @@ import torchdecay as td
 from reports import samples, sweep_samples
 from reports.test_page import addresses, headings, read
 from torchdecay.lab.sweeps.result import Sweep
+from torchdecay.lab.sweeps.search import spaced
 from torchdecay.reports.document import render
 from torchdecay.reports.drawing.chart import Chart
 from torchdecay.reports.drawing.marks import Box, Dots, Line, Rule, Text
@@ -359,3 +360,14 @@ def test_every_name_of_the_samples_is_hostile() -> None:
     text = render(page_of(EVERY["nasty"])).replace("&lt;script&gt;", "<script>")
     assert text.count("<script>") > 10
     assert samples.NASTY[0].startswith("<script>")
+
+
+def test_the_page_of_very_many_values_folds() -> None:
+    """Of 300 values a hundred rows stand in the table and no seed is drawn; the chosen one is always there."""
+    made = sweep_samples.sweep(spaced(0.01, 100, 300))
+    points = Points(made)
+    table, notes = table_of(points)
+    assert 100 <= len(table.rows) < 105 and "chosen" in table.tags and notes[0].startswith(f"{len(table.rows)} of 301")
+    chart = chart_of(made, lambda points: response_chart(points, made.measure))
+    assert not [mark for mark in chart.plot.marks if isinstance(mark, Dots) and mark.size == 4.2]
+    assert "Seeds are not drawn" in chart.caption

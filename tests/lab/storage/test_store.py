@@ -235,6 +235,16 @@ def test_a_longer_run_stands_in_for_a_stopped_one(tmp_path: Path) -> None:
     assert store.finished()[trial().key].steps[-1] == 18
 
 
+def test_what_was_read_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store of thousands is looked into before each run: only what is new is decoded."""
+    read: list[str] = []
+    store = opened(tmp_path / "s.db")
+    monkeypatch.setattr("torchdecay.lab.storage.store.loads", lambda text: read.append(text) or json.loads(text))
+    for count in (1, 2, 3):
+        store.record(trial(seed=count), validated())
+        assert len(store.finished()) == len(read) == count
+
+
 def test_what_halving_stopped_a_grid_trains_to_its_end(tmp_path: Path) -> None:
     """A run that was stopped early is no whole run: another search with the same values makes it again."""
     options: Any = dict(values=(0.01, 0.1, 1.0), seeds=1, engine="serial", store=Store(tmp_path / "s.db", resume=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from torchdecay.errors import TaskError, need
@@ -69,7 +70,19 @@ class Comparison(Trainings, kind="comparison"):
                 f"It has {', '.join(self.labels)}.",
                 nearest(label, self.labels),
             )
-        return tuple(run for run in self.runs if run.label == label)
+        return tuple(self._by_label.get(label, ()))
+
+    @cached_property
+    def _by_label(self) -> Mapping[str, list[TrainingRun]]:
+        found: dict[str, list[TrainingRun]] = {}
+        for run in self.runs:
+            found.setdefault(run.label, []).append(run)
+        return found
+
+    @cached_property
+    def _grains(self) -> dict[str, float]:
+        """By curve the least step between its ends, as far as it was asked for."""
+        return {}
 
     def final(self, label: str, curve: str) -> Curve:
         """The last point of a curve for each seed; "gap" is test loss − train loss.
@@ -123,7 +136,10 @@ class Comparison(Trainings, kind="comparison"):
         base = {run.seed: run.final(measure) for run in self.of(baseline)}
         pairs = [run.final(measure) - base[run.seed] for run in self.of(label) if run.seed in base]
         differences = tuple(difference for difference in pairs if math.isfinite(difference))
-        grain = grain_of(run.final(measure) for run in self.runs) if measure.endswith("_score") else 0.0
+        if measure not in self._grains:
+            ends = (run.final(measure) for run in self.runs)
+            self._grains[measure] = grain_of(ends) if measure.endswith("_score") else 0.0
+        grain = self._grains[measure]
         low, high = interval(differences, level, grain=grain)
         better = None
         enough = len(differences) >= FEWEST_SEEDS

@@ -11,7 +11,8 @@ from torchdecay.errors import need
 from torchdecay.lab.comparisons.statistics import FEWEST_SEEDS, LEVEL
 from torchdecay.lab.sweeps.surface import Surface
 
-FEWEST_VALUES = 4
+FEWEST_VALUES, MOST_VALUES = 4, 100
+"""Of more values some are left out, evenly: the fit takes their cube, and seeds don't tell so many apart."""
 DRAWS = 1000
 
 
@@ -65,6 +66,7 @@ def brackets(scores: Mapping[float, Mapping[int, float]]) -> tuple[Any, Any] | N
     values = sorted(value for value, some in scores.items() if some)
     if len(values) < FEWEST_VALUES or max(len(scores[value]) for value in values) < FEWEST_SEEDS:
         return None
+    values = sorted({*values[:: -(-len(values) // MOST_VALUES)], values[-1]})
     np = need("numpy", "lab")
     places = [(math.log10(value),) for value in values]
     surface = Surface.of({place: scores[value] for place, value in zip(places, values, strict=True)})

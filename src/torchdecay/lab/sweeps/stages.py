@@ -53,11 +53,11 @@ def _trials_of(
     maker: TrialMaker, candidates: Sequence[Candidate], seeds: Sequence[int], bare: Sequence[float]
 ) -> Iterator[Trial]:
     """Seed by seed, so that what is finished when it is stopped can be paired; without decay at some lr scales."""
-    for seed in seeds:
-        for scale in bare:
-            yield from maker.trials(None, scale, [seed])
-        for candidate in candidates:
-            yield from maker.trials(candidate, candidate.lr_scale, [seed])
+    asked: list[tuple[Candidate | None, float]] = [(None, scale) for scale in bare]
+    asked += [(one, one.lr_scale) for one in candidates]
+    by_candidate = [maker.trials(one, scale, seeds) for one, scale in asked]
+    for of_seed in zip(*by_candidate, strict=True):
+        yield from of_seed
 
 
 def _racing(maker: TrialMaker, candidates: Sequence[Candidate], seeds: Sequence[int], runs: Runs) -> list[Candidate]:

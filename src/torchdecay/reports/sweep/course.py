@@ -118,7 +118,7 @@ def gap_path(points: Points, what: str) -> Chart | None:
         head=("coefficient", "training", "test", "gap"),
         rows=tuple(
             (points.name(a.point), number(a.mean), number(b.mean), number(b.mean - a.mean, signed=True))
-            for a, b in told
+            for a, b in points.some(told, lambda pair: pair[0].point)
         ),
     )  # fmt: skip
 
@@ -170,7 +170,7 @@ def halving_chart(points: Points) -> Chart | None:
         height=70 + _ROW * len(rows),
         left=min(150.0, max(46.0, 18 + 0.62 * TEXT * longest)),
         head=("value", "steps"),
-        rows=tuple((points.name(point), f"{steps[point.label]:,}") for point in known),
+        rows=tuple((points.name(point), f"{steps[point.label]:,}") for point in points.some(known, lambda one: one)),
     )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 from torchdecay.lab.comparisons.comparison import Comparison
 from torchdecay.lab.sweeps.choice import CurvePoint
@@ -14,10 +15,13 @@ from torchdecay.lab.sweeps.points import Point
 from torchdecay.lab.sweeps.result import Sweep
 from torchdecay.lab.training.results import CURVES, TrainingRun
 from torchdecay.reports.comparison.series import curve_name
-from torchdecay.reports.drawing.axes import Ticks, tick
+from torchdecay.reports.drawing.axes import Ticks, evenly, tick
 from torchdecay.text import shown, spelled
 
+T = TypeVar("T")
 _MOST_TICKS = 6
+MOST = 100
+"""Of more points charts show no seeds, and tables not every row: all are in the file of numbers."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,15 @@ class Points:
         """The run without decay; of several learning rates that which the deciding measure likes best."""
         best = self.best_of([spot for spot in self.deciding if spot.point.is_bare])
         return next((one for one in self.spots[curve] if best and one.point == best.point and one.values), None)
+
+    def some(self, of: Sequence[T], point: Callable[[T], Point]) -> list[T]:
+        """At most about `MOST` of many things, evenly, with those of no decay, of the choice and of the best mean."""
+        chosen = self.sweep.best
+        named = () if chosen is None else (chosen.point.label, chosen.leader)
+        places = set(evenly(len(of), MOST))
+        return [
+            one for place, one in enumerate(of) if place in places or point(one).is_bare or point(one).label in named
+        ]
 
     def renamed(self, some: Sequence[Point]) -> Comparison:
         """Some points as a comparison whose labels are the short names."""

@@ -11,7 +11,7 @@ from torchdecay.reports.drawing.axes import Axis, limits, spans_decades, y_axis
 from torchdecay.reports.drawing.chart import Chart, Key, Plot
 from torchdecay.reports.drawing.marks import Band, Box, Dots, Line, Mark, Rule, Text, dot
 from torchdecay.reports.drawing.palette import Style, ramp, styles
-from torchdecay.reports.sweep.points import Points, Spot, log_range, log_ticks
+from torchdecay.reports.sweep.points import MOST, Points, Spot, log_range, log_ticks
 from torchdecay.text import capital, counted, listing, mean_and_spread, number, shown, spelled
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def response_chart(points: Points, curve: str, *, close: bool = False) -> Chart 
     rows = tuple(
         (points.name(one.point), str(len(one.values)), number(one.mean), number(min(one.values)),
          number(max(one.values)))
-        for one in found.told
+        for one in points.some(found.told, lambda spot: spot.point)
     )  # fmt: skip
     return Chart(
         name=curve.replace("_", "-") + "-by-coefficient" + ("-close" if close else ""),
@@ -213,7 +213,7 @@ def _line_marks(one: Curve, *, shaded: bool) -> Iterator[Mark]:
         low, high = (tuple(pick(spot.values) for _, spot in known) for pick in (min, max))
         yield Band(xs, low, high, color, "scan-band")
     yield Line(xs, [spot.mean for _, spot in known], one.style, 2.0, "scan-line")
-    for x, spot in places:
+    for x, spot in places if len(places) <= MOST else ():
         size, alpha = (6.0, 1.0) if len(spot.values) == 1 else (4.2, 0.75)
         yield Dots((x,) * len(spot.values), spot.values, one.style.marker, size, color, color, alpha=alpha, z=4)
         yield Dots((x,) * len(spot.early), spot.early, "o", 4.5, "", "muted", 1.1, z=3)
@@ -283,7 +283,8 @@ def _caption(found: Response) -> str:
     if found.decides and any(len(spot.values) > 1 for spot in found.told):
         alone = not points.sweep.groups and len(points.scales) == 1
         shade = "; the shade reaches from the lowest to the highest" if alone else ""
-        sentences.append(f"Each small mark is a seed{shade}.")
+        seeds = "Seeds are not drawn, there are so many" if len(found.told) > MOST else "Each small mark is a seed"
+        sentences.append(f"{seeds}{shade}.")
     lost = sum(spot.lost for spot in found.told)
     if lost:
         sentences.append(f"✕: {counted(lost, 'run')} diverged.")

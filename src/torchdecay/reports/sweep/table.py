@@ -33,7 +33,8 @@ def table_of(points: Points) -> tuple[Table, tuple[str, ...]]:
     }
     has_meaning = not sweep.metric or any(one.half_life for one in sweep.meanings)
     rows, tags = [], []
-    for place, one in enumerate(sweep.curve):
+    shown_points = points.some(sweep.curve, lambda one: one.point)
+    for place, one in enumerate(shown_points):
         is_chosen = chosen is not None and chosen.point == one.point
         leads = chosen is not None and chosen.leader == one.point.label
         tags.append("chosen" if is_chosen else "best mean" if leads else "")
