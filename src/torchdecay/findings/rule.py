@@ -19,7 +19,7 @@ class Rule(NamedTuple):
 
     Attributes:
         code: stable: WD1xx selection, WD2xx wiring, WD3xx magnitude, WD4xx interplay, WD5xx source.
-        severity: "error" is certainly not what was meant, "warning" probably not, "info" worth knowing.
+        severity: "error" is hardly ever what was meant, "warning" probably not, "info" worth knowing.
         title: a few words.
         why: why it matters.
         fix: what to do about it.

@@ -451,7 +451,9 @@ def test_where_nothing_decays_it_counts_who_asked(how: str) -> None:
     assert [one.severity for one in found] == ["info" if how == "by nobody" else "warning"]
 
 
-@pytest.mark.parametrize("how", ["one weight decays", "torch's own default", "a plan without decay", "a penalty"])
+@pytest.mark.parametrize(
+    "how", ["one weight decays", "torch's own default", "a plan without decay", "a penalty", "ASGD's own"]
+)
 def test_nothing_decays_is_said_of_nothing_else(how: str) -> None:
     """Torch's own 0.01 in the constructor was not asked for by anyone, and a penalty shrinks too."""
     model = mlp()
@@ -465,8 +467,10 @@ def test_nothing_decays_is_said_of_nothing_else(how: str) -> None:
         td.attach(optimizer, td.plan(model, 0.0), model=model)
     elif how == "a penalty":
         loss = model(torch.ones(1, 4)).sum() + td.penalty(model, l2=0.1)
+    elif how == "ASGD's own":
+        optimizer = optim.ASGD(model.parameters())
     found = td.audit(optimizer, model=model, loss=loss, select=["WD111"])
-    silent = how in ("one weight decays", "a penalty")
+    silent = how in ("one weight decays", "a penalty", "ASGD's own")
     assert [one.severity for one in found] == ([] if silent else ["info"])
 
 

@@ -46,11 +46,11 @@ Rows that this batch did not touch have no gradient and shrink at every step; ra
 Spare the embedding, or attach td.decoupled(wd, rows="touched").
 
 WD111 info nothing decays
-Weights are trained, and no optimizer shrinks any of them: a weight_decay of 0, or one that never reached them.
+Weights are trained, and none has a decay: a weight_decay of 0, or one that never reached them.
 Give one, td.param_groups(model, wd) say; if none is meant, there is nothing to mend.
 
 WD112 info no gradient, so no decay
-Optimizers pass over what has no gradient: the last backward pass did not reach it, and nothing shrinks it.
+The last backward pass did not reach it, and torch's optimizers pass over what has no gradient.
 If it should train, look at why the loss does not depend on it; else freeze it.
 
 WD201 error group key that is ignored
@@ -138,11 +138,11 @@ The pull is divided by the size of the gradient: weights with large gradients ha
 Use AdamW, or td.attach(optimizer, td.plan(model, td.decoupled(wd))).
 
 WD402 warning decay that can't shrink: orthogonal parametrization
-An orthogonal weight keeps its length: decay turns it back to where it started, or does nothing at all.
+An orthogonal weight keeps its length: decay of what lies behind it does not shrink it.
 Spare what is behind it.
 
 WD403 warning coupled decay on a weight without gradient
-Under an adaptive optimizer its step is about the learning rate, however small the coefficient is.
+Under an adaptive optimizer its step is about the learning rate, for small coefficients too.
 Spare or freeze it, or use decoupled decay.
 
 WD404 info scale-invariant weight decays

@@ -17,7 +17,7 @@ from torchdecay.observe.audit.case import Case, Hit, Member, is_readable
 from torchdecay.observe.audit.check import check
 from torchdecay.observe.audit.penalties import penalized_parameters
 from torchdecay.observe.groups import DECAY_NAMES, as_number, decay_of, wiring_of
-from torchdecay.optimizers.cards import has_trait
+from torchdecay.optimizers.cards import card_of, has_trait
 from torchdecay.plans.controllers import TouchedRows
 from torchdecay.plans.names import per_class
 from torchdecay.plans.parameters import Parameter
@@ -157,9 +157,12 @@ def nothing_decays(case: Case) -> Iterator[Hit]:
         return
     if case.loss is not None and penalized_parameters(case.loss):
         return
+    if any(as_number(group.values.get(getattr(card_of(group.optimizer), "shrinks_by", ""))) for group in case.groups):
+        # WD211 tells of ASGD's.
+        return
     where = "all optimizers" if len(case.optimizers) > 1 else case.groups[0].where.partition(",")[0]
     asked = _asked(case, weights)
-    yield Hit(where, f"none of {counted(len(weights), 'weight')} decays{asked}", (), "warning" if asked else None)
+    yield Hit(where, f"none of {counted(len(weights), 'weight')} has a decay{asked}", (), "warning" if asked else None)
 
 
 @check("WD112")

@@ -84,7 +84,7 @@ def _rounding(pulled: Pulled, dtypes: Sequence[str], course: Course) -> Iterator
         return
     at_site = pulled.site in (Site.BEFORE, Site.AFTER)
     cure = "td.attach with td.decoupled keeps what is owed and pays it" if at_site else "float32 weights show it"
-    yield Remark("rounded away", f"{much}, so nothing happens; {cure}.")
+    yield Remark("rounded away", f"{much}, so a weight without gradient stays where it is; {cure}.")
 
 
 def _pace(course: Course, steps_per_epoch: int | None) -> Iterator[Remark]:

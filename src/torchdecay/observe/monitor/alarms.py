@@ -98,7 +98,7 @@ class Alarms:
             yield event(
                 "between steps",
                 f"something shrank the weights by {gathered.outside:.3g} since the step before.",
-                "It was not the optimizer: a line of the training loop multiplies them, beside what is planned.",
+                "It was not in the optimizer's step: a line of the training loop or a hook did it.",
                 "Take it out, or put it into the plan and weight_decay to 0.",
             )
         growth = self._growth(place, step, row["weight_norm"])
@@ -106,7 +106,7 @@ class Alarms:
             yield event(
                 "grows",
                 f"the norm grew to {growth[0]:.3g} times what it was at step {growth[1]}, and goes on growing.",
-                "Nothing pulls these weights back: they end in overflow, or in steps too small to change anything."
+                "Nothing pulls these weights back: going on, they end in overflow or in steps too small to matter."
                 if not self.series[place].decay
                 else "The decay is too weak to hold them against their updates.",
                 "Look at what pulls them."

@@ -22,7 +22,7 @@ The dtype can't hold so small a change: a step rounds back to where it was.
 Attach td.decoupled(wd), which pays it with stochastic rounding, or keep float32 weights.
 
 WD605 warning grows
-Nothing holds these weights: they end in overflow, or in steps too small to change anything.
+Nothing holds these weights: going on, they end in overflow or in steps too small to matter.
 Let them decay, or decay harder, where a norm follows them; else lower the learning rate.
 
 WD606 error not finite

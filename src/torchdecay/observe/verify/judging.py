@@ -146,7 +146,7 @@ def _as_expected(seen: Seen) -> Verdict:
 
 def _hidden(seen: Seen, extra: float) -> Verdict:
     """Decay that nothing switches off."""
-    why = f"{percent(extra)} of each weight is taken off per step at any weight_decay, 0 included."
+    why = f"{percent(extra)} of each weight is taken off per step at a weight_decay of 0 too."
     if seen.one.source == "nothing":
         return Verdict(measured=extra, why=why)
     found = Verdict(expected=0.0, measured=extra, fault="hidden", why=why)
@@ -218,7 +218,7 @@ def _explained(seen: Seen, pull: Explanation) -> Verdict:
         return replace(found, fault="site", why=f"{wish(seen)}. {said}")
     times, law = pull.times(seen.amounts)
     if times is None:
-        how = "with another power of the learning rate" if found.lr_enters else "whatever the learning rate"
+        how = "with another power of the learning rate" if found.lr_enters else "as strongly at half the rate"
         return replace(found, fault="learning rate", why=f"{wish(seen)}, but it pulls {how}. {said}")
     return _by_ratio(seen, _restated(seen, found, law(times * seen.expected)), times, pull.slack)
 
