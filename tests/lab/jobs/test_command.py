@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import random
+import select
 import signal
 import sqlite3
 import subprocess
@@ -396,10 +397,11 @@ def test_ten_kills_lose_no_finished_run_and_repeat_none(tmp_path: Path, engine: 
         more: Any = {"cwd": tmp_path, "env": os.environ | {"RAY_TMPDIR": home, "RAY_USAGE_STATS_ENABLED": "0"}}
         wait = random.Random(0)
         for _ in range(10):
-            ran = subprocess.Popen([*apart, sys.executable, *words], stderr=subprocess.PIPE, text=True, **more)
+            ran = subprocess.Popen([*apart, sys.executable, *words], stderr=subprocess.PIPE, **more)
             assert ran.stderr is not None
-            next((line for line in ran.stderr if " runs" in line), None)  # A run has ended, or the sweep has.
-            time.sleep(wait.random())
+            # Once a run has ended, or the sweep has; a Ray that does not start is killed as well.
+            select.select([ran.stderr], [], [], 60)
+            time.sleep(wait.random() * 2)
             ran.send_signal(signal.SIGKILL)
             ran.wait()
         subprocess.run([*apart, sys.executable, *words], check=True, capture_output=True, **more)
