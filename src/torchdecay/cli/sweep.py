@@ -11,7 +11,7 @@ import click
 from torchdecay.cli.group import as_typed
 from torchdecay.cli.inputs.jobs import AskedJob, CommandAfter, job_options
 from torchdecay.cli.inputs.names import FORMS, Known
-from torchdecay.cli.inputs.numbers import COUNT, NUMBER
+from torchdecay.cli.inputs.numbers import COUNT, NUMBER, POSITIVE
 from torchdecay.cli.inputs.options import gathered, given, typed
 from torchdecay.cli.inputs.tasks import AskedTask, store_options, task_options
 from torchdecay.cli.output import SoFar, finish, json_option, out_option, overwrite_option, require_writable
@@ -51,6 +51,7 @@ engine_options = gathered(
 @click.option("--group", "groups", multiple=True, metavar="NAME=PATTERN", help="A value for each group; repeat it.")
 @click.option("--rule", default="best", show_default=True, help="best, or one_se: the largest within 1 SE of it.")
 @engine_options
+@click.option("--fork-at", type=POSITIVE, metavar="STEP", help="Of a task: values differ from this step on only.")
 @click.option("--direction", is_flag=True, help="Then say on which parts decay should be stronger or weaker.")
 @store_options
 @out_option("Folder for results.  [default: torchdecay-sweep-TASK]")
@@ -68,6 +69,7 @@ def sweep(
     rule: Any,
     engine: dict[str, Any],
     direction: bool,
+    fork_at: int | None,
     store: Store | None,
     out: Path | None,
     overwrite: bool,
@@ -130,6 +132,7 @@ def sweep(
             engine=_engine(engine),
             store=store,
             direction=direction,
+            fork_at=fork_at,
             on_progress=bar,
             on_result=lambda result: so_far(result.with_command(*command)),
         )

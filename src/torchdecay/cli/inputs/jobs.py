@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torchdecay.lab.jobs.command import Command
 
 _META = "torchdecay.command"
-_OF_TASKS = ("data", "target", "kind", "categorical", "steps", "groups", "lr_scales", "direction")
+_OF_TASKS = ("data", "target", "kind", "categorical", "steps", "groups", "lr_scales", "direction", "fork_at")
 
 
 class CommandAfter(FormsCommand):

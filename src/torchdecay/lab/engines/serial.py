@@ -38,6 +38,9 @@ def outcome_of(
 ) -> TrainingRun | Failure:
     """Train one trial; what it raises becomes a `Failure`. Steps beyond `counted` are told to `on_step`."""
     reported = counted
+    if task.trunk is not None:
+        # The steps that all share were done before.
+        reported = max(counted, task.trunk[trial.seed, trial.lr_scale]["step"])
 
     def tell(step: int) -> None:
         nonlocal reported

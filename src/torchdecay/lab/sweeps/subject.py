@@ -25,6 +25,7 @@ from torchdecay.lab.training.contenders import Contender
 from torchdecay.lab.training.facts import describe, versions
 from torchdecay.lab.training.holdout import with_validation
 from torchdecay.lab.training.setup import Setup
+from torchdecay.lab.training.trunk import forked
 
 _OWN = "only the command or function itself knows its learning rate and steps"
 
@@ -62,17 +63,43 @@ class Subject:
 
 
 def subject_of(
-    task: Task | Job, form: FormLike | None, search: Search, groups: Mapping[str, Any] | None, seeds: tuple[int, ...]
+    task: Task | Job,
+    form: FormLike | None,
+    search: Search,
+    groups: Mapping[str, Any] | None,
+    seeds: tuple[int, ...],
+    fork_at: int | None,
 ) -> Subject:
-    """Look at what is to be trained.
+    """Look at what is to be trained; with `fork_at` train what is shared by all.
 
     Raises:
         TaskError: what can't be swept in this way.
         DecayError, PlanError, ApplyError: a form or a group that means nothing, or does not fit.
     """
     if isinstance(task, Job):
+        if fork_at is not None:
+            raise TaskError(
+                f"fork_at is {fork_at}, and only a task can be stopped there.",
+                fix="Give a command its {checkpoint} with --fork FILE; a function loads what it goes on from.",
+            )
         return _of_job(task, form, search, groups)
-    return _of_task(task, "decoupled" if form is None else form, search, groups, seeds)
+    found = _of_task(task, "decoupled" if form is None else form, search, groups, seeds)
+    return found if fork_at is None else _forked(found, fork_at, seeds)
+
+
+def _forked(subject: Subject, step: int, seeds: tuple[int, ...]) -> Subject:
+    task = subject.trained
+    assert isinstance(task, Task)
+    if subject.search.kind == "halving":
+        raise TaskError("halving would stop runs at steps that forks share.", fix="Search by grid, gp or tpe.")
+    task = forked(task, step, seeds, subject.search.lr_scales)
+    note = f"All runs of a seed share the training without decay up to step {step:,}: decay acts on the rest only."
+    return dataclasses.replace(
+        subject,
+        trained=task,
+        about={**subject.about, "notes": (*subject.about["notes"], note)},
+        identity=lambda: {**subject.identity(), "fork at": str(step)},
+    )
 
 
 def _of_task(

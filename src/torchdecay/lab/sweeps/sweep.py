@@ -51,6 +51,7 @@ def sweep(
     store: str | Path | Store | None = None,
     direction: bool = False,
     maximize: bool | None = None,
+    fork_at: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_result: Callable[[Sweep], None] | None = None,
 ) -> Sweep:
@@ -85,6 +86,8 @@ def sweep(
         direction: whether to say, when the value is chosen, on which of the model's parts (or `groups`) decay should
             be stronger or weaker than that; see `torchdecay.lab.direction` for what it costs.
         maximize: of a function, whether more of what it returns is better; None is False, as for a loss.
+        fork_at: the step of a task from which on the values differ: all runs of a seed share one training without
+            decay up to there, so that eight values of the last quarter of a run cost about three runs.
         on_progress: called while it runs.
         on_result: called with the results so far, after each run.
 
@@ -120,10 +123,12 @@ def sweep(
     if search.race:
         check_seeds(seeds)
     engine, store = as_engine(engine), as_store(store)
-    subject = subject_of(trained, form, search, groups, seeds)
+    subject = subject_of(trained, form, search, groups, seeds, fork_at)
     trained, maker, search = subject.trained, subject.maker, subject.search
     if direction and isinstance(trained, Job):
         raise TaskError("a direction needs a task, whose model is known.", fix="Leave direction=True out.")
+    if direction and fork_at is not None:
+        raise TaskError("a direction is worked out of whole runs, and fork_at is given.", fix="Leave out one of them.")
     low, high = search.ends
     halves, meanings = search.kind == "halving", dict[str, Meaning]()
 
@@ -185,6 +190,9 @@ def _steps_of(trained: Task | Job, rungs: tuple[int, ...]) -> Callable[[int], in
     """About how many steps so many runs take; a run of a job, whose steps nobody knows, counts as one."""
     if isinstance(trained, Job):
         return lambda count: count
+    if trained.trunk is not None:
+        shared = next(iter(trained.trunk.values()))["step"]
+        return lambda count: count * (trained.num_steps - shared)
     return partial(Halving.steps, rungs, trained.num_steps) if rungs else None
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -106,6 +107,7 @@ class Task:
         chance_loss: the loss on new rows below which no model can be expected to get, where known.
         noise: whether the labels are noise, so that nothing can be learned.
         notes: sentences that a reader of the results should know.
+        trunk: where runs go on from, by seed and multiplier of the learning rate; a sweep with `fork_at` makes it.
 
     Raises:
         TaskError: something that is not callable, or a number outside its range.
@@ -147,6 +149,9 @@ class Task:
     chance_loss: float | None = None
     noise: bool = False
     notes: Sequence[str] = ()
+    trunk: Mapping[tuple[int, float], Mapping[str, Any]] | None = dataclasses.field(
+        default=None, compare=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"\w[\w.-]*", self.name):

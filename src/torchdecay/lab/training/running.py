@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
+from torchdecay.apply.checkpoint import load_optimizer
 from torchdecay.lab.training.contenders import Contender
 from torchdecay.lab.training.results import TrainingRun
 from torchdecay.lab.training.setup import Setup
@@ -89,10 +90,19 @@ class Running:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Be where the training was that `state_dict` was taken from."""
-        self.setup.model.load_state_dict(state["model"])
         if self.setup.handle is not None:
             self.setup.handle.load_state_dict(state["references"])
         self.setup.optimizer.load_state_dict(state["optimizer"])
+        self._go_on(state)
+
+    def fork(self, state: Mapping[str, Any]) -> None:
+        """Go on, with a decay of one's own, from where a training without decay was; its time counts for nothing."""
+        load_optimizer(self.setup.optimizer, state["optimizer"], model=self.setup.model)
+        self._go_on(state)
+        self.earlier = 0.0
+
+    def _go_on(self, state: Mapping[str, Any]) -> None:
+        self.setup.model.load_state_dict(state["model"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
         self.record = Record(list(state["steps"]), {name: list(values) for name, values in state["columns"].items()})

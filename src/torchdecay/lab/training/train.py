@@ -78,6 +78,8 @@ def train(
             running = Running(contender=contender, seed=seed, setup=setup, scheduler=scheduler)
             if resume is not None:
                 running.load_state_dict(resume)
+            elif task.trunk is not None:
+                running.fork(task.trunk[seed, lr_scale])
             try:
                 _loop(task, running, data, watched, on_step or (lambda step: None), on_point)
                 run = running.run

@@ -45,6 +45,8 @@ def fitted(task: Task, trials: Sequence[Trial]) -> Prepared:
     Raises:
         NotStackable: they can't be.
     """
+    if task.trunk is not None:
+        raise NotStackable("its runs go on from where a training without decay was")
     prepared = prepare(task, trials)
     try_it(task, prepared)
     return prepared
