@@ -566,13 +566,23 @@ class Look(Event):
 
 @dataclass(repr=False)
 class Copy(Event):
-    """A copy of model and optimizer has a life of its own; with `stay` the life goes on in it."""
+    """A copy of model and optimizer has a life of its own; with `stay` the life goes on in it.
+
+    The plan is at work there because its handle was copied too, or because it is attached: it goes on from what the
+    copy remembers, or from a checkpoint.
+    """
 
     stay: bool = False
+    how: str = "checkpoint"
 
     def __call__(self, world):
-        model, optimizer = copy.deepcopy((world.model, world.optimizer))
-        if world.handle is not None:
+        if self.how == "handle":
+            model, optimizer, handle = copy.deepcopy((world.model, world.optimizer, world.handle))
+        else:
+            model, optimizer = copy.deepcopy((world.model, world.optimizer))
+        if self.how == "attach" and world.handle is not None:
+            handle = td.attach(optimizer, world.plan(), model=model, via=world.via)
+        if self.how == "checkpoint" and world.handle is not None:
             plan = world.plan()
             handle = td.attach(optimizer, plan, model=model, via=world.via)
             handle.load_state_dict(world.handle.state_dict())
@@ -585,7 +595,7 @@ class Copy(Event):
             if world.handle is not None:
                 world.handle = handle
                 for group, place in zip(world.slow.optimizer.param_groups, world.places(), strict=True):
-                    # To a copy, what the plan had written is what stood there.
+                    # The copy remembers what stood there before the plan.
                     world.slow.stood[id(group)] = handle._before[place]["weight_decay"]
                     group |= {key: one for key, one in handle._before[place].items() if key == SWITCH}
             return
@@ -631,7 +641,7 @@ EVENTS = st.one_of(
         Look,
         what=st.sampled_from(["verify", "audit", "forecast", "inspect", "watch", "watch no more", "flush"]),
     ),
-    st.builds(Copy, stay=st.booleans()),
+    st.builds(Copy, stay=st.booleans(), how=st.sampled_from(["checkpoint", "attach", "handle"])),
 )
 
 

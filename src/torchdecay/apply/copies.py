@@ -7,16 +7,23 @@ finds it again by a bond that both have.
 
 from __future__ import annotations
 
+import copy
+import sys
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import FrameType
 from typing import Any, Protocol
 
 from torch.optim import Optimizer
 
 from torchdecay.apply.stepping import Arguments
-from torchdecay.errors import DetachedWarning
+from torchdecay.errors import DetachedWarning, LoadError
+from torchdecay.plans.decay import Decay
 from torchdecay.plans.groups import MARK
+from torchdecay.plans.plan import Plan
+from torchdecay.records import described, encode
 
 Remembered = Mapping[str, Any]
 """What an optimizer remembers, as a state dict, of a plan that was attached to it or to what it is a copy of."""
@@ -117,3 +124,32 @@ def forget_copying(optimizer: Optimizer) -> None:
     """From here on a plan is at work again."""
     if vars(optimizer).pop(MARK, None) is not None:
         optimizer._optimizer_step_pre_hooks.pop(_KEY, None)
+
+
+def what_is_copied() -> tuple[Any, bool]:
+    """What copy.deepcopy was called with, and whether an object above this one is not finished yet."""
+    frame: FrameType | None = sys._getframe(1)
+    whole, unfinished = None, False
+    while frame is not None and (frame := frame.f_back) is not None and frame.f_globals.get("__name__") == "copy":
+        unfinished = unfinished or frame.f_code.co_name == "_reconstruct"
+        if frame.f_code is copy.deepcopy.__code__:
+            whole = frame.f_locals["x"]
+    return whole, unfinished
+
+
+def is_there(copied: Any) -> bool:
+    """Whether a copy was begun and has its attributes."""
+    return copied is not None and bool(vars(copied))
+
+
+def readable(plan: Plan) -> Plan:
+    """The plan, with what no pickle can hold, a schedule that has no name say, as its description."""
+    made: dict[Decay, Decay] = {}
+    for decay in {row.decay for row in plan.rows if row.decay is not None}:
+        try:
+            encode(decay)
+        except LoadError:
+            made[decay] = described(decay)
+    rows = tuple(row if row.decay not in made else replace(row, decay=made[row.decay]) for row in plan.rows)
+    own = None if plan.decay is None else made.get(plan.decay, plan.decay)
+    return replace(plan, rows=rows, decay=own) if made else plan

@@ -53,7 +53,6 @@ class Engine:
             for group, max_lr in zip(lowering.groups, max_lrs, strict=True)
         ]
         pulls = [pull for program in self.programs for pull in program.pulls]
-        self.has_pulls = bool(pulls)
         self.passes = Passes(optimizer, pulls, run)
         everything = [*pulls, *(pull for program in self.programs for pull in program.penalties)]
         self.references = References(everything)

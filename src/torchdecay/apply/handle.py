@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import copy
-import sys
 import warnings
 import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from operator import eq
-from types import FrameType, MethodType, TracebackType
+from types import MethodType, TracebackType
 from typing import Any, cast
 
 import torch
@@ -21,7 +19,16 @@ from torch.utils.hooks import RemovableHandle
 
 from torchdecay.apply.bindings import Bindings
 from torchdecay.apply.compiled import runner
-from torchdecay.apply.copies import Bond, Remembered, carry, forget_copying, remembered_by
+from torchdecay.apply.copies import (
+    Bond,
+    Remembered,
+    carry,
+    forget_copying,
+    is_there,
+    readable,
+    remembered_by,
+    what_is_copied,
+)
 from torchdecay.apply.engine import Engine, members, origins
 from torchdecay.apply.kernels import in_parts
 from torchdecay.apply.loss import penalty_of
@@ -35,7 +42,6 @@ from torchdecay.apply.work import Cost
 from torchdecay.errors import (
     ApplyError,
     ForgottenPenaltyWarning,
-    LoadError,
     OwnershipWarning,
     TorchdecayError,
 )
@@ -46,7 +52,7 @@ from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.tree import parameters_by_name
-from torchdecay.records import described, encode, is_opaque
+from torchdecay.records import is_opaque
 from torchdecay.text import nearest
 
 # The optimizer's hooks keep the handle alive; a strong reference here would keep the optimizer alive.
@@ -364,7 +370,7 @@ class Handle:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Handle:
         """The plan at work on the copy of the optimizer that is copied along: its hooks are not."""
-        whole, unfinished = _what_is_copied()
+        whole, unfinished = what_is_copied()
         if whole is self:
             raise ApplyError(
                 "a handle can't be copied alone.",
@@ -372,7 +378,7 @@ class Handle:
                 "Copy both: model, optimizer, handle = copy.deepcopy((model, optimizer, handle)).",
             )
         copied = [memo.get(id(one)) for one in (self.optimizer, self.model) if one is not None]
-        if unfinished and not all(map(_is_there, copied)):
+        if unfinished and not all(map(is_there, copied)):
             # In the middle of an object, whose optimizer may come later.
             memo[id(self)] = sleeping = Handle.__new__(Handle)
             sleeping.__setstate__(copy.deepcopy(self.__getstate__(), memo) | {"_twin": memo.get(id(self.model))})
@@ -391,7 +397,7 @@ class Handle:
         options = replace(self._options, bind={}, scheduler=None)
         left = self._remembered(keep=self._options.save_references)
         return {
-            "plan": _readable(self.plan),
+            "plan": readable(self.plan),
             "left": left,
             "_options": options,
             "_places": names,
@@ -561,10 +567,10 @@ class Handle:
         """Take over parameters that were added, unfrozen or cast since, and what was loaded past the hooks."""
         if self._is_gone:
             return
-        if not all(map(eq, self._marks, [group.get(MARK) for group in self.optimizer.param_groups])):
-            self._follow_load()
         if self.is_outdated():
             self.update(self.plan)
+        elif self._marks != [group.get(MARK) for group in self.optimizer.param_groups]:
+            self._follow_load()
 
     def _follow_load(self) -> None:
         """Some optimizers load a state dict in a way of their own, which calls no hook."""
@@ -668,35 +674,6 @@ class Handle:
 def _owned(group: Mapping[str, Any]) -> dict[str, Any]:
     """What stands in a group that a plan takes over; what a plan before has left is no one's."""
     return {key: group[key] for key in _OWNED if key in group and not str(group[key]).startswith("attached")}
-
-
-def _what_is_copied() -> tuple[Any, bool]:
-    """What copy.deepcopy was called with, and whether an object above this one is not finished yet."""
-    frame: FrameType | None = sys._getframe(1)
-    whole, unfinished = None, False
-    while frame is not None and (frame := frame.f_back) is not None and frame.f_globals.get("__name__") == "copy":
-        unfinished = unfinished or frame.f_code.co_name == "_reconstruct"
-        if frame.f_code is copy.deepcopy.__code__:
-            whole = frame.f_locals["x"]
-    return whole, unfinished
-
-
-def _is_there(copied: Any) -> bool:
-    """Whether a copy was begun and has its attributes."""
-    return copied is not None and bool(vars(copied))
-
-
-def _readable(plan: Plan) -> Plan:
-    """The plan, with what no pickle can hold, a schedule that has no name say, as its description."""
-    made: dict[Decay, Decay] = {}
-    for decay in {row.decay for row in plan.rows if row.decay is not None}:
-        try:
-            encode(decay)
-        except LoadError:
-            made[decay] = described(decay)
-    rows = tuple(row if row.decay not in made else replace(row, decay=made[row.decay]) for row in plan.rows)
-    own = None if plan.decay is None else made.get(plan.decay, plan.decay)
-    return replace(plan, rows=rows, decay=own) if made else plan
 
 
 def _found(tensors: Mapping[str, nn.Parameter], name: str) -> nn.Parameter:
