@@ -4,6 +4,7 @@ from torchdecay._version import __version__ as __version__
 from torchdecay.apply.attach import attach as attach
 from torchdecay.apply.checkpoint import LoadReport as LoadReport
 from torchdecay.apply.checkpoint import load_optimizer as load_optimizer
+from torchdecay.apply.each import attach_each as attach_each
 from torchdecay.apply.handle import Handle as Handle
 from torchdecay.apply.lowering import Lowering as Lowering
 from torchdecay.apply.lowering import lower as lower

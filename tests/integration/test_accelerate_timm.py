@@ -123,3 +123,18 @@ def test_native_scaler_steps_once():
             scaler(model(torch.ones(3, 4)).square().mean(), optimizer, clip_grad=1.0, parameters=model.parameters())
     assert handle.steps(0) == 10
     assert monitor.history.curve("weight", "realized_shrink")[1] == pytest.approx(planned, rel=1e-3)
+
+
+def test_a_run_takes_timms_scheduler():
+    """Its own way of stepping is read, and the forecast is what the training does."""
+    pytest.importorskip("timm", reason="timm is not installed")
+    from timm.scheduler import CosineLRScheduler
+
+    optimizer = optim.AdamW(td.param_groups(small(), 0.1), lr=0.1)
+    schedule = CosineLRScheduler(optimizer, t_initial=10, warmup_t=2, warmup_lr_init=0.01, t_in_epochs=False)
+    forecast = td.forecast(optimizer, run=td.Run(steps=10, lr_schedule=schedule))
+    left = 1.0
+    for step in range(10):
+        schedule.step_update(step)
+        left *= 1 - 0.1 * optimizer.param_groups[0]["lr"]
+    assert forecast.groups[0].total_shrink == pytest.approx(1 - left)

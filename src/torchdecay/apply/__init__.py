@@ -16,5 +16,5 @@ What has to survive a checkpoint is packed by `state`, the plan by `ledger`; `ch
 `copies` says what a copy of an optimizer takes along.
 
 Read in this order: sharded, rounding, bindings, work, ledger, state, runtimes, routes, stepping, kernels, penalty,
-    loss, compiled, row_pulls, lowering, passes, program, engine, copies, handle, attach, checkpoint.
+    loss, compiled, row_pulls, lowering, passes, program, engine, copies, handle, attach, each, checkpoint.
 """
