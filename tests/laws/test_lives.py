@@ -30,6 +30,7 @@ from torchdecay.apply.handle import Handle
 from torchdecay.apply.passes import Passes
 from torchdecay.apply.program import GroupProgram
 from torchdecay.apply.runtimes import Runtime
+from torchdecay.errors import PeakWarning
 from torchdecay.optimizers.cards import SWITCH
 
 pytestmark = pytest.mark.long
@@ -665,6 +666,7 @@ def live(start, events):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", td.OwnershipWarning)
+        warnings.simplefilter("ignore", PeakWarning)
         world = World(**start)
         for number, event in enumerate(events, 1):
             try:
