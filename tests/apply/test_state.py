@@ -533,3 +533,25 @@ def test_a_copy_of_a_handle_is_at_work_on_a_copy_of_its_optimizer():
     assert same(weights(model), weights(trained))
     copied.remove()
     assert copied.optimizer.param_groups[0]["weight_decay"] == 0.02
+
+
+def test_the_plan_in_a_checkpoint_is_small_and_that_of_one_optimizer():
+    """However many parameters there are, and however many optimizers have a part of one plan."""
+    sizes = []
+    for layers in (10, 300):
+        model = nn.Sequential(*(nn.Linear(2, 2) for _ in range(layers)))
+        plan = td.plan(model, td.decoupled(0.1))
+        optimizer = optim.AdamW(plan.param_groups(model), lr=0.1)
+        td.attach(optimizer, plan)
+        stream = io.BytesIO()
+        torch.save(optimizer.state_dict()["torchdecay"], stream)
+        sizes.append(stream.tell())
+    assert sizes[1] < 4_000 and sizes[1] - sizes[0] < 100
+    part = optim.AdamW([{"params": [model[0].weight], "param_names": ["0.weight"]}], lr=0.1)
+    handle = td.attach(part, plan)
+    saved = through_a_file(part.state_dict())
+    assert saved["torchdecay"]["plan"]["rows"] == ["0"]
+    # What the plan says of the parameters of others is not its affair.
+    other = td.plan(model, td.decoupled(0.1), rules=[("299.weight", td.l1(0.1)), *td.STANDARD])
+    handle.remove()
+    td.attach(part, other).optimizer.load_state_dict(saved)

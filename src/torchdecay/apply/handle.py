@@ -436,6 +436,9 @@ class Handle:
         # Only of a handle that was copied by a pickle, which has neither optimizer nor model.
         if "_places" not in vars(self) or name not in _LIVE:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        optimizer, self._bond.optimizer = self._bond.optimizer, None
+        if optimizer is not None and MARK in vars(optimizer) and not self.wake(optimizer):
+            return getattr(self, name)
         raise ApplyError(
             "this handle is detached: it was pickled, and a pickle has no hooks.",
             "It has its plan and counters; where its optimizer was pickled with it, that one's next step attaches it.",
