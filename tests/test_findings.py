@@ -110,3 +110,18 @@ def test_alarms_have_codes_and_are_findings() -> None:
     found = History(events=(event,)).findings
     assert event.code == "WD602" and found.codes == ("WD602",) and found[0].names == ("a", "b") and not found.ok
     assert found.filter(ignore={"WD602": ["a", "b"]}).ok and json.loads(found.to_sarif())["runs"][0]["results"]
+
+
+def test_a_recipe_judges_in_place_of_the_standard() -> None:
+    """Norm gains that decay on purpose are no finding under Moonlight's recipe; without one the nearest is named."""
+    assert audited(recipe="moonlight").findings == () == audited(recipe=td.policies.torch).findings
+    assert [one.code for one in audited(recipe="timm")] == ["WD113"]
+    assert "torchtitan" in audited().nearest and "recipe torch or" in str(audited())
+    made = model()
+    groups = td.param_groups(made, 0.1, rules=[td.rule("norm.weight"), *td.policies.timm])
+    found = td.audit(torch.optim.AdamW(groups), model=made)
+    assert found.nearest.endswith(", but for 1 parameter")
+    with pytest.raises(PlanError, match="moonlight"):
+        audited(recipe="moonligth")
+    with pytest.raises(PlanError, match="model="):
+        td.audit(torch.optim.AdamW(made.parameters()), recipe="timm")

@@ -176,3 +176,30 @@ def test_standard_is_quiet_on_a_plain_model() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert td.plan(Deep(2), 0.1).policy == "standard"
+
+
+def fastai_reference(module: nn.Module) -> list[nn.Parameter]:
+    """What fastai's Learner spares, written down once more: norms of torch whole, and each module's own `bias`."""
+    norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.LayerNorm)
+    if isinstance(module, norms):
+        return list(module.parameters())
+    found = [one for child in module.children() for one in fastai_reference(child)]
+    own = getattr(module, "bias", None)
+    return [*found, *([own] if own is not None else [])]
+
+
+def test_megatron_torchtitan_moonlight_nanochat_and_fastai() -> None:
+    """Parameter for parameter what their own lines decide."""
+    model = nn.Sequential(Stem(), nn.InstanceNorm2d(2, affine=True), Stem())
+    model.add_module("lm_head", nn.Linear(4, 5, bias=False))
+    named = dict(model.named_parameters())
+    spared = {id(one) for one in fastai_reference(model)}
+    assert decayed(model, policies.fastai) == {n for n, p in named.items() if id(p) not in spared}
+    megatron = {n for n, p in named.items() if not (n.endswith(".bias") or len(p.shape) == 1)}
+    assert decayed(model, policies.megatron) == megatron
+    assert decayed(model, policies.torchtitan) == decayed(model, policies.moonlight) == named.keys()
+    matrices = {"0.conv.weight", "0.fc.weight", "2.conv.weight", "2.fc.weight", "0.cls_token", "2.cls_token"}
+    assert decayed(model, policies.nanochat) == matrices
+    assert policies.named("timm") == ("timm", policies.timm)
+    with pytest.raises(td.PlanError, match="megatron"):
+        policies.named("megatorn")

@@ -15,10 +15,11 @@ from torchdecay.cli.output import json_option
 @click.command()
 @click.argument("target", required=False)
 @findings_options
+@click.option("--recipe", metavar="NAME", help="Judge who decays by it: moonlight, timm, ...  [default: standard]")
 @run_options
 @json_option
 @click.pass_context
-def audit(ctx: click.Context, /, target: str | None, run: dict[str, Any], **given: Any) -> None:
+def audit(ctx: click.Context, /, target: str | None, recipe: str | None, run: dict[str, Any], **given: Any) -> None:
     """What is wrong with the decay of your model under its optimizer.
 
     TARGET is module:function, looked up from the current folder. The function returns an optimizer or a list of them,
@@ -46,7 +47,7 @@ def audit(ctx: click.Context, /, target: str | None, run: dict[str, Any], **give
         return
     if target is None:
         raise click.UsageError("Missing argument 'TARGET': module:function.")
-    said = settings_of("audit", given, {})
+    said = settings_of("audit", given, {"recipe": str})
     from torchdecay.observe.audit.audit import audit as look
 
     setup = load_setup(target)
@@ -56,4 +57,5 @@ def audit(ctx: click.Context, /, target: str | None, run: dict[str, Any], **give
     if run:
         setup["run"] = run_from(run, setup.get("run"))
     ignore = said.more["patterns"] or said.ignore
-    print_findings(ctx, look(**setup, select=said.select, ignore=ignore, severity=said.severity), said)
+    recipe = recipe or said.more["recipe"]
+    print_findings(ctx, look(**setup, select=said.select, ignore=ignore, severity=said.severity, recipe=recipe), said)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from torchdecay.plans.rules import DEFAULT, Rule
+from collections.abc import Iterable
+
+from torchdecay.errors import PlanError
+from torchdecay.plans.parameters import Parameter
+from torchdecay.plans.rules import DECAY, DEFAULT, Rule, as_rules
 from torchdecay.plans.selectors import Exempt, Glob, OfClass, OfNdim, OfRole, Selector
+from torchdecay.text import nearest, repr_quoted
 
 
 def _spare(selector: Selector, label: str) -> Rule:
@@ -64,6 +69,42 @@ nanogpt: tuple[Rule, ...] = (_spare(OfNdim((0, 1)), "what is at most 1-D is spar
 detectron2: tuple[Rule, ...] = (_spare(OfRole(("norm",)), "norms are spared"),)
 """Spare norms; decay the rest, biases included."""
 
+megatron: tuple[Rule, ...] = (
+    _spare(OfNdim((1,)), "what is 1-D is spared"),
+    _spare(Glob("*.bias"), "what is called bias is spared"),
+)
+"""As Megatron-LM without a condition of its own: spare what is 1-D or ends in .bias; decay the rest, embeddings too.
+Source: get_param_groups of megatron/core/optimizer, 2024 to 2026."""
+
+torchtitan: tuple[Rule, ...] = (Rule(Glob("*"), DEFAULT, optional=True, label="torchtitan decays all"),)
+"""As torchtitan, whose optimizers get all parameters: norm gains decay on purpose.
+Source: components/optimizer.py of pytorch/torchtitan, 2025."""
+
+moonlight: tuple[Rule, ...] = (Rule(Glob("*"), DEFAULT, optional=True, label="Moonlight decays all"),)
+"""As Moonlight: Muon for hidden matrices, AdamW for embeddings, output and norms, and one weight_decay for all of them.
+Source: examples/toy_train.py of MoonshotAI/Moonlight, arXiv 2502.16982, 2025."""
+
+nanochat: tuple[Rule, ...] = (
+    _spare(OfNdim((0, 1)), "what is at most 1-D is spared"),
+    _spare(OfRole(("embedding", "position")), "embeddings are spared"),
+    _spare(Glob("lm_head.*") | Glob("*.lm_head.*"), "the output layer is spared"),
+)
+"""As nanochat: the matrices of the blocks, which Muon trains, decay; embeddings, output and scalars, AdamW's, do not.
+Source: setup_optimizers of karpathy/nanochat, 2025."""
+
+_FASTAI_NORMS = (
+    *(f"torch.nn.modules.batchnorm.BatchNorm{n}d" for n in (1, 2, 3)),
+    *(f"torch.nn.modules.instancenorm.InstanceNorm{n}d" for n in (1, 2, 3)),
+    "torch.nn.modules.normalization.LayerNorm",
+)
+
+fastai: tuple[Rule, ...] = (
+    *(_spare(OfClass(norm), "torch's norms are spared") for norm in _FASTAI_NORMS),
+    _spare(Glob("*.bias") | Glob("bias"), "what is called bias is spared"),
+)
+"""As fastai's Learner with its wd_bn_bias=False: spare torch's batch, instance and layer norms, and all biases;
+decay the rest, embeddings and norms of one's own too. Source: norm_bias_params of fastai.torch_core, 2020 to 2025."""
+
 BY_NAME: dict[str, tuple[Rule, ...]] = {
     "standard": STANDARD,
     "torch": torch,
@@ -71,6 +112,11 @@ BY_NAME: dict[str, tuple[Rule, ...]] = {
     "huggingface": huggingface,
     "nanogpt": nanogpt,
     "detectron2": detectron2,
+    "megatron": megatron,
+    "torchtitan": torchtitan,
+    "moonlight": moonlight,
+    "nanochat": nanochat,
+    "fastai": fastai,
 }
 
 
@@ -79,15 +125,44 @@ def name_of(rules: tuple[Rule, ...]) -> str:
     return next((name for name, policy in BY_NAME.items() if policy == rules), "custom")
 
 
+def named(recipe: str | Iterable[Rule]) -> tuple[str, tuple[Rule, ...]]:
+    """A policy by its name, or rules; with the name.
+
+    Raises:
+        PlanError: no such policy.
+    """
+    if not isinstance(recipe, str):
+        rules = as_rules(recipe)
+        return name_of(rules), rules
+    if recipe not in BY_NAME:
+        raise PlanError(
+            f"there is no recipe {repr_quoted(recipe)}.", nearest(recipe, BY_NAME), f"Known: {', '.join(BY_NAME)}."
+        )
+    return recipe, BY_NAME[recipe]
+
+
+def spares(rules: Iterable[Rule], parameter: Parameter) -> bool:
+    """Whether the first of the rules that says so spares a parameter."""
+    first = next((one for one in rules if DECAY in one.decides and one.selector.picks(parameter)), None)
+    return first is not None and first.decay is None
+
+
 __all__ = [
     "BY_NAME",
     "DEFAULT",
     "STANDARD",
     "UNSURE",
     "detectron2",
+    "fastai",
     "huggingface",
+    "megatron",
+    "moonlight",
     "name_of",
+    "named",
+    "nanochat",
     "nanogpt",
+    "spares",
     "timm",
     "torch",
+    "torchtitan",
 ]

@@ -305,6 +305,12 @@ CASES: dict[str, Case] = {
         ("1.weight",),
         "info",
     ),
+    "WD113": Case(
+        lambda: adamw(Tagger()) | {"recipe": "moonlight"},
+        lambda: whole(Tagger()) | {"recipe": "moonlight"},
+        ("embed.weight", "norm.weight", "norm.bias"),
+        "warning",
+    ),
     "WD201": Case(lambda: with_group(weigth_decay=0.3), lambda: with_group(my_own_note=3), (), "error"),
     "WD202": Case(with_empty_group, lambda: adamw(mlp()), (), "warning"),
     "WD203": Case(one_group_each, lambda: adamw(mlp()), (), "info"),

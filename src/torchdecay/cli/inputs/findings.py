@@ -105,7 +105,10 @@ def settings_of(section: str, given: Mapping[str, Any], more: Mapping[str, Shape
         style="json" if as_json else style,
         baseline=baseline,
         update=given["update_baseline"],
-        more={key: many(key) if shape is list else table.get(key, {}) for key, shape in more.items()}
+        more={
+            key: many(key) if shape is list else table.get(key, {} if shape is dict else None)
+            for key, shape in more.items()
+        }
         | {"patterns": table["ignore"] if isinstance(table.get("ignore"), dict) and not given["ignore"] else {}},
     )
 

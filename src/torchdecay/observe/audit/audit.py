@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from torchdecay.apply.handle import handle_of
+from torchdecay.errors import PlanError
 from torchdecay.findings.choosing import is_wanted, prefixes
 from torchdecay.findings.finding import by_severity
 from torchdecay.findings.rule import Severity
@@ -17,13 +18,18 @@ from torchdecay.observe.audit.case import Case
 from torchdecay.observe.audit.catalog import CATALOG
 from torchdecay.observe.audit.check import CHECKS
 from torchdecay.observe.audit.result import Audit
+from torchdecay.observe.audit.selection import nearest_recipe
 from torchdecay.observe.groups import optimizers_of
 from torchdecay.observe.run import Run
 from torchdecay.plans.plan import Plan
+from torchdecay.plans.policies import named
+from torchdecay.plans.rules import Rule
 from torchdecay.plans.tree import ModelLike, one_model
 
 # Importing the modules is what fills CHECKS.
 assert {check.code for check in CHECKS} == set(CATALOG), (interplay, magnitude, selection, wiring)
+
+_ABOUT_WHO = ("WD101", "WD102", "WD103", "WD107")
 
 
 def audit(
@@ -36,6 +42,7 @@ def audit(
     select: Iterable[str] = (),
     ignore: Ignore = (),
     severity: Mapping[str, Severity] | None = None,
+    recipe: str | Iterable[Rule] | None = None,
 ) -> Audit:
     """Look for everything that can be wrong with weight decay, without taking a step or changing anything.
 
@@ -55,6 +62,7 @@ def audit(
         ignore: codes or prefixes to leave out; or for each globs of parameters that are meant so,
             {"WD101": ["*.gate.*"]}.
         severity: code or prefix → "error", "warning" or "info", in place of the catalog's.
+        recipe: the name of a policy, "moonlight", or rules: who decays is judged against it in place of STANDARD.
 
     Returns:
         An `Audit`: findings with stable codes, worst first; `.ok` when there is neither error nor warning; prints;
@@ -62,7 +70,7 @@ def audit(
 
     Raises:
         ApplyError: something that is no optimizer; no names to find a plan's rows by; a loss whose graph was freed.
-        PlanError: an unknown code, or a model that can't be read.
+        PlanError: an unknown code, severity or recipe, a recipe without a model, or a model that can't be read.
         UnitError: a run that says too little for its schedule.
 
     Example:
@@ -76,14 +84,18 @@ def audit(
     if model is None:
         attached = [one.model for one in map(handle_of, optimizers) if one is not None and one.model is not None]
         model = list({id(one): one for one in attached}.values())
-    case = Case(optimizers, one_model(model), plan, run, loss)
+    case = Case(optimizers, one_model(model), plan, run, loss, None if recipe is None else named(recipe))
+    if case.recipe is not None and case.model is None:
+        raise PlanError("recipe= needs model=.", "A recipe goes by names and roles.", "Give the model too.")
     chosen, meant = prefixes(select, CATALOG), patterns_of(ignore, CATALOG)
     left_out = whole_codes(meant)
     wanted = [check for check in CHECKS if is_wanted(check.code, chosen, left_out)]
     found = Audit(tuple(spare((one for check in wanted for one in check.findings(case)), meant)))
-    unable = [check for check in wanted if not check.is_able(case)]
+    # A recipe that nobody named is not missing.
+    unable = [check for check in wanted if not check.is_able(case) and check.needs != "recipe"]
     skipped = [(one.code, f"{one.needs}=" + ("; guessed from shapes" if one.guess else "")) for one in unable]
-    return Audit(by_severity(found.with_severity(severity or {}).findings), tuple(skipped))
+    told = by_severity(found.with_severity(severity or {}).findings)
+    return Audit(told, tuple(skipped), nearest_recipe(case) if any(one.code in _ABOUT_WHO for one in told) else "")
 
 
 def _layer_wise(optimizer: Any) -> list[Any]:

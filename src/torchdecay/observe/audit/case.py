@@ -22,6 +22,7 @@ from torchdecay.plans.census import census
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.parameters import Parameter
 from torchdecay.plans.plan import Plan
+from torchdecay.plans.rules import Rule
 from torchdecay.plans.tree import Models, names_of
 
 _MOST_NUMBERED = 8
@@ -124,9 +125,10 @@ class Case:
     plan: Plan | None
     run: Run | None
     loss: Tensor | None
+    recipe: tuple[str, tuple[Rule, ...]] | None = None
 
     def has(self, what: str) -> bool:
-        """Whether "model", "plan", "run" or "loss" is there."""
+        """Whether "model", "plan", "run", "loss" or "recipe" is there."""
         return getattr(self, what) is not None
 
     @cached_property
@@ -172,7 +174,9 @@ class Case:
         return made
 
     def is_explicit(self, member: Member) -> bool:
-        """Whether a rule of the user's own decided, in the plan at hand or the attached one, what pulls it."""
+        """Whether a recipe, or a rule of the user's own in a plan, given or attached, decides what pulls it."""
+        if self.recipe is not None:
+            return True
         plan = self.plan if member.group.handle is None else member.group.handle.plan
         return plan is not None and member.planned in plan and plan[member.planned].explicit
 

@@ -53,6 +53,10 @@ WD112 info no gradient, so no decay
 The last backward pass did not reach it, and torch's optimizers pass over what has no gradient.
 If it should train, look at why the loss does not depend on it; else freeze it.
 
+WD113 warning not what the recipe says
+The recipe that was named spares this parameter, or decays it, and these groups do otherwise.
+Build the groups by it: td.param_groups(model, wd, rules=td.policies.NAME).
+
 WD201 error group key that is ignored
 torch ignores keys that it does not know, misspelled ones too, and its default applies.
 Correct the spelling.

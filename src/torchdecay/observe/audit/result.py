@@ -11,6 +11,7 @@ from torchdecay.findings.finding import Finding
 from torchdecay.findings.result import Findings
 from torchdecay.findings.sparing import Ignore, patterns_of, whole_codes
 from torchdecay.observe.audit.catalog import CATALOG
+from torchdecay.text import capital
 
 A = TypeVar("A", bound="Audit")
 
@@ -22,10 +23,12 @@ class Audit(Findings, kind="audit"):
     Attributes:
         findings: what was found.
         skipped: codes that could not be looked into, with what they would need.
+        nearest: where something is said of who decays, which recipe decides nearly so, in words.
     """
 
     findings: tuple[Finding, ...]
     skipped: tuple[tuple[str, str], ...] = ()
+    nearest: str = ""
 
     rules: ClassVar = CATALOG
 
@@ -36,6 +39,6 @@ class Audit(Findings, kind="audit"):
         return replace(kept, skipped=tuple(one for one in self.skipped if is_wanted(one[0], chosen, left_out)))
 
     def __str__(self) -> str:
-        return "\n".join(
-            [super().__str__(), *(f"not looked into: {code} (needs {needs})" for code, needs in self.skipped)]
-        )
+        recipe = [f"{capital(self.nearest)}; recipe= judges against one."] if self.nearest else []
+        left = (f"not looked into: {code} (needs {needs})" for code, needs in self.skipped)
+        return "\n".join([super().__str__(), *recipe, *left])

@@ -21,6 +21,7 @@ from torchdecay.optimizers.cards import card_of, has_trait
 from torchdecay.plans.controllers import TouchedRows
 from torchdecay.plans.names import per_class
 from torchdecay.plans.parameters import Parameter
+from torchdecay.plans.policies import BY_NAME, spares
 from torchdecay.text import counted
 
 _BLUNTED = ("bias", "norm", "scale", "scalar")
@@ -69,6 +70,34 @@ def spared_weights(case: Case) -> Iterator[Hit]:
     for member in case.members:
         if member.decay is None and _is_weight(member) and not case.is_explicit(member):
             yield member.hit("a weight that nothing pulls")
+
+
+@check("WD113", needs="recipe")
+def against_recipe(case: Case) -> Iterator[Hit]:
+    """Parameters that decay against the recipe that was named, or are spared against it."""
+    name, rules = case.recipe or ("", ())
+    for member in case.members:
+        if member.about is not None and member.about.trainable:
+            spared = spares(rules, member.about)
+            if spared == (member.decay is not None):
+                yield member.hit(f"decays, and {name} spares it" if spared else f"is spared, and {name} decays it")
+
+
+def nearest_recipe(case: Case) -> str:
+    """Which policy decides nearly as these groups do, in words; "" where nothing tells."""
+    members = [one for one in case.members if one.about is not None and one.about.trainable]
+    if case.recipe is not None or not case.pulled or any(group.handle is not None for group in case.groups):
+        return ""
+    differ = {
+        name: sum(spares(rules, one.about) == (one.decay is not None) for one in members if one.about is not None)
+        for name, rules in BY_NAME.items()
+    }
+    name = min(differ, key=lambda one: differ[one], default="")
+    if not members or differ[name] > len(members) // 4:
+        return ""
+    same = [one for one in BY_NAME if differ[one] == differ[name]]
+    but = f", but for {counted(differ[name], 'parameter')}" if differ[name] else ""
+    return f"who decays is as in the recipe {' or '.join(same)}{but}"
 
 
 @check("WD104", needs="model")
