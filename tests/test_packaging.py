@@ -54,6 +54,7 @@ PUBLIC_NAMES: tuple[str, ...] = (
     "UnitError",
     "UnknownRoleWarning",
     "attach",
+    "attach_each",
     "audit",
     "cautious",
     "convert",
