@@ -48,6 +48,14 @@ def pair():
     made = torch.optim.AdamW([*one.parameters(), *other.parameters()], weight_decay=0.1)
     return {"optimizer": made, "model": [one, other]}
 
+def adversaries():
+    models = {"actor": model(), "critic": model()}
+    return {"optimizer": two(models.values()), "model": models}
+
+def two(models=()):
+    one, other = models or (model(), model())
+    return tuple(torch.optim.AdamW(each.parameters(), weight_decay=0.1) for each in (one, other))
+
 def number():
     return 3
 
@@ -165,3 +173,12 @@ def test_a_script_gets_a_way_that_leads_on(project: str, tmp_path: Path, command
     assert found.exit_code == 2 and not found.stdout
     assert "print(td.audit(optimizer, model=model))" in " ".join(found.stderr.split())
     assert "task" not in found.stderr
+
+
+def test_models_and_optimizers_come_alone_or_several(project: str) -> None:
+    """In lists, tuples and dicts, as Python takes them; a name that two models have says whose it is."""
+    done = CliRunner().invoke(main, ["audit", f"{project}:adversaries", "--json"])
+    found = [one for one in json.loads(done.stdout)["findings"] if one["code"] == "WD101"]
+    assert {"2.bias", "critic.2.bias"} <= {name for one in found for name in one["names"]}
+    done = CliRunner().invoke(main, ["verify", f"{project}:two", "--json"])
+    assert done.exit_code == 0 and len(json.loads(done.stdout)["groups"]) == 2

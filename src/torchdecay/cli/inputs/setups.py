@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from torchdecay.errors import TaskError
+from torchdecay.errors import PlanError, TaskError
 from torchdecay.optimizers.wrappers import is_optimizer
 from torchdecay.text import an, listed, nearest
 
@@ -53,20 +53,24 @@ def load_setup(target: str) -> dict[str, Any]:
 
 
 def _require_types(target: str, setup: Mapping[str, Any]) -> None:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from torchdecay.observe.run import Run
     from torchdecay.plans.plan import Plan
+    from torchdecay.plans.tree import one_model
 
-    for key, kind in (("model", nn.Module), ("plan", Plan), ("run", Run), ("loss", Tensor)):
+    for key, kind in (("model", None), ("plan", Plan), ("run", Run), ("loss", Tensor)):
         value = setup.get(key)
-        several = value if key == "model" and isinstance(value, list) else [value]
-        if value is not None and not all(isinstance(one, kind) for one in several):
+        try:
+            fits = one_model(value) is not None if kind is None else isinstance(value, kind)
+        except PlanError:
+            fits = False
+        if value is not None and not fits:
             raise TaskError(f"{target} gives {an(type(value).__name__)} as {key}.", fix=f"Give a {_SPOKEN[key]}.")
 
 
 def _is_optimizer(value: Any) -> bool:
-    several = value if isinstance(value, list) and value else [value]
+    several = value if isinstance(value, (list, tuple)) and value else [value]
     return all(is_optimizer(one) for one in several)
 
 
