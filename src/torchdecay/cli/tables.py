@@ -135,8 +135,10 @@ def _points(result: Sweep) -> Table:
         mark = ">" if result.best is not None and one.point == result.best.point else " "
         life = lives.get(one.point.label)
         told = "-" if life is None else step_count(life) + (" steps" if life < float("inf") else "")
-        rows.append([f"{mark} {one.point.label}", str(one.num_runs), *cells, told])
-    return rich_table([("", {"no_wrap": True}), *((head, RIGHT) for head in ("seeds", *titles, "half-life"))], rows)
+        # What a job's value means in steps only the job itself knows.
+        rows.append([f"{mark} {one.point.label}", str(one.num_runs), *cells, *([] if result.metric else [told])])
+    heads = ("seeds", *titles, *([] if result.metric else ["half-life"]))
+    return rich_table([("", {"no_wrap": True}), *((head, RIGHT) for head in heads)], rows)
 
 
 def _cell(name: str, mean: float | None, spread: float | None) -> str:

@@ -30,6 +30,7 @@ from torchdecay.lab.training.contenders import as_contender
 from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.trial import Assignment, Trial
 
+pytestmark = pytest.mark.long
 HEAD = "import json, os, sys, time, pathlib\nvalue, seed = float(sys.argv[1]), int(sys.argv[2])\n"
 PARABOLA = HEAD + "for e in range(9): print(f'loss={(value - 1) ** 2 + seed / 100 + 1 / (e + 1)}', flush=True)"
 
@@ -227,12 +228,28 @@ def parabola(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 def test_a_sweep_of_a_command_chooses_and_says_how_sure_it_is(parabola: Sweep) -> None:
     """Every value and no decay, with each seed; against no decay by the metric itself, as there are no test rows."""
     best = parabola.best
-    assert best is not None and best.point.value == 1.0 and best.point.label == "native(1)"
+    assert best is not None and best.point.value == 1.0 and best.point.label == "1"
     assert best.against is not None and best.against.better and best.test_measure == "validation_loss"
     assert len(parabola.runs) == 18 and {run.steps for run in parabola.runs} == {tuple(range(1, 10))}
     assert "test rows" not in str(parabola) and "loss 0.121" in str(parabola)
     assert dict(parabola.facts)["command"].endswith("'{value}' '{seed}'")
     assert Sweep.from_json(parabola.to_json()) == parabola
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        (["--wd", "{value}"], "--wd {value}"),
+        (["--wd={value}"], "--wd={value}"),
+        (["optim.wd={value}", "{seed}"], "optim.wd={value}"),
+        (["-c", "{value}"], "-c {value}"),
+        (["x y", "{value}"], "{value}"),
+        (["{seed}"], ""),
+    ],
+)
+def test_points_are_named_by_what_takes_the_value(words: list[str], place: str) -> None:
+    """As they were typed."""
+    assert Command(["sh", *words], metric="x(.)").place == place
 
 
 def test_two_at_a_time_tell_the_same(parabola: Sweep, tmp_path: Path) -> None:
@@ -257,9 +274,9 @@ def test_one_value_that_fails_costs_itself_only(tmp_path: Path) -> None:
     """The others go on; a value that gives NaN has diverged."""
     code = HEAD + "sys.exit('too strong') if value > 5 else print('loss=' + ('nan' if value > 0.5 else '1'))"
     found = swept(command(code, tmp_path), seeds=1)
-    assert {failure.label for failure in found.failures} == {"native(10)"}
+    assert {failure.label for failure in found.failures} == {"10"}
     assert found.failures[0].traceback == "too strong"
-    assert [one.point.label for one in found.curve if one.diverged] == ["native(1)"]
+    assert [one.point.label for one in found.curve if one.diverged] == ["1"]
 
 
 def test_seeds_that_change_nothing_are_said_and_not_counted(tmp_path: Path) -> None:
@@ -302,8 +319,8 @@ def test_halving_stops_what_is_outside_the_best_third(tmp_path: Path) -> None:
     job = command(code, tmp_path)
     found = swept(job, search=Search(0.1, 10, points=9, kind="halving"), seeds=1)
     ends = {run.label: (run.stopped, len(run.steps)) for run in found.runs}
-    assert ends["none"] == (False, 9) and ends["native(1)"] == (False, 9)
-    assert ends["native(10)"] == (True, 1) and found.best is not None and found.best.point.value == 1.0
+    assert ends["0"] == (False, 9) and ends["1"] == (False, 9)
+    assert ends["10"] == (True, 1) and found.best is not None and found.best.point.value == 1.0
     assert "asked to end" in (tmp_path / "runs/10-seed-0/output.txt").read_text()
     assert "Successive halving stopped" in str(found)
     told = swept(

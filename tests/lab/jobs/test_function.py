@@ -16,6 +16,7 @@ from torchdecay.lab.sweeps.result import Sweep
 from torchdecay.lab.sweeps.search import Search
 from torchdecay.lab.sweeps.sweep import sweep
 
+pytestmark = pytest.mark.long
 SEARCH = Search(0.1, 10, points=3)
 
 

@@ -29,7 +29,7 @@ PLACES = ("value", "seed", "out", "checkpoint")
 OUTPUT = "output.txt"
 RECORD = "torchdecay-run"
 """What `torchdecay run` writes, in the folder of a run."""
-_LOOK_SECONDS, _GRACE = 1.0, 5.0
+_LOOK_SECONDS, _GRACE, _MOST_WORDS = 1.0, 5.0, 40
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,17 @@ class Command(Job):
     def has(self, place: str) -> bool:
         """Whether `{place}` is in some word."""
         return any(f"{{{place}}}" in word for word in self.words)
+
+    @property
+    def place(self) -> str:
+        """The words that take the value, where they are short: "--wd {value}", "--wd={value}"; else "{value}"."""
+        place = next((i for i, word in enumerate(self.words) if "{value}" in word), None)
+        if place is None:
+            return ""
+        option = self.words[place - 1] if place else ""
+        is_option = self.words[place] == "{value}" and re.fullmatch(r"--?\w[\w.-]*", option)
+        words = f"{option} {{value}}" if is_option else self.words[place]
+        return words if len(words) <= _MOST_WORDS and words.isprintable() else "{value}"
 
     @property
     def name(self) -> str:

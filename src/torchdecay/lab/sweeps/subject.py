@@ -19,13 +19,14 @@ from torchdecay.lab.sweeps.halving import Rungs, rungs_of
 from torchdecay.lab.sweeps.meaning import Meaning, meaning_of
 from torchdecay.lab.sweeps.ranges import acting_steps, with_range
 from torchdecay.lab.sweeps.search import Candidate, Search
-from torchdecay.lab.sweeps.trials import FormLike, TrialMaker, as_form
+from torchdecay.lab.sweeps.trials import Form, FormLike, TrialMaker, as_form
 from torchdecay.lab.tasks.task import Task, data_of, model_of
 from torchdecay.lab.training.contenders import Contender
 from torchdecay.lab.training.facts import describe, versions
 from torchdecay.lab.training.holdout import with_validation
 from torchdecay.lab.training.setup import Setup
 from torchdecay.lab.training.trunk import forked
+from torchdecay.plans.forms.l2 import native
 
 _OWN = "only the command or function itself knows its learning rate and steps"
 
@@ -157,9 +158,11 @@ def _of_job(job: Job, form: FormLike | None, search: Search, groups: Mapping[str
             f"That of a task comes from its time scale; {_OWN}.",
             "Name both ends of a range, 0.01 and 10 say, or each value.",
         )
-    # What {value} goes to is most often the optimizer's own weight_decay.
-    own = isinstance(job, Command) and job.has("value")
-    made = as_form("native" if own else "decoupled" if form is None else form)
+    if isinstance(job, Command) and job.has("value"):
+        # What {value} goes to is most often the optimizer's own weight_decay.
+        made = Form(job.place, native, place=job.place)
+    else:
+        made = as_form("decoupled" if form is None else form)
     if isinstance(job, Command):
         job = dataclasses.replace(job, form=made.name)
     about = {

@@ -142,7 +142,7 @@ def sweep(
         runs, counted, alike = apart(run.runs, seeds) if isinstance(trained, Job) else (run.runs, seeds, "")
         return Sweep(
             form=maker.form.name,
-            equation=maker.form(low).equation,
+            equation="" if maker.form.place else maker.form(low).equation,
             points=points,
             runs=runs,
             seeds=counted,

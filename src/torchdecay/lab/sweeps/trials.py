@@ -32,10 +32,12 @@ class Form:
     Attributes:
         name: as people write it: "decoupled", "huber:delta=0.1".
         make: the function.
+        place: where a command takes the coefficient, "--wd {value}", which then names its points; "" elsewhere.
     """
 
     name: str
     make: Callable[[float], Decay]
+    place: str = ""
 
     def __call__(self, value: float) -> Decay:
         """The Decay with this coefficient."""
@@ -115,6 +117,10 @@ class TrialMaker:
     def contender(self, candidate: Candidate | None, lr_scale: float) -> Contender:
         """The contender; None is the one without decay."""
         tail = "" if lr_scale == 1.0 else f" at lr x {spelled(lr_scale)}"
+        if place := self.form.place:
+            made = BARE if candidate is None else as_contender(self.form(candidate.values[0]))
+            value = 0.0 if candidate is None else candidate.values[0]
+            return dataclasses.replace(made, label=place.replace("{value}", spelled(value)))
         if candidate is None:
             return dataclasses.replace(BARE, label=f"none{tail}")
         if self.template is None:

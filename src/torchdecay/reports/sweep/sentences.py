@@ -147,14 +147,13 @@ def _choice(sweep: Sweep, chosen: Choice) -> str:
 
 
 def _test(sweep: Sweep, chosen: Choice) -> list[str]:
-    where = "" if sweep.metric else "On the test rows, which took no part in the choice: "
-    head = f"{where}{curve_name(chosen.test_measure, sweep)} "
+    head = f"On the test rows, which took no part in the choice: {curve_name(chosen.test_measure, sweep)} "
     head += f"{number(chosen.test_mean)}{_span(chosen.test_low, chosen.test_high, chosen.num_seeds)}"
     one = chosen.against
     if one is None or one.mean is None:
         return [] if sweep.metric else [f"{head}."]
     base = sweep.comparison(one.baseline).mean_and_spread(one.baseline, one.measure)[0]
-    head += f", against {number(base)} without decay"
+    head = f"Without decay: {number(base)}" if sweep.metric else f"{head}, against {number(base)} without decay"
     return [head + paired(one, "no measurable difference")]
 
 
