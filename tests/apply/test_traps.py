@@ -766,6 +766,24 @@ def test_a_form_that_complex_weights_can_not_have_is_refused_at_attach(cls, deca
     assert model["w"].isfinite().all()
 
 
+def test_a_handle_that_is_removed_in_a_second_evaluation_lends_no_gradient():
+    """Nobody would give it back."""
+    model, x = model_and_data()
+    optimizer = Twice(model.parameters(), lr=0.1)
+    handle = ours(optimizer, model, td.coupled(WD))
+    users = []
+
+    def closure():
+        optimizer.zero_grad()
+        backward(model, x)
+        users.append([param.grad for param in model.parameters()])
+        if len(users) == 2:
+            handle.remove()
+
+    optimizer.step(closure)
+    assert all(param.grad is mine for param, mine in zip(model.parameters(), users[1], strict=True))
+
+
 @pytest.mark.parametrize("moment", ["before", "in the closure", "after"])
 def test_a_handle_that_is_removed_within_a_step_lets_it_end(moment):
     """A user's own hook or closure may end a plan; what stood there before then decays, and no hook is left."""

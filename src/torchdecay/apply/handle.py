@@ -419,10 +419,9 @@ class Handle:
         try:
             if any(is_opaque(row.decay) for row in self.plan.rows):
                 raise ApplyError("of a function without a name a copy has a description alone.")
-            given, remembered = vars(self).get("_twin"), remembered_by(optimizer)
-            # Of what was made already nothing is left, should this fail.
+            given, left = vars(self).get("_twin"), remembered_by(optimizer)
             Handle.__init__(
-                self, optimizer, self.plan, model=given, options=self._options, remembered=remembered, names=named
+                self, optimizer, self.plan, model=given, options=self._options, remembered=left, names=named
             )
         except TorchdecayError as error:
             return error.what
@@ -552,9 +551,11 @@ class Handle:
             except BaseException as error:
                 leave_traceback(error)
                 raise
+            if self._is_gone:
+                return loss
             if called:
                 self._engine.passes.again()
-            elif not self._is_gone:
+            else:
                 self._begin(late=late)
             called = True
             return loss
