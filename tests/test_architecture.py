@@ -44,6 +44,7 @@ CALLED_BY_NAME = {
     ("printing.py", "torchdecay.reports.comparison.sentences:verdict"),
     ("printing.py", "torchdecay.reports.sweep.sentences:verdict"),
     ("printing.py", "torchdecay.reports.tables:direction_in_words"),
+    ("printing.py", "torchdecay.reports.tables:verdict"),
 }
 
 # Rooms that a newcomer takes in at a glance: so many files and folders at most.

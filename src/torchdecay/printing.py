@@ -10,6 +10,7 @@ import importlib
 WORDS = {
     "Comparison": "torchdecay.reports.comparison.sentences:verdict",
     "Direction": "torchdecay.reports.tables:direction_in_words",
+    "Ladder": "torchdecay.reports.tables:verdict",
     "Sweep": "torchdecay.reports.sweep.sentences:verdict",
 }
 """Class of a result → the function that says it."""

@@ -16,6 +16,8 @@ from torchdecay.lab.jobs.metrics import Filed as Filed
 from torchdecay.lab.jobs.metrics import Printed as Printed
 from torchdecay.lab.jobs.metrics import Tagged as Tagged
 from torchdecay.lab.storage.store import Store as Store
+from torchdecay.lab.sweeps.ladder import Ladder as Ladder
+from torchdecay.lab.sweeps.ladder import ladder as ladder
 from torchdecay.lab.sweeps.result import Sweep as Sweep
 from torchdecay.lab.sweeps.search import Search as Search
 from torchdecay.lab.sweeps.sweep import sweep as sweep

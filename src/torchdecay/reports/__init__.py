@@ -20,7 +20,17 @@ if TYPE_CHECKING:
     from torchdecay.reports.drawing.svg import Picture
 
 _DRAWN = {"Comparison": "comparison", "Sweep": "sweep", "History": "history", "Forecast": "forecast"}
-_SAID = ("Audit", "Direction", "Hypergradient", "Inspection", "Plan", "Rescaled", "Suggestion", "Verification")
+_SAID = (
+    "Audit",
+    "Direction",
+    "Hypergradient",
+    "Inspection",
+    "Ladder",
+    "Plan",
+    "Rescaled",
+    "Suggestion",
+    "Verification",
+)
 _MODULES = {**_DRAWN, **dict.fromkeys(_SAID, "tables"), "WorkedExample": "example", "RunRecord": "recorded"}
 """Class of a result → the module here with its `page_of`, its `verdict` and, where it is drawn, its `picture_of`."""
 

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torchdecay.reports.article import Article, Page, Section, Table, page_with
-from torchdecay.text import counted, listing, number, prose, shown
+from torchdecay.text import counted, listing, number, prose, shown, spelled
 
 if TYPE_CHECKING:
     from torchdecay.lab.directions.hypergradient import Hypergradient
     from torchdecay.lab.directions.result import Direction
+    from torchdecay.lab.sweeps.ladder import Ladder
     from torchdecay.observe.audit.result import Audit
     from torchdecay.observe.units.rescaled import Rescaled
     from torchdecay.observe.units.suggestion import Suggestion
@@ -75,6 +76,28 @@ def _hypergradient(found: Hypergradient) -> Said:
     return "How the validation loss answers to each coefficient", said, "The groups", table, ()
 
 
+def _ladder(found: Ladder) -> Said:
+    rows = []
+    for size, one, best in zip(found.sizes, found.sweeps, found.optima, strict=True):
+        chosen = "nothing" if one.best is None else "none" if one.best.point.is_bare else one.best.point.label
+        place = "not known" if best is None else f"{spelled(best.low)} to {spelled(best.high)}"
+        rows.append((f"{size:g}", chosen, "" if one.best is None else number(one.best.mean), place))
+    exponent = found.exponent
+    slope = "" if exponent is None else (
+        f" The exponent of the best value over size is {exponent[0]:.2f} (95 % interval {exponent[1]:.2f} to "
+        f"{exponent[2]:.2f})."
+    )  # fmt: skip
+    said = f"Nothing is said of other sizes: {found.why_not}.{slope}" if found.why_not else slope.strip()
+    last = () if found.why_not else (f"Twice as large as the largest, if the line goes on: {_at(found)}.",)
+    table = Table(("Size", "Chosen", "Validation", "Best value, 95 %"), tuple(rows))
+    return "How the best value goes with size", said, "The sizes", table, last
+
+
+def _at(found: Ladder) -> str:
+    value, low, high = found.at(2 * found.sizes[-1])
+    return f"{value:.3g} ({low:.3g} to {high:.3g})"
+
+
 def _suggestion(found: Suggestion) -> Said:
     said = f"decoupled({found.value:.3g}), to sweep from {found.low:.3g} to {found.high:.3g}."
     rows = tuple(
@@ -101,6 +124,7 @@ _SAYING: Mapping[str, Callable[[Any], Said]] = {
     "Direction": _direction,
     "Hypergradient": _hypergradient,
     "Inspection": _printed("What the optimizer says about weight decay", "The groups"),
+    "Ladder": _ladder,
     "Plan": lambda plan: _printed("Who decays, and why", "The parameters")(plan.table()),
     "Rescaled": _rescaled,
     "Suggestion": _suggestion,

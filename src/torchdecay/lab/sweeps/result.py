@@ -163,14 +163,20 @@ class Sweep(Trainings, kind="sweep"):
         chosen = self.best
         if chosen is None or chosen.point.value is None:
             return None
-        scale = chosen.point.lr_scale
-        return optimum_of(
-            {
-                point.value: {run.seed: self._oriented(run) for run in self.of(point.label)}
-                for point in self.points
-                if point.value is not None and point.lr_scale == scale
-            }
-        )
+        return optimum_of(self.scores_by_value(chosen.point.lr_scale))
+
+    def scores_by_value(self, lr_scale: float | None = None) -> Mapping[float, Mapping[int, float]]:
+        """The deciding measure of each coefficient's whole runs by seed, more being better, at one learning rate.
+
+        That of the chosen point, unless another multiplier is asked for.
+        """
+        if lr_scale is None:
+            lr_scale = 1.0 if self.leader is None else self.leader.point.lr_scale
+        return {
+            point.value: {run.seed: self._oriented(run) for run in self.of(point.label)}
+            for point in self.points
+            if point.value is not None and point.lr_scale == lr_scale
+        }
 
     def _oriented(self, run: TrainingRun) -> float:
         return run.final(self.measure) if self.higher_is_better else -run.final(self.measure)

@@ -33,8 +33,8 @@ def table_of(points: Points) -> tuple[Table, tuple[str, ...]]:
     }
     has_meaning = not sweep.metric or any(one.half_life for one in sweep.meanings)
     rows, tags = [], []
-    shown_points = points.some(sweep.curve, lambda one: one.point)
-    for place, one in enumerate(shown_points):
+    drawn = points.some(sweep.curve, lambda one: one.point)
+    for place, one in enumerate(drawn):
         is_chosen = chosen is not None and chosen.point == one.point
         leads = chosen is not None and chosen.leader == one.point.label
         tags.append("chosen" if is_chosen else "best mean" if leads else "")
@@ -55,11 +55,13 @@ def table_of(points: Points) -> tuple[Table, tuple[str, ...]]:
         tags=tuple(tags),
     )
     whys = dict.fromkeys(shown(one.why) for one in sweep.meanings if one.half_life is None and one.why)
-    return table, () if not has_meaning else (
+    left = f"{len(drawn)} of {len(sweep.curve):,} points stand here; every one is in the file of numbers."
+    meaning = (
         "Half-life: the steps until decay alone has halved a weight, at the largest learning rate of the run. Shrunk: "
         "what decay alone takes away over the whole run, with its learning rates.",
         *(f"No half-life: {prose(why).rstrip('.')}." for why in whys),
     )
+    return table, (*([left] if len(drawn) < len(sweep.curve) else []), *(meaning if has_meaning else ()))
 
 
 def _runs(points: Points, one: CurvePoint) -> str:
