@@ -53,3 +53,29 @@ def test_findings_are_said_and_fail_what_was_asked_for(
     assert ("WD101" in text) is said
     assert ("test_findings_are_said_and_fail_what_was_asked_for.py::test_fails_by_itself\n  AdamW" in text) is said
     assert "assert False" in text or "mine" in text
+
+
+FIXTURE = """
+import pytest, torch
+
+@pytest.fixture(scope="module")
+def trained():
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    return optimizer
+
+def test_first(trained):
+    pass
+
+def test_second(trained):
+    trained.step()
+"""
+
+
+def test_what_a_fixture_trains_is_seen_where_it_is_made_and_where_it_steps_again(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(FIXTURE)
+    result = pytester.runpytest("-p", "torchdecay.integrations.pytest_plugin", "--torchdecay-fail-on=warning")
+    result.assert_outcomes(errors=1, failed=1)
+    assert result.stdout.str().count("WD101") >= 2

@@ -6,13 +6,15 @@ import copy
 import gc
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import torchdecay as td
 from torchdecay.apply.handle import handle_of
@@ -435,3 +437,80 @@ def test_it_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     with td.watch() as seen:
         train(net, adamw(net))
     assert seen.record.seen == ()
+
+
+class _Heard(TorchDispatchMode):
+    """Counts operators, as counters of FLOPs do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+class _Called(TorchFunctionMode):
+    """Counts calls of functions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_modes_of_the_script_hear_nothing_of_it() -> None:
+    """A counter of operators tells the same numbers as without."""
+    counts = []
+    for watching in (nullcontext(), td.watch(every_steps=1)):
+        net = model()
+        optimizer = adamw(net)
+        with watching, _Called() as called, _Heard() as heard:
+            train(net, optimizer, 3)
+        counts.append((called.count, heard.count))
+    assert counts[0] == counts[1] and min(counts[0]) > 30
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_checkpoint_may_be_loaded_between_a_new_group_and_its_first_step(known: bool) -> None:
+    """What the model owns is planned by then; what it does not own costs the plan, and never the script."""
+    net = model()
+    optimizer = torch.optim.AdamW(net[0].parameters(), lr=0.05, weight_decay=0.1)
+    added = net[2] if known else nn.Linear(3, 3)
+    holder = nn.Sequential(net, nn.Identity())
+    with td.watch(apply="decoupled:0.5", every_steps=0) as seen:
+        train(holder, optimizer)
+        optimizer.add_param_group({"params": list(added.parameters())})
+        optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+        train(holder, optimizer)
+        handle = handle_of(optimizer)
+    assert len(optimizer.param_groups) == 2 and seen.record.summary.optimizers[0].steps == 10
+    if known and handle is not None:
+        assert [row.decay is not None for row in handle.plan.rows] == [True, False, True, False]
+    else:
+        assert "without --apply from here on" in seen.record.summary.notes[0]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_weight_decay_that_is_written_in_vain_is_told_of_once(capfd: pytest.CaptureFixture[str]) -> None:
+    net = model()
+    optimizer = adamw(net)
+    with td.watch(apply="decoupled:0.5", quiet=False) as seen:
+        for value in (0.1, 0.2, 0.3):
+            train(net, optimizer, 2)
+            optimizer.param_groups[0]["weight_decay"] = value
+    (note,) = seen.record.summary.notes
+    assert "writes weight_decay of AdamW" in note and capfd.readouterr().err.count(note) == 1
+
+
+def test_quiet_is_quiet_where_something_fails_too(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It stands in the record."""
+    (tmp_path / "file").write_text("")
+    net = model()
+    with td.watch(tmp_path / "file" / "out") as seen:
+        train(net, adamw(net))
+    assert "can't be written" in seen.record.summary.notes[0] and capfd.readouterr().err == ""

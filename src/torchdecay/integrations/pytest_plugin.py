@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,8 +26,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Watch the fixtures that are made for a test: a model that is trained once for many is trained here."""
+    return (yield from _watched(item))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """Watch a test, and fail it where it was asked for."""
+    return (yield from _watched(item))
+
+
+def _watched(item: pytest.Item) -> Generator[None, Any, Any]:
     level = item.config.getoption("--torchdecay-fail-on")
     if not (item.config.getoption("--torchdecay") or level != "never"):
         return (yield)
@@ -50,13 +60,10 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """What was found, by test."""
     reports = [one for several in terminalreporter.stats.values() for one in several]
-    found = [
-        (one.nodeid, text)
-        for one in reports
-        if getattr(one, "when", "") == "call"
-        for key, text in one.user_properties
-        if key == _KEY
-    ]
+    # A report of the call has what its setup found, too; where the setup failed, there is none of the call.
+    found = dict.fromkeys(
+        (one.nodeid, text) for one in reports for key, text in getattr(one, "user_properties", ()) if key == _KEY
+    )
     if found:
         terminalreporter.section("torchdecay")
     for test in dict.fromkeys(test for test, _ in found):

@@ -34,6 +34,8 @@ def opening(about: Stepped, seen: Seen) -> list[str]:
     lines = [f"torchdecay: {_named(about)}"]
     lines += [f"  {note}" for note in (_applied(about), about.length) if note]
     lines += [f"  not as planned: {one}" for one in about.differs[:_MOST_FINDINGS]]
+    more = len(about.differs) - _MOST_FINDINGS
+    lines += [f"  not as planned: {counted(more, 'parameter')} more, see the page"] if more > 0 else []
     if seen.plan is not None:
         table = seen.plan.table(group=True)
         told = table.to_text(width=118).splitlines()
@@ -152,12 +154,14 @@ def page_of(record: RunRecord) -> Page:
     """The page of a run: for each optimizer findings, plan, forecast, curves and alarms."""
     summary = record.summary
     sections: list[Section] = []
-    notices = [Notice("Not looked at", prose(note)) for note in summary.notes]
+    notices = [Notice("To know", prose(note)) for note in summary.notes]
     hero: Chart | None = None
     for about, seen in zip(summary.optimizers, record.seen, strict=True):
         own = f"{about.optimizer} {about.number}: " if len(record.seen) > 1 else ""
         if about.differs:
-            notices.append(Notice(f"{own}{_NOT_PLANNED}", prose("; ".join(about.differs[:_MOST_LINES]))))
+            more = len(about.differs) - _MOST_LINES
+            said = [*about.differs[:_MOST_LINES], *([f"and {more} more, see summary.json"] if more > 0 else [])]
+            notices.append(Notice(f"{own}{_NOT_PLANNED}", prose("; ".join(said))))
         sections += _sections(about, seen, own)
         if seen.history is None or not seen.history.records:
             continue
@@ -174,7 +178,7 @@ def page_of(record: RunRecord) -> Page:
             id="run",
             title=f"What decay does in {shown(summary.command, most=80) or 'this run'}",
             headline=_headline(record),
-            sure=prose(" ".join(f"{one.optimizer}: {one.length}." for one in summary.optimizers if one.length)),
+            sure=prose(" ".join(_lengths(summary.optimizers))),
             notices=tuple(notices),
             verdict=tuple(verdict(record).splitlines()[1:]),
             nexts=nexts if summary.optimizers else (),
@@ -183,6 +187,16 @@ def page_of(record: RunRecord) -> Page:
             cards=(_card(record),),
         )
     )
+
+
+def _lengths(optimizers: Iterable[Stepped]) -> Iterator[str]:
+    """How long the run is for whom, each length once."""
+    whose: dict[str, list[str]] = {}
+    for one in optimizers:
+        if one.length:
+            whose.setdefault(one.length, []).append(one.optimizer)
+    for length, names in whose.items():
+        yield f"{listing(list(dict.fromkeys(names)))}: {length}."
 
 
 def _headline(record: RunRecord) -> str:

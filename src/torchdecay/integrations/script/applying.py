@@ -122,6 +122,20 @@ def follow(optimizer: Optimizer, options: Options) -> None:
         raise
 
 
+def follow_load(optimizer: Optimizer, options: Options) -> None:
+    """The same before a checkpoint is loaded; what can't be planned is left to the next step, and loaded without."""
+    handle = handle_of(optimizer)
+    if handle is None or not handle.is_outdated():
+        return
+    try:
+        handle.update(_planned(optimizer, handle.model, options, later=True))
+    except Exception:
+        # Hooks can't be taken away while they run.
+        for hooks in (optimizer._optimizer_load_state_dict_pre_hooks, optimizer._optimizer_load_state_dict_post_hooks):
+            mine = [key for key, hook in hooks.items() if getattr(hook, "__self__", None) is handle]
+            hooks.update(dict.fromkeys(mine, lambda *given: None))
+
+
 def _planned(optimizer: Optimizer, model: nn.Module | None, options: Options, *, later: bool = False) -> Plan:
     """The plan for the parameters that the optimizer has; later on, those that a file does not name are spared."""
     held = {id(param) for group in optimizer.param_groups for param in group["params"]}

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from torchdecay.observe.modes import unheard_by_modes
 from torchdecay.text import describe_error, printable
 
 T = TypeVar("T")
@@ -49,16 +50,21 @@ class Guard:
     def note(self, what: str, error: BaseException) -> None:
         """Note that something failed."""
         with contextlib.suppress(Exception):
-            line = f"{what}: {printable(describe_error(error).partition(chr(10))[0])}"
-            if line not in self.notes:
-                self.notes.append(line)
-                if self.speaks:
-                    say(f"torchdecay: {line} The script goes on.")
+            self.tell(f"{what}: {printable(describe_error(error).partition(chr(10))[0])}", " The script goes on.")
+
+    def tell(self, line: str, more: str = "") -> None:
+        """Note what is worth knowing, once; `more` is said and not kept."""
+        if line not in self.notes:
+            self.notes.append(line)
+            if self.speaks:
+                say(f"torchdecay: {line}{more}")
 
 
 @contextlib.contextmanager
 def unheard() -> Iterator[None]:
     """Warnings of this thread are nobody's, and those that were shown once are not shown again because of us.
+
+    Nor do the script's modes of torch hear what is computed.
 
     `warnings.catch_warnings` would not do: it makes Python forget which warnings it has shown.
     """
@@ -73,7 +79,8 @@ def unheard() -> Iterator[None]:
     if mutated is not None:
         module._filters_mutated = lambda: None
     try:
-        yield
+        with unheard_by_modes():
+            yield
     finally:
         module.warn = warn
         if mutated is not None:

@@ -9,7 +9,7 @@ import platform
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, cast
@@ -19,9 +19,10 @@ from torch import nn
 from torch.optim import Optimizer
 
 from torchdecay._version import __version__
+from torchdecay.apply.handle import handle_of
 from torchdecay.apply.stepping import step_depth
 from torchdecay.findings.settings import AUDIT, read_settings
-from torchdecay.integrations.script.applying import apply, follow, load, met_by, names_in, refusal
+from torchdecay.integrations.script.applying import apply, follow, follow_load, load, met_by, names_in, refusal
 from torchdecay.integrations.script.finding import (
     Surroundings,
     around_it,
@@ -70,6 +71,7 @@ class Met:
     depth: int = 0
     steps: int = 0
     looked: bool = False
+    stood: list[Any] = field(default_factory=list)
 
 
 class Session:
@@ -85,7 +87,7 @@ class Session:
     def __init__(self, options: Options) -> None:
         self.options, self.pid = options, os.getpid()
         self.rank, self.world = rank()
-        self.guard = Guard(speaks=self.rank == 0)
+        self.guard = Guard(speaks=self.rank == 0 and not options.quiet)
         self.folder: Path | None = None
         self._met: dict[int, Met] = {}
         self._all: list[Met] = []
@@ -127,10 +129,22 @@ class Session:
         if self.options.stop_after and not met.depth and met.steps >= self.options.stop_after:
             self._stop(met)
         if met.about.applied and not met.depth:
-            self.guard(
-                f"{met.about.optimizer} is without --apply from here on", lambda: follow(optimizer, self.options)
-            )
+            lost = f"{met.about.optimizer} is without --apply from here on"
+            self.guard(lost, lambda: follow(optimizer, self.options))
+            self._restore(met, optimizer)
         met.depth += 1
+
+    def _restore(self, met: Met, optimizer: Optimizer) -> None:
+        """Undo what the script wrote into weight_decay since, which the plan owns; its handle would warn each time."""
+        if handle_of(optimizer) is None or len(met.stood) != len(optimizer.param_groups):
+            return
+        for group, stood in zip(optimizer.param_groups, met.stood, strict=True):
+            if isinstance(stood, (int, float)) and group.get("weight_decay") != stood:
+                group["weight_decay"] = stood
+                self.guard.tell(
+                    f"the script writes weight_decay of {met.about.optimizer} as it goes, which changes nothing: "
+                    f"--apply {met.about.applied} is at work in its place."
+                )
 
     def _stop(self, met: Met) -> None:
         """End the script when every optimizer that lives took its steps; one that takes none is waited for a while."""
@@ -164,6 +178,8 @@ class Session:
         if met.depth:
             return
         met.steps += 1
+        if met.about.applied:
+            met.stood = [group.get("weight_decay") for group in optimizer.param_groups]
         if not met.looked:
             self._look(met, optimizer)
         if not self._page_cost or time.monotonic() - self._began > (self._spent + self._page_cost) / _SHARE:
@@ -207,6 +223,8 @@ class Session:
             say(f"torchdecay: --apply {self.options.apply} can't be done on {met.about.optimizer}.", str(error))
             raise SystemExit(2) from None
         met.about = replace(met.about, applied=applied, replaced=replaced)
+        # A checkpoint may be loaded between a new group and its first step: the plan has to know the group by then.
+        optimizer.register_load_state_dict_pre_hook(lambda one, state: follow_load(one, self.options), prepend=True)
 
     def _find(self, met: Met, optimizer: Optimizer) -> Surroundings:
         params = [param for group in optimizer.param_groups for param in group["params"]]
@@ -262,7 +280,8 @@ class Session:
         if self.options.plan and plan is not None:
             self.guard("--plan could not be read", lambda: self._compare(met, plan))
         if not met.about.applied:
-            met.about = replace(met.about, refuses=refusal(optimizer, model))
+            refuses = self.guard(f"what {name} could be given is not known", lambda: refusal(optimizer, model))
+            met.about = replace(met.about, refuses=refuses or "")
         self._say(lambda: opening(self._stepped(met), met.seen))
 
     def _compare(self, met: Met, found: Plan) -> None:
@@ -344,7 +363,7 @@ class Session:
         return replace(met.seen, history=None if met.history is None else met.history())
 
     def _say(self, lines: Callable[[], list[str]]) -> None:
-        if self.guard.speaks and not self.options.quiet:
+        if self.guard.speaks:
             say(*(self.guard("what was seen could not be said", lines) or ()))
 
 

@@ -18,6 +18,7 @@ from torchdecay.apply.handle import handle_of
 from torchdecay.arguments import check_count
 from torchdecay.errors import ApplyError, LoadError
 from torchdecay.observe.groups import as_number, decay_of, optimizers_of
+from torchdecay.observe.modes import unheard_by_modes
 from torchdecay.observe.monitor.alarms import Alarms, no_steps, not_attached, together
 from torchdecay.observe.monitor.columns import is_empty, packed
 from torchdecay.observe.monitor.gather import gather
@@ -345,7 +346,9 @@ class _State:
     def _record(self, step: int, measured: list[Measured]) -> None:
         monitor, events = self.monitor, list[Event]()
         # Only what on_alarm raises may stop the training.
-        if monitor._guard.does(lambda: events.extend(self._recorded(step, measured))):
+        with unheard_by_modes():
+            is_kept = monitor._guard.does(lambda: events.extend(self._recorded(step, measured)))
+        if is_kept:
             monitor._send()
         for event in events:
             monitor._alarm(event)

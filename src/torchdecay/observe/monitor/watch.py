@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from torchdecay.apply.stepping import Arguments, leave_traceback, step_depth, with_closure
+from torchdecay.observe.modes import unheard_by_modes
 from torchdecay.observe.monitor.measured import Measured
 from torchdecay.observe.monitor.reading import Reading
 
@@ -99,8 +100,9 @@ class Watch:
         self._ticks += 1
         found = getattr(self.optimizer, "found_inf", None)
         if found is not None:
-            inf = torch.as_tensor(found)
-            self._skipped = inf.detach().clone() if self._skipped is None else self._skipped + inf
+            with unheard_by_modes():
+                inf = torch.as_tensor(found)
+                self._skipped = inf.detach().clone() if self._skipped is None else self._skipped + inf
         if self._ticks < self._due or (found is not None and bool(found)):
             return None
         hooks = self.optimizer._optimizer_step_pre_hooks
@@ -124,8 +126,9 @@ class Watch:
 
     def _look(self, look: Callable[[], None]) -> None:
         """Look, unless that has failed in this step."""
-        if not self._guard(look):
-            self._reading = None
+        with unheard_by_modes():
+            if not self._guard(look):
+                self._reading = None
 
     def _decayed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
         if self._depth > 1 or self._reading is None:
@@ -148,10 +151,14 @@ class Watch:
             self._due, self._is_read = (now // self.every_steps + 1) * self.every_steps - self.start, False
         reading, self._reading = self._reading, None
         measured: list[Measured] = []
-        if reading is not None and self._guard(lambda: measured.extend(reading.after())):
-            self._record(self.steps, measured)
+        if reading is not None:
+            with unheard_by_modes():
+                is_measured, steps = self._guard(lambda: measured.extend(reading.after())), self.steps
+            if is_measured:
+                self._record(steps, measured)
         if self._ticks + 1 >= self._due:
-            self._guard(self._leave)
+            with unheard_by_modes():
+                self._guard(self._leave)
 
     def _once(self, args: tuple[Any, ...], kwargs: dict[str, Any], look: Callable[[], None]) -> Arguments | None:
         """Look now, or where the step has a closure, when that has been evaluated for the first time."""
