@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from torchdecay.observe.modes import unheard_by_modes
+from torchdecay.observe.monitor.modes import unheard_by_modes
 from torchdecay.text import describe_error, printable
 
 T = TypeVar("T")

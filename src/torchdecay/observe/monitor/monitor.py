@@ -18,7 +18,6 @@ from torchdecay.apply.handle import handle_of
 from torchdecay.arguments import check_count
 from torchdecay.errors import ApplyError, LoadError
 from torchdecay.observe.groups import as_number, decay_of, optimizers_of
-from torchdecay.observe.modes import unheard_by_modes
 from torchdecay.observe.monitor.alarms import Alarms, no_steps, not_attached, together
 from torchdecay.observe.monitor.columns import is_empty, packed
 from torchdecay.observe.monitor.gather import gather
@@ -26,6 +25,7 @@ from torchdecay.observe.monitor.history import History
 from torchdecay.observe.monitor.jsonl import Content, Head, Item, Writer, head_of, load, save
 from torchdecay.observe.monitor.layout import By, Layout, lay_out
 from torchdecay.observe.monitor.measured import Measured
+from torchdecay.observe.monitor.modes import unheard_by_modes
 from torchdecay.observe.monitor.outlets import KEPT, LEFT_OUT, MOST_FAILURES, Guard, Outlet, Told, to_writer
 from torchdecay.observe.monitor.quantities import QUANTITIES
 from torchdecay.observe.monitor.reading import Reading

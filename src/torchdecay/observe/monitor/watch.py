@@ -11,8 +11,8 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from torchdecay.apply.stepping import Arguments, leave_traceback, step_depth, with_closure
-from torchdecay.observe.modes import unheard_by_modes
 from torchdecay.observe.monitor.measured import Measured
+from torchdecay.observe.monitor.modes import unheard_by_modes
 from torchdecay.observe.monitor.reading import Reading
 
 
