@@ -83,7 +83,8 @@ clean:  ## remove the environments and everything built
 .venv-peers/.dev: .venv-peers/.made pyproject.toml constraints.txt
 	$(call install,.venv-peers) hatchling
 	$(call install,.venv-peers) --no-build-isolation --editable '.[lab,lightning,peers,skorch,tensorboard,transformers]' \
-	    comet_ml hypothesis ipykernel mlflow-skinny nbclient peft pytest pytest-timeout pytest-xdist requests wandb
+	    bitsandbytes comet_ml hypothesis ipykernel mlflow-skinny nbclient peft pytest pytest-timeout pytest-xdist requests \
+	    stable-baselines3 torchao wandb
 	$(call install,.venv-peers) --no-deps timm torchvision beartype fastai fastcore fastdownload fastprogress fasttransform \
 	    plum-dispatch python-fasthtml python-multipart
 	touch $@

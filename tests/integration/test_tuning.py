@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import optuna
 import pytest
+from torch import nn
 
 import torchdecay as td
 from torchdecay.integrations.tuning import decay_range, suggest_decay
@@ -13,7 +14,7 @@ def test_the_range_is_that_of_the_run():
     """1 % of a weight in the whole run at one end, a hundred time scales at the other, never half of it in a step."""
     run = td.Run(steps=1_000, lr=1e-3, lr_schedule="linear")
     low, high = decay_range(run)
-    model = __import__("torch").nn.Linear(2, 2)
+    model = nn.Linear(2, 2)
     for value, wanted in ((low, 0.01), (high, 1.0)):
         forecast = td.forecast(td.plan(model, td.decoupled(value)), run=run)
         assert forecast.groups[0].total_shrink == pytest.approx(wanted, rel=0.02)

@@ -1,0 +1,69 @@
+"""The table of other optimizers on the page of recipes is what a step of each shows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import torchdecay as td
+
+pytestmark = pytest.mark.peers
+PAGE = Path(__file__).parents[2] / "docs" / "integrations" / "recipes.md"
+KNOWN = {
+    "torch.optim.Muon": ("torch.optim", "Muon", {}),
+    "torchao AdamW8bit": ("torchao.optim", "AdamW8bit", {}),
+    "bitsandbytes AdamW8bit": ("bitsandbytes.optim", "AdamW8bit", {"min_8bit_size": 16}),
+    "schedulefree AdamWScheduleFree": ("schedulefree", "AdamWScheduleFree", {}),
+    "pytorch_optimizer Shampoo": ("pytorch_optimizer", "Shampoo", {}),
+    "pytorch_optimizer ScalableShampoo": ("pytorch_optimizer", "ScalableShampoo", {}),
+    "pytorch_optimizer SOAP": ("pytorch_optimizer", "SOAP", {}),
+    "lion_pytorch Lion": ("lion_pytorch", "Lion", {}),
+}
+
+
+def row(name, decay):
+    """How the decay is carried out, and whether a step takes what it should."""
+    module, cls, options = KNOWN[name]
+    made = pytest.importorskip(module, reason=f"{module} is not installed", exc_type=Exception)
+    torch.manual_seed(0)
+    model = nn.Linear(64, 64, bias=False)
+    optimizer = getattr(made, cls)(model.parameters(), lr=1e-2, weight_decay=0.0, **options)
+    if hasattr(optimizer, "train"):
+        optimizer.train()
+    try:
+        handle = td.attach(optimizer, decay, model=model)
+    except td.TorchdecayError:
+        return "refused"
+    try:
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(torch.randn(8, 64)).square().mean().backward()
+            optimizer.step()
+        return f"{handle.lowering['weight'].route}, {'ok' if td.verify(optimizer, model=model).ok else 'differs'}"
+    except Exception as error:
+        return f"fails: {type(error).__name__}"
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_the_page_says_what_a_step_shows(name):
+    """For decoupled decay and for L1."""
+    found = [row(name, decay) for decay in (td.decoupled(0.1), td.l1(0.1))]
+    told = re.search(rf"^\| {re.escape(name)} \| (.*?) \| (.*?) \|", PAGE.read_text(encoding="utf-8"), re.M)
+    assert told is not None and [told[1], told[2]] == found
+
+
+def test_stable_baselines3_keeps_the_steps_of_its_policy(tmp_path):
+    """The policy's optimizer takes a plan, and an agent that is loaded goes on."""
+    sb3 = pytest.importorskip("stable_baselines3", reason="stable-baselines3 is not installed")
+    agent = sb3.PPO("MlpPolicy", "CartPole-v1", n_steps=64, batch_size=32, n_epochs=1, device="cpu", seed=0)
+    handle = td.attach(agent.policy.optimizer, td.decoupled(0.1), model=agent.policy)
+    with td.Monitor(agent.policy.optimizer, model=agent.policy, every_steps=1) as monitor:
+        agent.learn(128)
+    assert handle.steps(0) == 4 and not monitor.history.events
+    agent.save(tmp_path / "agent.zip")
+    again = sb3.PPO.load(tmp_path / "agent.zip")
+    assert td.attach(again.policy.optimizer, td.decoupled(0.1), model=again.policy).steps(0) == 4
