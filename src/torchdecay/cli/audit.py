@@ -10,6 +10,7 @@ from torchdecay.cli.inputs.findings import findings_options, known_rules, print_
 from torchdecay.cli.inputs.runs import run_from, run_options
 from torchdecay.cli.inputs.setups import load_setup, model_beside
 from torchdecay.cli.output import json_option
+from torchdecay.text import capital
 
 
 @click.command()
@@ -58,4 +59,7 @@ def audit(ctx: click.Context, /, target: str | None, recipe: str | None, run: di
         setup["run"] = run_from(run, setup.get("run"))
     ignore = said.more["patterns"] or said.ignore
     recipe = recipe or said.more["recipe"]
-    print_findings(ctx, look(**setup, select=said.select, ignore=ignore, severity=said.severity, recipe=recipe), said)
+    found = look(**setup, select=said.select, ignore=ignore, severity=said.severity, recipe=recipe)
+    if found.nearest:
+        click.echo(f"{capital(found.nearest)}; --recipe NAME judges by one.", err=True)
+    print_findings(ctx, found, said)

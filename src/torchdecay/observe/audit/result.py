@@ -11,7 +11,6 @@ from torchdecay.findings.finding import Finding
 from torchdecay.findings.result import Findings
 from torchdecay.findings.sparing import Ignore, patterns_of, whole_codes
 from torchdecay.observe.audit.catalog import CATALOG
-from torchdecay.text import capital
 
 A = TypeVar("A", bound="Audit")
 
@@ -39,6 +38,5 @@ class Audit(Findings, kind="audit"):
         return replace(kept, skipped=tuple(one for one in self.skipped if is_wanted(one[0], chosen, left_out)))
 
     def __str__(self) -> str:
-        recipe = [f"{capital(self.nearest)}; recipe= judges against one."] if self.nearest else []
         left = (f"not looked into: {code} (needs {needs})" for code, needs in self.skipped)
-        return "\n".join([super().__str__(), *recipe, *left])
+        return "\n".join([super().__str__(), *left])
