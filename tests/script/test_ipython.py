@@ -26,8 +26,17 @@ class Shell:
     def ev(self, text: str) -> Any:
         return eval(text, self.names)
 
-    def run_cell(self, cell: str) -> None:
-        exec(cell, self.names)
+    def run_cell(self, cell: str) -> Shell:
+        self.error: Exception | None = None
+        try:
+            exec(cell, self.names)
+        except Exception as error:
+            self.error = error
+        return self
+
+    def raise_error(self) -> None:
+        if self.error is not None:
+            raise self.error
 
 
 def test_a_cell_shows_who_decays_and_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,5 +59,7 @@ def test_a_cell_shows_who_decays_and_the_page(monkeypatch: pytest.MonkeyPatch) -
     )
     table, audit, page = shown
     assert "decoupled(0.1)" in table._repr_html_() and audit.codes == ("WD101",)
-    assert page.startswith("<iframe srcdoc=") and "3 steps of AdamW" in page
+    assert page.startswith("<div><iframe srcdoc=") and "3 steps of AdamW" in page
     assert isinstance(shell.names["optimizer"], torch.optim.AdamW)
+    with pytest.raises(ValueError, match="mine"):
+        shell.magics["cell decay"]("", "raise ValueError('mine')")

@@ -24,7 +24,7 @@ def _decay(ipython: Any, line: str, cell: str) -> None:
 
     settings = ipython.ev(f"dict({line})")
     with watch(**settings) as seen:
-        ipython.run_cell(cell)
+        result = ipython.run_cell(cell)
     display = need("IPython.display", "lab")
     for one in seen.record.seen:
         if one.plan is not None:
@@ -33,6 +33,8 @@ def _decay(ipython: Any, line: str, cell: str) -> None:
             display.display(one.audit)
     if seen.record.seen:
         display.display(display.HTML(_frame(seen.record)))
+    # A notebook that is executed from end to end has to stop at a cell that failed.
+    result.raise_error()
 
 
 def _frame(record: Any) -> str:
@@ -41,4 +43,5 @@ def _frame(record: Any) -> str:
     from torchdecay.reports.recorded import page_of
 
     page = html.escape(render(page_of(record)), quote=True)
-    return f'<iframe srcdoc="{page}" style="width:100%;height:600px;border:0" title="torchdecay"></iframe>'
+    # In a division, because IPython warns of what begins with a frame.
+    return f'<div><iframe srcdoc="{page}" style="width:100%;height:600px;border:0" title="torchdecay"></iframe></div>'
