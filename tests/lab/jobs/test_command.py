@@ -313,8 +313,9 @@ def test_what_a_command_can_not_be_asked_is_refused(tmp_path: Path, options: dic
 def test_halving_stops_what_is_outside_the_best_third(tmp_path: Path) -> None:
     """At a ninth and a third of a whole run, or where it is told to; runs without decay go to their end."""
     code = HEAD + (
-        "import signal\nsignal.signal(15, lambda *a: (print('asked to end', flush=True), sys.exit(0)))\n"
-        "for e in range(9): print(f'loss={(value - 1) ** 2 + seed / 100}', flush=True); time.sleep(60 * (value > 5 and e == 1))"
+        "import signal\nsignal.signal(15, lambda *a: (os.write(1, b'asked to end'), os._exit(0)))\n"
+        "for e in range(9):\n    print(f'loss={(value - 1) ** 2 + seed / 100}', flush=True)\n"
+        "    time.sleep(60 * (value > 5 and e == 1))"
     )
     job = command(code, tmp_path)
     found = swept(job, search=Search(0.1, 10, points=9, kind="halving"), seeds=1)
