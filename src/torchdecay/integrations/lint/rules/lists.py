@@ -128,8 +128,8 @@ def fragments_that_miss(code: Code) -> Iterator[Hit]:
     """Lists of fragments that reach groups, held against the layers of this file; a note where none are to be seen."""
     seen = set[ast.AST]()
     norms, matrices = _layers(code, _NORMS), _layers(code, _MATRICES)
-    for listing in _searched(code):
-        parts, home = strings(code, listing), _written(code, listing)
+    listings = [(_written(code, one), strings(code, one)) for one in _searched(code)]
+    for home, parts in [*listings, *_inline(code)]:
         # Both halves of a model are looked up in the same list.
         if parts is None or home in seen or not any(one.strip("._").lower().startswith("bias") for one in parts):
             continue
@@ -153,6 +153,18 @@ def _searched(code: Code) -> Iterator[ast.expr]:
         if is_any and node in reached and isinstance(test, ast.Compare) and isinstance(test.ops[0], ast.In):
             part = node.generators[0]
             yield from [part.iter] if ast.unparse(test.left) == ast.unparse(part.target) else []
+
+
+def _inline(code: Code) -> Iterator[tuple[ast.expr, list[str]]]:
+    """Conditions of nothing but `"part" in name or "other" in name` that decide about groups, with their parts."""
+    reached = reaching(code)
+    for node in code.all(ast.BoolOp):
+        tests = [one for one in node.values if isinstance(one, ast.Compare) and isinstance(one.ops[0], ast.In)]
+        parts = [one.left.value for one in tests if isinstance(one.left, ast.Constant)]
+        names = {ast.unparse(one.comparators[0]) for one in tests}
+        words = [one for one in parts if isinstance(one, str)]
+        if isinstance(node.op, ast.Or) and node in reached and len(words) == len(node.values) and len(names) == 1:
+            yield node, words
 
 
 def _layers(code: Code, classes: tuple[str, ...]) -> dict[str, None]:
