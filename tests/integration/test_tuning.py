@@ -22,7 +22,7 @@ def test_the_range_is_that_of_the_run():
 
 
 def test_trials_and_configs():
-    """A study takes values within the range; a config of Ray has its own."""
+    """A study takes values within the range; a config of Ray brings its own."""
     run = td.Run(steps=1_000, lr=1e-3)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     study.optimize(lambda trial: suggest_decay(trial, run, form=td.cautious).coefficient, n_trials=8)

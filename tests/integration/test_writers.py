@@ -76,6 +76,8 @@ def test_wandb_keeps_every_row_of_the_user_and_every_record(logs, tmp_path, monk
     }[logs]
     history = train(WandB(run), log=log, wd=20.0)
     run.finish()
+    # Its service writes on for a moment; this waits for it.
+    wandb.teardown()
     (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     rows, metrics = read_wandb(file)
     assert [row["loss"] for row in rows if "loss" in row] == list(range(0, 20, 4 if logs.startswith("one") else 1))
