@@ -11,6 +11,7 @@ from torchdecay.errors import TaskError
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.results import TrainingRun
 from torchdecay.lab.training.trial import Keep, Trial
+from torchdecay.text import step_count
 
 RUNGS = 2
 REDUCTION_FACTOR = 3
@@ -49,19 +50,20 @@ def rungs_of(task: Task, acting: Sequence[float] = ()) -> Rungs:
     rungs = {max(rung, math.ceil(wait / every) * every) for rung in plain}
     steps = tuple(sorted(rung for rung in rungs if rung < task.num_steps))
     if acting and (not within or not steps):
-        soon = min(acting)
+        soon = step_count(min(acting))
         raise TaskError(
-            f"halving would rank noise: decay has acted after about 1/(2·lr·λ) = {soon:,.3g} steps at the strongest "
+            f"halving would rank noise: decay has acted after about 1/(2·lr·λ) = {soon} steps at the strongest "
             f"value, and the run has {task.num_steps:,}.",
             "Before that a value's run is still like that of any other.",
             "Search with another kind, grid say, or give larger values or more steps.",
         )
     if not acting or min(plain) >= wait:
         return Rungs(steps)
+    middle = step_count(wait)
     return Rungs(
         steps,
         f"Halving waits until step {min(steps):,}: at step {min(plain):,}, a ninth of the run, decay has not acted at "
-        f"half of the values (it takes about 1/(2·lr·λ) steps, {wait:,.3g} at their middle), and a rung there ranks "
+        f"half of the values (it takes about 1/(2·lr·λ) steps, {middle} at their middle), and a rung there ranks "
         "noise.",
     )
 

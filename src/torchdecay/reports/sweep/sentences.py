@@ -162,7 +162,7 @@ def _ties(sweep: Sweep, chosen: Choice) -> list[str]:
     if chosen.num_seeds < 2 or not tied:
         return []
     where = "" if sweep.metric else "on the validation rows "
-    if len(tied) == len([one for one in sweep.curve if one.num_runs == chosen.num_seeds]) - 1:
+    if len(tied) == len([one for one in sweep.curve if one.num_runs or one.stopped]) - 1:
         return [capital(f"{where}none differs measurably from the best: as far as this shows, any would do.")]
     return [capital(f"{where}these can't be told from the best: {listing(tied, most=_MOST_TIES)}.")]
 
