@@ -11,7 +11,7 @@ from torchdecay.integrations.tuning import decay_range, suggest_decay
 
 
 def test_the_range_is_that_of_the_run():
-    """1 % of a weight in the whole run at one end, a hundred time scales at the other, never half of it in a step."""
+    """One percent of a weight in the run at one end, a hundred time scales at the other, at most half in a step."""
     run = td.Run(steps=1_000, lr=1e-3, lr_schedule="linear")
     low, high = decay_range(run)
     model = nn.Linear(2, 2)

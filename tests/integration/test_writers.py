@@ -117,6 +117,7 @@ def test_comet_keeps_the_step_of_the_user(tmp_path, monkeypatch):
     comet_ml = pytest.importorskip("comet_ml", reason="comet_ml is not installed")
     from torchdecay.integrations.comet import Comet
 
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COMET_LOGGING_CONSOLE", "ERROR")
     experiment = comet_ml.OfflineExperiment(
         offline_directory=str(tmp_path), display_summary_level=0, log_code=False, log_env_details=False,
