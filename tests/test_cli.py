@@ -155,7 +155,7 @@ def test_it_runs_as_a_module(users: str) -> None:
         (["compare", "digits", "--decay", "decopled:1"], 'Nearest: "decoupled"'),
         (["compare", "digits", "--decay", "decoupled:-1"], "outside its range"),
         (["compare", "digits", "--decay", "decoupled:nan"], "finite"),
-        (["compare", "digits", "--decay", "decoupled:much"], "coefficient is .much"),
+        (["compare", "digits", "--decay", "decoupled:much"], "coefficient is 'much'"),
         (["compare", "digits", "--decay", "per_step:2"], "outside its range"),
         (["compare", "digits", "--decay", "decoupled:1000"], "remove 1 of each weight per step"),
         (["compare", "digits", "--decay", "none", "--decay", "none"], "asked for twice"),
