@@ -313,7 +313,7 @@ def test_a_plan_of_another_model_is_refused(project: str) -> None:
     [
         ("model_is_text", "gives a str as model"),
         ("plan_is_number", "gives a float as plan"),
-        ("run_is_number", "gives a int as run"),
+        ("run_is_number", "gives an int as run"),
         ("loss_is_number", "gives a float as loss"),
         ("class_of_optimizer", "not an optimizer"),
         ("pair_without_optimizer", "not an optimizer"),
