@@ -35,8 +35,11 @@ def run_stages(
             new = [one for one in dict.fromkeys(batch) if one not in tried]
             bare = () if tried else search.lr_scales
             tried += new
+            racing = new
             for some in rounds_of(seeds) if search.race else [seeds]:
-                racing = new if some[0] == seeds[0] else _racing(maker, new, seeds[: seeds.index(some[0])], runs)
+                if some[0] != seeds[0]:
+                    # Who has left does not come back for want of the seeds since.
+                    racing = _racing(maker, racing, seeds[: seeds.index(some[0])], runs)
                 trials = list(_trials_of(maker, racing, some, bare))
                 keep, goes_on = None, None
                 if search.kind == "halving":
