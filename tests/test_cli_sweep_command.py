@@ -72,6 +72,7 @@ def test_a_store_goes_on_and_refuses_another_command(call: Callable[..., Result]
         ([*HOW, *VALUES, "--form", "l1", *COMMAND], "would be given to nobody"),
         ([*HOW, *VALUES, "--rungs", "2", *COMMAND], "add --search halving"),
         ([*HOW, *VALUES, "--rungs", "x", *COMMAND], "not numbers with commas"),
+        ([*HOW, *VALUES, "--lr", "0.1", *COMMAND], "add --search halving"),
         ([*HOW, "--search", "halving", *COMMAND], "no range of values"),
         ([*HOW, *VALUES, "--"], "there is no command"),
         ([*HOW, *VALUES, "--", "no-such-command", "{value}"], "there is no command"),

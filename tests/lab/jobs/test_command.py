@@ -173,6 +173,7 @@ def test_without_value_the_script_runs_under_apply(tmp_path: Path) -> None:
     """A script that knows no option is given the decay; one in which nothing steps is told of."""
     job = under_apply(STEPPING.format("SGD"), tmp_path)
     assert job.seeds == (0,) and not job.has("value") and curve(job, value=0.25) == (0.25,)
+    assert job.applied["coupled:0.25"].num_steps == 1
     assert "no optimizer of torch took a step" in why(under_apply("print('loss=1')", tmp_path))
 
 
@@ -195,6 +196,8 @@ def test_a_script_that_refuses_the_decay_fails_with_why(tmp_path: Path) -> None:
         (["sh", "{value}"], {"take": "first"}, "take is 'first'"),
         (["sh", "{value}"], {"time_limit": 0.0}, "time limit"),
         (["sh", "{value}"], {"rungs": (3, 2)}, "rungs is"),
+        (["sh", "{value}"], {"lr": 0.0}, "learning rate"),
+        (["sh", "{seed}"], {"lr": 0.1}, "{value} is not in the command"),
         (["sh", "{checkpoint}"], {}, "no file is named"),
         (["sh", "{value}"], {"checkpoint": Path(__file__)}, "no {checkpoint} is in the command"),
         (["sh", "{checkpoint}"], {"checkpoint": Path("nowhere.pt")}, "nowhere.pt"),
@@ -328,6 +331,13 @@ def test_halving_stops_what_is_outside_the_best_third(tmp_path: Path) -> None:
         command(code, tmp_path, rungs=(2,)), search=Search(0.1, 10, points=4, kind="halving"), seeds=1, rule="best"
     )
     assert {len(run.steps) for run in told.runs if run.stopped} == {2}
+    assert "is not known" in told.why_rungs
+
+
+def test_without_the_processes_of_unix_commands_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "fork")
+    with pytest.raises(TaskError, match="can't be swept on Windows"):
+        Command(["sh", "{value}"], metric=r"loss=(\S+)")
 
 
 def test_runs_go_on_from_a_checkpoint_and_one_that_does_not_read_it_is_told_of(tmp_path: Path) -> None:

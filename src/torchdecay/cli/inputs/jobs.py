@@ -57,6 +57,7 @@ class AskedJob:
     take: Any
     maximize: bool | None
     rungs: tuple[int, ...] | None
+    lr: float | None
     time_limit: float | None
     fork: Path | None
 
@@ -83,6 +84,8 @@ class AskedJob:
             raise click.UsageError("Say what is better: add --minimize, as for a loss, or --maximize.", ctx)
         if typed(ctx, "rungs") and ctx.params["search"] != "halving":
             raise click.BadParameter("only halving has rungs; add --search halving.", param_hint="--rungs")
+        if typed(ctx, "lr") and ctx.params["search"] != "halving":
+            raise click.BadParameter("only halving asks for it; add --search halving.", param_hint="--lr")
         from torchdecay.lab.jobs.command import Command
 
         return Command(
@@ -91,6 +94,7 @@ class AskedJob:
             take=self.take,
             maximize=self.maximize,
             rungs=self.rungs or (),
+            lr=self.lr,
             time_limit=self.time_limit,
             checkpoint=self.fork,
         )
@@ -120,6 +124,7 @@ job_options = gathered(
     click.option("--take", type=click.Choice(["last", "best"]), default="last", show_default=True, help="Which of it."),
     click.option("--maximize/--minimize", default=None, help="Whether more of the metric is better, or less."),
     click.option("--rungs", type=Counts(), metavar="A,B,...", help="Halving looks after so many metrics."),
+    click.option("--lr", type=NUMBER, metavar="LR", help="Of the command, for halving."),
     click.option("--fork", type=PATH, metavar="FILE", help="Runs go on from this checkpoint: {checkpoint} in them."),
     click.option("--time-limit", type=NUMBER, metavar="SECONDS", help="For each run of a command."),
 )

@@ -22,13 +22,12 @@ from torchdecay.lab.jobs.current import Current
 from torchdecay.lab.jobs.job import Job, Report, RunFailed, Setting, Slot, Stopped
 from torchdecay.lab.jobs.metrics import Metric, Printed
 from torchdecay.lab.jobs.opening import Opening
+from torchdecay.lab.jobs.record import RECORD, SUMMARY, Applied, applied_in
 from torchdecay.text import describe_error, nearest, repr_quoted, shown, spelled
 
 Take = Literal["last", "best"]
 PLACES = ("value", "seed", "out", "checkpoint")
 OUTPUT = "output.txt"
-RECORD = "torchdecay-run"
-"""What `torchdecay run` writes, in the folder of a run."""
 _LOOK_SECONDS, _GRACE, _MOST_WORDS = 1.0, 5.0, 40
 
 
@@ -49,9 +48,10 @@ class Command(Job):
         checkpoint: the file or folder that every run goes on from.
         time_limit: seconds that a run may take.
         form: what `--apply` gets before the value; a sweep fills it in.
+        lr: the learning rate of a command with `{value}`, by which halving says when decay has acted.
 
     Raises:
-        TaskError: no such command, a word in braces that means nothing, a pattern that finds no number.
+        TaskError: on Windows; no such command, a word in braces that means nothing, a pattern that finds no number.
 
     Example:
         >>> Command(["python", "train.py", "--wd", "{value}"], metric=r"loss (\S+)").name
@@ -65,6 +65,7 @@ class Command(Job):
     checkpoint: Path | None = None
     time_limit: float | None = None
     form: str = "decoupled"
+    lr: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,10 +80,24 @@ class Command(Job):
         if self.time_limit is not None:
             check_number(self.time_limit, "the time limit", open_minimum=True, error=TaskError)
         self._check_words()
+        if self.lr is not None:
+            check_number(self.lr, "the learning rate", open_minimum=True, error=TaskError)
+            if not self.has("value"):
+                raise TaskError(
+                    "a learning rate is given, and {value} is not in the command.",
+                    "It runs under torchdecay run --apply then, whose record says the learning rate.",
+                    "Leave the learning rate out.",
+                )
         if not self.has("seed"):
             object.__setattr__(self, "seeds", self.seeds[:1])
 
     def _check_words(self) -> None:
+        if not hasattr(os, "fork"):
+            raise TaskError(
+                "commands can't be swept on Windows.",
+                "No process of a command may outlive its sweep, and that needs the process groups of Unix.",
+                "Sweep a function, lab.sweep(train), or run it in WSL.",
+            )
         if not self.words or not self.words[0]:
             raise TaskError("there is no command.", fix="Write it behind --: -- python train.py --wd {value}.")
         if shutil.which(self.words[0]) is None:
@@ -110,6 +125,11 @@ class Command(Job):
     def into(self, folder: Path) -> Command:
         """The same with the folders of its runs elsewhere."""
         return replace(self, folder=folder)
+
+    @property
+    def runs(self) -> Path:
+        """Where the folders of its runs are."""
+        return self.folder / "runs"
 
     def has(self, place: str) -> bool:
         """Whether `{place}` is in some word."""
@@ -158,7 +178,7 @@ class Command(Job):
             "metric": f"{self.reading.spec}, the {self.take} of a run; {better} is better",
             **({"goes on from": str(self.checkpoint)} if self.checkpoint is not None else {}),
             **({"time limit": f"{self.time_limit:g} s a run"} if self.time_limit is not None else {}),
-            "runs": str(self.folder / "runs"),
+            "runs": str(self.runs),
         }
 
     @property
@@ -235,7 +255,7 @@ class Command(Job):
         value = "none" if setting.decay is None else spelled(setting.value)
         name = f"{value}-seed-{setting.seed}" if self.has("seed") else value
         for number in itertools.count(1):
-            path = self.folder / "runs" / (name if number == 1 else f"{name}-{number}")
+            path = self.runs / (name if number == 1 else f"{name}-{number}")
             try:
                 path.mkdir(parents=True)
             except FileExistsError:
@@ -257,10 +277,18 @@ class Command(Job):
             words.append(word)
         if self.has("value"):
             return words
-        colon = f"{self.form}," if ":" in self.form else f"{self.form}:"
-        decay = "none" if setting.decay is None else f"{colon}{spelled(setting.value)}"
+        decay = "none" if setting.decay is None else self.spelled(setting.value)
         ours = [sys.executable, "-m", "torchdecay", "run", "--quiet", "--apply", decay, "--out", str(out / RECORD)]
         return [*ours, "--", *words]
+
+    def spelled(self, value: float) -> str:
+        """What `--apply` gets for a value."""
+        return f"{self.form}{',' if ':' in self.form else ':'}{spelled(value)}"
+
+    @property
+    def applied(self) -> Mapping[str, Applied]:
+        """What `torchdecay run` wrote of the runs that came to their end."""
+        return {} if self.has("value") else applied_in(self.runs)
 
     def _environment(self, setting: Setting, out: Path, slot: Slot) -> dict[str, str]:
         here = Current(value=setting.value, seed=setting.seed, folder=out, checkpoint=self.checkpoint)
@@ -273,7 +301,7 @@ class Command(Job):
 
     def _check_applied(self, out: Path, child: Child) -> None:
         """A run under `--apply` in which no optimizer took a step had no decay from us."""
-        if not self.has("value") and not (out / RECORD / "summary.json").exists():
+        if not self.has("value") and not (out / RECORD / SUMMARY).exists():
             raise RunFailed(
                 "no optimizer of torch took a step in it, so it was given no decay: write {value} where the command "
                 "takes its own",

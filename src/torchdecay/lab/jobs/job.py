@@ -9,6 +9,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import ClassVar
 
 from torchdecay.errors import TaskError
+from torchdecay.lab.jobs.record import Applied
 from torchdecay.plans.decay import Decay
 
 Report = Callable[[float, float], None]
@@ -120,6 +121,11 @@ class Job(ABC):
     def measure(self) -> str:
         """The curve of a run that the metric becomes."""
         return "validation_score" if self.maximize else "validation_loss"
+
+    @property
+    def applied(self) -> Mapping[str, Applied]:
+        """What records say of runs whose decay we gave them, by the decay; none where nobody looked."""
+        return {}
 
     @abstractmethod
     def run(self, setting: Setting, report: Report, slot: Slot) -> float:

@@ -12,6 +12,7 @@ from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.contenders import Contender
 from torchdecay.lab.training.setup import Setup
 from torchdecay.observe.forecast.forecast import forecast
+from torchdecay.observe.forecast.result import Forecast
 from torchdecay.observe.run import Run
 from torchdecay.text import describe_error
 
@@ -51,18 +52,23 @@ def meaning_of(task: Task, model: nn.Module, contender: Contender, *, lr_scale: 
         # A value that does not fit the task has failed as a run; a scheduler of one's own may refuse to be copied.
         why = error.what if isinstance(error, TorchdecayError) else describe_error(error)
         return Meaning(label=contender.label, why=why)
+    return said_by(made, contender.label, task.num_steps)
+
+
+def said_by(made: Forecast, label: str, num_steps: int) -> Meaning:
+    """What a forecast says of most of the elements that decay, over so many steps."""
     pulled = [group for group in made.groups if group.decay != "none"]
     if not pulled:
-        return Meaning(label=contender.label, why="nothing decays")
+        return Meaning(label=label, why="nothing decays")
     one = max(pulled, key=lambda group: group.num_elements)
-    if one.prediction != "exact" or one.why or one.half_life is None:
+    if one.prediction != "exact" or one.why or one.half_life is None or one.fraction is None:
         why = f"{one.decay} under {one.optimizer} does not remove a fixed fraction of each weight: {one.why}"
-        return Meaning(label=contender.label, why=why)
+        return Meaning(label=label, why=why)
     return Meaning(
-        label=contender.label,
+        label=label,
         fraction=one.fraction,
         max_fraction=one.max_fraction,
         half_life=one.half_life,
-        share_of_run=one.half_life / task.num_steps,
-        total_shrink=one.total_shrink,
+        share_of_run=one.half_life / num_steps,
+        total_shrink=one.total_shrink if one.num_steps == num_steps else 1 - (1 - one.fraction) ** num_steps,
     )

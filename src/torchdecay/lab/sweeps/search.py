@@ -126,6 +126,11 @@ class Search:
         assert self.low is not None and self.high is not None
         return self.low, self.high
 
+    @property
+    def middle(self) -> float:
+        """The middle of the range, on a log scale."""
+        return math.sqrt(math.prod(self.ends))
+
     def batches(self, num_groups: int = 1) -> Batches:
         """What to try, batch by batch, with so many coefficients each."""
         if self.kind == "random":

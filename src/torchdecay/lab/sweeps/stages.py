@@ -45,7 +45,7 @@ def run_stages(
                 if search.kind == "halving":
                     known = partial(runs.known, trials)
                     if isinstance(runs.task, Job):
-                        goes_on = Arrivals(runs.task, known).goes_on
+                        goes_on = Arrivals(runs.task, known, search.middle).goes_on
                     else:
                         keep = Halving(rungs, runs.measure, known).keep
                 runs.stage(trials, keep, goes_on)

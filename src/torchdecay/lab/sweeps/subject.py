@@ -16,7 +16,7 @@ from torchdecay.lab.jobs.function import Function
 from torchdecay.lab.jobs.job import Job
 from torchdecay.lab.storage.identity import identity_of
 from torchdecay.lab.sweeps.halving import Rungs, rungs_of
-from torchdecay.lab.sweeps.meaning import Meaning, meaning_of
+from torchdecay.lab.sweeps.meaning import Meaning, meaning_of, said_by
 from torchdecay.lab.sweeps.ranges import acting_steps, with_range
 from torchdecay.lab.sweeps.search import Candidate, Search
 from torchdecay.lab.sweeps.trials import Form, FormLike, TrialMaker, as_form
@@ -26,7 +26,9 @@ from torchdecay.lab.training.facts import describe, versions
 from torchdecay.lab.training.holdout import with_validation
 from torchdecay.lab.training.setup import Setup
 from torchdecay.lab.training.trunk import forked
+from torchdecay.plans.decay import Decay
 from torchdecay.plans.forms.l2 import native
+from torchdecay.text import step_count
 
 _OWN = "only the command or function itself knows its learning rate and steps"
 
@@ -180,12 +182,37 @@ def _of_job(job: Job, form: FormLike | None, search: Search, groups: Mapping[str
         measure=job.measure,
         maker=TrialMaker(form=made, members={}),
         search=search,
-        rungs=Rungs((), _UNKNOWN if search.kind == "halving" else ""),
+        rungs=Rungs((), _why_rungs(job, search) if search.kind == "halving" else ""),
         lr=None,
         about=about,
         identity=lambda: {"task": job.name, "form": made.name, **job.identity},
-        meaning=lambda contender, scale: Meaning(label=contender.label, why="" if contender.what is None else _OWN),
+        meaning=lambda contender, scale: _meaning_of_job(job, contender),
     )
+
+
+def _why_rungs(job: Job, search: Search) -> str:
+    """What is known of whether decay has acted at a rung of a job."""
+    if isinstance(job, Command) and job.lr is not None:
+        weakest, strongest = (step_count(1 / (2 * job.lr * value)) for value in search.ends)
+        return (
+            f"At the learning rate {job.lr:g} decay has acted after about 1/(2·lr·λ) = "
+            f"{step_count(1 / (2 * job.lr * search.middle))} steps at the middle value, {strongest} at the strongest "
+            f"and {weakest} at the weakest: a rung before that ranks noise; name later ones, rungs=(2, 6) say."
+        )
+    if isinstance(job, Command) and not job.has("value") and not job.rungs:
+        return (
+            "A rung waits until decay has acted at the middle value, which takes about 1/(2·lr·λ) steps by the record "
+            "of torchdecay run: before that it would rank noise."
+        )
+    return _UNKNOWN
+
+
+def _meaning_of_job(job: Job, contender: Contender) -> Meaning:
+    if isinstance(contender.what, Decay) and isinstance(job, Command):
+        one = job.applied.get(job.spelled(contender.what.coefficient))
+        if one is not None:
+            return said_by(one.forecast, contender.label, one.num_steps)
+    return Meaning(label=contender.label, why="" if contender.what is None else _OWN)
 
 
 def as_trained(task: Any, maximize: bool | None) -> Task | Job:

@@ -136,7 +136,8 @@ def sweep(
         contenders = {trial.contender.label: trial.contender for trial in run.trials}
         points = points_of(run.trials)
         for point in points:
-            if point.label not in meanings:
+            # What a run of a job wrote is there only once it has ended.
+            if point.label not in meanings or (isinstance(trained, Job) and meanings[point.label].fraction is None):
                 found = None if point.values else subject.meaning(contenders[point.label], point.lr_scale)
                 meanings[point.label] = found or Meaning(label=point.label, why=_APART)
         runs, counted, alike = apart(run.runs, seeds) if isinstance(trained, Job) else (run.runs, seeds, "")
