@@ -8,7 +8,10 @@ import torch
 from torch import nn
 
 import torchdecay as td
+from reports import sweep_samples
+from torchdecay.integrations.lint.lint import lint
 from torchdecay.lab.example import worked_example
+from torchdecay.lab.sweeps.ladder import Ladder
 
 
 def every_result() -> dict[str, Any]:
@@ -26,6 +29,9 @@ def every_result() -> dict[str, Any]:
         "verification": td.verify(optimizer),
         "forecast": td.forecast(optimizer, run=run),
         "history": monitor.history,
+        "alarms": monitor.history.findings,
+        "lint": lint([__file__]),
+        "ladder": Ladder(sizes=(1.0, 100.0), sweeps=(sweep_samples.sweep(), sweep_samples.sweep())),
         "rescaled": td.rescale(0.1, before=run, after=td.Run(steps=20, lr=0.01, batch_size=2, num_samples=4)),
         "suggestion": td.suggest(None, run=run),
         "example": worked_example(),

@@ -371,7 +371,7 @@ def test_every_kind_of_file_has_its_class() -> None:
     ours = [cls for cls in JsonRecord.__subclasses__() if cls.__module__.startswith("torchdecay.")]
     below = [cls for one in ours for cls in (one, *one.__subclasses__())]
     kinds = {cls._kind.name for cls in below if "_kind" in vars(cls)}
-    assert kinds | {"history"} == set(CLASSES)
+    assert kinds | {"history"} == {*CLASSES, "baseline"}
 
 
 @pytest.mark.parametrize(
@@ -380,6 +380,7 @@ def test_every_kind_of_file_has_its_class() -> None:
         ("{", "does not say that torchdecay wrote it"),
         ('{"format": "torchdecay.poem", "version": 1}', "it is a poem"),
         ('{"format": "torchdecay.audit", "version": 9}', "of version 9"),
+        ('{"format": "torchdecay.baseline", "version": 1}', "it is a baseline, no result"),
         ('{"format": "torchdecay.sweep", "version": 1}', "incomplete"),
     ],
 )

@@ -152,7 +152,7 @@ def test_the_installed_metadata_say_what_the_files_say() -> None:
     needs = importlib.metadata.requires("torchdecay") or []
     core = {re.split(r"[^\w-]", need)[0] for need in needs if "extra ==" not in need}
     assert metadata["Version"] == torchdecay.__version__
-    assert core == {"torch", "click", "rich"}
+    assert core == {"torch", "click", "rich", "tomli"}
 
 
 def test_contributing_names_files_that_are_there() -> None:

@@ -134,6 +134,7 @@ def goes_on(trial: Trial, count: int, metric: float) -> bool:
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts us in the background ignores it
     four = [trial(0.1), trial(1.0), trial(1.0, seed=1), trial(3.0)]
     told: dict[str, Any] = {
         "serial": outcomes(serial.run, killed(None), [*four, trial(1.0, seed=7)]),

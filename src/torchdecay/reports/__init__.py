@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 _DRAWN = {"Comparison": "comparison", "Sweep": "sweep", "History": "history", "Forecast": "forecast"}
 _SAID = (
-    "Audit",
     "Direction",
+    "Findings",
     "Hypergradient",
     "Inspection",
     "Ladder",

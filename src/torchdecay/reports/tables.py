@@ -1,4 +1,4 @@
-"""Pages of results that are a table and a sentence: audits, plans, what was read, measured and suggested."""
+"""Pages of results that are a table and a sentence: findings, plans, what was read, measured and suggested."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torchdecay.reports.article import Article, Page, Section, Table, page_with
 from torchdecay.text import counted, listing, number, prose, shown, spelled
 
 if TYPE_CHECKING:
+    from torchdecay.findings.result import Findings
     from torchdecay.lab.directions.hypergradient import Hypergradient
     from torchdecay.lab.directions.result import Direction
     from torchdecay.lab.sweeps.ladder import Ladder
-    from torchdecay.observe.audit.result import Audit
     from torchdecay.observe.units.rescaled import Rescaled
     from torchdecay.observe.units.suggestion import Suggestion
 
@@ -41,15 +41,13 @@ def _said(result: Any) -> tuple[str, Said]:
     return name.lower(), _SAYING[name](result)
 
 
-def _audit(audit: Audit) -> Said:
-    counts = ((kind, sum(one.severity == kind for one in audit)) for kind in ("error", "warning", "info"))
-    said = ", ".join(counted(count, "note" if kind == "info" else kind) for kind, count in counts)
+def _findings(found: Findings) -> Said:
     rows = tuple(
-        (one.code, one.severity, one.where, listing(one.names, most=8), one.what, one.why, one.fix) for one in audit
+        (one.code, one.severity, one.where, listing(one.names, most=8), one.what, one.why, one.fix) for one in found
     )
-    left = tuple(f"Not looked into: {code} (needs {needs})." for code, needs in audit.skipped)
+    left = tuple(f"Not looked into: {code} (needs {needs})." for code, needs in getattr(found, "skipped", ()))
     head = ("Code", "Severity", "Where", "Parameters", "What", "Why", "What to do")
-    return "What was found about weight decay", f"{said}.", "Findings", Table(head, rows), left
+    return "What was found about weight decay", f"{found.counts}.", "Findings", Table(head, rows), left
 
 
 def _printed(title: str, heading: str) -> Callable[[Any], Said]:
@@ -120,8 +118,8 @@ def _rescaled(found: Rescaled) -> Said:
 
 
 _SAYING: Mapping[str, Callable[[Any], Said]] = {
-    "Audit": _audit,
     "Direction": _direction,
+    "Findings": _findings,
     "Hypergradient": _hypergradient,
     "Inspection": _printed("What the optimizer says about weight decay", "The groups"),
     "Ladder": _ladder,

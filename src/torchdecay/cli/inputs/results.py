@@ -12,6 +12,8 @@ from torchdecay.text import listing
 CLASSES = {
     "plan": "plans.plan:Plan",
     "audit": "observe.audit.result:Audit",
+    "alarms": "observe.monitor.history:AlarmFindings",
+    "lint": "integrations.lint.result:Lint",
     "inspection": "observe.inspect:Inspection",
     "verification": "observe.verify.result:Verification",
     "forecast": "observe.forecast.result:Forecast",
@@ -20,6 +22,7 @@ CLASSES = {
     "suggestion": "observe.units.suggestion:Suggestion",
     "comparison": "lab.comparisons.comparison:Comparison",
     "sweep": "lab.sweeps.result:Sweep",
+    "ladder": "lab.sweeps.ladder:Ladder",
     "example": "lab.example:WorkedExample",
     "run": "observe.recorded.record:RunRecord",
 }
@@ -50,6 +53,8 @@ def load_result(path: Path, wanted: str = "") -> Any:
         raise LoadError(f"{path} can't be read: {error}.", fix=fix) from error
     try:
         kind = wanted or kind_of(text)
+        if kind == "baseline":
+            raise LoadError("it is a baseline, no result.", fix="Give it to --baseline of audit or lint.")
         if kind not in CLASSES:
             raise LoadError(f"it is a {kind}, of which nothing is known.", fix="Upgrade torchdecay.")
         module, _, name = CLASSES[kind].partition(":")

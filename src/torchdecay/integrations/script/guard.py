@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from torchdecay.observe.monitor.modes import unheard_by_modes
 from torchdecay.text import describe_error, printable
 
 T = TypeVar("T")
@@ -79,6 +78,11 @@ def unheard() -> Iterator[None]:
     if mutated is not None:
         module._filters_mutated = lambda: None
     try:
+        if "torch" not in sys.modules:  # a script without torch is not made to wait for it
+            yield
+            return
+        from torchdecay.observe.monitor.modes import unheard_by_modes
+
         with unheard_by_modes():
             yield
     finally:
