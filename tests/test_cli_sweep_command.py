@@ -80,7 +80,10 @@ def test_a_store_goes_on_and_refuses_another_command(call: Callable[..., Result]
         (["sweep", "--minimize", *VALUES, *COMMAND], "Nothing says where the metric is"),
         ([*HOW, "--metric-tag", "loss", *VALUES, *COMMAND], "More than one option"),
         (["sweep", "--minimize", "--metric-file", "m.json:loss", *VALUES, *COMMAND], "the same for every run"),
+        (["sweep", "--minimize", "--metric-file", "m.json", *VALUES, *COMMAND], 'file is "m.json".'),
         (["sweep", "--minimize", "--metric", "loss", *VALUES, *COMMAND], "has no groups"),
+        (["sweep", "--minimize", "--metric", "seeds=(a)(b)", *VALUES, *COMMAND], "the metric 'seeds=(a)(b)' has 2"),
+        (["sweep", "--minimize", "--metric", "loss=.+", *VALUES, *COMMAND], r"parentheses, 'val_loss=(\S+)'"),
     ],
 )
 def test_wrong_use_is_exit_code_2(call: Callable[..., Result], words: list[str], said: str) -> None:

@@ -91,6 +91,9 @@ def test_hostile_names_stand_on_the_page_as_text() -> None:
     [
         ({}, "Take decoupled(1): validation accuracy 0.952, 95 % interval 0.947 to 0.957.", "larger than"),
         ({"seeds": 1}, "decoupled(1) did best: validation accuracy 0.950.", "One seed"),
+        ({"seeds": 2}, "decoupled(1) did best: validation accuracy 0.951, 95 % interval 0.938 to 0.964.", "Two"),
+        ({"seeds": 2, "peak": 1e4}, "Best without decay: validation accuracy 0.801, 95 % interval 0.788 to 0.814.",
+         "Two seeds"),
         ({"noise": True}, "Nothing can be learned here, so no value is right.", "noise"),
         ({"peak": 1e4}, "Best without decay: validation accuracy 0.802, 95 % interval 0.797 to 0.807.", ""),
     ],

@@ -29,7 +29,18 @@ def in_options(text: str, options: Mapping[str, str]) -> str:
         'Write --lr NUMBER.'
         >>> in_options("Give width=(old, new).", {"width": "--width"})
         'Give --width old,new.'
+        >>> in_options("Write 'lr=(.+)', a group.", {"lr": "--lr"})
+        "Write 'lr=(.+)', a group."
     """
+    # What stands in quotes was typed, or is to be: a pattern say. The quotes of an argument's value are Python's.
+    parts = re.split(r"""(?<![\w=])('[^'\n]*'|"[^"\n]*")(?!\w)""", text)
+    quoted = dict(enumerate(parts[1::2]))
+    text = "".join(f"\0{place // 2}\0" if place % 2 else part for place, part in enumerate(parts))
+    text = _in_options(text, options)
+    return re.sub("\0(\\d+)\0", lambda place: quoted[int(place[1])], text)
+
+
+def _in_options(text: str, options: Mapping[str, str]) -> str:
     text = _PYTHON_ONLY.sub("", text)
     text = re.sub(r"td\.Run\(\.\.\.\)", "td.Run(lr=..., steps=...)", text)
     text = re.sub(r"td\.Run\(\.\.\., (.*?)\)", r"td.Run(\1, ...)", text)

@@ -53,6 +53,7 @@ def test_curves_and_choice_are_those_of_the_reports(capfd: pytest.CaptureFixture
     assert found.runs[0].steps == (0, 10, 20, 30, 40, 50, 60, 70, 80, 81) and found.title == "parabola"
     assert found.best is not None and found.best.point.label == "decoupled(1)" and not found.failures
     assert "printed" in capfd.readouterr().out
+    assert "Against no decay (1.010): better, and by more than the seeds explain" in td.verdict(found)
     flipped = swept(parabola, maximize=True)
     assert flipped.best is not None and flipped.best.point.value == 10.0 and flipped.higher_is_better
 

@@ -107,6 +107,14 @@ def test_no_measurable_difference_is_said() -> None:
     assert "none differs measurably from the best" in verdict
 
 
+def test_two_seeds_claim_nothing() -> None:
+    """However narrow their interval: no difference is denied either, and no value is said to do as well."""
+    verdict = td.verdict(made({None: [(0.1, 0.1)] * 2, 0.1: [(0.3, 0.3)] * 2, 1.0: [(0.8, 0.8), (0.81, 0.81)]}))
+    assert "two seeds are too few to claim a difference (paired difference over 2 seeds +0.705" in verdict
+    assert "Two seeds are too few to claim anything: repeat with --seeds 3 or more" in verdict
+    assert not any(said in verdict for said in ("measurabl", "can't be told", "any would do"))
+
+
 def test_no_decay_can_win() -> None:
     """Where nothing did better than no decay, no decay is the choice."""
     best = made({None: [(0.9, 0.9)] * 2, 1.0: [(0.5, 0.5)] * 2}).best

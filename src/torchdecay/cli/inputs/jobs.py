@@ -110,8 +110,8 @@ class AskedJob:
                 ctx,
             )
         if self.metric_file is not None:
-            path, _, key = self.metric_file.rpartition(":")
-            return Filed(path, key)
+            path, colon, key = self.metric_file.rpartition(":")
+            return Filed(path, key) if colon else Filed(key, "")
         return Printed(asked[0]) if self.metric is not None else Tagged(asked[0])
 
 

@@ -135,7 +135,7 @@ class Filed:
     def __post_init__(self) -> None:
         if not self.key or not self.path:
             raise TaskError(
-                f"the metric's file is {repr_quoted(self.spec)}.",
+                f"the metric's file is {repr_quoted(self.spec if self.key else self.path)}.",
                 "It must say which file, and which value in it.",
                 "Write FILE:KEY, '{out}/metrics.jsonl:val_loss' say.",
             )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from torchdecay.lab.comparisons.statistics import LEVEL, SAME, mean, oscillates
+from torchdecay.lab.comparisons.statistics import FEWEST_SEEDS, LEVEL, SAME, mean, oscillates
 from torchdecay.reports.comparison.series import curve_name
 from torchdecay.text import counted, listing, number, shown
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LUCK = "The difference is larger than the variation between"
 ALONE = "One seed can't tell luck from effect:"
+TOO_FEW = "two seeds are too few to claim a difference"
 ONCE = "One seed: this happened once and is not a measured difference."
 
 
@@ -113,6 +114,8 @@ def paired(one: Contrast, none: str) -> str:
     sure = f"{'better' if one.better else 'worse'}, and by more than the seeds explain"
     low, middle, high = (number(value, signed=True) for value in (one.low, one.mean, one.high))
     over = f"paired difference over {len(one.differences)} seeds {middle}, interval {low} to {high}"
+    if len(one.differences) < FEWEST_SEEDS:
+        none = TOO_FEW
     return f": {none if one.better is None else sure} ({over})."
 
 

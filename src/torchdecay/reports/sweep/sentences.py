@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from torchdecay.lab.comparisons.statistics import LEVEL
+from torchdecay.lab.comparisons.statistics import FEWEST_SEEDS, LEVEL
 from torchdecay.lab.sweeps.racing import FEWEST
-from torchdecay.reports.comparison.sentences import ALONE, LUCK, ONCE, failures_of, paired
+from torchdecay.reports.comparison.sentences import ALONE, LUCK, ONCE, TOO_FEW, failures_of, paired
 from torchdecay.reports.comparison.series import curve_name
 from torchdecay.reports.sweep.advice import open_end, takes_seeds
 from torchdecay.reports.sweep.points import Points
@@ -39,11 +39,13 @@ def headline(points: Points) -> tuple[str, str]:
     name = shown(chosen.point.label, most=60)
     own = f"{points.curve_name(chosen.measure)} {number(chosen.mean)}{_interval(chosen.low, chosen.high)}"
     if chosen.point.is_bare:
-        if len(chosen.tied) and chosen.num_seeds > 1:
+        if len(chosen.tied) and chosen.num_seeds >= FEWEST_SEEDS:
             return f"No measurable gain from decay: none did better than no decay ({own}).", _tied(points, chosen)
         return f"Best without decay: {own}.", _once(chosen)
     if chosen.num_seeds == 1:
         return f"{name} did best: {own}.", _once(chosen)
+    if chosen.num_seeds < FEWEST_SEEDS:
+        return f"{name} did best: {own}.", _on_test(points, chosen)
     against = chosen.against
     if against is None or against.better is None:
         return f"No measurable difference: {name} did best, at {own}.", _on_test(points, chosen)
@@ -63,7 +65,9 @@ def _interval(low: float | None, high: float | None) -> str:
 
 
 def _once(chosen: Choice) -> str:
-    return "" if chosen.num_seeds > 1 else ONCE
+    if chosen.num_seeds == 1:
+        return ONCE
+    return f"{capital(TOO_FEW)}." if chosen.num_seeds < FEWEST_SEEDS else ""
 
 
 def _tied(points: Points, chosen: Choice) -> str:
@@ -79,7 +83,8 @@ def _on_test(points: Points, chosen: Choice) -> str:
         return f"{head}."
     base = chosen.test_mean - one.mean
     seeds = counted(len(one.differences), "seed")
-    sure = f"{seeds} can’t show a difference" if one.better is None else f"{LUCK} {seeds} can explain"
+    none = capital(TOO_FEW) if len(one.differences) < FEWEST_SEEDS else f"{seeds} can’t show a difference"
+    sure = none if one.better is None else f"{LUCK} {seeds} can explain"
     level = "95 %" if one.level == LEVEL else "95 % for all values together"
     return (
         f"{head}, against {number(base)} without decay. {sure} (interval of the difference "
@@ -153,13 +158,13 @@ def _test(sweep: Sweep, chosen: Choice) -> list[str]:
     if one is None or one.mean is None:
         return [] if sweep.metric else [f"{head}."]
     base = sweep.comparison(one.baseline).mean_and_spread(one.baseline, one.measure)[0]
-    head = f"Without decay: {number(base)}" if sweep.metric else f"{head}, against {number(base)} without decay"
+    head = f"Against no decay ({number(base)})" if sweep.metric else f"{head}, against {number(base)} without decay"
     return [head + paired(one, "no measurable difference")]
 
 
 def _ties(sweep: Sweep, chosen: Choice) -> list[str]:
     tied = [label for label in chosen.tied if label != chosen.point.label]
-    if chosen.num_seeds < 2 or not tied:
+    if chosen.num_seeds < FEWEST_SEEDS or not tied:
         return []
     where = "" if sweep.metric else "on the validation rows "
     if len(tied) == len([one for one in sweep.curve if one.num_runs or one.stopped]) - 1:
@@ -227,9 +232,10 @@ def _limits(sweep: Sweep, chosen: Choice) -> list[str]:
     lines = []
     if sweep.noise:
         lines.append("The labels are noise: there is nothing to learn, and no value is right.")
-    if chosen.num_seeds == 1:
-        again = "repeat with --seeds 3 or more" if takes_seeds(sweep) else "give the command its {seed}"
-        lines.append(f"{ALONE} {again} before believing the choice.")
+    if chosen.num_seeds < FEWEST_SEEDS:
+        again = f"repeat with --seeds {FEWEST_SEEDS} or more" if takes_seeds(sweep) else "give the command its {seed}"
+        few = ALONE if chosen.num_seeds == 1 else "Two seeds are too few to claim anything:"
+        lines.append(f"{few} {again} before believing the choice.")
     else:
         good = "number is" if sweep.metric else "validation number is"
         less = "" if sweep.metric else "its test number less so, "
