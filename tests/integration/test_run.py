@@ -89,7 +89,7 @@ def test_a_plain_loop_ends_with_the_same_weights_and_a_page(tmp_path: Path) -> N
     assert [row.name for row in one.plan.rows][:2] == ["0.weight", "0.bias"]
     assert one.audit.codes == ("WD101",)
     assert one.forecast.num_steps == 25
-    assert one.history.steps == (1, 10, 20)
+    assert one.history.steps == (1, 10, 20, 25)
     assert found.summary.ended and found.summary.notes == ()
     page = (tmp_path / "torchdecay-run" / "index.html").read_text()
     for said in ("0.weight", "WD101", "Planned and realized", "25 steps of AdamW", script):

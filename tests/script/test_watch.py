@@ -23,6 +23,7 @@ from torchdecay.integrations.script import session as sessions
 from torchdecay.integrations.script.options import Options
 from torchdecay.integrations.script.watching import Watching
 from torchdecay.observe.recorded.record import RunRecord
+from torchdecay.text import percent
 
 pytestmark = pytest.mark.long
 
@@ -82,6 +83,36 @@ def test_every_optimizer_that_steps_is_seen_and_none_is_changed(tmp_path: Path) 
     assert (tmp_path / "out" / "index.html").stat().st_size > 10_000
     train(net, optimizer)
     assert seen.record.summary.optimizers[0].steps == 5
+
+
+@pytest.mark.parametrize(
+    ("length", "recorded", "said"),
+    [
+        (0, (1, 100), " in the first 100 of 130 steps"),
+        (130, (1, 100, 130), ""),
+        (9_999, (1, 100), " in the first 100 of 130 steps"),
+    ],
+)
+def test_what_decay_took_is_of_the_steps_that_are_named(
+    length: int, recorded: tuple[int, ...], said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The last step has a record where its number is known; else it is said how far the records go."""
+    net = model()
+    with Watching(Options(out="", steps=length)) as seen:
+        train(net, adamw(net), steps=130)
+    (one,) = seen.record.seen
+    assert one.history is not None and one.history.steps == recorded
+    share = percent(1 - (1 - 0.05 * 0.1) ** recorded[-1])
+    assert f"  weight: decay took {share} of each weight{said}, {share} planned" in capfd.readouterr().err
+
+
+def test_the_step_that_ends_a_script_has_a_record_too() -> None:
+    """--stop-after says which one it is."""
+    net = model()
+    with pytest.raises(SystemExit), Watching(Options(out="", stop_after=4, quiet=True)) as seen:
+        train(net, adamw(net), steps=9)
+    (one,) = seen.record.seen
+    assert one.history is not None and one.history.steps == (1, 4)
 
 
 def test_a_closure_that_runs_inside_the_step_is_seen_too() -> None:

@@ -60,7 +60,7 @@ def closing(record: RunRecord, page: str) -> list[str]:
         whose = f" on {about.model}" if about.model else ""
         lines.append(f"torchdecay: {counted(about.steps, 'step')} of {about.optimizer}{whose}")
         if seen.history is not None and seen.history.records:
-            lines += [f"  {line}" for line in _measured(seen.history)]
+            lines += [f"  {line}" for line in _measured(about, seen.history)]
             lines += [f"  {shown(line)}" for line in histories.verdict(seen.history).splitlines()[:3]]
     where = f"page: {page}" if page else "no page"
     following = next_command(record)
@@ -73,7 +73,7 @@ def verdict(record: RunRecord) -> str:
     for about, seen in zip(record.summary.optimizers, record.seen, strict=True):
         start = f"{about.optimizer} {about.number}: "
         lines += [start + prose(_count(seen.audit))] if seen.audit is not None else []
-        lines += [start + line for line in _measured(seen.history)] if seen.history is not None else []
+        lines += [start + line for line in _measured(about, seen.history)] if seen.history is not None else []
     return "\n".join([*lines, *map(prose, record.summary.notes)])
 
 
@@ -132,15 +132,22 @@ def _counts(findings: Iterable[Finding], kinds: Iterable[str]) -> list[str]:
     return [counted(count, word) for count, word in counts if count]
 
 
-def _measured(history: History) -> Iterator[str]:
-    """Of each group that decays what decay took, as measured and as planned."""
+def _measured(about: Stepped, history: History) -> Iterator[str]:
+    """Of each group that decays what decay took, as measured and as planned, and in which steps if not in all."""
     for name in history.groups:
-        about, shrink = history.of(name), history.shrink(name)
-        if not about.decay or shrink.planned is None or not history.records:
+        shrink = history.shrink(name)
+        if not history.of(name).decay or shrink.planned is None or not history.records:
             continue
-        planned = _taken(shrink.planned[-1])
+        planned, when = _taken(shrink.planned[-1]), _span(shrink.steps[0], shrink.steps[-1], about.steps)
         real = f"took {_taken(shrink.realized[-1])} of each weight" if shrink.realized else "was not measured"
-        yield f"{shown(name)}: decay {real}, {planned} planned"
+        yield f"{shown(name)}: decay {real}{when}, {planned} planned"
+
+
+def _span(first: int, last: int, steps: int) -> str:
+    """The steps from the first record to the last one, which a sum over records is of; "" where they are all."""
+    if first > 1:
+        return f" in steps {first:,} to {last:,} of {steps:,}" if last > first else f" in step {first:,} of {steps:,}"
+    return "" if last >= steps else f" in the first {f'{last:,} ' if last > 1 else ''}of {counted(steps, 'step')}"
 
 
 def _taken(log_shrink: float) -> str:

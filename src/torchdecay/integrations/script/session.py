@@ -132,6 +132,10 @@ class Session:
             lost = f"{met.about.optimizer} is without --apply from here on"
             self.guard(lost, lambda: follow(optimizer, self.options))
             self._restore(met, optimizer)
+        # What decay took is told up to the last record, so the last step has one, where anybody knows which it is.
+        is_last = not met.depth and met.steps + 1 in (met.about.num_steps, self.options.stop_after)
+        if is_last and (monitor := _alive(met.monitor)) is not None:
+            self.guard("the last step has no record", monitor.record_next)
         met.depth += 1
 
     def _restore(self, met: Met, optimizer: Optimizer) -> None:

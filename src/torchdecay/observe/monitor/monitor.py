@@ -171,6 +171,11 @@ class Monitor:
         """Steps taken so far, of the optimizer that took most; asks the device whether any were skipped."""
         return max(state.steps for state in self._states)
 
+    def record_next(self) -> None:
+        """Record the next step too, whatever its number: the last one of a run, say."""
+        for state in self._states:
+            state.record_next()
+
     def close(self) -> None:
         """Stop: hooks gone, files closed. Calling it twice is fine."""
         idle = [type(state.optimizer).__name__ for state in self._states if state.end()]
@@ -279,6 +284,11 @@ class _State:
             record=self._record if monitor._on_error is None else guarded,
             leave=self._leave, guard=monitor._guard.does,
         )  # fmt: skip
+
+    def record_next(self) -> None:
+        """Have the next step recorded."""
+        if self._watch is not None:
+            self._watch.read_next()
 
     def end(self) -> bool:
         """Unhook it; whether it was hooked, and never stepped."""

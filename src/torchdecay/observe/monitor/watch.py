@@ -59,6 +59,10 @@ class Watch:
         """Steps taken, those before this watch included; asks the device whether any were skipped."""
         return self.start + self._ticks - (0 if self._skipped is None else round(float(self._skipped)))
 
+    def read_next(self) -> None:
+        """Have the next step read, whatever its number."""
+        self._due = min(self._due, self._ticks + 1)
+
     def remove(self) -> None:
         """No more hooks."""
         for hook in (*self._pre, *self._post):
