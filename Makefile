@@ -83,10 +83,9 @@ clean:  ## remove the environments and everything built
 .venv-peers/.dev: .venv-peers/.made pyproject.toml constraints.txt
 	$(call install,.venv-peers) hatchling
 	$(call install,.venv-peers) --no-build-isolation --editable '.[lab,lightning,peers,skorch,tensorboard,transformers]' \
-	    bitsandbytes comet_ml hypothesis ipykernel mlflow-skinny nbclient peft pytest pytest-timeout pytest-xdist requests \
-	    stable-baselines3 torchao wandb
-	$(call install,.venv-peers) --no-deps timm torchvision beartype fastai fastcore fastdownload fastprogress fasttransform \
-	    plum-dispatch python-fasthtml python-multipart
+	    bitsandbytes comet_ml fastdownload fasttransform hypothesis ipykernel mlflow-skinny nbclient peft pytest \
+	    pytest-timeout pytest-xdist python-fasthtml requests stable-baselines3 torchao wandb
+	$(call install,.venv-peers) --no-deps fastai timm torchvision
 	touch $@
 
 # The pins of constraints.txt, but for what a file constraints-NAME.txt pins otherwise.
