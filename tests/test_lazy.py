@@ -89,6 +89,7 @@ def test_a_seeded_failure_is_seen() -> None:
         "import torchdecay",
         "import torchdecay.lab",
         "import torchdecay as td; dir(td), dir(td.lab), td.__version__, td.PlanError",
+        "import torchdecay.integrations.script.steps, torchdecay.integrations.script.unseen",
         "import torchdecay.observe.units.converting, torchdecay.observe.audit.catalog, torchdecay.plans.forms",
         "import torchdecay as td; td.convert(0.1, 'decoupled', 'half_life', lr=1e-3)",
     ],

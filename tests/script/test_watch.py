@@ -333,6 +333,18 @@ def test_what_cannot_be_applied_ends_the_script_before_its_first_step(capfd: pyt
     assert "can't be done on AdamW" in capfd.readouterr().err
 
 
+def test_an_optimizer_that_is_not_named_is_told_of_at_its_first_step(capfd: pytest.CaptureFixture[str]) -> None:
+    """Not at the end of a training that nobody wanted; of names that were met nothing is missing."""
+    net = model()
+    with Watching(Options(out="", every=0, apply="none", optimizer="SGD")):
+        train(net, adamw(net), steps=1)
+        said = capfd.readouterr().err
+        assert "AdamW is not of --optimizer SGD, and keeps its own decay; no SGD took a step yet." in said
+        train(net, torch.optim.SGD(net.parameters(), lr=0.1), steps=1)
+        train(net, torch.optim.Adam(net.parameters()), steps=1)
+    assert "Adam is not of --optimizer SGD, and keeps its own decay.\n" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("apply", ["decoupled:0.1", ""])
 def test_a_refusal_stands_last_and_what_cannot_be_done_is_not_proposed(
     apply: str, capfd: pytest.CaptureFixture[str]

@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 import click
 
-from torchdecay.cli.inputs.numbers import COUNT, POSITIVE
+from torchdecay.cli.inputs.numbers import POSITIVE
 from torchdecay.cli.paths import Paths
-from torchdecay.integrations.script.command import Split, become, split
+from torchdecay.integrations.script.command import Split, become, refuse_flag_of_python, split
 from torchdecay.integrations.script.options import FAILING, Options, name_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -28,7 +28,11 @@ class ScriptCommand(click.Command):
         }
         found = split(args, with_value)
         ctx.meta["torchdecay.script"] = found
-        return super().parse_args(ctx, list(found.ours))
+        try:
+            return super().parse_args(ctx, list(found.ours))
+        except click.NoSuchOption as error:
+            refuse_flag_of_python(error.option_name)
+            raise
 
 
 def option(*names: str, **settings: Any) -> Callable[[F], F]:
@@ -48,7 +52,7 @@ def option(*names: str, **settings: Any) -> Callable[[F], F]:
 @option("--overwrite", is_flag=True, help="Replace DIR, where an earlier run wrote it.  [default: write DIR-2]")
 @option("--every", type=POSITIVE, default=100, show_default=True, help="Steps from record to record.")
 @option("--by", type=click.Choice(["role", "block", "tensor"]), default="role", show_default=True, help="Groups.")
-@option("--steps", type=COUNT, default=0, metavar="N", help="How long the run is, where nobody knows it.")
+@option("--steps", type=POSITIVE, metavar="N", help="How long the run is, where nobody knows it.")
 @option("--apply", default="", metavar="DECAY", help="In place of the script's own: decoupled:0.1, none, plan.json.")
 @option("--rules", default="standard", show_default=True, help="Who decays under --apply.")
 @option("--optimizer", default="", metavar="NAMES", help="Which get --apply: AdamW, or 2.  [default: all]")
@@ -60,7 +64,7 @@ def option(*names: str, **settings: Any) -> Callable[[F], F]:
     help="Exit 1 on such findings.",
 )
 @option("--plan", default="", metavar="FILE", help="The plan that must be at work; what differs is a finding.")
-@option("--stop-after", type=COUNT, default=0, metavar="N", help="End the script after N steps.")
+@option("--stop-after", type=POSITIVE, metavar="N", help="End the script after N steps.")
 @option("-q", "--quiet", is_flag=True, help="Say nothing on stderr.")
 @click.pass_context
 def run(ctx: click.Context, /, **given: Any) -> None:
@@ -86,7 +90,7 @@ def run(ctx: click.Context, /, **given: Any) -> None:
       torchrun --nproc-per-node 2 -m torchdecay run train.py
     """  # noqa: D301
     words: Split = ctx.meta["torchdecay.script"]
-    options = Options(**given)
+    options = Options(**{name: value for name, value in given.items() if value is not None})
     if options.apply or options.plan:
         from torchdecay.integrations.script.applying import check
 

@@ -25,6 +25,10 @@ DOOR = Path(__file__).parent / "door"
 _WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")
 """Flags of Python itself that take the next word."""
 
+_CLOSING = {"-I": "isolated", "-E": "ignore_environment", "-S": "no_site"}
+"""Flags of Python itself under which nothing is seen, and where it says so."""
+_OF_PYTHON = frozenset(["-b", "-B", "-d", "-i", "-O", "-P", "-R", "-s", "-u", "-v", "-W", "-x", "-X"])
+
 
 @dataclass(frozen=True)
 class Split:
@@ -186,11 +190,31 @@ def _program(split: Split) -> tuple[str, list[str]]:
     return sys.executable, [sys.executable, *flags_of_python(sys.orig_argv), *words]
 
 
+def refuse_flag_of_python(flag: str) -> None:
+    """Say where a flag of Python's own goes, if it may be there at all; what is none is let by.
+
+    Raises:
+        TaskError: it is one.
+    """
+    if flag in _CLOSING:
+        raise _closed(f"the script is to have a Python with {flag}")
+    if flag in _OF_PYTHON:
+        raise TaskError(
+            f"{flag} is a flag of Python's, and no option of torchdecay run.",
+            "What Python was started with itself the script's Python gets too.",
+            f"Write python {flag}{' VALUE' if flag in _WITH_VALUE else ''} -m torchdecay run SCRIPT.",
+        )
+
+
 def _require_open() -> None:
-    for flag, name in (("-I", "isolated"), ("-E", "ignore_environment"), ("-S", "no_site")):
+    for flag, name in _CLOSING.items():
         if getattr(sys.flags, name):
-            raise TaskError(
-                f"Python was started with {flag}, which closes the door that torchdecay run comes in by.",
-                "It is a sitecustomize on PYTHONPATH, so that the script itself runs as it is.",
-                f"Leave {flag} out.",
-            )
+            raise _closed(f"Python was started with {flag}")
+
+
+def _closed(what: str) -> TaskError:
+    return TaskError(
+        f"{what}, which closes the door that torchdecay run comes in by.",
+        "It is a sitecustomize on PYTHONPATH, so that the script itself runs as it is.",
+        f"Leave {what[-2:]} out.",
+    )

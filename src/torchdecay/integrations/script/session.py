@@ -203,6 +203,8 @@ class Session:
             self._all.append(met)
         elif self._count == _MOST + 1:
             self._say(lambda: [f"torchdecay: more than {_MOST} optimizers took steps: the others are only counted."])
+        if self.options.optimizer and not named and not met.looked:
+            self._say(lambda: [self._unnamed(name)])
         if met.looked and not is_meant:
             return met
         if self._count > 1:
@@ -214,6 +216,13 @@ class Session:
         if self.options.every and not met.looked:
             self.guard(f"the monitor of {name} could not begin", lambda: self._watch(met, optimizer))
         return met
+
+    def _unnamed(self, name: str) -> str:
+        """What is said before the first step of an optimizer that `--optimizer` does not name: the end may be far."""
+        missing = [one for one in names_in(self.options.optimizer) if one not in self._named]
+        keeps = ", and keeps its own decay" if self.options.apply else ""
+        yet = f"; no {' or '.join(missing)} took a step yet" if missing else ""
+        return f"torchdecay: {name} is not of --optimizer {self.options.optimizer}{keeps}{yet}."
 
     def _apply(self, met: Met, optimizer: Optimizer, around: Surroundings | None) -> None:
         """Another decay; what can't be done ends the script before its first step, as a wrong option would."""
