@@ -208,7 +208,9 @@ def test_fix_writes_what_is_certain_and_diff_only_shows_it(project: Path) -> Non
     assert (
         shown.exit_code == 1 and "+++ b/train.py" in shown.output and b"weigth" in (project / "train.py").read_bytes()
     )
-    assert run("--fix", "train.py").exit_code == 0
+    assert '"weight_decay": 1e-2' in shown.output and run("--fix", "--diff", "train.py").exit_code == 2
+    written = run("--fix", "train.py")
+    assert written.exit_code == 0 and written.output.count("Mended") == 1
     text = (project / "train.py").read_bytes().decode("latin-1")
     assert "if not any(part in n for part in no_decay)]" in text and '"weight_decay": 0.0' in text
     assert "weigth" not in text and text.count("\r\n") == text.count("\n") and "# é" in text

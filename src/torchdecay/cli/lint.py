@@ -41,12 +41,15 @@ def lint(
       torchdecay lint --baseline known.json --update-baseline
       torchdecay lint --explain WD501
     """  # noqa: D301
-    from torchdecay.integrations.lint.fixes import diff, write
+    from torchdecay.integrations.lint.fixes import diff, mended, write
+    from torchdecay.integrations.lint.lint import choice
     from torchdecay.integrations.lint.lint import lint as look
     from torchdecay.integrations.lint.result import RULES
 
     if known_rules(given, RULES):
         return
+    if fix and show_diff:
+        raise click.BadParameter("it writes nothing, and --fix writes; leave one of them out.", param_hint="--diff")
     said = settings_of("lint", given, {"extend-select": list, "exclude": list, "per-file-ignores": dict})
     chosen = {
         "select": (*said.select, *said.more["extend-select"]) if said.select else (),
@@ -57,14 +60,13 @@ def lint(
         "jobs": jobs or os.cpu_count() or 1,
     }
     found = look(paths or (".",), **chosen)
-    if show_diff:
-        shown = diff(found)
-        click.echo(shown, nl=False)
-        ctx.exit(1 if shown else 0)
-    # A mend may lay open the next one: the text under a key that was misspelled.
-    for _ in range(5 if fix else 0):
-        if not (written := write(found)):
-            break
-        click.echo(f"Mended: {', '.join(map(str, written))}", err=True)
-        found = look(paths or (".",), **chosen)
+    if fix or show_diff:
+        files = list(mended(found, choice(chosen["select"], chosen["ignore"], chosen["per_file_ignores"])))
+        if show_diff:
+            shown = diff(files)
+            click.echo(shown, nl=False)
+            ctx.exit(1 if shown else 0)
+        if files:
+            click.echo(f"Mended: {', '.join(map(str, write(files)))}", err=True)
+            found = look(paths or (".",), **chosen)
     print_findings(ctx, found, said)

@@ -239,16 +239,21 @@ class Code:
         if use is None:
             return None
         at = _position(use)
-        before = [one for one in found if _position(one.node) < at and not self.inside(use, one.node)]
+        before = [one for one in found if _position(one.node) < at and self._is_past(one, use)]
         if not before or before[-1].kind == "other":
             return None
         last = before[-1]
-        if last.kind == "param" or self.always_after(last.node, use):
+        if last.kind == "param" or self.inside(use, last.node) or self.always_after(last.node, use):
             loop = self.first(use, ast.For, ast.While, ast.AsyncFor)
             late = loop is not None and any(self.inside(one.node, loop) for one in found if one not in before)
             if not late or (loop is not None and self.inside(last.node, loop)):
                 return last
         return None
+
+    def _is_past(self, one: Binding, use: ast.Name) -> bool:
+        """Whether a binding is done where a name is used: a statement's is behind it, a loop's in its body."""
+        loops = isinstance(one.node, ast.For | ast.AsyncFor) and not self.inside(use, one.node.iter)
+        return loops or not self.inside(use, one.node)
 
     def value(self, node: ast.expr, *, depth: int = 12) -> ast.expr:
         """The expression behind names: followed through plain assignments and once-set attributes of self."""

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from torchdecay.findings.finding import Edit, Finding
-from torchdecay.integrations.lint.source import UnreadableError, parse, read_source
+from torchdecay.integrations.lint.reading import findings_in
+from torchdecay.integrations.lint.source import Source, UnreadableError, parse, read_source
+
+_MOST_ROUNDS = 5
 
 
-def mended(findings: Iterable[Finding]) -> Iterator[tuple[Path, str, str]]:
+def mended(findings: Iterable[Finding], wanted: Callable[[Finding], bool]) -> Iterator[tuple[Path, str, str]]:
     """Each file that can be mended: its path, its text, and the text after all edits.
 
     A file that would be no Python afterwards is left as it is.
+
+    Args:
+        findings: with their edits.
+        wanted: which of those that the edits lay open are mended too: the text under a key that was misspelled.
     """
     edits: dict[str, dict[Edit, None]] = {}
     for one in findings:
@@ -24,8 +31,13 @@ def mended(findings: Iterable[Finding]) -> Iterator[tuple[Path, str, str]]:
         path = Path(name)
         try:
             before = read_source(path, name).text
-            after = _edited(before, some)
-            parse(after)
+            after, left = before, set(some)
+            for _ in range(_MOST_ROUNDS):
+                after = _edited(after, left)
+                parse(after)
+                left = {edit for one in findings_in(Source(name, after))[0] if wanted(one) for edit in one.edits}
+                if not left:
+                    break
         except UnreadableError:
             continue
         yield path, before, after
@@ -48,23 +60,23 @@ def _edited(text: str, edits: Iterable[Edit]) -> str:
     return text
 
 
-def diff(findings: Iterable[Finding]) -> str:
+def diff(files: Iterable[tuple[Path, str, str]]) -> str:
     """What `write` would change, as a unified diff."""
     return "".join(
         line if line.endswith("\n") else f"{line}\n"
-        for path, before, after in mended(findings)
+        for path, before, after in files
         for line in difflib.unified_diff(
             before.splitlines(keepends=True), after.splitlines(keepends=True), f"a/{path}", f"b/{path}"
         )
     )
 
 
-def write(findings: Iterable[Finding]) -> list[Path]:
+def write(files: Iterable[tuple[Path, str, str]]) -> list[Path]:
     """Write the mended files in their own encoding; which ones."""
     import tokenize
 
     written = []
-    for path, _, after in mended(list(findings)):
+    for path, _, after in files:
         with path.open("rb") as file:
             encoding, _ = tokenize.detect_encoding(file.readline)
         path.write_bytes(after.encode(encoding))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from torchdecay.findings.choosing import is_wanted, prefixes
@@ -46,8 +46,7 @@ def lint(
         PlanError: an unknown code or severity.
         LoadError: a path that is not there, or nothing that is Python.
     """
-    chosen, left_out = prefixes(select, RULES), prefixes(ignore, RULES)
-    left_out_in = {glob: prefixes(codes, RULES) for glob, codes in (per_file_ignores or {}).items()}
+    wanted = choice(select, ignore, per_file_ignores or {})
     given = [Path(one) for one in paths]
     files = find_files(given, exclude)
     found, facts = list[Finding](), list[Facts]()
@@ -56,12 +55,26 @@ def lint(
         facts.append(told)
     found += project_findings(given, files, facts, exclude)
 
+    return Lint(tuple(filter(wanted, found)), len(files)).with_severity(severity or {})
+
+
+def choice(
+    select: Iterable[str], ignore: Iterable[str], per_file_ignores: Mapping[str, Iterable[str]]
+) -> Callable[[Finding], bool]:
+    """Whether a finding is asked for.
+
+    Raises:
+        PlanError: an unknown code.
+    """
+    chosen, left_out = prefixes(select, RULES), prefixes(ignore, RULES)
+    left_out_in = {glob: prefixes(codes, RULES) for glob, codes in per_file_ignores.items()}
+
     def wanted(one: Finding) -> bool:
         path = one.place.path if one.place is not None else ""
         here = [code for glob, codes in left_out_in.items() if matches(path, (glob,)) for code in codes]
         return is_wanted(one.code, chosen, (*left_out, *here))
 
-    return Lint(tuple(filter(wanted, found)), len(files)).with_severity(severity or {})
+    return wanted
 
 
 def _read(files: list[Path], jobs: int) -> Iterator[tuple[list[Finding], Facts]]:

@@ -172,6 +172,17 @@ def groups_in(code: Code, node: ast.expr | None) -> list[Group] | None:
     return [one for one in found if one is not None] if found and all(found) else None
 
 
+def owner_of_group(code: Code, group: ast.expr) -> str:
+    """The text of the optimizer whose group this is: an item of its param_groups, or a loop's name for one."""
+    if isinstance(group, ast.Name):
+        found = code.binding(group)
+        groups = found.value if found is not None and found.kind == "loop" else None
+    else:
+        groups = group.value if isinstance(group, ast.Subscript) else None
+    is_groups = isinstance(groups, ast.Attribute) and groups.attr == "param_groups"
+    return ast.unparse(groups.value) if is_groups and isinstance(groups, ast.Attribute) else ""
+
+
 @functools.lru_cache(maxsize=8)
 def reaching(code: Code) -> frozenset[ast.AST]:
     """All expressions from which the groups of some optimizer come, and the conditions that chose what is in them."""

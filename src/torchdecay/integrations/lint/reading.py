@@ -15,7 +15,9 @@ from torchdecay.integrations.lint.project import UNREAD, Facts, facts_of, words_
 from torchdecay.integrations.lint.rule import CHECKS, UNREADABLE, Hit
 from torchdecay.integrations.lint.source import Source, UnreadableError, parse, read_source, spared
 
-_WORTH = re.compile(r"weight[_-]decay|\.(?:named_)?parameters\s*\(|no_decay|param_groups|yaml\.|--wd")
+_WORTH = re.compile(
+    r"""weight[_-]decay|\.(?:named_)?parameters\s*\(|no_decay|param_groups|["']params["']|\bparams=|yaml\.|--wd"""
+)
 """A file without any of these is parsed, and looked into no further: no rule finds anything there."""
 
 
@@ -26,16 +28,7 @@ def read_file(path: Path) -> tuple[list[Finding], Facts]:
     collects = gc.isenabled()
     gc.disable()
     try:
-        source = read_source(path, name)
-        tree = parse(source.text)
-        if not _WORTH.search(source.text):
-            return [], words_of(source.text)
-        code = Code(tree, source.text)
-        hits = [(check.rule, hit) for check in CHECKS for hit in check.hits(code)]
-        facts, declared = facts_of(code, source.text)
-        hits += [(UNREAD, hit) for hit in declared]
-        findings = [*_findings(source, hits)]
-        return [one for one in findings if one.code != UNREAD.code], facts.with_declared(findings)
+        return findings_in(read_source(path, name))
     except RecursionError:
         return [_unreadable(name, UnreadableError("its expressions are nested too deep"))], Facts()
     except UnreadableError as error:
@@ -43,6 +36,24 @@ def read_file(path: Path) -> tuple[list[Finding], Facts]:
     finally:
         if collects:
             gc.enable()
+
+
+def findings_in(source: Source) -> tuple[list[Finding], Facts]:
+    """The same of a text.
+
+    Raises:
+        UnreadableError: it is no Python.
+        RecursionError: it is nested too deep.
+    """
+    tree = parse(source.text)
+    if not _WORTH.search(source.text):
+        return [], words_of(source.text)
+    code = Code(tree, source.text)
+    hits = [(check.rule, hit) for check in CHECKS for hit in check.hits(code)]
+    facts, declared = facts_of(code, source.text)
+    hits += [(UNREAD, hit) for hit in declared]
+    findings = [*_findings(source, hits)]
+    return [one for one in findings if one.code != UNREAD.code], facts.with_declared(findings)
 
 
 def _findings(source: Source, hits: list[tuple[Rule, Hit]]) -> Iterator[Finding]:

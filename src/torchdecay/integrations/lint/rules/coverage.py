@@ -13,8 +13,15 @@ from torchdecay.integrations.lint.parameters import groups_in, whole
 from torchdecay.integrations.lint.rule import Hit, rule
 
 _ADAPTERS = re.compile(r"get_peft_model|lora", re.IGNORECASE)
-_PLAIN = {"Sequential", "ModuleList", "ModuleDict", "Flatten", "Identity", "Dropout", "Dropout2d", "Softmax", "Module"}
-_ACTIVATIONS = {"ReLU", "GELU", "SiLU", "Tanh", "Sigmoid", "ELU", "LeakyReLU", "MaxPool2d", "AvgPool2d", "Unflatten"}
+_PLAIN = {"Sequential", "ModuleList", "ModuleDict", "Module"}
+_EMPTY = re.compile(
+    r"Flatten|Unflatten|Identity|[A-Za-z]*Dropout\d?d?|Softmax|LogSoftmax|Hardtanh|Mish|Tanh|Sigmoid|Softplus|Upsample"
+    r"|(Leaky)?ReLU6?|[A-Z]*ELU|GLU|SiLU|LogSigmoid|Hardswish|Pixel(Uns|S)huffle|(Adaptive)?(Max|Avg)Pool\dd|\w+Loss"
+    r"|\w*Pad\dd|CosineSimilarity"
+)
+"""Layers without any parameter."""
+_BIAS_ONLY = re.compile(r"Linear|Bilinear|Conv\w+|LSTM|GRU|RNN|MultiheadAttention")
+"""Layers whose only parameters beside matrices are biases."""
 
 
 @rule(
@@ -104,23 +111,37 @@ def _has_nothing_to_spare(code: Code, model: ast.expr) -> bool:
         owner = code.definition(made.func)
         if owner is None:
             return code.dotted(made.func).startswith("torch.nn.") and _is_bare(code, made)
-    if not isinstance(owner, ast.ClassDef):
+    return isinstance(owner, ast.ClassDef) and _is_bare_class(code, owner)
+
+
+def _is_bare_class(code: Code, owner: ast.ClassDef, seen: tuple[ast.ClassDef, ...] = ()) -> bool:
+    """Whether a class of this file builds layers, and none that has a bias or a norm."""
+    parts = [call for call in ast.walk(owner) if isinstance(call, ast.Call)]
+    layers = [call for call in parts if code.dotted(call.func).startswith("torch.nn.")]
+    own = [found for call in parts if isinstance(found := code.definition(call.func), ast.ClassDef)]
+    own += [found for base in owner.bases if isinstance(found := code.definition(base), ast.ClassDef)]
+    if any(_is_foreign_layer(code, call) for call in parts) or not (layers or own):
         return False
-    layers = [
-        call
-        for call in ast.walk(owner)
-        if isinstance(call, ast.Call) and code.dotted(call.func).startswith("torch.nn.")
-    ]
-    return bool(layers) and all(_is_bare(code, call) for call in layers)
+    inner = (one for one in own if one not in (*seen, owner))
+    return all(_is_bare(code, call) for call in layers) and all(_is_bare_class(code, c, (*seen, owner)) for c in inner)
+
+
+def _is_foreign_layer(code: Code, call: ast.Call) -> bool:
+    """Whether this makes something of a class of another file, and keeps it: that may hold anything."""
+    dotted = code.dotted(call.func)
+    known = dotted.startswith("torch.") or "." not in dotted
+    is_kept = isinstance(up := code.parents.get(call), ast.Assign) and isinstance(up.targets[0], ast.Attribute)
+    return is_kept and not known and dotted.rpartition(".")[2][:1].isupper()
 
 
 def _is_bare(code: Code, layer: ast.Call) -> bool:
     """Whether a layer has no parameter that should be spared."""
     home, _, name = code.dotted(layer.func).rpartition(".")
-    if home.startswith("torch.nn.functional") or name in _ACTIVATIONS:
+    if home.startswith("torch.nn.functional") or _EMPTY.fullmatch(name) or name in ("Embedding", "EmbeddingBag"):
         return True
     if name in _PLAIN:
         return all(not isinstance(one, ast.Call) or _is_bare(code, one) for one in layer.args)
-    bias = keyword(layer, "bias")
-    bare = isinstance(bias, ast.Constant) and bias.value is False
-    return bare and (name == "Linear" or name.startswith("Conv"))
+    spare = keyword(layer, "bias") if _BIAS_ONLY.fullmatch(name) else None
+    if name.endswith("Norm") or name[:-2].endswith("Norm"):
+        spare = keyword(layer, "elementwise_affine") or keyword(layer, "affine")
+    return isinstance(spare, ast.Constant) and spare.value is False

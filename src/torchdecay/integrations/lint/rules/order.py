@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from torchdecay.integrations.lint.code import Code
 from torchdecay.integrations.lint.optimizers import assigned_to, optimizers_made
-from torchdecay.integrations.lint.parameters import flow, walked
+from torchdecay.integrations.lint.parameters import flow, owner_of_group, walked
 from torchdecay.integrations.lint.rule import Hit, rule
 
 _NEW_PARAMETERS = ("fully_shard", "get_peft_model", "FullyShardedDataParallel")
@@ -126,7 +126,7 @@ def _is_used_between(code: Code, name: str, start: ast.stmt, end: ast.stmt | Non
 def overwritten(code: Code) -> Iterator[Hit]:
     """A weight_decay that is set in the groups, and then load_state_dict of the same optimizer, in one function."""
     for node in code.all(ast.Subscript):
-        optimizer, statement = _optimizer_of(code, node.value), code.statement(node)
+        optimizer, statement = owner_of_group(code, node.value), code.statement(node)
         loop = code.first(node, ast.For)
         start = loop if loop is not None and isinstance(node.value, ast.Name) else statement
         if start is None or not optimizer or node not in _sets(code, optimizer):
@@ -137,21 +137,10 @@ def overwritten(code: Code) -> Iterator[Hit]:
             yield Hit(node, f"{optimizer}.load_state_dict in line {loads[0].lineno} puts the saved one in its place")
 
 
-def _optimizer_of(code: Code, group: ast.expr) -> str:
-    """The text of the optimizer whose group this is: an item of its param_groups, or a loop's name for one."""
-    if isinstance(group, ast.Name):
-        found = code.binding(group)
-        groups = found.value if found is not None and found.kind == "loop" else None
-    else:
-        groups = group.value if isinstance(group, ast.Subscript) else None
-    is_groups = isinstance(groups, ast.Attribute) and groups.attr == "param_groups"
-    return ast.unparse(groups.value) if is_groups and isinstance(groups, ast.Attribute) else ""
-
-
 def _sets(code: Code, optimizer: str) -> Iterator[ast.Subscript]:
     for node in code.all(ast.Subscript):
         is_key = isinstance(node.slice, ast.Constant) and node.slice.value == "weight_decay"
-        if is_key and isinstance(node.ctx, ast.Store) and _optimizer_of(code, node.value) == optimizer:
+        if is_key and isinstance(node.ctx, ast.Store) and owner_of_group(code, node.value) == optimizer:
             yield node
 
 
