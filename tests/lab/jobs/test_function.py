@@ -129,3 +129,9 @@ def test_a_store_keeps_runs_of_functions(tmp_path: Path) -> None:
     assert not calls and [run.validation_loss for run in again.runs] == [run.validation_loss for run in first.runs]
     with pytest.raises(TaskError, match=r"function tests.lab.jobs.test_function:parabola there"):
         swept(lambda decay, *, seed, lr_scale, report: 1.0, store=td.lab.Store(path, resume=True))
+
+
+def test_a_metric_of_0_is_not_told_as_minus_0() -> None:
+    told: list[float] = []
+    swept(lambda decay, *, seed, lr_scale, report: 0.0, seeds=1, on_progress=lambda now: told.append(now.best_value))
+    assert "-0.0" not in map(str, told) and 0.0 in told

@@ -209,7 +209,8 @@ class Runs:
         sound = [label for label, value in means.items() if math.isfinite(value)]
         if sound:
             label = max(sound, key=means.__getitem__)
-            self._best = label, self._sign * means[label]
+            # A mean of 0 is no -0.
+            self._best = label, self._sign * means[label] + 0.0
         self._last = trial
         self.on_run()
         self._tell(done=True)
