@@ -92,6 +92,7 @@ def test_options_travel_as_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         (["-I", "x.py"], "a Python with -I, which closes the door"),
         (["-Su", "x.py"], "a Python with -S, which closes the door"),
         (["-W", "ignore", "x.py"], "Write python -W VALUE -m torchdecay run SCRIPT."),
+        (["--", "python3", "-uE", "x.py"], "a Python with -E, which closes the door"),
         (["--", "no-such-command"], 'there is no command "no-such-command"'),
         (["-m"], "there is no script"),
         (["--plan", "nowhere.txt", "-c", "pass"], 'the plan "nowhere.txt" can\'t be read'),

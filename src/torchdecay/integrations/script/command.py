@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import shlex
 import shutil
@@ -93,7 +94,7 @@ def complete(split: Split, options: Options) -> Options:
     Raises:
         TaskError: a Python that would not open the door.
     """
-    _require_open()
+    _require_open(split.command)
     return replace(
         options,
         out=str(Path(options.out).absolute()),
@@ -206,10 +207,14 @@ def refuse_flag_of_python(flag: str) -> None:
         )
 
 
-def _require_open() -> None:
+def _require_open(command: Sequence[str]) -> None:
+    is_python = bool(command) and Path(command[0]).name.startswith("python")
+    letters = [word for word in (flags_of_python(command) if is_python else ()) if re.fullmatch("-[A-VYZa-z]+", word)]
     for flag, name in _CLOSING.items():
         if getattr(sys.flags, name):
             raise _closed(f"Python was started with {flag}")
+        if any(flag[1] in word for word in letters):
+            raise _closed(f"the command is a Python with {flag}")
 
 
 def _closed(what: str) -> TaskError:
