@@ -64,7 +64,7 @@ def test_codes_are_chosen_by_prefix_and_an_unknown_one_is_refused(project: Path)
 
 @pytest.mark.parametrize(
     ("comment", "kept"),
-    [("# noqa", 0), ("# noqa: WD501", 0), ("#NOQA:E501,WD501", 0), ("# noqa: E501", 1), ("# no", 1)],
+    [("# noqa", 0), ("# noqa: WD501", 0), ("#NOQA:E501,WD501", 0), ("# noqa: E501", 1), ("# no", 1), ("#noqa:WD5", 0)],
 )
 def test_noqa(tmp_path: Path, comment: str, kept: int) -> None:
     (tmp_path / "a.py").write_text(FAULTY.rstrip() + f"  {comment}\n")
@@ -74,11 +74,11 @@ def test_noqa(tmp_path: Path, comment: str, kept: int) -> None:
 @pytest.mark.parametrize(
     ("name", "raw", "said"),
     [
-        ("broken.py", b"def f(:\n", "no Python to this Python"),
+        ("broken.py", b"def f(:\n", "no Python 3."),
         ("latin.py", b"x = '\xe9'  # parameters()\n", "its encoding"),
-        ("utf16.py", "x = 1".encode("utf-16"), "its encoding"),
+        ("utf16.py", "x = 1".encode("utf-16"), "its encoding is UTF-16"),
         ("cookie.py", b"# coding: nonsense\n", "its encoding"),
-        ("zero.py", b"x = 1\0", "no Python to this Python"),
+        ("zero.py", b"x = 1\0", "no Python 3."),
         ("deep.py", b"x = " + b"(" * 5000 + b")" * 5000, "nested"),
         ("sum.py", b"parameters(" + b"x + " * 5000 + b"x)", "nested"),
         ("large.py", b"x = 1\n" * 1_700_000, "MB"),
@@ -129,6 +129,45 @@ def test_a_notebook_is_one_program_and_a_finding_names_its_cell(project: Path) -
         and found.place is not None
         and found.place.text == "opt = torch.optim.AdamW("
     )
+
+
+WHOLE = "torch.optim.AdamW(m.parameters())"
+
+
+@pytest.mark.parametrize(
+    ("cell", "column"),
+    [
+        (f"%%time\n{WHOLE}", 1),
+        (f"%%capture out\n%matplotlib inline\n{WHOLE}", 1),
+        (f"%time opt = {WHOLE}", 13),
+        (f"if x:\n    %timeit -n 3 -r 2 {WHOLE}", 23),
+        (f"files = !ls\nhome = %env HOME\n{WHOLE}  # why?", 1),
+        (f"!pip install \\\n    x\nmodel??\n?model\nx = ('%d'\n% 3)\n{WHOLE}", 1),
+        (f"x = [\n    3 % a,  # why?\n]\n%matplotlib inline\n{WHOLE}", 1),
+    ],
+)
+def test_what_only_ipython_knows_hides_no_line_of_python(project: Path, cell: str, column: int) -> None:
+    book = {"cells": [{"cell_type": "code", "source": cell}]}
+    (project / "a.ipynb").write_text(json.dumps(book))
+    (found,) = lint([project / "a.ipynb"])
+    assert found.place is not None and (found.code, found.place.column) == ("WD501", column)
+    assert found.place.text in cell.split("\n") and found.place.line == cell[: cell.index("torch")].count("\n") + 1
+    (project / "a.ipynb").write_text(json.dumps(book | {"metadata": {"kernelspec": {"language": "julia"}}}))
+    assert lint([project / "a.ipynb"]).findings == ()
+
+
+def test_a_cell_that_is_no_python_is_a_note(project: Path) -> None:
+    cells = ["x = 1", "%time 1\nx = (", FAULTY]
+    (project / "a.ipynb").write_text(json.dumps({"cells": [{"cell_type": "code", "source": one} for one in cells]}))
+    note, found = sorted(lint([project / "a.ipynb"]), key=lambda one: one.code)
+    assert (note.code, note.severity, note.place and note.place.cell) == ("WD500", "info", 2) and "cell 2" in note.what
+    assert found.where == "a.ipynb:cell 3:3:7"
+
+
+def test_noqa_counts_on_the_last_line_of_a_statement(tmp_path: Path) -> None:
+    call = FAULTY.replace("(model", "(\n    model").rstrip()[:-1] + "\n)"
+    (tmp_path / "a.py").write_text(f"{call}  # noqa: WD501\n{call}\n")
+    assert [one.place.line for one in lint([tmp_path]) if one.place] == [8]
 
 
 def test_installed_and_hidden_files_are_left_out_of_a_folder(project: Path) -> None:

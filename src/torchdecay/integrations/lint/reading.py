@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import gc
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from torchdecay.findings.finding import Edit, Finding, Place
@@ -45,27 +47,27 @@ def findings_in(source: Source) -> tuple[list[Finding], Facts]:
         UnreadableError: it is no Python.
         RecursionError: it is nested too deep.
     """
-    tree = parse(source.text)
+    tree, unread = parse(source.text), [_unread(source, one) for one in source.unread]
     if not _WORTH.search(source.text):
-        return [], words_of(source.text)
+        return unread, words_of(source.text)
     code = Code(tree, source.text)
     hits = [(check.rule, hit) for check in CHECKS for hit in check.hits(code)]
     facts, declared = facts_of(code, source.text)
     hits += [(UNREAD, hit) for hit in declared]
-    findings = [*_findings(source, hits)]
+    findings = [*_findings(source, code, hits), *unread]
     return [one for one in findings if one.code != UNREAD.code], facts.with_declared(findings)
 
 
-def _findings(source: Source, hits: list[tuple[Rule, Hit]]) -> Iterator[Finding]:
+def _findings(source: Source, code: Code, hits: list[tuple[Rule, Hit]]) -> Iterator[Finding]:
     """The hits in words, in the order of the file, less those that a noqa takes out."""
     lines = source.lines
     left_out = dict(spared(lines))
     placed = [(source.place(hit.node, lines), rule, hit) for rule, hit in hits]
     for place, rule, hit in sorted(placed, key=lambda one: (one[0].cell, one[0].line, one[0].column, one[1].code)):
         start: int = hit.node.lineno  # type: ignore[attr-defined]
-        span = range(start, start + place.end_line - place.line + 1)
+        span = {*range(start, start + place.end_line - place.line + 1), _last_line(code, hit.node)}
         codes = [left_out[line] for line in span if line in left_out]
-        if not any(not some or rule.code in some for some in codes):
+        if not any(not some or rule.code.startswith(tuple(some)) for some in codes):
             mends = () if place.cell else tuple(_edit(source.place(one.node, lines), one.text) for one in hit.edits)
             yield Finding(
                 code=rule.code,
@@ -79,18 +81,33 @@ def _findings(source: Source, hits: list[tuple[Rule, Hit]]) -> Iterator[Finding]
             )
 
 
+def _last_line(code: Code, node: ast.AST) -> int:
+    """Where the statement ends that a node stands in; 0 where it holds others."""
+    statement = code.statement(node)
+    return 0 if statement is None or hasattr(statement, "body") else statement.end_lineno or 0
+
+
 def _edit(place: Place, text: str) -> Edit:
     return Edit(place.line, place.column, place.end_line, place.end_column, text)
 
 
 def _unreadable(name: str, error: UnreadableError) -> Finding:
     text = error.text.rstrip("\r\n")
-    place = Place(name, error.line, error.column, error.line, error.column + 1, text=text[:400])
+    return _unseen(Place(name, error.line, error.column, error.line, error.column + 1, text=text[:400]), error.why)
+
+
+def _unread(source: Source, cell: UnreadableError) -> Finding:
+    """A note of a cell that is no Python."""
+    node = ast.Pass(lineno=cell.line, end_lineno=cell.line, col_offset=cell.column - 1, end_col_offset=cell.column)
+    return replace(_unseen(source.place(node, source.lines), cell.why), severity="info")
+
+
+def _unseen(place: Place, why: str) -> Finding:
     return Finding(
         code=UNREADABLE.code,
         severity=UNREADABLE.severity,
         where=str(place),
-        what=error.why,
+        what=why,
         why=UNREADABLE.why,
         fix=UNREADABLE.fix,
         place=place,

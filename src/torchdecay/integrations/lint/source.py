@@ -6,6 +6,7 @@ import ast
 import io
 import json
 import re
+import sys
 import tokenize
 import warnings
 from collections.abc import Iterator
@@ -14,9 +15,13 @@ from pathlib import Path
 
 from torchdecay.findings.finding import Place
 
+_VERSION = ".".join(map(str, sys.version_info[:2]))
 MOST_BYTES = 8_000_000
 NOQA = re.compile(r"#\s*noqa\b(?P<codes>\s*:\s*[A-Z]+[0-9]+(?:[,\s]+[A-Z]+[0-9]+)*)?", re.IGNORECASE)
-_MAGIC = re.compile(r"^(\s*)([%!?]|.*\?\s*$)")
+_PYTHON_CELL = re.compile(r"\s*%%(time|timeit|capture|prun|debug)\b")
+_TIMED = re.compile(r"(\s*)(%(?:time|timeit|prun)(?: +-\S*(?: +\d+)?)* +)(?=[^\s-])")
+_ASSIGNED = re.compile(r"(\s*[\w.,\[\]'\" ]+=\s*)([!%](?!\s).*)")
+_MAGIC = re.compile(r"(\s*)(%{1,2}(?=[A-Za-z])|!|\?{1,2}(?=\w)|%?[\w.]+\?{1,2}\s*$)")
 
 
 class UnreadableError(Exception):
@@ -35,16 +40,20 @@ class Source:
         path: as findings name it.
         text: Python.
         starts: for notebooks, the line of `text` at which each cell starts, and its number.
+        shown: for notebooks, the same lines as they were written.
+        unread: cells that are no Python.
     """
 
     path: str
     text: str
     starts: tuple[tuple[int, int], ...] = ()
+    shown: str = ""
+    unread: tuple[UnreadableError, ...] = ()
 
     @property
     def lines(self) -> list[str]:
         """Its lines as Python counts them: form feeds end none."""
-        return re.split(r"\r\n|\n|\r", self.text)
+        return re.split(r"\r\n|\n|\r", self.shown or self.text)
 
     def place(self, node: ast.AST, lines: list[str]) -> Place:
         """Where a node stands."""
@@ -79,6 +88,8 @@ def read_source(path: Path, name: str) -> Source:
         raise UnreadableError(error.strerror or str(error)) from error
     if path.suffix == ".ipynb":
         return _notebook(raw, name)
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise UnreadableError("its encoding is UTF-16, which Python does not read: save it as UTF-8")
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(raw).readline)
         return Source(name, raw.decode(encoding))
@@ -87,28 +98,62 @@ def read_source(path: Path, name: str) -> Source:
 
 
 def _notebook(raw: bytes, name: str) -> Source:
-    """The code of a notebook: what is for IPython alone becomes `pass`, a cell that is no Python is left out."""
+    """The code of a notebook: what is for IPython alone is blanked, cells in other languages are left out."""
     try:
         book = json.loads(raw)
+        told = book.get("metadata", {})
+        language = told.get("language_info", {}).get("name") or told.get("kernelspec", {}).get("language") or "python"
         cells = [
             (number, text if isinstance(text := cell.get("source", ""), str) else "".join(text))
             for number, cell in enumerate(book["cells"], start=1)
-            if cell.get("cell_type") == "code"
+            if cell.get("cell_type") == "code" and language.lower() in ("python", "ipython")
         ]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UnreadableError(f"no notebook: {error}") from error
-    parts, starts, line = [], [], 1
+    parts, shown, starts, unread, line = list[str](), list[str](), list[tuple[int, int]](), list[UnreadableError](), 1
     for number, text in cells:
-        python = text.lstrip().startswith("%%") is False
-        code = "\n".join(_MAGIC.sub(r"\1pass  # \2", one) for one in re.split(r"\r\n|\n|\r", text)) if python else ""
+        text = re.sub(r"\r\n|\r", "\n", text)
         try:
-            parse(code)
-        except UnreadableError:
-            code = "\n" * code.count("\n")
+            code = _python(text)
+        except UnreadableError as error:
+            unread.append(
+                UnreadableError(f"cell {number} is {error.why}", line + error.line - 1, error.column, error.text)
+            )
+            code = "\n" * text.count("\n")
         parts.append(code)
+        shown.append(text)
         starts.append((line, number))
         line += code.count("\n") + 1
-    return Source(name, "\n".join(parts), tuple(starts))
+    return Source(name, "\n".join(parts), tuple(starts), "\n".join(shown), tuple(unread))
+
+
+def _python(cell: str) -> str:
+    """A cell as Python, line by line: what IPython adds becomes `pass`, what stands behind `%time` stays in its place.
+
+    Raises:
+        UnreadableError: it is neither Python nor what IPython takes.
+    """
+    if cell.lstrip().startswith("%%") and not _PYTHON_CELL.match(cell):
+        return "\n" * cell.count("\n")
+    try:
+        parse(cell)
+        return cell
+    except UnreadableError:
+        lines, goes_on = list[str](), False
+        for line in cell.split("\n"):
+            if goes_on:
+                plain = ""
+            elif timed := _TIMED.match(line):
+                start = f"{timed[1]}0".ljust(timed.end(2) - 2) + "; "
+                plain = start + line[timed.end() :]
+            elif assigned := _ASSIGNED.fullmatch(line):
+                plain = f"{assigned[1]}None  # {assigned[2]}"
+            else:
+                plain = _MAGIC.sub(r"\1pass  # \2", line, count=1) if _MAGIC.match(line) else line
+            goes_on = line.rstrip().endswith("\\") and (goes_on or plain != line)
+            lines.append(plain)
+        parse("\n".join(lines))
+        return "\n".join(lines)
 
 
 def parse(text: str) -> ast.Module:
@@ -123,12 +168,12 @@ def parse(text: str) -> ast.Module:
             return ast.parse(text)
     except SyntaxError as error:
         raise UnreadableError(
-            f"no Python to this Python: {error.msg}", error.lineno or 1, error.offset or 1, error.text or ""
+            f"no Python {_VERSION}: {error.msg}", error.lineno or 1, error.offset or 1, error.text or ""
         ) from error
     except (RecursionError, MemoryError) as error:
         raise UnreadableError("its expressions are nested too deep") from error
     except ValueError as error:
-        raise UnreadableError(f"no Python to this Python: {error}") from error
+        raise UnreadableError(f"no Python {_VERSION}: {error}") from error
 
 
 def spared(lines: list[str]) -> Iterator[tuple[int, frozenset[str]]]:
