@@ -500,6 +500,24 @@ def test_a_checkpoint_may_be_loaded_before_the_plan_is_attached(decay):
     assert td.attach(optimizer, td.plan(resumed, td.l1(0.1), rules=()), model=resumed).steps(0) == 0
 
 
+@pytest.mark.parametrize("resume", ["continue", "restart"])
+@pytest.mark.parametrize("load", ["whole", "named", "copied"])
+def test_what_a_plan_displaced_is_known_after_a_resume(load, resume):
+    """The weight_decay that is loaded is what the plan wrote; without it again, that from before decays."""
+    model, old, handle = attached(td.l1(0.5), steps=1)
+    optimizer = optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.03)
+    if load == "whole":
+        optimizer.load_state_dict(through_a_file(old.state_dict()))
+    elif load == "named":
+        distributed(old, model)(model, optimizer)
+    else:
+        model, optimizer = copy.deepcopy((model, old))
+    resumed = td.attach(optimizer, handle.plan, model=model, resume=resume)
+    assert resumed.lowering.groups[0].replaces == 0.02 and optimizer.param_groups[0]["weight_decay"] == 0.0
+    resumed.remove()
+    assert optimizer.param_groups[0]["weight_decay"] == 0.02 and "torchdecay" not in optimizer.param_groups[0]
+
+
 def test_what_was_loaded_before_another_plan_is_attached_is_refused():
     """As it is if it comes after; references and rows that owe are not in the marks."""
     for decay, other, said in (

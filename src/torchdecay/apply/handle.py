@@ -36,7 +36,7 @@ from torchdecay.apply.lowering import Lowering, lower
 from torchdecay.apply.routes import Via
 from torchdecay.apply.row_pulls import RowPulls
 from torchdecay.apply.sharded import lasting
-from torchdecay.apply.state import GroupState, Loaded, OnLoad, check_class, initial_in, mark_of, pack, unpack
+from torchdecay.apply.state import GroupState, Loaded, OnLoad, check_class, initial_in, mark_of, pack, stood_in, unpack
 from torchdecay.apply.stepping import Arguments, guard_steps, leave_traceback, run_last, step_depth, with_closure
 from torchdecay.apply.work import Cost
 from torchdecay.errors import (
@@ -140,7 +140,8 @@ class Handle:
         self.optimizer, self.plan, self.model, self.scheduler = optimizer, plan, model, options.scheduler
         self._options, self._names, self._outer, self._bond = options, names, outer, Bond()
         self._run, self.left = runner() if options.compile else in_parts, None
-        left = {} if remembered is None else remembered.get(MARK, {})
+        # Also a plan that begins anew puts back what stood there before the one that left its marks.
+        left = (remembered or remembered_by(optimizer) or {}).get(MARK, {})
         self._before = [dict(stood) for stood in left.get("stood", ())] or list(map(_owned, optimizer.param_groups))
         # Of parameters that were taken out of the optimizer, for when they come back: oldest first.
         self._former: list[tuple[Engine, list[dict[str, Any]]]] = []
@@ -626,7 +627,7 @@ class Handle:
     def _pack(self, state: dict[str, Any], *, keep: bool | torch.dtype) -> None:
         engine = self._engine
         groups = [program.state for program in engine.programs]
-        pack(state, self.plan, groups, engine.ledger, engine.passes.scalars(), engine.references, keep)
+        pack(state, self.plan, groups, engine.ledger, engine.passes.scalars(), engine.references, self._stood(), keep)
 
     def _check_load(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
         """Refuse a checkpoint that means something else, or has no next step, before torch has changed anything."""
@@ -676,8 +677,9 @@ class Handle:
 
 
 def _owned(group: Mapping[str, Any]) -> dict[str, Any]:
-    """What stands in a group that a plan takes over; what a plan before has left is no one's."""
-    return {key: group[key] for key in _OWNED if key in group and not str(group[key]).startswith("attached")}
+    """What stands in a group that a plan takes over, or stood there before a plan that has left its mark."""
+    found = {key: group[key] for key in _OWNED if key in group and not str(group[key]).startswith("attached")}
+    return found | stood_in(group)
 
 
 def _found(tensors: Mapping[str, nn.Parameter], name: str) -> nn.Parameter:

@@ -165,6 +165,7 @@ def pack(
     ledger: Ledger,
     scalars: Mapping[str, Any],
     references: References,
+    stood: Sequence[Mapping[str, Any]],
     keep: bool | torch.dtype = False,
 ) -> None:
     """Write what has to survive into the state dict of an optimizer.
@@ -176,11 +177,13 @@ def pack(
         ledger: what the plan says of the parameters here.
         scalars: what controllers and debts are.
         references: where pulls lead.
+        stood: what stood in each group before the plan came.
         keep: whether the state dict holds those as well, or the dtype in which it does.
     """
     shared = {"version": _VERSION, "who": ledger.who, "decays": ledger.decays}
     numbers = {key: value for key, value in scalars.items() if key != "rows"}
-    for packed, group, own, orders in zip(state["param_groups"], groups, ledger.names, ledger.orders, strict=False):
+    whole = zip(state["param_groups"], groups, ledger.names, ledger.orders, stood, strict=False)
+    for packed, group, own, orders, before in whole:
         # The state dict would hold the very tensor that later steps fill.
         if isinstance(packed.get("weight_decay"), Tensor):
             packed["weight_decay"] = packed["weight_decay"].item()
@@ -190,6 +193,7 @@ def pack(
             "names": [orders],
             "scalars": _part(numbers, set(own)),
             "rows owe": "rows" in scalars,
+            "stood": {key: value.item() if hasattr(value, "item") else value for key, value in before.items()},
         }
         packed[MARK] = f"{mark_of(plan)}; {json.dumps(shared | of_group)}"
     state[MARK] = shared | {
@@ -244,6 +248,12 @@ def left_in(state: Mapping[str, Any]) -> dict[str, Any] | None:
             fix="Upgrade torchdecay.",
         )
     return left
+
+
+def stood_in(group: Mapping[str, Any]) -> dict[str, Any]:
+    """What stood in a group before a plan came, as the mark that was loaded with it says; {} where none does."""
+    _, _, rest = str(group.get(MARK, "")).partition("; ")
+    return dict(json.loads(rest).get("stood", {})) if rest else {}
 
 
 def unpack(
