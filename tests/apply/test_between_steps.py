@@ -551,3 +551,27 @@ def test_what_a_controller_has_seen_is_handed_on_though_its_numbers_change(befor
     new = held()
     assert {key: new[key] for key in kept} == pytest.approx({key: old[key] * ratio for key, ratio in kept.items()})
     assert all(old[key] for key in kept)
+
+
+@pytest.mark.parametrize("span", [1, 2, 8])
+@pytest.mark.parametrize("anew", [False, True])
+def test_low_precision_decays_as_much_in_short_spans(span: int, anew: bool) -> None:
+    """Attached and removed every few steps, or with a new optimizer each time: (1 − .001)^400 is left, not more.
+
+    The tolerance is five standard errors of stochastic rounding: a payment of 2⁻⁸ misses by up to one unit in the last
+    place, 2⁻⁸ of a weight, in each of 102 payments and 4,096 weights: √102 · 2⁻⁸ / √4096 · 5 = .003.
+    """
+    torch.manual_seed(0)
+    model = nn.Linear(64, 64, bias=False).bfloat16()
+    model.weight.grad = torch.zeros_like(model.weight)
+    start = model.weight.detach().float()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(400 // span):
+        if anew:
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        handle = td.attach(optimizer, td.plan(model, td.decoupled(0.01)), model=model)
+        for _ in range(span):
+            optimizer.step()
+        handle.remove()
+    left = (model.weight.detach().float().norm() / start.norm()).item()
+    assert left == pytest.approx(0.999**400, abs=0.006)

@@ -199,7 +199,7 @@ class Passes:
                 self._pull_cautiously(work, decay.gate)
             elif isinstance(decay.controller, Multiplier):
                 for one, mu in zip(work.targets, work.multipliers or (), strict=True):
-                    _run(one, work.steps, mu, _constrained(decay.regularizer, mu))
+                    _run(one, self.debts.turn(one.name, work.steps), mu, _constrained(decay.regularizer, mu))
             elif decay.proximal:
                 self._step_proximally(work)
             else:
@@ -247,7 +247,7 @@ class Passes:
             if is_low(ones[0].param):
                 for one, amount in zip(ones, amounts, strict=True):
                     due = self.debts.shrink(one.name, float(amount)) if isinstance(regularizer, L2) else amount
-                    _run(one, work.steps, due, _explicit(regularizer, due))
+                    _run(one, self.debts.turn(one.name, work.steps), due, _explicit(regularizer, due))
             else:
                 params, references = [one.param for one in ones], [one.reference for one in ones]
                 with kernels.masked(params, [one.mask for one in ones]):
@@ -260,9 +260,9 @@ class Passes:
             due = self.debts.shrink(one.name, float(amount)) if is_low(one.param) else amount
             old = self._snapshots.pop(id(one.param), None)
             if old is None:
-                _run(one, work.steps, due, self._cautious(work, one, due, spare=spare))
+                _run(one, self.debts.turn(one.name, work.steps), due, self._cautious(work, one, due, spare=spare))
             else:
-                _run(one, work.steps, due, _pull_back(one.param, old, due, spare=spare))
+                _run(one, self.debts.turn(one.name, work.steps), due, _pull_back(one.param, old, due, spare=spare))
 
     def _cautious(self, work: Work, one: Target, amount: Amount, *, spare: bool) -> _Kernel:
         direction = update_direction(self.optimizer, work.group, one.param)
@@ -291,11 +291,16 @@ class Passes:
         if isinstance(regularizer, L2) and one.reference is None:
             # 1/(1 + τ) is a shrink, which can be owed for longer than a displacement.
             due = self.debts.shrink(one.name, amount / (1 + amount))
-            _run(one, work.steps, due, _explicit(regularizer, due))
+            _run(one, self.debts.turn(one.name, work.steps), due, _explicit(regularizer, due))
             return
         unit = 1.0 if regularizer.smooth else self.debts.unit(one.name, one.param, size)
         tau = self.debts.add(one.name, amount, unit) * size
-        _run(one, work.steps, tau, lambda p, ref: kernels.proximal_([p], regularizer, [tau], [ref]))
+        _run(
+            one,
+            self.debts.turn(one.name, work.steps),
+            tau,
+            lambda p, ref: kernels.proximal_([p], regularizer, [tau], [ref]),
+        )
 
 
 def _can_be_undone(work: Work) -> bool:
@@ -321,7 +326,7 @@ def _buckets(work: Work) -> list[tuple[list[Target], list[Amount]]]:
     return [([ones[i] for i in bucket], [amounts[i] for i in bucket]) for bucket in buckets]
 
 
-def _run(one: Target, step: int, amount: Amount, kernel: _Kernel) -> None:
+def _run(one: Target, turn: float, amount: Amount, kernel: _Kernel) -> None:
     """Run an in-place kernel on one parameter; on a low-precision one as a payment of its debt, if any is due."""
     if not isinstance(amount, Tensor) and amount == 0:
         return
@@ -333,7 +338,7 @@ def _run(one: Target, step: int, amount: Amount, kernel: _Kernel) -> None:
             kernel(p, reference)
 
     if low:
-        pay_(one.param, one.name, step, masked_)
+        pay_(one.param, one.name, turn, masked_)
     else:
         masked_(one.param)
 

@@ -35,10 +35,15 @@ def is_low(tensor: Tensor) -> bool:
     return tensor.dtype in LOW_PRECISION
 
 
-def generator_for(name: str, step: int, device: torch.device) -> torch.Generator:
-    """A generator seeded by parameter and step, so that a resumed run and a replica round alike."""
-    seed = int.from_bytes(hashlib.sha256(f"{name}:{step}".encode()).digest()[:8], "big") >> 1
-    return torch.Generator(device=device).manual_seed(seed)
+def generator_for(name: str, turn: float, weights: Tensor) -> torch.Generator:
+    """A generator seeded by parameter, turn and weights, so that a resumed run and a replica round alike.
+
+    Steps begin anew with each optimizer and each attach, weights don't: by steps alone the same elements would be
+    rounded up whenever a plan is attached for some steps and taken off again.
+    """
+    held = int(weights.detach().view(torch.int16).sum(dtype=torch.int64))
+    seed = int.from_bytes(hashlib.sha256(f"{name}:{turn}:{held}".encode()).digest()[:8], "big") >> 1
+    return torch.Generator(device=weights.device).manual_seed(seed)
 
 
 def stochastic_round(exact: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
@@ -58,33 +63,40 @@ class Debts:
     """What each low-precision tensor still owes, by parameter name: log-shrinks, and displacements.
 
     `units` holds what a displacement is measured against where it is not a fraction of each weight: the typical size
-    of the tensor's weights, as it was when it last paid.
+    of the tensor's weights, as it was when it last paid. `spans` counts the plans that were on the tensor before.
     """
 
     def __init__(self) -> None:
         self.owed: dict[str, float] = {}
         self.added: dict[str, float] = {}
         self.units: dict[str, float] = {}
+        self.spans: dict[str, float] = {}
 
     def scalars(self) -> dict[str, dict[str, float]]:
         """What has to survive a checkpoint."""
-        return {"owed": dict(self.owed), "added": dict(self.added), "units": dict(self.units)}
+        return {key: dict(getattr(self, key)) for key in ("owed", "added", "units", "spans")}
 
     def load(self, scalars: Mapping[str, Any]) -> None:
         """Take over what `scalars` gave."""
-        self.owed, self.added, self.units = (dict(scalars[key]) for key in ("owed", "added", "units"))
+        self.owed, self.added, self.units, self.spans = (dict(scalars[key]) for key in self.scalars())
 
     def leave(self, params: Mapping[str, Tensor]) -> None:
         """Leave what is owed to the plan that comes next on the same tensors."""
         for name, param in params.items():
+            if is_low(param):
+                self.spans[name] = self.spans.get(name, 0.0) + 1
             _LEFT[param] = [held.get(name) for held in self.scalars().values()]
 
     def take(self, params: Mapping[str, Tensor]) -> None:
         """Take what the plan before has left."""
         for name, param in params.items():
-            for held, value in zip((self.owed, self.added, self.units), _LEFT.pop(param, ()), strict=False):
+            for held, value in zip((self.owed, self.added, self.units, self.spans), _LEFT.pop(param, ()), strict=False):
                 if value is not None:
                     held[name] = value
+
+    def turn(self, name: str, step: int) -> float:
+        """What tells one payment of a tensor from another: the step, and the plan that it is a step of."""
+        return step + self.spans.get(name, 0.0) * 2.0**32
 
     def shrink(self, name: str, fraction: float) -> float:
         """Add a fraction to the debt as a log-shrink; the fraction that is due now, 0 while it is too small."""
@@ -113,8 +125,8 @@ class Debts:
         return self.units[name]
 
 
-def pay_(param: Tensor, name: str, step: int, kernel: Callable[[Tensor], None]) -> None:
+def pay_(param: Tensor, name: str, turn: float, kernel: Callable[[Tensor], None]) -> None:
     """Run an in-place kernel on a float32 copy of a low-precision tensor and round the result at random."""
     exact = param.detach().float()
     kernel(exact)
-    param.copy_(stochastic_round(exact, param.dtype, generator_for(name, step, param.device)))
+    param.copy_(stochastic_round(exact, param.dtype, generator_for(name, turn, param)))
