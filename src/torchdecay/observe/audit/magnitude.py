@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import torch
+from torch import Tensor
 
 from torchdecay.apply.rounding import is_low
 from torchdecay.findings.rule import Severity
@@ -22,6 +23,9 @@ _HUGE = 0.01
 
 _MUCH = 0.1
 """A run that takes more than this of a weight is no run without decay."""
+
+_SAMPLED = 2**16
+"""So many weights of a tensor tell how it rounds."""
 
 _SURELY = 1 + 1e-9
 """Products of decimal fractions are off by their last digit: 0.1 times 0.1 is not more than 0.01."""
@@ -73,7 +77,7 @@ def rounded_away(case: Case) -> Iterator[Hit]:
         low = [one for one in members if is_low(one.param)]
         if pulled.site is Site.GRADIENT:
             for member in low:
-                yield from _lost_in_gradient(member)
+                yield from [*_lost_in_gradient(member)] or _lost_in_step(case, member)
         elif low and pulled.site in (Site.BEFORE, Site.NATIVE) and not pulled.hooked:
             yield from _lost_in_weight(case, pulled, low)
 
@@ -127,7 +131,7 @@ def _all(members: Iterable[Member], what: str, severity: Severity | None = None)
 def _lost_in_weight(case: Case, pulled: Pulled, members: Iterable[Member]) -> Iterator[Hit]:
     """Shrinks after which each weight is, sooner or later, what it was before."""
     # The most that a step takes: over the run, or at the highest learning rate that the group tells of.
-    rates = [as_number(pulled.values.get(key)) or 0.0 for key in ("lr", "initial_lr", "max_lr")]
+    rates = _rates(pulled)
     known = pulled.site is Site.BEFORE
     if known:
         taken = max([*(one for one, *_ in _over_run(case, pulled)), *(pulled.taken(lr) or 0.0 for lr in rates)])
@@ -159,6 +163,47 @@ def _lost_in_gradient(member: Member) -> Iterator[Hit]:
     if asked > 0 and decay.is_plain_l2 and arrives < 0.5 * asked:
         share = percent(max(arrives / asked, 0.0))
         yield member.hit(f"{share} of {member.pulled.means} arrives beside the gradient in {dtype_name(param.dtype)}")
+
+
+def _lost_in_step(case: Case, member: Member) -> Iterator[Hit]:
+    """Pulls that reach the gradient, in a step of plain SGD that is too small to move the weight."""
+    param, grad, pulled = member.param.detach(), member.param.grad, member.pulled
+    decay = member.decay
+    if decay is None or not decay.is_plain_l2 or pulled.settled is None or pulled.values.get("momentum"):
+        # Momentum moves weights, and with them what decay asks for arrives.
+        return
+    lr = max([*_rates(pulled), *(case.curve(pulled.optimizer, pulled.index) or ())])
+    dtype, asked = dtype_name(param.dtype), lr * decay.coefficient
+    if not asked or pulled.keeps_rounded(param) or not is_readable(param):
+        return
+    if grad is None:
+        least = torch.finfo(param.dtype).eps / 4
+        if asked * _SURELY < least:
+            what = f"{asked:.2g} of each weight per step; {dtype} keeps no shrink below {least:.2g}"
+            yield member.hit(f"{what}, so a weight stays where it is unless gradients move it", "info")
+    elif is_readable(grad) and grad.dtype is param.dtype:
+        share = _arriving(param, grad, lr, decay.coefficient)
+        if share < 0.5:
+            how = f"arrives, as {asked:.2g} of each weight per step rounds away in {dtype}"
+            yield member.hit(f"{percent(max(share, 0.0))} of {pulled.means} {how} where gradients are this small")
+
+
+def _arriving(param: Tensor, grad: Tensor, lr: float, coefficient: float) -> float:
+    """The share of the decay that steps w - lr (g + c w) take in the weights' own precision, beside w - lr g."""
+    every = max(param.numel() // _SAMPLED, 1)
+    weight, gradient = param.reshape(-1)[::every], grad.reshape(-1)[::every]
+    taken = asked = 0.0
+    # One step of few weights tells by chance: gradients of other sizes and signs stand for those of other steps.
+    for size in (-1.4, -1.2, -1.0, -0.8, -0.6, 0.6, 0.8, 1.0, 1.2, 1.4):
+        likely = gradient * size
+        moved = weight.add(likely.add(weight, alpha=coefficient), alpha=-lr)
+        taken += float(((weight.add(likely, alpha=-lr) - moved).double() * weight).sum())
+        asked += lr * coefficient * float(weight.double().square().sum())
+    return taken / asked if asked > 0 else 1.0
+
+
+def _rates(pulled: Pulled) -> list[float]:
+    return [as_number(pulled.values.get(key)) or 0.0 for key in ("lr", "initial_lr", "max_lr")]
 
 
 def _rate(pulled: Pulled) -> float:
