@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 from torchdecay.integrations.lint.code import Code
@@ -89,7 +90,9 @@ def joined(code: Code) -> Iterator[Hit]:
         decay, both = made.decay(code), made.params
         if isinstance(both, ast.List) and len(both.elts) == 2 and all(isinstance(e, ast.Starred) for e in both.elts):
             both = ast.BinOp(both.elts[0].value, ast.Add(), both.elts[1].value)  # type: ignore[attr-defined]
-        if isinstance(both, ast.BinOp) and {ast.unparse(both.left), ast.unparse(both.right)} in splits and decay != 0:
+        both = code.value(both) if both is not None else None
+        names = {ast.unparse(both.left), ast.unparse(both.right)} if isinstance(both, ast.BinOp) else set[str]()
+        if both is not None and decay != 0 and _is_split(code, made.call, names, splits):
             yield Hit(made.call.func, f"{made.card.name} gets {ast.unparse(both)}, which were sorted before")
     told = set[ast.AST | None]()
     for one in groups(code):
@@ -97,7 +100,12 @@ def joined(code: Code) -> Iterator[Hit]:
         beside = [other for other in groups(code) if code.parents.get(other.node) is up and other is not one]
         for other in beside if isinstance(up, ast.List) else ():
             names = {ast.unparse(one.items["params"]), ast.unparse(other.items["params"])}
-            if names in splits and _options(one) == _options(other) and up not in told and not _is_spared(code, one):
+            if (
+                _is_split(code, one.node, names, splits)
+                and _options(one) == _options(other)
+                and up not in told
+                and not _is_spared(code, one)
+            ):
                 told.add(up)
                 yield Hit(other.node, f"the groups of {' and '.join(sorted(names))} have the same options")
 
@@ -109,20 +117,48 @@ def _options(group: Group) -> dict[str, str]:
 
 def _is_spared(code: Code, group: Group) -> bool:
     """Whether neither group decays, so that it is all the same."""
-    return number(code, group.items.get("weight_decay")) == 0
+    if "weight_decay" in group.items:
+        return number(code, group.items["weight_decay"]) == 0
+    made = [one for one in optimizers_made(code) if group in (groups_in(code, one.params) or ())]
+    return bool(made) and all(one.decay(code) == 0 for one in made)
 
 
-def _splits(code: Code) -> Iterator[set[str]]:
-    """Pairs of lists into which one loop over parameters sorts, by the branches of an `if` about decay."""
+_ABOUT_DECAY = re.compile(
+    r"""\.(ndim|dim\(\)|ndimension\(\))|len\(\w+\.shape\)|["'][\w.]*(bias|norm)[\w.]*["']""", re.I
+)
+"""Conditions that tell biases and norms from the rest."""
+
+
+def _is_split(code: Code, node: ast.AST, names: set[str], splits: list[tuple[ast.AST, set[str]]]) -> bool:
+    """Whether these are the two lists of one split, made in this function, or kept on an object."""
+    here, kept = code.function_of(node), any("." in one for one in names)
+    return any(names == pair and (kept or home is here) for home, pair in splits)
+
+
+def _splits(code: Code) -> Iterator[tuple[ast.AST, set[str]]]:
+    """Pairs of lists into which a function sorts parameters by what is about decay, by branches or comprehensions."""
+    filtered = dict[tuple[ast.AST, str], list[str]]()
     for loop in parameter_loops(code):
+        home = code.function_of(loop.node)
         if isinstance(loop.node, ast.comprehension):
+            made = code.parents[loop.node]
+            kept = code.parents[made]
+            about = _ABOUT_DECAY.search(" ".join(map(ast.unparse, loop.node.ifs)))
+            if about and isinstance(made, ast.ListComp) and isinstance(kept, ast.Assign) and len(kept.targets) == 1:
+                filtered.setdefault((home, ast.unparse(loop.model)), []).append(ast.unparse(kept.targets[0]))
             continue
         for branch in ast.walk(loop.node):
             if isinstance(branch, ast.If) and len(branch.orelse) == 1:
                 names = {_appended(branch.body, loop.parameter), _appended(branch.orelse, loop.parameter)}
                 words = " ".join(names).lower()
-                if "" not in names and len(names) == 2 and ("decay" in words or "wd" in words or "bias" in words):
-                    yield names
+                about_decay = "decay" in words or "wd" in words or "bias" in words
+                if (
+                    "" not in names
+                    and len(names) == 2
+                    and (about_decay or _ABOUT_DECAY.search(ast.unparse(branch.test)))
+                ):
+                    yield home, names
+    yield from ((home, set(names)) for (home, _), names in filtered.items() if len(names) == 2)
 
 
 def _appended(body: list[ast.stmt], parameter: str) -> str:
