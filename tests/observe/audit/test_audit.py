@@ -80,6 +80,15 @@ def test_two_optimizers_together_have_the_whole_model() -> None:
     assert named(alone, "WD104") == ("0.bias", "2.bias")
 
 
+def test_an_average_of_the_weights_is_not_forgotten() -> None:
+    """Nothing trains it, nor what lies below it; beside it a forgotten weight is told of."""
+    model = nn.ModuleDict({"net": mlp(), "head": nn.Linear(2, 2, bias=False)})
+    model["ema"] = optim.swa_utils.AveragedModel(model["net"])
+    optimizer = optim.AdamW(model["net"].parameters(), lr=1e-3)
+    model["net"](torch.ones(1, model["net"][0].in_features)).sum().backward()
+    assert named(td.audit(optimizer, model=model), "WD104") == ("head.weight",)
+
+
 def test_optimizers_are_told_apart() -> None:
     """With several, a finding says which."""
     both = muon_and_adamw()

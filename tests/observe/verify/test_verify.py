@@ -831,3 +831,9 @@ def test_numbers_of_numpy_and_torch_are_numbers(kind):
     assert checked.ok, checked[0].why
     assert checked[0].measured == pytest.approx(1e-2 * 0.25, rel=1e-3)
     assert td.audit(optimizer, select="WD301").ok
+
+
+def test_of_a_group_without_decay_no_more_is_said_than_was_measured() -> None:
+    """A decay that comes later, by another pass, shows in no probed step."""
+    (row,) = td.verify(torch.optim.SGD([torch.nn.Parameter(torch.ones(4))], lr=0.1))
+    assert row.why == "No weight decay is set. None showed in the probed steps."

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from torchdecay.findings.rule import Severity
 from torchdecay.observe.audit.case import Case, Hit, Member, is_readable
@@ -268,7 +269,10 @@ def _is_one(node: ast.AST) -> bool:
 
 
 def _without_optimizer(case: Case) -> list[Parameter]:
-    held = {id(member.param) for member in case.members}
+    # An average of weights is written after each step, and requires gradients only as its model did when copied.
+    averages = [module for module in case.modules if isinstance(module, AveragedModel)]
+    held = {id(param) for module in averages for param in module.parameters()}
+    held |= {id(member.param) for member in case.members}
     return [one for one in case.parameters if one.trainable and id(one.tensor) not in held]
 
 

@@ -123,7 +123,8 @@ def wish(seen: Seen) -> str:
 
 
 def _as_expected(seen: Seen) -> Verdict:
-    besides = ""
+    # Of what has no decay more can't be said than what the probe saw.
+    besides = " None showed in the probed steps." if seen.one.decay is None and seen.one.source != "plan" else ""
     if seen.hidden == seen.hidden and seen.hidden:
         scale = seen.lr / seen.telling_lr if seen.lr is not None and seen.telling_lr else 1.0
         card = base_card_of(seen.optimizer)
@@ -278,4 +279,4 @@ def _spared(one: Expectation) -> str:
         return "Its decay is a penalty in the loss, which no step shows."
     if one.decay is not None:
         return "Its schedule is at 0 now."
-    return "The plan spares it." if one.source == "plan" else "Without weight decay."
+    return "The plan spares it." if one.source == "plan" else "No weight decay is set."
