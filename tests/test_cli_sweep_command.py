@@ -95,8 +95,10 @@ def test_where_every_run_fails_that_is_said_first(call: Callable[..., Result]) -
     """With the end of what the command printed."""
     words = [sys.executable, "-S", "-c", "print('loss=1'); 1 / (0 * {value})  # of any value"]
     said = call(*HOW, "--value", "6", "--value", "7", "--", *words, code=1).stdout
-    assert said.strip().startswith("Every run failed, of 0 with seed 0 so:\nloss=1\n")
-    assert said.index("ZeroDivisionError") < said.index("seeds")
+    first, then = said.strip().splitlines()[:2]
+    assert first.startswith("Every run failed: it ended with exit code 1: ZeroDivisionError")
+    assert then.startswith("The end of what ") and said.index("loss=1") > said.index(then)
+    assert said.count("FAILED") == 1 and "seeds" not in said.split("FAILED")[0]
 
 
 def test_words_behind_the_dashes_stay_as_they_are(call: Callable[..., Result]) -> None:

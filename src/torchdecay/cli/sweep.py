@@ -35,7 +35,7 @@ engine_options = gathered(
     "engine",
     given,
     click.option("--engine", type=ENGINES, default="auto", show_default=True, help="What runs the trainings."),
-    click.option("--workers", type=COUNT, help="Runs at once, for process and ray.  [default: one per core]"),
+    click.option("--workers", type=POSITIVE, help="Runs at once, for process and ray.  [default: one per core]"),
     click.option("--ray-address", metavar="HOST:PORT", help="A running cluster, or auto.  [default: Ray started here]"),
     click.option("--ray-cpus", type=NUMBER, metavar="N", help="CPUs of a run on Ray.  [default: the task's threads]"),
     click.option("--ray-gpus", type=NUMBER, metavar="N", help="GPUs of a run on Ray, also 0.5.  [default: 0]"),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from torchdecay.tables import RIGHT, rich_table
-from torchdecay.text import number, step_count
+from torchdecay.text import listing, number, step_count
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,16 +67,22 @@ def _print(
 ) -> None:
     console = _console()
     if not has_runs and (first := next(iter(failures), None)) is not None:
-        console.print(f"\nEvery run failed, of {first.label} with seed {first.seed} so:", style="red", markup=False)
-        console.print(f"{first.traceback.strip() or first.message}", markup=False)
+        console.print(f"\nEvery run failed: {first.message}", style="red", markup=False, soft_wrap=True)
+        if said := first.traceback.strip():
+            console.print(f"The end of what {first.label} with seed {first.seed} said:\n{said}", markup=False)
     console.print(f"\n{title}", style="bold", markup=False)
     for note in notes:
         console.print(note, style="dim", markup=False)
     console.print()
-    for table in tables:
+    for table in tables if has_runs else ():
         console.print(table, "")
+    alike: dict[str, list[Failure]] = {}
     for failure in failures:
-        console.print(f"FAILED {failure.label}, seed {failure.seed}: {failure.message}", style="red", markup=False)
+        alike.setdefault(failure.message, []).append(failure)
+    for message, (one, *others) in alike.items():
+        also = listing([f"{other.label} seed {other.seed}" for other in others], most=6)
+        told = f"FAILED {one.label}, seed {one.seed}: {message}" + (f" (so did {also})" if also else "")
+        console.print(told, style="red", markup=False)
     for line in verdict:
         console.print(f"* {line}", markup=False)
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import torchdecay as td
 from torchdecay.errors import TaskError
 from torchdecay.lab.engines import serial
 from torchdecay.lab.engines.engine import Engine
@@ -29,6 +30,7 @@ from torchdecay.lab.sweeps.sweep import sweep
 from torchdecay.lab.training.contenders import as_contender
 from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.trial import Assignment, Trial
+from torchdecay.reports.sweep.advice import next_command
 
 pytestmark = pytest.mark.long
 HEAD = "import json, os, sys, time, pathlib\nvalue, seed = float(sys.argv[1]), int(sys.argv[2])\n"
@@ -290,6 +292,11 @@ def test_seeds_that_change_nothing_are_said_and_not_counted(tmp_path: Path) -> N
     assert any("Seeds 1 and 2 told the same metrics as 0" in note for note in found.notes)
     assert found.best is not None and found.best.num_seeds == 1 and found.best.against is not None
     assert found.best.against.better is None
+    assert found.alike_seeds == (1, 2)
+    assert "let the seed change the run" in td.verdict(found) and "--seeds" not in next_command(found)
+    diverged = swept(command("print('loss=nan')", tmp_path))
+    assert diverged.seeds == (0, 1, 2) and not any("told the same" in note for note in diverged.notes)
+    assert "Diverged, and out of the choice: 0, 0.1" in td.verdict(diverged)
     words = [sys.executable, "-S", "-c", "import sys; print('loss=' + sys.argv[1])", "{value}"]
     alone = swept(Command(words, metric=r"loss=(\S+)", folder=tmp_path))
     assert alone.seeds == (0,) and any("No {seed} is in the command" in note for note in alone.notes)

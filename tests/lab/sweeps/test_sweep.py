@@ -9,6 +9,7 @@ import math
 import random
 import sys
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,16 @@ def test_two_seeds_claim_nothing() -> None:
     assert "two seeds are too few to claim a difference (paired difference over 2 seeds +0.705" in verdict
     assert "Two seeds are too few to claim anything: repeat with --seeds 3 or more" in verdict
     assert not any(said in verdict for said in ("measurabl", "can't be told", "any would do"))
+
+
+def test_before_all_are_done_what_has_the_same_seeds_is_compared() -> None:
+    """A setting with more runs is no better for that."""
+    whole = made({None: [(0.5, 0.5), (0.5, 0.5)], 1.0: [(0.8, 0.8), (0.8, 0.8)]})
+    early = replace(whole, runs=whole.runs[:3], interrupted=True)
+    said = td.verdict(early)
+    assert "Best so far: decoupled(1), " in said and "over 1 seed, of 2 settings" in said
+    assert "Without a store the next try begins anew." in said
+    assert "nothing can be told yet" in td.verdict(replace(whole, runs=whole.runs[:1], interrupted=True))
 
 
 def test_no_decay_can_win() -> None:

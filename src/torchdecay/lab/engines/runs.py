@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from torchdecay.lab.comparisons.statistics import common_seeds
 from torchdecay.lab.engines.engine import Engine
 from torchdecay.lab.jobs.job import Job
 from torchdecay.lab.storage.store import Store, StoredRuns
@@ -205,10 +206,15 @@ class Runs:
         if self.store is not None:
             self.store.record(trial, outcome)
         self._ours += 1
-        means = {label: sum(some.values()) / len(some) for label, some in self._scores.items()}
-        sound = [label for label, value in means.items() if math.isfinite(value)]
-        if sound:
-            label = max(sound, key=means.__getitem__)
+        finite = {label: some for label, some in self._scores.items() if all(map(math.isfinite, some.values()))}
+        common = common_seeds(finite.values())
+        means = {
+            label: sum(some[seed] for seed in common) / len(common)
+            for label, some in finite.items()
+            if common <= some.keys()
+        }
+        if means:
+            label = max(means, key=means.__getitem__)
             # A mean of 0 is no -0.
             self._best = label, self._sign * means[label] + 0.0
         self._last = trial

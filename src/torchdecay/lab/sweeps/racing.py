@@ -25,7 +25,7 @@ def check_seeds(seeds: Sequence[int]) -> None:
     if len(seeds) <= FEWEST:
         raise TaskError(
             f"values are raced with {len(seeds)} seeds, and none could leave the race.",
-            f"Fewer than {FEWEST} seeds, paired, can't show that a value is worse; only later seeds can be saved.",
+            f"It takes {FEWEST} seeds, paired, to show that a value is worse; only later seeds can be saved.",
             f"Ask for {FEWEST + 1} seeds or more, 8 say, or leave the race out.",
         )
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from torchdecay.errors import TaskError, need
 from torchdecay.lab.comparisons.comparison import Comparison
-from torchdecay.lab.comparisons.statistics import bounds_of
+from torchdecay.lab.comparisons.statistics import bounds_of, common_seeds
 from torchdecay.lab.sweeps.choice import Choice, CurvePoint, Rule, choose, curve_point
 from torchdecay.lab.sweeps.meaning import Meaning
 from torchdecay.lab.sweeps.optimum import Optimum, optimum_of
@@ -46,6 +46,7 @@ class Sweep(Trainings, kind="sweep"):
             asked for.
         store: the file that holds the runs; "" without.
         task_words: the task as one types it after a command, "csv --data a.csv --target y"; "" where it has no name.
+        alike_seeds: those that told the same metrics as another's, and are not counted.
         seconds: wall time of this call.
     """
 
@@ -69,6 +70,7 @@ class Sweep(Trainings, kind="sweep"):
     direction: tuple[str, ...] = ()
     store: str = ""
     task_words: str = ""
+    alike_seeds: tuple[int, ...] = ()
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
@@ -142,8 +144,26 @@ class Sweep(Trainings, kind="sweep"):
 
     @cached_property
     def leader(self) -> Choice | None:
-        """What would be chosen of the runs that there are; None without any."""
-        return choose(self.curve, self.comparison(), rule=self.rule, measure=self.measure)
+        """What would be chosen of the runs that there are; None without any.
+
+        Before all are done, of the seeds that points have in common.
+        """
+        runs = self._at_common_seeds
+        return choose(runs.curve, runs.comparison(), rule=self.rule, measure=self.measure)
+
+    @property
+    def compared(self) -> tuple[CurvePoint, ...]:
+        """The curve that `leader` is chosen from."""
+        return self._at_common_seeds.curve
+
+    @cached_property
+    def _at_common_seeds(self) -> Sweep:
+        if not self.interrupted:
+            return self
+        sound = [one.point.label for one in self.curve if one.num_runs and not one.diverged]
+        common = common_seeds([run.seed for run in self.of(label)] for label in sound)
+        runs = tuple(run for run in self.runs if run.seed in common)
+        return replace(self, runs=runs, interrupted=False)
 
     @cached_property
     def left_race(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from torchdecay.lab.training.results import TrainingRun
@@ -16,8 +17,10 @@ def apart(runs: Sequence[TrainingRun], seeds: tuple[int, ...]) -> tuple[tuple[Tr
     """
     curves: dict[int, dict[str, str]] = {seed: {} for seed in seeds}
     for run in runs:
-        if not run.stopped:
-            curves[run.seed][run.label] = repr(run.validation_loss or run.validation_score)
+        curve = run.validation_loss or run.validation_score or ()
+        # That two runs diverged tells nothing of their seeds.
+        if not run.stopped and any(map(math.isfinite, curve)):
+            curves[run.seed][run.label] = repr(curve)
     left: list[int] = []
     alike: list[int] = []
     for seed in seeds:

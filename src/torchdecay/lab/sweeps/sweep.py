@@ -162,6 +162,7 @@ def sweep(
             meanings=tuple(meanings[point.label] for point in points),
             failures=tuple(one for one in run.failures if one.seed in counted),
             interrupted=run.interrupted,
+            alike_seeds=tuple(seed for seed in seeds if seed not in counted),
             store="" if run.store is None else str(run.store.path),
             task_words=trained.name if trained.name in BUILT_IN and isinstance(trained, Task) else "",
             seconds=time.perf_counter() - started,

@@ -93,7 +93,8 @@ def _unfinished(comparison: Comparison) -> list[str]:
 def failures_of(result: Comparison | Sweep) -> list[str]:
     """Which runs failed."""
     labels = listing(list(dict.fromkeys(failure.label for failure in result.failures)), most=6)
-    return [f"{counted(len(result.failures), 'run')} failed ({labels}), listed with messages."] if labels else []
+    said = "; ".join(shown(one, most=300) for one in list(dict.fromkeys(one.message for one in result.failures))[:3])
+    return [f"{counted(len(result.failures), 'run')} failed ({labels}): {said.rstrip('.')}."] if labels else []
 
 
 def _words(comparison: Comparison, one: Contrast, names: Mapping[str, str]) -> str:

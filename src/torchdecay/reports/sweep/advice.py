@@ -113,8 +113,8 @@ def _is_unsure(sweep: Sweep, chosen: Choice) -> bool:
 
 
 def takes_seeds(sweep: Sweep) -> bool:
-    """Whether another seed makes another run: not where a command has no place for it."""
-    return "{seed}" in dict(sweep.facts).get("command", "{seed}")
+    """Whether another seed makes another run: not where a command has no place for it, or it changed nothing."""
+    return not sweep.alike_seeds and "{seed}" in dict(sweep.facts).get("command", "{seed}")
 
 
 def _again(

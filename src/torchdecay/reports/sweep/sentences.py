@@ -97,7 +97,11 @@ def verdict(sweep: Sweep) -> str:
     chosen, leader = sweep.best, sweep.leader
     if leader is None:
         return "\n".join(
-            [*_unfinished(sweep), "No point has a finished run with finite numbers, so nothing is chosen."]
+            [
+                *_unfinished(sweep),
+                "No point has a finished run with finite numbers, so nothing is chosen.",
+                *_lost(sweep),
+            ]
         )
     if chosen is None:
         return "\n".join([*_unfinished(sweep), f"Nothing is chosen before all are done. {_so_far(sweep, leader)}"])
@@ -118,7 +122,9 @@ def verdict(sweep: Sweep) -> str:
 
 
 def _unfinished(sweep: Sweep) -> list[str]:
-    kept = f" They are kept in {sweep.store}: --resume goes on." if sweep.store else ""
+    kept = " Without a store the next try begins anew."
+    if sweep.store:
+        kept = f" They are kept in {sweep.store}: --resume goes on."
     under_way = sum(run.unfinished for run in sweep.runs)
     rest = f" Of {under_way} more there are the curves so far." if under_way else ""
     done = len(sweep.runs) - under_way
@@ -129,7 +135,10 @@ def _unfinished(sweep: Sweep) -> list[str]:
 def _so_far(sweep: Sweep, leader: Choice) -> str:
     """The best of what there is, among as many as it can be set against."""
     named = "no decay" if leader.point.is_bare else shown(leader.point.label, most=60)
-    among = counted(len([one for one in sweep.curve if one.num_runs == leader.num_seeds]), "setting")
+    able = len([one for one in sweep.compared if one.num_runs == leader.num_seeds])
+    if able < 2:
+        return "No two settings have finished runs with a seed in common, so nothing can be told yet."
+    among = counted(able, "setting")
     measure = curve_name(leader.measure, sweep)
     return (
         f"Best so far: {named}, {measure} {number(leader.mean)} over {counted(leader.num_seeds, 'seed')}, of {among}."
@@ -234,6 +243,8 @@ def _limits(sweep: Sweep, chosen: Choice) -> list[str]:
         lines.append("The labels are noise: there is nothing to learn, and no value is right.")
     if chosen.num_seeds < FEWEST_SEEDS:
         again = f"repeat with --seeds {FEWEST_SEEDS} or more" if takes_seeds(sweep) else "give the command its {seed}"
+        if sweep.alike_seeds:
+            again = "let the seed change the run"
         few = ALONE if chosen.num_seeds == 1 else "Two seeds are too few to claim anything:"
         lines.append(f"{few} {again} before believing the choice.")
     else:
