@@ -130,22 +130,6 @@ def grain_of(values: Iterable[float]) -> float:
     return min((b - a for a, b in itertools.pairwise(known)), default=0.0)
 
 
-def common_seeds(done: Iterable[Iterable[int]]) -> frozenset[int]:
-    """The most seeds that two have in common, given the seeds of each, and of those what most have.
-
-    Another seed is another difficulty, so means over other seeds can't be set against each other.
-
-    Example:
-        >>> sorted(common_seeds([{0, 1, 2}, {0, 1}, {0}]))
-        [0, 1]
-    """
-    sets = [frozenset(seeds) for seeds in done]
-    shared = {one & other for one, other in itertools.combinations(sets, 2)} - {frozenset()}
-    return max(
-        shared or set(sets), key=lambda seeds: (len(seeds), sum(seeds <= one for one in sets)), default=frozenset()
-    )
-
-
 def together(count: int) -> float:
     """The level of each of so many intervals, so that all hold together at `LEVEL` (Bonferroni)."""
     return 1 - (1 - LEVEL) / max(1, count)

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from torchdecay.lab.comparisons.statistics import common_seeds
 from torchdecay.lab.engines.engine import Engine
 from torchdecay.lab.jobs.job import Job
 from torchdecay.lab.storage.store import Store, StoredRuns
 from torchdecay.lab.tasks.task import Task
-from torchdecay.lab.training.results import Failure, TrainingRun
+from torchdecay.lab.training.results import Failure, TrainingRun, common_seeds
 from torchdecay.lab.training.trial import Assignment, GoesOn, Keep, Trial
 
 POLL_SECONDS = 0.5

@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 
 from torchdecay.errors import TaskError, need
 from torchdecay.lab.comparisons.comparison import Comparison
-from torchdecay.lab.comparisons.statistics import bounds_of, common_seeds
+from torchdecay.lab.comparisons.statistics import bounds_of
 from torchdecay.lab.sweeps.choice import Choice, CurvePoint, Rule, choose, curve_point
 from torchdecay.lab.sweeps.meaning import Meaning
 from torchdecay.lab.sweeps.optimum import Optimum, optimum_of
 from torchdecay.lab.sweeps.points import Point
-from torchdecay.lab.training.results import CURVES, TrainingRun, Trainings
+from torchdecay.lab.training.results import CURVES, TrainingRun, Trainings, common_seeds
 from torchdecay.text import nearest, repr_quoted
 
 

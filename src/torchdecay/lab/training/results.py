@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from traceback import format_exception
 
@@ -269,3 +270,19 @@ class Trainings(Shown, JsonRecord):
     def __repr__(self) -> str:
         # Its fields are every number of every run.
         return str(self)
+
+
+def common_seeds(done: Iterable[Iterable[int]]) -> frozenset[int]:
+    """The most seeds that two have in common, given the seeds of each, and of those what most have.
+
+    Another seed is another difficulty, so means over other seeds can't be set against each other.
+
+    Example:
+        >>> sorted(common_seeds([{0, 1, 2}, {0, 1}, {0}]))
+        [0, 1]
+    """
+    sets = [frozenset(seeds) for seeds in done]
+    shared = {one & other for one, other in itertools.combinations(sets, 2)} - {frozenset()}
+    return max(
+        shared or set(sets), key=lambda seeds: (len(seeds), sum(seeds <= one for one in sets)), default=frozenset()
+    )
