@@ -213,6 +213,25 @@ def test_a_new_parameter_starts_fresh_and_trains() -> None:
     assert resumed.state[other[2].weight]["step"] == 1 and resumed.state[other[0].weight]["step"] == 4
 
 
+def test_references_follow_the_names_and_new_parameters_begin_where_they_are() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    saved = []
+    for decay in ("there", "here"):
+        if decay == "here":
+            model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
+        plan = td.plan(model, td.toward("initial", 0.1), rules=())
+        optimizer = optim.SGD(plan.param_groups(model), lr=0.1)
+        handle = td.attach(optimizer, plan, model=model, save_references=True)
+        saved.append((copy.deepcopy(optimizer.state_dict()), copy.deepcopy(handle.state_dict())))
+    report = td.load_optimizer(optimizer, saved[0][0], model=model)
+    assert report.missing == ("2.weight", "2.bias")
+    assert same(handle.state_dict(), saved[1][1] | saved[0][1])
+    handle.remove()
+    handle = td.attach(optimizer, plan, model=model)
+    with pytest.raises(LoadError, match=r'"2.weight"[\s\S]*handle\.state_dict\(\) \| saved'):
+        handle.load_state_dict(saved[0][1])
+
+
 # Whose weight_decay wins
 
 

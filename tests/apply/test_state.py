@@ -298,6 +298,22 @@ def test_update_keeps_the_first_initial_reference():
     assert same(list(handle.state_dict().values()), start)
 
 
+def test_the_first_initial_reference_outlasts_a_pause():
+    """A plan that pulls elsewhere for a while is no new beginning; a parameter that took the name has its own."""
+    model, optimizer, handle = attached(td.toward("initial", 0.1), optim.SGD)
+    start = copy.deepcopy(handle.state_dict())
+    for decay in (0.0, td.l1(0.1)):
+        for param in model.parameters():
+            param.data += 1
+        handle.update(td.plan(model, decay, rules=()))
+        assert not handle.state_dict()
+    model[2].bias = optimizer.param_groups[0]["params"][3] = nn.Parameter(torch.full((2,), 9.0, dtype=torch.float64))
+    handle.update(td.plan(model, td.toward("initial", 0.2), rules=()))
+    found = handle.state_dict()
+    assert all(torch.equal(found[name], start[name]) for name in ("0.weight", "0.bias", "2.weight"))
+    assert found["2.bias"].tolist() == [9.0, 9.0]
+
+
 FORMS = [
     td.native(0.1),
     td.coupled(0.1),
@@ -370,7 +386,9 @@ def test_distributed_checkpoint_asks_for_the_references_of_the_run_that_is_resum
     old.step()
     load, references = distributed(old, model), copy.deepcopy(handle.state_dict())
     model, optimizer, handle = attached(td.toward("initial", 0.1), optim.SGD, model=make_model(1))
-    with pytest.raises(td.LoadError, match=r"not those of the run[\s\S]*handle\.load_state_dict"):
+    with pytest.raises(
+        td.LoadError, match=r"not those of the run[\s\S]*handle\.load_state_dict[\s\S]*distributed\.checkpoint"
+    ):
         load(model, optimizer)
     assert handle.steps(0) == 0
     handle.load_state_dict(references)
@@ -391,6 +409,16 @@ def test_distributed_checkpoint_knows_that_coefficients_differ_and_not_which():
         model, optimizer, handle = attached(td.decoupled(coefficient, schedule=RAMP), on_load=on_load)
         load(model, optimizer)
         assert handle.steps(0) == 3 and handle.plan["0.weight"].decay.coefficient == coefficient
+
+
+def test_where_the_plan_has_to_come_first_the_error_says_so():
+    """A whole checkpoint is whole no more once torch has loaded it: it was not saved wrongly."""
+    model, old, _ = attached(td.decoupled(0.4))
+    optimizer = optim.AdamW(model.parameters(), lr=0.1)
+    optimizer.load_state_dict(old.state_dict())
+    plan = td.plan(model, td.decoupled(0.1), rules=())
+    with pytest.raises(td.LoadError, match="Attach the plan first"):
+        td.attach(optimizer, plan, model=model, on_load="checkpoint")
 
 
 def test_low_precision_debts_travel_in_distributed_checkpoints():

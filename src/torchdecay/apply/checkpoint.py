@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from torchdecay.apply.handle import handle_of
 from torchdecay.apply.ledger import read, write
-from torchdecay.apply.state import ELEMENTWISE, GroupState, check_class, left_in
+from torchdecay.apply.state import ELEMENTWISE, GroupState, check_class, initial_in, left_in
 from torchdecay.errors import LoadError
 from torchdecay.optimizers.cards import SWITCH, card_of
 from torchdecay.optimizers.wrappers import is_optimizer, unwrap
@@ -159,12 +159,14 @@ def load_optimizer(
     options = [_options(match.sources(index).values()) for index in range(len(before))]
     groups = [_merged(index, *pair, weight_decay) for index, pair in enumerate(zip(before, options, strict=True))]
     loaded = {"state": _state(optimizer, match, state_dict["state"], before), "param_groups": groups}
-    if handle_of(optimizer) is not None and (left := left_in(state_dict)) is not None:
+    handle = handle_of(optimizer)
+    if handle is not None and (left := left_in(state_dict)) is not None:
         # What an attached plan left there, its groups put in the order of those here.
         sources = [[left["groups"][place] for place in match.sources(index)] for index in range(len(before))]
         counted = [_counted(index, groups) for index, groups in enumerate(sources)]
         plan = {"plan": write(match.reordered(read(left["plan"])))} if "plan" in left else {}
-        loaded[MARK] = left | {"groups": counted, "names": [None] * len(counted)} | plan
+        references = _references(match, initial_in(left), handle.state_dict())
+        loaded[MARK] = left | {"groups": counted, "names": [None] * len(counted)} | plan | references
     optimizer.load_state_dict(loaded)
     return _report(optimizer, match, before, options)
 
@@ -286,6 +288,18 @@ def _state(
                 )
         found[number] = state
     return found
+
+
+def _references(match: _Match, saved: Mapping[str, Tensor], mine: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Where pulls lead, by the names here, of a checkpoint that has it; what is new here begins where it is."""
+    new = set(match.names) - set(match.known)
+    then = {name: match.known[name].name if name in match.known else name for name in mine}
+    held = {
+        name: own if name in new else saved[then[name]]
+        for name, own in mine.items()
+        if name in new or then[name] in saved
+    }
+    return {"initial": {"keys": {name: name for name in held}, "held": held}} if saved else {}
 
 
 def _options(sources: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:

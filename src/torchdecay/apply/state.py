@@ -57,6 +57,9 @@ class References:
         self._pulls = [pull for pull in pulls if pull.decay.reference is not None]
         self._digest: str | None = None
         self._is_loaded = False
+        # Beginnings of parameters that are pulled there no more, for when they are again; with the parameters, since a
+        # name may become another's.
+        self._paused: dict[str, tuple[Tensor, Tensor]] = {}
 
     def initial(self) -> dict[str, Tensor]:
         """Those that only this run knows: "initial" ones and averages; the tensors themselves, not copies."""
@@ -101,7 +104,12 @@ class References:
         for name, tensor in mine.items():
             if name not in state or state[name].shape != tensor.shape:
                 found = f"of shape {tuple(state[name].shape)}" if name in state else "missing"
-                raise LoadError(f'the reference of "{name}", of shape {tuple(tensor.shape)}, is {found}.')
+                raise LoadError(
+                    f'the reference of "{name}", of shape {tuple(tensor.shape)}, is {found}.',
+                    "Of what is new here the checkpoint has no beginning.",
+                    "Let it begin where it is: handle.load_state_dict(handle.state_dict() | saved), with what "
+                    "handle.state_dict() gave then, before td.load_optimizer(...).",
+                )
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Overwrite the initial ones."""
@@ -114,8 +122,10 @@ class References:
         Raises:
             ApplyError: a parameter has another shape by now.
         """
+        here = {one.name: one.param for pull in self._pulls for one in pull.targets}
+        paused = {name: began for name, (param, began) in other._paused.items() if here.get(name) is param}
         for kind in (Initial, Average):
-            mine, theirs = self._of(kind), other._of(kind)
+            mine, theirs = self._of(kind), (paused if kind is Initial else {}) | other._of(kind)
             for name, tensor in mine.items():
                 if name in theirs and theirs[name].shape != tensor.shape:
                     raise ApplyError(
@@ -125,6 +135,11 @@ class References:
                         "Call handle.remove() and torchdecay.attach(...) again: the run then begins where it is now.",
                     )
             _overwrite(mine, theirs)
+        known, held = other._of(Initial), self._of(Initial)
+        kept = {
+            one.name: (one.param, known[one.name]) for pull in other._pulls for one in pull.targets if one.name in known
+        }
+        self._paused |= {name: pair for name, pair in (other._paused | kept).items() if name not in held}
         self._digest, self._is_loaded = None, other._is_loaded
 
     def _of(self, *kinds: type[Reference]) -> dict[str, Tensor]:
@@ -295,7 +310,8 @@ def unpack(
         raise LoadError(
             'the checkpoint has other coefficients, and on_load is "checkpoint", but it has lost which.',
             _LOST,
-            'Save optimizer.state_dict() whole, or attach a plan with those coefficients and write on_load="plan".',
+            "Attach the plan first, then load optimizer.state_dict(), saved whole: torch's load itself keeps less. "
+            'Or attach a plan with those coefficients and write on_load="plan".',
         )
     kept = {} if references.are_loaded else initial_in(left)
     if kept:
@@ -306,14 +322,16 @@ def unpack(
             "The pull would lead somewhere else from here on.",
             'For "initial", save handle.state_dict() with the checkpoint; attach, then call '
             "handle.load_state_dict(...), then optimizer.load_state_dict(...). Where the optimizer is loaded first, "
-            'give it to attach(..., bind={"initial": ...}); and a checkpoint of attach(..., save_references=True) '
-            "has it in it. Else bind the same tensors as then.",
+            'give it to attach(..., bind={"initial": ...}). What attach(..., save_references=True) adds is in '
+            "optimizer.state_dict(), but not in what torch.distributed.checkpoint makes of it: beside that save "
+            "handle.state_dict(). Else bind the same tensors as then.",
         )
     if left.get("rows owe"):
         raise LoadError(
             "the checkpoint has lost what rows of lazy tables owe.",
             _LOST,
-            "Attach the plan before optimizer.load_state_dict(...); call handle.flush() before saving in this format.",
+            "Attach the plan first, then load optimizer.state_dict(), saved whole; for torch.distributed.checkpoint "
+            "call handle.flush() before saving.",
         )
     # By number a parameter is known by its place; formats that name it have put it where it is here.
     by_place = all(isinstance(key, int) for group in state["param_groups"] for key in group["params"])
