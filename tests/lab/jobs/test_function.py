@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -68,17 +67,6 @@ def test_workers_tell_the_same_and_halving_stops_there_too() -> None:
         parabola, search=Search(0.1, 10, points=6, kind="halving"), seeds=1, engine=Engine("process", workers=1)
     )
     assert any(run.stopped for run in halved.runs) and halved.best is not None and not halved.failures
-
-
-def test_an_exit_is_the_end_of_its_run_only() -> None:
-    """The verdict tells what was raised."""
-
-    def train(decay: Any, *, seed: int, lr_scale: float, report: Any) -> float:
-        return sys.exit(3) if decay is not None and decay.coefficient > 5 else 1.0 + seed
-
-    found = swept(train)
-    assert {one.label for one in found.failures} == {"decoupled(10)"} and len(found.failures) == 3
-    assert "3 runs failed (decoupled(10)): SystemExit: 3" in td.verdict(found)
 
 
 def test_a_stop_is_no_error_of_the_function() -> None:

@@ -74,7 +74,7 @@ def job_outcome(
         return run(stopped=True)
     except RunFailed as error:
         return Failure(label=label, seed=trial.seed, message=str(error), traceback=error.output)
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         return Failure.of(label, trial.seed, error)
     if not metrics or not (metrics[-1] == last or (math.isnan(last) and math.isnan(metrics[-1]))):
         steps.append(steps[-1] + 1 if steps else 1)

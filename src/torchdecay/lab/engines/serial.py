@@ -60,5 +60,5 @@ def outcome_of(
             on_point=on_point,
             resume=resume,
         )
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         return Failure.of(trial.contender.label, trial.seed, error)

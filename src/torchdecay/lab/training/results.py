@@ -205,7 +205,7 @@ class Failure:
     traceback: str = ""
 
     @classmethod
-    def of(cls, label: str, seed: int, error: Exception | SystemExit) -> Failure:
+    def of(cls, label: str, seed: int, error: Exception) -> Failure:
         """What an error makes of a run."""
         said = describe_error(error, where=True)
         return cls(label=label, seed=seed, message=said, traceback="".join(format_exception(error)))
