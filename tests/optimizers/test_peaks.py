@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 import pytest
@@ -171,6 +172,17 @@ def test_a_learning_rate_above_the_peak_is_told_once_and_found_by_the_audit(deca
     again = td.attach(resumed, td.plan(other, decay), model=other, via=via)
     resumed.load_state_dict(optimizer.state_dict())
     assert again.outgrown(0) == 0.1
+
+
+def test_a_peak_that_is_passed_ends_no_step_where_warnings_are_errors(capsys):
+    """A warm-up by hand: it is told on stderr, and each step takes what is meant and no more."""
+    model, optimizer = optimizer_of(lr=0.1)
+    handle = td.attach(optimizer, td.plan(model, DECAY), model=model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.showwarning = lambda said, *more: print(said, file=sys.stderr)
+        steps_at(handle, optimizer, model, [0.1, 0.2, 0.3])
+    assert handle.steps(0) == 3 and capsys.readouterr().err.count("0.2 now, above 0.1") == 1
 
 
 def test_a_scheduler_that_is_made_too_late_and_a_peak_that_is_too_low_are_told():

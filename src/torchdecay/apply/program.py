@@ -87,12 +87,10 @@ class GroupProgram:
             peak = decay.max_lr or self.max_lr or known
             if peak is not None and lr > peak * CLEARLY:
                 self.state.outgrown = peak
-                warnings.warn(
+                _tell(
                     f"group {self.lowering.index}: the learning rate is {lr:g} now, above {peak:g}, by which {decay!r} "
                     "went as the highest: it decays by lr/max_lr, and steps until now, or from now on, by more than is "
-                    "meant. Give the highest that the group reaches: td.attach(..., max_lr=...), or in the decay.",
-                    PeakWarning,
-                    stacklevel=9,
+                    "meant. Give the highest that the group reaches: td.attach(..., max_lr=...), or in the decay."
                 )
                 return
 
@@ -228,3 +226,13 @@ def _pulls(rows: Sequence[tuple[Tensor, str, Decay]], bind: Bindings) -> list[Pu
         masks = mask_tensors(decay.mask, names, params, bind)
         made.append(Pull(decay, [Target(*one) for one in zip(names, params, references, masks, strict=True)]))
     return made
+
+
+def _tell(said: str) -> None:
+    """Warn, also where warnings are errors: raised here, it would end the user's step halfway."""
+    try:
+        warnings.warn(said, PeakWarning, stacklevel=10)
+    except PeakWarning:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", PeakWarning)
+            warnings.warn(said, PeakWarning, stacklevel=10)
