@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from torchdecay.apply.attach import attach
-from torchdecay.apply.handle import handle_of
+from torchdecay.apply.handle import Handle, handle_of
 from torchdecay.apply.lowering import lower
 from torchdecay.errors import ApplyError, LoadError, PlanError, TorchdecayError
 from torchdecay.integrations.asked import refuse_penalties
@@ -113,27 +113,30 @@ def follow(optimizer: Optimizer, options: Options) -> None:
         TorchdecayError: the optimizer decays by its own weight_decay from here on.
     """
     handle = handle_of(optimizer)
-    if handle is None or not handle.is_outdated():
-        return
     try:
-        handle.update(_planned(optimizer, handle.model, options, later=True))
+        _update(handle, optimizer, options)
     except Exception:
-        handle.remove()
+        if handle is not None:
+            handle.remove()
         raise
 
 
 def follow_load(optimizer: Optimizer, options: Options) -> None:
     """The same before a checkpoint is loaded; what can't be planned is left to the next step, and loaded without."""
     handle = handle_of(optimizer)
-    if handle is None or not handle.is_outdated():
-        return
     try:
-        handle.update(_planned(optimizer, handle.model, options, later=True))
+        _update(handle, optimizer, options)
     except Exception:
         # Hooks can't be taken away while they run.
         for hooks in (optimizer._optimizer_load_state_dict_pre_hooks, optimizer._optimizer_load_state_dict_post_hooks):
             mine = [key for key, hook in hooks.items() if getattr(hook, "__self__", None) is handle]
             hooks.update(dict.fromkeys(mine, lambda *given: None))
+
+
+def _update(handle: Handle | None, optimizer: Optimizer, options: Options) -> None:
+    """Plan the parameters that the optimizer has by now, where they are not those that were planned."""
+    if handle is not None and handle.is_outdated():
+        handle.update(_planned(optimizer, handle.model, options, later=True))
 
 
 def _planned(optimizer: Optimizer, model: nn.Module | None, options: Options, *, later: bool = False) -> Plan:
