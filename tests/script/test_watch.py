@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
@@ -557,3 +558,11 @@ def test_quiet_is_quiet_where_something_fails_too(tmp_path: Path, capfd: pytest.
     with td.watch(tmp_path / "file" / "out") as seen:
         train(net, adamw(net))
     assert "can't be written" in seen.record.summary.notes[0] and capfd.readouterr().err == ""
+
+
+def test_a_page_that_lacks_an_extra_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who installed the core alone reads what to install, and trains on."""
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with td.watch(tmp_path / "out") as seen:
+        train(net := model(), adamw(net))
+    assert seen.record.summary.notes[0].endswith("Install it with: pip install 'torchdecay[lab]'")

@@ -49,7 +49,8 @@ class Guard:
     def note(self, what: str, error: BaseException) -> None:
         """Note that something failed."""
         with contextlib.suppress(Exception):
-            self.tell(f"{what}: {printable(describe_error(error).partition(chr(10))[0])}", " The script goes on.")
+            said = " ".join(line.strip() for line in describe_error(error).splitlines())
+            self.tell(f"{what}: {printable(said)}", " The script goes on.")
 
     def tell(self, line: str, more: str = "") -> None:
         """Note what is worth knowing, once; `more` is said and not kept."""
