@@ -589,3 +589,41 @@ def test_each_controller_gets_its_own_state_back(pair: tuple[td.Decay, td.Decay]
     train(model, optimizer)
     train(other, resumed)
     assert same(dict(model.named_parameters()), dict(other.named_parameters()))
+
+
+# Before a plan is attached
+
+
+@pytest.mark.parametrize("decay", [td.decoupled(0.1), td.toward("initial", 0.1), td.forms.constrained(kappa_initial=1)])
+def test_a_plan_that_is_attached_after_the_load_goes_on(decay: td.Decay) -> None:
+    """Loaded by name into other groups: steps, controllers and references are there for `attach`, in their order."""
+    decay = decay.replace(schedule=td.schedules.linear(1.0, 0.0, 8))
+    model = net()
+    optimizer = optim.AdamW(td.param_groups(model, 0.0), lr=0.1)
+    td.attach(optimizer, decay, model=model, save_references=True)
+    train(model, optimizer)
+    saved, other = copy.deepcopy(optimizer.state_dict()), copy.deepcopy(model)
+    resumed = optim.AdamW(td.param_groups(other, 0.0)[::-1], lr=0.1)
+    td.load_optimizer(resumed, saved)
+    assert not any("torchdecay" in group for group in resumed.param_groups)
+    handle = td.attach(resumed, decay, model=other)
+    assert handle.steps(0) == 3
+    train(model, optimizer)
+    train(other, resumed)
+    assert same(dict(model.named_parameters()), dict(other.named_parameters()))
+
+
+def test_the_0_that_a_plan_wrote_is_no_weight_decay_of_a_checkpoint() -> None:
+    """Without the plan it would mean that nothing decays; what ran natively is the number that it was."""
+    for decay, now in ((td.l1(0.1), None), (td.decoupled(0.1), 0.1)):
+        model = net()
+        optimizer = optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.3)
+        td.attach(optimizer, td.plan(model, decay, rules=td.policies.torch), model=model)
+        fresh = optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.3)
+        if now is None:
+            with pytest.raises(LoadError, match=r"is 0 in the checkpoint because a plan carried l1\(0.1\)"):
+                td.load_optimizer(fresh, optimizer.state_dict(), weight_decay="checkpoint", model=model)
+            assert fresh.param_groups[0]["weight_decay"] == 0.3
+        else:
+            td.load_optimizer(fresh, optimizer.state_dict(), weight_decay="checkpoint", model=model)
+            assert fresh.param_groups[0]["weight_decay"] == now

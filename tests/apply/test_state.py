@@ -7,11 +7,14 @@ import io
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 from torch import nn, optim
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
+    get_state_dict,
     set_optimizer_state_dict,
+    set_state_dict,
 )
 
 import torchdecay as td
@@ -306,12 +309,62 @@ def test_the_first_initial_reference_outlasts_a_pause():
         for param in model.parameters():
             param.data += 1
         handle.update(td.plan(model, decay, rules=()))
-        assert not handle.state_dict()
+        assert all(name.startswith("paused/") for name in handle.state_dict())
     model[2].bias = optimizer.param_groups[0]["params"][3] = nn.Parameter(torch.full((2,), 9.0, dtype=torch.float64))
     handle.update(td.plan(model, td.toward("initial", 0.2), rules=()))
     found = handle.state_dict()
     assert all(torch.equal(found[name], start[name]) for name in ("0.weight", "0.bias", "2.weight"))
     assert found["2.bias"].tolist() == [9.0, 9.0]
+
+
+def test_a_checkpoint_that_is_loaded_second_brings_its_own_references():
+    """accelerate loads an optimizer's own state into it when it prepares it; what was given by hand wins."""
+    (_, one, first), (_, two, second) = (
+        attached(td.toward("initial", 0.1), model=make_model(seed), save_references=True) for seed in (0, 1)
+    )
+    for optimizer in (two, one):
+        two.load_state_dict(through_a_file(optimizer.state_dict()))
+    assert same(first.state_dict().values(), second.state_dict().values())
+    second.load_state_dict({name: tensor + 1 for name, tensor in first.state_dict().items()})
+    with pytest.raises(td.LoadError, match="not those of the run"):
+        two.load_state_dict(through_a_file(one.state_dict()))
+
+
+@pytest.mark.parametrize(
+    "way", ["references in the optimizer's", "the handle's", "the handle's, late", "by name", "lost"]
+)
+@pytest.mark.parametrize("meanwhile", [td.l1(0.1), td.forms.toward_average(0.1)], ids=repr)
+def test_a_checkpoint_of_a_pause_knows_where_the_run_began(way, meanwhile):
+    """Whichever way it was saved; where it was not, the plan that needs it is refused, and not begun anew."""
+    model = make_model()
+    old = optim.SGD(model.parameters(), lr=0.1)
+    handle = td.attach(
+        old, td.plan(model, td.toward("initial", 0.1), rules=()), model=model, save_references=way[0] in "rb"
+    )
+    start = copy.deepcopy(handle.state_dict())
+    other = td.plan(model, meanwhile, rules=())
+    handle.update(other)
+    for param in model.parameters():
+        param.data += 1
+    saved, beside = through_a_file(old.state_dict()), through_a_file(handle.state_dict())
+    averages = {name: one for name, one in beside.items() if not name.startswith("paused/")}
+    model = make_model(1)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    handle = td.attach(optimizer, other, model=model)
+    if way[0] not in "rb":
+        handle.load_state_dict(beside if way == "the handle's" else averages)
+    td.load_optimizer(optimizer, saved, model=model) if way == "by name" else optimizer.load_state_dict(saved)
+    again = td.plan(model, td.toward("initial", 0.2), rules=())
+    if way in ("lost", "the handle's, late"):
+        with pytest.raises(td.ApplyError, match="where the run began did not come along"):
+            handle.update(again)
+        assert handle.plan == other and set(optimizer.state_dict()["torchdecay"]["paused"]) == set(start)
+    if way == "the handle's, late":
+        handle.load_state_dict(beside)
+    if way != "lost":
+        handle.update(again)
+        found = handle.state_dict()
+        assert found.keys() == start.keys() and same(found.values(), start.values())
 
 
 FORMS = [
@@ -394,6 +447,38 @@ def test_distributed_checkpoint_asks_for_the_references_of_the_run_that_is_resum
     handle.load_state_dict(references)
     load(model, optimizer)
     assert handle.steps(0) == 1
+
+
+class App:
+    """Model and optimizer, as the tutorial of torch.distributed.checkpoint has them."""
+
+    def __init__(self, model, optimizer):
+        self.model, self.optimizer = model, optimizer
+
+    def state_dict(self):
+        return dict(zip(("model", "optimizer"), get_state_dict(self.model, self.optimizer), strict=True))
+
+    def load_state_dict(self, state):
+        model, optimizer = state["model"], state["optimizer"]
+        set_state_dict(self.model, self.optimizer, model_state_dict=model, optim_state_dict=optimizer)
+
+
+@pytest.mark.parametrize("decay", [td.toward("initial", 0.1), td.forms.toward_average(0.1)], ids=repr)
+@pytest.mark.parametrize("name", ["a handle", "the handle"])
+@pytest.mark.filterwarnings("ignore:torch.distributed is")
+def test_distributed_checkpoint_takes_the_handle_beside_the_rest(decay, name, tmp_path):
+    """In files, whether it comes before the optimizer in their order or after it."""
+    runs = [attached(decay, optim.SGD, model=make_model(seed)) for seed in (0, 1)]
+    for number, (model, optimizer, handle) in enumerate(runs):
+        if number:
+            dcp.load({"app": App(model, optimizer), name: handle}, checkpoint_id=tmp_path)
+        for step in range(2 if number else 4):
+            for param in model.parameters():
+                param.grad = torch.ones_like(param)
+            optimizer.step()
+            if not number and step == 1:
+                dcp.save({"app": App(model, optimizer), name: handle}, checkpoint_id=tmp_path)
+    assert same(weights(runs[0][0]), weights(runs[1][0])) and runs[1][2].steps(0) == 4
 
 
 def test_distributed_checkpoint_knows_that_coefficients_differ_and_not_which():

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from torchdecay.apply.copies import remember
 from torchdecay.apply.handle import handle_of
-from torchdecay.apply.ledger import read, write
-from torchdecay.apply.state import ELEMENTWISE, GroupState, check_class, initial_in, left_in
+from torchdecay.apply.ledger import Entry, read, write
+from torchdecay.apply.state import ELEMENTWISE, PAUSED, GroupState, check_class, initial_in, left_in
 from torchdecay.errors import LoadError
 from torchdecay.optimizers.cards import SWITCH, card_of
 from torchdecay.optimizers.wrappers import is_optimizer, unwrap
@@ -88,7 +89,7 @@ class _Match:
     def names(self) -> list[str]:
         return [name for names in self.here for name in names]
 
-    def reordered(self, then: Sequence[Sequence[T]]) -> list[list[T | None]]:
+    def reordered(self, then: Sequence[Sequence[T | None]]) -> list[list[T | None]]:
         """What stands for each parameter of the checkpoint, by group and place, at its place here; None is unknown."""
         found = [[self.known.get(name) for name in names] for names in self.here]
         return [[None if one is None else then[one.index][one.place] for one in ones] for ones in found]
@@ -111,8 +112,8 @@ def load_optimizer(
     torch's own `load_state_dict` goes by position: groups in another order swap their moments without a word, another
     number of groups is refused, and the saved weight_decay replaces the one you configured. Here every parameter gets
     its own state back; learning rates and the other options come from the checkpoint; and you say whose weight_decay
-    wins. Checked before anything is changed. With a plan attached its counters, peaks and scalars follow their groups
-    and parameters, and the handle's `on_load` decides.
+    wins. Checked before anything is changed. A plan's counters, peaks and scalars follow their groups and parameters,
+    and are kept for `torchdecay.attach` where none is attached yet; where one is, the handle's `on_load` decides.
 
     Args:
         optimizer: the optimizer to load into, with or without an attached plan.
@@ -128,7 +129,8 @@ def load_optimizer(
 
     Raises:
         LoadError: not an optimizer's checkpoint; no names to go by; no name in common; tensors of another shape;
-            another weight_decay where they must be equal; or a winner other than "plan" beside an attached plan.
+            another weight_decay where they must be equal; a winner other than "plan" beside an attached plan; or
+            "checkpoint" where a plan had written 0 over it.
 
     Example:
         >>> import torch, torchdecay as td
@@ -159,15 +161,16 @@ def load_optimizer(
     options = [_options(match.sources(index).values()) for index in range(len(before))]
     groups = [_merged(index, *pair, weight_decay) for index, pair in enumerate(zip(before, options, strict=True))]
     loaded = {"state": _state(optimizer, match, state_dict["state"], before), "param_groups": groups}
-    handle = handle_of(optimizer)
-    if handle is not None and (left := left_in(state_dict)) is not None:
-        # What an attached plan left there, its groups put in the order of those here.
-        sources = [[left["groups"][place] for place in match.sources(index)] for index in range(len(before))]
-        counted = [_counted(index, groups) for index, groups in enumerate(sources)]
-        plan = {"plan": write(match.reordered(read(left["plan"])))} if "plan" in left else {}
-        references = _references(match, initial_in(left), handle.state_dict())
-        loaded[MARK] = left | {"groups": counted, "names": [None] * len(counted)} | plan | references
+    handle, left = handle_of(optimizer), left_in(state_dict)
+    if left is not None and weight_decay == "checkpoint":
+        _check_written(match, left, groups)
+    if left is not None:
+        moved = _moved(match, left, {} if handle is None else handle.state_dict())
+        # No hooks are here without a handle: the groups are not to be marked as if some were lost.
+        loaded |= {MARK: moved} if handle is not None else {}
     optimizer.load_state_dict(loaded)
+    if left is not None and handle is None:
+        remember(optimizer, moved)
     return _report(optimizer, match, before, options)
 
 
@@ -290,16 +293,40 @@ def _state(
     return found
 
 
-def _references(match: _Match, saved: Mapping[str, Tensor], mine: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Where pulls lead, by the names here, of a checkpoint that has it; what is new here begins where it is."""
-    new = set(match.names) - set(match.known)
-    then = {name: match.known[name].name if name in match.known else name for name in mine}
-    held = {
-        name: own if name in new else saved[then[name]]
-        for name, own in mine.items()
-        if name in new or then[name] in saved
-    }
-    return {"initial": {"keys": {name: name for name in held}, "held": held}} if saved else {}
+def _moved(match: _Match, left: Mapping[str, Any], mine: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What an attached plan left in the checkpoint, for the groups that are here.
+
+    Args:
+        match: which parameter is which.
+        left: what it left.
+        mine: where pulls lead now, by name: what is new here begins there.
+    """
+    groups = [[left["groups"][place] for place in match.sources(index)] for index in range(len(match.here))]
+    counted = [_counted(index, sources) for index, sources in enumerate(groups)]
+    plan = {"plan": write(match.reordered(read(left["plan"])))} if "plan" in left else {}
+    paused = [name for name, one in match.known.items() if one.name in left["paused"]]
+    moved = {**left, "groups": counted, "names": [None] * len(counted), "paused": paused} | plan
+    if saved := initial_in(left):
+        then = {name: one.name for name, one in match.known.items()}
+        known = {
+            kind + new: saved[kind + old] for new, old in then.items() for kind in ("", PAUSED) if kind + old in saved
+        }
+        held = known | {name: tensor for name, tensor in mine.items() if name.removeprefix(PAUSED) not in then}
+        moved["initial"] = {"keys": {name: name for name in held}, "held": held}
+    return moved
+
+
+def _check_written(match: _Match, left: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse a weight_decay of 0 that a plan wrote over what decayed otherwise."""
+    entries: list[list[Entry | None]] = match.reordered(read(left["plan"])) if "plan" in left else []
+    for index, (group, own) in enumerate(zip(groups, entries, strict=False)):
+        found = next((one.decay for one in own if one is not None and one.decay is not None), None)
+        if not group.get("weight_decay") and found is not None:
+            raise LoadError(
+                f"group {index}: weight_decay is 0 in the checkpoint because a plan carried {found!r} out.",
+                "That 0 is no number of yours, and without the plan nothing would decay.",
+                'Attach the plan first, or write weight_decay="plan" to keep what the groups have here.',
+            )
 
 
 def _options(sources: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:

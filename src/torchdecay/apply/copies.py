@@ -120,6 +120,11 @@ def remembered_by(optimizer: Optimizer) -> Remembered | None:
     return None if copied is None else state | {MARK: copied}
 
 
+def remember(optimizer: Optimizer, left: Remembered) -> None:
+    """Keep for `attach` what a plan left elsewhere."""
+    vars(optimizer)[MARK] = left
+
+
 def forget_copying(optimizer: Optimizer) -> None:
     """From here on a plan is at work again."""
     if vars(optimizer).pop(MARK, None) is not None:

@@ -55,10 +55,12 @@ class Engine:
         pulls = [pull for program in self.programs for pull in program.pulls]
         self.passes = Passes(optimizer, pulls, run)
         everything = [*pulls, *(pull for program in self.programs for pull in program.penalties)]
-        self.references = References(everything)
+        self.members = members(optimizer)
+        pairs = zip(lowering.groups, self.members, strict=True)
+        named = {name: param for group, params in pairs for name, param in zip(group.names, params, strict=True)}
+        self.references = References(everything, named)
         self.targets = {one.name: (pull.decay, one) for pull in everything for one in pull.targets}
         self.lowering = _with_lacking(lowering, self.references.lacking())
-        self.members = members(optimizer)
         self._facts = [list(map(_FACTS, params)) for params in self.members]
         kept = [one for _, one in self.targets.values() if one.held is not None or one.mask is not None]
         self._shapes = [(one.param, one.param.shape) for one in kept if not is_lazy(one.param)]

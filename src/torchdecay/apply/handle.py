@@ -348,7 +348,10 @@ class Handle:
         self.remove()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The tensors of "initial" references by parameter name: to be saved beside the optimizer's state."""
+        """The tensors of "initial" references by parameter name: to be saved beside the optimizer's state.
+
+        Those of parameters that another plan pulls elsewhere for now stand under "paused/" and the name.
+        """
         self._follow_known()
         return dict(self._engine.references.initial())
 
@@ -359,7 +362,7 @@ class Handle:
             LoadError: a name is missing or unknown, or a shape differs; nothing is changed then.
         """
         self._engine.references.check(state)
-        self._engine.references.load(state)
+        self._engine.references.load(state, given=True)
 
     def _remembered(self, *, keep: bool | torch.dtype = True) -> Remembered:
         """What a copy of the optimizer takes along, with what it is pulled toward or without."""
@@ -668,7 +671,8 @@ class Handle:
             self._count(self._engine, loaded.groups)
             self._engine.passes.load(loaded.scalars)
             if loaded.references:
-                self._engine.references.load(loaded.references)
+                self._engine.references.load(loaded.references, given=False)
+            self._engine.references.lose(loaded.paused)
 
     @staticmethod
     def _count(engine: Engine, states: Sequence[GroupState]) -> None:

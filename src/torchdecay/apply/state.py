@@ -34,6 +34,8 @@ _OF_MANY = {"lr", "weight_decay", SWITCH, "maximize", "foreach", "fused", "captu
 """Options of which older versions of torch lack some, and which say nothing of the class."""
 _VERSION = 1
 _SHARDED = "of shards"
+PAUSED = "paused/"
+"""Before the names of parameters that were pulled toward where they began, and are no more, for now."""
 _LOST = "Its format keeps only the state and the groups of an optimizer."
 
 
@@ -51,19 +53,31 @@ class GroupState:
 
 
 class References:
-    """The tensors that pulls lead toward, by parameter name."""
+    """The tensors that pulls lead toward, by parameter name, of the parameters that are `named`."""
 
-    def __init__(self, pulls: Sequence[Pull]) -> None:
+    def __init__(self, pulls: Sequence[Pull], named: Mapping[str, Tensor]) -> None:
         self._pulls = [pull for pull in pulls if pull.decay.reference is not None]
-        self._digest: str | None = None
-        self._is_loaded = False
+        self._named = named
+        self._digest: tuple[list[tuple[int, int]], str] | None = None
+        self._are_given = self._were_loaded = False
+        self._made = self._stand(Initial)
         # Beginnings of parameters that are pulled there no more, for when they are again; with the parameters, since a
         # name may become another's.
         self._paused: dict[str, tuple[Tensor, Tensor]] = {}
+        self._lost: set[str] = set()
 
     def initial(self) -> dict[str, Tensor]:
-        """Those that only this run knows: "initial" ones and averages; the tensors themselves, not copies."""
-        return self._of(Initial, Average)
+        """Those that only this run knows: "initial" ones, in a pause too, and averages; no copies."""
+        return self._of(Initial, Average) | {PAUSED + name: self._paused[name][1] for name in sorted(self._paused)}
+
+    @property
+    def paused(self) -> set[str]:
+        """Parameters that are not pulled toward where they began, and may be again."""
+        return set(self._paused) | self._lost
+
+    def lose(self, paused: Iterable[str]) -> None:
+        """Remember of which parameters that are paused no beginning came along."""
+        self._lost = set(paused) - set(self._paused)
 
     def lacking(self) -> set[str]:
         """Parameters of which the reference has nothing."""
@@ -78,18 +92,26 @@ class References:
         held = self._of(Initial, Average, Tensors, Bound)
         if over_ranks and any(hasattr(tensor, "device_mesh") for tensor in held.values()):
             return _SHARDED
-        if self._digest is None or self._of(Average):
-            self._digest = digest([held[name] for name in sorted(held)]) if held else ""
-        return self._digest
+        # Averages move, and torch.distributed.checkpoint loads into the very tensors.
+        stand = self._stand(Initial, Average, Tensors, Bound)
+        if self._digest is None or self._digest[0] != stand:
+            self._digest = stand, digest([held[name] for name in sorted(held)]) if held else ""
+        return self._digest[1]
 
     @property
-    def are_loaded(self) -> bool:
+    def are_given(self) -> bool:
+        """Whether they were loaded for themselves, and win over those of a checkpoint."""
+        return self._are_given
+
+    @property
+    def _are_loaded(self) -> bool:
         """Whether the initial ones came from the run that is resumed."""
-        return self._is_loaded
+        written = zip(self._stand(Initial), self._made, strict=True)
+        return self._are_given or self._were_loaded or any(now > made for (_, now), (_, made) in written)
 
     def agree(self, saved: str) -> bool:
         """Whether a digest is that of these; where it can't tell, whether these were loaded."""
-        return self._is_loaded if saved == _SHARDED else saved == self.digest()
+        return self._are_loaded if saved == _SHARDED else saved == self.digest()
 
     def check(self, state: Mapping[str, Tensor]) -> None:
         """Refuse what are not the initial ones, by name and shape.
@@ -97,9 +119,10 @@ class References:
         Raises:
             LoadError: a name is missing or unknown, or a shape differs.
         """
-        mine = self.initial()
-        for name in state:
-            if name not in mine:
+        mine = self._of(Initial, Average)
+        for name, tensor in state.items():
+            paused = self._named.get(name.removeprefix(PAUSED)) if name.startswith(PAUSED) else None
+            if name not in mine and (paused is None or paused.shape != tensor.shape):
                 raise LoadError(f'"{name}" has no "initial" reference here.', fix=nearest(name, mine))
         for name, tensor in mine.items():
             if name not in state or state[name].shape != tensor.shape:
@@ -111,17 +134,29 @@ class References:
                     "handle.state_dict() gave then, before td.load_optimizer(...).",
                 )
 
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """Overwrite the initial ones."""
-        _overwrite(self.initial(), state)
-        self._digest, self._is_loaded = None, True
+    def load(self, state: Mapping[str, Tensor], *, given: bool) -> None:
+        """Overwrite the initial ones, with those of a checkpoint or with what was `given` for itself."""
+        _overwrite(self._of(Initial, Average), state)
+        for name in (key.removeprefix(PAUSED) for key in state if key.startswith(PAUSED)):
+            param = self._named[name]
+            self._paused[name] = param, state[PAUSED + name].to(param.device, copy=True)
+            self._lost.discard(name)
+        self._are_given = self._are_given or given
 
     def inherit(self, other: References) -> None:
         """Take over those of the same kind: where a run began is not where it went.
 
         Raises:
-            ApplyError: a parameter has another shape by now.
+            ApplyError: a parameter has another shape by now, or it is not known where it began.
         """
+        if lost := sorted(other._lost & set(self._of(Initial))):
+            raise ApplyError(
+                f'{listed(lost)} would be pulled toward "initial" again, and where the run began did not come along.',
+                "The weights of now are not where it began.",
+                "Call handle.load_state_dict(...) with what handle.state_dict() gave when the checkpoint was written, "
+                "then handle.update(plan); or attach with save_references=True before it is written.",
+            )
+        self._lost = set(other._lost)
         here = {one.name: one.param for pull in self._pulls for one in pull.targets}
         paused = {name: began for name, (param, began) in other._paused.items() if here.get(name) is param}
         for kind in (Initial, Average):
@@ -140,7 +175,12 @@ class References:
             one.name: (one.param, known[one.name]) for pull in other._pulls for one in pull.targets if one.name in known
         }
         self._paused |= {name: pair for name, pair in (other._paused | kept).items() if name not in held}
-        self._digest, self._is_loaded = None, other._is_loaded
+        self._are_given, self._were_loaded, self._made = other._are_given, other._are_loaded, self._stand(Initial)
+
+    def _stand(self, *kinds: type[Reference]) -> list[tuple[int, int]]:
+        """Which tensors they are, and how often they, or the parts that are here, were written to."""
+        held = self._of(*kinds).values()
+        return [(id(one), getattr(one, "_local_tensor", one)._version) for one in held]
 
     def _of(self, *kinds: type[Reference]) -> dict[str, Tensor]:
         return {
@@ -166,6 +206,7 @@ class Loaded:
     scalars: Mapping[str, Any]
     plan: Plan
     references: Mapping[str, Tensor]
+    paused: Sequence[str]
 
 
 def mark_of(plan: Plan) -> str:
@@ -208,6 +249,7 @@ def pack(
             "names": [orders],
             "scalars": _part(numbers, set(own)),
             "rows owe": "rows" in scalars,
+            "paused": sorted(references.paused & set(own)),
             "stood": {key: value.item() if hasattr(value, "item") else value for key, value in before.items()},
         }
         packed[MARK] = f"{mark_of(plan)}; {json.dumps(shared | of_group)}"
@@ -218,6 +260,7 @@ def pack(
         "names": ledger.orders,
         "references": references.digest(),
         "scalars": scalars,
+        "paused": sorted(references.paused),
     }
     if keep and (initial := references.initial()):
         state[MARK]["initial"] = _once_each(initial, None if keep is True else keep)
@@ -256,7 +299,8 @@ def left_in(state: Mapping[str, Any]) -> dict[str, Any] | None:
                 "Give what optimizer.state_dict() returned, or load it by name: td.load_optimizer(...).",
             )
         lists = {key: [one[key][0] for one in found] for key in ("groups", "names")}
-        left = found[0] | lists | {"scalars": _joined([one["scalars"] for one in found])}
+        paused = [name for one in found for name in one["paused"]]
+        left = found[0] | lists | {"scalars": _joined([one["scalars"] for one in found]), "paused": paused}
     if left.get("version") != _VERSION:
         raise LoadError(
             f"the checkpoint's decay state is of version {left.get('version')!r}, this one reads {_VERSION}.",
@@ -313,7 +357,7 @@ def unpack(
             "Attach the plan first, then load optimizer.state_dict(), saved whole: torch's load itself keeps less. "
             'Or attach a plan with those coefficients and write on_load="plan".',
         )
-    kept = {} if references.are_loaded else initial_in(left)
+    kept = {} if references.are_given else initial_in(left)
     if kept:
         references.check(kept)
     elif not references.agree(left["references"]):
@@ -323,8 +367,8 @@ def unpack(
             'For "initial", save handle.state_dict() with the checkpoint; attach, then call '
             "handle.load_state_dict(...), then optimizer.load_state_dict(...). Where the optimizer is loaded first, "
             'give it to attach(..., bind={"initial": ...}). What attach(..., save_references=True) adds is in '
-            "optimizer.state_dict(), but not in what torch.distributed.checkpoint makes of it: beside that save "
-            "handle.state_dict(). Else bind the same tensors as then.",
+            "optimizer.state_dict(), but not in what torch.distributed.checkpoint makes of it: there name the handle "
+            'beside the rest, dcp.save({"app": app, "decay": handle}). Else bind the same tensors as then.',
         )
     if left.get("rows owe"):
         raise LoadError(
@@ -344,7 +388,7 @@ def unpack(
                 "Load it by name: td.load_optimizer(optimizer, state_dict).",
             )
     now = plan.with_coefficients_of(theirs) if different and on_load == "checkpoint" else plan
-    return Loaded([GroupState(**group) for group in left["groups"]], left["scalars"], now, kept)
+    return Loaded([GroupState(**group) for group in left["groups"]], left["scalars"], now, kept, left["paused"])
 
 
 def _with_decays(plan: Plan, decays: Mapping[str, Decay | None]) -> Plan:

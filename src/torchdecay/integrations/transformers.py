@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import copyreg
 import functools
-from pathlib import Path
 from typing import Any
-
-import torch
 
 from torchdecay.apply.bindings import Bindings
 from torchdecay.apply.handle import Handle
@@ -29,8 +26,6 @@ from transformers import Trainer, TrainerCallback  # noqa: E402
 from transformers.trainer_callback import ExportableState  # noqa: E402
 from transformers.utils import logging  # noqa: E402
 
-REFERENCES = "decay_references.pt"
-"""The file in a checkpoint that holds what weights are pulled toward, where only the run knows it."""
 _LOGGER = logging.get_logger("transformers.torchdecay")
 
 
@@ -55,9 +50,8 @@ def decayed(trainer: Any) -> Any:
     handle is `trainer.decay_handle`.
 
     The class is made once for each base, and can be pickled; trainers of TRL and your own are bases too. Checkpoints
-    hold the decay's steps, peaks and controllers in optimizer.pt, and what weights are pulled toward in a file
-    beside it, so that `train(resume_from_checkpoint=...)` goes on bit for bit. In a hyperparameter search each trial
-    is attached anew.
+    hold the decay's steps, peaks and controllers, and what weights are pulled toward, in optimizer.pt, so that
+    `train(resume_from_checkpoint=...)` goes on bit for bit. In a hyperparameter search each trial is attached anew.
 
     Args:
         trainer: `transformers.Trainer`, or a class that is derived from it.
@@ -101,7 +95,9 @@ class _Decaying:
         compile: bool = False,
         **kwargs: Any,
     ) -> None:
-        self._asked = Asked(decay, rules, {"via": via, "on_load": on_load, "bind": bind, "compile": compile})
+        # The Trainer saves and loads the optimizer alone, and the weights before there is a plan.
+        options = {"via": via, "on_load": on_load, "bind": bind, "compile": compile, "save_references": True}
+        self._asked = Asked(decay, rules, options)
         self.decay_handle: Handle | None = None
         super().__init__(*args, **kwargs)
 
@@ -125,17 +121,6 @@ class _Decaying:
             if isinstance(callback, DecayCallback):
                 logs.update(callback.take())
         super().log(logs, *args, **kwargs)  # type: ignore[misc]
-
-    def _save_optimizer_and_scheduler(self: Any, output_dir: str) -> None:
-        super()._save_optimizer_and_scheduler(output_dir)  # type: ignore[misc]
-        if self.args.should_save and self.decay_handle is not None and (held := self.decay_handle.state_dict()):
-            torch.save(held, Path(output_dir) / REFERENCES)
-
-    def _load_optimizer_and_scheduler(self: Any, checkpoint: str | None) -> None:
-        # The weights came back before the plan was attached, which took them for those that the run began with.
-        if checkpoint is not None and (file := Path(checkpoint) / REFERENCES).is_file():
-            self.decay_handle.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
-        super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
 
     def _wanted(self: Any) -> Asked:
         asked: Asked = self._asked
