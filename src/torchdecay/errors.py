@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import importlib
 import re
+import warnings
 from types import ModuleType
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
@@ -124,3 +125,24 @@ class NotRecordedWarning(UserWarning):
 
 class TornHistoryWarning(UserWarning):
     """The last line of a history file was cut off in the middle, and left out."""
+
+
+_shown: set[tuple[type[Warning], str]] = set()
+
+
+def warn_in_step(said: str, category: type[Warning], *, stacklevel: int) -> None:
+    """Warn; where warnings are errors, show it all the same, once: raised, it would end the user's step halfway.
+
+    Args:
+        said: what is said.
+        category: of these warnings.
+        stacklevel: as for `warnings.warn`, called in this place.
+    """
+    try:
+        warnings.warn(said, category, stacklevel=stacklevel + 1)
+    except category:
+        if (category, said) not in _shown:
+            _shown.add((category, said))
+            with warnings.catch_warnings():
+                warnings.simplefilter("always", category)
+                warnings.warn(said, category, stacklevel=stacklevel + 1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
-import warnings
 import weakref
 
 import pytest
@@ -18,6 +17,7 @@ from this_torch import needs_adams_switch
 from torchdecay.apply.handle import handle_of
 from torchdecay.errors import ForgottenPenaltyWarning, OwnershipWarning
 from torchdecay.plans.regularizers import Huber, SquaredNorm
+from warned import no_warning
 
 HOOKS = [
     "_optimizer_step_pre_hooks",
@@ -287,8 +287,7 @@ def test_another_hand_on_weight_decay_is_noticed_and_undone():
     with pytest.warns(OwnershipWarning, match=r"group 0: weight_decay was set to 0\.5[\s\S]*handle\.update"):
         optimizer.step()
     assert torch.equal(model[0].weight, before[0] * (1 - 0.1 * 0.1))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with no_warning():
         optimizer.step()
 
 
@@ -333,8 +332,7 @@ def test_a_forgotten_penalty_is_noticed_at_the_first_step_and_at_every_later_one
     with pytest.warns(ForgottenPenaltyWarning, match="loss = loss \\+ handle.penalty") as found:
         optimizer.step()
     assert found[0].filename == __file__
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with no_warning():
         handle.penalty(model).backward()
         optimizer.step()
     with pytest.warns(ForgottenPenaltyWarning):
@@ -354,8 +352,7 @@ def test_a_penalty_inside_a_closure_is_not_forgotten():
         loss.backward()
         return loss
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with no_warning():
         optimizer.step(closure)
         optimizer.step(closure)
     torch.testing.assert_close(weights(model), [w * (1 - 0.1 * 0.1) ** 2 for w in before], rtol=1e-14, atol=0)
@@ -615,8 +612,7 @@ def test_the_learning_rate_scheduler_is_not_disturbed():
             scheduler.step()
         return [*found, *scheduler.get_last_lr()]
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with no_warning():
         assert lrs(td.l1(0.1)) == lrs(None) != [0.1] * 5
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import pytest
 import torch
 from torch import nn, optim
@@ -11,6 +9,7 @@ from torch import nn, optim
 import torchdecay as td
 from torchdecay.apply import compiled
 from torchdecay.errors import NotCompiledWarning
+from warned import no_warning
 
 FORMS = {
     "cautious": lambda: td.cautious(0.3),
@@ -73,6 +72,5 @@ def test_without_a_compiler_the_passes_run_as_they_are_and_say_why(monkeypatch):
     monkeypatch.setattr(compiled, "_compiled", broken)
     with pytest.warns(NotCompiledWarning, match="no working C\\+\\+ compiler"):
         found = train(td.l1(0.05), compile=True, lrs=[0.02])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with no_warning():
         assert torch.equal(found, train(td.l1(0.05), compile=False, lrs=[0.02]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import io
 import pickle
-import warnings
 
 import pytest
 import torch
@@ -13,6 +12,7 @@ from torch import nn, optim
 
 import torchdecay as td
 from torchdecay.apply.handle import handle_of
+from warned import no_warning
 
 LINEAR = td.schedules.linear(1.0, 0.2, 10)
 DECAYS = {
@@ -75,8 +75,7 @@ def test_a_handle_that_is_copied_with_its_optimizer_goes_on_there(name, how):
         if order[0] == 2:
             # It may be asked before the first step.
             assert handle.steps(0) == 3
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
+        with no_warning():
             assert goes_on(run[:2], (model, optimizer))
         assert handle_of(optimizer) is handle is not run[2]
         assert handle.steps(0) == run[2].steps(0) == 5
@@ -96,8 +95,7 @@ def test_an_optimizer_that_is_copied_alone_remembers_and_says_that_no_plan_is_at
         stepped(silent, other, (3, 4))
     assert len(warned) == 1 and warned[0].filename == __file__
     handle = td.attach(optimizer, run[2].plan, model=model)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with no_warning():
         assert goes_on(run[:2], (model, optimizer))
     assert handle.steps(0) == 5
     handle.remove()
@@ -180,8 +178,7 @@ def test_groups_that_were_under_a_plan_without_its_counters_are_told():
     groups = [group | {"params": list(model.parameters())} for group in run[1].param_groups]
     with pytest.warns(td.DetachedWarning, match="did not come along"):
         td.attach(optim.AdamW(groups), run[2].plan, model=model)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with no_warning():
         td.attach(optim.AdamW(groups), run[2].plan, model=model, resume="restart")
 
 
@@ -203,14 +200,12 @@ def test_a_load_past_the_hooks_is_noticed(name):
     optimizer = Past(model.parameters(), lr=0.3)
     handle = td.attach(optimizer, run[2].plan, model=model, bind={"initial": run[2].state_dict()})
     optimizer.load_state_dict(run[1].state_dict())
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with no_warning():
         assert handle.steps(0) == 3
         assert goes_on(run[:2], (model, optimizer))
     plain = optim.AdamW(model.parameters(), lr=0.05, weight_decay=0.7)
     optimizer.load_state_dict(plain.state_dict())
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with no_warning():
         stepped(model, optimizer, (5,))
     assert handle.steps(0) == 6 and optimizer.param_groups[0]["weight_decay"] != 0.7
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import io
-import warnings
 from contextlib import suppress
 from dataclasses import dataclass, fields
 
@@ -32,6 +31,7 @@ from torchdecay.apply.program import GroupProgram
 from torchdecay.apply.runtimes import Runtime
 from torchdecay.errors import PeakWarning
 from torchdecay.optimizers.cards import SWITCH
+from warned import no_warning
 
 pytestmark = pytest.mark.long
 
@@ -663,15 +663,13 @@ def lived(draw):
 
 def live(start, events):
     """A life; what it finds is said with the events so far."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        warnings.simplefilter("ignore", td.OwnershipWarning)
-        warnings.simplefilter("ignore", PeakWarning)
+    with no_warning(td.OwnershipWarning, PeakWarning) as told:
         world = World(**start)
         for number, event in enumerate(events, 1):
             try:
                 event(world)
                 world.check()
+                assert not told, told[0].message
             except Exception as error:
                 said = "\n".join(f"    {one!r}," for one in events[:number])
                 raise AssertionError(f"{start}\n[\n{said}\n]\n{type(error).__name__}: {error}") from error

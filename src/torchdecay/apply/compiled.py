@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from torchdecay.apply.kernels import Run, Tensors, as_vectors, in_parts
 from torchdecay.apply.work import Amount
-from torchdecay.errors import NotCompiledWarning
+from torchdecay.errors import NotCompiledWarning, warn_in_step
 from torchdecay.text import describe_error
 
 _WORTH_A_CALL = 1 << 16
@@ -25,7 +24,7 @@ def runner() -> Run:
         _compiled(_probe_)(torch.zeros(3), torch.zeros((), dtype=torch.float64), (), 1.0)
     except Exception as error:
         # Backends raise whatever their toolchain does; all of it means that this machine can't compile.
-        warnings.warn(
+        warn_in_step(
             f"compile=True, but nothing can be compiled here: {describe_error(error)}. The passes run "
             "uncompiled, with the same numbers. On a CPU torch.compile needs a C++ compiler: install one, or point CXX "
             "at it.",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import sys
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -19,7 +18,7 @@ from typing import Any, Protocol
 from torch.optim import Optimizer
 
 from torchdecay.apply.stepping import Arguments
-from torchdecay.errors import DetachedWarning, LoadError
+from torchdecay.errors import DetachedWarning, LoadError, warn_in_step
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.plan import Plan
@@ -81,7 +80,7 @@ class Detached:
             if not why:
                 return handle.begin(optimizer, args, kwargs)
         steps = max((group["steps"] for group in vars(optimizer)[MARK]["groups"]), default=0)
-        warnings.warn(
+        warn_in_step(
             f"this {type(optimizer).__name__} is a copy of one that a plan was attached to, and has none: {why}. "
             "What ran by hook decays no more, and schedules stand still. Attach the plan again: "
             f"td.attach(optimizer, plan, model=...) goes on after step {steps}, or from the start with "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -44,6 +43,7 @@ from torchdecay.errors import (
     ForgottenPenaltyWarning,
     OwnershipWarning,
     TorchdecayError,
+    warn_in_step,
 )
 from torchdecay.optimizers.cards import SWITCH, puts_back
 from torchdecay.optimizers.gradients import maximizes
@@ -604,7 +604,7 @@ class Handle:
                 if found is mine:
                     continue
                 if found != mine:
-                    warnings.warn(
+                    warn_in_step(
                         f"group {program.lowering.index}: {key} was set to {found!r} after attach, which owns "
                         f"it; it is {mine!r} again. To change a running job, use handle.update(plan).",
                         OwnershipWarning,
@@ -614,7 +614,7 @@ class Handle:
 
     def _ask_for_penalty(self) -> None:
         if not self._penalty_called and self._engine.expects_penalty():
-            warnings.warn(
+            warn_in_step(
                 "the plan has rows that decay through a penalty in the loss, but handle.penalty() was not called "
                 "since the last step, so these weights do not decay. Write loss = loss + handle.penalty(model).",
                 ForgottenPenaltyWarning,

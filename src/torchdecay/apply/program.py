@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
@@ -17,7 +16,7 @@ from torchdecay.apply.lowering import GroupLowering
 from torchdecay.apply.sharded import lasting
 from torchdecay.apply.state import GroupState
 from torchdecay.apply.work import Amount, Pull, Target, Work, by_decay
-from torchdecay.errors import ApplyError, PeakWarning
+from torchdecay.errors import ApplyError, PeakWarning, warn_in_step
 from torchdecay.optimizers.cards import has_trait, settled_factor
 from torchdecay.optimizers.peaks import CLEARLY, peak_of
 from torchdecay.plans.controllers import Stable
@@ -87,10 +86,12 @@ class GroupProgram:
             peak = decay.max_lr or self.max_lr or known
             if peak is not None and lr > peak * CLEARLY:
                 self.state.outgrown = peak
-                _tell(
+                warn_in_step(
                     f"group {self.lowering.index}: the learning rate is {lr:g} now, above {peak:g}, by which {decay!r} "
                     "went as the highest: it decays by lr/max_lr, and steps until now, or from now on, by more than is "
-                    "meant. Give the highest that the group reaches: td.attach(..., max_lr=...), or in the decay."
+                    "meant. Give the highest that the group reaches: td.attach(..., max_lr=...), or in the decay.",
+                    PeakWarning,
+                    stacklevel=9,
                 )
                 return
 
@@ -226,13 +227,3 @@ def _pulls(rows: Sequence[tuple[Tensor, str, Decay]], bind: Bindings) -> list[Pu
         masks = mask_tensors(decay.mask, names, params, bind)
         made.append(Pull(decay, [Target(*one) for one in zip(names, params, references, masks, strict=True)]))
     return made
-
-
-def _tell(said: str) -> None:
-    """Warn, also where warnings are errors: raised here, it would end the user's step halfway."""
-    try:
-        warnings.warn(said, PeakWarning, stacklevel=10)
-    except PeakWarning:
-        with warnings.catch_warnings():
-            warnings.simplefilter("always", PeakWarning)
-            warnings.warn(said, PeakWarning, stacklevel=10)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from torchdecay.errors import NotRecordedWarning
+from torchdecay.errors import NotRecordedWarning, warn_in_step
 from torchdecay.observe.monitor.columns import short, unpacked
 from torchdecay.observe.monitor.jsonl import Content, Item
 from torchdecay.observe.monitor.series import Event, Record
@@ -46,7 +45,7 @@ class Guard:
                 self._on_error(self._name, error)
             elif not self._is_told:
                 self._is_told = True
-                warnings.warn(
+                warn_in_step(
                     f"{self._name} failed: {describe_error(error).rstrip('.')}. The training goes on. {self._then} "
                     "To stop it at the first error, say td.Monitor(..., strict=True).",
                     NotRecordedWarning,
