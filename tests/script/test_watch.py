@@ -252,7 +252,7 @@ def test_of_very_many_optimizers_the_first_are_looked_at_and_the_rest_are_counte
     """One for each task, say: a decay they all get, and pages keep to their share of the time."""
     monkeypatch.setattr(sessions, "_MOST", 2)
     pages: list[int] = []
-    monkeypatch.setattr(sessions.time, "monotonic", lambda: 0.5 * len(pages))
+    monkeypatch.setattr(sessions, "monotonic", lambda: 0.5 * len(pages))
 
     def page(record: RunRecord, folder: Path) -> Path:
         pages.append(len(record.seen))
@@ -457,7 +457,7 @@ def test_pages_on_the_way_take_a_hundredth_of_the_time(tmp_path: Path, monkeypat
     """After the first step, again when a hundred times as long went by as all of them take, and at the end."""
     made: list[int] = []
     clock = [0.0]
-    monkeypatch.setattr(sessions.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(sessions, "monotonic", lambda: clock[0])
 
     def page(record: RunRecord, folder: Path) -> Path:
         made.append(record.summary.optimizers[0].steps)

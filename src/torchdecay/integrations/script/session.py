@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import atexit
 import gc
+import math
 import os
 import platform
-import time
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from time import monotonic
 from typing import Any, cast
 
 import torch
@@ -52,13 +53,19 @@ _PATIENCE = 100
 """Steps of one optimizer that `--stop-after` waits for the first of another."""
 _SHARE = 0.01
 """Of the time since the first step, what pages may take."""
+_AGAIN = 1.0
+"""Seconds until a folder that can't be written is asked for again."""
 _MOST = 20
 """Optimizers of a process that are looked at; where each task has one of its own, the rest are alike."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Met:
-    """An optimizer that took a step, and what is known of it. The optimizer is not kept alive for it."""
+    """An optimizer that took a step, and what is known of it. The optimizer is not kept alive for it.
+
+    Attributes:
+        is_plain: whether its later steps are only counted, but for that `before_last`.
+    """
 
     optimizer: weakref.ref[Optimizer]
     about: Stepped
@@ -71,6 +78,8 @@ class Met:
     depth: int = 0
     steps: int = 0
     looked: bool = False
+    is_plain: bool = False
+    before_last: int = -1
     stood: list[Any] = field(default_factory=list)
 
 
@@ -96,8 +105,8 @@ class Session:
         # What lived before is not of what is watched, so nothing waits for it.
         self._earlier = weakref.WeakSet(look_around().optimizers if options.stop_after else ())
         self._created = _now()
-        self._began = time.monotonic()
-        self._spent, self._page_cost, self._ended = 0.0, 0.0, False
+        self._began = monotonic()
+        self._spent, self._next_page, self._ended = 0.0, -math.inf, False
 
     @classmethod
     def begin(cls, environment: Mapping[str, str]) -> Session:
@@ -116,7 +125,7 @@ class Session:
 
     # ── Steps ──
 
-    def before(self, optimizer: Optimizer) -> None:
+    def before(self, optimizer: Optimizer, *arguments: Any) -> None:
         """A step begins; one that is being compiled would be traced through here, and break: it is left alone."""
         if torch.compiler.is_compiling():
             return
@@ -126,6 +135,10 @@ class Session:
         if met.depth and step_depth(optimizer) < 2:
             # The step before this one raised, so its end was never seen.
             met.depth = 0
+        # Between the steps of a small model nothing of this is in a cache, so each line costs a part of a microsecond.
+        if met.is_plain and met.steps != met.before_last:
+            met.depth += 1
+            return
         if self.options.stop_after and not met.depth and met.steps >= self.options.stop_after:
             self._stop(met)
         if met.about.applied and not met.depth:
@@ -171,7 +184,7 @@ class Session:
             )
             raise SystemExit(2)
 
-    def after(self, optimizer: Optimizer) -> None:
+    def after(self, optimizer: Optimizer, *arguments: Any) -> None:
         """A step is over, be it one inside another."""
         if torch.compiler.is_compiling():
             return
@@ -186,7 +199,7 @@ class Session:
             met.stood = [group.get("weight_decay") for group in optimizer.param_groups]
         if not met.looked:
             self._look(met, optimizer)
-        if not self._page_cost or time.monotonic() - self._began > (self._spent + self._page_cost) / _SHARE:
+        if monotonic() > self._next_page:
             self._write()
 
     def _meet(self, optimizer: Optimizer) -> Met:
@@ -206,6 +219,7 @@ class Session:
         if self.options.optimizer and not named and not met.looked:
             self._say(lambda: [self._unnamed(name)])
         if met.looked and not is_meant:
+            met.is_plain = not self.options.stop_after
             return met
         if self._count > 1:
             # Monitors and optimizers know each other, so what the script let go of waits for the collector.
@@ -257,6 +271,7 @@ class Session:
         met.about = replace(met.about, around=tuple(around_it(optimizer, around)))
         met.run, known, length = run_of(optimizer, around, self.options.steps)
         met.about = replace(met.about, length=length, num_steps=known)
+        met.before_last = known - 1
         return around
 
     def _watch(self, met: Met, optimizer: Optimizer) -> None:
@@ -273,7 +288,7 @@ class Session:
 
     def _look(self, met: Met, optimizer: Optimizer) -> None:
         """Right after the first step, when gradients are there whoever made them."""
-        met.looked = True
+        met.looked, met.is_plain = True, not (met.about.applied or self.options.stop_after)
         name, model = met.about.optimizer, _alive(met.model)
         plan = self.guard(f"the plan of {name} could not be read", lambda: plan_at_work(optimizer, model))
         settings = self.guard("pyproject.toml was not followed", lambda: read_settings("audit", AUDIT)[1]) or {}
@@ -351,13 +366,15 @@ class Session:
         """Write all files and the page; where it is."""
         folder = self._claimed()
         if folder is None:
+            self._next_page = monotonic() + _AGAIN
             return None
-        began = time.monotonic()
+        began = monotonic()
         record = self.record()
         self.guard(f"{shown(folder)} can't be written", lambda: record.save(folder))
         page = self.guard("the page could not be made", lambda: _page(record, folder))
-        self._page_cost = time.monotonic() - began
-        self._spent += self._page_cost
+        cost = monotonic() - began
+        self._spent += cost
+        self._next_page = self._began + (self._spent + cost) / _SHARE
         return page
 
     def _verdict(self) -> Verdict:

@@ -23,30 +23,40 @@ def hook(module: Any, environment: Mapping[str, str]) -> None:
     """
     global _environment
     _environment = dict(environment)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_forget)
     module.register_optimizer_step_pre_hook(_before)
     module.register_optimizer_step_post_hook(_after)
 
 
 def _before(optimizer: Any, args: Any, kwargs: Any) -> None:
-    import torch
-
-    # A step that is being compiled is left alone.
-    if torch.compiler.is_compiling() or _has_failed:
-        return
-    session = _session if _session is not None and _session.pid == os.getpid() else _begin()
+    session = _session
+    if session is None:
+        session = None if _is_traced() or _has_failed else _begin()
     if session is not None:
         session.before(optimizer)
 
 
 def _after(optimizer: Any, args: Any, kwargs: Any) -> None:
-    import torch
-
-    if not torch.compiler.is_compiling() and _session is not None and _session.pid == os.getpid():
+    if _session is not None:
         _session.after(optimizer)
 
 
+def _is_traced() -> bool:
+    """Whether the step is being compiled: it is left alone."""
+    import torch
+
+    return torch.compiler.is_compiling()
+
+
+def _forget() -> None:
+    """What a fork brought along is its parent's."""
+    global _session
+    _session = None
+
+
 def _begin() -> Session | None:
-    """A record begins with a process's first step; what a fork brought along is its parent's."""
+    """A record begins with a process's first step."""
     global _session, _has_failed
     from torchdecay.integrations.script.guard import say, unheard
 

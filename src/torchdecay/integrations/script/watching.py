@@ -47,8 +47,8 @@ class Watching:
         if not is_disabled(os.environ):
             session = self._session = Session(self._options)
             self._hooks = [
-                register_optimizer_step_pre_hook(lambda optimizer, args, kwargs: session.before(optimizer)),
-                register_optimizer_step_post_hook(lambda optimizer, args, kwargs: session.after(optimizer)),
+                register_optimizer_step_pre_hook(session.before),
+                register_optimizer_step_post_hook(session.after),
             ]
         return self
 

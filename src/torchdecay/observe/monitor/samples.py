@@ -134,8 +134,12 @@ def products(vectors: Iterable[Tensor], counts: Sequence[int]) -> Tensor:
     made, begin = [], 0
     for count, alike in groupby(counts):
         times = len([*alike])
-        part = stacked[:, begin : begin + times * count].reshape(len(stacked), times, count).transpose(0, 1)
-        made.append(part @ part.mT)
+        part = stacked[:, begin : begin + times * count]
+        if times == 1:
+            made.append(torch.mm(part, part.t()).unsqueeze(0))
+        else:
+            part = part.reshape(len(stacked), times, count).transpose(0, 1)
+            made.append(part @ part.mT)
         begin += times * count
     return made[0] if len(made) == 1 else torch.cat(made)
 

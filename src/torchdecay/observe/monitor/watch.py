@@ -68,13 +68,13 @@ class Watch:
         for hook in (*self._pre, *self._post):
             hook.remove()
 
-    def _before_all(self, optimizer: Optimizer, *arguments: Any) -> Arguments | None:
-        # Where nothing is compiled, the way out of a trace would cost more than all that is done on most steps.
-        is_traced = torch.compiler.is_compiling()
-        return self._begin_uncompiled(optimizer, *arguments) if is_traced else self._begin(optimizer, *arguments)
+    # Between the steps of a small model nothing of this is in a cache, so each line costs a part of a microsecond; and
+    # where nothing is compiled, the way out of a trace would cost more than all that is done on most steps.
+
+    def _before_all(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+        return self._begin_uncompiled(args, kwargs) if torch.compiler.is_compiling() else self._begin(args, kwargs)
 
     def _after_passes(self, optimizer: Optimizer, *arguments: Any) -> Arguments | None:
-        # Asked here, because on most steps there is nothing to do, and the way out of a trace costs as much as a hook.
         if self._reading is None:
             return None
         return self._decayed_uncompiled(*arguments) if torch.compiler.is_compiling() else self._decayed(*arguments)
@@ -84,12 +84,9 @@ class Watch:
             self._updated_uncompiled() if torch.compiler.is_compiling() else self._updated()
 
     def _after_all(self, optimizer: Optimizer, *arguments: Any) -> None:
-        if torch.compiler.is_compiling():
-            self._end_uncompiled(optimizer, *arguments)
-        else:
-            self._end(optimizer, *arguments)
+        self._end_uncompiled() if torch.compiler.is_compiling() else self._end()
 
-    def _begin(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
         if self._depth and step_depth(self.optimizer) < 2:
             # The step before this one raised, so its post hooks never came.
             self._depth = 0
@@ -97,9 +94,12 @@ class Watch:
         if self._depth > 1:
             return None
         self._reading, self.has_stepped = None, True
-        # A learning rate in a tensor is not asked for.
-        lrs = [group.get("lr") for group in self.optimizer.param_groups]
-        if all(not isinstance(lr, Tensor) and lr == 0 for lr in lrs):
+        for group in self.optimizer.param_groups:
+            lr = group.get("lr")
+            # A learning rate in a tensor is not asked for.
+            if isinstance(lr, Tensor) or lr != 0:
+                break
+        else:
             return None
         self._ticks += 1
         found = getattr(self.optimizer, "found_inf", None)
@@ -110,13 +110,11 @@ class Watch:
         if self._ticks < self._due or (found is not None and bool(found)):
             return None
         hooks = self.optimizer._optimizer_step_pre_hooks
-        places = {key: place for place, key in enumerate(hooks)}
-        first, last = (places[hook.id] for hook in self._pre)
+        keys = [*hooks]
+        first, last = (keys.index(hook.id) for hook in self._pre)
         # Another watch may stand around this one: it moves nothing.
-        self._is_misplaced = any(
-            not first <= places[key] <= last and getattr(hook, "__module__", "") != __name__
-            for key, hook in hooks.items()
-        )
+        outside = (*keys[:first], *keys[last + 1 :])
+        self._is_misplaced = any(getattr(hooks[key], "__module__", "") != __name__ for key in outside)
         if self._is_misplaced:
             # A plan was attached since. Hooks can't change places while they run, so the next step is read.
             return None
@@ -143,12 +141,15 @@ class Watch:
         if self._reading is not None and self._depth == 1:
             self._look(self._reading.updated)
 
-    def _end(self, optimizer: Optimizer, *arguments: Any) -> None:
-        self._depth = max(0, self._depth - 1)
-        if self._depth:
+    def _end(self) -> None:
+        if self._depth > 1:
+            self._depth -= 1
+            return
+        self._depth = 0
+        if self._reading is None and not self._is_misplaced and not self._is_read and self._ticks + 1 < self._due:
             return
         if self._is_misplaced:
-            _stand_around(optimizer._optimizer_step_pre_hooks, self._pre)
+            _stand_around(self.optimizer._optimizer_step_pre_hooks, self._pre)
         if self._is_read:
             # By the run's own count, so that a run that goes on is recorded at the same steps.
             now = self.start + self._ticks
