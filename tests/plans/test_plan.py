@@ -396,6 +396,29 @@ def test_a_rule_that_matches_nothing_is_an_error_with_the_nearest_name() -> None
     assert "optional=True" in text
 
 
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ([("*", 0.1), td.rule("0.*", 0.5, lr=0.2)], 'rule 2, "0.*", never wins for the decay.'),
+        ([td.rule("*", lr=0.1), td.rule("0.*", 0.5, lr=0.2)], 'rule 2, "0.*", never wins for the lr.'),
+        ([*td.STANDARD, td.rule("*.bias", td.DEFAULT, lr=0.2)], 'rule 9, "*.bias", never wins for the decay.'),
+        (
+            [td.rule("*", 0.1, lr=0.1), td.rule("0.*", 0.5, lr=0.2, momentum=0.9)],
+            'rule 2, "0.*", never wins for the decay and lr.',
+        ),
+    ],
+)
+def test_a_rule_of_which_half_decides_nothing_is_an_error(rules: list[Any], said: str) -> None:
+    """Decay and options are decisions apart: what a rule says of one of them must not be lost behind the other."""
+    with pytest.raises(PlanError) as caught:
+        td.plan(mlp(), 0.1, rules=rules)
+    assert str(caught.value).startswith(said)
+    assert "leave the" in str(caught.value)
+    last = rules[-1]
+    lenient = td.rule(last.selector, last.decay, optional=True, **dict(last.options))
+    assert len(td.plan(mlp(), 0.1, rules=[*rules[:-1], lenient])) == len(td.plan(mlp(), 0.1))
+
+
 def test_an_optional_rule_may_match_nothing() -> None:
     """Said by its author, it is no typo; names too."""
     quiet = [td.rule("nothing.*", 0.3, optional=True), td.rule(td.names("no.such"), None, optional=True)]

@@ -36,8 +36,8 @@ def plan(
     """Decide for every trainable parameter what pulls it, and why; touches nothing.
 
     Rules are read in order: the first match that says a decay decides it, and for each option the first that names
-    it; where no rule says a decay, it is `decay`. A rule that wins nowhere is an error unless it is optional, because
-    it is almost always a typo.
+    it; where no rule says a decay, it is `decay`. A rule of which the decay or an option wins nowhere is an error,
+    because it is almost always a typo, unless it is optional.
 
     Args:
         model: a module, on any device, meta included; or names and tensors of a checkpoint.
@@ -164,12 +164,12 @@ class _Verdict(NamedTuple):
 
 
 class _Judge:
-    """Reads the rules in their order, for one parameter after another, and notes which ever won."""
+    """Reads the rules in their order, for one parameter after another, and notes which ever decided what."""
 
     def __init__(self, rules: Sequence[Rule], default: Decay | None) -> None:
         self.rules, self.default = rules, default
         self.said = [one.decides for one in rules]
-        self.won: set[int] = set()
+        self.won: set[tuple[str, int]] = set()
         self._of_kinds = all(one.selector.of_kinds for one in rules)
         self._known: dict[tuple[Any, ...], _Verdict] = {}
 
@@ -189,7 +189,7 @@ class _Judge:
         for index, (one, said) in enumerate(zip(self.rules, self.said, strict=True)):
             if not said <= found.keys() and one.selector.picks(use):
                 found |= dict.fromkeys(said - found.keys(), index)
-        self.won.update(found.values())
+        self.won.update(found.items())
         options = tuple((key, dict(self.rules[found[key]].options)[key]) for key in sorted(found) if key != DECAY)
         by = found.get(DECAY)
         if by is not None:
@@ -247,20 +247,26 @@ def _agreed(judge: _Judge, parameter: Parameter, tied: Tied) -> _Verdict:
 
 
 def _refuse_idle_rules(judge: _Judge, everyone: Sequence[Parameter]) -> None:
+    """Raise PlanError for a rule of which the decay, or an option, decides nothing anywhere."""
     rules = judge.rules
     for index, one in enumerate(rules):
-        if index in judge.won or one.optional:
+        idle = {key for key in judge.said[index] if (key, index) not in judge.won}
+        if not idle or one.optional:
             continue
         picked = [parameter for parameter in everyone if any(map(one.selector.picks, _uses(parameter)))]
         trainable = [parameter for parameter in picked if parameter.trainable]
         if trainable:
             uses = _uses(trainable[0])
             before = next(
-                i for i, said in enumerate(judge.said) if said & one.decides and any(map(rules[i].selector.picks, uses))
+                i for i, said in enumerate(judge.said) if said & idle and any(map(rules[i].selector.picks, uses))
             )
             what, fix = "never wins", "First match wins: put it before that rule"
             why = f"All it matches ({listed(p.name for p in trainable)}) is taken by earlier rules, such as rule "
             why += f"{before + 1}, {rules[before].selector!r}."
+            if idle != judge.said[index]:
+                lost = " and ".join(["decay"] * (DECAY in idle) + sorted(idle - {DECAY}))
+                what = f"never wins for the {lost}"
+                fix += f", leave the {lost} out"
         elif picked:
             what = f"matches only frozen parameters: {listed(p.name for p in picked)}"
             why, fix = "Frozen parameters are left out of the plan.", "Unfreeze them before planning"
