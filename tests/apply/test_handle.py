@@ -174,3 +174,45 @@ def test_a_plan_that_comes_in_the_middle_of_a_run_is_where_it_would_be(via):
     for step in (-1, 1.5, "many"):
         with pytest.raises(td.ApplyError, match="step is"):
             td.attach(optimizer, plan, model=model, step=step)
+
+
+def test_groups_that_come_later_go_by_the_run_s_own_step_where_it_was_said():
+    """A schedule that is keyed to the run does not begin anew for a layer that is unfrozen at step 52."""
+    model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 1, bias=False)).double()
+    plan = td.plan(model, td.decoupled(1.0, schedule=td.schedules.linear(1.0, 0.0, 100)))
+    for step, expected in ((50, 52), (None, 0)):
+        optimizer = optim.SGD(model[0].parameters(), lr=0.1)
+        handle = td.attach(optimizer, plan, model=model, step=step)
+        for param in model.parameters():
+            param.grad = torch.zeros_like(param)
+        optimizer.step()
+        optimizer.step()
+        optimizer.add_param_group({"params": list(model[1].parameters())})
+        assert handle.steps(1) == expected
+        before = model[1].weight.detach().clone()
+        optimizer.step()
+        assert torch.equal(model[1].weight.detach(), before * (1 - 0.1 * (1 - expected / 100)))
+        assert handle.steps(1) == expected + 1
+        handle.remove()
+
+
+def test_a_checkpoint_knows_the_step_better_than_the_script_that_said_it_once():
+    """Resumed at step 53, a script that still says step=50 goes on at 53, whichever of the two comes first."""
+    model = nn.Linear(2, 1, bias=False)
+    plan = td.plan(model, td.decoupled(1.0, schedule=td.schedules.linear(1.0, 0.0, 100)))
+
+    def made():
+        return optim.SGD(plan.param_groups(model), lr=0.1)
+
+    optimizer = made()
+    handle = td.attach(optimizer, plan, step=50)
+    model.weight.grad = torch.zeros_like(model.weight)
+    for _ in range(3):
+        optimizer.step()
+    saved = optimizer.state_dict()
+    before, after = made(), made()
+    before.load_state_dict(saved)
+    assert td.attach(before, plan, step=50).steps(0) == 53
+    handle = td.attach(after, plan, step=50)
+    after.load_state_dict(saved)
+    assert handle.steps(0) == 53

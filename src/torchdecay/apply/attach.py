@@ -70,8 +70,9 @@ def attach(
             equal ones once: True, or the dtype to hold them in. Otherwise they are saved by `handle.state_dict()`.
         max_lr: the highest learning rate that the groups reach, or that of each, for decays that are measured by it
             and give none themselves; where it can't be found, as for a warm-up by hand.
-        step: how many steps of the run were taken before, for a plan that comes in the middle of it: schedules are
-            then where they would be. Else each group counts from its first step under a plan.
+        step: how many steps of the run were taken before, for a plan that comes in the middle of it: schedules go by
+            the run's own step, also in groups that are added later; what is remembered or loaded knows better. Else
+            each group counts from its first step under a plan.
 
     Returns:
         A `Handle`, also a context manager.
@@ -118,8 +119,8 @@ def attach(
         if model is None:
             raise ApplyError(f"{plan!r} is not a plan.", fix="Give td.plan(model, ...), or pass model= as well.")
         plan = make_plan(model, plan)
-    options = Options(via, on_load, bind or {}, scheduler_inside(scheduler), compile, save_references, peaks)
-    return Handle(optimizer, plan, model=model, options=options, remembered=remembered, outer=outer, step=step)
+    options = Options(via, on_load, bind or {}, scheduler_inside(scheduler), compile, save_references, peaks, step)
+    return Handle(optimizer, plan, model=model, options=options, remembered=remembered, outer=outer)
 
 
 def _peaks(max_lr: Any, groups: int) -> float | tuple[float, ...]:

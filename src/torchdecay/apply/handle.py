@@ -73,6 +73,7 @@ class Options:
     compile: bool = False
     save_references: bool | torch.dtype = False
     max_lr: float | Sequence[float] | None = None
+    step: int | None = None
 
     def peaks(self, count: int) -> list[float | None]:
         """The peak that was given for each group; groups that came later than the numbers find their own."""
@@ -135,7 +136,6 @@ class Handle:
         remembered: Remembered | None = None,
         names: Mapping[str, Tensor] | None = None,
         outer: Sequence[Optimizer] = (),
-        step: int | None = None,
     ) -> None:
         self.optimizer, self.plan, self.model, self.scheduler = optimizer, plan, model, options.scheduler
         self._options, self._names, self._outer, self._bond = options, names, outer, Bond()
@@ -155,9 +155,9 @@ class Handle:
                 self.plan, engine = loaded.plan, self._build(loaded.plan, self._before)
                 engine.inherit(self._engine)
                 self._engine = engine
-        if step is not None:
+        elif options.step is not None:
             for program in self._engine.programs:
-                program.state.steps = step
+                program.state.steps = options.step
         values = self._engine.check()
         self._engine.passes.debts.take(self._engine.pulled())
         self._depth = 0
@@ -304,6 +304,8 @@ class Handle:
         present = {id(param) for params in engine.members for param in params}
         back = [one for one, _ in self._former if any(id(p) in present for params in one.members for p in params)]
         engine.inherit(self._engine, back)
+        if self._options.step is not None:
+            self._count_by_run(engine)
         values = engine.check()
         self._engine.passes.give_back()
         ran = [*self._former, (self._engine, self._before)]
@@ -313,6 +315,14 @@ class Handle:
             watch.remove()
         self._watches = self._watch()
         self._take_over(values)
+
+    def _count_by_run(self, engine: Engine) -> None:
+        """Groups that came since count as the run does, which is at the step of the group that took most."""
+        known = {id(param) for params in self._engine.members for param in params}
+        at = max((program.state.steps for program in self._engine.programs), default=0)
+        for program, params in zip(engine.programs, engine.members, strict=True):
+            if not any(id(param) in known for param in params):
+                program.state.steps = max(at, program.state.steps)
 
     def remove(self) -> None:
         """Stop: hooks gone, and every group's `weight_decay` what it was before. Calling it twice is fine."""
