@@ -116,13 +116,13 @@ def test_suggest_prints_value_range_and_source(call: Callable[..., Result]) -> N
     text = call("suggest", *run).stdout
     assert text.startswith("decoupled(3.16), to sweep from 1 to 10") and "arXiv 2405.13698" in text
     words = ["--lr", "6e-4", "--steps", "5000", "--batch-size", "480", "--tokens-per-sample", "1024"]
-    told = json.loads(call("suggest", "124_000_000", *words, "--lr-schedule", "cosine", "--json").stdout)
-    assert told["rule"] == "tokens_per_parameter" and told["source"]["where"] == "arXiv 2505.13738"
+    assert "needs known_run" in call("suggest", "124_000_000", *words, code=2).stderr
     told = json.loads(call("suggest", *run, "--known", "0.4,lr=1e-3,steps=1000,epochs=10", "--json").stdout)
     assert told["rule"] == "inherit" and told["value"] == pytest.approx(0.4)
     known = "0.4,lr=1e-3,steps=1000,batch_size=480,tokens_per_sample=1024,num_params=124000000"
     told = json.loads(call("suggest", "124000000", *words, "--known", known, "--json").stdout)
     assert told["rule"] == "inherit" and told["value"] == pytest.approx(0.4 / 0.6 * 5**0.527 / 5)
+    assert told["source"]["where"] == "arXiv 2505.13738" and told["others"][0]["rule"] == "tokens_per_parameter"
 
 
 def test_suggest_takes_a_model(call: Callable[..., Result]) -> None:

@@ -254,3 +254,24 @@ def test_all_that_observe_take_one_model_or_several() -> None:
 
 def named(found: td.Audit) -> set[str]:
     return {name for finding in found for name in finding.names}
+
+
+@pytest.mark.parametrize(
+    ("method", "key", "said"),
+    [
+        ("independent", {}, "w ← w − λ·w, whatever the schedule, as td.per_step"),
+        ("palm", {}, "w ← w − lr²·λ·w"),
+        (None, {"decouple_lr": True}, "along the schedule, as td.independent"),
+        (None, {"decouple_lr": False}, ""),
+        ("ours", {}, ""),
+    ],
+)
+def test_the_two_that_are_called_independent_are_told_apart(method, key, said) -> None:
+    """What an optimizer says itself is told as its word, and not as measured."""
+    optimizer = Lion([nn.Parameter(torch.ones(3))], lr=0.1, weight_decay=0.01)
+    optimizer.param_groups[0] |= key
+    if method is not None:
+        optimizer.weight_decay_method = method
+    made = inspect(optimizer)
+    assert made[0].meaning == "unknown" and made[0].claim.endswith(said) and bool(made[0].claim) == bool(said)
+    assert ("so it says" in str(made)) == bool(said)

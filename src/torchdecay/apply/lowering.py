@@ -32,7 +32,9 @@ class LoweringRow:
         decay: its Decay, or None.
         route: "native" (the optimizer's own weight_decay), "hook" (our pass around the step), "loss"
             (`handle.penalty`), or "none".
-        exact: whether the numbers are those of the Decay's equation to the last bit of the arithmetic in use.
+        exact: whether the pull's own arithmetic is that of the Decay's equation, to the last bit. It says nothing of
+            the rest of the step: an optimizer that puts weights back, or rounds them, may undo what was pulled, which
+            `torchdecay.verify` measures.
         why: the reason for the route, and what is rounded or different when not exact.
     """
 

@@ -57,7 +57,8 @@ def suggest(
     \b
     Examples:
       torchdecay suggest --lr 1e-3 --epochs 10 --batch-size 128 --num-samples 50000
-      torchdecay suggest 124_000_000 --lr 6e-4 --steps 5000 --batch-size 480 --tokens-per-sample 1024
+      torchdecay suggest 124_000_000 --lr 6e-4 --steps 5000 --batch-size 480 --tokens-per-sample 1024 \
+        --known 0.1,lr=6e-4,steps=1000,batch_size=480,tokens_per_sample=1024,num_params=124000000
       torchdecay suggest --lr 2e-3 --steps 1000 --known 0.05,lr=1e-3,steps=4000
     """  # noqa: D301
     from torchdecay.observe.units.suggesting import suggest as make

@@ -26,6 +26,14 @@ if TYPE_CHECKING:
 
 Meaning = Literal["coupled", "decoupled", "none", "unknown"]
 
+_METHODS = {
+    "decoupled": "w ← w − lr·λ·w",
+    "independent": "w ← w − λ·w, whatever the schedule, as td.per_step",
+    "palm": "w ← w − lr²·λ·w",
+    "l2": "g ← g + λ·w",
+}
+"""What NVIDIA's optimizers mean by their `weight_decay_method`; "independent" follows the schedule elsewhere."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class InspectedGroup:
@@ -41,6 +49,8 @@ class InspectedGroup:
         problem: why lr or weight_decay is no usable number, or "".
         meaning: what `weight_decay` means here: "coupled", "decoupled", "none" (the optimizer has none), or
             "unknown" (`torchdecay.verify` measures it).
+        claim: what an optimizer that is not known says itself: by a `weight_decay_method`, or by a `decouple_lr` in
+            the group; "" where it says nothing. Two libraries call different decays "independent".
         wiring: whether a plan is at work: "attached"; "not attached" (the group was built from a plan that needs
             it); "hooks lost" (one was attached, and a copy or a pickle dropped its hooks); "" without a plan.
         decays: what an attached plan does here, as (decay or "spared", route, number of parameters).
@@ -62,6 +72,7 @@ class InspectedGroup:
     weight_decay: float | None
     problem: str
     meaning: Meaning
+    claim: str
     wiring: Wiring
     decays: tuple[tuple[str, str, int], ...]
     pull: tuple[float, float] | None
@@ -167,6 +178,7 @@ def _inspected(
         weight_decay=float_of(group.get("weight_decay")),
         problem=problem,
         meaning=_meaning(optimizer, group),
+        claim=_claim(optimizer, group),
         wiring=wiring_of(group, handle),
         decays=_decays(handle, index),
         pull=None if problem else _range(pulls, float_of(group.get("lr"))),
@@ -183,6 +195,15 @@ def _meaning(optimizer: Any, group: Mapping[str, Any]) -> Meaning:
     if known is not None:
         return "coupled" if known.site is Site.GRADIENT else "decoupled"
     return "none" if has_trait(optimizer, "no decay") or "weight_decay" not in group else "unknown"
+
+
+def _claim(optimizer: Any, group: Mapping[str, Any]) -> str:
+    method = getattr(optimizer, "weight_decay_method", None)
+    if native_of(optimizer, group) is not None or "weight_decay" not in group:
+        return ""
+    if group.get("decouple_lr"):
+        return "independent: w ← w − lr/max_lr·λ·w, along the schedule, as td.independent"
+    return f"{method}: {_METHODS[method]}" if isinstance(method, str) and method in _METHODS else ""
 
 
 def _decays(handle: Handle | None, index: int) -> tuple[tuple[str, str, int], ...]:
@@ -243,7 +264,9 @@ def _told(group: InspectedGroup) -> str:
     elif group.wiring:
         parts.append(f"{group.wiring}: the plan is not at work")
     elif group.meaning == "unknown":
-        parts.append("not known: td.verify measures it")
+        parts.append(
+            f"{group.claim} (so it says: td.verify measures it)" if group.claim else "not known: td.verify measures it"
+        )
     else:
         parts.append("has no weight_decay" if group.meaning == "none" else group.meaning)
     if group.num_frozen:

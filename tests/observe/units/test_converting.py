@@ -288,3 +288,10 @@ def test_numbers_of_other_libraries_are_numbers() -> None:
     run = td.Run(steps=numpy.int64(10), lr=1e-3, epochs=2)
     assert run.num_steps == 10 and type(run.steps) is int
     assert td.suggest(None, run=run, known=(5e-324, run)).timescale == math.inf
+
+
+def test_nvidias_two_words_have_their_units() -> None:
+    """Their "palm" removes lr²·λ, their "independent" λ of each weight."""
+    assert convert(0.5, "palm", "per_step", lr=0.1) == pytest.approx(0.005)
+    assert convert(0.5, "palm", "decoupled", lr=0.1) == pytest.approx(0.05)
+    assert convert(td.per_step(0.5), "palm", lr=0.1) == pytest.approx(50.0)

@@ -96,15 +96,24 @@ def test_the_peak_of_a_schedule_counts() -> None:
 
 
 def test_width_is_disputed_and_the_user_may_choose() -> None:
-    """Exponents 1, ½ and −2; for a fraction per step also what the learning rate does meanwhile."""
+    """Exponents 1, ½ and 0, with lr ∝ 1/width; of a fraction per step, and so of an independent λ, one less each."""
     made = td.rescale(0.1, width=(256, 1024))
-    assert values(made) == pytest.approx({"width": 0.4, "square_root": 0.2, "inverse_square": 0.1 / 16})
-    assert made.value is None and (made.low, made.high) == pytest.approx((0.00625, 0.4))
+    assert values(made) == pytest.approx({"width": 0.4, "square_root": 0.2, "inverse": 0.1})
+    assert made.value is None and (made.low, made.high) == pytest.approx((0.1, 0.4))
     fractions = td.rescale(td.independent(0.1), width=(256, 1024))
-    assert values(fractions) == pytest.approx({"width": 0.1, "square_root": 0.05, "inverse_square": 0.1 / 16})
+    assert values(fractions) == pytest.approx({"width": 0.1, "square_root": 0.05, "inverse": 0.025})
     own = td.rescale(0.1, width=(256, 1024), width_exponent=-1)
     assert own.value == pytest.approx(0.025) and own.versions[0].source is None
     assert str(own).count("\n") == 1
+
+
+def test_the_rule_of_nanochat_is_the_share_of_the_run() -> None:
+    """λ_ref·√(B/B_ref)·(D_ref/D), which goes with lr ∝ √(B/B_ref), keeps the time scale as a share of the run."""
+    before = td.Run(steps=1000, batch_size=64, tokens_per_sample=512, lr=0.02)
+    after = td.Run(steps=3000, batch_size=256, tokens_per_sample=512, lr=0.02 * math.sqrt(256 / 64))
+    tokens = 3000 * 256 / (1000 * 64)
+    made = td.rescale(0.28, before=before, after=after, rule="timescale_runs")
+    assert made.value == pytest.approx(0.28 * math.sqrt(256 / 64) / tokens)
 
 
 def test_width_and_run_together_need_a_choice() -> None:

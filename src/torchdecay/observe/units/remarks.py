@@ -32,7 +32,6 @@ def of_power_law(
     kind: Kind | None, facts: Mapping[str, float], ratio: float, curve: Sequence[float], embedding_share: float
 ) -> Iterator[str]:
     """For the power law in tokens per parameter."""
-    yield "half and twice the value is a first sweep; the source gives no interval"
     size = facts["num_params"]
     if not SIZES[0] <= size <= SIZES[1]:
         yield f"{size:,.0f} parameters lie outside the {SIZES[0]:,.0f} to {SIZES[1]:,.0f} that the law was fitted on"
@@ -53,8 +52,15 @@ def _other_optimizer(kind: Kind | None) -> Iterator[str]:
         yield f"the source looked at AdamW, not at {kind.name}"
 
 
-def general(kind: Kind | None, curve: Sequence[float], value: float, is_mixed: bool) -> Iterator[str]:
+def general(
+    kind: Kind | None, curve: Sequence[float], value: float, is_mixed: bool, *, is_language: bool
+) -> Iterator[str]:
     """For every rule."""
+    if is_language:
+        yield (
+            "a base model that is to be fine-tuned may want more than its own loss does: larger decay in pretraining "
+            "gained more from fine-tuning, even where the base model was worse (arXiv 2602.11137)"
+        )
     if is_mixed:
         yield "groups have learning rates of their own; the value is for the largest of them"
     if kind is not None and kind.site is Site.GRADIENT and not kind.plain:

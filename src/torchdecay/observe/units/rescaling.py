@@ -37,7 +37,7 @@ def rescale(
       \lambda \propto \text{width}^e$$
 
     The rules disagree as soon as more than the learning rate changes, and so do the sources about the width exponent
-    e: 1, ½ or −2. All are shown; `rule` or `width_exponent` chooses.
+    e: 1, ½ or 0 with lr ∝ 1/width. All are shown; `rule` or `width_exponent` chooses.
 
     Args:
         value: the old weight decay: a number, which means a decoupled one, or a decoupled, independent or per-step

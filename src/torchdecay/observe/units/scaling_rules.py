@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from torchdecay.observe.units import sources
 from torchdecay.observe.units.sources import Source
 
-TPP_SCALE, TPP_EXPONENT = 1.08, -0.527
-"""Best time scale, as a share of the run: 1.08 · (tokens per parameter)^−0.527 (arXiv 2505.13738)."""
+TPP_EXPONENT = 0.527
+"""The best time scale, as a share of the run, falls as (tokens per parameter)^−0.527 (arXiv 2505.13738)."""
 
 Facts = Mapping[str, float]
 """What is known of a run: steps, steps_per_epoch, tokens_per_step, num_params."""
@@ -35,11 +35,6 @@ class Rule:
     needs: tuple[str, ...]
     level: Callable[[Facts], float]
     source: Source
-
-
-def best_share(tokens_per_parameter: float) -> float:
-    """The best time scale as a share of the run, by the power law of arXiv 2505.13738."""
-    return TPP_SCALE * math.pow(tokens_per_parameter, TPP_EXPONENT)
 
 
 def tokens_per_parameter(facts: Facts) -> float:
@@ -71,7 +66,7 @@ RULES: Mapping[str, Rule] = {
             "the time scale at its power law",
             "f ∝ (tokens per parameter)^0.527/steps",
             ("steps", "tokens_per_step", "num_params"),
-            lambda facts: 1 / (facts["steps"] * best_share(tokens_per_parameter(facts))),
+            lambda facts: math.pow(tokens_per_parameter(facts), TPP_EXPONENT) / facts["steps"],
             sources.POWER_LINES,
         ),
         Rule(
@@ -107,6 +102,7 @@ class WidthRule:
 WIDTHS = (
     WidthRule("width", 1.0, -1.0, sources.TIMESCALE),
     WidthRule("square_root", 0.5, -1.0, sources.SQUARE_ROOT),
-    WidthRule("inverse_square", -2.0, 0.0, sources.NANOCHAT),
+    # Of an independent λ, which is the fraction itself, it is ∝ 1/width.
+    WidthRule("inverse", 0.0, -1.0, sources.TRANSFER),
 )
 """The sources disagree, and none has shown the others wrong."""

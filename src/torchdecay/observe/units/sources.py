@@ -42,8 +42,8 @@ SQUARE_ROOT = Source(
     "arXiv 2510.15262",
     "AdamW under μP; Llama-like language models",
 )
-NANOCHAT = Source(
-    "nanochat, base_train.py",
-    "github.com/karpathy/nanochat",
-    "Muon; language models whose depth grows with their width, by sweeps",
+TRANSFER = Source(
+    "Hyperparameter Transfer Enables Consistent Gains of Matrix-Preconditioned Optimizers Across Scales",
+    "arXiv 2512.05620",
+    "AdamW, Shampoo, SOAP and Muon under μP; Llama-like language models of 190 million to 1.4 billion parameters",
 )

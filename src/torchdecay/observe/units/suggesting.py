@@ -17,8 +17,9 @@ from torchdecay.observe.units.context import missing
 from torchdecay.observe.units.coupling import Kind, kind_of
 from torchdecay.observe.units.peak import lr_of_run
 from torchdecay.observe.units.remarks import general, of_power_law, of_timescale
+from torchdecay.observe.units.rescaled import Rescaled
 from torchdecay.observe.units.rescaling import facts_of, rescale
-from torchdecay.observe.units.scaling_rules import best_share, tokens_per_parameter
+from torchdecay.observe.units.scaling_rules import tokens_per_parameter
 from torchdecay.observe.units.suggestion import Suggestion
 from torchdecay.plans.decay import Decay
 
@@ -52,12 +53,13 @@ def suggest(
     With η the peak learning rate, S the steps of the run, E those of an epoch, D/N the tokens per parameter:
 
     $$\text{timescale}: \ \frac{1}{\eta S} \le \lambda \le \frac{1}{\eta E}, \qquad
-      \text{tokens per parameter}: \ \lambda = \frac{1}{\eta S\,\tau}, \quad \tau = 1.08\,(D/N)^{-0.527}$$
+      \text{tokens per parameter}: \ \eta\lambda \propto \frac{(D/N)^{0.527}}{S}$$
 
     The first keeps the time scale 1/(ηλ) between one epoch and the whole run, and starts at the geometric middle; the
-    second is a power law for language models that see their data once. "inherit" scales what was good in another run
-    as `td.rescale` does, by the first of tokens_per_parameter, timescale_epochs and timescale_runs of which both runs
-    tell enough; its range is from the lowest to the highest of what all of its rules say.
+    second is a power law for language models that see their data once: it says how the best value goes from a good
+    run of yours to this one, and not what it is. "inherit" scales what was good in another run as `td.rescale` does,
+    by the first of tokens_per_parameter, timescale_epochs and timescale_runs of which both runs tell enough; its range
+    is from the lowest to the highest of what all of its rules say.
 
     No formula knows your data: sweep the range.
 
@@ -67,7 +69,8 @@ def suggest(
         optimizer: a torch optimizer, whose learning rates then count, or a name such as "adamw".
         rule: "timescale", "tokens_per_parameter" or "inherit"; None takes the last that applies, and tells what the
             others say.
-        known: (value, run), or (value, run, number of parameters), of a good run, for "inherit".
+        known: (value, run), or (value, run, number of parameters), of a good run, for "inherit"; with the number
+            also for "tokens_per_parameter".
 
     Returns:
         A `Suggestion`, with remarks where this case lies outside what the source looked at.
@@ -91,17 +94,22 @@ def suggest(
         check_word(rule, "rule", RULES, error=UnitError)
     case = _case(model, run, optimizer, known)
     told = {*case.facts, *(["lr"] if case.lr > 0 else []), *(["known"] if case.known is not None else [])}
+    if case.known is not None and case.known[2] is not None and case.known[1].tokens_per_step is not None:
+        told.add("known_run")
     lacks = {name: [need for need in NEEDS[name] if need not in told] for name in RULES}
     # A good run of one's own says more than a law, and a law for this kind of model more than a bound.
     able = [name for name in RULES if not lacks[name]]
-    chosen = rule or (able[-1] if able else "timescale")
+    chosen = rule or (able[-1] if able else "tokens_per_parameter" if "tokens_per_step" in told else "timescale")
     if lacks[chosen]:
         why = "Which decay is right depends on how long a run is, and on its learning rate."
+        if "known_run" in lacks[chosen]:
+            why = "The law says how the best decay goes with the tokens per parameter, from a good run; not what it is."
         raise missing(f"rule {chosen}", lacks[chosen], _HOW, why)
     made = RULES[chosen](case)
     others = tuple(RULES[name](case) for name in able if name != chosen) if rule is None else ()
     is_mixed = case.kind is not None and case.kind.lr is None and len(getattr(optimizer, "param_groups", ())) > 1
-    remarks = (*made.remarks, *general(case.kind, case.curve, made.value, is_mixed))
+    is_language = "tokens_per_step" in told
+    remarks = (*made.remarks, *general(case.kind, case.curve, made.value, is_mixed, is_language=is_language))
     return dataclasses.replace(made, remarks=remarks, others=others)
 
 
@@ -144,7 +152,7 @@ def _size(model: Any) -> tuple[int | None, float]:
 
 NEEDS = {
     "timescale": ("lr", "steps_per_epoch"),
-    "tokens_per_parameter": ("lr", "tokens_per_step", "num_params"),
+    "tokens_per_parameter": ("lr", "tokens_per_step", "num_params", "known_run"),
     "inherit": ("lr", "known"),
 }
 _HOW = {
@@ -153,6 +161,7 @@ _HOW = {
     "tokens_per_step": "td.Run(tokens_per_sample=..., batch_size=...)",
     "num_params": "model=, or its number of parameters",
     "known": "known=(value, td.Run(...)) of a run that was good",
+    "known_run": "known=(value, td.Run(..., tokens_per_sample=...), num_params) of a run that was good",
 }
 
 
@@ -181,18 +190,16 @@ def _by_timescale(case: Case) -> Suggestion:
 
 def _by_power_law(case: Case) -> Suggestion:
     ratio = tokens_per_parameter(case.facts)
-    share = best_share(ratio)
-    value = 1 / (case.lr * case.facts["steps"] * share)
+    value, said = _inherited(case, "tokens_per_parameter")
     return _made(
         case,
         value,
         value / 2,
         value * 2,
         rule="tokens_per_parameter",
-        formula=f"time scale 1.08·{ratio:.3g}^-0.527 = {share:.3g} of the run, at {ratio:.3g} tokens per parameter, "
-        f"lr {case.lr:g}",
+        formula=f"{said}; {ratio:.3g} tokens per parameter, lr {case.lr:g}",
         source=sources.POWER_LINES,
-        remarks=tuple(of_power_law(case.kind, case.facts, ratio, case.curve, case.embedding_share)),
+        remarks=("half and twice the value is a first sweep; the source gives no interval", *_of_power_law(case)),
     )
 
 
@@ -201,27 +208,46 @@ _INHERITED = ("tokens_per_parameter", "timescale_epochs", "timescale_runs")
 
 
 def _by_inheritance(case: Case) -> Suggestion:
+    made = _rescaled(case)
+    by_name = {one.rule: one for one in made.versions}
+    first = next(by_name[name] for name in _INHERITED if name in by_name)
+    assert first.source is not None
+    remarks = [] if made.agree else ["the rules disagree here: td.rescale shows each"]
+    remarks += _of_power_law(case) if first.rule == "tokens_per_parameter" else []
+    value, said = _inherited(case, first.rule)
+    factor = first.value / value
+    return _made(
+        case,
+        value,
+        made.low / factor,
+        made.high / factor,
+        rule="inherit",
+        formula=said,
+        source=first.source,
+        remarks=tuple(remarks),
+    )
+
+
+def _of_power_law(case: Case) -> list[str]:
+    ratio = tokens_per_parameter(case.facts)
+    return list(of_power_law(case.kind, case.facts, ratio, case.curve, case.embedding_share))
+
+
+def _inherited(case: Case, rule: str) -> tuple[float, str]:
+    """What a good run's value becomes here by one rule, as a decoupled one, and how."""
+    made = _rescaled(case)
+    version = next(one for one in made.versions if one.rule == rule)
+    said = f"{made.form}({made.before:g}) of the known run, {version.remark}: {version.formula}"
+    return version.value / (case.lr if made.form != "decoupled" else 1.0), said
+
+
+def _rescaled(case: Case) -> Rescaled:
     assert case.known is not None
     value, run, params = case.known
     now = case.facts.get("num_params")
     both = (params, int(now)) if params is not None and now is not None else None
-    made = rescale(value, before=run, after=dataclasses.replace(case.run, lr=case.lr, lr_schedule=None, warmup_steps=0),
-                   num_params=both)  # fmt: skip
-    by_name = {one.rule: one for one in made.versions}
-    first = next(by_name[name] for name in _INHERITED if name in by_name)
-    factor = case.lr if made.form != "decoupled" else 1.0
-    assert first.source is not None
-    remarks = [] if made.agree else ["the rules disagree here: td.rescale shows each"]
-    return _made(
-        case,
-        first.value / factor,
-        made.low / factor,
-        made.high / factor,
-        rule="inherit",
-        formula=f"{made.form}({made.before:g}) of the known run, {first.remark}: {first.formula}",
-        source=first.source,
-        remarks=tuple(remarks),
-    )
+    after = dataclasses.replace(case.run, lr=case.lr, lr_schedule=None, warmup_steps=0)
+    return rescale(value, before=run, after=after, num_params=both)
 
 
 RULES: Mapping[str, Callable[[Case], Suggestion]] = {

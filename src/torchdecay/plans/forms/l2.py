@@ -91,7 +91,9 @@ def independent(
     $$\theta \leftarrow \theta - \frac{\eta_t}{\eta_{\max}}\lambda\theta, \qquad
     \text{then } \theta \leftarrow \theta - u$$
 
-    λ is the fraction removed per step at the peak. `independent(λ·η_max)` equals `decoupled(λ)`.
+    λ is the fraction removed per step at the peak. `independent(λ·η_max)` equals `decoupled(λ)`. Two things are called
+    independent: this one follows the schedule, as in optimi (`decouple_lr`) and Composer; NVIDIA's
+    Emerging-Optimizers ignore it, which here is `per_step`.
 
     Args:
         wd: λ, at least 0; the fraction per step at the peak.
