@@ -204,7 +204,8 @@ def test_numbers_on_the_command_line() -> None:
         assert "decoupled(0.05)" in {run["decay"] for run in made["runs"]} and made["runs"][0]["steps"][-1] == 2
         assert "is below 1" in refused(command, "ridge", "--steps", "0")
     words = ["--lr", "6e-4", "--steps", "5e3", "--batch-size", "480", "--tokens-per-sample", "1k"]
-    assert json.loads(call("suggest", "124M", *words, "--json").stdout)["rule"] == "tokens_per_parameter"
+    known = ["--known", "10%,lr=6e-4,steps=1k,batch_size=480,tokens_per_sample=1k,num_params=124M"]
+    assert json.loads(call("suggest", "124M", *words, *known, "--json").stdout)["rule"] == "inherit"
     assert (
         call("convert", "1%", "per_step", "half_life").stdout == call("convert", "0.01", "per_step", "half_life").stdout
     )
