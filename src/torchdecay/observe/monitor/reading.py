@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -25,6 +25,7 @@ from torchdecay.observe.forecast.equilibrium import equilibrium
 from torchdecay.observe.groups import float_of
 from torchdecay.observe.monitor.layout import Layout, Tracked
 from torchdecay.observe.monitor.measured import Measured, Sums
+from torchdecay.observe.monitor.parts import Part
 from torchdecay.observe.monitor.samples import Batch, aligned, over_ranks, products, wide
 from torchdecay.observe.pulls import Pulled, own_pulls
 from torchdecay.observe.verify.borrowing import is_dtensor, local
@@ -46,49 +47,6 @@ _PAIRS = tuple(
     )
 )  # fmt: skip
 """The products that `Sums` begins with."""
-
-
-@dataclass(eq=False)
-class _Part:
-    """A batch of tensors, in a step that has a gradient for each of them or for none, and samples of them.
-
-    Attributes:
-        batch: which.
-        gradients: of each; None where there are none.
-        is_updated: whether the update of each can be told by its gradient and state.
-        lr: of their group.
-        planned: the fraction that decay is to take; None where it is no fraction.
-        rotation: the angle that they would settle at; NaN where that is not known.
-        samples: before the step ("start"), after the passes before the update ("decayed"), after the update
-            ("updated"), at the end of the step before ("left"); and of the gradient as the update rule sees it
-            ("gradient"), where that needs it.
-    """
-
-    batch: Batch
-    gradients: list[Tensor] | None
-    is_updated: bool
-    lr: float
-    planned: float | None
-    rotation: float
-    samples: dict[str, Tensor]
-
-    @property
-    def like(self) -> Tracked:
-        """One of the members, which the others are like."""
-        return self.batch.members[0]
-
-    @property
-    def params(self) -> list[Tensor]:
-        """The tensors."""
-        return [member.param for member in self.batch.members]
-
-    def picked(self, rows: Sequence[int]) -> _Part:
-        """Some of its tensors."""
-        if len(rows) == len(self.batch.members):
-            return self
-        gradients = None if self.gradients is None else [self.gradients[row] for row in rows]
-        samples = {name: self.batch.picked_of(own, rows) for name, own in self.samples.items()}
-        return replace(self, batch=self.batch.picked(rows), gradients=gradients, samples=samples)
 
 
 class Reading:
@@ -114,7 +72,7 @@ class Reading:
         self.optimizer, self.members, self.handle, self.most = optimizer, layout.members, handle, most
         self._batches, self._left = batches, left
         self._updates = [update_of(optimizer, group) for group in optimizer.param_groups]
-        self._parts: list[_Part] = []
+        self._parts: list[Part] = []
         self._radial: dict[int, Tensor] = {}
         self._weights: dict[int, Tensor] = {}
         self._gradients: dict[int, Tensor] = {}
@@ -134,7 +92,7 @@ class Reading:
             if self._left:
                 samples["left"] = self._left[index]
             # Optimizers pass over what has no gradient, and decay with them.
-            idle = _Part(batch, None, False, lr, 0.0, rotation, samples)
+            idle = Part(batch, None, False, lr, 0.0, rotation, samples)
             found = [gradients[place] for place in batch.places]
             for rows in batch.split([0 if one is None else 1 if one.is_sparse else 2 for one in found]):
                 part, own = idle.picked(rows), [one for row in rows if (one := found[row]) is not None]
@@ -166,7 +124,7 @@ class Reading:
     def after(self) -> list[Measured]:
         """When all is over: what each tensor did."""
         counters = self._counters()
-        parts: list[tuple[_Part, dict[str, Any]]] = []
+        parts: list[tuple[Part, dict[str, Any]]] = []
         for part in self._parts:
             own = [counters.get(id(param), ()) for param in part.params]
             parts += [(part.picked(rows), dict(own[rows[0]])) for rows in part.batch.split(own)]
@@ -190,7 +148,7 @@ class Reading:
                 made[place] = Measured(member, sums, part.lr, part.planned, part.rotation, owed, dual)
         return [made[place] for place in range(len(made))]
 
-    def _table(self, part: _Part, state: dict[str, Any]) -> tuple[_Columns, Tensor]:
+    def _table(self, part: Part, state: dict[str, Any]) -> tuple[_Columns, Tensor]:
         """What `Sums` is made of, on the device: a row for each tensor, and what its columns are."""
         batch, like = part.batch, part.like
         start, end = wide(part.samples["start"]), wide(batch.read(part.params, self.most))
@@ -215,7 +173,7 @@ class Reading:
             sums = torch.cat([sums, torch.stack([*beside.values()], dim=1).to(sums)], dim=1)
         return (tuple(vectors), tuple(beside)), sums
 
-    def _may_have_moved(self, part: _Part) -> bool:
+    def _may_have_moved(self, part: Part) -> bool:
         """Whether something may have moved tensors between the steps; where asking would wait for a device, it may."""
         left, decay = part.samples.get("left"), part.like.pulled.decay
         # Rows that pay late are paid for when they are read.
@@ -224,7 +182,7 @@ class Reading:
         asks = left.device.type == "cpu" and not is_dtensor(part.like.param)
         return not (asks and torch.equal(left, part.samples["start"]))
 
-    def _beside(self, part: _Part) -> dict[str, Tensor]:
+    def _beside(self, part: Part) -> dict[str, Tensor]:
         """What was taken of the whole tensors, by name, each with a number for each of them."""
         made: dict[str, Tensor] = {}
         if part.batch.is_part:
@@ -237,7 +195,7 @@ class Reading:
             made["radial"] = torch.stack([wide(unknown if one is None else one) for one in radial])
         return made
 
-    def _displaced(self, part: _Part, start: Tensor, end: Tensor, state: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    def _displaced(self, part: Part, start: Tensor, end: Tensor, state: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """What decay displaced, and what the update did."""
         moved, like = end - start, part.like
         if like.source == "pass":
@@ -258,7 +216,7 @@ class Reading:
         decay = start * -(part.planned or 0.0)
         return decay, moved - decay
 
-    def _rule(self, part: _Part) -> Update | None:
+    def _rule(self, part: Part) -> Update | None:
         """What tells the update of a part; None where nothing does."""
         return self._updates[part.like.group] if part.like.source == "state" and part.is_updated else None
 
@@ -298,7 +256,7 @@ class Reading:
         # To 0 and from 0 a hand may have dropped it, or taken the wrong group.
         return written if pulled.index in self.moving or (pulled.decay and written.decay) else pulled
 
-    def _sample_gradient(self, part: _Part) -> None:
+    def _sample_gradient(self, part: Part) -> None:
         """A sample of the gradient as the update rule sees it, where that needs one."""
         rule = self._rule(part)
         if rule is not None and "grad" in rule.reads and part.gradients is not None:
