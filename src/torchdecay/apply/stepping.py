@@ -17,7 +17,7 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 """What a step was called with, as its hooks see it."""
 
 # What torch puts around every `step`, found on the stack while one is under way.
-_STEP_WRAPPER = Optimizer.profile_hook_step(lambda self: None).__code__
+STEP_WRAPPER = Optimizer.profile_hook_step(lambda self: None).__code__
 
 
 def step_depth(optimizer: Optimizer) -> int:
@@ -25,18 +25,24 @@ def step_depth(optimizer: Optimizer) -> int:
     frame: FrameType | None = sys._getframe(1)
     found = 0
     while frame is not None:
-        if frame.f_code is _STEP_WRAPPER and frame.f_locals.get("self") is optimizer:
+        if frame.f_code is STEP_WRAPPER and frame.f_locals.get("self") is optimizer:
             found += 1
         frame = frame.f_back
     return found
+
+
+def closure_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], Any] | None:
+    """The closure that a step was called with, as its hooks see it; None without one."""
+    closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+    return closure if callable(closure) else None
 
 
 def with_closure(
     args: tuple[Any, ...], kwargs: dict[str, Any], change: Callable[[Callable[[], Any]], Callable[[], Any]]
 ) -> Arguments | None:
     """The arguments of a step with its closure changed, or None where it has no closure."""
-    closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
-    if not callable(closure):
+    closure = closure_of(args, kwargs)
+    if closure is None:
         return None
     if "closure" in kwargs:
         return args, {**kwargs, "closure": change(closure)}

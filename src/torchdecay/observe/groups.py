@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from torchdecay.apply.handle import Handle
@@ -83,6 +84,14 @@ def decay_of(optimizer: Any, group: Mapping[str, Any]) -> tuple[str, Any]:
             return name, group[name]
     own = getattr(optimizer, "__dict__", {})
     return next(((name, own[name]) for name in DECAY_NAMES if isinstance(own.get(name), float)), ("", None))
+
+
+def switch_off(names: dict[str, Any]) -> None:
+    """Write 0 wherever a weight decay stands."""
+    for name in DECAY_NAMES:
+        old = names.get(name)
+        if isinstance(old, (Real, Tensor)):
+            names[name] = torch.zeros_like(old) if isinstance(old, Tensor) else 0.0
 
 
 def why_unusable(value: Any, name: str) -> str:

@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 MOST = 6
 """Groups in one chart."""
 _HEAD = ("Group", "Decay", "Weights", "Norm, first", "Norm, last", "Shrunk by", "Planned", "Measured")
-_MEASURED = {"pass": "around its own pass", "state": "the step less the update", "planned": "not", "none": "not"}
+_MEASURED = {
+    "pass": "around its own pass",
+    "state": "the step less the update",
+    "shadow": "two steps on copies, with decay and without",
+    "planned": "not",
+    "none": "not",
+}
 _MOST_POINTS, _MOST_ALARMS = 400, 12
 _BESIDE = {"shrink": "planned", "rotation": "predicted_rotation"}
 _LOG = frozenset(
@@ -299,5 +305,5 @@ def _row(history: History, name: str) -> tuple[str, ...]:
         f"{about.num_elements:,}",
         *((number(norms[0]), number(norms[-1])) if norms else ("", "")),
         *("?" if sums is None else percent(max(0.0, -math.expm1(-sums[-1]))) for sums in sums_of),
-        _MEASURED[about.source],
+        f"not: {why}" if (why := history.unmeasured.get(name)) else _MEASURED[about.source],
     )

@@ -23,7 +23,8 @@ RECORDS = 25
 _MEASURED = {
     "pass": "around its own pass",
     "state": "the whole displacement less the update, which the optimizer's state tells",
-    "planned": "not measured: this decay goes through the gradient, and what comes of it can't be told from the update",
+    "shadow": "the difference of two steps of the optimizer's own rule on copies, with decay and without",
+    "planned": "not measured: this decay is a term of the loss, or paid when a row is used",
     "none": "not measured: this optimizer's update can't be told from its state",
 }
 _OTHER = "not compared: what a pull toward a reference, or through a mask, takes off a whole weight is another number"

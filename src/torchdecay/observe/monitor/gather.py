@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +16,7 @@ from torchdecay.observe.monitor.measured import Measured
 from torchdecay.observe.monitor.quantities import QUANTITIES
 from torchdecay.optimizers.cards import card_of
 
+_TINY = sys.float_info.min
 INVARIANT = 1e-4
 """|⟨θ, g⟩|/(‖θ‖‖g‖) below which a tensor is taken for scale-invariant, as `td.scale_invariant` does."""
 
@@ -23,13 +26,14 @@ class Gathered(NamedTuple):
 
     `noise` is the standard deviation of the realized shrink by rounding; `outside` the fraction that something else
     took since the step before; `unseen` the lr·weight_decay of low-precision weights of which nobody knows whether
-    this optimizer keeps what they round away.
+    this optimizer keeps what they round away; `unmeasured` why the decay could not be measured, where that was tried.
     """
 
     values: dict[str, float]
     noise: float
     outside: float
     unseen: float
+    unmeasured: str
 
 
 def gather(optimizer: Optimizer, layout: Layout, measured: Sequence[Measured]) -> list[Gathered]:
@@ -47,23 +51,31 @@ def gather(optimizer: Optimizer, layout: Layout, measured: Sequence[Measured]) -
 
 
 def _row(optimizer: Optimizer, ones: Sequence[Measured]) -> Gathered:
-    total = uu = dd = du = square = weight = gradient = asked = took = 0.0
+    known, source = [one for one in ones if not one.unmeasured], ones[0].member.source
+    total = seen = uu = dd = du = square = weight = gradient = asked = took = 0.0
     for one in ones:
+        total += one.sums.tt
+        weight += one.sums.weight
+        gradient += one.sums.gradient
+        asked += (one.planned or 0.0) * one.sums.tt
+    for one in known:
         sums, taken = one.sums, one.taken
-        total += sums.tt
+        seen += sums.tt
         uu += sums.uu
         dd += taken.dd
         du += taken.du
-        weight += sums.weight
-        gradient += sums.gradient
         square += (taken.noise * sums.tt) ** 2
-        asked += (one.planned or 0.0) * sums.tt
         took += taken.fraction * sums.tt
-    noise, source, planned, realized = math.sqrt(square), ones[0].member.source, math.nan, math.nan
+    noise, planned, realized = math.sqrt(square), math.nan, math.nan
     if total > 0 and all(one.planned is not None for one in ones):
         planned = asked / total
-    if total > 0 and source in ("pass", "state"):
-        realized = took / total
+    if seen > 0 and source in ("pass", "state", "shadow"):
+        realized = took / seen
+    if not known:
+        uu, dd = sum(one.sums.moved for one in ones), planned**2 * total
+    elif seen < total:
+        # Whole tensors were copied, a part of all, which stands for the rest.
+        uu, dd, du = (one * total / max(seen, _TINY) for one in (uu, dd, du))
     sizes = [one.member.param.numel() for one in ones]
     row = dict.fromkeys(QUANTITIES, math.nan) | {
         "weight_norm": math.sqrt(weight),
@@ -71,6 +83,7 @@ def _row(optimizer: Optimizer, ones: Sequence[Measured]) -> Gathered:
         "lr": _mean(sizes, [one.lr for one in ones]),
         "planned_shrink": planned,
         "realized_shrink": realized,
+        "sample": float(sum(one.sums.sample for one in known)) if source not in ("planned", "none") else math.nan,
         "update_norm": math.sqrt(max(0.0, uu)),
         "rotation": _mean(sizes, [one.angle for one in ones]),
         "predicted_rotation": _mean(sizes, [one.rotation for one in ones]),
@@ -78,7 +91,8 @@ def _row(optimizer: Optimizer, ones: Sequence[Measured]) -> Gathered:
         "masked_share": _mean(sizes, [one.masked for one in ones]),
         "zero_share": _mean(sizes, [one.zeros for one in ones]),
     }
-    if source != "none" and (source != "planned" or not math.isnan(planned)):
+    is_measured = source in ("pass", "state") or (source == "shadow" and known)
+    if source != "none" and (is_measured or not math.isnan(planned)):
         row["decay_norm"] = math.sqrt(max(0.0, dd))
         # What looks like decay, and is no more than rounding, leads anywhere.
         if dd > 0 and uu > 0 and (source != "state" or abs(realized) * total > 3 * noise):
@@ -87,7 +101,9 @@ def _row(optimizer: Optimizer, ones: Sequence[Measured]) -> Gathered:
     if duals:
         row["dual"] = sum(duals) / len(duals)
     outside, unseen = max(one.outside for one in ones), max(_unseen(one) for one in ones)
-    return Gathered(row, noise / total if total > 0 else math.inf, outside, unseen)
+    reasons = Counter(one.unmeasured for one in ones)
+    why = "" if known else reasons.most_common(1)[0][0]
+    return Gathered(row, noise / seen if seen > 0 else math.inf, outside, unseen, why)
 
 
 def _mean(sizes: Sequence[int], values: Sequence[float]) -> float:

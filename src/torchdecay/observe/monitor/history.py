@@ -24,6 +24,13 @@ from torchdecay.observe.monitor.series import Event, Record, Series, Shrink
 from torchdecay.tables import Shown
 from torchdecay.text import counted, nearest, repr_quoted
 
+_MEASURED = {
+    "pass": "its own pass",
+    "state": "less the update",
+    "shadow": "two steps on copies",
+    "planned": "no",
+    "none": "no",
+}
 _MOST_ALARMS = 12
 """Alarms that print; of more the rest is counted."""
 
@@ -100,6 +107,16 @@ class History(Shown):
         found: dict[str, list[int]] = {}
         for place, one in enumerate(self.series):
             found.setdefault(one.name, []).append(place)
+        return found
+
+    @cached_property
+    def unmeasured(self) -> Mapping[str, str]:
+        """Group → why its decay could not be measured in the last record, where that was tried."""
+        found: dict[str, str] = {}
+        for record in self.records:
+            for one in self.series[record.first : record.first + len(record)]:
+                found.pop(one.name, None)
+            found |= record.unmeasured
         return found
 
     @property
@@ -206,7 +223,8 @@ class History(Shown):
             if own and places and low <= record.step <= high:
                 first = bisect_left(kept, places[0] + record.first)
                 part = Columns(tuple(own), [picked(record.columns[name], places) for name in own])
-                records.append(Record(step=record.step, first=first, columns=part))
+                why = {name: said for name, said in record.unmeasured.items() if name in names}
+                records.append(Record(step=record.step, first=first, columns=part, unmeasured=why))
         return dataclasses.replace(
             self,
             series=tuple(self.series[place] for place in kept),
@@ -326,6 +344,7 @@ def _table(history: History) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     told = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     steps, events = history.steps, history.events
+    told += [f"{name}: not measured, for {why}" for name, why in history.unmeasured.items()]
     span = f"steps {steps[0]} to {steps[-1]}" if steps else "no steps"
     told += ["", f"{counted(len(history.records), 'record')}, {span}; {counted(len(events), 'alarm')}"]
     told += [str(event) for event in events[:_MOST_ALARMS]]
@@ -350,8 +369,14 @@ def _row(history: History, name: str) -> tuple[str, ...]:
         _shrunk(shrink.realized),
         _shrunk(shrink.planned),
         ratio,
-        {"pass": "its own pass", "state": "less the update", "planned": "no", "none": "no"}[about.source],
+        _measured(history, about),
     )
+
+
+def _measured(history: History, about: Series) -> str:
+    if about.source == "shadow" and about.name in history.unmeasured:
+        return "no"
+    return _MEASURED[about.source]
 
 
 def _shrunk(sums: Sequence[float] | None) -> str:

@@ -187,7 +187,10 @@ def _read(line: dict[str, Any], found: Content) -> None:
         columns = [from_json(value, count) for value in values.values()]
         # One tuple of names for all records that have the same.
         names = found.names.setdefault(names := tuple(values), names)
-        found.records.append(Record(step=int(line["step"]), first=first, columns=Columns(names, columns)))
+        why = {str(name): str(said) for name, said in dict(line.get("unmeasured", {})).items()}
+        found.records.append(
+            Record(step=int(line["step"]), first=first, columns=Columns(names, columns), unmeasured=why)
+        )
 
 
 def _line(item: Item) -> bytes:
@@ -197,6 +200,8 @@ def _line(item: Item) -> bytes:
     elif isinstance(item, Record):
         values = {name: to_json(column) for name, column in item.columns.items()}
         line = {"step": item.step, "first": item.first, "count": len(item), "values": values}
+        if item.unmeasured:
+            line["unmeasured"] = dict(item.unmeasured)
     elif isinstance(item, Event):
         line = {"event": plain(item)}
     else:

@@ -175,7 +175,7 @@ def _source(pulled: Pulled, readable: bool) -> Source:
     # Adafactor, whose update reads the weight before its decay, is no exception here: it has no rule.
     if readable and (decay is None or decay.site is Site.BEFORE or pulled.settled is not None):
         return "state"
-    return "none" if decay is None else "planned"
+    return "none" if decay is None else "shadow"
 
 
 def _label(member: Tracked, by: By | Callable[[str], str]) -> str:

@@ -12,6 +12,8 @@ import torch
 from torchdecay.apply.rounding import is_low
 from torchdecay.observe.monitor.layout import Tracked
 
+_SAME, _ROUNDINGS = 1e-3, 4
+"""Copies that end within this part of the update, and so many roundings, took the same step: kernels sum otherwise."""
 _LEAST = 16
 """Elements of which it is no accident that all shrink alike."""
 
@@ -21,8 +23,9 @@ class Sums(NamedTuple):
 
     b is the weights that decay met: after the update where its pass comes after that, else θ. Of a large tensor they
     are what its sample tells of all elements. `weight` and `gradient` are ‖θ‖² and ‖g‖² over all elements, `radial`
-    is ⟨θ, g⟩ or NaN; `zeros` and `masked` count elements; the sample has `sample`. The last three are inner products of
-    what moved since the step before, and of the weights that it left.
+    is ⟨θ, g⟩ or NaN; `zeros` and `masked` count elements; the sample has `sample`. The next three are inner products of
+    what moved since the step before, and of the weights that it left. `apart` is ‖·‖² of what a step of copies left
+    over against the real one, NaN where no copies took one.
     """
 
     tt: float
@@ -44,6 +47,12 @@ class Sums(NamedTuple):
     bl: float
     between: float
     left: float
+    apart: float
+
+    @property
+    def moved(self) -> float:
+        """‖d + u‖², where the step led as a whole."""
+        return self.dd + 2 * self.du + self.uu
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,7 @@ class Measured:
         rotation: the angle that it would settle at, if it is scale-invariant; NaN where that is not known.
         owed: log-shrink that was put off in this step, by weights that pay late.
         dual: μ of `constrained`, NaN elsewhere.
+        why_not: why no copies took the step, where these are to tell the decay, and there is a gradient.
     """
 
     member: Tracked
@@ -77,6 +87,26 @@ class Measured:
     rotation: float
     owed: float
     dual: float
+    why_not: str = ""
+
+    @property
+    def unmeasured(self) -> str:
+        """Why its decay could not be measured, though copies take the step to tell it; "" where it was."""
+        one = self.sums
+        if self.member.source != "shadow" or self.why_not:
+            return self.why_not
+        update = math.sqrt(max(0.0, one.uu))
+        rounding = _ROUNDINGS * torch.finfo(self.member.param.dtype).eps * math.sqrt(max(0.0, one.tt))
+        # Without a gradient no copies step, and nothing is apart.
+        if math.isnan(one.apart) and math.isfinite(one.tt + one.uu):
+            return ""
+        apart = math.sqrt(max(0.0, one.apart))
+        if apart <= rounding + _SAME * update:
+            return ""
+        return (
+            f"a step of its copies led elsewhere, by {apart:.2g} where the update is {update:.2g}: its rule reads what "
+            "is in neither state, groups nor attributes, or adds up over weights that are not in the sample"
+        )
 
     @property
     def radial(self) -> float:
@@ -112,7 +142,7 @@ class Measured:
         one = self.sums
         if one.tt <= 0:
             return math.nan
-        along, square = one.td + one.tu, one.dd + 2 * one.du + one.uu
+        along, square = one.td + one.tu, one.moved
         return math.atan2(math.sqrt(max(0.0, square - along**2 / one.tt) * one.tt), one.tt + along)
 
     @cached_property
@@ -133,7 +163,7 @@ class Measured:
             if determinant > 1e-12 * one.tt * one.uu:
                 kept = (along_u * one.tt - along_t * one.tu) / determinant
             fraction = (kept * one.tu - along_t) / one.tt
-            left = (one.dd + 2 * one.du + one.uu - (kept * along_u - fraction * along_t)) / one.tt
+            left = (one.moved - (kept * along_u - fraction * along_t)) / one.tt
         else:
             fraction, left = -one.db / one.bb, (one.dd - one.db**2 / one.bb) / one.bb
         noise = math.sqrt(max(0.0, left) / max(1.0, one.sample))

@@ -30,6 +30,7 @@ from torchdecay.observe.monitor.outlets import KEPT, LEFT_OUT, MOST_FAILURES, Gu
 from torchdecay.observe.monitor.quantities import QUANTITIES
 from torchdecay.observe.monitor.reading import Reading
 from torchdecay.observe.monitor.samples import batches
+from torchdecay.observe.monitor.selection import Clock
 from torchdecay.observe.monitor.series import Event, Record, Series
 from torchdecay.observe.monitor.watch import Watch
 from torchdecay.optimizers.wrappers import torch_optimizer
@@ -264,6 +265,7 @@ class _State:
         self._watch: Watch | None = None
         self._taken = 0
         self._left: list[Tensor] = []
+        self._clock = Clock()
         self._follow()
 
     @property
@@ -333,7 +335,7 @@ class _State:
         changed = {index for index, (now, was) in settings if now is not was and now != was}
         return Reading(
             self.optimizer, self._layout, self._batches, self._handle, self.monitor._sample, left,
-            changed, self._moving | self._perhaps,
+            changed, self._moving | self._perhaps, self._clock,
         )  # fmt: skip
 
     def _see_moving(self) -> None:
@@ -377,7 +379,8 @@ class _State:
         events += self._alarms.look(step, rows, self._changed())
         columns = {name: packed([row.values[name] for row in rows]) for name in QUANTITIES}
         kept = {name: column for name, column in columns.items() if name == "weight_norm" or not is_empty(column)}
-        monitor._add(Record(step=step, first=layout.first, columns=kept))
+        unmeasured = {one.name: row.unmeasured for one, row in zip(layout.series, rows, strict=True) if row.unmeasured}
+        monitor._add(Record(step=step, first=layout.first, columns=kept, unmeasured=unmeasured))
         return events
 
     def _setting(self) -> list[Any]:

@@ -28,6 +28,7 @@ QUANTITIES: dict[str, Quantity] = {
         Quantity("lr", "Learning rate", "η, the mean over the group's weights."),
         Quantity("planned_shrink", "Planned shrink", "The fraction of each weight that decay is to take in this step."),
         Quantity("realized_shrink", "Realized shrink", "The fraction that it took: −⟨d, θ⟩/‖θ‖², d being measured."),
+        Quantity("sample", "Measured on", "How many weights the displacements were measured on."),
         Quantity("decay_norm", "Decay", "‖d‖, what decay displaced; as planned where nothing could be measured."),
         Quantity("update_norm", "Update", "‖u‖, what the optimizer displaced without decay."),
         Quantity("cosine", "Decay and update", "⟨d, −u⟩/(‖d‖‖u‖): 1 where both lead the same way."),

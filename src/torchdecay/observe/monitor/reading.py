@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from torchdecay.apply.handle import Handle
@@ -26,7 +25,8 @@ from torchdecay.observe.groups import float_of
 from torchdecay.observe.monitor.layout import Layout, Tracked
 from torchdecay.observe.monitor.measured import Measured, Sums
 from torchdecay.observe.monitor.parts import Part
-from torchdecay.observe.monitor.samples import Batch, aligned, over_ranks, products, wide
+from torchdecay.observe.monitor.samples import Batch, gradient_of, over_ranks, products, wide
+from torchdecay.observe.monitor.selection import Beside, Clock
 from torchdecay.observe.pulls import Pulled, own_pulls
 from torchdecay.observe.verify.borrowing import is_dtensor, local
 from torchdecay.optimizers.cards import update_of
@@ -50,11 +50,11 @@ _PAIRS = tuple(
 
 
 class Reading:
-    """Measures one step: `before`, `decayed`, `updated`, `after`, in this order, around what happens in between.
+    """Measures one step: `before`, `copied`, `decayed`, `updated`, `after`, around what happens in between.
 
     Displacements are measured on `most` elements of each tensor, None is all; `left` are the samples that the step
     before left behind, by batch; `changed` the groups whose weight_decay is another than it was at the beginning, and
-    `moving` those where a hand schedules it.
+    `moving` those where a hand schedules it; `clock` of what steps beside the real one cost.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Reading:
         left: Sequence[Tensor],
         changed: Set[int],
         moving: Set[int],
+        clock: Clock,
     ) -> None:
         self.changed, self.moving = changed, moving
         self.optimizer, self.members, self.handle, self.most = optimizer, layout.members, handle, most
@@ -77,13 +78,17 @@ class Reading:
         self._weights: dict[int, Tensor] = {}
         self._gradients: dict[int, Tensor] = {}
         self._owed: dict[str, float] = {}
+        self._users: dict[int, Tensor] = {}
+        self._beside_it = Beside(optimizer, batches, most, clock)
 
     @torch.no_grad()
     def before(self) -> None:
         """When the gradients are there, and nothing has moved."""
         groups = self.optimizer.param_groups
         lrs = [math.nan if (lr := float_of(group.get("lr"))) is None else lr for group in groups]
-        gradients = [_gradient(member) for member in self.members]
+        gradients = [gradient_of(member.param) for member in self.members]
+        pairs = zip(self.members, gradients, strict=True)
+        self._users = {id(member.param): one for member, one in pairs if one is not None}
         for index, batch in enumerate(self._batches):
             like = batch.members[0]
             lr = lrs[like.group]
@@ -107,9 +112,16 @@ class Reading:
         self._radial = {place: found for place, found in radial if found is not None}
         self._owed = self._debts()
 
+    @torch.no_grad()
+    def copied(self, *, waits: bool) -> None:
+        """Before anything but a pass of decay moves; `waits` for gradients that a closure makes."""
+        self._beside_it.copied(waits=waits)
+
+    @torch.no_grad()
     def decayed(self) -> None:
-        """When passes of decay before the update are over."""
+        """When passes of decay before the update are over, and gradients are there."""
         self._snapshot("decayed")
+        self._beside_it.stepped(self._users)
 
     def updated(self) -> None:
         """When the update is over, and passes after it are to come."""
@@ -145,7 +157,8 @@ class Reading:
                 sums = sums._replace(weight=weight, gradient=gradient, radial=sums.radial * unscaled)
                 owed = self._owed.get(member.name, 0.0) - debts.get(member.name, 0.0)
                 dual = duals.get(member.name, math.nan) if member.is_constrained else math.nan
-                made[place] = Measured(member, sums, part.lr, part.planned, part.rotation, owed, dual)
+                why = "" if part.gradients is None else self._beside_it.why_not(member)
+                made[place] = Measured(member, sums, part.lr, part.planned, part.rotation, owed, dual, why)
         return [made[place] for place in range(len(made))]
 
     def _table(self, part: Part, state: dict[str, Any]) -> tuple[_Columns, Tensor]:
@@ -154,6 +167,9 @@ class Reading:
         start, end = wide(part.samples["start"]), wide(batch.read(part.params, self.most))
         decay, update = self._displaced(part, start, end, state)
         vectors = {"start": start, "decay": decay, "update": update}
+        if (ends := self._beside_it.ends_of(batch, part.samples["start"])) is not None:
+            vectors["decay"] = decay = wide(ends[0]) - wide(ends[1])
+            vectors["update"], vectors["apart"] = end - start - decay, wide(ends[0]) - end
         if like.pulled.site is Site.AFTER and "updated" in part.samples:
             vectors["met"] = wide(part.samples["updated"])
         if self._may_have_moved(part):
@@ -264,16 +280,6 @@ class Reading:
             part.samples["gradient"] = as_seen(self.optimizer, group, part.batch.kept(part.gradients, self.most))
 
 
-def _gradient(member: Tracked) -> Tensor | None:
-    param = member.param
-    gradient = param.grad
-    if gradient is None or not param.requires_grad:
-        return None
-    if type(param) in (Parameter, Tensor) or gradient.is_sparse:
-        return gradient
-    return local(aligned(gradient, param)).detach()
-
-
 def _by_now(pulled: Pulled, handle: Handle | None) -> Pulled:
     """The pull with the steps that the plan at work has counted, and the peak that it goes by."""
     decay = pulled.decay
@@ -320,7 +326,7 @@ def _places(vectors: tuple[str, ...], beside: tuple[str, ...]) -> list[int]:
         at.get("zero zero", nothing),
         at.get("masked masked", nothing),
         at.get("sample", count),
-        *(at.get(pair, unknown) for pair in ("left moved", "moved moved", "left left")),
+        *(at.get(pair, unknown) for pair in ("left moved", "moved moved", "left left", "apart apart")),
     ]
 
 

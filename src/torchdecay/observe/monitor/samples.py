@@ -163,7 +163,17 @@ def over_ranks(tables: Sequence[Tensor], params: Sequence[Tensor]) -> list[list[
     return told
 
 
-def aligned(gradient: Tensor, param: Tensor) -> Tensor:
+def gradient_of(param: Tensor) -> Tensor | None:
+    """The gradient that an optimizer would use, of a DTensor this process's part; None without one."""
+    gradient = param.grad
+    if gradient is None or not param.requires_grad:
+        return None
+    if type(param) in (Parameter, Tensor) or gradient.is_sparse:
+        return gradient
+    return local(_aligned(gradient, param)).detach()
+
+
+def _aligned(gradient: Tensor, param: Tensor) -> Tensor:
     """The gradient cut over the ranks as its parameter is."""
     wanted: Any = getattr(param, "placements", None)
     held: Any = getattr(gradient, "placements", None)

@@ -10,7 +10,7 @@ from torchdecay.observe.monitor.catalog import CODES
 from torchdecay.observe.monitor.columns import unpacked
 from torchdecay.text import listing
 
-Source = Literal["pass", "state", "planned", "none"]
+Source = Literal["pass", "state", "shadow", "planned", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +22,9 @@ class Series:
         role: what its tensors are for, "" where that is not known.
         decay: what pulls them, as it prints; "" for none.
         source: how the decay's displacement is known: "pass" (measured around its own pass), "state" (the whole
-            displacement less the update, which the optimizer's state tells), "planned" (not measured), "none"
-            (nothing pulls, and nobody can see whether something does).
+            displacement less the update, which the optimizer's state tells), "shadow" (the difference of two steps of
+            its own rule on copies, with decay and without), "planned" (not measured), "none" (nothing pulls, and
+            nobody can see whether something does).
         dtype: of the weights.
         names: its tensors.
         num_elements: how many weights.
@@ -46,11 +47,13 @@ class Record:
         step: which step, counted from 1; those that were skipped do not count.
         first: place of the first group in `History.series`.
         columns: quantity → numbers of float32, one per group; what is not known is NaN.
+        unmeasured: group → why the decay of none of its weights could be measured at this step, where that was tried.
     """
 
     step: int
     first: int
     columns: Mapping[str, bytes] = field(repr=False)
+    unmeasured: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), b"")) // 4

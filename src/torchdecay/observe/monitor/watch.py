@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from torchdecay.apply.stepping import Arguments, leave_traceback, step_depth, with_closure
+from torchdecay.apply.stepping import Arguments, closure_of, leave_traceback, step_depth, with_closure
 from torchdecay.observe.monitor.measured import Measured
 from torchdecay.observe.monitor.modes import unheard_by_modes
 from torchdecay.observe.monitor.reading import Reading
@@ -135,7 +135,9 @@ class Watch:
     def _decayed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
         if self._depth > 1 or self._reading is None:
             return None
-        return self._once(args, kwargs, self._reading.decayed)
+        reading = self._reading
+        self._look(lambda: reading.copied(waits=closure_of(args, kwargs) is not None))
+        return None if self._reading is None else self._once(args, kwargs, self._reading.decayed)
 
     def _updated(self) -> None:
         if self._reading is not None and self._depth == 1:

@@ -8,7 +8,6 @@ import inspect
 import itertools
 import warnings
 from collections.abc import Collection, Sequence
-from numbers import Real
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -17,7 +16,7 @@ from torch import Tensor
 from torch.autograd import grad_mode
 
 from torchdecay.errors import ApplyError, TorchdecayError
-from torchdecay.observe.groups import DECAY_NAMES, optimizers_of
+from torchdecay.observe.groups import optimizers_of, switch_off
 from torchdecay.observe.verify.borrowing import (
     Loan,
     local,
@@ -275,7 +274,7 @@ class Probe:
             if not native:
                 if replaces_step(optimizer):
                     del optimizer.step
-                _switch_off(vars(optimizer))
+                switch_off(vars(optimizer))
             for group in optimizer.param_groups:
                 lr = next((by_param[id(p)] for p in group["params"] if id(p) in by_param), None)
                 _set_group(group, lr, native)
@@ -338,15 +337,7 @@ def _set_group(group: dict[str, Any], lr: float | None, native: bool) -> None:
             group.setdefault("initial_lr", old)
         group["lr"] = torch.full_like(old, lr) if isinstance(old, Tensor) else lr
     if not native:
-        _switch_off(group)
-
-
-def _switch_off(names: dict[str, Any]) -> None:
-    """Write 0 wherever a weight decay stands."""
-    for name in DECAY_NAMES:
-        old = names.get(name)
-        if isinstance(old, (Real, Tensor)):
-            names[name] = torch.zeros_like(old) if isinstance(old, Tensor) else 0.0
+        switch_off(group)
 
 
 def _shrunk(value: Any) -> Any:

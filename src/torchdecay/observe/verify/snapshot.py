@@ -50,7 +50,7 @@ class Snapshot:
             self._keep(vars(param))
         for _, hooks in hooks_around(self.optimizers):
             self._keep(hooks)
-        self._restorers += _rewinders({local(param).device for param in params})
+        self._restorers += rewinders({local(param).device for param in params})
 
     def restore(self) -> None:
         """Put everything back as it was when the snapshot was made."""
@@ -123,7 +123,7 @@ def _held(container: Any) -> list[object]:
     return [*container, *container.values()] if isinstance(container, dict) else [*container]
 
 
-def _rewinders(devices: set[torch.device]) -> Iterator[Callable[[], object]]:
+def rewinders(devices: set[torch.device]) -> Iterator[Callable[[], object]]:
     """What puts the random number generators back that a step may draw from."""
     yield functools.partial(torch.set_rng_state, torch.get_rng_state())
     for device in devices:
