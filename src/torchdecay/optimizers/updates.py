@@ -46,6 +46,7 @@ class Update:
     Attributes:
         moment: the state's key of the first moment m, "" without one.
         moved: from the group to the function that takes gradient and moment to the moment after the step.
+        fading: from the group to the part of the moment that a step leaves, and the part of the gradient that it adds.
         terms: from group, state and how many steps ahead of the state, to the numbers of that step.
         signs: instead of those, where the sign of the update follows in another way from group, state, gradient and
             weight; takes them to `Elementwise`.
@@ -59,6 +60,7 @@ class Update:
 
     moment: str = ""
     moved: Callable[[Group], Callable[[Tensor, Tensor], Tensor]] | None = None
+    fading: Callable[[Group], tuple[float, float]] | None = None
     terms: Callable[[Group, State, int], Terms] = lambda group, state, ahead: Terms(1.0, 0.0)
     signs: Callable[[Group, State, Tensor, Tensor], Elementwise] | None = None
     is_whole: bool = False
@@ -91,12 +93,29 @@ class Update:
         gain, eps = number(terms.settled * terms.gain), number(terms.eps)
         return Elementwise(lambda v, gain, eps: gain / v.sqrt().add_(eps), (second_moment(group, state), gain, eps))
 
+    def divided(self, group: Group, state: State, moment: Tensor) -> Tensor:
+        """U of a part of the moment after the step that left this state, as a new tensor."""
+        terms = self.terms(group, state, 0)
+        return self._divided(group, state, terms, moment * terms.moment)
+
+    def prompt(self, group: Group, *, is_first: bool) -> float:
+        """The part of what a gradient that stays comes to in the end that it comes to at once, where that is linear."""
+        terms = self.terms(group, {}, 1)
+        if self.fading is None or not terms.moment:
+            return 1.0
+        # The buffer begins as the first gradient.
+        fresh = 1.0 if is_first else self.fading(group)[1]
+        return (terms.gradient + terms.moment * fresh) / terms.settled if terms.settled else math.inf
+
     def taken(self, group: Group, state: State, grad: Tensor | None) -> Tensor:
         """U of the step that left this state, as a new tensor; `grad` as the step saw it, where the update reads it."""
-        terms, lr = self.terms(group, state, 0), float(group["lr"])
-        parts = [] if grad is None or not terms.gradient else [grad * (lr * terms.gradient)]
-        parts += [state[self.moment] * (lr * terms.moment)] if terms.moment else []
-        update: Tensor = parts[0] if len(parts) == 1 else parts[0].add_(parts[1])
+        terms = self.terms(group, state, 0)
+        parts = [] if grad is None or not terms.gradient else [grad * terms.gradient]
+        parts += [state[self.moment] * terms.moment] if terms.moment else []
+        return self._divided(group, state, terms, parts[0] if len(parts) == 1 else parts[0].add_(parts[1]))
+
+    def _divided(self, group: Group, state: State, terms: Terms, update: Tensor) -> Tensor:
+        update.mul_(float(group["lr"]))
         if terms.eps is None:
             return update
         return update.div_(second_moment(group, state).sqrt().add_(terms.eps)).mul_(terms.gain)
@@ -153,6 +172,14 @@ def _sgd(group: Group, state: State, ahead: int) -> Terms:
 def _sgd_moved(group: Group) -> Callable[[Tensor, Tensor], Tensor]:
     momentum, fresh = _number(group, "momentum"), 1 - _number(group, "dampening")
     return lambda g, m: m * momentum + g * fresh
+
+
+def _sgd_fading(group: Group) -> tuple[float, float]:
+    return _number(group, "momentum"), 1.0 - _number(group, "dampening")
+
+
+def _average_fading(group: Group) -> tuple[float, float]:
+    return _betas(group)[0], 1.0 - _betas(group)[0]
 
 
 def _sgd_spread(group: Group) -> tuple[float, float]:
@@ -269,15 +296,19 @@ _MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
 SGD = Update(
     moment="momentum_buffer",
     moved=_sgd_moved,
+    fading=_sgd_fading,
     terms=_sgd,
     is_whole=True,
     reads=("grad",),
     is_linear=True,
     spread=_sgd_spread,
 )
-ADAM = Update(moment="exp_avg", moved=_averaged, terms=_adam, is_whole=True, reads=_MOMENTS, spread=_adam_spread)
-RADAM = Update(moment="exp_avg", moved=_averaged, terms=_radam, is_whole=True, reads=_MOMENTS)
-NADAM = Update(moment="exp_avg", moved=_averaged, terms=_nadam, is_whole=True, reads=("grad", *_MOMENTS, "mu_product"))
+_AVERAGED: dict[str, Any] = {
+    "moment": "exp_avg", "moved": _averaged, "fading": _average_fading, "is_whole": True,
+}  # fmt: skip
+ADAM = Update(**_AVERAGED, terms=_adam, reads=_MOMENTS, spread=_adam_spread)
+RADAM = Update(**_AVERAGED, terms=_radam, reads=_MOMENTS)
+NADAM = Update(**_AVERAGED, terms=_nadam, reads=("grad", *_MOMENTS, "mu_product"))
 FIRST_MOMENT = Update(moment="exp_avg", moved=_averaged, terms=lambda group, state, ahead: Terms(0.0, 1.0))
 GRADIENT = Update()
 RMSPROP = Update(signs=_rmsprop_signs)

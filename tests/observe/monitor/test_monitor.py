@@ -134,19 +134,20 @@ def test_every_number_of_one_step_is_what_it_says():
     assert found == pytest.approx({name: float(one) for name, one in expected.items()}, rel=1e-5)
 
 
-def test_what_cannot_be_measured_is_marked_planned():
-    """Momentum mixes coupled decay with gradients of earlier steps, so that nobody can take them apart."""
+def test_what_momentum_brings_is_planned_for_its_rest_and_measured_as_it_comes():
+    """The plan is what momentum comes to once it has settled; the first step takes a tenth of that."""
     model = make_model()
     optimizer = optim.SGD(td.param_groups(model, WD), lr=LR, momentum=0.9)
     with td.Monitor(optimizer) as monitor:
         train(model, optimizer, 1)
     history = monitor.history
-    assert history.of("weight").source == "planned"
-    assert history.shrink("weight").realized is None
+    assert (history.of("weight").source, history.of("weight").carried) == ("shadow", "followed")
     # Once momentum has settled the pull is 1/(1 − momentum) as large.
     assert value(history, "weight", "planned_shrink") == pytest.approx(LR * WD * 10, rel=1e-6)
+    assert value(history, "weight", "realized_shrink") == pytest.approx(LR * WD, rel=1e-6)
+    assert value(history, "weight", "carried_shrink") == 0
     assert value(history, "weight", "decay_norm") == pytest.approx(
-        LR * WD * 10 * value(history, "weight", "weight_norm"), rel=1e-5
+        LR * WD * value(history, "weight", "weight_norm"), rel=1e-5
     )
 
 
@@ -163,7 +164,7 @@ def test_a_penalty_in_the_loss_is_planned_too():
 
 
 def test_an_optimizer_that_nobody_knows_is_not_guessed():
-    """Its weight_decay may be coupled or not: no plan, no realized shrink, but the norms are there."""
+    """Its weight_decay may be coupled or not, so there is no plan; this one never reads it, and that is measured."""
 
     class Own(optim.Optimizer):
         def __init__(self, params):
@@ -178,8 +179,9 @@ def test_an_optimizer_that_nobody_knows_is_not_guessed():
     optimizer = Own(model.parameters())
     with td.Monitor(optimizer, model=model) as monitor:
         train(model, optimizer, 1)
-    assert monitor.history.of("weight").source == "planned"
+    assert monitor.history.of("weight").source == "shadow"
     assert "planned_shrink" not in monitor.history.quantities
+    assert value(monitor.history, "weight", "realized_shrink") == 0
     assert value(monitor.history, "weight", "update_norm") == pytest.approx(
         LR * value(monitor.history, "weight", "gradient_norm"), rel=1e-5
     )

@@ -118,6 +118,9 @@ class Alarms:
         """Kind, what, why and fix, where what was realized is not what was planned."""
         row, dtype = gathered.values, self.dtype_of[place]
         planned, realized = row["planned_shrink"], row["realized_shrink"]
+        if not math.isnan(planned):
+            # Of momentum, which holds what was planned before, only what this step adds can be held against the plan.
+            planned, realized = gathered.prompt, gathered.at_once
         if math.isnan(planned) or math.isnan(realized) or not row["weight_norm"] > 0:
             return None
         if planned == 0 and dtype in LOW_PRECISION:

@@ -26,7 +26,9 @@ class Gathered(NamedTuple):
 
     `noise` is the standard deviation of the realized shrink by rounding; `outside` the fraction that something else
     took since the step before; `unseen` the lr·weight_decay of low-precision weights of which nobody knows whether
-    this optimizer keeps what they round away; `unmeasured` why the decay could not be measured, where that was tried.
+    this optimizer keeps what they round away; `unmeasured` why the decay could not be measured, where
+    that was tried; `prompt` the part of the planned shrink that this step's own decay comes to, and `at_once` the
+    fraction that it took.
     """
 
     values: dict[str, float]
@@ -34,6 +36,8 @@ class Gathered(NamedTuple):
     outside: float
     unseen: float
     unmeasured: str
+    prompt: float
+    at_once: float
 
 
 def gather(optimizer: Optimizer, layout: Layout, measured: Sequence[Measured]) -> list[Gathered]:
@@ -52,12 +56,13 @@ def gather(optimizer: Optimizer, layout: Layout, measured: Sequence[Measured]) -
 
 def _row(optimizer: Optimizer, ones: Sequence[Measured]) -> Gathered:
     known, source = [one for one in ones if not one.unmeasured], ones[0].member.source
-    total = seen = uu = dd = du = square = weight = gradient = asked = took = 0.0
+    total = seen = uu = dd = du = square = weight = gradient = asked = took = carried = prompt = 0.0
     for one in ones:
         total += one.sums.tt
         weight += one.sums.weight
         gradient += one.sums.gradient
         asked += (one.planned or 0.0) * one.sums.tt
+        prompt += (one.planned or 0.0) * one.sums.tt * one.prompt
     for one in known:
         sums, taken = one.sums, one.taken
         seen += sums.tt
@@ -66,6 +71,7 @@ def _row(optimizer: Optimizer, ones: Sequence[Measured]) -> Gathered:
         du += taken.du
         square += (taken.noise * sums.tt) ** 2
         took += taken.fraction * sums.tt
+        carried += one.carried * sums.tt if sums.tt else 0.0
     noise, planned, realized = math.sqrt(square), math.nan, math.nan
     if total > 0 and all(one.planned is not None for one in ones):
         planned = asked / total
@@ -76,6 +82,7 @@ def _row(optimizer: Optimizer, ones: Sequence[Measured]) -> Gathered:
     elif seen < total:
         # Whole tensors were copied, a part of all, which stands for the rest.
         uu, dd, du = (one * total / max(seen, _TINY) for one in (uu, dd, du))
+    is_measured = source in ("pass", "state") or (source == "shadow" and bool(known))
     sizes = [one.member.param.numel() for one in ones]
     row = dict.fromkeys(QUANTITIES, math.nan) | {
         "weight_norm": math.sqrt(weight),
@@ -83,7 +90,8 @@ def _row(optimizer: Optimizer, ones: Sequence[Measured]) -> Gathered:
         "lr": _mean(sizes, [one.lr for one in ones]),
         "planned_shrink": planned,
         "realized_shrink": realized,
-        "sample": float(sum(one.sums.sample for one in known)) if source not in ("planned", "none") else math.nan,
+        "carried_shrink": carried / seen if seen > 0 and ones[0].member.carries else math.nan,
+        "sample": float(sum(one.sums.sample for one in known)) if source == "shadow" and known else math.nan,
         "update_norm": math.sqrt(max(0.0, uu)),
         "rotation": _mean(sizes, [one.angle for one in ones]),
         "predicted_rotation": _mean(sizes, [one.rotation for one in ones]),
@@ -91,7 +99,6 @@ def _row(optimizer: Optimizer, ones: Sequence[Measured]) -> Gathered:
         "masked_share": _mean(sizes, [one.masked for one in ones]),
         "zero_share": _mean(sizes, [one.zeros for one in ones]),
     }
-    is_measured = source in ("pass", "state") or (source == "shadow" and known)
     if source != "none" and (is_measured or not math.isnan(planned)):
         row["decay_norm"] = math.sqrt(max(0.0, dd))
         # What looks like decay, and is no more than rounding, leads anywhere.
@@ -103,7 +110,9 @@ def _row(optimizer: Optimizer, ones: Sequence[Measured]) -> Gathered:
     outside, unseen = max(one.outside for one in ones), max(_unseen(one) for one in ones)
     reasons = Counter(one.unmeasured for one in ones)
     why = "" if known else reasons.most_common(1)[0][0]
-    return Gathered(row, noise / seen if seen > 0 else math.inf, outside, unseen, why)
+    at_once = realized - carried / seen if seen > 0 and ones[0].member.carries == "followed" else realized
+    noise = noise / seen if seen > 0 else math.inf
+    return Gathered(row, noise, outside, unseen, why, prompt / total if total > 0 else 0.0, at_once)
 
 
 def _mean(sizes: Sequence[int], values: Sequence[float]) -> float:

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torchdecay.apply.handle import Handle
 from torchdecay.errors import ApplyError
 from torchdecay.observe.groups import name_all
+from torchdecay.observe.monitor.momentum import Carrying, carries
 from torchdecay.observe.monitor.series import Series, Source
 from torchdecay.observe.pulls import Pulled, pulls_of
 from torchdecay.optimizers.steps import tells_update
@@ -30,8 +31,8 @@ By = Literal["role", "block", "tensor"]
 class Tracked:
     """One tensor of an optimizer: what should pull it, and how its decay's displacement is known, see `Series.source`.
 
-    `series` is the place of its series in the layout; `invariant` whether it is scale-invariant, None until its first
-    gradient.
+    `carries` is whether momentum has decay of earlier steps; `series` the place of its series in the layout;
+    `invariant` whether it is scale-invariant, None until its first gradient.
     """
 
     param: Tensor
@@ -40,6 +41,7 @@ class Tracked:
     group: int
     pulled: Pulled
     source: Source = "none"
+    carries: Carrying = ""
     series: int = 0
     invariant: bool | None = None
 
@@ -128,7 +130,8 @@ def lay_out(
             dense = param.layout in (torch.strided, torch.jagged) and not param.is_meta
             if dense and (param.is_floating_point() or param.is_complex()):
                 source = _source(pulled, readable)
-                member = Tracked(param, name, roles.get(name, ""), index, pulled, source)
+                carried = carries(pulled) if source == "shadow" else ""
+                member = Tracked(param, name, roles.get(name, ""), index, pulled, source, carried)
                 members.append(member)
                 keys.setdefault((_label(member, by), pulled.spoken, source), []).append(member)
     called = _called(list(keys))
@@ -144,6 +147,7 @@ def lay_out(
                 role=next(iter(own_roles)) if len(own_roles) == 1 else "",
                 decay=decay_text,
                 source=source,
+                carried=own_members[0].carries,
                 dtype=", ".join(dtypes),
                 names=tuple(member.name for member in own_members),
                 num_elements=sum(member.param.numel() for member in own_members),

@@ -25,7 +25,7 @@ class Sums(NamedTuple):
     are what its sample tells of all elements. `weight` and `gradient` are ‖θ‖² and ‖g‖² over all elements, `radial`
     is ⟨θ, g⟩ or NaN; `zeros` and `masked` count elements; the sample has `sample`. The next three are inner products of
     what moved since the step before, and of the weights that it left. `apart` is ‖·‖² of what a step of copies left
-    over against the real one, NaN where no copies took one.
+    over against the real one, NaN where no copies took one; `tc` is the inner product with what d has of earlier steps.
     """
 
     tt: float
@@ -48,6 +48,7 @@ class Sums(NamedTuple):
     between: float
     left: float
     apart: float
+    tc: float
 
     @property
     def moved(self) -> float:
@@ -77,6 +78,7 @@ class Measured:
         rotation: the angle that it would settle at, if it is scale-invariant; NaN where that is not known.
         owed: log-shrink that was put off in this step, by weights that pay late.
         dual: μ of `constrained`, NaN elsewhere.
+        prompt: the part of `planned` that this step's own decay comes to at once; momentum brings the rest later.
         why_not: why no copies took the step, where these are to tell the decay, and there is a gradient.
     """
 
@@ -87,6 +89,7 @@ class Measured:
     rotation: float
     owed: float
     dual: float
+    prompt: float = 1.0
     why_not: str = ""
 
     @property
@@ -107,6 +110,13 @@ class Measured:
             f"a step of its copies led elsewhere, by {apart:.2g} where the update is {update:.2g}: its rule reads what "
             "is in neither state, groups nor attributes, or adds up over weights that are not in the sample"
         )
+
+    @property
+    def carried(self) -> float:
+        """The fraction of the tensor that momentum took, of decay of earlier steps; NaN where that is not known."""
+        if self.member.carries == "unknown" or self.sums.tt <= 0:
+            return math.nan
+        return 0.0 if math.isnan(self.sums.tc) else -self.sums.tc / self.sums.tt
 
     @property
     def radial(self) -> float:
@@ -167,6 +177,9 @@ class Measured:
         else:
             fraction, left = -one.db / one.bb, (one.dd - one.db**2 / one.bb) / one.bb
         noise = math.sqrt(max(0.0, left) / max(1.0, one.sample))
+        if self.member.source == "shadow" and is_low(self.member.param):
+            # Both ends are rounded, and of few elements none may happen to fall otherwise.
+            noise = max(noise, torch.finfo(self.member.param.dtype).eps / math.sqrt(6 * max(1.0, one.sample)))
         if not by_state and not self.owed:
             return Taken(fraction, noise, one.dd, one.du)
         if self.owed:

@@ -19,16 +19,17 @@ from torchdecay.arguments import check_count
 from torchdecay.errors import ApplyError, LoadError
 from torchdecay.observe.groups import as_number, decay_of, optimizers_of
 from torchdecay.observe.monitor.alarms import Alarms, no_steps, not_attached, together
+from torchdecay.observe.monitor.carried import Carried
 from torchdecay.observe.monitor.columns import is_empty, packed
 from torchdecay.observe.monitor.gather import gather
 from torchdecay.observe.monitor.history import History
 from torchdecay.observe.monitor.jsonl import Content, Head, Item, Writer, head_of, load, save
-from torchdecay.observe.monitor.layout import By, Layout, lay_out
+from torchdecay.observe.monitor.layout import By, Layout, Tracked, lay_out
 from torchdecay.observe.monitor.measured import Measured
 from torchdecay.observe.monitor.modes import unheard_by_modes
 from torchdecay.observe.monitor.outlets import KEPT, LEFT_OUT, MOST_FAILURES, Guard, Outlet, Told, to_writer
 from torchdecay.observe.monitor.quantities import QUANTITIES
-from torchdecay.observe.monitor.reading import Reading
+from torchdecay.observe.monitor.reading import Reading, by_now
 from torchdecay.observe.monitor.samples import batches
 from torchdecay.observe.monitor.selection import Clock
 from torchdecay.observe.monitor.series import Event, Record, Series
@@ -284,7 +285,7 @@ class _State:
             self.optimizer, every_steps=monitor.every_steps, start=start, read=self._read,
             # Without anybody to tell, what on_alarm raises stops the training, which is what it may be for.
             record=self._record if monitor._on_error is None else guarded,
-            leave=self._leave, guard=monitor._guard.does,
+            leave=self._leave, see=self._see, guard=monitor._guard.does,
         )  # fmt: skip
 
     def record_next(self) -> None:
@@ -311,6 +312,7 @@ class _State:
         if not self._layout.members:
             raise ApplyError(f"the {type(self.optimizer).__name__} has no weights to monitor.")
         self._batches, self._left = batches(self._layout.members, monitor._sample), []
+        self._carried = Carried(self.optimizer, self._batches, self._coefficient, monitor._sample)
         known = {} if was is None else {id(member.param): member.invariant for member in was.members}
         self._had_plan = was is not None and any(member.pulled.wiring == "attached" for member in was.members)
         for member in self._layout.members:
@@ -335,8 +337,19 @@ class _State:
         changed = {index for index, (now, was) in settings if now is not was and now != was}
         return Reading(
             self.optimizer, self._layout, self._batches, self._handle, self.monitor._sample, left,
-            changed, self._moving | self._perhaps, self._clock,
+            changed, self._moving | self._perhaps, self._clock, self._carried,
         )  # fmt: skip
+
+    def _see(self, step: int, steps_left: int) -> None:
+        with unheard_by_modes():
+            self.monitor._guard.does(lambda: self._carried.see(step, steps_left))
+
+    def _coefficient(self, like: Tracked) -> float:
+        """λ of a coupled decay in the step that comes: the plan's, or what the group says."""
+        group = self.optimizer.param_groups[like.group]
+        if like.pulled.wiring == "attached":
+            return by_now(like.pulled, self._handle).coefficient(float(group["lr"]))
+        return as_number(decay_of(self.optimizer, group)[1]) or 0.0
 
     def _see_moving(self) -> None:
         """Which groups' weight_decay is scheduled by hand: a jump to or from 0, of a value that held, is none."""

@@ -24,7 +24,8 @@ class Part:
         rotation: the angle that they would settle at; NaN where that is not known.
         samples: before the step ("start"), after the passes before the update ("decayed"), after the update
             ("updated"), at the end of the step before ("left"); and of the gradient as the update rule sees it
-            ("gradient"), where that needs it.
+            ("gradient"), where that needs it; of the decay that momentum brings along ("entering").
+        prompt: the part of a planned coupled decay that this step's own comes to at once.
     """
 
     batch: Batch
@@ -34,6 +35,7 @@ class Part:
     planned: float | None
     rotation: float
     samples: dict[str, Tensor]
+    prompt: float = 1.0
 
     @property
     def like(self) -> Tracked:

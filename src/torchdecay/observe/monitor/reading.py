@@ -22,6 +22,7 @@ from torchdecay.apply.rounding import is_low
 from torchdecay.apply.sharded import norm
 from torchdecay.observe.forecast.equilibrium import equilibrium
 from torchdecay.observe.groups import float_of
+from torchdecay.observe.monitor.carried import Carried
 from torchdecay.observe.monitor.layout import Layout, Tracked
 from torchdecay.observe.monitor.measured import Measured, Sums
 from torchdecay.observe.monitor.parts import Part
@@ -54,7 +55,8 @@ class Reading:
 
     Displacements are measured on `most` elements of each tensor, None is all; `left` are the samples that the step
     before left behind, by batch; `changed` the groups whose weight_decay is another than it was at the beginning, and
-    `moving` those where a hand schedules it; `clock` of what steps beside the real one cost.
+    `moving` those where a hand schedules it; `clock` of what steps beside the real one cost; `carried` is the
+    decay in momentum.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Reading:
         changed: Set[int],
         moving: Set[int],
         clock: Clock,
+        carried: Carried,
     ) -> None:
         self.changed, self.moving = changed, moving
         self.optimizer, self.members, self.handle, self.most = optimizer, layout.members, handle, most
@@ -79,6 +82,7 @@ class Reading:
         self._gradients: dict[int, Tensor] = {}
         self._owed: dict[str, float] = {}
         self._users: dict[int, Tensor] = {}
+        self._carried, self._clock = carried, clock
         self._beside_it = Beside(optimizer, batches, most, clock)
 
     @torch.no_grad()
@@ -92,12 +96,14 @@ class Reading:
         for index, batch in enumerate(self._batches):
             like = batch.members[0]
             lr = lrs[like.group]
-            planned, rotation = _planned(_by_now(self._at_work(like.pulled), self.handle), lr)
+            planned, rotation = _planned(by_now(self._at_work(like.pulled), self.handle), lr)
             samples = {"start": batch.kept([member.param for member in batch.members], self.most)}
+            if (entering := self._carried.entering(batch, samples["start"])) is not None:
+                samples["entering"] = entering
             if self._left:
                 samples["left"] = self._left[index]
             # Optimizers pass over what has no gradient, and decay with them.
-            idle = Part(batch, None, False, lr, 0.0, rotation, samples)
+            idle = Part(batch, None, False, lr, 0.0, rotation, samples, self._prompt(like))
             found = [gradients[place] for place in batch.places]
             for rows in batch.split([0 if one is None else 1 if one.is_sparse else 2 for one in found]):
                 part, own = idle.picked(rows), [one for row in rows if (one := found[row]) is not None]
@@ -158,7 +164,11 @@ class Reading:
                 owed = self._owed.get(member.name, 0.0) - debts.get(member.name, 0.0)
                 dual = duals.get(member.name, math.nan) if member.is_constrained else math.nan
                 why = "" if part.gradients is None else self._beside_it.why_not(member)
-                made[place] = Measured(member, sums, part.lr, part.planned, part.rotation, owed, dual, why)
+                made[place] = Measured(member, sums, part.lr, part.planned, part.rotation, owed, dual, part.prompt, why)
+        whys = [one.unmeasured for one in made.values() if one.member.source == "shadow" and not one.why_not]
+        if whys and all(whys):
+            # What a step changes that nobody knows of may be the user's.
+            self._clock.stopped = whys[0]
         return [made[place] for place in range(len(made))]
 
     def _table(self, part: Part, state: dict[str, Any]) -> tuple[_Columns, Tensor]:
@@ -168,8 +178,12 @@ class Reading:
         decay, update = self._displaced(part, start, end, state)
         vectors = {"start": start, "decay": decay, "update": update}
         if (ends := self._beside_it.ends_of(batch, part.samples["start"])) is not None:
-            vectors["decay"] = decay = wide(ends[0]) - wide(ends[1])
-            vectors["update"], vectors["apart"] = end - start - decay, wide(ends[0]) - end
+            decay = wide(ends[0]) - wide(ends[1])
+            if "entering" in part.samples:
+                vectors["carried"] = self._carried_by(part, state)
+                decay += vectors["carried"]
+            vectors["decay"], vectors["update"] = decay, end - start - decay
+            vectors["apart"] = wide(ends[0]) - end
         if like.pulled.site is Site.AFTER and "updated" in part.samples:
             vectors["met"] = wide(part.samples["updated"])
         if self._may_have_moved(part):
@@ -220,11 +234,8 @@ class Reading:
                 decay += end - wide(part.samples["updated"])
             return decay, moved - decay
         rule = self._rule(part)
-        if rule is not None:
-            for name in rule.reads:
-                tensors = [self.optimizer.state.get(param, {}).get(name) for param in part.params]
-                if name not in _COUNTERS and all(isinstance(one, Tensor) for one in tensors):
-                    state[name] = wide(part.batch.read(tensors, self.most))
+        if rule is not None and like.source == "state":
+            self._read_state(part, rule, state)
             gradient = part.samples.get("gradient")
             group = self.optimizer.param_groups[like.group]
             update = rule.taken(group, state, None if gradient is None else wide(gradient)).neg_()
@@ -232,9 +243,32 @@ class Reading:
         decay = start * -(part.planned or 0.0)
         return decay, moved - decay
 
+    def _prompt(self, like: Tracked) -> float:
+        update = self._updates[like.group]
+        if like.carries != "followed" or update is None:
+            return 1.0
+        is_first = update.moment not in self.optimizer.state.get(like.param, {})
+        return update.prompt(self.optimizer.param_groups[like.group], is_first=is_first)
+
+    def _carried_by(self, part: Part, state: dict[str, Any]) -> Tensor:
+        """What the step took that earlier steps asked for, over the denominator that the optimizer has by now."""
+        rule = self._rule(part)
+        if rule is None:
+            return torch.zeros_like(wide(part.samples["entering"]))
+        self._read_state(part, rule, state)
+        group = self.optimizer.param_groups[part.like.group]
+        return rule.divided(group, state, wide(part.samples["entering"])).neg_()
+
+    def _read_state(self, part: Part, rule: Update, state: dict[str, Any]) -> None:
+        for name in rule.reads:
+            tensors = [self.optimizer.state.get(param, {}).get(name) for param in part.params]
+            if name not in _COUNTERS and all(isinstance(one, Tensor) for one in tensors):
+                state[name] = wide(part.batch.read(tensors, self.most))
+
     def _rule(self, part: Part) -> Update | None:
-        """What tells the update of a part; None where nothing does."""
-        return self._updates[part.like.group] if part.like.source == "state" and part.is_updated else None
+        """What tells the update of a part, or what momentum carries in it; None where nothing does."""
+        is_read = part.like.source == "state" or "entering" in part.samples
+        return self._updates[part.like.group] if is_read and part.is_updated else None
 
     def _counters(self) -> dict[int, tuple[tuple[str, float], ...]]:
         """What the state of each tensor counts, where its update depends on it, read from each device at once."""
@@ -280,7 +314,7 @@ class Reading:
             part.samples["gradient"] = as_seen(self.optimizer, group, part.batch.kept(part.gradients, self.most))
 
 
-def _by_now(pulled: Pulled, handle: Handle | None) -> Pulled:
+def by_now(pulled: Pulled, handle: Handle | None) -> Pulled:
     """The pull with the steps that the plan at work has counted, and the peak that it goes by."""
     decay = pulled.decay
     if handle is None or decay is None or pulled.wiring != "attached":
@@ -326,7 +360,7 @@ def _places(vectors: tuple[str, ...], beside: tuple[str, ...]) -> list[int]:
         at.get("zero zero", nothing),
         at.get("masked masked", nothing),
         at.get("sample", count),
-        *(at.get(pair, unknown) for pair in ("left moved", "moved moved", "left left", "apart apart")),
+        *(at.get(pair, unknown) for pair in ("left moved", "moved moved", "left left", "apart apart", "start carried")),
     ]
 
 

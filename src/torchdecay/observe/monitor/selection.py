@@ -36,10 +36,13 @@ class Clock:
     """How long steps beside the real one took, and when the last one was over."""
 
     took: float | None = None
+    stopped: str = ""
     last: float = field(default_factory=time.perf_counter)
 
     def refusal(self) -> str:
         """Why no such step may be taken now, or ""."""
+        if self.stopped:
+            return f"it is not tried again: {self.stopped}"
         passed = time.perf_counter() - self.last
         if not self.took or self.took <= max(LEAST_SECONDS, MOST_SHARE * passed):
             return ""
@@ -111,9 +114,12 @@ class Beside:
             self._clock.note(self._took)
 
     def ends_of(self, batch: Batch, start: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Samples of where members end with decay and without, of those that took no part of where they start."""
+        """Samples of where members end with decay and without, of those that took no part of where they start.
+
+        None where nothing of them did, or where their decay is measured otherwise.
+        """
         own = [self.ends.get(id(member.param)) for member in batch.members]
-        if not any(own):
+        if batch.members[0].source != "shadow" or not any(own):
             return None
         starts = torch.split(start, batch.counts)
         pairs = [(one, one) if ends is None else ends for one, ends in zip(starts, own, strict=True)]
@@ -147,7 +153,7 @@ class Beside:
         """The pieces that are copied: the lightest of each series, then others as long as there is room."""
         found = [piece for batch in self._batches for piece in self._pieces_of(batch, waits)]
         # What an unknown rule adds up, it may add up over all.
-        beside = [] if self._card is not None else self._others
+        beside = self._others if found and self._card is None else []
         others = [piece for batch in beside for piece in self._pieces_of(batch, waits)]
         if sum(piece.size for piece in found + others) <= MOST_WHOLE:
             return found + others
@@ -162,7 +168,8 @@ class Beside:
                 chosen.append(piece)
                 room, left = room - weight, left - extra
             else:
-                why = f"its copies would take {weight >> 20:,} MiB of {MOST_BYTES >> 20:,}" if is_first else _LEFT_OUT
+                heavy = f"its copies would take {weight >> 20:,} MiB of {MOST_BYTES >> 20:,}"
+                why = heavy if weight > room else _LEFT_OUT
                 self.why |= {id(param): why for param in piece.params}
         return chosen
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from torchdecay.observe.monitor.catalog import CODES
 from torchdecay.observe.monitor.columns import unpacked
+from torchdecay.observe.monitor.momentum import Carrying
 from torchdecay.text import listing
 
 Source = Literal["pass", "state", "shadow", "planned", "none"]
@@ -25,6 +26,8 @@ class Series:
             displacement less the update, which the optimizer's state tells), "shadow" (the difference of two steps of
             its own rule on copies, with decay and without), "planned" (not measured), "none" (nothing pulls, and
             nobody can see whether something does).
+        carried: whether momentum has decay of earlier steps in it: "" (no, or it is measured with the rest),
+            "followed" (measured too), "unknown" (of this decay only what it takes at once is measured).
         dtype: of the weights.
         names: its tensors.
         num_elements: how many weights.
@@ -34,6 +37,7 @@ class Series:
     role: str = ""
     decay: str = ""
     source: Source = "none"
+    carried: Carrying = ""
     dtype: str = ""
     names: tuple[str, ...] = ()
     num_elements: int = 0

@@ -243,7 +243,8 @@ def _outside(cls: type) -> Iterator[Callable[[], object]]:
             yield from (partial(setattr, cell, "cell_contents", cell.cell_contents) for cell in cells)
             yield from (_refill(cell.cell_contents) for cell in cells)
             scope = function.__globals__
-            read = {name: scope[name] for name in _read(function.__code__) if isinstance(scope.get(name), _PLAIN)}
+            names = _read(function.__code__) & scope.keys()
+            read = {name: scope[name] for name in names if isinstance(scope[name], _PLAIN)}
             yield partial(_rebind, scope.__setitem__, scope, read)
             yield from map(_refill, read.values())
 

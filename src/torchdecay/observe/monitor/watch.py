@@ -23,7 +23,8 @@ class Watch:
     skipped is known on the device alone; it is added up there, and asked for when a record is due.
 
     `read` makes a reading of the step that comes, and `record` gets the step's number and what was measured; `leave` is
-    called after a step that one with a record should follow; `guard` does what may fail, and says whether it went well.
+    called after a step that one with a record should follow, `see` before each, with its number and how many it comes
+    before one with a record; `guard` does what may fail, and says whether it went well.
     """
 
     def __init__(
@@ -35,10 +36,11 @@ class Watch:
         read: Callable[[], Reading],
         record: Callable[[int, list[Measured]], None],
         leave: Callable[[], None],
+        see: Callable[[int, int], None],
         guard: Callable[[Callable[[], Any]], bool],
     ) -> None:
         self.optimizer, self.every_steps, self.start = optimizer, every_steps, start
-        self._read, self._record, self._leave, self._guard = read, record, leave, guard
+        self._read, self._record, self._leave, self._see, self._guard = read, record, leave, see, guard
         self._ticks, self._due, self._depth = 0, 1, 0
         self.has_stepped = False
         self._skipped: Tensor | None = None
@@ -107,6 +109,7 @@ class Watch:
             with unheard_by_modes():
                 inf = torch.as_tensor(found)
                 self._skipped = inf.detach().clone() if self._skipped is None else self._skipped + inf
+        self._see(self._ticks, self._due - self._ticks)
         if self._ticks < self._due or (found is not None and bool(found)):
             return None
         hooks = self.optimizer._optimizer_step_pre_hooks

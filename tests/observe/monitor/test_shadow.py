@@ -1,0 +1,414 @@
+"""The step beside the real one: what it measures against two real runs, that it moves nothing, and what it refuses."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import random
+import threading
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import torch
+from torch import nn, optim
+
+import torchdecay as td
+from this_torch import Muon
+from torch_optimizers import TORCH
+from torchdecay.observe.monitor import selection
+
+LR, WD = 0.02, 0.1
+
+
+def make_model(dtype=torch.float32):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(24, 32), nn.Tanh(), nn.Linear(32, 8)).to(dtype)
+
+
+def make_optimizer(model, make, **options):
+    """Over matrices alone, which Muon needs."""
+    return make([param for param in model.parameters() if param.dim() == 2], **options)
+
+
+def backward(model, seed):
+    x = torch.randn(16, 24, generator=torch.Generator().manual_seed(seed)).to(next(model.parameters()))
+    loss = model(x).square().mean()
+    loss.backward()
+    return loss
+
+
+def train(model, optimizer, steps, first=0, closure=False):
+    for step in range(first, first + steps):
+        optimizer.zero_grad()
+        if closure:
+            optimizer.step(lambda step=step: (optimizer.zero_grad(), backward(model, step))[1])
+        else:
+            backward(model, step)
+            optimizer.step()
+
+
+def values(history, quantity):
+    (group,) = history.groups
+    return history.curve(group, quantity)[1]
+
+
+def everything(optimizer):
+    """All that a step beside it could have moved."""
+    saved = optimizer.state_dict()
+    tensors = [
+        value for state in saved["state"].values() for value in state.values() if isinstance(value, torch.Tensor)
+    ]
+    return (
+        [*(param.detach() for group in optimizer.param_groups for param in group["params"]), *tensors, torch.rand(1)],
+        [{key: value for key, value in group.items()} for group in saved["param_groups"]],
+        [sorted(map(str, state)) for state in saved["state"].values()],
+        (random.random(), np.random.rand(), sorted(vars(optimizer))),
+    )
+
+
+CASES = [(name, False) for name in TORCH] + [(name, True) for name in ("SGD momentum", "Adam", "Muon", "Adafactor")]
+
+
+def at_once(model, optimizer, step):
+    """The fraction that decay takes in the step that comes, by two copies that really take it, one without decay."""
+    ends = []
+    start = torch.cat([p.detach().flatten() for p in model.parameters() if p.dim() == 2]).double()
+    for decays in (True, False):
+        other, own = copy.deepcopy((model, optimizer))
+        own.param_groups[0]["weight_decay"] = WD if decays else 0.0
+        train(other, own, 1, step)
+        ends.append(torch.cat([p.detach().flatten() for p in other.parameters() if p.dim() == 2]).double())
+    return float((ends[1] - ends[0]) @ start / start.square().sum())
+
+
+@pytest.mark.parametrize(("name", "closure"), CASES)
+def test_what_decay_takes_at_once_is_the_difference_of_two_real_steps_and_nothing_moves(name, closure):
+    """From each state two optimizers go on, one without decay: where they part is what the monitor has measured."""
+    make, options = TORCH[name]
+    options = {**options, "lr": options["lr"] / 10, "weight_decay": WD}
+    ends, expected, took = [], [], []
+    for watched in (False, True):
+        torch.manual_seed(1)
+        random.seed(1)
+        np.random.seed(1)
+        model = make_model()
+        optimizer = make_optimizer(model, make, **options)
+        monitor = td.Monitor(optimizer, every_steps=1) if watched else None
+        for step in range(3):
+            if not watched:
+                expected.append(at_once(model, optimizer, step))
+            train(model, optimizer, 1, step, closure)
+        if monitor is not None:
+            monitor.close()
+            history = monitor.history
+            assert history.unmeasured == {}
+            assert values(history, "sample") == (1024,) * 3
+            took = values(history, "realized_shrink")
+            if history.of(*history.groups).carried == "followed":
+                took = [a - b for a, b in zip(took, values(history, "carried_shrink"), strict=True)]
+        ends.append(everything(optimizer))
+    # A hundred roundings of float32 beside displacements of a thousandth.
+    assert took == pytest.approx(expected, rel=1e-3)
+    assert all(torch.equal(a, b) for a, b in zip(ends[0][0], ends[1][0], strict=True))
+    assert ends[0][1:] == ends[1][1:]
+
+
+LINEAR = {
+    "SGD": (lambda params: optim.SGD(params, lr=LR, momentum=0.9, dampening=0.3, weight_decay=WD), 0.9, 0.7),
+    "nesterov": (lambda params: optim.SGD(params, lr=LR, momentum=0.9, nesterov=True, weight_decay=WD), 0.9, 1.0),
+    "Adam": (lambda params: optim.Adam(params, lr=LR / 10, amsgrad=True, weight_decay=WD), 0.9, 0.1),
+    "NAdam": (lambda params: optim.NAdam(params, lr=LR / 10, weight_decay=WD), 0.9, 0.1),
+    "RAdam": (lambda params: optim.RAdam(params, lr=LR / 10, weight_decay=WD), 0.9, 0.1),
+}
+
+
+def factor(name, optimizer, state, step):
+    """By what an element of momentum moves its weight in the step that left this state, from torch's own formulas."""
+    lr = optimizer.param_groups[0]["lr"]
+    if name in ("SGD", "nesterov"):
+        return lr * (0.9 if name == "nesterov" else 1.0)
+    filled = 1 - 0.9**step
+    if name == "Adam":
+        root = (state["max_exp_avg_sq"] / (1 - 0.999**step)).sqrt() + 1e-8
+        return lr / filled / root
+    if name == "NAdam":
+        after = 0.9 * (1 - 0.5 * 0.96 ** ((step + 1) * 0.004))
+        root = (state["exp_avg_sq"] / (1 - 0.999**step)).sqrt() + 1e-8
+        return lr * after / (1 - float(state["mu_product"]) * after) / root
+    longest = 2 / (1 - 0.999) - 1
+    length = longest - 2 * step * 0.999**step / (1 - 0.999**step)
+    if length <= 5:
+        return lr / filled
+    rect = ((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)) ** 0.5
+    return lr / filled * rect * (1 - 0.999**step) ** 0.5 / (state["exp_avg_sq"].sqrt() + 1e-8)
+
+
+@pytest.mark.parametrize(("every", "rel"), [(1, 1e-4), (40, 0.02)], ids=["each step", "some steps"])
+@pytest.mark.parametrize("name", LINEAR)
+def test_what_momentum_brings_of_earlier_decay_is_that_of_every_step(name, every, rel):
+    """λw of each step by hand, through the momentum and over the denominator that the optimizer really has."""
+    make, kept, added = LINEAR[name]
+    model = make_model(torch.float64)
+    optimizer = make(list(model.parameters()))
+    carried, expected = {}, []
+    with td.Monitor(optimizer, every_steps=every, by=lambda name: "all") as monitor:
+        for step in range(1, 61):
+            starts = [param.detach().clone() for param in model.parameters()]
+            train(model, optimizer, 1, step)
+            along = size = 0.0
+            for place, (param, start) in enumerate(zip(model.parameters(), starts, strict=True)):
+                before = carried.get(place, torch.zeros_like(start)) * kept
+                moved = before * factor(name, optimizer, optimizer.state[param], step)
+                along, size = along + float((moved * start).sum()), size + float(start.square().sum())
+                share = 1.0 if step == 1 and name in ("SGD", "nesterov") else added
+                carried[place] = before + share * WD * start
+            if step in (1, 40) or every == 1:
+                expected.append(along / size)
+    found = values(monitor.history, "carried_shrink")
+    assert found == pytest.approx(expected, rel=rel)
+
+
+# ── What is not as it seems ──
+
+
+class Own(optim.Optimizer):
+    """SGD of a library that nobody knows, whose rule can be disturbed."""
+
+    def __init__(self, params, **own):
+        super().__init__(params, {"lr": 0.05, "weight_decay": WD})
+        vars(self).update(own)
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        loss = closure() if closure is not None else None
+        for group in self.param_groups:
+            for param in group["params"]:
+                if param.grad is not None:
+                    param.mul_(1 - group["lr"] * group["weight_decay"])
+                    param.sub_(param.grad + float(self.disturb(self)), alpha=group["lr"])
+        return loss
+
+    def disturb(self, own):
+        """Nothing, unless a test says otherwise."""
+        return 0.0
+
+
+COUNTS, TURN = [0], 0
+
+
+class CountsInAList(Own):
+    def disturb(self, own):
+        COUNTS[0] += 1
+        return COUNTS[0]
+
+
+class CountsInAGlobal(Own):
+    def disturb(self, own):
+        global TURN
+        TURN += 1
+        return TURN
+
+
+class CountsInTheClass(Own):
+    turn = 0
+
+    def disturb(self, own):
+        CountsInTheClass.turn += 1
+        return self.turn
+
+
+class CountsInItself(Own):
+    def disturb(self, own):
+        self.count += 1
+        return self.count
+
+
+class DrawsFrom(Own):
+    def disturb(self, own):
+        return np.random.rand() + random.random() + torch.rand(()) + torch.rand((), generator=self.generator)
+
+
+KEPT = (CountsInAList, CountsInAGlobal, CountsInTheClass, CountsInItself, DrawsFrom)
+
+
+@pytest.mark.parametrize("make", KEPT)
+def test_what_a_rule_counts_or_draws_is_put_back(make):
+    """Numbers that a step draws or counts are those that it would draw without a monitor."""
+    ends = []
+    for watched in (False, True):
+        torch.manual_seed(2)
+        random.seed(2)
+        np.random.seed(2)
+        model = make_model()
+        COUNTS[0] = globals()["TURN"] = CountsInTheClass.turn = 0
+        optimizer = make(model.parameters(), count=0, generator=torch.Generator().manual_seed(3))
+        with td.Monitor(optimizer, every_steps=1, by=lambda name: "all") if watched else nullcontext() as monitor:
+            train(model, optimizer, 3)
+        if watched:
+            assert monitor.history.unmeasured == {}
+            assert values(monitor.history, "realized_shrink") == pytest.approx([0.05 * WD] * 3, rel=1e-4)
+        ends.append(everything(optimizer)[0])
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
+
+
+class CountsElsewhere(Own):
+    """What counts is no plain value: nobody can put it back."""
+
+    counter = itertools.count()
+
+    def disturb(self, own):
+        return next(self.counter)
+
+
+class Raises(Own):
+    """In a step of copies, which have no names."""
+
+    def disturb(self, own):
+        if self.param_groups[0]["param_names"][0] != "own":
+            raise ValueError("no such name")
+        return 0.0
+
+
+REFUSED = {
+    "elsewhere": (CountsElsewhere, {}, "a step of its copies led elsewhere"),
+    "lock": (Own, {"lock": threading.Lock()}, "it can't be copied: TypeError: cannot pickle"),
+    "heavy": (Own, {"cache": [torch.empty(1 << 27, dtype=torch.int8), torch.empty(1 << 28, dtype=torch.int8)]}, "MiB"),
+    "raises": (Raises, {}, "its step on copies raised ValueError: no such name"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_copied_is_said_and_planned_instead(name, tmp_path):
+    """The record says why, in words, the table too, and both survive a file; training goes on."""
+    make, own, why = REFUSED[name]
+    model = make_model()
+    named = [("own" if name == "0.weight" else name, param) for name, param in model.named_parameters()]
+    optimizer, path = make(named, **own), tmp_path / "run.jsonl"
+    with td.Monitor(optimizer, every_steps=1, path=path, strict=True, by=lambda name: "all") as monitor:
+        train(model, optimizer, 2)
+    history = td.History.load(path)
+    assert history == monitor.history
+    assert why in history.records[0].unmeasured["all"]
+    assert "realized_shrink" not in history.quantities and "sample" not in history[:2].quantities
+    assert f"all: not measured, for {history.unmeasured['all']}" in str(history)
+    assert history[1:2].unmeasured and not history.events
+
+
+class Mixed(optim.Optimizer):
+    """Two rules in one class, chosen by the group, as speedruns have them."""
+
+    def __init__(self, groups):
+        super().__init__(groups, {"lr": 0.05, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for param in group["params"]:
+                gradient, decay = param.grad, group["weight_decay"]
+                if group["kind"] == "orthogonal":
+                    param.mul_(1 - group["lr"] * decay)
+                    left, _, right = torch.linalg.svd(gradient, full_matrices=False)
+                    param.sub_(left @ right, alpha=group["lr"])
+                else:
+                    param.sub_(gradient + decay * param, alpha=2 * group["lr"])
+
+
+def test_an_optimizer_that_mixes_rules_is_read_group_by_group():
+    """What its weight_decay takes differs from group to group, and is measured in each."""
+    model = make_model()
+    matrices, vectors = ([p for p in model.parameters() if (p.dim() == 2) is wanted] for wanted in (True, False))
+    optimizer = Mixed(
+        [
+            {"params": matrices, "kind": "orthogonal", "weight_decay": WD},
+            {"params": vectors, "kind": "plain", "weight_decay": WD / 2},
+        ]
+    )
+    with td.Monitor(optimizer, every_steps=1) as monitor:
+        train(model, optimizer, 2)
+    history = monitor.history
+    took = [history.curve(group, "realized_shrink")[1][-1] for group in history.groups]
+    assert took == pytest.approx([0.05 * WD, 2 * 0.05 * WD / 2], rel=1e-3)
+    assert {one.carried for one in history.series} == {"unknown"}
+
+
+def test_what_takes_the_step_along_is_measured_as_before():
+    """Under a rule that nobody knows all weights are copied; what a plan's pass takes of some is that pass's own."""
+    model = make_model()
+    optimizer = Own([{"params": model[0].parameters(), "weight_decay": WD}, {"params": model[2].parameters()}])
+    td.attach(optimizer, td.plan(model, td.decoupled(WD / 2), rules=[("0.*", td.native(WD))]), model=model)
+    with td.Monitor(optimizer, every_steps=1, by=lambda name: name[0]) as monitor:
+        train(model, optimizer, 1)
+    history = monitor.history
+    assert [history.of(group).source for group in ("0", "2")] == ["shadow", "pass"]
+    took = [history.curve(group, "realized_shrink")[1][0] for group in ("0", "2")]
+    assert took == pytest.approx([0.05 * WD, 0.05 * WD / 2], rel=1e-4)
+
+
+def test_of_large_tensors_the_smallest_of_each_group_are_copied(monkeypatch):
+    """A rule that mixes rows needs whole matrices, and the small ones tell as much; what no room is for is said."""
+    torch.manual_seed(0)
+    sizes = (96, 48, 64)
+    weights = [nn.Parameter(torch.randn(size, 8)) for size in sizes]
+    optimizer = Muon([{"params": weights, "param_names": ["a", "b", "c"]}], lr=LR, weight_decay=WD)
+    monkeypatch.setattr(selection, "MOST_WHOLE", 64 * 8)
+    with td.Monitor(optimizer, every_steps=1, by=lambda name: "all") as monitor:
+        for limit in (selection.MOST_BYTES, 100):
+            monkeypatch.setattr(selection, "MOST_BYTES", limit)
+            for weight in weights:
+                weight.grad = torch.randn_like(weight)
+            optimizer.step()
+    history = monitor.history
+    assert values(history, "sample") == ((48 + 64) * 8,)
+    assert values(history, "realized_shrink") == pytest.approx([LR * WD], rel=1e-3)
+    assert values(history, "planned_shrink") == pytest.approx([LR * WD] * 2)
+    assert "its copies would take 0 MiB of 0" in history.unmeasured["all"]
+
+
+def test_a_step_that_takes_too_long_waits_until_it_is_paid_for(monkeypatch):
+    """Of the time of training copies take a part that is stated; the record that would take more says so."""
+    monkeypatch.setattr(selection, "LEAST_SECONDS", 0.0)
+    model = make_model()
+    optimizer = optim.SGD(model.parameters(), lr=LR, momentum=0.9, weight_decay=WD)
+    with td.Monitor(optimizer, every_steps=1, model=model, by=lambda name: "all") as monitor:
+        train(model, optimizer, 3)
+        assert monitor.history.unmeasured["all"].startswith("it took ")
+        monkeypatch.setattr(selection, "MOST_SHARE", 1e9)
+        train(model, optimizer, 1)
+    assert monitor.history.unmeasured == {}
+    assert [bool(record.unmeasured) for record in monitor.history] == [False, False, True, False]
+
+
+def test_a_coupled_decay_by_hook_is_measured_with_what_its_pass_adds():
+    """AdamW has no coupled decay: the plan's lies in the gradient that one copy is given, and the other is not."""
+    took = []
+    for make in (optim.AdamW, optim.Adam):
+        model = make_model()
+        optimizer = make(model.parameters(), lr=LR / 10, weight_decay=0.0)
+        td.attach(optimizer, td.plan(model, td.coupled(WD), rules=[]), model=model)
+        with td.Monitor(optimizer, every_steps=1, by=lambda name: "all") as monitor:
+            train(model, optimizer, 3)
+        history = monitor.history
+        assert history.of("all").source == "shadow" and history.unmeasured == {}
+        took.append(values(history, "realized_shrink") + values(history, "carried_shrink"))
+    assert min(took[0][:3]) > 0 and took[0] == pytest.approx(took[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_gradient_scaler_changes_nothing_of_what_is_measured(fused):
+    """A fused kernel unscales as it steps, and so do copies; a step that is skipped has no record."""
+    took = []
+    for scaled in (False, True):
+        model = make_model()
+        optimizer = optim.Adam(model.parameters(), lr=LR / 10, weight_decay=WD, fused=fused)
+        scaler = torch.amp.GradScaler("cpu", enabled=scaled, init_scale=64.0)
+        with td.Monitor(optimizer, every_steps=1, by=lambda name: "all") as monitor:
+            for step in range(3):
+                optimizer.zero_grad()
+                x = torch.randn(16, 24, generator=torch.Generator().manual_seed(step))
+                scaler.scale(model(x).square().mean()).backward()
+                scaler.step(optimizer)
+                scaler.update()
+        assert monitor.history.unmeasured == {}
+        took.append(values(monitor.history, "realized_shrink"))
+    assert took[0] == pytest.approx(took[1], rel=1e-4)
