@@ -57,7 +57,13 @@ def measure(options: Options) -> Iterator[Check]:
             yield Check(f"td.audit of {what}, {how}", Spread.of(times), unit="s", target=target)
             names = [timed(lambda model=model: list(model.named_parameters())) for _ in range(options.repeats)]
             ratio = Spread.of([min(times) / min(names)])
-            yield Check(f"the same beside list(model.named_parameters()), best of {len(times)}", ratio, target=14.0)
+            # A thousand names are listed in 3 ms, and two findings about each of 100,000 are more than a look at them.
+            is_plain = dtype is torch.float32 and model is cases[-1][1]
+            yield Check(
+                f"the same beside list(model.named_parameters()), best of {len(times)}",
+                ratio,
+                target=14.0 if is_plain and not options.quick else None,
+            )
 
 
 if __name__ == "__main__":

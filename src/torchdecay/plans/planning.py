@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from torchdecay.plans.plan import Plan
 from torchdecay.plans.policies import STANDARD, UNSURE, name_of
 from torchdecay.plans.rows import Row
 from torchdecay.plans.rules import DECAY, Rule, as_rules, rule
-from torchdecay.plans.selectors import as_selectors
+from torchdecay.plans.selectors import as_selectors, kind_of
 from torchdecay.plans.tree import as_module
 from torchdecay.text import listed, repr_quoted
 
@@ -171,13 +171,13 @@ class _Judge:
         self.said = [one.decides for one in rules]
         self.won: set[tuple[str, int]] = set()
         self._of_kinds = all(one.selector.of_kinds for one in rules)
-        self._known: dict[tuple[Any, ...], _Verdict] = {}
+        self._known: dict[Hashable, _Verdict] = {}
 
     def verdict(self, use: Parameter) -> _Verdict:
         """What this use of a parameter gets; asked once about all that no rule can tell apart."""
         if not self._of_kinds:
             return self._verdict(use)
-        key = (use.role, use.kind, use.evidence, use.classes, len(use.shape), use.exempt)
+        key = kind_of(use)
         verdict = self._known.get(key)
         if verdict is None:
             verdict = self._known[key] = self._verdict(use)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
 
 from torchdecay.errors import PlanError
 from torchdecay.plans.parameters import Parameter
 from torchdecay.plans.rules import DECAY, DEFAULT, Rule, as_rules
-from torchdecay.plans.selectors import Exempt, Glob, OfClass, OfNdim, OfRole, Selector
+from torchdecay.plans.selectors import Exempt, Glob, OfClass, OfNdim, OfRole, Selector, kind_of
 from torchdecay.text import nearest, repr_quoted
 
 
@@ -141,10 +141,22 @@ def named(recipe: str | Iterable[Rule]) -> tuple[str, tuple[Rule, ...]]:
     return recipe, BY_NAME[recipe]
 
 
-def spares(rules: Iterable[Rule], parameter: Parameter) -> bool:
-    """Whether the first of the rules that says so spares a parameter."""
-    first = next((one for one in rules if DECAY in one.decides and one.selector.picks(parameter)), None)
-    return first is not None and first.decay is None
+def sparing(rules: Iterable[Rule]) -> Callable[[Parameter], bool]:
+    """What tells of a parameter whether the first of the rules that has a word about its decay spares it."""
+    deciding = [one for one in rules if DECAY in one.decides]
+    of_kinds, known = all(one.selector.of_kinds for one in deciding), dict[Hashable, bool]()
+
+    def spares(parameter: Parameter) -> bool:
+        first = next((one for one in deciding if one.selector.picks(parameter)), None)
+        return first is not None and first.decay is None
+
+    def asked_once(parameter: Parameter) -> bool:
+        kind = kind_of(parameter)
+        if kind not in known:
+            known[kind] = spares(parameter)
+        return known[kind]
+
+    return asked_once if of_kinds else spares
 
 
 __all__ = [
@@ -161,7 +173,7 @@ __all__ = [
     "named",
     "nanochat",
     "nanogpt",
-    "spares",
+    "sparing",
     "timm",
     "torch",
     "torchtitan",

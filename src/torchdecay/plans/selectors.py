@@ -6,7 +6,7 @@ import difflib
 import fnmatch
 import re
 import types
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NoReturn
@@ -15,6 +15,12 @@ from torchdecay.arguments import check_count, check_number
 from torchdecay.errors import PlanError
 from torchdecay.plans.parameters import KINDS, ROLES, Parameter
 from torchdecay.text import listed, nearest, repr_quoted, spelled
+
+
+def kind_of(parameter: Parameter) -> Hashable:
+    """What many parameters share: role, kind, evidence, classes, number of dimensions, exemption."""
+    one = parameter
+    return one.role, one.kind, one.evidence, one.classes, len(one.shape), one.exempt
 
 
 class Selector:
@@ -27,8 +33,7 @@ class Selector:
     """
 
     of_kinds: bool = False
-    """Whether it looks at nothing but what many parameters share, so that it is asked about them together: role, kind,
-    evidence, classes, number of dimensions, exemption."""
+    """Whether it looks at nothing but what many parameters share (`kind_of`), and is asked about them together."""
 
     def picks(self, parameter: Parameter) -> bool:
         raise NotImplementedError

@@ -8,6 +8,7 @@ import inspect
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 import torch
 from torch import nn
@@ -22,7 +23,7 @@ from torchdecay.optimizers.cards import card_of, has_trait
 from torchdecay.plans.controllers import TouchedRows
 from torchdecay.plans.names import per_class
 from torchdecay.plans.parameters import Parameter
-from torchdecay.plans.policies import BY_NAME, spares
+from torchdecay.plans.policies import BY_NAME, sparing
 from torchdecay.text import counted
 
 _BLUNTED = ("bias", "norm", "scale", "scalar")
@@ -77,27 +78,31 @@ def spared_weights(case: Case) -> Iterator[Hit]:
 def against_recipe(case: Case) -> Iterator[Hit]:
     """Parameters that decay against the recipe that was named, or are spared against it."""
     name, rules = case.recipe or ("", ())
+    spares = sparing(rules)
     for member in case.members:
         if member.about is not None and member.about.trainable:
-            spared = spares(rules, member.about)
+            spared = spares(member.about)
             if spared == (member.decay is not None):
                 yield member.hit(f"decays, and {name} spares it" if spared else f"is spared, and {name} decays it")
 
 
 def nearest_recipe(case: Case) -> str:
     """Which policy decides nearly as these groups do, in words; "" where nothing tells."""
-    members = [one for one in case.members if one.about is not None and one.about.trainable]
+    members = [(one.about, one.decay is None) for one in case.members if one.about is not None and one.about.trainable]
     if case.recipe is not None or not case.pulled or any(group.handle is not None for group in case.groups):
         return ""
-    differ = {
-        name: sum(spares(rules, one.about) == (one.decay is not None) for one in members if one.about is not None)
-        for name, rules in BY_NAME.items()
-    }
-    name = min(differ, key=lambda one: differ[one], default="")
-    if not members or differ[name] > len(members) // 4:
+    # Who differs in more than the nearest so far is left at that one.
+    least, same = len(members) // 4, list[str]()
+    for name, rules in BY_NAME.items():
+        spares = sparing(rules)
+        differ = len([*islice((1 for about, spared in members if spares(about) != spared), least + 1)])
+        if differ < least:
+            least, same = differ, [name]
+        elif differ == least:
+            same.append(name)
+    if not members or not same:
         return ""
-    same = [one for one in BY_NAME if differ[one] == differ[name]]
-    but = f", but for {counted(differ[name], 'parameter')}" if differ[name] else ""
+    but = f", but for {counted(least, 'parameter')}" if least else ""
     return f"who decays is as in the recipe {' or '.join(same)}{but}"
 
 
