@@ -31,6 +31,7 @@ ROOMS = {
     "optimizers": 2,
     "apply": 3,
     "observe": 4,
+    "testing": 5,
     "lab": 5,
     "reports": 6,
     "integrations": 7,

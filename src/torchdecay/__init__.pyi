@@ -1,5 +1,6 @@
 from torchdecay import lab as lab
 from torchdecay import reports as reports
+from torchdecay import testing as testing
 from torchdecay._version import __version__ as __version__
 from torchdecay.apply.attach import attach as attach
 from torchdecay.apply.checkpoint import LoadReport as LoadReport
