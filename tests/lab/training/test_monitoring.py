@@ -115,9 +115,17 @@ def test_the_forecast_follows_the_tasks_own_scheduler(long: Task, scheduler: Any
     assert group.realized[-1] == pytest.approx(group.planned[-1], rel=0.03)
 
 
-@pytest.mark.parametrize("decay", ["coupled:0.1", "penalized:0.1", ByHand(0.1)], ids=str)
+def test_a_coupled_decay_that_nobody_can_forecast_is_measured(long: Task) -> None:
+    """A pull through Adam's gradient comes to what copies of the optimizer show that it does."""
+    group = only(train(long, "coupled:0.1"))
+    assert (group.prediction, group.planned, group.half_life) == ("unknown", None, None)
+    assert group.realized is not None and group.realized[-1] > 1
+    assert group.measured.startswith("the difference of two steps")
+
+
+@pytest.mark.parametrize("decay", ["penalized:0.1", ByHand(0.1)], ids=str)
 def test_what_nobody_can_tell_is_unknown(long: Task, decay: Any) -> None:
-    """A pull through Adam's gradient is neither forecast nor measured; what is known, the norm, is there."""
+    """What comes with the loss is neither forecast nor measured; what is known, the norm, is there."""
     group = only(train(long, decay))
     assert (group.prediction, group.planned, group.realized, group.half_life) == ("unknown", None, None, None)
     assert group.why == "AdamW divides it by the size of the gradients"

@@ -94,7 +94,10 @@ class Monitoring:
             shrink, source = history.shrink(called), history.of(called).source
             steps, norms = shrink.steps, history.curve(called, "weight_norm")[1]
             measured = _BY_HAND if self._by_hand else _MEASURED[source]
-            if not self._by_hand and source in ("pass", "state"):
+            if not self._by_hand and source == "shadow":
+                why = history.unmeasured.get(called, "")
+                realized, measured = shrink.realized, f"not measured: {why}" if why else measured
+            elif not self._by_hand and source in ("pass", "state"):
                 # Exact, and yet no fraction of the weights that the monitor could plan: it is one of something else.
                 other = group.prediction == "exact" and shrink.planned is None
                 realized, measured = (None, _OTHER) if other else (shrink.realized, measured)
