@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -47,9 +47,14 @@ HOOKS: dict[str, tuple[Callable[[], td.Decay], type[Optimizer], float | None, fl
     "norm_control": (lambda: td.forms.norm_control(WD), AdamW, None, None),
     "constrained": (lambda: td.forms.constrained(kappa=1.0), AdamW, None, None),
     "coupled": (lambda: td.coupled(WD), AdamW, None, None),
+    "projection": (td.forms.projection, AdamW, 2.0, None),
+    "radial_brake": (td.forms.radial_brake, AdamW, None, None),
+    # A copy, three sums and a combination.
+    "hyperball": (td.forms.hyperball, AdamW, 7.0, 5.0),
+    "relative_update": (td.forms.relative_update, AdamW, 7.0, 5.0),
 }
 
-UNCOMPILED = ("projected", "stable", "norm_control", "constrained", "coupled")
+UNCOMPILED = ("projected", "stable", "norm_control", "constrained", "coupled", "projection", "radial_brake")
 """Forms whose pass is made of norms or of foreach kernels, so that there is nothing to compile."""
 
 
@@ -62,14 +67,16 @@ def made(cls: type[Optimizer], params: dict[str, Tensor], wd: float = 0.0) -> Op
     return optimizer
 
 
-def hooks_of(optimizer: Optimizer) -> Callable[[], None]:
-    """All that an attached plan does around the optimizer's own update, without the update."""
+def hooks_of(optimizer: Optimizer, nudged: Sequence[Tensor] = ()) -> Callable[[], None]:
+    """All that an attached plan does around the optimizer's own update, which is a nudge of some single elements."""
     before = list(optimizer._optimizer_step_pre_hooks.values())
     after = list(optimizer._optimizer_step_post_hooks.values())
 
     def run() -> None:
         for hook in before:
             hook(optimizer, (), {})
+        for one in nudged:
+            one.add_(1e-3)
         for hook in after:
             hook(optimizer, (), {})
 
@@ -100,8 +107,11 @@ def by_hook(form: str, model: str, params: dict[str, Tensor], options: Options, 
     how = "compiled" if compiled else "eager"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with td.attach(optimizer, td.plan(params, decay(), rules=td.policies.torch), via="hook", compile=compiled):
-            run = hooks_of(optimizer)
+        sets_norms = decay().update is not None
+        rules = [td.rule(td.ndim(0, 1), None)] if sets_norms else td.policies.torch
+        with td.attach(optimizer, td.plan(params, decay(), rules=rules), via="hook", compile=compiled):
+            # Of an update that is zero a rule makes nothing.
+            run = hooks_of(optimizer, [one.view(-1)[:1] for one in weights] if sets_norms else ())
             run()
             peak = peak_bytes(run)
             check = ratio(

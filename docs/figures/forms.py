@@ -379,6 +379,47 @@ CASES: dict[str, Case] = {
         circle=1.5 * 2**0.5,
         starts=RING,
     ),
+    "hyperball": Case(
+        Run("hyperball()", td.forms.hyperball()),
+        Run("projection()", td.forms.projection()),
+        "All start on the circle and stay on it. Every step of hyperball is η of the radius long, however small the "
+        "gradient; here η falls to 0 along a cosine. Arrows: from where they begin to the circle.",
+        attach_at=(1.5, 1.5),
+        circle=1.5 * 2**0.5,
+        starts=RING,
+        shape="diagonal",
+        falling=True,
+        steps=120,
+        every=3,
+    ),
+    "projection": Case(
+        Run("projection()", td.forms.projection()),
+        Run("norm_control(1)", td.forms.norm_control(1.0)),
+        "All start on the circle. Projection is on it after every step, norm_control leans toward it.",
+        attach_at=(1.5, 1.5),
+        circle=1.5 * 2**0.5,
+        starts=RING,
+        shape="diagonal",
+    ),
+    "radial_brake": Case(
+        Run("radial_brake(outward=0.1)", td.forms.radial_brake(outward=0.1)),
+        Run('projection("current")', td.forms.projection("current")),
+        "Starts near zero. A tenth of what each step adds to the norm is kept: the weight turns at once and grows "
+        "slowly. Projection keeps none of it.",
+        starts=((-0.8, 0.5), (0.4, -0.9), (-0.5, -0.8)),
+        shape="diagonal",
+    ),
+    "relative_update": Case(
+        Run("relative_update()", td.forms.relative_update()),
+        Run("hyperball()", td.forms.hyperball()),
+        "Every step is η of the weight's norm long, which is free: the minimum is reached, where hyperball stays at "
+        "the norm of its start. η falls to 0 along a cosine.",
+        attach_at=(1.5, 1.5),
+        shape="diagonal",
+        falling=True,
+        steps=120,
+        every=3,
+    ),
     "spectral": Case(
         Run("spectral(1)", td.forms.spectral(1.0)),
         Run("decoupled(1)", td.decoupled(1.0)),

@@ -7,7 +7,13 @@ from typing import Any
 import torchdecay
 from torchdecay.plans.presets import PRESETS
 
-SECTIONS = {"l2": "Plain L2", "thresholds": "Thresholds", "references": "References", "adaptive": "Adaptive"}
+SECTIONS = {
+    "l2": "Plain L2",
+    "thresholds": "Thresholds",
+    "references": "References",
+    "norms": "Norms",
+    "adaptive": "Adaptive",
+}
 """The file that declares forms → what the navigation calls them."""
 MARK = "<!-- rarer forms -->"
 

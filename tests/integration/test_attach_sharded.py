@@ -10,6 +10,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 import torchdecay as td
+from plans.examples import everywhere
 from ranks import in_ranks
 from torchdecay.apply import runtimes as controllers
 
@@ -37,6 +38,12 @@ FORMS = {
     "projected": td.forms.projected("initial", 0.1),
     "by_spectrum": td.forms.by_spectrum(0.1, min_values=2, every_steps=2),
     "spectral": td.forms.spectral(0.1),
+    "hyperball": td.forms.hyperball(),
+    "hyperball by rows": td.forms.hyperball("current", per="row"),
+    "relative_update": td.forms.relative_update(),
+    "radial_brake by rows": td.forms.radial_brake(per="row").replace(coefficient=0.5),
+    "norm_control by rows": td.forms.norm_control(0.1, ratio=0.5, per="row"),
+    "projection by columns": td.forms.projection(per="column"),
 }
 
 
@@ -51,7 +58,9 @@ class Job:
         if wrap:
             self.model = wrap(self.model)
         self.optimizer = optim.AdamW(self.model.parameters(), lr=0.1, weight_decay=0.0)
-        self.handle = td.attach(self.optimizer, td.plan(self.model, decay, rules=()), model=self.model, via="hook")
+        self.handle = td.attach(
+            self.optimizer, td.plan(self.model, decay, rules=everywhere(decay)), model=self.model, via="hook"
+        )
 
     def train(self, steps):
         # Every rank sees the same rows, so that the mean of the gradients is that of one process.
@@ -79,7 +88,14 @@ def _forms_agree(rank):
 
 
 def _resume_agrees(rank):
-    for name in ("toward initial", "constrained", "norm_control", "adaptive", "toward_average"):
+    for name in (
+        "toward initial",
+        "constrained",
+        "norm_control",
+        "adaptive",
+        "toward_average",
+        "projection by columns",
+    ):
         expected = Job(FORMS[name], wrap=fully_shard).train(range(6)).weights()
         job = Job(FORMS[name], wrap=fully_shard).train(range(3))
         saved = copy.deepcopy([part.state_dict() for part in (job.model, job.handle, job.optimizer)])

@@ -55,7 +55,7 @@ def arrived(optimizer: str, form: str, dtype: torch.dtype) -> tuple[float, float
 
 def check(optimizer: str, form: str, dtype: torch.dtype) -> None:
     share, size, row = arrived(optimizer, form, dtype)
-    if "owed" in row.why:
+    if "owed" in row.why or "rounded stochastically" in row.why:
         assert not row.exact
         assert abs(share - 1) < 0.03 + 1.2 * OWED / size, row.why
     elif dtype is torch.float32:
@@ -118,7 +118,10 @@ def test_an_average_moves_beside_low_precision_as_beside_float32():
     assert averages[1:] == pytest.approx([averages[0]] * 2, rel=1e-4)
 
 
-@pytest.mark.parametrize("form", ["norm_control", "constrained", "projected", "adaptive", "spectral", "by_spectrum"])
+@pytest.mark.parametrize(
+    "form",
+    ["norm_control", "hyperball", "projection", "constrained", "projected", "adaptive", "spectral", "by_spectrum"],
+)
 @pytest.mark.parametrize("size", [1e20, 1e30])
 def test_weights_whose_squares_overflow_are_pulled_as_others(form, size):
     """Norms are taken in double precision, so that large weights stay finite and move in proportion."""

@@ -9,7 +9,7 @@ import torch
 from torch import nn, optim
 
 import torchdecay as td
-from plans.examples import as_hard_as
+from plans.examples import as_hard_as, everywhere
 from torchdecay.plans.presets import PRESETS
 
 RAMP = td.schedules.linear(1.0, 0.5, 10)
@@ -76,7 +76,7 @@ def test_lambda_0_is_training_without_decay_bit_for_bit(form, name, via):
 
     def run(decay):
         model, optimizer, x = setup(name)
-        plan = td.plan(model, decay, rules=()) if decay else None
+        plan = td.plan(model, decay, rules=everywhere(decay)) if decay else None
         handle = td.attach(optimizer, plan, model=model, via=via) if plan else None
         for _ in range(4):
             step(model, optimizer, x, handle)
@@ -92,7 +92,8 @@ def test_lambda_0_is_training_without_decay_bit_for_bit(form, name, via):
 def test_learning_rate_0_moves_no_weight_and_no_counter(form, name, via):
     """Whatever the momentum: torch's checkpointing takes such a step, and a warm-up begins with one."""
     model, optimizer, x = setup(name)
-    handle = td.attach(optimizer, td.plan(model, (FORMS | BOUNDS)[form](0.1), rules=()), model=model, via=via)
+    decay = (FORMS | BOUNDS)[form](0.1)
+    handle = td.attach(optimizer, td.plan(model, decay, rules=everywhere(decay)), model=model, via=via)
     for lr in (0.0, 0.1, 0.1, 0.0):
         optimizer.param_groups[0]["lr"] = lr
         before = weights(model), repr(optimizer.state_dict()["torchdecay"])

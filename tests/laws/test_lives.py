@@ -86,10 +86,22 @@ FORMS = {
     "constrained after 3": lambda k: td.forms.constrained(warmup_steps=3).replace(coefficient=k),
     "norm_control": lambda k: td.forms.norm_control(0.4 * k, ratio=0.7),
     "norm_control at 0.9": lambda k: td.forms.norm_control(0.4 * k, ratio=0.9),
+    "hyperball": lambda k: td.forms.hyperball().replace(coefficient=min(k, 1.0)),
+    "projection": lambda k: td.forms.projection().replace(coefficient=min(k, 1.0)),
+    "radial_brake": lambda k: td.forms.radial_brake(outward=0.25, inward=0.75).replace(coefficient=min(k, 1.0)),
+    "relative_update": lambda k: td.forms.relative_update().replace(coefficient=min(k, 1.0)),
     "spectral": lambda k: td.forms.spectral(0.3 * k),
     "by_spectrum": lambda k: td.forms.by_spectrum(0.2 * k, every_steps=3, min_values=4),
 }
-REMEMBERING = ("adaptive", "constrained", "constrained at 0.5", "constrained after 3", "norm_control", "by_spectrum")
+REMEMBERING = (
+    "adaptive",
+    "constrained",
+    "constrained at 0.5",
+    "constrained after 3",
+    "norm_control",
+    "by_spectrum",
+    "hyperball",
+)
 """Forms whose controllers keep something from step to step: these are drawn twice as often."""
 SHAPES = {"a": (4, 5), "b": (5, 4), "c": (3,), "d": (4, 4)}
 LAYOUTS = {
@@ -166,12 +178,16 @@ class World:
         """What decays how, as the reference has it."""
         others = LAYOUTS[self.layout][1]
         made = {name: (others.get(name, self.form), self.strength) for name in SHAPES}
-        return {name: pair for name, pair in made.items() if pair[0] is not None}
+        one = min(self.strength, 1.0)
+        made |= {name: (form, one) for name, (form, _) in made.items() if form in lives.RULES}
+        vectors = [name for name, (form, _) in made.items() if form in lives.SPHERES and len(SHAPES[name]) < 2]
+        return {name: pair for name, pair in made.items() if pair[0] is not None and name not in vectors}
 
     def plan(self) -> td.Plan:
         rules = [
             td.rule(name, form if form is None else self.decay(form)) for name, form in LAYOUTS[self.layout][1].items()
         ]
+        rules += [td.rule(td.ndim(1), None, optional=True)] if self.form in lives.SPHERES else []
         frozen = [p for p in self.model.parameters() if not p.requires_grad]
         for param in frozen:
             param.requires_grad_(True)

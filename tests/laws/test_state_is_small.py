@@ -1,4 +1,4 @@
-"""Between two steps a form keeps at most a number for each tensor, unless a reference or an average is its idea."""
+"""Between two steps a form keeps at most a number for each tensor, unless a reference or the update is its idea."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn, optim
 import torchdecay as td
 from torchdecay.plans.presets import PRESETS
 
-COPIES = {"toward": 1, "toward_average": 1, "projected": 1}
+COPIES = {"toward": 1, "toward_average": 1, "projected": 1, "hyperball": 1, "relative_update": 1}
 FORMS = {name: one.shown for name, one in PRESETS.items() if one.shown.site not in (td.Site.NATIVE, td.Site.LOSS)}
 
 

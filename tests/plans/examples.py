@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import torchdecay as td
-from torchdecay.plans import controllers, forms
+from torchdecay.plans import controllers, forms, update_rules
 from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.plans.presets import PRESETS
 from torchdecay.plans.references import Average, Bound, BoundMask, File, Initial, SpareRows
@@ -50,6 +50,12 @@ def as_hard_as(name: str, wd: float) -> Decay:
     return decay.replace(coefficient=wd, max_lr=None)
 
 
+def everywhere(decay: Decay) -> list[Any]:
+    """Rules by which a decay is on all that it can be on: a bias of one length is refused."""
+    matrices = (decay.per != "tensor" and decay.per is not None) or isinstance(decay.update, update_rules.Sphere)
+    return [td.rule(td.ndim(0, 1), None, optional=True)] if matrices else []
+
+
 DECAYS = [
     *(one.shown for one in PRESETS.values()),
     td.decoupled(0.123456789),
@@ -62,6 +68,10 @@ DECAYS = [
     td.toward("pretrained", 0.1),
     forms.adaptive(0.02, beta=0.5),
     forms.ada_decay(1e-4, alpha=2.0),
+    forms.hyperball(2.0, per="row"),
+    forms.radial_brake(outward=0.0, inward=0.25, per="column"),
+    forms.norm_control(0.1, per="row"),
+    forms.projection("current", per="expert", schedule=td.schedules.linear(1, 0, 9)),
     forms.constrained(kappa=3.0),
     forms.constrained(kappa_initial=0.5, measure="std"),
     forms.constrained(warmup_steps=10, rho=0.1),
@@ -98,6 +108,10 @@ def values_of_every_type() -> list[Any]:
         controllers.NormRatio(0.5),
         controllers.Projection(),
         controllers.BySpectrum(0.5, 2.0, 10, 4),
+        update_rules.Hyperball("row", 2.0),
+        update_rules.NormProjection(None, "current"),
+        update_rules.RadialBrake(None, 0.0, 0.5),
+        update_rules.RelativeUpdate("column"),
         Initial(),
         Average(0.9),
         File("weights.safetensors", "00ff"),
@@ -212,6 +226,8 @@ masks = st.one_of(
     st.just("keep"),
 )
 references = st.sampled_from(["initial", "pretrained"])
+radii = st.sampled_from(["initial", "current"]) | positive
+slices = st.sampled_from([None, "tensor", "row", "column", "expert"])
 common = {"schedule": schedules, "mask": masks}
 decays = st.one_of(
     st.builds(td.native, numbers, schedule=schedules),
@@ -227,6 +243,10 @@ decays = st.one_of(
     st.builds(td.toward, references, numbers, **common),
     st.builds(forms.proximal, numbers, **common),
     st.builds(forms.huber, numbers, delta=positive, **common),
+    st.builds(forms.hyperball, radii, per=slices, schedule=schedules),
+    st.builds(forms.projection, radii, per=slices, schedule=schedules),
+    st.builds(forms.radial_brake, outward=fractions, inward=fractions, per=slices, schedule=schedules),
+    st.builds(forms.relative_update, per=slices, schedule=schedules),
     st.builds(forms.by_spectrum, numbers, every_steps=counts, **common),
 )
 

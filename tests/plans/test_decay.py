@@ -18,6 +18,7 @@ from torchdecay import Decay, Scale, Site
 from torchdecay.errors import DecayError, TorchdecayError
 from torchdecay.plans import controllers
 from torchdecay.plans.regularizers import L1
+from torchdecay.plans.update_rules import Hyperball
 
 BAD_NUMBERS = [-0.1, -1e-300, float("nan"), float("inf"), -float("inf"), "0.1", "abc", True, False, [0.1], 10**400, 1j]
 
@@ -111,7 +112,7 @@ def test_different_decays_are_different() -> None:
 @pytest.mark.parametrize("axis", [f.name for f in dataclasses.fields(Decay)])
 def test_replace_changes_one_axis_only(axis: str) -> None:
     """`.replace` leaves every other axis as it was."""
-    base = Decay(coefficient=0.1, site=Site.AFTER, scale=Scale.LR_RATIO)
+    base = Decay(coefficient=0.1, site=Site.AFTER, scale=Scale.ONE if axis == "update" else Scale.LR_RATIO)
     new: Any = {
         "coefficient": 0.2,
         "site": Site.BEFORE,
@@ -121,6 +122,7 @@ def test_replace_changes_one_axis_only(axis: str) -> None:
         "schedule": td.schedules.warmup(3),
         "max_lr": 0.5,
         "proximal": True,
+        "update": Hyperball(),
         "gate": controllers.Cautious(),
         "controller": controllers.NormRatio(),
         "mask": td.spare_rows(0),

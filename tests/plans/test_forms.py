@@ -27,11 +27,18 @@ CALLS: dict[str, Any] = {
     "toward": lambda wd: td.toward("initial", wd),
     "projected": lambda wd: forms.projected("initial", wd),
     "constrained": lambda wd: forms.constrained(kappa=wd),
+    "hyperball": lambda wd: forms.hyperball(wd),
+    "projection": lambda wd: forms.projection(wd),
+    "radial_brake": lambda wd: forms.radial_brake(outward=wd),
 }
 by_preset = pytest.mark.parametrize("name", PRESETS)
+by_number = pytest.mark.parametrize("name", [name for name in PRESETS if name != "relative_update"])
+"""Those that take a number."""
 
 
 def call(name: str, wd: Any) -> td.Decay:
+    if name == "relative_update":
+        return forms.relative_update()
     made: td.Decay = CALLS.get(name, PRESETS[name].make)(wd)
     return made
 
@@ -70,7 +77,10 @@ def test_the_sites_are_those_of_the_design() -> None:
     assert sites.pop("LOSS") == {"penalized"}
     assert sites.pop("NATIVE") == {"native"}
     assert sites.pop("GRADIENT") == {"coupled", "adaptive", "ada_decay"}
-    assert sites.pop("AFTER") == {"l1", "elastic_net", "huber", "proximal", "constrained", "projected", "norm_control"}
+    assert sites.pop("AFTER") == {
+        *("l1", "elastic_net", "huber", "proximal", "constrained", "projected", "norm_control"),
+        *("hyperball", "projection", "radial_brake", "relative_update"),
+    }
     assert set(sites) == {"BEFORE"}
 
 
@@ -80,7 +90,7 @@ def test_every_preset_is_read_back_from_its_axes(name: str) -> None:
     assert form_of(call(name, 0.1)) == name
 
 
-@by_preset
+@by_number
 @pytest.mark.parametrize("bad", [-0.1, float("nan"), float("inf"), "0.1", True, None, [0.1]], ids=repr)
 def test_every_preset_refuses_a_number_that_is_none(name: str, bad: Any) -> None:
     """The check stands behind every preset and not only the first that somebody tried."""
@@ -109,6 +119,10 @@ def test_every_preset_takes_a_schedule(name: str) -> None:
             "projected": {"reference": "initial", "wd": 0.1},
             "constrained": {"kappa": 0.1},
             "per_step": {"fraction": 0.1},
+            "hyperball": {"radius": 0.1},
+            "projection": {"radius": 0.1},
+            "radial_brake": {},
+            "relative_update": {},
         }.get(name, {"wd": 0.1})
         decay = PRESETS[name].make(**wd, **extra)
         assert decay.coefficient_at(3) == decay.coefficient * decay.schedule(3) != decay.coefficient

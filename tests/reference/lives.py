@@ -201,6 +201,10 @@ FORMS: dict[str, Callable[[Row], scalar.Form]] = {
     "constrained after 3": lambda row: Warming(3, 1 / row.param.numel()),
     "norm_control": lambda row: scalar.NormControl(0.4, 0.7, _initial(row)),
     "norm_control at 0.9": lambda row: scalar.NormControl(0.4, 0.9, _initial(row)),
+    "hyperball": lambda row: scalar.Hyperball("initial", [list(range(row.param.numel()))], _initial(row)),
+    "projection": lambda row: scalar.NormProjection("initial", [list(range(row.param.numel()))], _initial(row)),
+    "radial_brake": lambda row: scalar.RadialBrake(0.25, 0.75, [list(range(row.param.numel()))], _initial(row)),
+    "relative_update": lambda row: scalar.RelativeUpdate("current", [list(range(row.param.numel()))], _initial(row)),
     "spectral": lambda row: Spectral(0.3),
     "by_spectrum": lambda row: BySpectrum(0.2),
 }
@@ -213,12 +217,16 @@ def _hand_on(old: Row, new: Row) -> None:
     """What a decay of the same kind has seen, though it is of other numbers."""
     if {old.kind, new.kind} <= {"toward", "projected"}:
         new.form.ref = old.form.ref
-    elif {old.kind, new.kind} <= {"norm_control", "norm_control at 0.9"}:
+    elif any({old.kind, new.kind} <= alike for alike in ({"norm_control", "norm_control at 0.9"}, set(SPHERES))):
         new.form.start = old.form.start
     elif {old.kind, new.kind} <= set(_BOUNDS):
         new.form.mu, new.form.kappa = old.form.mu, old.form.kappa / _BOUNDS[old.kind] * _BOUNDS[new.kind]
 
 
+SPHERES = ("hyperball", "projection")
+"""Forms that set the norm of matrices, and refuse a vector."""
+RULES = (*SPHERES, "radial_brake", "relative_update")
+"""Forms whose strength is a share, at most 1."""
 _STRONG = ("wd", "l1", "l2", "rho")
 _KEEPS_PEAK = ("independent", "corrected", "proximal")
 SCHEDULES: dict[str, Callable[[int, float], float]] = {

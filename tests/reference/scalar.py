@@ -209,12 +209,69 @@ class Constrained(Form):
 
 
 class NormControl(Form):
-    def __init__(self, wd, ratio, start):
-        self.wd, self.ratio, self.start = wd, ratio, norm(start)
+    def __init__(self, wd, ratio, start, slices=None):
+        self.wd, self.ratio, self.slices = wd, ratio, slices or [range(len(start))]
+        self.start = [norm([start[i] for i in places]) for places in self.slices]
 
     def after(self, w, g, opt, old):
-        k = opt.lr * self.wd * (1 - self.ratio * self.start / norm(w))
-        return [a - k * a for a in w]
+        made = list(w)
+        for places, start in zip(self.slices, self.start, strict=True):
+            k = opt.lr * self.wd * (1 - self.ratio * start / norm([w[i] for i in places]))
+            for i in places:
+                made[i] = w[i] - k * w[i]
+        return made
+
+
+class NormRule(Form):
+    """What becomes of the update, for each slice of a tensor: lists of places that have a norm of their own."""
+
+    def __init__(self, radius, slices, start):
+        self.slices, self.start = slices, [norm([start[i] for i in places]) for places in slices]
+        self.radius, self.wd = radius, 1.0
+
+    def after(self, w, g, opt, old):
+        made = list(w)
+        for places, start in zip(self.slices, self.start, strict=True):
+            before = [old[i] for i in places]
+            radius = {"initial": start, "current": norm(before)}.get(self.radius, self.radius)
+            u = [(old[i] - w[i]) / opt.lr for i in places]
+            for i, value in zip(places, self.rule(before, u, opt.lr, radius), strict=True):
+                made[i] = (1 - self.wd) * w[i] + self.wd * value
+        return made
+
+
+class Hyperball(NormRule):
+    def rule(self, w, u, lr, radius):
+        return scaled(radius, unit([a - lr * radius * b for a, b in zip(w, unit(u), strict=True)]))
+
+
+class NormProjection(NormRule):
+    def rule(self, w, u, lr, radius):
+        return scaled(radius, unit([a - lr * b for a, b in zip(w, u, strict=True)]))
+
+
+class RadialBrake(NormRule):
+    def __init__(self, outward, inward, slices, start):
+        super().__init__("current", slices, start)
+        self.outward, self.inward = outward, inward
+
+    def rule(self, w, u, lr, radius):
+        z = [a - lr * b for a, b in zip(w, u, strict=True)]
+        s = self.outward if norm(z) > norm(w) else self.inward
+        return scaled(norm(w) + s * (norm(z) - norm(w)), unit(z))
+
+
+class RelativeUpdate(NormRule):
+    def rule(self, w, u, lr, radius):
+        return [a - lr * norm(w) / norm(u) * b for a, b in zip(w, u, strict=True)]
+
+
+def scaled(factor, x):
+    return [factor * a for a in x]
+
+
+def unit(x):
+    return scaled(1 / norm(x), x)
 
 
 def norm(w):

@@ -27,6 +27,10 @@ def problem():
 
 START = problem()[0].tolist()
 REFERENCE = [0.3 * value for value in START]
+# Weights are a matrix of 3 x 4; these are places in it.
+TENSOR = [list(range(SIZE))]
+ROWS = [[4 * row + column for column in range(4)] for row in range(3)]
+COLUMNS = [[4 * row + column for row in range(3)] for column in range(4)]
 
 FORMS = {
     "coupled": (lambda: td.coupled(0.3), lambda: scalar.Coupled(0.3)),
@@ -60,6 +64,41 @@ FORMS = {
         lambda: td.forms.norm_control(0.3, ratio=0.8),
         lambda: scalar.NormControl(0.3, 0.8, START),
     ),
+    "hyperball": (td.forms.hyperball, lambda: scalar.Hyperball("initial", TENSOR, START)),
+    "hyperball current by rows": (
+        lambda: td.forms.hyperball("current", per="row"),
+        lambda: scalar.Hyperball("current", ROWS, START),
+    ),
+    "hyperball of 2 by columns": (
+        lambda: td.forms.hyperball(2, per="column"),
+        lambda: scalar.Hyperball(2.0, COLUMNS, START),
+    ),
+    "projection": (lambda: td.forms.projection(3.0), lambda: scalar.NormProjection(3.0, TENSOR, START)),
+    "projection by experts": (
+        lambda: td.forms.projection(per="expert"),
+        lambda: scalar.NormProjection("initial", ROWS, START),
+    ),
+    "radial_brake": (
+        lambda: td.forms.radial_brake(outward=0.25, inward=0.75),
+        lambda: scalar.RadialBrake(0.25, 0.75, TENSOR, START),
+    ),
+    "radial_brake by rows": (
+        lambda: td.forms.radial_brake(inward=0.0, per="row"),
+        lambda: scalar.RadialBrake(0.5, 0.0, ROWS, START),
+    ),
+    "relative_update": (td.forms.relative_update, lambda: scalar.RelativeUpdate("current", TENSOR, START)),
+    "relative_update by columns": (
+        lambda: td.forms.relative_update(per="column"),
+        lambda: scalar.RelativeUpdate("current", COLUMNS, START),
+    ),
+    "norm_control by rows": (
+        lambda: td.forms.norm_control(0.3, ratio=0.8, per="row"),
+        lambda: scalar.NormControl(0.3, 0.8, START, ROWS),
+    ),
+    "projection current by columns": (
+        lambda: td.forms.projection("current", per="column"),
+        lambda: scalar.NormProjection("current", COLUMNS, START),
+    ),
 }
 OPTIMIZERS = {
     "sgd": (lambda p: optim.SGD(p, lr=PEAK), lambda: scalar.Sgd(PEAK)),
@@ -77,22 +116,22 @@ class Bag(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.weight = nn.Parameter(problem()[0].clone())
+        self.weight = nn.Parameter(problem()[0].clone().reshape(3, 4))
 
 
 def run(decay, make):
     _, gradients, lrs = problem()
     model = Bag()
     optimizer = make(model.parameters())
-    reference = {"ref": {"weight": torch.tensor(REFERENCE, dtype=torch.float64)}}
+    reference = {"ref": {"weight": torch.tensor(REFERENCE, dtype=torch.float64).reshape(3, 4)}}
     handle = td.attach(optimizer, td.plan(model, decay, rules=()), model=model, via="hook", bind=reference)
     seen = []
     for gradient, lr in zip(gradients, lrs, strict=True):
         optimizer.param_groups[0]["lr"] = lr
-        model.weight.grad = gradient.clone()
+        model.weight.grad = gradient.clone().reshape(3, 4)
         optimizer.step()
-        assert torch.equal(model.weight.grad, gradient)
-        seen.append(model.weight.detach().clone())
+        assert torch.equal(model.weight.grad.flatten(), gradient)
+        seen.append(model.weight.detach().flatten().clone())
     handle.remove()
     return torch.stack(seen)
 

@@ -6,7 +6,7 @@
 3. By hook: in each step `engine` asks each group (`program`) for the amount, c_t·λ_t, 0.1 times the learning rate here,
    and checks it. All words are in `work`.
 4. `passes` carry it out before or after the update, with what a controller says (`runtimes`), row by row (`row_pulls`),
-   or owed until half precision can show it (`rounding`).
+   or owed until half precision can show it (`rounding`); or set norms once it is over (`update_rules`).
 5. `kernels` multiply the tensors, in parts or compiled (`compiled`): θ ← θ·(1 − 0.1·lr).
 
 Natively: `program` writes 0.1 under `weight_decay` in the group, and the optimizer's own kernel does the rest. Through
@@ -16,5 +16,6 @@ What has to survive a checkpoint is packed by `state`, the plan by `ledger`; `ch
 `copies` says what a copy of an optimizer takes along.
 
 Read in this order: sharded, rounding, bindings, work, ledger, state, runtimes, routes, stepping, kernels, penalty,
-    loss, compiled, row_pulls, lowering, passes, program, engine, copies, handle, attach, each, checkpoint.
+    loss, update_rules, compiled, row_pulls, lowering, passes, program, engine, copies, handle, attach, each,
+    checkpoint.
 """

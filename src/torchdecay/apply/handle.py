@@ -237,8 +237,14 @@ class Handle:
             return Cost()
         decay, one = self._engine.targets[name]
         read = sum(tensor.nbytes for tensor in (one.held, one.mask) if tensor is not None)
-        passes = {Site.LOSS: 0, Site.GRADIENT: 3}.get(decay.site, 2)
-        return Cost(read, passes and passes * one.param.nbytes + read)
+        copy = one.param.nbytes if decay.update is not None and decay.update.keeps_copy else 0
+        # The copy is written, and read for the norms and for the sum, each time beside the weights.
+        passes = {Site.LOSS: 0, Site.GRADIENT: 3}.get(decay.site, 7 if copy else 3 if decay.update is not None else 2)
+        return Cost(read + copy, passes and passes * one.param.nbytes + read)
+
+    def is_emptied(self, name: str) -> bool:
+        """Whether a parameter is 0 just now, while the optimizer steps, so that its update is seen whole."""
+        return self._engine.passes.is_emptied(name)
 
     @property
     def debts(self) -> dict[str, float]:

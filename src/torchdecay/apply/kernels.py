@@ -39,7 +39,7 @@ class _Rooms(threading.local):
 _ROOMS = _Rooms()
 
 
-def _scratch(like: Tensor) -> Tensor | None:
+def scratch(like: Tensor) -> Tensor | None:
     """Room for one result of a chunk's shape; None where torch has to make its own.
 
     Memory that is taken and given back for each chunk may go back to the system each time, and then costs several
@@ -144,7 +144,7 @@ def _elastic_one_(p: Tensor, tau: Amount, parts: Tensors, divisor: Amount) -> No
 def _huber_one_(p: Tensor, share: Amount, parts: Tensors, bound: Amount) -> None:
     if parts:
         p.sub_(parts[0])
-    step = torch.clamp(p, -bound, bound, out=_scratch(p))  # type: ignore[arg-type]
+    step = torch.clamp(p, -bound, bound, out=scratch(p))  # type: ignore[arg-type]
     if isinstance(share, Tensor):
         p.sub_(step * share)
     else:
@@ -173,7 +173,7 @@ def _cautious_one_(
 ) -> None:
     update = direction(*parts)
     # The gradient itself may be the direction, and has to stay what it is.
-    agreement = torch.mul(update, p, out=_scratch(p)) if any(update is part for part in parts) else update.mul_(p)
+    agreement = torch.mul(update, p, out=scratch(p)) if any(update is part for part in parts) else update.mul_(p)
     # Ones and zeros as numbers, in place: a mask of bools costs several passes more.
     mask = (agreement.gt_(0) if spare_zeros else agreement.ge_(0)).to(p.dtype)
     if isinstance(amount, Tensor):

@@ -18,6 +18,7 @@ from torchdecay.apply import kernels
 from torchdecay.apply.rounding import Debts, is_low, pay_
 from torchdecay.apply.row_pulls import RowPulls
 from torchdecay.apply.runtimes import Runtime, constrained_step_, runtime_of
+from torchdecay.apply.update_rules import UpdateRuntime
 from torchdecay.apply.work import Amount, Pull, Target, Work
 from torchdecay.optimizers.elementwise import Elementwise
 from torchdecay.optimizers.gradients import maximizes, wide
@@ -26,6 +27,7 @@ from torchdecay.plans.controllers import Cautious, Controller, Multiplier, RowGa
 from torchdecay.plans.decay import Site
 from torchdecay.plans.references import Average
 from torchdecay.plans.regularizers import L2, Regularizer
+from torchdecay.plans.update_rules import UpdateRule
 
 _Kernel = Callable[[Tensor, Tensor | None], None]
 
@@ -56,12 +58,13 @@ class Passes:
         self.optimizer, self.run = optimizer, run
         self.debts = Debts()
         self.rows = RowPulls(optimizer, pulls)
-        by_controller: dict[Controller, list[Pull]] = {}
+        steered: dict[Controller | UpdateRule, list[Pull]] = {}
         for pull in pulls:
-            if pull.decay.controller is not None:
-                by_controller.setdefault(pull.decay.controller, []).append(pull)
-        self.runtimes: dict[Controller, Runtime] = {
-            controller: runtime_of(controller, optimizer, served) for controller, served in by_controller.items()
+            if (steering := pull.decay.steering) is not None:
+                steered.setdefault(steering, []).append(pull)
+        self.runtimes: dict[Controller | UpdateRule, Runtime] = {
+            one: (UpdateRuntime if isinstance(one, UpdateRule) else runtime_of(one))(optimizer, served, one)
+            for one, served in steered.items()
         }
         self._later: list[Work] = []
         self._works: Sequence[Work] = []
@@ -85,8 +88,8 @@ class Passes:
             self._begin(works, late)
 
     def _begin(self, works: Sequence[Work], late: bool) -> None:
-        for controller, runtime in self.runtimes.items():
-            runtime.before([work for work in works if work.pull.decay.controller == controller])
+        for steering, runtime in self.runtimes.items():
+            runtime.before([work for work in works if work.pull.decay.steering == steering])
         for work in works:
             decay = work.pull.decay
             if decay.site is Site.GRADIENT:
@@ -111,8 +114,8 @@ class Passes:
             if work.pull.decay.site is Site.GRADIENT and (live := work.pull.live())
         ]
         with torch.no_grad():
-            for controller, runtime in self.runtimes.items():
-                if mine := [work for work in coupled if work.pull.decay.controller == controller]:
+            for steering, runtime in self.runtimes.items():
+                if mine := [work for work in coupled if work.pull.decay.steering == steering]:
                     runtime.before(mine)
             for work in coupled:
                 self._lend(work)
@@ -131,12 +134,14 @@ class Passes:
             # A gradient that was written to since is what the user made of it, by zeroing and accumulating, say.
             self._loans = [loan for loan in self._loans if _version(loan.lent) == loan.version]
             self.give_back()
+        self._put_back()
         self._works, self._later, self._pulled, self._snapshots = [], [], [], {}
 
     @torch.no_grad()
     def take_back(self) -> None:
         """Undo what a step that raised has pulled, where the update has not moved the weights since."""
         self.give_back()
+        self._put_back()
         for work, stood, kept, rows in reversed(self._pulled):
             here = [i for i, one in enumerate(work.targets) if _stand(work, one) == stood[i]]
             targets, amounts = [work.targets[i] for i in here], [work.amounts[i] for i in here]
@@ -158,9 +163,18 @@ class Passes:
                 loan.param.grad = loan.users
         self._loans = []
 
+    def is_emptied(self, name: str) -> bool:
+        """Whether a parameter is 0 while the optimizer steps."""
+        return any(runtime.is_emptied(name) for runtime in self.runtimes.values())
+
+    def _put_back(self) -> None:
+        """Give the weights back that are 0 while the optimizer steps."""
+        for runtime in self.runtimes.values():
+            runtime.take_back()
+
     def scalars(self) -> dict[str, Any]:
         """What has to survive a checkpoint, as plain numbers by parameter name."""
-        controllers = {repr(controller): runtime.scalars() for controller, runtime in self.runtimes.items()}
+        controllers = {repr(steering): runtime.scalars() for steering, runtime in self.runtimes.items()}
         rows = {"rows": self.rows.scalars()} if self.rows.owes() else {}
         return {"controllers": controllers} | self.debts.scalars() | rows
 
@@ -170,8 +184,8 @@ class Passes:
 
     def load(self, scalars: Mapping[str, Any]) -> None:
         """Take over what `scalars` gave."""
-        for controller, runtime in self.runtimes.items():
-            if saved := scalars["controllers"].get(repr(controller)):
+        for steering, runtime in self.runtimes.items():
+            if saved := scalars["controllers"].get(repr(steering)):
                 runtime.load(saved)
         self.debts.load(scalars)
         self.rows.load(scalars.get("rows", {}))
@@ -191,12 +205,16 @@ class Passes:
 
     @torch.no_grad()
     def _finish(self) -> None:
-        for controller, runtime in self.runtimes.items():
-            runtime.after([work for work in self._later if work.pull.decay.controller == controller])
+        for steering, runtime in self.runtimes.items():
+            runtime.after([work for work in self._later if work.pull.decay.steering == steering])
         for work in self._later:
             decay = work.pull.decay
             if isinstance(decay.gate, Cautious):
                 self._pull_cautiously(work, decay.gate)
+            elif decay.update is not None:
+                runtime = self.runtimes[decay.update]
+                assert isinstance(runtime, UpdateRuntime)
+                runtime.carry_out(work, self.debts, self.run)
             elif isinstance(decay.controller, Multiplier):
                 for one, mu in zip(work.targets, work.multipliers or (), strict=True):
                     _run(one, self.debts.turn(one.name, work.steps), mu, _constrained(decay.regularizer, mu))
@@ -246,7 +264,9 @@ class Passes:
         for ones, amounts in _buckets(work):
             if is_low(ones[0].param):
                 for one, amount in zip(ones, amounts, strict=True):
-                    due = self.debts.shrink(one.name, float(amount)) if isinstance(regularizer, L2) else amount
+                    # Slices that are pulled unlike each other owe nothing: what is taken off them is rounded at random.
+                    is_one = isinstance(regularizer, L2) and not (isinstance(amount, Tensor) and amount.dim())
+                    due = self.debts.shrink(one.name, float(amount)) if is_one else amount
                     _run(one, self.debts.turn(one.name, work.steps), due, _explicit(regularizer, due))
             else:
                 params, references = [one.param for one in ones], [one.reference for one in ones]

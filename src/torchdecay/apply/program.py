@@ -111,6 +111,10 @@ class GroupProgram:
     def amount(self, decay: Decay) -> Amount:
         """c_t·λ_t of a pull at the step that comes next."""
         coefficient, index = self.coefficient(decay), self.lowering.index
+        if decay.update is not None:
+            if decay.update.keeps_copy:
+                self._lr(decay)
+            return coefficient
         if decay.site is Site.GRADIENT:
             if settled_factor(self.optimizer, self.group) is not None:
                 fraction = coefficient * self.group["lr"] * self._steepest(decay)

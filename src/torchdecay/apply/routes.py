@@ -15,13 +15,15 @@ from torch.optim import Optimizer
 
 from torchdecay.apply.rounding import is_low
 from torchdecay.apply.runtimes import check_controller
+from torchdecay.apply.sharded import norm
 from torchdecay.errors import ApplyError
-from torchdecay.optimizers.cards import SWITCH, Native, has_trait, keeps_average, puts_back, settled_factor
+from torchdecay.optimizers.cards import SWITCH, Native, card_of, has_trait, keeps_average, puts_back, settled_factor
 from torchdecay.optimizers.steps import is_matched, reads_update_sign
 from torchdecay.plans.controllers import Cautious, LazyRows, Projection, RowGate, Stable
 from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.plans.references import Average
 from torchdecay.plans.regularizers import L2, Deviation, Huber
+from torchdecay.plans.update_rules import Sphere
 from torchdecay.text import repr_quoted
 
 Via = Literal["auto", "hook"]
@@ -124,6 +126,12 @@ class Place:
             )
         if isinstance(carried.gate, LazyRows):
             besides += "; rows pay when they are touched, all of them at handle.flush()"
+        if carried.update is not None and carried.update.keeps_copy:
+            besides += "; holds a copy of the weights"
+        if carried.update is not None and (own := self._own_decay()):
+            besides += (
+                f"; its own {own} stays beside it, and a norm that is set after the step makes of that a longer one"
+            )
         if isinstance(carried.gate, Cautious):
             read = reads_update_sign(self.optimizer, self.group)
             sign, copy = "u's sign is read from state and gradient", "u is measured against a copy of the weights"
@@ -195,6 +203,12 @@ class Place:
         same = decay.site is Site.GRADIENT or decay.scale is Scale.LR
         return Way("native", same and known.exact, why, decay, switch, fraction)
 
+    def _own_decay(self) -> str:
+        """A decay that the optimizer has beside its weight_decay, with its number; "" without one."""
+        card = card_of(self.optimizer)
+        key = "" if card is None else card.shrinks_by
+        return f"{key}={self.group[key]:g}" if self.group.get(key) else ""
+
     def _by_hook(self, decay: Decay) -> Decay:
         """The decay as a hook carries it out: NATIVE becomes what native means on this optimizer."""
         if self.known is not None or decay.site is not Site.NATIVE:
@@ -213,11 +227,11 @@ class Place:
             ApplyError: naming the parameter.
         """
         what = "" if is_lazy(param) else self._trouble(param, decay)
+        fix = 'Spare it with a rule, or give it one of its own: td.decoupled(wd), with rows="all".'
+        if not what and not is_lazy(param):
+            what, fix = _unfit(param, name, decay)
         if what:
-            raise ApplyError(
-                f"{repr_quoted(name)} {what}, and {decay!r} can't run on it by hook.",
-                fix='Spare it with a rule, or give it one of its own: td.decoupled(wd), with rows="all".',
-            )
+            raise ApplyError(f"{repr_quoted(name)} {what}, and {decay!r} can't run on it by hook.", fix=fix)
 
     def _trouble(self, param: Tensor, decay: Decay) -> str:
         if isinstance(decay.gate, RowGate) and param.dim() == 0:
@@ -231,6 +245,8 @@ class Place:
         dense = param.layout is torch.strided
         if dense and any(size > 1 and not step for size, step in zip(param.shape, param.stride(), strict=True)):
             return "has elements that share their memory"
+        if decay.update is not None and param.layout is not torch.strided:
+            return f"is stored as {param.layout}"
         scaled = isinstance(decay.controller, Stable) and settled_factor(self.optimizer, self.group) is None
         ordered = isinstance(decay.gate, Cautious) or isinstance(decay.controller, Projection)
         if param.is_complex() and (scaled or ordered or isinstance(decay.regularizer, (Huber, Deviation))):
@@ -258,6 +274,25 @@ class Place:
         decay = decay if self.known is None else self.known.resolve(decay)
         if route == "loss" or decay.site is Site.GRADIENT:
             return "low precision rounds it with the gradient, and loses what is small beside that"
+        if decay.update is not None and decay.update.keeps_copy:
+            seen = "weights are 0 in the optimizer's step, so that its update is seen whole"
+            lost = "of the update only what low precision leaves of it is seen"
+            return f"{seen if has_trait(self.optimizer, 'blind') else lost}; rounded stochastically"
         if route == "native":
             return "what is too small for the dtype is rounded away, where td.decoupled(wd) would arrive"
         return "what is too small for the dtype is owed, then applied with stochastic rounding"
+
+
+def _unfit(param: Tensor, name: str, decay: Decay) -> tuple[str, str]:
+    """What makes a tensor unfit for norms that a decay takes of it or sets, and what to write instead."""
+    rule, spare = decay.update, f"Spare it: td.rule({name!r}, None)"
+    if decay.per in ("row", "column", "expert") and param.dim() < 2:
+        return f"has {param.dim()} dimensions, so no {decay.per}s", f'{spare}; or write per="tensor" for it.'
+    if isinstance(rule, Sphere) and param.dim() < 2:
+        return (
+            "is no matrix, and a bias or a gain of one length can't do its work",
+            f"{spare}, as the default rules do.",
+        )
+    if rule is not None and rule.needs_norm and not param.is_meta and param.numel() and not float(norm(param)):
+        return "is all zeros, and would stay so", f"{spare}; or give it a norm: td.forms.hyperball(1.0)."
+    return "", ""

@@ -1,8 +1,8 @@
 """Controllers at work: what sets the multiplier of each tensor's coefficient, step by step.
 
-A runtime is made for each different `Controller` in a plan and serves all the pulls that have it. Before the update
-it sees gradients and optimizer state, after it the new weights; what it keeps is scalars, by parameter name, which
-travel in the optimizer's state.
+A runtime is made for each different `Controller` in a plan and serves all the pulls that have it (so it is for an
+`UpdateRule`, see `update_rules`). Before the update it sees gradients and optimizer state, after it the new weights;
+what it keeps is scalars, by parameter name, which travel in the optimizer's state.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from torchdecay.apply.sharded import norm, whole
+from torchdecay.apply.sharded import beside_slices, norm, whole
 from torchdecay.apply.work import Amount, Pull, Target, Work
 from torchdecay.errors import ApplyError
 from torchdecay.optimizers.cards import settled_factor, update_of
 from torchdecay.optimizers.gradients import maximizes, mean_second_moment, wide
 from torchdecay.plans import controllers as adaptive
 from torchdecay.plans.decay import Decay
+from torchdecay.plans.granularity import dims_of
 from torchdecay.plans.regularizers import Deviation, Huber, Regularizer, SquaredNorm
 
-Scalars = dict[str, dict[str, float]]
+Scalars = dict[str, dict[str, Any]]
 
 
 class Runtime:
@@ -52,22 +53,30 @@ class Runtime:
     def after(self, works: Sequence[Work]) -> None:
         """After the update: set the multipliers of works that pull then."""
 
+    def is_emptied(self, name: str) -> bool:
+        """Whether a parameter is 0 while the optimizer steps."""
+        return False
+
+    def take_back(self) -> None:
+        """Undo what was done to weights before an update that raised."""
+
     def scalars(self) -> Scalars:
-        """What has to survive a checkpoint."""
-        return {key: {name: float(one) for name, one in getattr(self, key).items()} for key in self.keeps}
+        """What has to survive a checkpoint: a number, or nested lists of them, one for each slice."""
+        kept = {key: getattr(self, key).items() for key in self.keeps}
+        return {key: {n: one.tolist() if isinstance(one, Tensor) else one for n, one in kept[key]} for key in kept}
 
     def inherit(self, other: Any) -> None:
         """Take over what another of the same kind kept, be its numbers others: what it has seen is still so."""
         self.load(other.scalars())
 
-    def load(self, scalars: Mapping[str, Mapping[str, float]]) -> None:
+    def load(self, scalars: Mapping[str, Mapping[str, Any]]) -> None:
         """Take over what `scalars` gave."""
         for key in self.keeps:
             mine = getattr(self, key)
             for name, value in scalars.get(key, {}).items():
                 held = mine.get(name)
                 if held is not None or not isinstance(next(iter(mine.values()), None), Tensor):
-                    mine[name] = torch.full_like(held, value) if isinstance(held, Tensor) else value
+                    mine[name] = _like(held, value) if isinstance(held, Tensor) else value
 
 
 class _Stable(Runtime):
@@ -176,15 +185,24 @@ class _NormRatio(Runtime):
 
     def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], controller: Any) -> None:
         super().__init__(optimizer, pulls, controller)
-        self.start = {name: norm(param) for name, param in self.everyone()}
+        self.start = {name: self._norm(param) for name, param in self.everyone()}
+
+    def inherit(self, other: _NormRatio) -> None:
+        if other.controller.per == self.controller.per:
+            super().inherit(other)
 
     def after(self, works: Sequence[Work]) -> None:
         for work in works:
             work.multiply(self._multiplier)
 
+    def _norm(self, param: Tensor) -> Tensor:
+        return norm(param, dims_of(self.controller.per, param.dim()))
+
     def _multiplier(self, one: Target) -> Tensor:
-        now = norm(one.param)
-        return torch.where(now > 0, 1 - self.controller.ratio * self.start[one.name] / now, now)
+        now = self._norm(one.param)
+        return beside_slices(
+            torch.where(now > 0, 1 - self.controller.ratio * self.start[one.name] / now, now), one.param
+        )
 
 
 class _Projection(Runtime):
@@ -245,6 +263,11 @@ class _BySpectrum(Runtime):
 _TINY = 1e-30
 
 
+def _like(held: Tensor, value: Any) -> Tensor:
+    """A number that was saved, or nested lists of them, in place of what is held."""
+    return torch.tensor(value, dtype=held.dtype, device=held.device).reshape(held.shape)
+
+
 def _measured(regularizer: Regularizer, param: Tensor) -> Tensor:
     """R of a parameter; ‖θ‖² may overflow in its own dtype."""
     if isinstance(regularizer, SquaredNorm):
@@ -298,9 +321,9 @@ _RUNTIMES: Mapping[type[adaptive.Controller], type[Runtime]] = {
 }
 
 
-def runtime_of(controller: adaptive.Controller, optimizer: Optimizer, pulls: Sequence[Pull]) -> Runtime:
-    """The runtime of a controller for the pulls that have it."""
-    return _RUNTIMES[type(controller)](optimizer, pulls, controller)
+def runtime_of(controller: adaptive.Controller) -> type[Runtime]:
+    """The runtime that a controller has."""
+    return _RUNTIMES[type(controller)]
 
 
 def check_controller(optimizer: Optimizer, group: Mapping[str, Any], decay: Decay) -> None:

@@ -29,21 +29,45 @@ def lasting() -> Iterator[None]:
         yield
 
 
-def norm(tensor: Tensor) -> Tensor:
-    """‖·‖ in float64, where the device has it: in float32 squares of 1e20 are infinite, and those of 1e-30 are 0."""
+def norm(tensor: Tensor, dims: tuple[int, ...] | None = None) -> Tensor:
+    """‖·‖ in float64, where the device has it: in float32 squares of 1e20 are infinite, and those of 1e-30 are 0.
+
+    Args:
+        tensor: the tensor.
+        dims: the dimensions to take it over, which stay, with size 1; None is the norm of all, without dimensions.
+    """
     own = wide(tensor.detach())
-    if own.device.type == "cpu":
+    kept = dims is not None
+    if own.device.type == "cpu" and own.numel():
         # Double precision would take twelve times as long, and to ask whether it is needed costs nothing here.
-        found = whole(torch.linalg.vector_norm(own)).double()
-        if (
-            own.numel()
-            and (found == 0 or found.isinf())
-            and 0 < (largest := whole(own.abs().max()).double()) < math.inf
-        ):
-            found = largest * norm(own / largest)
-        return found
+        found = whole(torch.linalg.vector_norm(own, dim=dims, keepdim=kept)).double()
+        if not ((found == 0) | found.isinf()).any():
+            return found
+        if not 0 < (largest := whole(own.abs().max()).double()) < math.inf:
+            return found
+        own, scale = own / largest, largest
+    else:
+        scale = torch.ones((), device=own.device)
     exact = torch.complex128 if own.is_complex() else torch.float64
-    return whole(torch.linalg.vector_norm(own, dtype=None if own.device.type == "mps" else exact))
+    wider = None if own.device.type == "mps" else exact
+    return whole(torch.linalg.vector_norm(own, dim=dims, keepdim=kept, dtype=wider)) * scale
+
+
+def beside_slices(numbers: Tensor, param: Tensor) -> Tensor:
+    """Numbers of a tensor's slices in its own precision, and beside a DTensor, which mixes with no other, one of them.
+
+    A single number, without dimensions, mixes with all.
+    """
+    if numbers.dim() == 0:
+        return numbers
+    numbers = numbers.to(wide(param).dtype.to_real())
+    mesh: Any = getattr(param, "device_mesh", None)
+    if mesh is None:
+        return numbers
+    from torch.distributed.tensor import DTensor, Replicate
+
+    made: Tensor = DTensor.from_local(numbers, mesh, [Replicate()] * mesh.ndim, run_check=False)
+    return made
 
 
 def share_memory(left: Tensor, right: Tensor) -> bool:

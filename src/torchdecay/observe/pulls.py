@@ -94,7 +94,7 @@ class Pulled:
         decay = self.decay
         if decay is None:
             return True
-        return type(decay.regularizer) is L2 and decay.reference is None and decay.controller is None
+        return type(decay.regularizer) is L2 and decay.reference is None and decay.steering is None
 
     @property
     def is_even(self) -> bool:
@@ -125,8 +125,8 @@ class Pulled:
         if decay is None:
             return ""
         linear = None if self.optimizer is None else settled_factor(self.optimizer, self.values)
-        if decay.controller is not None and not (isinstance(decay.controller, Stable) and linear is not None):
-            return "how hard it pulls is decided at each step"
+        if decay.steering is not None and not (isinstance(decay.controller, Stable) and linear is not None):
+            return "how hard it pulls is decided at each step" if decay.controller else "it sets a norm at each step"
         if isinstance(decay.reference, Average):
             return "its reference moves along"
         if not isinstance(decay.regularizer, (L2, Huber)) or (self.is_coupled and isinstance(decay.regularizer, Huber)):

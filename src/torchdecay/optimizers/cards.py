@@ -56,12 +56,15 @@ class Native:
         return decay.replace(site=self.site, scale=Scale.LR if self.site is Site.BEFORE else Scale.ONE)
 
 
-Trait = Literal["adaptive", "elementwise", "fused", "tensor decay", "averaging", "reevaluating", "sparse", "no decay"]
+Trait = Literal[
+    "adaptive", "elementwise", "blind", "fused", "tensor decay", "averaging", "reevaluating", "sparse", "no decay"
+]
 """
 What else is true of a class.
 
 * adaptive: it divides each element's gradient by the size of earlier ones.
 * elementwise: the update of an element reads nothing but that element's own gradient and state.
+* blind: without decay of its own its update reads no weights, but their gradients and state alone.
 * fused: it has a fused kernel.
 * tensor decay: weight_decay may be a tensor that is filled anew at each step.
 * averaging: its parameters are no weights, but mixtures of hidden weights and their average.
@@ -132,8 +135,8 @@ _KEPT_DECOUPLED = Native(Site.BEFORE, switch="obeyed")
 _SIZED_FIRST = Native(
     Site.BEFORE, exact=False, note="Adafactor sizes its step by RMS(p) before the decay, a hook after it"
 )
-_PLAIN: tuple[Trait, ...] = ("elementwise", "fused")
-_ADAPTIVE: tuple[Trait, ...] = ("elementwise", "adaptive")
+_PLAIN: tuple[Trait, ...] = ("elementwise", "blind", "fused")
+_ADAPTIVE: tuple[Trait, ...] = ("elementwise", "blind", "adaptive")
 _ADAM: tuple[Trait, ...] = (*_ADAPTIVE, "fused", "tensor decay")
 
 CARDS = (
@@ -148,9 +151,9 @@ CARDS = (
     _of_torch("RMSprop", _COUPLED, *_ADAPTIVE, update=updates.RMSPROP, state="square_avg momentum_buffer grad_avg"),
     _of_torch("ASGD", _COUPLED, "elementwise", update=updates.ASGD, state="ax", shrinks_by="lambd"),
     _of_torch("Adafactor", _SIZED_FIRST),
-    _of_torch("Muon", _DECOUPLED, state="momentum_buffer"),
-    _of_torch("Rprop", None, "elementwise", "no decay", state="prev step_size"),
-    _of_torch("SparseAdam", None, "sparse", "no decay", state="exp_avg exp_avg_sq"),
+    _of_torch("Muon", _DECOUPLED, "blind", state="momentum_buffer"),
+    _of_torch("Rprop", None, "elementwise", "blind", "no decay", state="prev step_size"),
+    _of_torch("SparseAdam", None, "sparse", "blind", "no decay", state="exp_avg exp_avg_sq"),
     _of_torch("LBFGS", None, "reevaluating", "no decay"),
     # Of other libraries. What weight_decay means there turns on options of each: td.verify measures it.
     Card(name="Lion", classes="*:lion", update=updates.LION, state=("exp_avg",)),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from torchdecay.arguments import check_count, check_number, check_word, store
+from torchdecay.plans.granularity import Per, check_per
 from torchdecay.records import value_type
 
 
@@ -155,14 +156,16 @@ class Multiplier(Controller):
 @value_type
 @dataclass(frozen=True)
 class NormRatio(Controller):
-    """m = 1 − ratio·‖θ₀‖/‖θ‖ per tensor: shrinks what is longer than its target, lengthens what is shorter."""
+    """m = 1 − ratio·‖θ₀‖/‖θ‖ per slice: shrinks what is longer than its target, lengthens what is shorter."""
 
     ratio: float = 1.0
+    per: Per = "tensor"
     symbol = "(1 − r‖θ₀‖/‖θ‖)"
     most = 1.0
 
     def __post_init__(self) -> None:
         store(self, ratio=check_number(self.ratio, "norm_control ratio"))
+        check_per(self.per, "norm_control")
 
 
 @value_type

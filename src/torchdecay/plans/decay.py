@@ -13,10 +13,12 @@ from typing import Any
 from torchdecay.arguments import check_number, store
 from torchdecay.errors import DecayError
 from torchdecay.plans.controllers import Controller, Gate, LazyRows, RowGate
+from torchdecay.plans.granularity import Per
 from torchdecay.plans.presets import spell
 from torchdecay.plans.references import Average, Mask, Reference, as_mask, as_reference
 from torchdecay.plans.regularizers import L2, ElasticNet, Regularizer
 from torchdecay.plans.schedules import Constant, Schedule, as_schedule
+from torchdecay.plans.update_rules import UpdateRule
 from torchdecay.records import Opaque, value_type
 from torchdecay.text import nearest
 
@@ -92,6 +94,8 @@ class Decay:
         gate: which elements the pull acts on, decided at each step.
         controller: what sets the coefficient at each step.
         mask: entries of each tensor that take part; None is all.
+        update: AFTER only, in place of a pull: what becomes of the update. λ_t, from 0 to 1, is then the share of that
+            in what the weights become; the rest is the step as the optimizer took it.
 
     Raises:
         DecayError: a number outside its range, or axes that do not go together.
@@ -113,6 +117,7 @@ class Decay:
     gate: Gate | None = None
     controller: Controller | None = None
     mask: Mask | None = None
+    update: UpdateRule | None = None
 
     def __post_init__(self) -> None:
         store(self, coefficient=check_number(self.coefficient, "coefficient"))
@@ -153,6 +158,14 @@ class Decay:
             if isinstance(self.gate, LazyRows) and (not self._is_l2 or isinstance(self.reference, Average)):
                 fix = "Only L2 toward what stays where it is adds up to one step, taken later; use TouchedRows()."
                 yield f"LazyRows with {self.regularizer!r} toward {self.reference!r}", fix
+        if self.update is not None:
+            plain = self.site is Site.AFTER and self.scale is Scale.ONE and not self.proximal and self._is_l2
+            if not plain or any((self.reference, self.mask, self.gate, self.controller)):
+                fix = "It comes AFTER the update, alone, and at full scale: a norm is that of a whole slice."
+                yield f"{self.update!r} beside a pull, or on a part of a tensor,", fix
+            if self.coefficient > 1:
+                yield f"{self.coefficient:g} of {self.update!r}", "It is a share, from 0 to 1."
+            return
         is_fraction = self.scale is Scale.ONE and beside_the_step and self._is_l2
         if is_fraction and not self.controller and not self.proximal and self.coefficient > 1:
             fix = "Above 1 the step flips every weight's sign; per_step takes a fraction from 0 to 1."
@@ -165,7 +178,18 @@ class Decay:
     @property
     def is_plain_l2(self) -> bool:
         """Whether the pull is λ·θ and nothing else: L2 toward zero, no mask, gate or controller."""
-        return self._is_l2 and not any((self.reference, self.mask, self.gate, self.controller))
+        return self._is_l2 and not any((self.reference, self.mask, self.gate, self.controller, self.update))
+
+    @property
+    def steering(self) -> Controller | UpdateRule | None:
+        """What decides at each step what is done, so that nobody can tell before; None where nothing does."""
+        return self.controller or self.update
+
+    @property
+    def per(self) -> Per | None:
+        """The slices that its norms are of; "tensor" where it takes none of slices."""
+        holders: tuple[Any, ...] = (self.update, self.controller, self.regularizer)
+        return next((one.per for one in holders if hasattr(one, "per")), "tensor")
 
     @property
     def form(self) -> Decay:
@@ -200,6 +224,12 @@ class Decay:
             DecayError: when the schedule returns NaN, an infinity or a negative number.
         """
         multiplier = self.schedule(step, lr_ratio)
+        if self.update is not None and self.coefficient * multiplier > 1:
+            raise DecayError(
+                f"the schedule {self.schedule!r} returned {multiplier:g} at step {step}, for {self.update!r}.",
+                "There it is the share of what the weights become; the weights were left as they were.",
+                "Return numbers from 0 to 1.",
+            )
         if not (multiplier >= 0.0) or math.isinf(multiplier):
             raise DecayError(
                 f"the schedule {self.schedule!r} returned {multiplier} at step {step}.",
@@ -224,6 +254,8 @@ class Decay:
             return "weight_decay = λ in the optimizer's own step"
         if self.site is Site.GRADIENT:
             return f"g ← g + λ·{gate}{mask}{gradient}"
+        if self.update is not None:
+            return f"W ← {self.update.symbol}"
         if self.proximal:
             return f"θ ← θ − u, then θ ← prox of {c}λ·{mask}{self.regularizer.symbol.replace('θ', inner)}"
         pull = f"θ ← θ − {c}λ·{gate}{mask}{gradient}"
@@ -271,4 +303,5 @@ _AXES: dict[str, type] = {
     "gate": Gate,
     "controller": Controller,
     "mask": Mask,
+    "update": UpdateRule,
 }

@@ -30,11 +30,14 @@ SHARED = {
     "schedule": "multiplier over the steps really taken.",
     "mask": "entries that take part.",
     "rows": '"all", "touched" or "lazy", as in `decoupled`.',
+    "per": 'the slices that have a norm each: "tensor", "row", "column", or "expert", what lies along the first '
+    "dimension; None is each expert of three dimensions, else the tensor.",
+    "radius": 'R: "initial" (the norm at attach), "current" (that before each step), or a number above 0.',
 }
 """What arguments mean that many forms take: said here once, and in the help of each form that does not say more."""
 RAISES = "Raises:\n    DecayError: what is no number, or one outside its range.\n\n"
 
-AXES = ("regularizer", "reference", "gate", "controller")
+AXES = ("regularizer", "reference", "gate", "controller", "update")
 """Axes of a Decay that hold a value with numbers of its own."""
 
 
@@ -179,7 +182,7 @@ def _kind(decay: Any) -> tuple[Any, ...]:
     """What presets differ in, but for their numbers."""
     gate = None if isinstance(decay.gate, RowGate) else decay.gate
     reference = None if decay.reference is None else isinstance(decay.reference, Average)
-    return decay.site, decay.scale, decay.proximal, reference, type(gate), type(decay.controller)
+    return decay.site, decay.scale, decay.proximal, reference, type(gate), type(decay.steering)
 
 
 def _call(decay: Any) -> tuple[Preset | None, dict[str, Any]]:

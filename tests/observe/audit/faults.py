@@ -97,6 +97,14 @@ def muon_and_adamw() -> dict[str, Any]:
     return {"optimizer": [Muon(matrices), optim.AdamW(rest, weight_decay=0.0)], "model": model}
 
 
+def norm_held(lambd: float) -> dict[str, Any]:
+    """ASGD has a decay that is not called weight_decay."""
+    model = mlp()
+    optimizer = optim.ASGD(model.parameters(), lambd=lambd)
+    td.attach(optimizer, td.plan(model, td.forms.projection()), model=model)
+    return {"optimizer": optimizer, "model": model}
+
+
 def tied(wd: float) -> dict[str, Any]:
     model = Tagger(tied=True)
     made = [{"params": [model.embed.weight], "weight_decay": wd}, {"params": list(model.norm.parameters())}]
@@ -348,4 +356,5 @@ CASES: dict[str, Case] = {
     "WD403": Case(lambda: no_gradient(optim.Adam), lambda: no_gradient(optim.AdamW), ("0.weight",), "warning"),
     "WD404": Case(lambda: before_a_norm(normed=True), lambda: before_a_norm(normed=False), ("0.weight",), "info"),
     "WD405": Case(lambda: sparse(is_sparse=True), lambda: sparse(is_sparse=False), ("weight",), "error"),
+    "WD406": Case(lambda: norm_held(1e-3), lambda: norm_held(0.0), ("0.weight", "2.weight"), "warning"),
 }

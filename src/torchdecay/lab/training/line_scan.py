@@ -103,7 +103,7 @@ def penalty_factor(decay: Decay, optimizer: Optimizer, group: Mapping[str, Any],
     """
     if decay.reference is not None or decay.mask is not None or decay.gate is not None:
         return None
-    if decay.controller is not None or decay.schedule != Constant():
+    if decay.steering is not None or decay.schedule != Constant():
         return None
     if decay.site is Site.NATIVE:
         known = native_of(optimizer, group)

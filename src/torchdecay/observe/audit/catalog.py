@@ -156,6 +156,10 @@ Nothing to mend; td.corrected keeps its norm steady under a schedule.
 WD405 error sparse gradient can't decay
 torch's optimizers refuse weight_decay on sparse gradients, or have none.
 Attach td.decoupled(wd), or spare the embedding.
+
+WD406 warning decay before a norm is set
+The norm is set after the step: decay cλ before it makes the step 1/(1 − cλ) longer, as a larger lr, and no more.
+Set that decay to 0; to shrink the weight, leave its norm free.
 """
 
 CATALOG = read_rules(_TEXT)

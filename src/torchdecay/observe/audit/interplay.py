@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from torch import nn
 
 from torchdecay.observe.audit.case import Case, Hit, Member, is_readable
 from torchdecay.observe.audit.check import check
-from torchdecay.optimizers.cards import base_card_of
+from torchdecay.observe.groups import as_number, decay_of
+from torchdecay.optimizers.cards import base_card_of, card_of
 from torchdecay.plans.decay import Site
 from torchdecay.plans.selectors import scale_invariant
+from torchdecay.plans.update_rules import Sphere
 
 
 @check("WD401")
@@ -67,6 +70,25 @@ def sparse(case: Case) -> Iterator[Hit]:
         is_sparse = id(member.param) in sparse_tables or (grad is not None and grad.is_sparse)
         if is_sparse and (member.group.handle is None or member.pulled.site is Site.GRADIENT):
             yield member.hit(f"sparse gradient, and {member.pulled.means}")
+
+
+@check("WD406")
+def before_a_norm(case: Case) -> Iterator[Hit]:
+    """Decay of the optimizer's own on weights whose norm is set after the step."""
+    for group in case.groups:
+        card = card_of(group.optimizer)
+        key, asked = decay_of(group.optimizer, group.values)
+        own = {key: asked} | ({} if card is None else {card.shrinks_by: group.values.get(card.shrinks_by)})
+        said = ", ".join(f"{name}={number:g}" for name, value in own.items() if (number := as_number(value)))
+        held = [member for member in group.members if member.decay and isinstance(member.decay.update, Sphere)]
+        if said and held:
+            yield Hit(group.where, f"{said}, and {held[0].decay!r} sets the norm", tuple(one.name for one in held))
+        elif said and group.handle is None and _HOLDS_NORM.search(type(group.optimizer).__name__):
+            yield group.hit(f"{said}, and {type(group.optimizer).__name__} sets the norm")
+
+
+_HOLDS_NORM = re.compile(r"Hyperball|^(?:[A-Za-z]*Muon|[A-Za-z]*Adam)H$")
+"""Names of optimizers that set the norm of weights in their step."""
 
 
 def _is_coupled(member: Member) -> bool:

@@ -80,7 +80,7 @@ def course_of(pulled: Pulled, curves: Mapping[str, Sequence[Any]] | None, num_st
     """
     decay = pulled.decay
     if curves is None:
-        if decay is not None and (not pulled.is_free or decay.controller):
+        if decay is not None and (not pulled.is_free or decay.steering):
             return None
         # Any learning rate but 0 will do.
         curves = {"lr": [1.0] * points(num_steps)}

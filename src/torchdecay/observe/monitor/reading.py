@@ -136,7 +136,10 @@ class Reading:
     def _snapshot(self, name: str) -> None:
         for part in self._parts:
             if part.like.source == "pass":
-                part.samples[name] = part.batch.kept(part.params, self.most)
+                sample = part.batch.kept(part.params, self.most)
+                # Weights that are 0 while the optimizer steps are no less where they were.
+                is_emptied = self.handle is not None and self.handle.is_emptied(part.like.name)
+                part.samples[name] = wide(part.samples["start"]) + sample if is_emptied else sample
 
     @torch.no_grad()
     def after(self) -> list[Measured]:

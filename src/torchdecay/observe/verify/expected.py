@@ -172,8 +172,9 @@ def _of_row(
             return Expectation(decay=_GUESS.resolve(decay), source="group", spoken=spoken)
         decay = known.resolve(decay)
     made = Expectation(decay=decay, source="plan", spoken=spoken)
-    if decay.controller is not None:
-        return replace(made, unsayable=f"{decay!r} decides at each step how hard it pulls")
+    if decay.steering is not None:
+        what = "how hard it pulls" if decay.controller else "what becomes of the update"
+        return replace(made, unsayable=f"{decay!r} decides at each step {what}")
     if isinstance(decay.reference, Average):
         return replace(made, unsayable=f"{decay!r} pulls toward what moves along")
     if handle is None and not (decay.is_plain_l2 and not decay.proximal):

@@ -54,7 +54,7 @@ def telling_lr(now: float | None, members: Sequence[tuple[Slot, Expectation]]) -
         return None
     lr = base = now or 1.0
     pulls = list({one.key: one for _, one in members}.values())
-    if any(one.decay is not None and one.decay.controller is not None for one in pulls):
+    if any(one.decay is not None and one.decay.steering is not None for one in pulls):
         # How much it takes elsewhere is its own affair: at a higher rate it may be more than the whole.
         lr = base
     elif max((strength(one, base) for one in pulls), default=0.0) == 0:

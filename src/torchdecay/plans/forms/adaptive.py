@@ -1,4 +1,4 @@
-"""Forms that look at the step before they pull: at the update, the gradients, the norms, the spectrum."""
+"""Forms that look at the step before they pull: at the update, the gradients, the spectrum."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from torchdecay.plans.controllers import (
     GradientNormRatio,
     GradientSigmoid,
     Multiplier,
-    NormRatio,
     Stable,
 )
 from torchdecay.plans.decay import Decay, Scale, Site, pull
@@ -194,30 +193,6 @@ def constrained(
         controller=bound if rho is None else dataclasses.replace(bound, per_element=False),
         schedule=schedule,
     )
-
-
-@preset("0.1,ratio=0.5")
-def norm_control(
-    wd: float, *, ratio: float = 1.0, schedule: Schedule | None = None, mask: Mask | str | None = None
-) -> Decay:
-    r"""Hold each tensor's norm near a target, by shrinking what is longer and lengthening what is shorter.
-
-    $$\theta \leftarrow \theta - \eta_t\lambda\Big(1 - r\frac{\lVert\theta_0\rVert}{\lVert\theta\rVert}\Big)\theta$$
-
-    after the update; θ₀ is the tensor at attach. r = 0 is decoupled decay after the update.
-
-    Args:
-        wd: λ, at least 0; η·λ must stay below 1.
-        ratio: r, the target norm over the norm at attach, at least 0.
-
-    Example:
-        >>> import torchdecay as td
-        >>> td.forms.norm_control(0.1)
-        norm_control(0.1)
-
-    Reference: Weight Norm Control, arXiv 2311.11446.
-    """
-    return pull(wd, Site.AFTER, Scale.LR, controller=NormRatio(ratio), schedule=schedule, mask=mask)
 
 
 @preset("0.1")

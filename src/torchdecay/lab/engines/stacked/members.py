@@ -148,6 +148,7 @@ def _check_optimizer(optimizer: Optimizer) -> None:
 
 def _check_decay(name: str, decay: Decay) -> None:
     for wrong, what in (
+        (decay.update is not None, "takes norms of one run's weights"),
         (decay.controller is not None, "sets its coefficient from what it sees of one run"),
         (decay.gate is not None and not isinstance(decay.gate, Cautious), "goes by rows"),
         (decay.mask is not None, "has a mask"),

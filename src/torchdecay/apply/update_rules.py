@@ -1,0 +1,264 @@
+r"""Update rules at work: what becomes of the weights once the optimizer has updated them.
+
+With W the weights before the step and D = W − W_after = ηu what the optimizer took off them, every rule makes
+
+$$W \leftarrow a W - b D,$$
+
+with two numbers for each slice that has a norm of its own. They follow from ‖W‖, ‖D‖ and ⟨W, D⟩, so that a copy of W
+is read twice: for these three, and for the sum. A rule that only rescales W_after, a = b, needs no copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from torchdecay.apply import kernels
+from torchdecay.apply.rounding import DUE, Debts, is_low, pay_
+from torchdecay.apply.runtimes import Runtime
+from torchdecay.apply.sharded import beside_slices, lasting, norm, whole
+from torchdecay.apply.work import Pull, Target, Work
+from torchdecay.optimizers.cards import has_trait
+from torchdecay.optimizers.gradients import wide
+from torchdecay.plans.granularity import dims_of
+from torchdecay.plans.update_rules import Hyperball, NormProjection, RadialBrake, RelativeUpdate, Sphere, UpdateRule
+
+
+class Step(NamedTuple):
+    """What a rule may know of a step, a number for each slice: 0-d, or with size 1 where a norm is taken over.
+
+    Attributes:
+        before: ‖W‖.
+        update: ‖D‖.
+        product: ⟨W, D⟩.
+        radius: R at attach; of a rule that keeps none, ‖W‖.
+        lr: η.
+    """
+
+    before: Tensor
+    update: Tensor
+    product: Tensor
+    radius: Tensor
+    lr: Any
+
+
+def _hyperball(rule: Hyperball, step: Step) -> tuple[Tensor, Tensor]:
+    share = step.lr * step.radius / step.update
+    # ‖W − share·D‖²; below 0 it is by rounding alone.
+    made = (step.before**2 - 2 * share * step.product + (share * step.update) ** 2).clamp(min=0).sqrt()
+    return step.radius / made, step.radius / made * share
+
+
+def _relative_update(rule: RelativeUpdate, step: Step) -> tuple[Tensor, Tensor]:
+    return torch.ones_like(step.before), step.lr * step.before / step.update
+
+
+_SUMS: Mapping[type[UpdateRule], Callable[[Any, Step], tuple[Tensor, Tensor]]] = {
+    Hyperball: _hyperball,
+    RelativeUpdate: _relative_update,
+}
+"""a and b of each rule that keeps a copy; NaN or infinite where a norm is 0."""
+
+
+def _projection(rule: NormProjection, before: Tensor, after: Tensor, radius: Tensor) -> Tensor:
+    return radius / after
+
+
+def _radial_brake(rule: RadialBrake, before: Tensor, after: Tensor, radius: Tensor) -> Tensor:
+    kept = torch.where(after > before, rule.outward, rule.inward).to(after)
+    return (before + kept * (after - before)) / after
+
+
+_FACTORS: Mapping[type[UpdateRule], Callable[[Any, Tensor, Tensor, Tensor], Tensor]] = {
+    NormProjection: _projection,
+    RadialBrake: _radial_brake,
+}
+"""What each other rule multiplies W_after by, from ‖W‖, ‖W_after‖ and R; NaN or infinite where a norm is 0."""
+
+
+class UpdateRuntime(Runtime):
+    """Carries out one rule: looks at weights before the update, and sets them after it.
+
+    It keeps one norm for each slice where the radius is that at attach, and a copy of the weights where the rule
+    needs one: to give its memory back after each step, and take it anew, would cost more than the copy.
+
+    In low precision most of what an optimizer takes off a weight is rounded away, and so would be the direction of its
+    step. Where the update reads no weights they are 0 while the optimizer steps, and what it takes off is seen whole.
+    """
+
+    keeps = ("start",)
+
+    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], rule: UpdateRule) -> None:
+        super().__init__(optimizer, pulls, rule)
+        self.rule: UpdateRule = rule
+        self.start: dict[str, Tensor] = {}
+        if isinstance(rule, Sphere) and rule.radius == "initial":
+            self.start = {name: self._norm(param) for name, param in self.everyone()}
+        self._copies: dict[str, Tensor] = {}
+        self._before: dict[str, Tensor] = {}
+        self._emptied: dict[str, Tensor] = {}
+
+    def before(self, works: Sequence[Work]) -> None:
+        """Before the update: copy the weights, or take their norms."""
+        self._before = {}
+        for one in (one for work in works for one in work.targets):
+            if self.rule.keeps_copy:
+                copy = self._copy_of(one)
+                copy.copy_(one.param.detach())
+                if is_low(one.param) and has_trait(self.optimizer, "blind"):
+                    one.param.detach().zero_()
+                    self._emptied[one.name] = one.param
+            elif not (isinstance(self.rule, Sphere) and self.rule.radius != "current"):
+                self._before[one.name] = self._norm(one.param)
+
+    def inherit(self, other: UpdateRuntime) -> None:
+        """Take over the norms at attach, where they are of the same slices."""
+        if other.rule.per == self.rule.per:
+            super().inherit(other)
+
+    def is_emptied(self, name: str) -> bool:
+        """Whether a parameter is 0 while the optimizer steps."""
+        return name in self._emptied
+
+    @torch.no_grad()
+    def take_back(self) -> None:
+        """Put back weights that were emptied, with what the update has made of them by now."""
+        for name, param in self._emptied.items():
+            param.add_(self._copies[name])
+        self._emptied = {}
+
+    def carry_out(self, work: Work, debts: Debts, run: kernels.Run) -> None:
+        """After the update: set the weights."""
+        for one in work.targets:
+            share, turn = float(work.amount), debts.turn(one.name, work.steps)
+            if share and self.rule.keeps_copy:
+                self._combine(one, work, share, turn, run)
+            elif share:
+                self._rescale(one, share, turn, debts)
+            elif one.name in self._emptied:
+                self._combine(one, work, 0.0, turn, run)
+        self._emptied = {}
+
+    def _norm(self, param: Tensor) -> Tensor:
+        return norm(param, dims_of(self.rule.per, param.dim()))
+
+    def _copy_of(self, one: Target) -> Tensor:
+        held, param = self._copies.get(one.name), one.param.detach()
+        if held is None or (held.shape, held.dtype, held.device) != (param.shape, param.dtype, param.device):
+            with lasting():
+                held = self._copies[one.name] = torch.empty_like(param)
+        return held
+
+    def _radius(self, one: Target, before: Tensor) -> Tensor:
+        radius: Any = self.rule.radius if isinstance(self.rule, Sphere) else "current"
+        if radius == "current":
+            return before
+        return self.start[one.name].to(before) if radius == "initial" else torch.full_like(before, radius)
+
+    def _combine(self, one: Target, work: Work, share: float, turn: float, run: kernels.Run) -> None:
+        """W ← (1 − share)·W_after + share·(aW − bD), and W where a norm is 0."""
+        param, copy, emptied = one.param.detach(), self._copies[one.name], one.name in self._emptied
+        before, update, product = moments(param, copy, dims_of(self.rule.per, param.dim()), emptied, run)
+        lr = work.group.get("lr")
+        step = Step(before, update, product, self._radius(one, before), lr.to(before) if isinstance(lr, Tensor) else lr)
+        a, b = _SUMS[type(self.rule)](self.rule, step)
+        # What is not a number is no excuse: it stays to be seen.
+        usable = (update > 0) & torch.isfinite(a) & torch.isfinite(b) | update.isnan() | before.isnan()
+        a, b = torch.where(usable, a, torch.ones_like(a)), torch.where(usable, b, torch.zeros_like(b))
+        a, b = (1 - share + share * number for number in (a, b))
+        # W_after is W − D, or −D where W was emptied.
+        combine(one, copy, a if emptied else a - b, b, turn, run)
+
+    def _rescale(self, one: Target, share: float, turn: float, debts: Debts) -> None:
+        after = self._norm(one.param)
+        before = self._before.pop(one.name, after)
+        factor = _FACTORS[type(self.rule)](self.rule, before, after, self._radius(one, before))
+        usable = (after > 0) & torch.isfinite(factor) | after.isnan()
+        factor = torch.where(usable, 1 - share + share * factor, torch.ones_like(factor))
+        if is_low(one.param) and factor.dim() == 0:
+            rest = 1 - float(factor)
+            # Of a norm that is aimed at again in the next step, what is left undone now is found again then.
+            rest = (rest if abs(rest) >= DUE else 0.0) if self._is_restored() else debts.shrink(one.name, rest)
+            if not rest:
+                return
+            factor = 1 - torch.full_like(factor, rest)
+        multiply_(one, factor, turn)
+
+    def _is_restored(self) -> bool:
+        """Whether the norm that is aimed at does not turn on the one before the step."""
+        return isinstance(self.rule, Sphere) and self.rule.radius != "current"
+
+
+def moments(
+    param: Tensor, copy: Tensor, dims: tuple[int, ...] | None, emptied: bool, run: kernels.Run
+) -> tuple[Tensor, Tensor, Tensor]:
+    """‖W‖, ‖D‖ and ⟨W, D⟩ from W's copy and what the update has left of W, or of 0 where that was `emptied`."""
+    plain = type(param) in (Tensor, Parameter) and param.dtype in (torch.float32, torch.float64)
+    if dims is None and plain and param.device.type == "cpu" and not emptied:
+        # A compiled sum is one, and of many parts in the precision of the weights.
+        exact = torch.float64 if run is kernels.in_parts else param.dtype
+        sums = [torch.zeros((), dtype=exact) for _ in range(3)]
+        run(_moments_, param, 0.0, (copy, *sums))
+        sums = [one.double() for one in sums]
+        if all(0 < abs(float(one)) < float("inf") for one in sums):
+            return sums[0].sqrt(), sums[1].sqrt(), sums[2]
+    weights, after = wide(copy), wide(param)
+    taken = -after if emptied else weights - after
+    before, update = norm(weights, dims), norm(taken, dims)
+    # In units of the norms, since products of 1e20 would be infinite.
+    units = [beside_slices(torch.where(one > 0, one, torch.ones_like(one)), weights) for one in (before, update)]
+    cosine = (weights / units[0] * (taken / units[1]).conj()).real
+    found = whole(cosine.sum() if dims is None else cosine.sum(dims, keepdim=True))
+    return before, update, before * update * found.to(before)
+
+
+def _moments_(p: Tensor, amount: Any, parts: Sequence[Tensor]) -> None:
+    copy, before, update, product = parts
+    taken = torch.sub(copy, p, out=kernels.scratch(p))
+    for total, left, right in ((before, copy, copy), (update, taken, taken), (product, copy, taken)):
+        if p.dim() == 1 and not torch.compiler.is_compiling():
+            total.add_(torch.dot(left, right))
+        else:
+            total.add_((left * right).sum())
+
+
+def combine(one: Target, copy: Tensor, by_copy: Tensor, by_param: Tensor, turn: float, run: kernels.Run) -> None:
+    """θ ← by_param·θ + by_copy·copy."""
+    param = one.param.detach()
+    if is_low(param):
+
+        def add_(p: Tensor) -> None:
+            p.mul_(beside_slices(by_param, p)).add_(copy.float() * beside_slices(by_copy, p))
+
+        pay_(param, one.name, turn, add_)
+    elif by_param.dim() == 0 and param.device.type == "cpu" and not param.is_complex():
+        run(_combine_, param, float(by_param), (copy,), float(by_copy))
+    else:
+        param.mul_(beside_slices(by_param, param)).add_(copy * beside_slices(by_copy, param))
+
+
+def _combine_(p: Tensor, amount: Any, parts: Sequence[Tensor], by_copy: Any) -> None:
+    if isinstance(by_copy, Tensor):
+        p.mul_(amount).add_(parts[0] * by_copy)
+    else:
+        p.mul_(amount).add_(parts[0], alpha=by_copy)
+
+
+def multiply_(one: Target, factor: Tensor, turn: float) -> None:
+    """θ ← factor·θ."""
+    param = one.param.detach()
+    if is_low(param):
+
+        def scale_(p: Tensor) -> None:
+            p.mul_(beside_slices(factor, p))
+
+        pay_(param, one.name, turn, scale_)
+    elif factor.dim() == 0 and param.device.type == "cpu":
+        param.mul_(float(factor))
+    else:
+        param.mul_(beside_slices(factor, param))
