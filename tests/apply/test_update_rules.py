@@ -310,6 +310,6 @@ def test_a_monitor_sees_weights_that_are_0_for_a_moment_where_they_were() -> Non
         with td.Monitor(optimizer, every_steps=1, model=model) as monitor:
             train(model, optimizer, 4)
         (group,) = monitor.history.groups
-        curves = [monitor.history.curve(group, kind)[1] for kind in ("update_norm", "decay_norm", "weight_norm")]
+        curves = [monitor.history.curve(group, kind)[1] for kind in ("update_norm", "weight_norm")]
         norms.append(torch.tensor(curves))
     torch.testing.assert_close(*norms, rtol=0.05, atol=0.0)
