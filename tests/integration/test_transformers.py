@@ -118,6 +118,16 @@ def test_without_a_decay_the_argument_is_taken_and_that_is_said(tmp_path, said):
     trained(tmp_path, decay=td.l1(0.1), settings=dict(weight_decay=0.03))
     (one,) = [one for one in said if "decay" in one]
     assert one == "decay=l1(0.1) is carried out; args.weight_decay=0.03 beside it does not count."
+    logging.get_logger("transformers").warning_once.cache_clear()
+    said.clear()
+    model = Small()
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
+    td.attach(optimizer, td.cautious(0.1), model=model)
+    settings = arguments(tmp_path, weight_decay=0.03, max_steps=1)
+    own = Trainer(model, settings, train_dataset=ROWS, optimizers=(optimizer, None), callbacks=[DecayCallback(1)])
+    own.train()
+    (one,) = [one for one in said if "decay" in one]
+    assert one == "decay=cautious(0.1) is carried out; args.weight_decay=0.03 beside it does not count."
 
 
 def test_records_are_logged_with_the_loss(tmp_path):

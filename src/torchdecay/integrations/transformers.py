@@ -7,7 +7,7 @@ import functools
 from typing import Any
 
 from torchdecay.apply.bindings import Bindings
-from torchdecay.apply.handle import Handle
+from torchdecay.apply.handle import Handle, handle_of
 from torchdecay.apply.routes import Via
 from torchdecay.apply.state import OnLoad
 from torchdecay.errors import ApplyError, need
@@ -16,7 +16,7 @@ from torchdecay.observe.monitor.history import History
 from torchdecay.observe.monitor.layout import By
 from torchdecay.observe.monitor.monitor import Monitor
 from torchdecay.observe.monitor.series import Event
-from torchdecay.plans.decay import Decay
+from torchdecay.plans.decay import Decay, as_decay
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.policies import STANDARD
 from torchdecay.plans.tree import names_of
@@ -132,10 +132,16 @@ class _Decaying:
         if self._asked.decay is None:
             _LOGGER.warning_once(f"decay=None takes args.weight_decay={own:g}, by torchdecay's rules.")
         elif own:
-            wins = self.decay_handle.plan.decay
-            _LOGGER.warning_once(f"decay={wins!r} is carried out; args.weight_decay={own:g} beside it does not count.")
+            _overrule(self.decay_handle, own)
         elif said := overruled([self.decay_handle]):
             _LOGGER.warning_once(said)
+
+
+def _overrule(handle: Handle, own: float) -> None:
+    """Say once that the argument beside a plan is not what decays."""
+    _LOGGER.warning_once(
+        f"decay={handle.plan.decay!r} is carried out; args.weight_decay={own:g} beside it does not count."
+    )
 
 
 class DecayCallback(TrainerCallback, ExportableState):
@@ -190,6 +196,10 @@ class DecayCallback(TrainerCallback, ExportableState):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Begin: by now the plan is attached, and the checkpoint loaded."""
+        # Of an optimizer that the Trainer was given: it has not made the groups, and asks the argument nothing.
+        handle, own = handle_of(kwargs["optimizer"]), args.weight_decay
+        if handle is not None and own and handle.plan.decay != as_decay(own):
+            _overrule(handle, own)
         self._monitor = Monitor(
             kwargs["optimizer"],
             model=kwargs["model"],
