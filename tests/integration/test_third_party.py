@@ -286,3 +286,29 @@ def test_a_run_on_another_librarys_optimizer_resumes_bit_for_bit(peer: Peer) -> 
     fresh.load_state_dict(model.state_dict())
     again.load_state_dict(optimizer.state_dict())
     assert torch.equal(train(fresh, again, range(3, 6)), expected)
+
+
+@pytest.mark.parametrize("library", ["pytorch_optimizer", "timm.optim.adahessian"])
+def test_gradients_that_are_differentiated_again_are_left_their_graph(library: str) -> None:
+    """AdaHessian asks for them in its step: coupled decay is then a penalty in the loss, and others come after it."""
+
+    def run(decay: td.Decay | None, penalty: float = 0.0) -> torch.Tensor:
+        name = "AdaHessian" if library == "pytorch_optimizer" else "Adahessian"
+        model = model_of()
+        optimizer = Peer(library, name, None).build(model.parameters(), 0.0)
+        if decay is not None:
+            why = td.attach(optimizer, td.plan(model, decay, rules=()), model=model).lowering["weight"].why
+            assert (f"since {name} differentiates gradients again" in why) is (decay == td.decoupled(WD))
+        for step in range(3):
+            torch.manual_seed(step)
+            optimizer.zero_grad()
+            loss = model(torch.ones(6, 5).double()).square().mean() + penalty / 2 * model.weight.square().sum()
+            loss.backward(create_graph=True)
+            optimizer.step()
+        return model.weight.detach().clone()
+
+    plain = run(None)
+    assert torch.equal(run(td.coupled(WD)), run(None, penalty=WD))
+    assert not torch.equal(run(td.coupled(WD)), plain) and run(td.decoupled(WD)).norm() < plain.norm()
+    with pytest.raises(ApplyError, match="differentiates gradients again in its step"):
+        run(td.cautious(WD))

@@ -45,7 +45,7 @@ from torchdecay.errors import (
     TorchdecayError,
     warn_in_step,
 )
-from torchdecay.optimizers.cards import SWITCH, puts_back
+from torchdecay.optimizers.cards import SWITCH, late_because
 from torchdecay.optimizers.gradients import maximizes
 from torchdecay.optimizers.wrappers import unwrap
 from torchdecay.plans.decay import Decay, Site
@@ -555,7 +555,7 @@ class Handle:
     def _begin(self, *, late: bool = False) -> None:
         """What a step needs once its gradients are there."""
         self._ask_for_penalty()
-        self._engine.before(late=late or puts_back(self.optimizer))
+        self._engine.before(late=late or bool(late_because(self.optimizer)))
 
     def _after_closure(self, closure: Callable[[], Any]) -> Callable[[], Any]:
         called, start = False, self._engine.passes.versions()

@@ -238,7 +238,9 @@ class Passes:
             users = [one.grad for one in ones]
             params, references = [one.param for one in ones], [one.reference for one in ones]
             taken = [amount * sign for amount in amounts]
-            sums = kernels.coupled(users, params, work.pull.decay.regularizer, taken, references)
+            # Who differentiates the gradients again finds the pull in them.
+            with torch.set_grad_enabled(torch.is_grad_enabled() or any(grad.requires_grad for grad in users)):
+                sums = kernels.coupled(users, params, work.pull.decay.regularizer, taken, references)
             for one, old, new in zip(ones, users, sums, strict=True):
                 lent = new if one.mask is None else torch.where(one.mask, new, old)
                 if lent.stride() != one.param.stride():

@@ -17,7 +17,7 @@ from torchdecay.apply.rounding import is_low
 from torchdecay.apply.runtimes import check_controller
 from torchdecay.apply.sharded import norm
 from torchdecay.errors import ApplyError
-from torchdecay.optimizers.cards import SWITCH, Native, card_of, has_trait, keeps_average, puts_back, settled_factor
+from torchdecay.optimizers.cards import SWITCH, Native, card_of, has_trait, keeps_average, late_because, settled_factor
 from torchdecay.optimizers.steps import is_matched, reads_update_sign
 from torchdecay.plans.controllers import Cautious, LazyRows, Projection, RowGate, Stable
 from torchdecay.plans.decay import Decay, Scale, Site
@@ -117,11 +117,11 @@ class Place:
                 "The step is part of a graph, which this pull would be missing from.",
                 "Use td.coupled(wd) or td.decoupled(wd) on float32 weights, or td.penalized(wd).",
             )
-        besides = ""
-        if carried.site is Site.BEFORE and carried.gate is not None and puts_back(self.optimizer):
+        besides, late = "", late_because(self.optimizer)
+        if carried.site is Site.BEFORE and carried.gate is not None and late:
             raise ApplyError(
                 f"{carried!r} can't run on {self.name}.",
-                "It puts weights back in its step: a pull before it is undone, and this one can't come after.",
+                f"It {late} in its step: a pull before it is lost or stops it, and this one can't come after.",
                 "Attach to the optimizer inside it, or use td.decoupled(wd).",
             )
         if isinstance(carried.gate, LazyRows):
@@ -138,8 +138,8 @@ class Place:
             besides += f"; {sign if read else copy}"
         if self.known is None and carried.site is Site.BEFORE and carried.gate is None:
             besides += "; after the update, where a step moves the weights before it calls its closure"
-            if puts_back(self.optimizer):
-                besides += f"; here always, since {self.name} puts weights back"
+            if late:
+                besides += f"; here always, since {self.name} {late}"
         return Way("hook", True, obstacle, carried, besides=besides)
 
     def _obstacle(self, decay: Decay) -> str | None:

@@ -60,7 +60,7 @@ class References:
         self._named = named
         self._digest: tuple[list[tuple[int, int]], str] | None = None
         self._are_given = self._were_loaded = False
-        self._made = self._stand(Initial)
+        self._made = dict(self._stand(Initial))
         # Beginnings of parameters that are pulled there no more, for when they are again; with the parameters, since a
         # name may become another's.
         self._paused: dict[str, tuple[Tensor, Tensor]] = {}
@@ -106,8 +106,8 @@ class References:
     @property
     def _are_loaded(self) -> bool:
         """Whether the initial ones came from the run that is resumed."""
-        written = zip(self._stand(Initial), self._made, strict=True)
-        return self._are_given or self._were_loaded or any(now > made for (_, now), (_, made) in written)
+        written = any(now > self._made.get(one, now) for one, now in self._stand(Initial))
+        return self._are_given or self._were_loaded or written
 
     def agree(self, saved: str) -> bool:
         """Whether a digest is that of these; where it can't tell, whether these were loaded."""
@@ -175,7 +175,7 @@ class References:
             one.name: (one.param, known[one.name]) for pull in other._pulls for one in pull.targets if one.name in known
         }
         self._paused |= {name: pair for name, pair in (other._paused | kept).items() if name not in held}
-        self._are_given, self._were_loaded, self._made = other._are_given, other._are_loaded, self._stand(Initial)
+        self._are_given, self._were_loaded, self._made = other._are_given, other._are_loaded, dict(self._stand(Initial))
 
     def _stand(self, *kinds: type[Reference]) -> list[tuple[int, int]]:
         """Which tensors they are, and how often they, or the parts that are here, were written to."""

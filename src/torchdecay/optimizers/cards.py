@@ -218,14 +218,20 @@ def keeps_average(optimizer: object, group: Mapping[str, Any]) -> bool:
     return "train_mode" in group or (card is not None and "averaging" in card.traits)
 
 
-def puts_back(optimizer: object) -> bool:
-    """Whether the class says that weights are moved for a second gradient and put back in `step`, as SAM does.
+def late_because(optimizer: object) -> str:
+    """Why a pull on the weights has to wait until a step is over, as the class says; "" where it need not.
 
-    What a hook does to the weights before such a step is undone in it.
+    What SAM and its kin are given before a step is undone in it: they move the weights for a second gradient and put
+    them back. AdaHessian and its kin differentiate the gradients again, at weights that nobody may have moved since.
     """
-    named = type(optimizer).__name__.lower().endswith("sam")
+    if card_of(optimizer) is not None:
+        return ""
+    named = type(optimizer).__name__.lower()
     climbs = any(callable(getattr(optimizer, name, None)) for name in ("first_step", "ascent_step"))
-    return (named or climbs) and card_of(optimizer) is None
+    if named.endswith("sam") or climbs:
+        return "puts weights back"
+    again = named in ("adahessian", "sophiah") or getattr(optimizer, "is_second_order", False) is True
+    return "differentiates gradients again" if again else ""
 
 
 def torch_class(name: str) -> type[Optimizer] | None:
