@@ -73,3 +73,43 @@ def test_every_form_runs_in_the_graph_or_is_refused_at_attach(form):
     told = torch.autograd.grad(ours.sum(), start)[0].sum()
     ends = [step_through(weights() + shift, decay, optim.SGD, native=False).sum() for shift in (1e-6, -1e-6)]
     assert told.item() == pytest.approx(((ends[0] - ends[1]) / 2e-6).item(), rel=1e-6)
+
+
+class Curvature(optim.Optimizer):
+    """θ ← θ − η·g/|h|, h being the sums of rows of the second derivative, which it takes in its step."""
+
+    is_second_order = True
+
+    def __init__(self, params, lr):
+        super().__init__(params, {"lr": lr, "weight_decay": 0.0})
+
+    def step(self, closure=None):
+        params = [param for group in self.param_groups for param in group["params"]]
+        grads = [param.grad for param in params]
+        curved = torch.autograd.grad([grad.sum() for grad in grads], params)
+        with torch.no_grad():
+            for param, grad, one in zip(params, grads, curved, strict=True):
+                param.sub_(self.param_groups[0]["lr"] * grad / one.abs())
+
+
+@pytest.mark.parametrize("decay", [td.coupled(0.3), td.decoupled(0.3)], ids=repr)
+def test_a_step_that_differentiates_gradients_again_takes_a_plan(decay):
+    """Coupled decay is in the second derivative too, as a penalty in the loss is; what pulls weights comes after."""
+
+    def trained(decay=None, penalty=0.0, left=1.0):
+        torch.manual_seed(0)
+        model = nn.Linear(3, 2, bias=False).double()
+        optimizer = Curvature(model.parameters(), lr=0.1)
+        if decay is not None:
+            td.attach(optimizer, td.plan(model, decay, rules=()), model=model)
+        for _ in range(3):
+            optimizer.zero_grad()
+            (model.weight.exp().sum() + penalty / 2 * model.weight.square().sum()).backward(create_graph=True)
+            optimizer.step()
+            model.weight.data.mul_(left)
+        return model.weight.detach()
+
+    if decay.site is td.Site.GRADIENT:
+        assert torch.equal(trained(decay), trained(penalty=0.3)) and not torch.equal(trained(decay), trained())
+    else:
+        assert torch.equal(trained(decay), trained(left=1 - 0.1 * 0.3))
