@@ -8,15 +8,15 @@ install = $(1)/bin/python -m pip install --disable-pip-version-check --constrain
 # One thread each: sums keep their order, and the workers don't fight over the cores. Bytecode is kept whatever the
 # environment says: hundreds of processes read the same files.
 pytest = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(1)/bin/python -m pytest -n $(JOBS) --dist loadgroup
-ELSEWHERE := slow or peers
+ELSEWHERE := slow or peers or distributed
 NOT_QUICK := $(ELSEWHERE) or long or docs or integration or browser
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo quick test peers oldest newest studies check format bench docs outputs clean
+.PHONY: help demo quick test distributed peers oldest newest studies check format bench docs outputs clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/.demo  ## watch weight decay act on two trainings, and get a page with the pictures
 	$(BIN)/torchdecay demo
@@ -26,6 +26,9 @@ quick: .venv/.dev  ## run the tests that take milliseconds, while you work (PYTE
 
 test: .venv/.dev  ## run the whole suite
 	$(call pytest,.venv) $(PYTEST_ARGS)
+
+distributed: .venv/.dev  ## run every form on every mesh, and checkpoints between them, on two to four processes
+	$(call pytest,.venv) -n 0 -m distributed $(PYTEST_ARGS)
 
 peers: .venv-peers/.dev  ## run the tests on optimizers and models of other libraries, in an environment of their own
 	$(call pytest,.venv-peers) -m peers $(PYTEST_ARGS)

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 NO_BROWSER = "no headless Chromium here"
-MARKED_FOLDERS = {"integration", "browser"}
-MARKS = ("slow", "peers", "docs", "browser", "integration", "long")
+MARKED_FOLDERS = {"integration", "browser", "distributed"}
+MARKS = ("slow", "peers", "distributed", "docs", "browser", "integration", "long")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -77,7 +77,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _place(marks: set[str]) -> int:
-    return 2 if "browser" in marks else 0 if marks & {"docs", "integration", "long"} else 1
+    return 2 if "browser" in marks else 0 if marks & {"docs", "integration", "long", "distributed"} else 1
 
 
 @pytest.hookimpl(wrapper=True)

@@ -26,6 +26,7 @@ ROOMS = {
     "records": 0,
     "printing": 0,
     "tables": 0,
+    "sharding": 0,
     "findings": 0,
     "plans": 1,
     "optimizers": 2,

@@ -499,7 +499,7 @@ FAULTS = {
     ),
     "half the value": (
         test_m1_1_and_m1_2_value_is_the_penalty_by_hand,
-        {"_over_ranks": lambda here, sharding: here / 2},
+        {"over_ranks": lambda here, whole: here / 2},
     ),
     "twice the pull": (
         test_a_loss_with_a_penalty_trains_like_coupled_decay_of_twice_the_coefficient,

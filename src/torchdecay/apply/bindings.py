@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from torchdecay.apply.sharded import beside, share_memory
 from torchdecay.errors import ApplyError
 from torchdecay.optimizers.gradients import wide
 from torchdecay.plans.names import canonical_keys
@@ -26,6 +25,7 @@ from torchdecay.plans.references import (
     Tensors,
 )
 from torchdecay.plans.tensor_files import read_tensors
+from torchdecay.sharding import beside, is_dtensor, local, share_memory
 from torchdecay.text import repr_quoted
 
 Bindings = Mapping[str, Mapping[str, Tensor]]
@@ -122,7 +122,7 @@ def _row_mask(mask: SpareRows, name: str, param: Tensor) -> Tensor:
     keep = torch.ones(rows, dtype=torch.bool, device=param.device)
     keep[list(mask.rows)] = False
     keep = keep.reshape(rows, *(1,) * (param.dim() - 1))
-    return beside(keep.expand(param.shape), param) if hasattr(param, "device_mesh") else keep
+    return beside(keep.expand(param.shape), param) if is_dtensor(param) else keep
 
 
 def digest(tensors: list[Tensor | None]) -> str:
@@ -130,7 +130,6 @@ def digest(tensors: list[Tensor | None]) -> str:
     found = hashlib.sha256()
     for tensor in tensors:
         if tensor is not None:
-            local = tensor.to_local() if hasattr(tensor, "to_local") else tensor
-            local = local.detach().cpu().contiguous()
-            found.update((ctypes.c_char * local.nbytes).from_address(local.data_ptr()) if local.nbytes else b"")
+            part = local(tensor).detach().cpu().contiguous()
+            found.update((ctypes.c_char * part.nbytes).from_address(part.data_ptr()) if part.nbytes else b"")
     return found.hexdigest()

@@ -34,10 +34,9 @@ from torchdecay.apply.loss import penalty_of
 from torchdecay.apply.lowering import Lowering, lower
 from torchdecay.apply.routes import Via
 from torchdecay.apply.row_pulls import RowPulls
-from torchdecay.apply.sharded import lasting
 from torchdecay.apply.state import GroupState, Loaded, OnLoad, check_class, initial_in, mark_of, pack, stood_in, unpack
 from torchdecay.apply.stepping import Arguments, guard_steps, leave_traceback, run_last, step_depth, with_closure
-from torchdecay.apply.work import Cost
+from torchdecay.apply.work import Cost, lasting
 from torchdecay.errors import (
     ApplyError,
     ForgottenPenaltyWarning,

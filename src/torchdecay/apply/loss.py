@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from torchdecay.apply.penalty import sum_penalty
-from torchdecay.apply.sharded import beside
 from torchdecay.apply.work import Target
 from torchdecay.plans.regularizers import L1, L2, ElasticNet, Regularizer
+from torchdecay.sharding import beside, is_dtensor, over_ranks, whole
 
 
 def penalty_of(
@@ -29,8 +29,18 @@ def penalty_of(
         offset = param if reference is None else param - reference
         if mask is not None:
             offset = torch.where(mask, offset, torch.zeros_like(offset))
-        total = total.to(param.device) + coefficient * regularizer.value(offset)
+        total = total.to(param.device) + coefficient * _value(regularizer, offset)
     return total
+
+
+def _value(regularizer: Regularizer, offset: Tensor) -> Tensor:
+    """R, with the whole's value on each rank and the gradient of what is there."""
+    if not is_dtensor(offset):
+        return regularizer.value(offset)
+    if not regularizer.elementwise:
+        return regularizer.value(whole(offset))
+    here = regularizer.value(offset.to_local())  # type: ignore[attr-defined]
+    return here + (over_ranks(here.detach(), offset) - here.detach())
 
 
 def _linear_terms(regularizer: Regularizer) -> tuple[float, float] | None:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from torchdecay.apply.routes import Place, Route, Via
+from torchdecay.apply.routes import Place, Route, Via, check_part
 from torchdecay.errors import ApplyError
 from torchdecay.optimizers.cards import native_of
 from torchdecay.optimizers.wrappers import torch_optimizer
@@ -241,6 +241,7 @@ def _lower_group(
         exact, why = place.terms(param, way)
         if way.carried is not None:
             carried[way.route].append((param, name, way.carried))
+            check_part(param, name, way.carried)
             if way.route == "hook":
                 place.check_tensor(param, name, way.carried)
         rows.append(LoweringRow(name=name, group=index, decay=decay, route=way.route, exact=exact, why=why))

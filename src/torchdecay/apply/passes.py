@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ from torchdecay.plans.decay import Site
 from torchdecay.plans.references import Average
 from torchdecay.plans.regularizers import L2, Regularizer
 from torchdecay.plans.update_rules import UpdateRule
+from torchdecay.sharding import cut_like, cuts, like, local, whole
 
 _Kernel = Callable[[Tensor, Tensor | None], None]
 
@@ -217,7 +218,8 @@ class Passes:
                 runtime.carry_out(work, self.debts, self.run)
             elif isinstance(decay.controller, Multiplier):
                 for one, mu in zip(work.targets, work.multipliers or (), strict=True):
-                    _run(one, self.debts.turn(one.name, work.steps), mu, _constrained(decay.regularizer, mu))
+                    turn, kernel = self.debts.turn(one.name, work.steps), _constrained(decay.regularizer, mu)
+                    _run(one, turn, mu, kernel, decay.regularizer)
             elif decay.proximal:
                 self._step_proximally(work)
             else:
@@ -235,19 +237,19 @@ class Passes:
         # A fused kernel divides by the scale after this, so the pull must be scaled like the gradient.
         sign = (-1.0 if maximizes(self.optimizer, work.group) else 1.0) * (1.0 if scale is None else float(scale))
         for ones, amounts in _buckets(work):
-            users = [one.grad for one in ones]
-            params, references = [one.param for one in ones], [one.reference for one in ones]
+            given, here = [local(one.grad) for one in ones], _Here.of(ones)
             taken = [amount * sign for amount in amounts]
             # Who differentiates the gradients again finds the pull in them.
-            with torch.set_grad_enabled(torch.is_grad_enabled() or any(grad.requires_grad for grad in users)):
-                sums = kernels.coupled(users, params, work.pull.decay.regularizer, taken, references)
-            for one, old, new in zip(ones, users, sums, strict=True):
-                lent = new if one.mask is None else torch.where(one.mask, new, old)
-                if lent.stride() != one.param.stride():
+            with torch.set_grad_enabled(torch.is_grad_enabled() or any(grad.requires_grad for grad in given)):
+                sums = kernels.coupled(given, here.params, work.pull.decay.regularizer, taken, here.references)
+            for one, old, param, mask, new in zip(ones, given, here.params, here.masks, sums, strict=True):
+                lent = new if mask is None else torch.where(mask, new, old)
+                if lent.stride() != param.stride():
                     # Fused kernels on a CPU read a gradient as if it lay in memory like its weight.
-                    lent = torch.empty_like(one.param).copy_(lent)
+                    lent = torch.empty_like(param).copy_(lent)
+                lent = like(lent, one.param)
+                self._loans.append(_Loan(one.param, cast(Tensor, one.param.grad), lent, _version(lent)))
                 one.param.grad = lent
-                self._loans.append(_Loan(one.param, old, lent, _version(lent)))
 
     def _pull_now(self, work: Work, rows: Sequence[Tensor | None] | None = None) -> list[Tensor | None] | None:
         """Carry a pull out, and say which rows it moved, where it goes by rows."""
@@ -264,65 +266,67 @@ class Passes:
         """θ ← θ − c·λ·∇R(θ − ref)."""
         regularizer = work.pull.decay.regularizer
         for ones, amounts in _buckets(work):
-            if is_low(ones[0].param):
+            if is_low(ones[0].param) or _must_be_whole(regularizer, ones):
                 for one, amount in zip(ones, amounts, strict=True):
                     # Slices that are pulled unlike each other owe nothing: what is taken off them is rounded at random.
                     is_one = isinstance(regularizer, L2) and not (isinstance(amount, Tensor) and amount.dim())
-                    due = self.debts.shrink(one.name, float(amount)) if is_one else amount
-                    _run(one, self.debts.turn(one.name, work.steps), due, _explicit(regularizer, due))
+                    owes = is_one and is_low(one.param)
+                    due = self.debts.shrink(one.name, float(amount)) if owes else amount
+                    _run(one, self.debts.turn(one.name, work.steps), due, _explicit(regularizer, due), regularizer)
             else:
-                params, references = [one.param for one in ones], [one.reference for one in ones]
-                with kernels.masked(params, [one.mask for one in ones]):
-                    kernels.explicit_(params, regularizer, amounts, references, self.run)
+                here = _Here.of(ones)
+                with kernels.masked(here.params, here.masks):
+                    kernels.explicit_(here.params, regularizer, amounts, here.references, self.run)
 
     def _pull_cautiously(self, work: Work, gate: Cautious) -> None:
         """θ ← θ − c·λ·1[u⊙θ ≥ 0]⊙θ, with u's signs from state, or from a snapshot when the update is over."""
         spare = gate.zero_update == "spare"
         for one, amount in zip(work.targets, work.amounts, strict=True):
             due = self.debts.shrink(one.name, float(amount)) if is_low(one.param) else amount
-            old = self._snapshots.pop(id(one.param), None)
+            old, turn = self._snapshots.pop(id(one.param), None), self.debts.turn(one.name, work.steps)
             if old is None:
-                _run(one, self.debts.turn(one.name, work.steps), due, self._cautious(work, one, due, spare=spare))
+                _run(one, turn, due, self._cautious(work, one, due, spare=spare))
             else:
-                _run(one, self.debts.turn(one.name, work.steps), due, _pull_back(one.param, old, due, spare=spare))
+                _run(one, turn, due, _pull_back(local(one.param), local(old), due, spare=spare))
 
     def _cautious(self, work: Work, one: Target, amount: Amount, *, spare: bool) -> _Kernel:
-        direction = update_direction(self.optimizer, work.group, one.param)
+        direction = _here(update_direction(self.optimizer, work.group, one.param))
         return lambda p, ref: kernels.cautious_(p, amount, direction, spare_zeros=spare, run=self.run)
 
     def _step_proximally(self, work: Work) -> None:
         """θ ← prox of c·λ·s·R, s being 1 where R is smooth."""
         regularizer = work.pull.decay.regularizer
         for ones, amounts in _buckets(work):
-            sizes = [1.0 if regularizer.smooth else step_size(self.optimizer, work.group, one.param) for one in ones]
+            sizes = [
+                1.0 if regularizer.smooth else _here(step_size(self.optimizer, work.group, one.param)) for one in ones
+            ]
             if is_low(ones[0].param):
                 for one, amount, size in zip(ones, amounts, sizes, strict=True):
                     self._step_late(
                         work, one, float(amount), wide(size.whole()) if isinstance(size, Elementwise) else size
                     )
                 continue
+            if _must_be_whole(regularizer, ones):
+                for one, amount in zip(ones, amounts, strict=True):
+                    _run(one, 0.0, amount, _proximal(regularizer, amount), regularizer)
+                continue
             lazy = [size if isinstance(size, Elementwise) else None for size in sizes]
             taus = [a if isinstance(size, Elementwise) else a * size for a, size in zip(amounts, sizes, strict=True)]
-            params, references = [one.param for one in ones], [one.reference for one in ones]
-            with kernels.masked(params, [one.mask for one in ones]):
-                kernels.proximal_(params, regularizer, taus, references, self.run, sizes=lazy)
+            here = _Here.of(ones)
+            with kernels.masked(here.params, here.masks):
+                kernels.proximal_(here.params, regularizer, taus, here.references, self.run, sizes=lazy)
 
     def _step_late(self, work: Work, one: Target, amount: float, size: Amount) -> None:
         """The proximal step of a low-precision weight, once it can be seen."""
-        regularizer = work.pull.decay.regularizer
+        regularizer, turn = work.pull.decay.regularizer, self.debts.turn(one.name, work.steps)
         if isinstance(regularizer, L2) and one.reference is None:
             # 1/(1 + τ) is a shrink, which can be owed for longer than a displacement.
             due = self.debts.shrink(one.name, amount / (1 + amount))
-            _run(one, self.debts.turn(one.name, work.steps), due, _explicit(regularizer, due))
+            _run(one, turn, due, _explicit(regularizer, due))
             return
         unit = 1.0 if regularizer.smooth else self.debts.unit(one.name, one.param, size)
         tau = self.debts.add(one.name, amount, unit) * size
-        _run(
-            one,
-            self.debts.turn(one.name, work.steps),
-            tau,
-            lambda p, ref: kernels.proximal_([p], regularizer, [tau], [ref]),
-        )
+        _run(one, turn, tau, _proximal(regularizer, tau), regularizer)
 
 
 def _can_be_undone(work: Work) -> bool:
@@ -345,24 +349,60 @@ def _buckets(work: Work) -> list[tuple[list[Target], list[Amount]]]:
     """What a work pulls and how hard, by device, dtype and tensor type."""
     ones, amounts = work.targets, work.amounts
     buckets = kernels.buckets([one.param for one in ones])
-    return [([ones[i] for i in bucket], [amounts[i] for i in bucket]) for bucket in buckets]
+    here = [local(amount) if isinstance(amount, Tensor) else amount for amount in amounts]
+    return [([ones[i] for i in bucket], [here[i] for i in bucket]) for bucket in buckets]
 
 
-def _run(one: Target, turn: float, amount: Amount, kernel: _Kernel) -> None:
+class _Here(NamedTuple):
+    """Of some targets what this process has."""
+
+    params: list[Tensor]
+    references: list[Tensor | None]
+    masks: list[Tensor | None]
+
+    @classmethod
+    def of(cls, ones: Sequence[Target]) -> _Here:
+        return cls(
+            [local(one.param) for one in ones],
+            [None if (held := one.reference) is None else local(held) for one in ones],
+            [None if one.mask is None else local(one.mask) for one in ones],
+        )
+
+
+def _here(numbers: Any) -> Any:
+    """Numbers of a weight's shape as those of the part that is here; others as they are."""
+    if isinstance(numbers, Elementwise):
+        return replace(numbers, tensors=tuple(map(local, numbers.tensors)))
+    return numbers
+
+
+def _must_be_whole(regularizer: Regularizer, ones: Sequence[Target]) -> bool:
+    """Whether the gradient of a part is no part of the gradient, and there are parts."""
+    return not regularizer.elementwise and any(cuts(one.param) for one in ones)
+
+
+def _run(one: Target, turn: float, amount: Amount, kernel: _Kernel, regularizer: Regularizer | None = None) -> None:
     """Run an in-place kernel on one parameter; on a low-precision one as a payment of its debt, if any is due."""
     if not isinstance(amount, Tensor) and amount == 0:
         return
+    entire = regularizer is not None and _must_be_whole(regularizer, [one])
+    shown = whole if entire else local
+    part, reference = shown(one.param.detach()), None if (held := one.reference) is None else shown(held)
+    mask = None if one.mask is None else shown(one.mask)
     low = is_low(one.param)
-    reference = one.reference.float() if low and one.reference is not None else one.reference
+    if low and reference is not None:
+        reference = reference.float()
 
     def masked_(p: Tensor) -> None:
-        with kernels.masked([p], [one.mask]):
+        with kernels.masked([p], [mask]):
             kernel(p, reference)
 
     if low:
-        pay_(one.param, one.name, turn, masked_)
+        pay_(one.param, one.name, turn, masked_, part=part)
     else:
-        masked_(one.param)
+        masked_(part)
+    if entire:
+        local(one.param).copy_(cut_like(part, one.param))
 
 
 def _constrained(regularizer: Regularizer, mu: Any) -> _Kernel:
@@ -372,6 +412,11 @@ def _constrained(regularizer: Regularizer, mu: Any) -> _Kernel:
 def _explicit(regularizer: Regularizer, amount: Amount) -> _Kernel:
     """θ ← θ − amount·∇R(θ − ref)."""
     return lambda p, ref: kernels.explicit_([p], regularizer, [amount], [ref])
+
+
+def _proximal(regularizer: Regularizer, tau: Amount) -> _Kernel:
+    """θ ← ref + prox of τ·R at θ − ref."""
+    return lambda p, ref: kernels.proximal_([p], regularizer, [tau], [ref])
 
 
 def _pull_back(param: Tensor, old: Tensor, amount: Amount, *, spare: bool) -> _Kernel:

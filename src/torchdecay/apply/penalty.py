@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchdecay.arguments import check_number
 from torchdecay.errors import DecayError, PlanError
 from torchdecay.plans.plan import Plan
+from torchdecay.sharding import cuts, is_dtensor, local, over_ranks
 from torchdecay.text import repr_quoted
 
 # On a CPU a float32 norm over all of a large tensor is off by up to 3e-2; over blocks of this size, by 3e-6.
@@ -125,20 +126,23 @@ class _Penalty(torch.autograd.Function):
     def forward(l1: tuple[float, ...], l2: tuple[float, ...], *inputs: Any) -> Tensor:
         # Block norms with the same coefficient, dtype and place are squared and summed in one go.
         norms: dict[Any, list[Tensor]] = {}
+        wholes: dict[Any, Tensor] = {}
         tensors, references, masks = _thirds(inputs)
         for c1, c2, w, reference, mask in zip(l1, l2, tensors, references, masks, strict=True):
             delta = _stored(_distance(w, reference, mask))
             dtype = torch.float32 if delta.dtype in _LOW_PRECISION else delta.dtype
             for order, coefficient in ((1, c1), (2, c2)):
                 if coefficient:
-                    key = order, coefficient, dtype, delta.device, _sharding(w)
+                    key = order, coefficient, dtype, delta.device, tuple(cuts(w))
+                    wholes[key] = w
                     norms.setdefault(key, []).extend(_block_norms(delta, order, dtype))
         double = any(w.dtype in _DOUBLE_PRECISION for w in tensors)
         total = torch.zeros((), dtype=torch.float64 if double else torch.float32, device=tensors[0].device)
-        for (order, coefficient, *_, sharding), parts in norms.items():
+        for key, parts in norms.items():
+            order, coefficient, *_ = key
             norm = torch.cat(parts) if len(parts) > 1 else parts[0]
             here = norm.sum() if order == 1 else norm.square().sum()
-            total = total + coefficient * _over_ranks(here, sharding).to(total)
+            total = total + coefficient * over_ranks(here, wholes[key]).to(total)
         return total
 
     @staticmethod
@@ -203,29 +207,9 @@ def _block_norms(delta: Tensor, order: int, dtype: torch.dtype) -> list[Tensor]:
 
 def _stored(delta: Tensor) -> Tensor:
     """The elements that are here: a DTensor's own shard, the values of a sparse tensor."""
-    if _sharding(delta) is not None:
-        local: Tensor = delta.to_local()  # type: ignore[attr-defined]
-        return local
+    if is_dtensor(delta):
+        return local(delta)
     return delta.coalesce().values() if delta.is_sparse else delta
-
-
-def _sharding(w: Tensor) -> tuple[Any, Any] | None:
-    """Device mesh and placements of a DTensor; None of any other tensor."""
-    if type(w) in (Tensor, nn.Parameter):  # asking a tensor for an attribute that it lacks is slow
-        return None
-    placements = getattr(w, "placements", None)
-    return None if placements is None else (w.device_mesh, placements)  # type: ignore[attr-defined]
-
-
-def _over_ranks(here: Tensor, sharding: tuple[Any, Any] | None) -> Tensor:
-    """The sum over the ranks that hold different shards; what is replicated counts once."""
-    if sharding is None:
-        return here
-    from torch.distributed.tensor import DTensor, Partial, Replicate
-
-    mesh, placements = sharding
-    sums = [Partial() if placement.is_shard() else Replicate() for placement in placements]
-    return DTensor.from_local(here, mesh, sums, run_check=False).full_tensor()
 
 
 def _thirds(inputs: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:

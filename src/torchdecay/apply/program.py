@@ -13,9 +13,8 @@ from torch.optim import Optimizer
 
 from torchdecay.apply.bindings import Bindings, mask_tensors, reference_tensors
 from torchdecay.apply.lowering import GroupLowering
-from torchdecay.apply.sharded import lasting
 from torchdecay.apply.state import GroupState
-from torchdecay.apply.work import Amount, Pull, Target, Work, by_decay
+from torchdecay.apply.work import Amount, Pull, Target, Work, by_decay, lasting
 from torchdecay.errors import ApplyError, PeakWarning, warn_in_step
 from torchdecay.optimizers.cards import has_trait, settled_factor
 from torchdecay.optimizers.peaks import CLEARLY, peak_of

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from torchdecay.apply.sharded import number
+from torchdecay.sharding import local, over_ranks, places
 
 LOW_PRECISION = (torch.bfloat16, torch.float16)
+_WORD = 0xFFFFFFFF
+_PIECE = 1 << 20
 DUE = 2.0**-8
 """A shrink of this size is applied: half a unit in bf16's last place."""
 DUE_ADDED = 2.0**-12
@@ -35,26 +37,62 @@ def is_low(tensor: Tensor) -> bool:
     return tensor.dtype in LOW_PRECISION
 
 
-def generator_for(name: str, turn: float, weights: Tensor) -> torch.Generator:
-    """A generator seeded by parameter, turn and weights, so that a resumed run and a replica round alike.
+def key_for(name: str, turn: float, weights: Tensor) -> int:
+    """What the draws of one payment go by: parameter, turn and weights, the same on every rank.
 
     Steps begin anew with each optimizer and each attach, weights don't: by steps alone the same elements would be
     rounded up whenever a plan is attached for some steps and taken off again.
     """
-    held = int(weights.detach().view(torch.int16).sum(dtype=torch.int64))
-    seed = int.from_bytes(hashlib.sha256(f"{name}:{turn}:{held}".encode()).digest()[:8], "big") >> 1
-    return torch.Generator(device=weights.device).manual_seed(seed)
+    held = int(over_ranks(local(weights.detach()).view(torch.int16).sum(dtype=torch.int64), weights))
+    return int.from_bytes(hashlib.sha256(f"{name}:{turn}:{held}".encode()).digest()[:8], "big") >> 1
 
 
-def stochastic_round(exact: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
-    """Round float32 to bf16 or fp16, up with the probability that makes it right on average."""
+def drawn_at(key: int, index: Tensor) -> Tensor:
+    """A number from [0, 1) for each place, of 24 bits, that depends on nothing else: a part draws as the whole does."""
+    high = index >> 32
+    mixed = _mixed((index & _WORD) + (key & _WORD))
+    return (_mixed(mixed + _mixed(high + (key >> 32))) >> 8).float() * 2.0**-24
+
+
+def _mixed(x: Tensor) -> Tensor:
+    """A hash of 32 bits (Chris Wellons, "Prospecting for Hash Functions": lowbias32), in the low half of an int64."""
+    x = x & _WORD
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+        x = ((x ^ (x >> shift)) * factor) & _WORD
+    return x ^ (x >> 16)
+
+
+def draws_for(key: int, param: Tensor, shape: Sequence[int]) -> Tensor:
+    """The draws for the elements of a parameter, or of its part here where that is what has the shape."""
+    count = math.prod(shape)
+    held = None if tuple(shape) == tuple(param.shape) else places(param)
+    drawn = torch.empty(count, device=param.device)
+    # By parts: integers of all the places would be four times the weights.
+    for start in range(0, count, _PIECE):
+        index = torch.arange(start, min(start + _PIECE, count), device=param.device)
+        if held is not None:
+            index = _in_whole(index, held, param.shape)
+        drawn[start : start + _PIECE] = drawn_at(key, index)
+    return drawn.view(shape)
+
+
+def _in_whole(index: Tensor, held: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+    """Places in a part → places in the whole, of which the part has some entries along each dimension."""
+    found, here, there = torch.zeros_like(index), 1, 1
+    for along, full in zip(reversed(held), reversed(shape), strict=True):
+        found += along[index // here % len(along)] * there
+        here, there = here * len(along), there * full
+    return found
+
+
+def stochastic_round(exact: Tensor, dtype: torch.dtype, drawn: Tensor) -> Tensor:
+    """Round float32 to bf16 or fp16, up with the probability that makes it right on average, where that was drawn."""
     size = exact.abs()
     bits = exact.to(dtype).view(torch.int16)
     # Neighbors in size are neighbors as integers, the sign bit apart; begin at the one that is not larger.
     bits = bits - (bits.view(dtype).float().abs() > size).to(torch.int16)
     low, high = bits.view(dtype).float().abs(), (bits + 1).view(dtype).float().abs()
     chance = (size - low) / (high - low)
-    drawn = torch.rand(exact.shape, generator=generator, dtype=exact.dtype, device=exact.device)
     rounded = (bits + (drawn < chance).to(torch.int16)).view(dtype)
     return torch.where(torch.isfinite(exact), rounded, exact.to(dtype))
 
@@ -120,13 +158,26 @@ class Debts:
     def unit(self, name: str, param: Tensor, size: float | Tensor) -> float:
         """The weights' root mean square, over the mean size of a step."""
         if name not in self.units:
-            typical = number(param.detach().float().square().mean().sqrt())
-            self.units[name] = typical / number(torch.as_tensor(size, dtype=torch.float32).mean())
+            part = local(param.detach())
+            sums = [part.float().square().sum(), torch.as_tensor(size, device=part.device).expand(part.shape).sum()]
+            squares, sizes = (over_ranks(torch.stack([one.float() for one in sums]), param) / param.numel()).tolist()
+            self.units[name] = math.sqrt(squares) / sizes
         return self.units[name]
 
 
-def pay_(param: Tensor, name: str, turn: float, kernel: Callable[[Tensor], None]) -> None:
-    """Run an in-place kernel on a float32 copy of a low-precision tensor and round the result at random."""
-    exact = param.detach().float()
+def pay_(
+    param: Tensor, name: str, turn: float, kernel: Callable[[Tensor], Any], *, part: Tensor | None = None
+) -> None:
+    """Run an in-place kernel on a float32 copy of a low-precision tensor and round the result at random.
+
+    Args:
+        param: the parameter.
+        name: its name.
+        turn: what tells one payment from another.
+        kernel: what is run.
+        part: of the parameter what the kernel sees: what is here, which is the default, or all of it.
+    """
+    part = local(param.detach()) if part is None else part
+    exact = part.float()
     kernel(exact)
-    param.copy_(stochastic_round(exact, param.dtype, generator_for(name, turn, param)))
+    part.copy_(stochastic_round(exact, part.dtype, draws_for(key_for(name, turn, param), param, exact.shape)))

@@ -15,15 +15,15 @@ from torch.optim import Optimizer
 
 from torchdecay.apply.rounding import is_low
 from torchdecay.apply.runtimes import check_controller
-from torchdecay.apply.sharded import norm
 from torchdecay.errors import ApplyError
 from torchdecay.optimizers.cards import SWITCH, Native, card_of, has_trait, keeps_average, late_because, settled_factor
 from torchdecay.optimizers.steps import is_matched, reads_update_sign
 from torchdecay.plans.controllers import Cautious, LazyRows, Projection, RowGate, Stable
 from torchdecay.plans.decay import Decay, Scale, Site
-from torchdecay.plans.references import Average
+from torchdecay.plans.references import Average, Initial
 from torchdecay.plans.regularizers import L2, Deviation, Huber
 from torchdecay.plans.update_rules import Sphere
+from torchdecay.sharding import is_flat, is_flat_part, norm
 from torchdecay.text import repr_quoted
 
 Via = Literal["auto", "hook"]
@@ -36,6 +36,28 @@ _STALE = "a frozen weight has an old gradient left, and the optimizer's own deca
 def turns_on(group: Mapping[str, Any]) -> list[bool]:
     """What of a group's options the way of its decays turns on: a scheduler may set them after attach."""
     return [bool(group.get(key)) for key in ("momentum", "differentiable", "cautious", "cautious_factor", "use_gc")]
+
+
+def check_part(param: Tensor, name: str, decay: Decay) -> None:
+    """Refuse a part that FSDP1 has made where its decay must know what it is a part of.
+
+    Raises:
+        ApplyError: naming the parameter.
+    """
+    if is_flat(param):
+        raise ApplyError(
+            f"{repr_quoted(name)} is FSDP1's one vector for all parameters of a module.",
+            "Weights, biases and norms can't be told apart in it.",
+            "Wrap with FullyShardedDataParallel(..., use_orig_params=True), or with fully_shard.",
+        )
+    by_parts = decay.regularizer.elementwise and decay.controller is decay.mask is decay.update is None
+    alone = decay.reference is None or isinstance(decay.reference, (Initial, Average))
+    if is_flat_part(param) and not (by_parts and alone and decay.site is not Site.LOSS):
+        raise ApplyError(
+            f"{repr_quoted(name)} is a part that FSDP1 has cut, and {decay!r} can't run on it.",
+            "It goes by the whole tensor, its norm, rows or shape, and a part knows none of these.",
+            "Wrap with fully_shard (FSDP2), under which every form runs; or use td.decoupled, coupled, cautious or l1.",
+        )
 
 
 @dataclass(frozen=True)
@@ -110,6 +132,12 @@ class Place:
                 "Its parameters are a mixture of hidden weights and their average, so that a pull on them would miss "
                 "the hidden weights, and move the average far too much.",
                 "Use its own decay, td.native(wd), or td.coupled(wd), which goes through the gradient.",
+            )
+        if carried.proximal and not carried.regularizer.smooth and has_trait(self.optimizer, "in shares"):
+            raise ApplyError(
+                f"{carried!r} can't run on {self.name}.",
+                "Its threshold goes by the size of each weight's step, and that state is on other processes.",
+                "Shard with fully_shard (FSDP2) in place of it, or use td.penalized.",
             )
         if self.group.get("differentiable") and not self._is_differentiable(carried):
             raise ApplyError(

@@ -12,8 +12,7 @@ from torch.optim import Optimizer
 
 from torchdecay.apply import kernels
 from torchdecay.apply.rounding import is_low, pay_
-from torchdecay.apply.sharded import lasting
-from torchdecay.apply.work import Amount, Pull, Target, Work
+from torchdecay.apply.work import Amount, Pull, Target, Work, lasting
 from torchdecay.optimizers.gradients import grad_of
 from torchdecay.plans.controllers import LazyRows
 

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from torchdecay.apply.sharded import beside_slices, norm, whole
 from torchdecay.apply.work import Amount, Pull, Target, Work
 from torchdecay.errors import ApplyError
 from torchdecay.optimizers.cards import settled_factor, update_of
@@ -25,6 +24,7 @@ from torchdecay.plans import controllers as adaptive
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.granularity import dims_of
 from torchdecay.plans.regularizers import Deviation, Huber, Regularizer, SquaredNorm
+from torchdecay.sharding import local, norm, over_ranks, slices_of, whole
 
 Scalars = dict[str, dict[str, Any]]
 
@@ -200,9 +200,7 @@ class _NormRatio(Runtime):
 
     def _multiplier(self, one: Target) -> Tensor:
         now = self._norm(one.param)
-        return beside_slices(
-            torch.where(now > 0, 1 - self.controller.ratio * self.start[one.name] / now, now), one.param
-        )
+        return slices_of(torch.where(now > 0, 1 - self.controller.ratio * self.start[one.name] / now, now), one.param)
 
 
 class _Projection(Runtime):
@@ -215,7 +213,8 @@ class _Projection(Runtime):
             sign = -1.0 if maximizes(self.optimizer, work.group) else 1.0
             for one in work.targets:
                 offset = _offset(one)
-                self._seen[one.name] = norm(offset), whole((one.grad * offset).sum()) * sign
+                agreement = over_ranks((local(one.grad) * local(offset)).sum(), one.param)
+                self._seen[one.name] = norm(offset), agreement * sign
 
     def after(self, works: Sequence[Work]) -> None:
         for work in works:
@@ -251,7 +250,7 @@ class _BySpectrum(Runtime):
         exponents = {
             name: tail_exponent(param)
             for name, param in self.everyone()
-            if param.dim() > 1 and min(param.shape[0], param[0].numel()) >= self.controller.min_values
+            if param.dim() > 1 and min(param.shape[0], param.numel() // param.shape[0]) >= self.controller.min_values
         }
         self.factors = {name: 1.0 for name, _ in self.everyone()}
         low, high = min(exponents.values(), default=0.0), max(exponents.values(), default=0.0)
@@ -272,7 +271,10 @@ def _measured(regularizer: Regularizer, param: Tensor) -> Tensor:
     """R of a parameter; ‖θ‖² may overflow in its own dtype."""
     if isinstance(regularizer, SquaredNorm):
         return norm(param).square()
-    return whole(regularizer.value(wide(param.detach())))
+    own = wide(param.detach())
+    return (
+        over_ranks(regularizer.value(local(own)), param) if regularizer.elementwise else regularizer.value(whole(own))
+    )
 
 
 def _offset(one: Target) -> Tensor:
@@ -288,7 +290,7 @@ def _norm(tensors: Sequence[Tensor]) -> float:
 
 def tail_exponent(param: Tensor) -> float:
     """Hill's estimate of the exponent of the upper half of a matrix's spectrum of squared singular values."""
-    matrix = wide(param.detach()).reshape(param.shape[0], -1)
+    matrix = wide(whole(param.detach())).reshape(param.shape[0], -1)
     # Of what is not finite nothing has singular values; torch would raise in the middle of a step.
     values = torch.linalg.svdvals(torch.nan_to_num(matrix, nan=0.0, posinf=0.0, neginf=0.0))
     squares = values.square().sort().values.clamp(min=_TINY)

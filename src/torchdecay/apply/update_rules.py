@@ -21,12 +21,12 @@ from torch.optim import Optimizer
 from torchdecay.apply import kernels
 from torchdecay.apply.rounding import DUE, Debts, is_low, pay_
 from torchdecay.apply.runtimes import Runtime
-from torchdecay.apply.sharded import beside_slices, lasting, norm, whole
-from torchdecay.apply.work import Pull, Target, Work
+from torchdecay.apply.work import Pull, Target, Work, lasting
 from torchdecay.optimizers.cards import has_trait
 from torchdecay.optimizers.gradients import wide
 from torchdecay.plans.granularity import dims_of
 from torchdecay.plans.update_rules import Hyperball, NormProjection, RadialBrake, RelativeUpdate, Sphere, UpdateRule
+from torchdecay.sharding import local, norm, slices_of, sums_of
 
 
 class Step(NamedTuple):
@@ -211,9 +211,9 @@ def moments(
     taken = -after if emptied else weights - after
     before, update = norm(weights, dims), norm(taken, dims)
     # In units of the norms, since products of 1e20 would be infinite.
-    units = [beside_slices(torch.where(one > 0, one, torch.ones_like(one)), weights) for one in (before, update)]
-    cosine = (weights / units[0] * (taken / units[1]).conj()).real
-    found = whole(cosine.sum() if dims is None else cosine.sum(dims, keepdim=True))
+    units = [slices_of(torch.where(one > 0, one, torch.ones_like(one)), weights) for one in (before, update)]
+    cosine = (local(weights) / units[0] * (local(taken) / units[1]).conj()).real
+    found = sums_of(cosine, param, dims)
     return before, update, before * update * found.to(before)
 
 
@@ -229,17 +229,14 @@ def _moments_(p: Tensor, amount: Any, parts: Sequence[Tensor]) -> None:
 
 def combine(one: Target, copy: Tensor, by_copy: Tensor, by_param: Tensor, turn: float, run: kernels.Run) -> None:
     """θ ← by_param·θ + by_copy·copy."""
-    param = one.param.detach()
+    param, copy = local(one.param.detach()), local(copy)
+    by_copy, by_param = slices_of(by_copy, one.param), slices_of(by_param, one.param)
     if is_low(param):
-
-        def add_(p: Tensor) -> None:
-            p.mul_(beside_slices(by_param, p)).add_(copy.float() * beside_slices(by_copy, p))
-
-        pay_(param, one.name, turn, add_)
+        pay_(one.param, one.name, turn, lambda p: p.mul_(by_param).add_(copy.float() * by_copy))
     elif by_param.dim() == 0 and param.device.type == "cpu" and not param.is_complex():
         run(_combine_, param, float(by_param), (copy,), float(by_copy))
     else:
-        param.mul_(beside_slices(by_param, param)).add_(copy * beside_slices(by_copy, param))
+        param.mul_(by_param).add_(copy * by_copy)
 
 
 def _combine_(p: Tensor, amount: Any, parts: Sequence[Tensor], by_copy: Any) -> None:
@@ -251,14 +248,10 @@ def _combine_(p: Tensor, amount: Any, parts: Sequence[Tensor], by_copy: Any) -> 
 
 def multiply_(one: Target, factor: Tensor, turn: float) -> None:
     """θ ← factor·θ."""
-    param = one.param.detach()
+    param, factor = local(one.param.detach()), slices_of(factor, one.param)
     if is_low(param):
-
-        def scale_(p: Tensor) -> None:
-            p.mul_(beside_slices(factor, p))
-
-        pay_(param, one.name, turn, scale_)
+        pay_(one.param, one.name, turn, lambda p: p.mul_(factor))
     elif factor.dim() == 0 and param.device.type == "cpu":
         param.mul_(float(factor))
     else:
-        param.mul_(beside_slices(factor, param))
+        param.mul_(factor)

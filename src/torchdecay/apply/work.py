@@ -13,7 +13,8 @@ Five words say how hard something pulls, here and in every file of this room:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -21,12 +22,18 @@ import torch
 from torch import Tensor
 
 from torchdecay.apply.rounding import is_low
-from torchdecay.apply.sharded import lasting
 from torchdecay.optimizers.gradients import grad_of
 from torchdecay.plans.decay import Decay
 
 Amount = float | Tensor
 _Row = TypeVar("_Row", bound=tuple[Any, Any, Any])
+
+
+@contextmanager
+def lasting() -> Iterator[None]:
+    """Of what is made here to stay: in inference mode it could never be written to outside of it."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
 
 
 @dataclass(frozen=True)

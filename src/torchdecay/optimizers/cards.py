@@ -57,7 +57,16 @@ class Native:
 
 
 Trait = Literal[
-    "adaptive", "elementwise", "blind", "fused", "tensor decay", "averaging", "reevaluating", "sparse", "no decay"
+    "adaptive",
+    "elementwise",
+    "blind",
+    "fused",
+    "tensor decay",
+    "averaging",
+    "reevaluating",
+    "sparse",
+    "no decay",
+    "in shares",
 ]
 """
 What else is true of a class.
@@ -71,6 +80,7 @@ What else is true of a class.
 * reevaluating: it evaluates its closure many times a step, and keeps one vector over all parameters.
 * sparse: it takes sparse gradients alone.
 * no decay: it has no weight_decay of its own.
+* in shares: each process steps some of the weights, and has their state alone.
 """
 
 
@@ -158,6 +168,11 @@ CARDS = (
     # Of other libraries. What weight_decay means there turns on options of each: td.verify measures it.
     Card(name="Lion", classes="*:lion", update=updates.LION, state=("exp_avg",)),
     Card(name="ForeachLion", classes="*:foreachlion", update=updates.LION, state=("exp_avg",)),
+    Card(
+        name="ZeroRedundancyOptimizer",
+        classes="torch.distributed.*:zeroredundancyoptimizer",
+        traits=frozenset({"in shares"}),
+    ),
     Card(name="ScheduleFree", classes="*:*schedulefree*", traits=frozenset({"averaging"})),
 )
 

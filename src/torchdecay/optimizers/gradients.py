@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from torchdecay.sharding import aligned, local, over_ranks
+
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
 
 def grad_of(param: Tensor) -> Tensor:
-    """The gradient of a parameter that is known to have one."""
+    """The gradient of a parameter that is known to have one, cut over the ranks as the parameter is."""
     grad = param.grad
     assert grad is not None
-    return grad
+    return aligned(grad, param)
 
 
 def maximizes(optimizer: Optimizer, group: Mapping[str, Any]) -> bool:
@@ -40,10 +42,11 @@ def mean_second_moment(optimizer: Optimizer) -> Tensor:
             if param.grad is None:
                 continue
             state = optimizer.state.get(param, {})
-            squares = wide(as_seen(optimizer, group, param.grad)).norm().square() * (1 - beta2)
+            squares = wide(local(as_seen(optimizer, group, grad_of(param)))).norm().square() * (1 - beta2)
             before = state.get("exp_avg_sq")
             if before is not None:
-                squares = squares + beta2 * wide(before).sum()
+                squares = squares + beta2 * wide(local(before)).sum()
+            squares = over_ranks(squares, param)
             corrected = squares / (1 - beta2 ** (float(state.get("step", 0)) + 1))
             total = corrected if total is None else total + corrected.to(total.device)
             count += param.numel()

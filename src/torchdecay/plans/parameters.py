@@ -65,20 +65,23 @@ class Parameter:
 
     @cached_property
     def radial(self) -> float | None:
-        """|⟨w, g⟩| / (‖w‖ ‖g‖); None where no gradient is there, or only a shard of one.
-
-        A shard says nothing about the whole, and gathering it would need every process to ask at the same time.
-        """
+        """|⟨w, g⟩| / (‖w‖ ‖g‖), over the ranks; None where no gradient is there."""
         import torch
+
+        from torchdecay.sharding import aligned, is_flat_part, local, over_ranks
 
         tensor = self.tensor
         gradient = tensor.grad if tensor.is_leaf else None
-        if gradient is None or gradient.layout is not torch.strided or tensor.is_meta or not tensor.numel():
+        is_part = is_flat_part(tensor)
+        # A part may be without elements, and all who hold others ask for it.
+        if gradient is None or gradient.layout is not torch.strided or tensor.is_meta:
             return None
-        if hasattr(tensor, "full_tensor") or tuple(tensor.shape) != self.shape:
+        if not is_part and (not tensor.numel() or tuple(tensor.shape) != self.shape):
             return None
-        w, g = _flat(tensor.detach()), _flat(gradient.detach())
-        cosine = float(torch.dot(w, g).abs() / (torch.linalg.vector_norm(w) * torch.linalg.vector_norm(g)))
+        w, g = (_flat(local(one.detach())) for one in (tensor, aligned(gradient, tensor)))
+        sums = torch.stack([torch.dot(w, g), torch.dot(w, w), torch.dot(g, g)])
+        product, weight, slope = over_ranks(sums, tensor).tolist()
+        cosine = abs(product) / math.sqrt(weight * slope) if weight * slope else math.nan
         return cosine if math.isfinite(cosine) else None
 
 

@@ -321,7 +321,8 @@ def scale_invariant(*, tolerance: float = 1e-4) -> Selector:
     $$\frac{|\langle w, g\rangle|}{\lVert w\rVert\,\lVert g\rVert} < \text{tolerance}$$
 
     g is the gradient that is there when the plan is made: run one backward pass before. Weights with a norm behind
-    them gave at most 2e-5, others about 0.2.
+    them gave at most 2e-5, others about 0.2. Of weights that are cut over processes the whole is measured, so all
+    processes have to make the plan.
 
     Args:
         tolerance: above 0.

@@ -10,6 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from torchdecay.errors import PlanError
 from torchdecay.plans.names import transparent_children
+from torchdecay.sharding import tell_flat
 
 
 class Node(NamedTuple):
@@ -81,6 +82,7 @@ def occurrences(tree: Iterable[Node]) -> Iterator[Occurrence]:
     whole: dict[int, tuple[int, ...]] = {}
     for node in tree:
         if "_handle" in node.module.__dict__:
+            tell_flat(node.module)
             whole |= _whole_shapes(node.module)
         for attribute, tensor in node.module._parameters.items():
             if tensor is None:

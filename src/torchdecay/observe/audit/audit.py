@@ -14,7 +14,7 @@ from torchdecay.findings.finding import by_severity
 from torchdecay.findings.rule import Severity
 from torchdecay.findings.sparing import Ignore, patterns_of, spare, whole_codes
 from torchdecay.observe.audit import interplay, magnitude, selection, wiring
-from torchdecay.observe.audit.case import Case
+from torchdecay.observe.audit.case import Case, cuts_apart
 from torchdecay.observe.audit.catalog import CATALOG
 from torchdecay.observe.audit.check import CHECKS
 from torchdecay.observe.audit.result import Audit
@@ -47,7 +47,9 @@ def audit(
     """Look for everything that can be wrong with weight decay, without taking a step or changing anything.
 
     Each finding has a stable code: WD1xx says who decays, WD2xx whether it happens, WD3xx how hard, WD4xx what it
-    does together with the rest. What `torchdecay.verify` measures by steps, this reads from what is there.
+    does together with the rest. What `torchdecay.verify` measures by steps, this reads from what is there. It asks no
+    other process, so that one of many may call it; what it can't look into, of weights that are cut over processes,
+    is in `skipped`.
 
     Args:
         optimizer: an optimizer or a list of them; with Muon and AdamW side by side, give both.
@@ -94,6 +96,10 @@ def audit(
     # A recipe that nobody named is not missing.
     unable = [check for check in wanted if not check.is_able(case) and check.needs != "recipe"]
     skipped = [(one.code, f"{one.needs}=" + ("; guessed from shapes" if one.guess else "")) for one in unable]
+    cut = sum(1 for member in case.members if cuts_apart(member.param))
+    if cut:
+        what = f"whole gradients; of {cut} weights this process has a part"
+        skipped += [(one.code, what) for one in wanted if one.reads and one.is_able(case)]
     told = by_severity(found.with_severity(severity or {}).findings)
     return Audit(told, tuple(skipped), nearest_recipe(case) if any(one.code in _ABOUT_WHO for one in told) else "")
 

@@ -24,6 +24,7 @@ from torchdecay.plans.parameters import Parameter
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.rules import Rule
 from torchdecay.plans.tree import Models, names_of
+from torchdecay.sharding import is_dtensor, is_flat_part
 
 _MOST_NUMBERED = 8
 
@@ -217,4 +218,9 @@ class Case:
 
 def is_readable(gradient: Tensor) -> bool:
     """Whether its numbers are here: of a sharded one the whole would have to be waited for."""
-    return gradient.layout is torch.strided and not gradient.is_meta and not hasattr(gradient, "full_tensor")
+    return gradient.layout is torch.strided and not gradient.is_meta and not cuts_apart(gradient)
+
+
+def cuts_apart(tensor: Tensor) -> bool:
+    """Whether other processes have parts of a tensor, or may have."""
+    return is_dtensor(tensor) or is_flat_part(tensor)

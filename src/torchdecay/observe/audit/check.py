@@ -14,12 +14,16 @@ Finder = Callable[[Case], Iterable[Hit]]
 
 @dataclass(frozen=True)
 class Check:
-    """A check, what it needs beside the optimizer ("model", "plan", "run", "loss" or ""), and what guesses without."""
+    """A check, what it needs beside the optimizer ("model", "plan", "run", "loss" or ""), and what guesses without.
+
+    One that `reads` gradients passes over those whose numbers are on other processes too.
+    """
 
     code: str
     needs: str
     hits: Finder
     guess: Finder | None
+    reads: bool = False
 
     def is_able(self, case: Case) -> bool:
         """Whether what it needs is there."""
@@ -47,11 +51,13 @@ class Check:
 CHECKS: list[Check] = []
 
 
-def check(code: str, *, needs: str = "", guess: Finder | None = None) -> Callable[[Finder], Finder]:
+def check(
+    code: str, *, needs: str = "", guess: Finder | None = None, reads: bool = False
+) -> Callable[[Finder], Finder]:
     """Decorator: this function looks for `code`."""
 
     def register(hits: Finder) -> Finder:
-        CHECKS.append(Check(code, needs, hits, guess))
+        CHECKS.append(Check(code, needs, hits, guess, reads))
         return hits
 
     return register

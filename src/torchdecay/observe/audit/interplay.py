@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from torchdecay.observe.audit.case import Case, Hit, Member, is_readable
+from torchdecay.observe.audit.case import Case, Hit, Member, cuts_apart, is_readable
 from torchdecay.observe.audit.check import check
 from torchdecay.observe.groups import as_number, decay_of
 from torchdecay.optimizers.cards import base_card_of, card_of
@@ -39,7 +39,7 @@ def orthogonal(case: Case) -> Iterator[Hit]:
             yield member.hit(f"orthogonal, and what is behind it decays by {member.pulled.means}")
 
 
-@check("WD403")
+@check("WD403", reads=True)
 def pulled_without_gradient(case: Case) -> Iterator[Hit]:
     """Coupled decay that an adaptive optimizer turns into steps of full size, because there is no gradient."""
     for member in case.pulled:
@@ -48,12 +48,12 @@ def pulled_without_gradient(case: Case) -> Iterator[Hit]:
             yield member.hit(f"its gradient is zero, and it decays by {member.pulled.means}")
 
 
-@check("WD404", needs="model")
+@check("WD404", needs="model", reads=True)
 def invariant(case: Case) -> Iterator[Hit]:
     """Weights that a norm follows, measured by the last gradient."""
     selector = scale_invariant()
     for member in case.pulled:
-        if member.about is not None and selector.picks(member.about):
+        if member.about is not None and not cuts_apart(member.param) and selector.picks(member.about):
             yield member.hit(f"scale-invariant, and decays by {member.pulled.means}")
 
 

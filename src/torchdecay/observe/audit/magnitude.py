@@ -70,7 +70,7 @@ def flips(case: Case) -> Iterator[Hit]:
             yield from _all(members, f"{pulled.means} removes {taken:.3g} of each weight per step, {when}")
 
 
-@check("WD304")
+@check("WD304", reads=True)
 def rounded_away(case: Case) -> Iterator[Hit]:
     """Decay of bf16 or fp16 weights that is too small for one step to show."""
     for pulled, members in case.pulls.items():

@@ -165,7 +165,7 @@ def unknown_roles(case: Case) -> Iterator[Hit]:
             yield Hit("model", "role unknown", (parameter.name,))
 
 
-@check("WD110", needs="model")
+@check("WD110", needs="model", reads=True)
 def idle_rows(case: Case) -> Iterator[Hit]:
     """Embeddings that are pulled while the last backward pass left whole rows without a gradient."""
     for member in case.pulled:

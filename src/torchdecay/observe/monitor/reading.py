@@ -19,7 +19,6 @@ from torch.optim import Optimizer
 from torchdecay.apply.handle import Handle
 from torchdecay.apply.kernels import buckets
 from torchdecay.apply.rounding import is_low
-from torchdecay.apply.sharded import norm
 from torchdecay.observe.forecast.equilibrium import equilibrium
 from torchdecay.observe.groups import float_of
 from torchdecay.observe.monitor.carried import Carried
@@ -29,12 +28,12 @@ from torchdecay.observe.monitor.parts import Part
 from torchdecay.observe.monitor.samples import Batch, gradient_of, over_ranks, products, wide
 from torchdecay.observe.monitor.selection import Beside, Clock
 from torchdecay.observe.pulls import Pulled, own_pulls
-from torchdecay.observe.verify.borrowing import is_dtensor, local
 from torchdecay.optimizers.cards import update_of
 from torchdecay.optimizers.gradients import as_seen
 from torchdecay.optimizers.updates import Update
 from torchdecay.plans.controllers import RowGate
 from torchdecay.plans.decay import Site
+from torchdecay.sharding import cuts, local, norm
 
 _PART = 1 << 18
 _Columns = tuple[tuple[str, ...], tuple[str, ...]]
@@ -212,7 +211,7 @@ class Reading:
         # Rows that pay late are paid for when they are read.
         if left is None or (decay is not None and isinstance(decay.gate, RowGate)):
             return False
-        asks = left.device.type == "cpu" and not is_dtensor(part.like.param)
+        asks = left.device.type == "cpu" and not cuts(part.like.param)
         return not (asks and torch.equal(left, part.samples["start"]))
 
     def _beside(self, part: Part) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from torch._utils import _flatten_dense_tensors
 from torch.nn import Parameter
 
 from torchdecay.observe.monitor.layout import Tracked
-from torchdecay.observe.verify.borrowing import local
+from torchdecay.sharding import aligned, cuts, is_flat_part, local
 
 RUN = 256
 """Elements of each run: long enough to be read quickly, short enough that rows of an embedding are hit fairly."""
@@ -125,6 +125,8 @@ def batches(members: Sequence[Tracked], most: int | None) -> list[Batch]:
 def _is_small(param: Tensor, most: int | None) -> bool:
     if type(param) not in (Tensor, Parameter) or param.layout is not torch.strided or param.is_complex():
         return False
+    if is_flat_part(param):
+        return False
     return param.numel() <= (_PIECE if most is None else min(most, _PIECE))
 
 
@@ -145,18 +147,18 @@ def products(vectors: Iterable[Tensor], counts: Sequence[int]) -> Tensor:
 
 
 def over_ranks(tables: Sequence[Tensor], params: Sequence[Tensor]) -> list[list[list[float]]]:
-    """Tables of sums as numbers; those of a DTensor are summed over every mesh dimension that it is cut along.
+    """Tables of sums as numbers; those of a part are summed over all who hold parts.
 
     Every rank has to call this with tables of the same shapes in the same order. `params` has one tensor for each.
     """
     alike: dict[tuple[Any, ...], list[int]] = {}
     for place, (table, param) in enumerate(zip(tables, params, strict=True)):
-        alike.setdefault((table.device, table.shape[1], *_cuts(param)), []).append(place)
+        alike.setdefault((table.device, table.shape[1], *cuts(param)), []).append(place)
     told: list[list[list[float]]] = [[] for _ in tables]
-    for (_, _, *cuts), places in alike.items():
+    for (_, _, *groups), places in alike.items():
         stacked = torch.cat([tables[place] for place in places])
-        for mesh, dim in cuts:
-            torch.distributed.all_reduce(stacked, group=mesh.get_group(dim))
+        for group in groups:
+            torch.distributed.all_reduce(stacked, group=group)
         numbers = iter(stacked.tolist())
         for place in places:
             told[place] = [next(numbers) for _ in range(len(tables[place]))]
@@ -166,24 +168,11 @@ def over_ranks(tables: Sequence[Tensor], params: Sequence[Tensor]) -> list[list[
 def gradient_of(param: Tensor) -> Tensor | None:
     """The gradient that an optimizer would use, of a DTensor this process's part; None without one."""
     gradient = param.grad
+    if gradient is None and is_flat_part(param) and not param.numel():
+        # Of a part without elements FSDP1 has none, where others have theirs.
+        gradient = torch.zeros_like(param)
     if gradient is None or not param.requires_grad:
         return None
     if type(param) in (Parameter, Tensor) or gradient.is_sparse:
         return gradient
-    return local(_aligned(gradient, param)).detach()
-
-
-def _aligned(gradient: Tensor, param: Tensor) -> Tensor:
-    """The gradient cut over the ranks as its parameter is."""
-    wanted: Any = getattr(param, "placements", None)
-    held: Any = getattr(gradient, "placements", None)
-    if wanted is None or held is None or wanted == held:
-        return gradient
-    moved: Tensor = gradient.redistribute(param.device_mesh, wanted)  # type: ignore[attr-defined]
-    return moved
-
-
-def _cuts(param: Tensor) -> list[tuple[Any, int]]:
-    mesh: Any = getattr(param, "device_mesh", None)
-    placements: Any = getattr(param, "placements", ())
-    return [(mesh, dim) for dim, placement in enumerate(placements) if not placement.is_replicate()]
+    return local(aligned(gradient, param)).detach()

@@ -20,8 +20,8 @@ from torch.nn import Parameter
 from torchdecay.observe.monitor.layout import Tracked
 from torchdecay.observe.monitor.samples import Batch, gradient_of, sampled
 from torchdecay.observe.monitor.shadow import MOST_BYTES, Copy, Shadow, UncopiedError, like, weigh
-from torchdecay.observe.verify.borrowing import is_dtensor
 from torchdecay.optimizers.cards import card_of, has_trait
+from torchdecay.sharding import is_dtensor
 from torchdecay.text import describe_error
 
 MOST_WHOLE = 1 << 20

@@ -6,7 +6,6 @@ and dtype never change: torch would drop a parameter's gradient accumulator, and
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from torchdecay.errors import ApplyError
+from torchdecay.sharding import is_dtensor, local
 
 _LONGEST = {1: 64, 2: 8, 3: 4}
 _WHOLE = 1 << 16
@@ -59,12 +59,6 @@ def refuse_unknown(tensor: Tensor, what: str) -> None:
         "A small tensor can't take its place, so a probe would move the real weights.",
         "Verify an optimizer of the same class and options over plain parameters.",
     )
-
-
-def local(tensor: Tensor) -> Tensor:
-    """The tensor itself, or this process's part of a DTensor."""
-    part: Tensor = tensor._local_tensor if is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
-    return part
 
 
 def wrapped(part: Tensor, like: Tensor) -> Tensor:
@@ -114,12 +108,6 @@ def sample_of(tensor: Tensor, *, corner: bool) -> Tensor:
         for dim, size in enumerate(small_shape(part.shape)):
             part = part.narrow(dim, 0, size)
     return part.clone(memory_format=torch.contiguous_format)
-
-
-def is_dtensor(tensor: Tensor) -> bool:
-    """Whether it is one, without an import of what nobody has imported."""
-    module = sys.modules.get("torch.distributed.tensor")
-    return module is not None and isinstance(tensor, module.DTensor)
 
 
 def _parts(tensor: Any) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchdecay.observe.verify.borrowing import local
 from torchdecay.observe.verify.expected import Expectation
 from torchdecay.observe.verify.slots import Slot
 from torchdecay.optimizers.elementwise import Elementwise
@@ -17,6 +16,7 @@ from torchdecay.optimizers.gradients import maximizes
 from torchdecay.optimizers.steps import step_size
 from torchdecay.plans.controllers import Cautious
 from torchdecay.plans.decay import Site
+from torchdecay.sharding import local
 
 _NUDGE = 0.25
 _MATCH = 1e-3

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from torchdecay.observe.verify.borrowing import local
 from torchdecay.observe.verify.expected import Expectation
 from torchdecay.observe.verify.slots import Slot
 from torchdecay.plans.decay import Scale, Site
+from torchdecay.sharding import local
 
 STEPS = 3
 """Three steps: the first shows signs, the next ones what went into momentum and second moments."""

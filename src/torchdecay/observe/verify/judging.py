@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from torchdecay.observe.verify.borrowing import local
 from torchdecay.observe.verify.expected import Expectation, base_name
 from torchdecay.observe.verify.explaining import Explanation
 from torchdecay.observe.verify.result import SITES, Verdict
 from torchdecay.observe.verify.slots import Slot
 from torchdecay.optimizers.cards import base_card_of
 from torchdecay.plans.decay import Scale, Site
+from torchdecay.sharding import local
 from torchdecay.text import dtype_name, percent
 
 _VAGUE = 0.1

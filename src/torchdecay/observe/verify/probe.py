@@ -17,20 +17,13 @@ from torch.autograd import grad_mode
 
 from torchdecay.errors import ApplyError, TorchdecayError
 from torchdecay.observe.groups import optimizers_of, switch_off
-from torchdecay.observe.verify.borrowing import (
-    Loan,
-    local,
-    obstacle,
-    refuse_unknown,
-    sample_of,
-    small_shape,
-    wrapped,
-)
+from torchdecay.observe.verify.borrowing import Loan, obstacle, refuse_unknown, sample_of, small_shape, wrapped
 from torchdecay.observe.verify.expected import held
 from torchdecay.observe.verify.hooks import foreign_code, hooks_around, owner_of, replaces_step
 from torchdecay.observe.verify.slots import Slot, pools_for, reals
 from torchdecay.observe.verify.snapshot import Snapshot
 from torchdecay.optimizers.cards import base_card_of
+from torchdecay.sharding import local
 from torchdecay.text import describe_error, listed
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

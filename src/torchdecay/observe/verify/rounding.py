@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from torchdecay.observe.verify.borrowing import local
 from torchdecay.observe.verify.fitting import Segments
 from torchdecay.observe.verify.inputs import signed
 from torchdecay.observe.verify.judging import Seen, wish
@@ -17,6 +16,7 @@ from torchdecay.observe.verify.probe import Probe
 from torchdecay.observe.verify.result import Verdict
 from torchdecay.observe.verify.slots import Slot
 from torchdecay.plans.decay import Site
+from torchdecay.sharding import local
 from torchdecay.text import percent
 
 _MOST_STEPS = 300

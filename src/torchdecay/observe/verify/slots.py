@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torchdecay.observe.verify.borrowing import local, small_shape
+from torchdecay.observe.verify.borrowing import small_shape
+from torchdecay.sharding import local
 
 _ALIGNMENT = 16
 

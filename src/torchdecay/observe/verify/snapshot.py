@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from torchdecay.apply.handle import Handle, handle_of
-from torchdecay.observe.verify.borrowing import local
 from torchdecay.observe.verify.hooks import hooks_around
+from torchdecay.sharding import local
 
 _CONTAINERS = (dict, list, set, collections.deque)
 _LEAVES = (str, bytes, int, float, complex, bool, type(None), type, nn.Module, torch.dtype, torch.device)

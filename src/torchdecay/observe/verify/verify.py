@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from torchdecay.observe.groups import float_of, name_all, optimizers_of
-from torchdecay.observe.verify.borrowing import local
 from torchdecay.observe.verify.expected import Expectation, expectations
 from torchdecay.observe.verify.measure import measure, moving_without_gradient
 from torchdecay.observe.verify.probe import Probe, StepFailed
 from torchdecay.observe.verify.result import Fault, GroupVerification, Part, Verdict, Verification
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.tree import ModelLike, names_of, one_model
+from torchdecay.sharding import local
 from torchdecay.text import dtype_name
 
 _MOST_ALIKE = 256

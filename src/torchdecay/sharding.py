@@ -1,0 +1,218 @@
+"""Tensors of which each process holds a part: what is here of one, and numbers of the whole.
+
+Of a DTensor `local` is what this process has. Sums over parts are added up over every dimension of the mesh that the
+tensor is cut along; those who hold the same part count once. What says "over the ranks" has to be called by all of
+them, in the same order. Any other tensor is its own whole, and nothing is asked of anybody.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from torchdecay.errors import ApplyError
+
+
+def is_dtensor(tensor: Tensor) -> bool:
+    """Whether it is one, without an import of what nobody has imported."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, module.DTensor)
+
+
+def is_flat_part(tensor: Tensor) -> bool:
+    """Whether it is a part that FSDP1 has made: a vector that does not know what it is a part of."""
+    return bool(getattr(tensor, "_fsdp_flattened", False)) or is_flat(tensor)
+
+
+def is_flat(tensor: Tensor) -> bool:
+    """Whether it is FSDP1's one vector for many parameters, as with use_orig_params=False."""
+    return bool(getattr(tensor, "_is_flat_param", False))
+
+
+def local(tensor: Tensor) -> Tensor:
+    """The tensor itself, or this process's part of a DTensor."""
+    part: Tensor = tensor._local_tensor if is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
+    return part
+
+
+def like(part: Tensor, other: Tensor) -> Tensor:
+    """A part of another tensor as a tensor of its kind: a DTensor of its shape, cut as it is, where that is one."""
+    if not is_dtensor(other):
+        return part
+    whole: Any = other
+    made: Tensor = type(whole.data).from_local(
+        part, whole.device_mesh, whole.placements, run_check=False, shape=whole.shape, stride=whole.stride()
+    )
+    return made
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor, gathered over the ranks if it is a DTensor."""
+    return tensor.full_tensor() if is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def number(tensor: Tensor) -> float:
+    """A 0-d tensor as a float, the same on every rank."""
+    return float(whole(tensor))
+
+
+def aligned(gradient: Tensor, param: Tensor) -> Tensor:
+    """The gradient cut over the ranks as its parameter is, what is still to be added up being added up."""
+    if not is_dtensor(gradient) or gradient.placements == param.placements:  # type: ignore[attr-defined]
+        return gradient
+    moved: Tensor = gradient.redistribute(param.device_mesh, param.placements)  # type: ignore[attr-defined]
+    return moved
+
+
+_FLAT: MutableMapping[Tensor, Any] = WeakTensorKeyDictionary()
+"""Of parts that FSDP1 has made the processes that hold the others: the model knows them, the parts don't."""
+
+
+def tell_flat(module: Any) -> None:
+    """Learn which processes hold the other parts of the parameters of a module that FSDP1 wraps."""
+    flat = getattr(module._handle, "flat_param", None)
+    for part in () if flat is None else (flat, *(getattr(flat, "_params", None) or ())):
+        _FLAT[part] = module._handle.process_group
+
+
+def cuts(tensor: Tensor) -> list[Any]:
+    """The groups of processes over which a tensor is cut: one for each dimension of a mesh, strided shards included.
+
+    Raises:
+        ApplyError: FSDP1 has cut it, and nobody has shown us the model.
+    """
+    if is_flat_part(tensor):
+        if tensor not in _FLAT:
+            raise ApplyError(
+                "a weight is a part that FSDP1 has cut, and who holds the others is not known.",
+                "The model that it wraps says so.",
+                "Pass model=..., or wrap with fully_shard (FSDP2).",
+            )
+        return [_FLAT[tensor]]
+    if not is_dtensor(tensor):
+        return []
+    mesh: Any = tensor.device_mesh  # type: ignore[attr-defined]
+    placed = enumerate(tensor.placements)  # type: ignore[attr-defined]
+    cut = [dim for dim, placement in placed if not placement.is_replicate() and mesh.size(dim) > 1]
+    return [mesh.get_group(dim) for dim in cut]
+
+
+def over_ranks(part: Tensor, of: Tensor, how: Literal["sum", "max"] = "sum") -> Tensor:
+    """A number of what is here of a tensor → that of the whole, over the ranks."""
+    for group in cuts(of):
+        operation = torch.distributed.ReduceOp.SUM if how == "sum" else torch.distributed.ReduceOp.MAX
+        part = part.clone()
+        torch.distributed.all_reduce(part, operation, group=group)
+    return part
+
+
+def norm(tensor: Tensor, dims: tuple[int, ...] | None = None) -> Tensor:
+    """‖·‖ of the whole in float64, where the device has it: in float32 squares of 1e20 are infinite, of 1e-30 are 0.
+
+    Args:
+        tensor: the tensor.
+        dims: the dimensions to take it over, which stay, with size 1; None is the norm of all, without dimensions.
+    """
+    own = local(tensor.detach())
+    own, kept, scale = own.float() if own.dtype.itemsize < 4 else own, dims is not None, 1.0
+    if own.device.type == "cpu" and tensor.numel():
+        # Double precision would take twelve times as long, and to ask whether it is needed costs nothing here.
+        found: Tensor = torch.linalg.vector_norm(own, dim=dims, keepdim=kept).double()
+        if cuts(tensor):
+            found = _added(found.square(), tensor, dims).sqrt()
+        if not ((found == 0) | found.isinf()).any():
+            return found
+        top = own.abs().max() if own.numel() else own.abs().sum()
+        largest = float(over_ranks(top.double(), tensor, "max"))
+        if not 0 < largest < math.inf:
+            return found
+        own, scale = own / largest, largest
+    exact = torch.complex128 if own.is_complex() else torch.float64
+    dtype = None if own.device.type == "mps" else exact
+    found = torch.linalg.vector_norm(own, dim=dims, keepdim=kept, dtype=dtype)
+    return (_added(found.square(), tensor, dims).sqrt() if cuts(tensor) else found) * scale
+
+
+def sums_of(part: Tensor, tensor: Tensor, dims: tuple[int, ...] | None) -> Tensor:
+    """Sums of numbers of what is here of a tensor, over `dims`, or all, → those over the whole."""
+    return _added(part.sum() if dims is None else part.sum(dims, keepdim=True), tensor, dims)
+
+
+def _added(part: Tensor, tensor: Tensor, dims: tuple[int, ...] | None) -> Tensor:
+    if dims is not None and is_dtensor(tensor) and cuts(tensor):
+        over = {dim % tensor.dim() for dim in dims}
+        # Of slices that are not here nothing is here.
+        for dim, index in enumerate(places(tensor)):
+            if dim not in over:
+                shape = [tensor.shape[dim] if at == dim else size for at, size in enumerate(part.shape)]
+                part = part.new_zeros(shape).index_copy(dim, index, part)
+    return over_ranks(part, tensor)
+
+
+def slices_of(numbers: Tensor, param: Tensor) -> Tensor:
+    """Numbers of a parameter's slices as its part here needs them, in its own precision; a single number as it is."""
+    if numbers.dim() == 0:
+        return numbers
+    if is_dtensor(param):
+        for dim, index in enumerate(places(param)):
+            if numbers.shape[dim] > 1:
+                numbers = numbers.index_select(dim, index)
+    own = param.dtype if param.dtype.itemsize >= 4 else torch.float32
+    return numbers.to(own.to_real())
+
+
+def places(tensor: Tensor) -> list[Tensor]:
+    """For each dimension of a DTensor, which entries along it are here."""
+    from torch.distributed.tensor import DTensor, Replicate
+
+    whole: Any = tensor
+    mesh, placements = whole.device_mesh, whole.placements
+    found = []
+    for dim, size in enumerate(whole.shape):
+        index = torch.arange(size, device=local(tensor).device)
+        cut = [Replicate() if one.is_replicate() or one.dim % whole.ndim != dim else one for one in placements]
+        if any(not one.is_replicate() for one in cut):
+            spread = index.reshape([-1 if at == dim else 1 for at in range(whole.ndim)])
+            held = DTensor.from_local(spread, mesh, [Replicate()] * mesh.ndim, run_check=False)
+            index = held.redistribute(mesh, cut).to_local().reshape(-1)
+        found.append(index)
+    return found
+
+
+def cut_like(constant: Tensor, param: Tensor) -> Tensor:
+    """What of a whole tensor, the same on every rank, is at the places of a parameter's part here."""
+    if not is_dtensor(param):
+        return constant
+    for dim, index in enumerate(places(param)):
+        if len(index) < constant.shape[dim]:
+            constant = constant.index_select(dim, index)
+    return constant
+
+
+def beside(constant: Tensor, param: Tensor) -> Tensor:
+    """A constant of the parameter's shape, cut over the ranks as the parameter is, or whole if that is."""
+    if not is_dtensor(param):
+        return whole(constant)
+    if is_dtensor(constant) and _cut(constant) == _cut(param):
+        return constant
+    # Under tensor parallel inside FSDP2 a weight is on one mesh between forward and backward, on two at other times.
+    return like(cut_like(whole(constant), param), param)
+
+
+def _cut(tensor: Any) -> tuple[Any, Any]:
+    return tensor.device_mesh, tensor.placements
+
+
+def share_memory(left: Tensor, right: Tensor) -> bool:
+    """Whether two tensors, or the parts of them that are here, lie in the same memory."""
+    here = [local(one) for one in (left, right)]
+    if any(one.numel() == 0 for one in here):
+        return False
+    first, second = (one.untyped_storage().data_ptr() for one in here)
+    return bool(first == second)
