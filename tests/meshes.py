@@ -41,6 +41,12 @@ FORMS = {
     "ada_decay": td.forms.ada_decay(0.1),
     "constrained": td.forms.constrained(kappa_initial=0.5),
     "norm_control": td.forms.norm_control(0.1, ratio=0.5),
+    "norm_control of rows": td.forms.norm_control(0.1, ratio=0.5, per="row"),
+    "norm_control of columns": td.forms.norm_control(0.1, ratio=0.5, per="column"),
+    "hyperball": td.forms.hyperball(),
+    "projection of rows": td.forms.projection(per="row"),
+    "relative_update of columns": td.forms.relative_update(per="column"),
+    "radial_brake": td.forms.radial_brake(outward=0.5),
     "spectral": td.forms.spectral(0.1),
     "by_spectrum": td.forms.by_spectrum(0.1, min_values=2, every_steps=2),
 }

@@ -25,6 +25,8 @@ ELEMENTWISE = {
 BY_NORMS = {
     "constrained": td.forms.constrained(kappa_initial=0.9),
     "norm_control": td.forms.norm_control(0.05, ratio=0.9),
+    "projection of rows": td.forms.projection(per="row"),
+    "relative_update": td.forms.relative_update(),
     "spectral": td.forms.spectral(0.05),
 }
 MESHES = {"FSDP2": (2, fsdp2), "FSDP2 on 3": (3, fsdp2), "TP": (2, tensor_parallel), "TP + FSDP2": (4, both)}

@@ -50,7 +50,7 @@ def check_part(param: Tensor, name: str, decay: Decay) -> None:
             "Weights, biases and norms can't be told apart in it.",
             "Wrap with FullyShardedDataParallel(..., use_orig_params=True), or with fully_shard.",
         )
-    by_parts = decay.regularizer.elementwise and decay.controller is decay.mask is decay.update is None
+    by_parts = decay.regularizer.elementwise and not any((decay.controller, decay.mask, decay.update))
     alone = decay.reference is None or isinstance(decay.reference, (Initial, Average))
     if is_flat_part(param) and not (by_parts and alone and decay.site is not Site.LOSS):
         raise ApplyError(
