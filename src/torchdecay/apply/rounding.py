@@ -165,9 +165,7 @@ class Debts:
         return self.units[name]
 
 
-def pay_(
-    param: Tensor, name: str, turn: float, kernel: Callable[[Tensor], Any], *, part: Tensor | None = None
-) -> None:
+def pay_(param: Tensor, name: str, turn: float, kernel: Callable[[Tensor], Any], *, part: Tensor | None = None) -> None:
     """Run an in-place kernel on a float32 copy of a low-precision tensor and round the result at random.
 
     Args:
