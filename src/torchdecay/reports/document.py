@@ -12,6 +12,7 @@ from torchdecay.errors import TaskError, need
 from torchdecay.reports.article import Page
 from torchdecay.reports.drawing.files import Contents, place, settle
 from torchdecay.reports.drawing.palette import DARK, LIGHT
+from torchdecay.reports.drawing.readout import curves_of
 from torchdecay.reports.drawing.svg import inline_svg, png_file, svg_file
 from torchdecay.text import repr_quoted
 
@@ -94,7 +95,8 @@ def render(page: Page, figures: tuple[str, ...] = ()) -> str:
     environment.filters["apart"] = lambda text: markupsafe.Markup(
         _RIGHT_TO_LEFT.sub(r"<bdi>\g<0></bdi>", str(markupsafe.escape(text)))
     )
-    script = (templates / "script.js").read_text(encoding="utf-8")
+    environment.globals["curves_of"] = curves_of
+    script = "".join((templates / name).read_text(encoding="utf-8") for name in ("script.js", "charts.js"))
     # Charts are made of escaped text by an XML writer; style and script are files of this package.
     svgs = {
         f"{article.id}/{chart.name}": markupsafe.Markup(inline_svg(chart, prefix=article.id))

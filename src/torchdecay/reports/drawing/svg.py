@@ -168,9 +168,14 @@ def key_marks(style: Style, x: float, y: float, *, length: float = 24, width: fl
     return made
 
 
+def box_of(chart: Chart) -> tuple[float, float, float, float]:
+    """Where the plot stands in the chart's inline SVG: left, top, width, height."""
+    return chart.left, _TOP, _WIDTH - chart.left - _RIGHT, chart.height - _TOP - _BOTTOM
+
+
 def _panel(chart: Chart, foot: float) -> Panel:
-    width, height = _WIDTH - chart.left - _RIGHT, chart.height - _TOP - _BOTTOM
-    return Panel(chart.left, foot + _BOTTOM, width, height, chart.plot)
+    left, _, width, height = box_of(chart)
+    return Panel(left, foot + _BOTTOM, width, height, chart.plot)
 
 
 def _legend_rows(keys: tuple[Key, ...]) -> list[list[tuple[float, Key]]]:

@@ -2,7 +2,8 @@
 for (const list of document.querySelectorAll("[data-legend]")) {
   const view = list.closest("[data-view]");
   for (const item of list.querySelectorAll("[data-series]")) {
-    const series = view.querySelectorAll(`.charts .series-${item.dataset.series}, .hero .series-${item.dataset.series}`);
+    // Looked for at each press: charts may have been drawn anew.
+    const series = () => view.querySelectorAll(`.charts .series-${item.dataset.series}, .hero .series-${item.dataset.series}`);
     const button = document.createElement("button");
     button.type = "button";
     button.setAttribute("aria-pressed", "true");
@@ -12,7 +13,7 @@ for (const list of document.querySelectorAll("[data-legend]")) {
     const others = () => view.querySelectorAll("svg.chart [class^='series-']");
     const light = (on) => {
       for (const other of others()) other.classList.toggle("faint", on);
-      for (const own of series) {
+      for (const own of series()) {
         own.classList.remove("faint");
         own.classList.toggle("lit", on);
       }
@@ -20,7 +21,7 @@ for (const list of document.querySelectorAll("[data-legend]")) {
     button.addEventListener("click", () => {
       const on = button.getAttribute("aria-pressed") !== "true";
       button.setAttribute("aria-pressed", String(on));
-      for (const own of series) own.classList.toggle("hidden", !on);
+      for (const own of series()) own.classList.toggle("hidden", !on);
     });
     for (const name of ["mouseenter", "focus"]) button.addEventListener(name, () => light(true));
     for (const name of ["mouseleave", "blur"]) button.addEventListener(name, () => light(false));
