@@ -77,7 +77,7 @@ def test_a_press_on_a_head_sorts_by_number(tab: Page, pages: dict[str, Path]) ->
     head.focus()
     tab.keyboard.press("Enter")
     assert names()[0] == "none"
-    score = tab.get_by_role("button", name="Validation accuracy", exact=True)
+    score = tab.locator(".sortable").get_by_role("button", name="Validation accuracy")
     score.click()
     assert names()[-1] == "100"
     score.click()
