@@ -23,6 +23,7 @@ ROOMS = {
     "errors": 0,
     "text": 0,
     "arguments": 0,
+    "numbers": 0,
     "records": 0,
     "printing": 0,
     "tables": 0,

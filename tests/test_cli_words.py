@@ -16,7 +16,7 @@ import torchdecay as td
 from calling import torchdecay as call
 from torchdecay.cli.words import in_options
 from torchdecay.errors import UnitError
-from torchdecay.plans.numbers import read_count, read_number
+from torchdecay.numbers import read_count, read_number
 
 TRAIN = """
 import sys

@@ -24,6 +24,7 @@ from torchdecay.integrations.script import session as sessions
 from torchdecay.integrations.script.options import Options
 from torchdecay.integrations.script.watching import Watching
 from torchdecay.observe.recorded.record import RunRecord
+from torchdecay.reports import document
 from torchdecay.text import percent
 
 pytestmark = pytest.mark.long
@@ -562,6 +563,7 @@ def test_quiet_is_quiet_where_something_fails_too(tmp_path: Path, capfd: pytest.
 
 def test_a_page_that_lacks_an_extra_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who installed the core alone reads what to install, and trains on."""
+    document._environment.cache_clear()
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with td.watch(tmp_path / "out") as seen:
         train(net := model(), adamw(net))

@@ -11,7 +11,7 @@ from torchdecay.cli.inputs.options import gathered, given, options_of
 from torchdecay.cli.inputs.runs import PARTS
 from torchdecay.cli.output import json_option, print_json
 from torchdecay.errors import UnitError
-from torchdecay.plans.numbers import read_number
+from torchdecay.numbers import read_number
 from torchdecay.text import spelled
 
 _CONTEXT: dict[str, tuple[Any, str]] = {

@@ -10,7 +10,7 @@ from torchdecay.cli.inputs.numbers import NUMBER
 from torchdecay.cli.inputs.runs import read_run
 from torchdecay.cli.output import json_option, print_result
 from torchdecay.errors import DecayError, UnitError
-from torchdecay.plans.numbers import read_count, read_number
+from torchdecay.numbers import read_count, read_number
 from torchdecay.text import repr_quoted
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import click
 from torchdecay.cli.inputs.runs import read_run, run_from, run_options
 from torchdecay.cli.output import json_option, print_result
 from torchdecay.errors import UnitError
-from torchdecay.plans.numbers import read_count, read_number
+from torchdecay.numbers import read_count, read_number
 
 
 def read_known(text: str) -> tuple[Any, ...]:

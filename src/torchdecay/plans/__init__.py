@@ -1,7 +1,7 @@
 """Values: what pulls which parameter, toward where, how hard, and why.
 
 Read in this order: granularity, controllers, update_rules, references, tensor_files, regularizers, schedules,
-    numbers, presets, decay, forms, spelling, parameters, selectors, names, tree, rows, rules, roles, census,
+    presets, decay, forms, spelling, parameters, selectors, names, tree, rows, rules, roles, census,
     policies, diff, groups, table, plan, planning, split.
 """
 

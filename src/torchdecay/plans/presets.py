@@ -16,8 +16,8 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from torchdecay.errors import DecayError, UnitError
+from torchdecay.numbers import read_number
 from torchdecay.plans.controllers import RowGate
-from torchdecay.plans.numbers import read_number
 from torchdecay.plans.references import Average
 from torchdecay.plans.schedules import Constant
 from torchdecay.text import repr_quoted, spelled

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from torchdecay.errors import TaskError, need
 from torchdecay.reports.article import Page
@@ -82,21 +84,8 @@ def _named(page: Path) -> list[str]:
 
 def render(page: Page, figures: tuple[str, ...] = ()) -> str:
     """The HTML of a page, with styles, script and charts inside it, and the names of the figures beside it."""
-    jinja2, markupsafe = need("jinja2", "lab"), need("markupsafe", "lab")
-    templates = files("torchdecay.reports") / "templates"
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(lambda name: (templates / name).read_text(encoding="utf-8")),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals["marker_path"] = _MARKERS.__getitem__
-    environment.filters["apart"] = lambda text: markupsafe.Markup(
-        _RIGHT_TO_LEFT.sub(r"<bdi>\g<0></bdi>", str(markupsafe.escape(text)))
-    )
-    environment.globals["curves_of"] = curves_of
-    script = "".join((templates / name).read_text(encoding="utf-8") for name in ("script.js", "charts.js"))
+    markupsafe = need("markupsafe", "lab")
+    script = _template("script.js") + _template("charts.js")
     # Charts are made of escaped text by an XML writer; style and script are files of this package.
     svgs = {
         f"{article.id}/{chart.name}": markupsafe.Markup(inline_svg(chart, prefix=article.id))
@@ -104,15 +93,40 @@ def render(page: Page, figures: tuple[str, ...] = ()) -> str:
         for chart in article.charts
     }
     return str(
-        environment.get_template("page.html.j2").render(
+        _environment()
+        .get_template("page.html.j2")
+        .render(
             page=page,
             svgs=svgs,
             figures=figures,
-            css=markupsafe.Markup(_css() + (templates / "style.css").read_text(encoding="utf-8")),
+            css=markupsafe.Markup(_css() + _template("style.css")),
             script=markupsafe.Markup(script),
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         )
     )
+
+
+@cache
+def _environment() -> Any:
+    """Made once: a run writes its page again and again, and compiling a template takes longer than filling it."""
+    jinja2, markupsafe = need("jinja2", "lab"), need("markupsafe", "lab")
+    made = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_template),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals |= {"marker_path": _MARKERS.__getitem__, "curves_of": curves_of}
+    made.filters["apart"] = lambda text: markupsafe.Markup(
+        _RIGHT_TO_LEFT.sub(r"<bdi>\g<0></bdi>", str(markupsafe.escape(text)))
+    )
+    return made
+
+
+@cache
+def _template(name: str) -> str:
+    return (files("torchdecay.reports") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _css() -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from torchdecay.errors import UnitError
-from torchdecay.plans.numbers import read_count, read_number
+from torchdecay.numbers import read_count, read_number
 
 
 class Numbers(click.ParamType):  # type: ignore[type-arg]
