@@ -70,7 +70,7 @@ def hyperball(
     Example:
         >>> import torchdecay as td
         >>> td.forms.hyperball()
-        hyperball("initial")
+        hyperball('initial')
 
     Reference: Fantastic Pretraining Optimizers and Where to Find Them II: Hyperball Optimization, arXiv 2606.16899.
     """
@@ -101,7 +101,7 @@ def projection(
     Example:
         >>> import torchdecay as td
         >>> td.forms.projection(2.0, per="row")
-        projection(2, per="row")
+        projection(2, per='row')
 
     Reference: without the norm of the update, the rule of Hyperball Optimization, arXiv 2606.16899.
     """
@@ -159,7 +159,7 @@ def relative_update(*, per: Per | None = None, schedule: Schedule | None = None)
     Example:
         >>> import torchdecay as td
         >>> td.forms.relative_update(per="row")
-        relative_update(per="row")
+        relative_update(per='row')
 
     Reference: NVIDIA's Emerging-Optimizers, RelativeUpdateHook; no paper is known here.
     """
