@@ -321,3 +321,16 @@ def test_a_tied_table_is_that_of_all_rows_with_several_passes_before_a_backward(
         return model.embed.weight.detach()
 
     torch.testing.assert_close(run("lazy"), run("all"), **CLOSE)
+
+
+def test_of_stacked_experts_those_without_a_token_are_left_bit_for_bit():
+    """The rows of a stack are its experts."""
+    model = nn.ParameterDict({"up": nn.Parameter(torch.randn(4, 3, 2, generator=torch.Generator().manual_seed(0)))})
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    td.attach(optimizer, td.plan(model, td.decoupled(0.5, rows="touched"), rules=()), model=model)
+    before = model["up"].detach().clone()
+    model["up"].grad = torch.zeros_like(before)
+    model["up"].grad[2, 1] = 1.0
+    optimizer.step()
+    assert torch.equal(model["up"][[0, 1, 3]], before[[0, 1, 3]])
+    assert torch.equal(model["up"][2], before[2] * (1 - 0.1 * 0.5) - 0.1 * model["up"].grad[2])

@@ -13,7 +13,7 @@ import torchdecay as td
 from torchdecay.plans import controllers, forms, update_rules
 from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.plans.presets import PRESETS
-from torchdecay.plans.references import Average, Bound, BoundMask, File, Initial, SpareRows
+from torchdecay.plans.references import Average, Bound, BoundMask, File, Filled, Initial, SpareRows
 from torchdecay.plans.regularizers import L1, L2, Deviation, ElasticNet, Huber, Spectral, SquaredNorm
 from torchdecay.plans.rows import Row
 from torchdecay.plans.schedules import Constant, Cosine, Custom, FollowLr, InverseTime, Linear, Piecewise, Warmup
@@ -66,6 +66,7 @@ DECAYS = [
     td.corrected(0.1, max_lr=3.0),
     td.cautious(0.1, zero_update="spare"),
     td.toward("pretrained", 0.1),
+    td.toward(1.0, 0.1),
     forms.adaptive(0.02, beta=0.5),
     forms.ada_decay(1e-4, alpha=2.0),
     forms.hyperball(2.0, per="row"),
@@ -114,6 +115,7 @@ def values_of_every_type() -> list[Any]:
         update_rules.RelativeUpdate("column"),
         Initial(),
         Average(0.9),
+        Filled(1.0),
         File("weights.safetensors", "00ff"),
         Bound("pretrained"),
         SpareRows((0, 2)),
@@ -225,7 +227,7 @@ masks = st.one_of(
     st.lists(st.integers(0, 9), min_size=1, max_size=3).map(lambda rows: td.spare_rows(*rows)),
     st.just("keep"),
 )
-references = st.sampled_from(["initial", "pretrained"])
+references = st.sampled_from(["initial", "pretrained", 1.0, -0.5])
 radii = st.sampled_from(["initial", "current"]) | positive
 slices = st.sampled_from([None, "tensor", "row", "column", "expert"])
 common = {"schedule": schedules, "mask": masks}

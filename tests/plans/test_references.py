@@ -75,7 +75,7 @@ def test_words_and_mappings_are_told_apart() -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    ["", None, 3, 0.5, {}, [torch.ones(2)], torch.ones(2), {"epoch": 3}, nn.Linear(1, 1)],
+    ["", None, True, float("nan"), {}, [torch.ones(2)], torch.ones(2), {"epoch": 3}, nn.Linear(1, 1)],
     ids=lambda b: repr(b)[:20],
 )
 def test_anything_else_is_no_reference(bad: Any) -> None:

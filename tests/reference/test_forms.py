@@ -45,6 +45,7 @@ FORMS = {
     "l1": (lambda: td.l1(0.05), lambda: scalar.ElasticNet(0.05)),
     "elastic_net": (lambda: td.elastic_net(l1=0.05, l2=0.2), lambda: scalar.ElasticNet(0.05, 0.2)),
     "toward initial": (lambda: td.toward("initial", 0.3), lambda: scalar.Decoupled(0.3, ref=START)),
+    "toward 1": (lambda: td.toward(1.0, 0.3), lambda: scalar.Decoupled(0.3, ref=[1.0] * SIZE)),
     "proximal": (lambda: td.forms.proximal(0.1, max_lr=PEAK), lambda: scalar.Proximal(0.1, PEAK)),
     "huber": (lambda: td.forms.huber(0.5, delta=0.4), lambda: scalar.Huber(0.5, 0.4)),
     "toward_average": (

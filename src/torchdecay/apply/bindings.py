@@ -18,6 +18,7 @@ from torchdecay.plans.references import (
     Bound,
     BoundMask,
     File,
+    Filled,
     Initial,
     Mask,
     Reference,
@@ -40,6 +41,8 @@ def reference_tensors(
     if isinstance(reference, Average):
         # Beside low precision in float32: in its own an average would not move.
         return [wide(param.detach()).clone() for param in params]
+    if isinstance(reference, Filled):
+        return [torch.full_like(param.detach(), reference.number) for param in params]
     if isinstance(reference, Initial):
         return [param.detach().clone() for param in params]
     source = _source(reference, bind)

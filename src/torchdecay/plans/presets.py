@@ -157,7 +157,7 @@ def preset(example: str, **reads: Callable[[Any], Any]) -> Callable[[F], F]:
     Example:
         >>> from torchdecay.plans.presets import PRESETS
         >>> PRESETS["norm_control"].spelling, PRESETS["norm_control"].usage
-        ('norm_control:0.1,ratio=0.5', 'norm_control(wd, ratio)')
+        ('norm_control:0.1,ratio=0.5', 'norm_control(wd, ratio, per)')
     """
 
     def declare(make: F) -> F:

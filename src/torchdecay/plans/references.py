@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -32,6 +34,20 @@ class Initial(Reference):
 
     def __repr__(self) -> str:
         return '"initial"'
+
+
+@value_type
+@dataclass(frozen=True)
+class Filled(Reference):
+    """One number everywhere: 1 for the gains of norms that are applied as they are."""
+
+    number: float
+
+    def __post_init__(self) -> None:
+        store(self, number=check_number(self.number, "reference", minimum=-math.inf))
+
+    def __repr__(self) -> str:
+        return spelled(self.number)
 
 
 @value_type
@@ -88,13 +104,15 @@ class Tensors(Reference):
 
 
 def as_reference(value: Any) -> Reference:
-    """A Reference from what people write: "initial", a file's path, a name to bind, or a mapping of tensors.
+    """A Reference from what people write: "initial", a number, a file's path, a name to bind, or a mapping of tensors.
 
     Raises:
         DecayError: for a file that does not exist, or a value of another type.
     """
     if isinstance(value, (Reference, Opaque)):
         return cast(Reference, value)
+    if not isinstance(value, bool) and isinstance(value, Real):
+        return Filled(cast(float, value))
     if isinstance(value, os.PathLike) or (isinstance(value, str) and value.endswith(SUFFIXES)):
         path = Path(value)
         if not path.is_file():
@@ -115,7 +133,7 @@ def as_reference(value: Any) -> Reference:
     raise DecayError(
         f"the reference is {reprlib.repr(value)}, of type {type(value).__name__}.",
         "A pull needs to know where it leads.",
-        'Give "initial", the path of a file of tensors, a state dict, or a name to bind at attach.',
+        'Give "initial", a number, the path of a file of tensors, a state dict, or a name to bind at attach.',
     )
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @preset("initial,0.1")
 def toward(
-    reference: Literal["initial"] | str | Path | Mapping[str, Tensor],
+    reference: Literal["initial"] | float | str | Path | Mapping[str, Tensor],
     wd: float,
     *,
     schedule: Schedule | None = None,
@@ -33,8 +33,9 @@ def toward(
     Parameters that the reference lacks (a new head) are pulled toward 0, and the lowering says so.
 
     Args:
-        reference: "initial" (the weights at attach), the path of a safetensors or torch file of tensors, a state
-            dict, or a name that `attach(..., bind={name: tensors})` fills in.
+        reference: "initial" (the weights at attach), a number (1.0, where the gains of norms should stay near 1), the
+            path of a safetensors or torch file of tensors, a state dict, or a name that
+            `attach(..., bind={name: tensors})` fills in.
         wd: λ, at least 0; η·λ must stay below 1.
 
     Raises:
@@ -77,7 +78,7 @@ def toward_average(
 
 @preset("initial,1")
 def projected(
-    reference: Literal["initial"] | str | Path | Mapping[str, Tensor],
+    reference: Literal["initial"] | float | str | Path | Mapping[str, Tensor],
     wd: float,
     *,
     schedule: Schedule | None = None,
