@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
 
 from torchdecay.plans.census import census
-from torchdecay.plans.parameters import KINDS, ROLES
+from torchdecay.plans.parameters import KINDS, ROLES, WEIGHTS
 from torchdecay.plans.roles import reading, usage
 from torchdecay.plans.roles.reading import WITNESSES
 
@@ -473,7 +473,7 @@ def test_reading_the_source_runs_nothing_and_survives_what_cannot_be_read() -> N
             raise AssertionError
 
     assert roles(Odd()) == {"thing": "unknown"}
-    assert usage.of(unread("class A(nn.Module):\n def forward(self, x): return x @ self.w")) == {}
+    assert usage.of(unread("class A(nn.Module):\n def forward(self, x): return x @ self.w")()).uses == {}
 
 
 def test_nothing_to_go_by_is_unknown_and_says_so() -> None:
@@ -759,7 +759,7 @@ def test_roles_and_kinds_are_words_that_selectors_know() -> None:
     model = nn.ModuleList([nn.LSTM(2, 2), nn.Embedding(2, 2), Experts(), PerHead(2, 4), nn.PReLU()])
     for parameter in census(model):
         assert parameter.role in ROLES and set(parameter.roles) <= set(ROLES)
-        assert parameter.kind in KINDS if parameter.role == "weight" else parameter.kind == ""
+        assert parameter.kind in KINDS if parameter.role in WEIGHTS else parameter.kind == ""
 
 
 def test_values_decide_only_between_roles_that_are_spared() -> None:
@@ -770,18 +770,29 @@ def test_values_decide_only_between_roles_that_are_spared() -> None:
     assert "weight" not in (before, census(module)[0].role)
 
 
+class Mixing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.shares = randn(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.softmax(self.shares, -1) @ x
+
+
 SAMPLES: dict[str, Callable[[], nn.Module]] = {
     "parametrization": lambda: parametrizations.weight_norm(nn.Linear(3, 3)),
     "torch_module": lambda: nn.Bilinear(2, 2, 2),
     "adapter": lambda: nn.ParameterDict({"lora_A": randn(2, 4)}),
     "state_space": lambda: holding("State", A_log=randn(8, 4)),
     "norm": lambda: RMSNorm(4),
+    "logits": Mixing,
     "position": lambda: holding("Vision", pos_embed=randn(1, 5, 4)),
     "token": lambda: holding("Vision", cls_token=randn(1, 1, 4)),
     "embedding": lambda: holding("VocabParallelEmbedding", weight=randn(9, 4)),
     "bias": lambda: holding("Stacked", proj_bias=randn(4, 8)),
     "weight": Matrix,
     "scale": lambda: holding("Block", layer_scale=randn(4, 1, 1)),
+    "hint": lambda: holding("Policy", inducing_points=randn(5, 4)),
     "lone_gain": lambda: unread(THING.replace("rand", "ones"))(),
     "scalar": lambda: holding("Single", thing=randn(1)),
 }

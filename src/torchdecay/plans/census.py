@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from torchdecay.errors import PlanError
 from torchdecay.plans.names import canonical_keys, per_class
-from torchdecay.plans.parameters import KINDS, ROLES, Parameter
+from torchdecay.plans.parameters import KINDS, ROLES, WEIGHTS, Parameter
 from torchdecay.plans.roles.place import Place, place_at, places_of
 from torchdecay.plans.roles.reading import read
 from torchdecay.plans.tree import Node, Occurrence, nodes, occurrences
@@ -145,7 +145,7 @@ def _tied(first: Parameter, uses: Sequence[Parameter]) -> Parameter:
         names=tuple(use.name for use in uses),
         role=role,
         roles=tuple(use.role for use in uses),
-        kind=max((use.kind for use in same), key=KINDS.index) if role == "weight" else "",
+        kind=max((use.kind for use in same), key=KINDS.index) if role in WEIGHTS else "",
         evidence=tuple(evidence),
         classes=tuple(dict.fromkeys(name for use in uses for name in use.classes)),
         exempt=next((use.exempt for use in uses if use.exempt), ""),

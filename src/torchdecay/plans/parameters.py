@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-ROLES = ("embedding", "position", "token", "norm", "bias", "scale", "state_space", "scalar", "unknown", "weight")
+WEIGHTS = ("gate", "router", "weight")
+"""The roles of weights: what computes a gate, what sends tokens to experts, and the rest."""
+ROLES = ("embedding", "position", "token", "norm", "bias", "scale", "state_space", "scalar", "unknown", *WEIGHTS)
 """What a parameter can be for. Recurrent, expert and adapter matrices are of role `weight`; `kind` tells them apart.
 A tied parameter whose uses disagree has the first of these that any use has."""
 
 KINDS = ("matrix", "kernel", "recurrent", "expert", "adapter")
-"""What sort of weight a parameter of role `weight` is."""
+"""What sort of weight a parameter of one of the roles in `WEIGHTS` is."""
 
 
 @dataclass(kw_only=True)
@@ -32,7 +34,7 @@ class Parameter:
         dtype: torch's spelling without the prefix: "float32".
         role: one of `ROLES`: what the parameter is for.
         roles: the role at each use, in the order of `names`; equal entries unless the weight is tied across roles.
-        kind: one of `KINDS` for a weight, else "".
+        kind: one of `KINDS` for a weight, a router or a gate, else "".
         evidence: short sentences that say what spoke for the role, strongest first.
         classes: qualified class names of the modules that own it, most derived class first
             ("torch.nn.modules.linear.Linear"), bases included, so that a rule can name a class.

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from torchdecay.arguments import check_count, check_number
 from torchdecay.errors import PlanError
-from torchdecay.plans.parameters import KINDS, ROLES, Parameter
+from torchdecay.plans.parameters import KINDS, ROLES, WEIGHTS, Parameter
 from torchdecay.text import listed, nearest, repr_quoted, spelled
 
 
@@ -229,7 +229,7 @@ class ScaleInvariant(Selector):
     tolerance: float
 
     def picks(self, parameter: Parameter) -> bool:
-        return parameter.role == "weight" and parameter.radial is not None and parameter.radial < self.tolerance
+        return parameter.role in WEIGHTS and parameter.radial is not None and parameter.radial < self.tolerance
 
     def why(self, parameter: Parameter) -> str:
         return f"scale-invariant: |⟨w, g⟩|/(‖w‖‖g‖) = {parameter.radial:.1e} < {spelled(self.tolerance)}"
@@ -266,8 +266,10 @@ def role(*roles: str) -> Selector:
     """Picks parameters by role or kind.
 
     Args:
-        roles: roles ("weight", "bias", "norm", "scale", "embedding", "position", "token", "state_space", "scalar",
-            "unknown") or kinds of weight ("matrix", "kernel", "recurrent", "expert", "adapter").
+        roles: roles ("weight", "router", "gate", "bias", "norm", "scale", "embedding", "position", "token",
+            "state_space", "scalar", "unknown") or kinds of weight ("matrix", "kernel", "recurrent", "expert",
+            "adapter"). A "router" sends tokens to experts, a "gate" computes what is let through: weights too, which
+            "weight" does not pick.
 
     Raises:
         PlanError: an unknown role.

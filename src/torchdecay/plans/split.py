@@ -12,7 +12,7 @@ from torch import nn
 from torchdecay.errors import PlanError
 from torchdecay.plans.census import census
 from torchdecay.plans.decay import Decay
-from torchdecay.plans.parameters import Parameter
+from torchdecay.plans.parameters import WEIGHTS, Parameter
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.planning import decide
 from torchdecay.plans.policies import STANDARD
@@ -114,9 +114,9 @@ def split(
 def _why_other(everyone: Sequence[Parameter], heads: Any) -> dict[str, str]:
     """Of each parameter that is no hidden matrix, what it is instead."""
     why = {
-        one.name: f"role {one.role}" if one.role != "weight" else f"{len(one.shape)}-D"
+        one.name: f"role {one.role}" if one.role not in WEIGHTS else f"{len(one.shape)}-D"
         for one in everyone
-        if one.role != "weight" or len(one.shape) != 2
+        if one.role not in WEIGHTS or len(one.shape) != 2
     }
     matrices = [one for one in everyone if one.name not in why]
     if heads is None:

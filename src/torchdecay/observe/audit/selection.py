@@ -22,7 +22,7 @@ from torchdecay.observe.groups import DECAY_NAMES, as_number, decay_of, wiring_o
 from torchdecay.optimizers.cards import card_of, has_trait
 from torchdecay.plans.controllers import TouchedRows
 from torchdecay.plans.names import per_class
-from torchdecay.plans.parameters import Parameter
+from torchdecay.plans.parameters import WEIGHTS, Parameter
 from torchdecay.plans.policies import BY_NAME, sparing
 from torchdecay.text import counted
 
@@ -142,7 +142,7 @@ def tied(case: Case) -> Iterator[Hit]:
         about = member.about
         if about is None or case.is_explicit(member):
             continue
-        if "weight" in about.roles and set(about.roles) != {"weight"}:
+        if set(about.roles) & set(WEIGHTS) and not set(about.roles) <= set(WEIGHTS):
             uses = ", ".join(f"{name} is {role}" for name, role in zip(about.names, about.roles, strict=True))
             yield member.hit(f"tied ({uses}), and decays by {member.pulled.means}")
 
@@ -212,7 +212,7 @@ def without_gradient(case: Case) -> Iterator[Hit]:
 def _is_weight(member: Member) -> bool:
     """Whether it is a trained weight and nothing else: one tied to an embedding is spared for the embedding's sake."""
     about = member.about
-    return about is not None and about.trainable and not about.exempt and set(about.roles) == {"weight"}
+    return about is not None and about.trainable and not about.exempt and set(about.roles) <= set(WEIGHTS)
 
 
 def _used_as_one_plus(case: Case) -> set[int]:

@@ -33,6 +33,7 @@ from torchdecay.optimizers.gradients import as_seen
 from torchdecay.optimizers.updates import Update
 from torchdecay.plans.controllers import RowGate
 from torchdecay.plans.decay import Site
+from torchdecay.plans.parameters import WEIGHTS
 from torchdecay.sharding import cuts, local, norm
 
 _PART = 1 << 18
@@ -385,7 +386,7 @@ def _radial(member: Tracked, gradient: Tensor | None) -> Tensor | None:
     """⟨θ, g⟩ of a tensor of which it is not yet known whether it is scale-invariant."""
     if member.invariant is not None or gradient is None or gradient.is_sparse or gradient.is_complex():
         return None
-    if member.param.dim() < 2 or member.role not in ("weight", ""):
+    if member.param.dim() < 2 or member.role not in (*WEIGHTS, ""):
         return None
     weight = local(member.param).detach()
     # In parts, because the product of a large tensor in float64 would need twice its memory.

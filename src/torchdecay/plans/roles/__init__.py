@@ -1,4 +1,4 @@
 """What each parameter is for, with the evidence; see `reading`.
 
-Read in this order: words, usage, place, torch_modules, named, reading.
+Read in this order: words, operations, values, flow, usage, place, torch_modules, named, adapters, routing, reading.
 """

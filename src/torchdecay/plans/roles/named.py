@@ -6,12 +6,8 @@ needs a use in the source, a class, or a sibling that speaks for it.
 
 from __future__ import annotations
 
-import re
-from functools import lru_cache
-
 from torch import Tensor
 
-from torchdecay.plans.names import per_class
 from torchdecay.plans.roles.place import Place, Verdict
 from torchdecay.plans.roles.torch_modules import POSITION_WORDS
 from torchdecay.plans.roles.words import among, last, word_set, words
@@ -39,12 +35,26 @@ SCALE_WORDS = word_set(
     "scale scales gain gains gamma gammas lambda lambdas alpha alphas temperature temp multiplier "
     "factor scaling const gate gates gating slope slopes layerscale ls g"
 )
-ADAPTER_SCALES = SCALE_WORDS | word_set("l s e sigma magnitude")
 STATE_SPACE_NAMES = word_set(
     "A_log A_logs A_b_log Ds dt_bias log_dt inv_dt log_A_real A_imag time_decay time_first time_faaaa recurrent_param"
 )
 STATE_SPACE_PARTS = word_set("A B C D dt dt_projs_bias")
-LORA = re.compile(r"lora(_embedding)?_[aAbBE]|lora_(up|down)")
+MEMORY_WORDS = word_set("mem mems memory memories query queries latent latents")
+UNPROVEN = word_set("q k v o kv") | MEMORY_WORDS | SCALE_WORDS
+"""What may be anything in a class named for a map, where no use in the source tells."""
+PLAIN_USES = word_set("scaled added")
+UNTOKENED = word_set("table tables")
+SCALE_HINTS = word_set(
+    "std sigma sigmas rho logstd logvar logvars logsigma variance variances hz freq freqs frequency frequencies "
+    "lengthscale lengthscales noise width widths tau beta betas period phase decay rate logit logits mixing"
+)
+UNBOUND_HINTS = word_set("raw log unconstrained unnormalized unnorm logit")
+NOISE_WORDS = word_set("sigma sigmas rho logsigma logvar logstd std")
+TOKEN_HINTS = MEMORY_WORDS | word_set(
+    "seed seeds inducing point points center centers centroid centroids prototype prototypes anchor anchors slot slots "
+    "init initial concept concepts probe probes codes"
+)
+POSITION_HINTS = word_set("ape rpe pe")
 
 
 def state_space(place: Place) -> Verdict | None:
@@ -63,9 +73,9 @@ def norm(place: Place) -> Verdict | None:
     uses = place.uses
     if "norm" in uses:
         return Verdict("norm", "", f"{place} goes into a norm function")
-    if "matmul" in uses or "lookup" in uses or last(place.attribute) in TOKEN_WORDS:
+    if place.mapping or "lookup" in uses or last(place.attribute) in TOKEN_WORDS:
         return None
-    classed = _named_for_norm(place.owner_class or place.segment)
+    classed = named_for_norm(place.owner_class or place.segment)
     small = place.owner is not None and not place.owner._modules and place.attribute in GAIN_NAMES
     if {"scaled", "normed"} <= uses and (classed or (small and not place.single)):
         return Verdict("norm", "", f"{place} multiplies what the source divides by its deviation")
@@ -84,7 +94,7 @@ def norm(place: Place) -> Verdict | None:
     return None
 
 
-def _named_for_norm(name: str) -> bool:
+def named_for_norm(name: str) -> bool:
     """Whether a class or module name is a norm's: "LlamaRMSNorm", "ln_1", not "NormMLP"."""
     found = words(name)
     if not NORM_WORDS & set(found):
@@ -92,14 +102,21 @@ def _named_for_norm(name: str) -> bool:
     return found[-1] in NORM_WORDS or not (WEIGHT_CLASS_WORDS | BLOCK_WORDS) & set(found)
 
 
+def logits(place: Place) -> Verdict | None:
+    """Squashed by softmax, sigmoid, softplus or exp before anything else: toward zero lies a uniform mixture."""
+    if "logits" in place.uses and not place.mapping:
+        return Verdict("scale", "", f"{place} is squashed by softmax, exp or the like: mixing logits")
+    return None
+
+
 def position(place: Place) -> Verdict | None:
     """Position embeddings and relative tables that are plain parameters."""
-    if place.attribute in TABLE_NAMES and len(place.shape) > 1 and "matmul" not in place.uses:
+    if place.attribute in TABLE_NAMES and len(place.shape) > 1 and not place.mapping:
         for holder in (place.owner_class, place.segment):
             if among(POSITION_WORDS, holder) and last(holder) in POSITION_HOLDERS:
                 return Verdict("position", "", f"{place} in “{holder}”, named for positions")
     noun = last(place.attribute)
-    if noun in MAP_NOUNS | SCALE_WORDS or place.single or ("matmul" in place.uses and noun not in POSITION_NOUNS):
+    if noun in MAP_NOUNS | SCALE_WORDS or place.single or (place.mapping and noun not in POSITION_NOUNS):
         return None
     if among(POSITION_WORDS, place.attribute) or place.attribute in ("pe", "attention_biases"):
         return Verdict("position", "", f"{place} is named for positions")
@@ -111,15 +128,20 @@ def token(place: Place) -> Verdict | None:
     found, noun = set(words(place.attribute)), last(place.attribute)
     if noun in MAP_NOUNS | BIAS_WORDS | SCALE_WORDS or place.single:
         return None
-    if "matmul" in place.uses and noun not in TOKEN_WORDS | EMBEDDING_WORDS | TOKEN_KINDS:
+    if place.mapping and noun not in TOKEN_WORDS | EMBEDDING_WORDS | TOKEN_KINDS:
         return None
     if found & TOKEN_WORDS or (found & TOKEN_KINDS and noun in EMBEDDING_WORDS):
         return Verdict("token", "", f"{place} is named for a learned token")
-    repeated = bool({"expanded", "joined"} & place.uses)
+    joined = bool({"joined", "input"} & place.uses)
+    repeated = joined or "expanded" in place.uses
     if found & TOKEN_KINDS and (repeated or (len(place.shape) == 3 and place.shape[0] == 1)):
         return Verdict("token", "", f"{place} is named for learned tokens and shaped or repeated as such")
-    if repeated and place.vector and not {"scaled", "added", "matmul"} & place.uses:
-        return Verdict("token", "", f"{place} is a vector put beside the inputs")
+    if place.mapping or noun in UNTOKENED:
+        return None
+    if joined and not (place.vector and "scaled" in place.uses):
+        return Verdict("token", "", f"{place} is put beside or in the place of the inputs")
+    if repeated and not PLAIN_USES & place.uses:
+        return Verdict("token", "", f"{place} is repeated along the batch, as an input would be")
     if place.vector and noun in EMBEDDING_WORDS:
         return Verdict("token", "", f"{place} is a single learned vector, named for an embedding")
     return None
@@ -131,9 +153,14 @@ def embedding(place: Place) -> Verdict | None:
         return None
     if "lookup" in place.uses:
         return Verdict("embedding", "", f"{place} is the table of an embedding lookup")
+    if not place.mapping and last(place.attribute) not in MAP_NOUNS | BIAS_WORDS:
+        if "indexed" in place.uses:
+            return Verdict("embedding", "", f"{place} is a table of which the inputs choose rows")
+        if "compared" in place.uses:
+            return Verdict("embedding", "", f"{place} holds points from which distances are taken")
     if last(place.attribute) in EMBEDDING_WORDS:
         return Verdict("embedding", "", f"{place} is named for an embedding")
-    if place.attribute not in ("weight", "weights") or len(place.shape) != 2 or "matmul" in place.uses:
+    if place.attribute not in ("weight", "weights") or len(place.shape) != 2 or place.mapping:
         return None
     if place.owner_class:
         if last(place.owner_class) in EMBEDDING_WORDS:
@@ -152,7 +179,7 @@ def bias(place: Place) -> Verdict | None:
     found = words(place.attribute)
     if found and (found[-1] in BIAS_WORDS or (found[0] == "bias" and all(len(word) <= 2 for word in found[1:]))):
         return Verdict("bias", "", f"{place} is called a bias")
-    if place.vector and "added" in place.uses and not {"scaled", "matmul", "conv"} & place.uses:
+    if place.vector and "added" in place.uses and not place.mapping and "scaled" not in place.uses:
         return Verdict("bias", "", f"{place} is a vector that is only added")
     return None
 
@@ -162,13 +189,24 @@ def weight(place: Place) -> Verdict | None:
     uses = place.uses
     if "conv" in uses:
         return Verdict("weight", "kernel", f"{place} is the weight of a convolution")
-    if "matmul" in uses and not (place.vector and {"scaled", "added"} & uses) and not place.single:
-        return Verdict("weight", "matrix", f"{place} is an operand of a matrix product")
-    if place.vector and len(place.shape) < 2:
+    if place.single:
         return None
+    if last(place.attribute) in NOISE_WORDS:
+        return Verdict("scale", "", f"{place} is named for the size of noise")
+    if "matmul" in uses and not (place.vector and PLAIN_USES & uses):
+        return Verdict("weight", "matrix", f"{place} is an operand of a matrix product")
+    if place.contracted:
+        return Verdict("weight", "matrix", f"{place} is multiplied with the inputs and summed over its axis")
+    if place.vector and (len(place.shape) != 2 or last(place.attribute) not in MAP_NOUNS):
+        return None
+    if {"factor", "logits"} & uses == {"factor"} and not place.vector:
+        return Verdict("weight", "matrix", f"{place} is a factor of a product of matrices")
+    if "filtered" in uses and not place.vector:
+        return Verdict("weight", "kernel", f"{place} multiplies a spectrum")
     if place.owner_class:
         noun = among(WEIGHT_CLASS_WORDS, place.owner_class)
-        if noun and not {"scaled", "added"} & uses and last(place.attribute) in WEIGHT_NOUNS:
+        named = last(place.attribute) in WEIGHT_NOUNS and not UNPROVEN & set(words(place.attribute))
+        if noun and named and not PLAIN_USES & uses:
             return Verdict("weight", "kernel" if noun.startswith("conv") else "matrix", f"{place}: named for a map")
         return None
     return _weight_in_checkpoint(place)
@@ -197,70 +235,27 @@ def lone_gain(place: Place) -> Verdict | None:
     return Verdict("norm", "", f"{place} is the only vector there and starts as all {'ones' if value else 'zeros'}")
 
 
+def hint(place: Place) -> Verdict | None:
+    """Words that are no proof, but name what zero means nothing to: deviations, frequencies, seeds, memories."""
+    found, noun = words(place.attribute), last(place.attribute)
+    if place.mapping or not found or place.single or noun in MAP_NOUNS:
+        return None
+    if noun in SCALE_HINTS or found[0] in UNBOUND_HINTS or (noun in SCALE_WORDS and not place.vector):
+        return Verdict("scale", "", f"{place} is named for a scale or its logarithm")
+    if noun in UNTOKENED and "added" in place.uses:
+        return Verdict("scale", "", f"{place} is a table that is added to an embedding")
+    if POSITION_HINTS & set(found):
+        return Verdict("position", "", f"{place} is named for positions")
+    if TOKEN_HINTS & set(found):
+        return Verdict("token", "", f"{place} is named for learned inputs")
+    return None
+
+
 def scalar(place: Place) -> Verdict | None:
     """One number."""
     if place.single:
         return Verdict("scalar", "", f"{place} is a single number")
     return None
-
-
-def refined_kind(place: Place, kind: str) -> str:
-    """The kind of a weight in the light of what stands above it: adapter and expert say more than matrix."""
-    above = {_kind_of_name(name) for name in (*place.segments, place.owner_class) if not name.isdigit()}
-    if "adapter" in above or _kind_of_name(place.attribute) == "adapter" or in_peft_layer(place):
-        return "adapter"
-    if "named adapter" in above and len(place.shape) == 2:
-        return "adapter"
-    if "expert" in above:
-        return "expert"
-    found = words(place.attribute)
-    hidden_to_hidden = "hh" in found or (found[:1] == ("recurrent",) and found[1:] in (("kernel",), ("weight",)))
-    return "recurrent" if hidden_to_hidden else kind
-
-
-@lru_cache(maxsize=1 << 16)
-def _kind_of_name(name: str) -> str:
-    if LORA.fullmatch(name):
-        return "adapter"
-    found = words(name)
-    if found and found[-1] in ("expert", "experts") and "shared" not in found:
-        return "expert"
-    return "named adapter" if {"adapter", "adapters"} & set(found) else ""
-
-
-def in_peft_layer(place: Place) -> str:
-    """The name under which a PEFT layer holds this parameter as its adapter, or an empty string."""
-    node, below = place.node, place.attribute
-    while node is not None:
-        if below in _adapter_names(type(node.module)):
-            return below
-        below, node = node.segment, node.parent
-    return ""
-
-
-@per_class
-def _adapter_names(kind: type) -> tuple[str, ...]:
-    """The attributes in which a layer class of PEFT holds its adapters; none for other classes."""
-    layer = any(base.__name__ == "BaseTunerLayer" for base in kind.__mro__)
-    return tuple(getattr(kind, "adapter_layer_names", ())) if layer else ()
-
-
-def adapter(place: Place) -> Verdict | None:
-    """A plain parameter of a low-rank adapter: its matrices are weights, DoRA's and IA3's vectors scales."""
-    if len(place.shape) > 1 and "adapter" in map(_kind_of_name, (*place.segments, place.attribute)):
-        return Verdict("weight", "adapter", f"{place} is named as a LoRA matrix")
-    held = in_peft_layer(place)
-    if "lora_magnitude_vector" in place.segments:
-        return Verdict("scale", "", "the length of each row in DoRA")
-    if not held or last(held) in BIAS_WORDS:
-        return None
-    if "tokens" in words(held):
-        return Verdict("embedding", "", f"rows that PEFT trains beside an embedding ({held})")
-    if not place.vector or (len(place.shape) > 1 and last(held) in ("a", "b")):
-        return Verdict("weight", "adapter", f"{place} belongs to a PEFT adapter ({held})")
-    if among(ADAPTER_SCALES, held):
-        return Verdict("scale", "", f"a vector that a PEFT adapter multiplies by ({held})")
-    return Verdict("unknown", "", f"a vector of a PEFT adapter ({held}) of which nothing more is known")
 
 
 def _weight_in_checkpoint(place: Place) -> Verdict | None:

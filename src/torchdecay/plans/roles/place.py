@@ -37,6 +37,7 @@ class Place(NamedTuple):
         node: where the owner stands; None for a checkpoint of tensors.
         segments: the names of the modules above, outermost first.
         siblings: the tensors that stand beside it, itself included, by attribute.
+        uses: how the source of the modules at hand uses it: words of `usage`; empty until it is looked up.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Place(NamedTuple):
     node: Node | None
     segments: tuple[str, ...]
     siblings: Mapping[str, Tensor | None]
+    uses: frozenset[str] = usage.NO_USE
 
     @property
     def owner(self) -> nn.Module | None:
@@ -79,15 +81,25 @@ class Place(NamedTuple):
         return all(size == 1 for size in self.shape)
 
     @property
-    def uses(self) -> frozenset[str]:
-        """How the owner's source uses it: words of `usage`; empty where no source can be read."""
-        return self.uses_of(self.attribute)
+    def contracted(self) -> bool:
+        """Whether it is multiplied with what comes in and summed over an axis of its own: a dot product."""
+        if "summed" in self.uses and not self.vector:
+            return True
+        axes = [int(use[4:]) for use in self.uses if use.startswith("dot ")]
+        return any(-axis <= len(self.shape) and self.shape[axis] > 1 for axis in axes)
+
+    @property
+    def mapping(self) -> bool:
+        """Whether the source shows it at work as a linear map."""
+        return bool({"matmul", "conv"} & self.uses) or self.contracted
+
+    def looked_up(self) -> Place:
+        """The same with its uses."""
+        return self if self.node is None else self._replace(uses=usage.at(self.node, self.attribute))
 
     def uses_of(self, attribute: str) -> frozenset[str]:
         """How the owner's source uses another of its attributes."""
-        if self.node is None:
-            return frozenset()
-        return usage.of(type(self.node.module)).get(attribute, frozenset())
+        return usage.NO_USE if self.node is None else usage.of(self.node.module).of(attribute)
 
     def __str__(self) -> str:
         return f"`{self.attribute}` of {self.owner_class}" if self.owner_class else f"`{self.name}`"

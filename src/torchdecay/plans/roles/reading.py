@@ -8,6 +8,7 @@ knows, the role is `unknown`: spared, with a warning, never guessed.
     adapter           LoRA, DoRA and their like
     state_space       A_log, D, dt_bias
     norm … scale      custom modules: use in the source first, then class and name with the shape
+    hint              words that are no proof, but only for what is spared anyway
     lone_gain         the only vector of a module, still all ones or zeros
     scalar            one number
 
@@ -21,16 +22,19 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
-from torchdecay.plans.roles import named
+from torchdecay.plans.roles import adapters, named
 from torchdecay.plans.roles.place import Place, Verdict
+from torchdecay.plans.roles.routing import routed
 from torchdecay.plans.roles.torch_modules import parametrization, torch_module
 
+EXACT = (parametrization, torch_module)
+"""Witnesses that need no look at the source."""
 WITNESSES: tuple[Callable[[Place], Verdict | None], ...] = (
-    parametrization,
-    torch_module,
-    named.adapter,
+    *EXACT,
+    adapters.adapter,
     named.state_space,
     named.norm,
+    named.logits,
     named.position,
     named.token,
     named.embedding,
@@ -38,6 +42,7 @@ WITNESSES: tuple[Callable[[Place], Verdict | None], ...] = (
     named.weight,
     named.scale,
     named.lone_gain,
+    named.hint,
     named.scalar,
 )
 
@@ -52,19 +57,31 @@ class Reading(NamedTuple):
 
 def read(place: Place) -> Reading:
     """What the parameter at one place is for."""
-    for witness in WITNESSES:
-        verdict = witness(place)
-        if verdict is not None:
-            break
-    else:
+    verdict = _first(place, exact=True)
+    if verdict is None:
+        place = place.looked_up()
+        verdict = _first(place, exact=False)
+    if verdict is None:
         verdict = Verdict("unknown", "", f"nothing speaks for a role of {place}, shape {place.shape}")
-    evidence = [verdict.evidence]
-    kind = named.refined_kind(place, verdict.kind) if verdict.role == "weight" else verdict.kind
+    role, kind, evidence = verdict.role, verdict.kind, [verdict.evidence]
+    if role == "weight":
+        role, kind = routed(place), adapters.refined_kind(place, verdict.kind)
     if place.part in ("direction", "original"):
         evidence.append(f"behind {', '.join(place.through) or 'a parametrization'}")
+    if role != verdict.role:
+        evidence.append(f"a {role} by where it stands")
     if kind != verdict.kind:
         evidence.append(f"{kind} by where it stands")
-    return _kept(verdict.role, kind, tuple(evidence))
+    return _kept(role, kind, tuple(evidence))
+
+
+def _first(place: Place, *, exact: bool) -> Verdict | None:
+    for witness in WITNESSES:
+        if (witness in EXACT) is exact:
+            verdict = witness(place)
+            if verdict is not None:
+                return verdict
+    return None
 
 
 # One value for all parameters of which the same is said.

@@ -7,6 +7,7 @@ import re
 from torch import nn
 
 from torchdecay.plans.names import per_class
+from torchdecay.plans.roles import usage
 from torchdecay.plans.roles.place import Place, Verdict
 from torchdecay.plans.roles.words import among, word_set
 
@@ -44,9 +45,21 @@ KNOWN: dict[str, dict[str, tuple[str, str]]] = {
 }
 """Qualified class name → attribute → (role, kind). A norm's bias is of role norm too: it belongs to the norm."""
 
+_FLAT = {"weight": ("weight", "matrix"), "weights": ("weight", "matrix"), "bias": ("bias", "")}
+TENSOR_PRODUCTS: dict[str, dict[str, tuple[str, str]]] = {
+    **dict.fromkeys(("e3nn.TensorProduct", "e3nn.Linear", "e3nn.LinearTensorProduct"), _FLAT),
+    **dict.fromkeys(("cuequivariance_torch.SegmentedPolynomial", "cuequivariance_torch.Linear"), _FLAT),
+    **dict.fromkeys(("cuequivariance_torch.FullyConnectedTensorProduct", "e3nn.ExtractIr"), _FLAT),
+    "e3nn.BatchNorm": _NORM,
+    "e3nn.NormActivation": {"biases": ("bias", "")},
+    **dict.fromkeys(("escnn._RdConv", "escnn.Linear", "e2cnn.R2Conv", "escnn.R2Conv", "escnn.R3Conv"), _FLAT),
+}
+"""The same for libraries that keep the matrices of a tensor product flat, in one dimension: package and class name."""
+
 POSITION_WORDS = word_set("position positions positional pos relative rel distance wpe")
 INPUT_WORDS = word_set("token tokens word words input inputs type segment vocab")
 VIRTUAL_TOKEN_CLASSES = word_set("PromptEmbedding PromptEncoder PrefixEncoder MultitaskPromptEmbedding CPTEmbedding")
+_READ_BY_POSITION = ("weight of nn.Linear", "weight of nn.Embedding")
 _LAYER_SUFFIX = re.compile(r"_l\d+(_reverse)?$")
 
 
@@ -56,7 +69,22 @@ def torch_module(place: Place) -> Verdict | None:
         return None
     known = _known_of(type(place.node.module))
     verdict = known.get(place.attribute) or known.get(_LAYER_SUFFIX.sub("", place.attribute))
-    return _embedding(place, verdict) if verdict is not None and verdict.role == "embedding" else verdict
+    if verdict is None:
+        return None
+    if verdict.evidence in _READ_BY_POSITION and place.attribute == "weight" and _is_table(place):
+        return Verdict("position", "", f"{verdict.evidence} that is never called, and whose rows are read by position")
+    return _embedding(place, verdict) if verdict.role == "embedding" else verdict
+
+
+def torch_norm(kind: type) -> bool:
+    """Whether a class is one of torch's normalizations."""
+    return any(KNOWN.get(f"{base.__module__}.{base.__qualname__}") is _NORM for base in kind.__mro__)
+
+
+def _is_table(place: Place) -> bool:
+    """Whether the module above only indexes the weight of this one by position, and never calls it."""
+    node = place.node
+    return node is not None and node.parent is not None and node.segment in usage.of(node.parent.module).tables
 
 
 def parametrization(place: Place) -> Verdict | None:
@@ -76,8 +104,12 @@ def _known_of(kind: type) -> dict[str, Verdict]:
     """Attribute → verdict for a module class; the nearest base that knows the attribute wins."""
     found: dict[str, Verdict] = {}
     for base in kind.__mro__:
-        for attribute, (role, sort) in KNOWN.get(f"{base.__module__}.{base.__qualname__}", {}).items():
-            found.setdefault(attribute, Verdict(role, sort, f"{attribute} of {_shown(kind, base)}"))
+        package = base.__module__.partition(".")[0]
+        known = KNOWN.get(f"{base.__module__}.{base.__qualname__}")
+        flat = TENSOR_PRODUCTS.get(f"{package}.{base.__qualname__}", {})
+        for attribute, (role, sort) in (known or flat).items():
+            shown = _shown(kind, base) if known else f"{package}'s {base.__qualname__}"
+            found.setdefault(attribute, Verdict(role, sort, f"{attribute} of {shown}"))
     return found
 
 
