@@ -520,9 +520,9 @@ class Reader:
             self._stack.append(target)
             inner = ast.Call(func=target.target, args=node.args, keywords=node.keywords)
             called, held, runs = self._callee(target.target, target.frame)
-            made = self.call(called, held, runs, given, named, inner, frame)
+            result = self.call(called, held, runs, given, named, inner, frame)
             self._stack.pop()
-            return made
+            return result
         if isinstance(target, Value):
             return self._call_child(target, given, named)
         if isinstance(target, staticmethod):
