@@ -12,6 +12,7 @@ import collections.abc
 import dataclasses
 import enum
 import functools
+import gc
 import importlib
 import json
 import math
@@ -19,7 +20,8 @@ import re
 import reprlib
 import sys
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -97,6 +99,18 @@ class Kind:
         return {key: item for key, item in data.items() if key not in ("format", "version")}
 
 
+@contextmanager
+def collecting_later() -> Iterator[None]:
+    """Many small objects are made here that stay: looking for garbage among them takes as long as to make them."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
 def kind_of(text: str) -> str:
     """What a file says it is: "plan", "comparison", "history", ...
 
@@ -115,10 +129,7 @@ def kind_of(text: str) -> str:
 
 def dumps(body: Mapping[str, Any]) -> str:
     """JSON whose versions differ line by line: a line for each entry, then one for each object of a list of them."""
-
-    def text(value: Any) -> str:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
+    text = _ENCODER.encode
     entries, lists = [], []
     for key, value in body.items():
         if isinstance(value, list) and any(isinstance(item, dict) for item in value):
@@ -147,6 +158,7 @@ def _constant(name: str) -> Any:
     raise ValueError(f'{name} is not JSON, and here is written "{name}"')
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _DECODER = json.JSONDecoder(parse_int=_whole, parse_constant=_constant)
 
 
@@ -175,7 +187,8 @@ class JsonRecord:
         Raises:
             LoadError: tensors in memory, or a callable without a name of its own.
         """
-        return dumps(self._kind.header | more | encode(self, type(self), opaque=opaque))
+        with collecting_later():
+            return dumps(self._kind.header | more | encode(self, type(self), opaque=opaque))
 
     @classmethod
     def from_json(cls: type[R], text: str, *, callables: Callables = "refuse") -> R:
@@ -189,11 +202,12 @@ class JsonRecord:
         Raises:
             LoadError: another kind of file, another version, incomplete, or edited so that it means nothing.
         """
-        try:
-            data = loads(text)
-        except _UNREADABLE as error:
-            raise cls._kind.refused(error) from error
-        found: R = decode(cls._kind.body(data), cls, callables=callables, kind=cls._kind)
+        with collecting_later():
+            try:
+                data = loads(text)
+            except _UNREADABLE as error:
+                raise cls._kind.refused(error) from error
+            found: R = decode(cls._kind.body(data), cls, callables=callables, kind=cls._kind)
         return found
 
 
@@ -230,22 +244,25 @@ def plain(value: Any) -> Any:
     return encode(value, object)
 
 
-def encode(value: Any, hint: Any = Any, *, opaque: bool = False) -> Any:
+def encode(value: Any, hint: Any = Any, *, opaque: bool = False, done: dict[tuple[int, Any], Any] | None = None) -> Any:
     """The JSON form of a value: numbers, strings, lists and objects only.
 
     Args:
         value: the value.
         hint: what the reader will expect, as a type hint; what that does not tell, the form says.
         opaque: describe what can't be read back, as `Opaque`, in place of raising.
+        done: what was written so far of values that stand in several places, as one Decay does in most rows of a plan.
 
     Raises:
         LoadError: for anything that could not be read back as the same value.
     """
+    if value is None or value.__class__ is str:
+        return value
     arms = _arms(hint)
     if type(value) is int and float in arms and int not in arms:
         # As it will be read, so that a file that was read and written again is the same.
         return float(value)
-    if value is None or isinstance(value, (bool, int, str)):
+    if isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
         if math.isfinite(value):
@@ -256,10 +273,11 @@ def encode(value: Any, hint: Any = Any, *, opaque: bool = False) -> Any:
         # A number of numpy's: it equals the plain one that is read back.
         return int(value) if isinstance(value, Integral) else encode(float(value), hint)
     if isinstance(value, tuple) or (isinstance(value, list) and object in arms):
-        if _are_plain(value, float):
+        kinds, hints = set(map(type, value)), _item_hints(arms, len(value))
+        if kinds <= {str} or (kinds == {int} and set(hints) == {int}) or _are_plain(value, float):
             return list(value)
-        hints = _item_hints(arms, len(value))
-        return [encode(item, one, opaque=opaque) for item, one in zip(value, hints, strict=True)]
+        done = {} if done is None else done
+        return [encode(item, one, opaque=opaque, done=done) for item, one in zip(value, hints, strict=True)]
     if isinstance(value, list):
         return {"type": "list", "items": [encode(item, opaque=opaque) for item in value]}
     # By identity: a user's own class may be called Linear too.
@@ -269,12 +287,19 @@ def encode(value: Any, hint: Any = Any, *, opaque: bool = False) -> Any:
     if isinstance(value, enum.Enum) and (known or told):
         return value.value if told else {"type": cls.__name__, "value": value.value}
     if dataclasses.is_dataclass(value) and (known or told):
+        if known and done is not None and (found := done.get((id(value), hint))) is not None:
+            return found
         data = {} if told else {"type": cls.__name__}
-        for name, (one, default) in _fields(cls).items():
+        for name, (one, default, _) in _fields(cls).items():
             item = getattr(value, name)
-            if not known or default is dataclasses.MISSING or item != default:
-                data[name] = encode(item, object if object in arms else one, opaque=opaque)
-        return data | {name: plain(getattr(value, name)) for name in getattr(cls, "_derived", ())}
+            if item.__class__ is str and default is dataclasses.MISSING:
+                data[name] = item
+            elif not known or default is dataclasses.MISSING or (item is not default and item != default):
+                data[name] = encode(item, object if object in arms else one, opaque=opaque, done=done)
+        data |= {name: plain(getattr(value, name)) for name in getattr(cls, "_derived", ())}
+        if known and done is not None:
+            done[id(value), hint] = data
+        return data
     mappings = [get_args(arm)[1] for arm in arms if _is_mapping(get_origin(arm))]
     if isinstance(value, Mapping) and (mappings or object in arms):
         return {str(key): encode(item, (*mappings, object)[0], opaque=opaque) for key, item in value.items()}
@@ -311,12 +336,14 @@ def decode(data: Any, hint: Any = Any, *, callables: Callables = "refuse", kind:
 class _Reader:
     kind: Kind
     callables: Callables
+    # What stands in several places, as one Decay does in most rows of a plan, is read once: by field and text.
+    done: dict[tuple[str, str], Any] = dataclasses.field(default_factory=dict)
 
     def value(self, data: Any, hint: Any, place: str) -> Any:
         """What stands at a place where the hint says what may; the first of its alternatives that fits."""
-        arms = _arms(hint)
-        for arm in arms:
-            origin, arguments = get_origin(arm), get_args(arm)
+        if hint is str and data.__class__ is str:
+            return data
+        for arm, origin, arguments in _shapes(hint):
             if arm is Any:
                 return self.untold(data, place)
             if arm is float:
@@ -333,6 +360,8 @@ class _Reader:
             elif origin is tuple:
                 if isinstance(data, list) and arguments in _CURVES and _are_plain(data, arguments[0]):
                     return tuple(data)
+                if isinstance(data, list) and arguments == (str, ...) and set(map(type, data)) <= {str}:
+                    return tuple(data)
                 if isinstance(data, list) and (arguments[-1] is Ellipsis or len(arguments) == len(data)):
                     hints = _item_hints((arm,), len(data))
                     return tuple(self.value(item, one, place) for item, one in zip(data, hints, strict=True))
@@ -348,7 +377,7 @@ class _Reader:
                 return self.built(arm, data)
         if isinstance(data, dict) and "type" in data:
             made = self.tagged(data, place)
-            if any(_fits(made, arm) for arm in arms):
+            if any(_fits(made, arm) for arm in _arms(hint)):
                 return made
         raise LoadError(f"{place} in the {self.kind.name} file cannot be {reprlib.repr(data)}.", _EDITED)
 
@@ -391,12 +420,16 @@ class _Reader:
         file = f"in the {self.kind.name} file"
         for name, item in data.items():
             if name in fields:
-                made[name] = self.value(item, fields[name][0], f"{name} of {cls.__name__}")
+                hint, _, place = fields[name]
+                if item.__class__ is dict:
+                    made[name] = self.shared(item, hint, place)
+                else:
+                    made[name] = self.value(item, hint, place)
             elif cls in _KNOWN.values():
                 raise LoadError(
                     f"{cls.__name__} has no field {repr_quoted(name)} {file}.", _EDITED, nearest(name, fields)
                 )
-        lacking = [name for name, (_, default) in fields.items() if default is dataclasses.MISSING and name not in made]
+        lacking = [name for name in fields if name not in made and fields[name][1] is dataclasses.MISSING]
         if lacking:
             raise LoadError(f"{cls.__name__} {file} is incomplete: it lacks {', '.join(lacking)}.", _EDITED)
         try:
@@ -407,11 +440,32 @@ class _Reader:
             said = getattr(error, "what", error)
             raise LoadError(f"{cls.__name__} {file} means nothing: {said}", _EDITED) from error
 
+    def shared(self, data: dict[str, Any], hint: Any, place: str) -> Any:
+        """The value of a field, the very same where the same field says the same again, of types that are frozen."""
+        key = place, repr(data)
+        if key not in self.done:
+            made = self.value(data, hint, place)
+            if _KNOWN.get(type(made).__name__) is not type(made):
+                return made
+            self.done[key] = made
+        return self.done[key]
+
 
 @functools.cache
 def _arms(hint: Any) -> tuple[Any, ...]:
     """The alternatives of a type hint."""
     return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+@functools.cache
+def _shapes(hint: Any) -> tuple[tuple[Any, Any, tuple[Any, ...]], ...]:
+    """The alternatives of a type hint, each with its origin and arguments."""
+    return tuple(map(_shape, _arms(hint)))
+
+
+@functools.cache
+def _shape(arm: Any) -> tuple[Any, Any, tuple[Any, ...]]:
+    return arm, get_origin(arm), get_args(arm)
 
 
 @functools.cache
@@ -430,8 +484,8 @@ def _item_hints(arms: tuple[Any, ...], count: int) -> list[Any]:
     if object in arms:
         return [object] * count
     for arm in arms:
-        if get_origin(arm) is tuple:
-            arguments = get_args(arm)
+        _, origin, arguments = _shape(arm)
+        if origin is tuple:
             if arguments[-1] is Ellipsis:
                 return [arguments[0]] * count
             if len(arguments) == count:
@@ -458,13 +512,13 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 @functools.cache
-def _fields(cls: Any) -> dict[str, tuple[Any, Any]]:
-    """Hint and default of each field, but for private ones, which live in memory only."""
+def _fields(cls: Any) -> dict[str, tuple[Any, Any, str]]:
+    """Hint and default of each field, and what it is called, but for private ones, which live in memory only."""
     hints, found = get_type_hints(cls), {}
     for one in dataclasses.fields(cls):
         made = one.default if one.default_factory is dataclasses.MISSING else one.default_factory()
         if not one.name.startswith("_"):
-            found[one.name] = (hints[one.name], made)
+            found[one.name] = (hints[one.name], made, f"{one.name} of {cls.__name__}")
     return found
 
 

@@ -71,7 +71,7 @@ class Engine:
     def ledger(self) -> Ledger:
         """What the plan says of each parameter here, as a checkpoint keeps it."""
         decays = {row.name: row.decay for row in self.lowering.rows}
-        return Ledger([[(name, decays.get(name)) for name in group.names] for group in self.lowering.groups])
+        return Ledger([group.names for group in self.lowering.groups], decays)
 
     def pulled(self) -> dict[str, Tensor]:
         """What runs by hook or through the loss, by name."""

@@ -51,7 +51,7 @@ from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.tree import parameters_by_name
-from torchdecay.records import is_opaque
+from torchdecay.records import collecting_later, is_opaque
 from torchdecay.text import nearest
 
 # The optimizer's hooks keep the handle alive; a strong reference here would keep the optimizer alive.
@@ -477,7 +477,7 @@ class Handle:
             replace(group, replaces=stood.get("weight_decay"))
             for group, stood in zip(lowering.groups, before, strict=True)
         )
-        with lasting():
+        with lasting(), collecting_later():
             lowered = replace(lowering, groups=groups)
             peaks = self._options.peaks(len(groups))
             return Engine(self.optimizer, lowered, self._options.bind, self.scheduler, self._run, peaks)

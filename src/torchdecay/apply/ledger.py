@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -12,9 +12,6 @@ from typing import Any
 
 from torchdecay.plans.decay import Decay
 from torchdecay.records import decode, encode
-
-Place = tuple[str, Decay | None]
-"""A parameter's name, "" for one without a row, and its decay."""
 
 
 @dataclass(frozen=True)
@@ -48,29 +45,30 @@ class Ledger:
         names: of the parameters that have a row, by group.
     """
 
-    def __init__(self, places: Sequence[Sequence[Place]]) -> None:
-        self.names = [[name for name, _ in group if name] for group in places]
+    def __init__(self, names: Sequence[Sequence[str]], decays: Mapping[str, Decay | None]) -> None:
+        """The names by group, "" for a parameter without a row, and the decay of each."""
+        self.names = [[name for name in group if name] for group in names]
+        self._all_names = names
         # Most rows share one Decay, which is written once.
-        made: dict[int, Entry] = {}
-        for _, decay in (place for group in places for place in group):
+        made: dict[int, Entry] = {id(None): NOTHING}
+        for decay in decays.values():
             if id(decay) not in made:
                 made[id(decay)] = Entry.of(decay)
-        self._places = [[(name, made[id(decay)]) for name, decay in group] for group in places]
+        self._entries = [[made[id(decays.get(name))] for name in group] for group in names]
 
-    @cached_property
-    def entries(self) -> dict[str, Entry]:
-        """How each parameter decays, by name."""
-        return {name: entry for group in self._places for name, entry in group if name}
+    def _named(self) -> Iterator[tuple[str, Entry]]:
+        for names, entries in zip(self._all_names, self._entries, strict=True):
+            yield from ((name, entry) for name, entry in zip(names, entries, strict=True) if name)
 
     @cached_property
     def who(self) -> str:
         """A hash of who decays in which form."""
-        return _of_all((name, entry.form) for name, entry in self.entries.items() if entry != NOTHING)
+        return _of_all(f"{name}\0{entry.form}" for name, entry in self._named() if entry != NOTHING)
 
     @cached_property
     def decays(self) -> str:
         """A hash of who decays how, and how hard."""
-        return _of_all((name, entry.text) for name, entry in self.entries.items())
+        return _of_all(f"{name}\0{entry.text}" for name, entry in self._named())
 
     @cached_property
     def orders(self) -> list[dict[str, str]]:
@@ -80,13 +78,13 @@ class Ledger:
     @cached_property
     def written(self) -> dict[str, Any]:
         """For a checkpoint: the decays there are, and in each group whose turn is which."""
-        return write([[entry for _, entry in group] for group in self._places])
+        return write(self._entries)
 
     def beside(self, saved: Sequence[Sequence[Entry | None]]) -> dict[str, tuple[Entry, Entry]]:
         """What a checkpoint and this say of each parameter, where they differ; of None the checkpoint says nothing."""
         found = {}
-        for group, theirs in zip(self._places, saved, strict=False):
-            for (name, mine), their in zip(group, theirs, strict=False):
+        for names, entries, theirs in zip(self._all_names, self._entries, saved, strict=False):
+            for name, mine, their in zip(names, entries, theirs, strict=False):
                 if name and their is not None and mine != their:
                     found[name] = their, mine
         return found
@@ -122,5 +120,5 @@ def _order(names: Iterable[str]) -> str:
     return hashed("\n".join(names))
 
 
-def _of_all(pairs: Iterable[tuple[str, str]]) -> str:
-    return hashed(json.dumps(sorted(pairs)))
+def _of_all(lines: Iterable[str]) -> str:
+    return hashed(json.dumps(sorted(lines)))

@@ -18,6 +18,7 @@ from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.schedules import Constant
 from torchdecay.plans.tree import Models, parameters_by_name
+from torchdecay.records import collecting_later
 from torchdecay.tables import Shown
 from torchdecay.text import listed, nearest
 
@@ -157,13 +158,14 @@ def lower(
     if via not in ("auto", "hook"):
         raise ApplyError(f"via is {via!r}.", fix='Write "auto" or "hook".')
     optimizer = torch_optimizer(optimizer)
-    named = name_parameters(plan, optimizer, model)
     groups, rows = [], []
-    for index, (group, members) in enumerate(zip(optimizer.param_groups, named, strict=True)):
-        made, made_rows = _lower_group(optimizer, group, index, members, via)
-        groups.append(made)
-        rows += made_rows
-    return Lowering(tuple(rows), tuple(groups))
+    with collecting_later():
+        named = name_parameters(plan, optimizer, model)
+        for index, (group, members) in enumerate(zip(optimizer.param_groups, named, strict=True)):
+            made, made_rows = _lower_group(optimizer, group, index, members, via)
+            groups.append(made)
+            rows += made_rows
+        return Lowering(tuple(rows), tuple(groups))
 
 
 def name_parameters(
@@ -230,14 +232,17 @@ def _lower_group(
     members: list[tuple[Tensor, str, Decay | None]],
     via: Via,
 ) -> tuple[GroupLowering, list[LoweringRow]]:
-    decays = tuple(dict.fromkeys(decay for _, _, decay in members))
+    # Most rows share one decay, and the hash of each is worked out once.
+    each = {id(decay): decay for _, _, decay in members}
+    decays = tuple(dict.fromkeys(each.values()))
     place = Place(optimizer, group, index, native_of(optimizer, group), via, decays)
     # What does not turn on the single parameter is asked once, however many have the decay.
     ways = {decay: place.way(decay) for decay in decays}
+    way_of = {key: ways[decay] for key, decay in each.items()}
     carried: dict[Route, list[tuple[Tensor, str, Decay]]] = {"native": [], "hook": [], "loss": []}
     rows = []
     for param, name, decay in members:
-        way = ways[decay]
+        way = way_of[id(decay)]
         exact, why = place.terms(param, way)
         if way.carried is not None:
             carried[way.route].append((param, name, way.carried))

@@ -271,7 +271,11 @@ class Place:
         if not (param.is_floating_point() or param.is_complex()) or param.dtype.itemsize < 2:
             return f"is of {param.dtype}"
         dense = param.layout is torch.strided
-        if dense and any(size > 1 and not step for size, step in zip(param.shape, param.stride(), strict=True)):
+        if (
+            dense
+            and 0 in (strides := param.stride())
+            and any(size > 1 and not step for size, step in zip(param.shape, strides, strict=True))
+        ):
             return "has elements that share their memory"
         if decay.update is not None and param.layout is not torch.strided:
             return f"is stored as {param.layout}"

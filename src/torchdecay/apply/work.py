@@ -117,6 +117,11 @@ class Work:
 def by_decay(rows: Iterable[_Row]) -> list[tuple[Any, list[_Row]]]:
     """Rows of (parameter, name, decay), those with equal decays together, in the order of the first of each."""
     found: dict[Decay | None, list[_Row]] = {}
+    # Most rows share one Decay, whose hash is worked out once.
+    known: dict[int, list[_Row]] = {}
     for row in rows:
-        found.setdefault(row[2], []).append(row)
+        alike = known.get(id(row[2]))
+        if alike is None:
+            alike = known[id(row[2])] = found.setdefault(row[2], [])
+        alike.append(row)
     return list(found.items())

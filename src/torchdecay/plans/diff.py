@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from torchdecay.plans.rows import Row
@@ -44,11 +45,14 @@ class PlanDiff(Shown):
     def between(cls, before: Sequence[Row], after: Sequence[Row]) -> PlanDiff:
         """Compare row by row, by first name."""
         old, new = ({row.name: row for row in rows} for rows in (before, after))
+        alike = _Alike()
         return cls(
             added=tuple(row for name, row in new.items() if name not in old),
             removed=tuple(row for name, row in old.items() if name not in new),
             changed=tuple(
-                Change(name, old[name], row) for name, row in new.items() if name in old and not _alike(old[name], row)
+                Change(name, was, row)
+                for name, row in new.items()
+                if (was := old.get(name)) is not None and not alike.rows(was, row)
             ),
         )
 
@@ -67,8 +71,30 @@ def _compared(row: Row) -> dict[str, Any]:
     return both | {"options": dict(row.options)}
 
 
-def _alike(old: Row, new: Row) -> bool:
-    if is_opaque((old.decay, old.options)) or is_opaque((new.decay, new.options)):
-        # A plan that was read from a file may only describe what the other one holds.
+class _Alike:
+    """Compares rows; most share one Decay, and two decays are compared once."""
+
+    def __init__(self) -> None:
+        self._decays: dict[tuple[int, int], bool] = {}
+
+    def rows(self, old: Row, new: Row) -> bool:
+        """Whether two rows say the same."""
+        if old.role != new.role or old.shape != new.shape or old.names != new.names:
+            return False
+        if old.options != new.options and not _same(_sorted(old.options), _sorted(new.options)):
+            return False
+        key = id(old.decay), id(new.decay)
+        if key not in self._decays:
+            self._decays[key] = _same(old.decay, new.decay)
+        return self._decays[key]
+
+
+def _sorted(options: tuple[tuple[str, Any], ...]) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(options, key=itemgetter(0)))
+
+
+def _same(old: Any, new: Any) -> bool:
+    """Whether two values are equal; a plan that was read from a file may only describe what the other one holds."""
+    if is_opaque(old) or is_opaque(new):
         old, new = described(old), described(new)
-    return _compared(old) == _compared(new)
+    return bool(old == new)
