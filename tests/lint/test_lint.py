@@ -344,6 +344,24 @@ def test_an_option_is_unread_only_where_the_whole_project_was_looked_at(tmp_path
         assert lint([tmp_path]).findings == ()
 
 
+def test_an_option_is_not_read_by_files_that_have_nothing_to_do_with_it(tmp_path: Path) -> None:
+    """Two scripts of a folder have options of one name: the second one reads its own."""
+    option = 'import argparse\np = argparse.ArgumentParser()\np.add_argument("--weight_decay", type=float)\n'
+    option += "args = p.parse_args()\n"
+    (tmp_path / "pyproject.toml").write_text("")
+    (tmp_path / "train.py").write_text(option)
+    other = tmp_path / "finetune.py"
+    other.write_text(f"{option}fit(args.weight_decay)\n")
+    assert [one.place.path for one in lint([tmp_path]) if one.place] == [(tmp_path / "train.py").as_posix()]
+    for imports in ("from .train import args", "import train as t", "from importlib import import_module"):
+        other.write_text(f"{imports}\n{option}fit(args.weight_decay)\n")
+        assert lint([tmp_path]).findings == ()
+    (tmp_path / "shared.py").write_text("x = 1\n")
+    other.write_text(f"import shared\n{option}fit(args.weight_decay)\n")
+    (tmp_path / "train.py").write_text(f"from shared import (\n    x,\n)\n{option}")
+    assert lint([tmp_path]).findings == (), "what both import may hand it on"
+
+
 def test_many_files_are_read_by_several_processes_alike(tmp_path: Path) -> None:
     for number in range(210):
         (tmp_path / f"f{number:03}.py").write_text(FAULTY if number % 70 == 0 else "x = 1\n")

@@ -2,7 +2,7 @@ from transformers import AdamW, BertForSequenceClassification
 
 model = BertForSequenceClassification.from_pretrained("bert-base-uncased")
 named = list(model.named_parameters())
-no_decay = ["bias", "gamma", "beta"]
+no_decay = ["bias", "gamma", "beta"]  #! WD506
 groups = [
     {"params": [p for n, p in named if not any(nd in n for nd in no_decay)],
      "weight_decay_rate": 0.01},  #! WD503

@@ -2,7 +2,7 @@ import torch
 
 decay, no_decay = [], []
 for name, param in model.named_parameters():
-    if name.endswith(".bias"):
+    if name.endswith(".bias"):  #! WD506
         no_decay.append(param)
     else:
         decay.append(param)

@@ -8,7 +8,7 @@ def build(m):
 
 
 def groups(m):
-    a = [p for n, p in m.named_parameters() if "bias" not in n]
+    a = [p for n, p in m.named_parameters() if "bias" not in n]  #! WD506
     b = [p for n, p in m.named_parameters() if "bias" in n]
     return torch.optim.AdamW([{"params": a}, {"params": b}], weight_decay=0.1)  #! WD513
 # ── mended ──

@@ -112,7 +112,7 @@ def parameter_loop(code: Code, node: ast.AST) -> Loop | None:
                 return None
             target = target.elts[1]
         over = code.value(over.args[0])
-    found = walked(over)
+    found = walked(over) or _walked_as_dict(code, over)
     if found is None:
         return None
     model, which = found
@@ -122,6 +122,23 @@ def parameter_loop(code: Code, node: ast.AST) -> Loop | None:
         name, parameter = (one.id for one in target.elts if isinstance(one, ast.Name))
         return Loop(node, model, name, parameter)
     return None
+
+
+def _walked_as_dict(code: Code, node: ast.expr, *, depth: int = 4) -> tuple[ast.expr, str] | None:
+    """The same for `named.items()`, where `named` is a dictionary of names and parameters."""
+    is_items = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "items"
+    if not depth or not is_items or code.changed.get(ast.unparse(node.func.value)):  # type: ignore[attr-defined]
+        return None
+    named = code.value(node.func.value)  # type: ignore[attr-defined]
+    if isinstance(named, ast.Call) and code.dotted(named.func) == "dict" and len(named.args) == 1:
+        return walked(named.args[0])
+    if not isinstance(named, ast.DictComp) or len(named.generators) != 1:
+        return None
+    part = named.generators[0]
+    plain = ast.unparse(part.target).strip("()") == f"{ast.unparse(named.key)}, {ast.unparse(named.value)}"
+    if not plain or not all(_requires_grad(one) for one in part.ifs):
+        return None
+    return walked(part.iter) or _walked_as_dict(code, part.iter, depth=depth - 1)
 
 
 def parameter_loops(code: Code) -> Iterator[Loop]:

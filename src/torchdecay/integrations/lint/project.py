@@ -30,11 +30,13 @@ UNREAD = Rule(
 PROJECT.append(UNREAD)
 
 _MARKS = (".git", "pyproject.toml", "setup.py", "setup.cfg")
+_BY_NAME = {"importlib", "pkgutil", "runpy", "import_module"}
 _HARMLESS = {"print", "pprint", "str", "repr", "info", "debug", "len", "isinstance", "type", "format", "pformat"}
 # Whoever does this may read every option.
 _OPAQUE = re.compile(
     r"\bvars\(|asdict|__dict__|parse_known_args|HfArgumentParser|OmegaConf|\*\*args|\*\*self|fields\(|locals\(\)|argcomplete"
 )
+_IMPORT = re.compile(r"^[ \t]*(?:from|import)\s[^\n(]*(?:\([^)]*\))?", re.MULTILINE)
 _WORD = re.compile(r"\b(?:\w*weight_?decay|wd)\b")
 _YAML = re.compile(r"^\s*(?:- +)?([\"']?)(\w*weight_?decay|wd)\1\s*:\s*([-+]?\d[\d_]*\.?\d*[eE][-+]?\d+)\s*(?:#.*)?$")
 _YAML_FLOAT = re.compile(r"[-+]?\d[\d_]*\.[\d_]*[eE][-+]\d+")
@@ -52,6 +54,7 @@ class Facts:
         is_opaque: whether it does what may read any option.
         yaml: the YAML files that it names, where it reads YAML.
         converts: whether it makes numbers of such options.
+        imports: the last names of the modules that it may import.
     """
 
     declared: tuple[tuple[str, Finding], ...] = ()
@@ -61,6 +64,7 @@ class Facts:
     is_opaque: bool = False
     yaml: frozenset[str] = frozenset()
     converts: bool = False
+    imports: frozenset[str] = frozenset()
 
     def with_declared(self, findings: Iterable[Finding]) -> Facts:
         """The same with the findings of options, each of which names its option first."""
@@ -71,7 +75,12 @@ class Facts:
 
 def words_of(text: str) -> Facts:
     """What a file says that no rule looks into."""
-    return Facts(read=frozenset(_WORD.findall(text)), is_opaque=bool(_OPAQUE.search(text)))
+    return Facts(read=frozenset(_WORD.findall(text)), is_opaque=bool(_OPAQUE.search(text)), imports=_imported(text))
+
+
+def _imported(text: str) -> frozenset[str]:
+    """Every word of the import statements: the names of modules are among them."""
+    return frozenset(word for line in _IMPORT.findall(text) for word in re.findall(r"\w+", line))
 
 
 def facts_of(code: Code, text: str) -> tuple[Facts, list[Hit]]:
@@ -101,6 +110,7 @@ def facts_of(code: Code, text: str) -> tuple[Facts, list[Hit]]:
             code.dotted(call.func) == "float" and call.args and _WORD.search(ast.unparse(call.args[0]))
             for call in code.all(ast.Call)
         ),
+        imports=_imported(text),
     )
     return facts, declared
 
@@ -150,15 +160,40 @@ def project_findings(
     given: list[Path], files: list[Path], facts: list[Facts], exclude: Iterable[str]
 ) -> Iterator[Finding]:
     """What all files together say."""
-    read = frozenset[str]().union(*(one.read for one in facts))
-    defined = frozenset[str]().union(*(one.defined for one in facts)) | _HARMLESS
-    opaque = any(one.is_opaque for one in facts)
+    part_of = _parts(files, facts)
     for path, one in zip(files, facts, strict=True):
+        if not one.declared:
+            continue
+        # A file that this one has nothing to do with may read an option of the same name: another one.
+        beside = [other for at, other in zip(files, facts, strict=True) if part_of[at] == part_of[path]]
+        read = frozenset[str]().union(*(other.read for other in beside))
+        defined = frozenset[str]().union(*(other.defined for other in beside)) | _HARMLESS
+        opaque = any(other.is_opaque for other in beside)
         for name, finding in one.declared:
             if name not in read and not opaque and one.handed <= defined:
                 note = finding.severity == "info" or not _is_whole(path, given)
                 yield replace(finding, severity="info" if note else finding.severity)
     yield from _yaml_findings(given, facts, exclude)
+
+
+def _parts(files: list[Path], facts: list[Facts]) -> dict[Path, Path]:
+    """For each file one that stands for all that it is bound to by imports, in either direction."""
+    leader = {path: path for path in files}
+
+    def find(path: Path) -> Path:
+        while leader[path] != path:
+            path = leader[path] = leader[leader[path]]
+        return path
+
+    called: dict[str, list[Path]] = {}
+    for path in files:
+        called.setdefault(path.parent.name if path.stem == "__init__" else path.stem, []).append(path)
+    for path, one in zip(files, facts, strict=True):
+        # Modules that are imported by names which are made up may be any.
+        names = called.keys() if one.imports & _BY_NAME else one.imports & called.keys()
+        for other in (other for name in names for other in called[name]):
+            leader[find(path)] = find(other)
+    return {path: find(path) for path in files}
 
 
 def _is_whole(path: Path, given: list[Path]) -> bool:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import ast
-import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from torchdecay.integrations.lint.code import Code
-from torchdecay.integrations.lint.constants import constant
-from torchdecay.integrations.lint.parameters import Loop, groups, parameter_loop, parameter_loops, reaching
+from torchdecay.integrations.lint.code import FUNCTIONS, Code
+from torchdecay.integrations.lint.layers import Kind, kinds
+from torchdecay.integrations.lint.parameters import OPTIONS, Loop, groups, parameter_loops
 from torchdecay.integrations.lint.rule import Hit, rule
+from torchdecay.integrations.lint.sorting import BIAS, MATRIX, Sort, sorts
 
 
 @rule(
     "WD505",
     "error",
-    "parameters are sorted outside their loop",
-    why="The `if` runs once, when the loop is over: the last parameter is in a list, and no other.",
+    "what a loop is for stands behind it",
+    why="It runs once, when the loop is over: on the last parameter or group, and on no other.",
     fix="Indent it into the loop.",
     bad="""
         decay, spared = [], []
@@ -38,7 +38,8 @@ from torchdecay.integrations.lint.rule import Hit, rule
     """,
 )
 def outside(code: Code) -> Iterator[Hit]:
-    """An `if` behind a loop over parameters that asks for the loop's last name and keeps its last parameter."""
+    """What is done with the last parameter behind a loop over parameters, or with the last group behind its loop."""
+    yield from _last_group(code)
     for loop in parameter_loops(code):
         if not isinstance(loop.node, ast.For) or any(isinstance(one, ast.Break) for one in ast.walk(loop.node)):
             continue
@@ -50,6 +51,32 @@ def outside(code: Code) -> Iterator[Hit]:
                 )
             if loop.parameter in {one.id for one in ast.walk(after) if isinstance(one, ast.Name) and _is_stored(one)}:
                 break
+
+
+def _last_group(code: Code) -> Iterator[Hit]:
+    """An option that is set behind a loop over param_groups, in its last group alone."""
+    for loop in code.all(ast.For):
+        name = loop.target.id if isinstance(loop.target, ast.Name) else ""
+        leaves = any(isinstance(one, ast.Break) for one in ast.walk(loop))
+        if not name or leaves or not ast.unparse(loop.iter).endswith(".param_groups"):
+            continue
+        inside = {key for one in ast.walk(loop) if (key := _option_set(one, name))}
+        block = code.block(loop)
+        for after in block[block.index(loop) + 1 :]:
+            if any(isinstance(one, ast.Name) and one.id == name and _is_stored(one) for one in ast.walk(after)):
+                break
+            target = after.targets[0] if isinstance(after, ast.Assign) else None
+            key = _option_set(target, name)
+            if target is not None and key in OPTIONS - inside:
+                yield Hit(target, f"{key} is set behind the loop over {ast.unparse(loop.iter)}")
+
+
+def _option_set(node: ast.AST | None, group: str) -> str:
+    """The option of a group that is written here."""
+    is_written = isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)
+    if not is_written or not isinstance(node.slice, ast.Constant) or ast.unparse(node.value) != group:  # type: ignore[union-attr]
+        return ""
+    return str(node.slice.value)  # type: ignore[union-attr]
 
 
 def _names(node: ast.AST) -> set[str]:
@@ -72,14 +99,6 @@ def _keeps(branch: ast.If, loop: Loop) -> bool:
 
 
 _MOST_DIMENSIONS = 5
-_COMPARED: dict[type[ast.cmpop], Callable[[int, int], bool]] = {
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-}
 
 
 @rule(
@@ -104,20 +123,53 @@ _COMPARED: dict[type[ast.cmpop], Callable[[int, int], bool]] = {
     """,
 )
 def split(code: Code) -> Iterator[Hit]:
-    """Equal branches, equal conditions of two groups, and numbers of dimensions that no list takes."""
+    """Equal branches, equal conditions of two groups, and parameters that no list takes."""
     for loop in parameter_loops(code):
         for node in ast.walk(loop.node) if isinstance(loop.node, ast.For) else ():
             if isinstance(node, ast.If) and node.orelse and _keeps(node, loop):
-                if [ast.dump(one) for one in node.body] == [ast.dump(one) for one in node.orelse]:
+                if _done(node.body) == _done(node.orelse):
                     yield Hit(node.test, f'both branches of "{ast.unparse(node.test)}" do the same')
-                elif isinstance(code.parents[node], ast.For):
-                    yield from _lost_by_branches(code, node, loop)
+            elif isinstance(node, ast.IfExp) and _is_same(node):
+                yield Hit(node, f"{ast.unparse(node)} is the same either way")
     for one in groups(code):
         value = one.items.get("weight_decay")
-        if isinstance(value, ast.IfExp) and ast.dump(value.body) == ast.dump(value.orelse):
+        if isinstance(value, ast.IfExp) and _is_same(value) and not _is_in_loop(code, value):
             yield Hit(value, f"{ast.unparse(value)} is the same either way")
+    yield from _returned_alike(code)
     yield from _alike(code)
-    yield from _lost_by_conditions(code)
+    for sort in sorts(code):
+        yield from _lost(code, sort)
+
+
+def _done(body: list[ast.stmt]) -> list[str]:
+    """What a branch does, as text; `list += [x]` as `list.append(x)`."""
+    return [
+        f"{ast.unparse(one.target)}.append({ast.unparse(one.value)[1:-1]})"
+        if isinstance(one, ast.AugAssign) and isinstance(one.op, ast.Add) and isinstance(one.value, ast.List)
+        else ast.unparse(one)
+        for one in body
+    ]
+
+
+def _is_same(choice: ast.IfExp) -> bool:
+    return ast.dump(choice.body) == ast.dump(choice.orelse)
+
+
+def _is_in_loop(code: Code, node: ast.AST) -> bool:
+    return any(isinstance(one.node, ast.For) and code.inside(node, one.node) for one in parameter_loops(code))
+
+
+def _returned_alike(code: Code) -> Iterator[Hit]:
+    """A helper that returns one group whether its test holds or not."""
+    written = {one.node for one in groups(code)}
+    for node in code.all(ast.If):
+        home, last = code.function_of(node), node.body[-1]
+        beside = code.block(node)
+        other = node.orelse[-1] if node.orelse else next(iter(beside[beside.index(node) + 1 :]), None)
+        if isinstance(home, FUNCTIONS) and isinstance(last, ast.Return) and isinstance(other, ast.Return):
+            same = last.value is not None and other.value is not None and ast.dump(last.value) == ast.dump(other.value)
+            if same and last.value in written:
+                yield Hit(node.test, f'both branches of "{ast.unparse(node.test)}" return the same group')
 
 
 def _alike(code: Code) -> Iterator[Hit]:
@@ -131,88 +183,19 @@ def _alike(code: Code) -> Iterator[Hit]:
                     yield Hit(then, f"the same parameters as in the group of line {first.lineno}")
 
 
-def _lost_by_branches(code: Code, node: ast.If, loop: Loop) -> Iterator[Hit]:
-    """Numbers of dimensions for which no branch of an if/elif without else holds."""
-    tests, last = [node.test], node
-    while len(last.orelse) == 1 and isinstance(last.orelse[0], ast.If):
-        last = last.orelse[0]
-        tests.append(last.test)
-    alone = len(tests) > 1 and not last.orelse and node.test in reaching(code)
-    missing = _missing(code, [[one] for one in tests], loop.parameter) if alone else []
-    if missing:
-        yield Hit(node.test, f"parameters of {_said(missing)} are in no list")
-
-
-def _lost_by_conditions(code: Code) -> Iterator[Hit]:
-    """Numbers of dimensions that no comprehension over a model takes, where those of one function tell all."""
-    families: dict[tuple[ast.AST, str], list[tuple[ast.AST, Loop]]] = {}
-    for node in code.all(ast.ListComp):
-        loop = parameter_loop(code, node.generators[0])
-        if loop is not None and node in reaching(code) and len(node.generators) == 1:
-            families.setdefault((code.function_of(node), ast.unparse(loop.model)), []).append((node, loop))
-    for (home, model), members in families.items():
-        walks = [one for one in parameter_loops(code) if code.function_of(one.node) is home]
-        same = [one for one in walks if ast.unparse(one.model) == model]
-        # `p.requires_grad` chooses who is trained at all.
-        tests = [
-            [one for one in loop.node.ifs if not ast.unparse(one).endswith("requires_grad")]
-            for _, loop in members
-            if isinstance(loop.node, ast.comprehension)
-        ]
-        if (
-            len(members) < 2
-            or len(same) != len(members)
-            or not all(tests)
-            or len({loop.parameter for _, loop in members}) > 1
-        ):
-            continue
-        missing = _missing(code, tests, members[0][1].parameter)
-        if missing:
-            yield Hit(members[0][0], f"parameters of {_said(missing)} are in no list of {model}")
-
-
-def _missing(code: Code, tests: list[list[ast.expr]], parameter: str) -> list[int]:
-    """The numbers of dimensions for which none of these holds; none where that can't be told."""
-    values = [
-        [_holds(code, ast.BoolOp(ast.And(), some), parameter, n) for some in tests]
-        for n in range(1, _MOST_DIMENSIONS + 1)
-    ]
-    if any(one is None for row in values for one in row):
-        return []
-    return [n for n, row in enumerate(values, start=1) if not any(row)]
-
-
-def _holds(code: Code, test: ast.expr, parameter: str, dimensions: int) -> bool | None:
-    """Whether a test holds for a parameter of so many dimensions; None where that can't be told."""
-    if isinstance(test, ast.BoolOp):
-        parts = [_holds(code, one, parameter, dimensions) for one in test.values]
-        if None in parts:
-            return None
-        return all(parts) if isinstance(test.op, ast.And) else any(parts)
-    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
-        inner = _holds(code, test.operand, parameter, dimensions)
-        return None if inner is None else not inner
-    if not isinstance(test, ast.Compare) or ast.unparse(test.left) not in _dimensions(parameter):
-        return None
-    left, result = dimensions, True
-    for operation, right in zip(test.ops, test.comparators, strict=True):
-        value = constant(code, right)
-        compare = _COMPARED.get(type(operation))
-        if compare is None or not isinstance(value, int):
-            return None
-        result, left = result and compare(left, value), value
-    return result
-
-
-def _dimensions(parameter: str) -> set[str]:
-    return {
-        f"{parameter}.ndim",
-        f"{parameter}.dim()",
-        f"{parameter}.ndimension()",
-        f"len({parameter}.shape)",
-        f"len({parameter}.size())",
-    }
-
-
-def _said(missing: list[int]) -> str:
-    return " and ".join(map(str, missing)) + (" dimension" if missing == [1] else " dimensions")
+def _lost(code: Code, sort: Sort) -> Iterator[Hit]:
+    """Parameters that no list takes where others are in two: by their dimensions, else norms and biases by name."""
+    if not sort.is_whole:
+        return
+    by_dimensions = {n: sort.is_kept(Kind("", n)) for n in range(1, _MOST_DIMENSIONS + 1)}
+    missing = [n for n, kept in by_dimensions.items() if kept is False]
+    if None not in by_dimensions.values():
+        lists = {sort.outcome(Kind("", n)) for n, kept in by_dimensions.items() if kept}
+        if missing and len(lists) > sort.is_loop:
+            said = " and ".join(map(str, missing)) + (" dimension" if missing == [1] else " dimensions")
+            yield Hit(sort.node, f"parameters of {said} are in no list" + ("" if sort.is_loop else f" of {sort.model}"))
+    elif sort.is_kept(MATRIX) and sort.is_kept(BIAS) and sort.outcome(MATRIX) != sort.outcome(BIAS):
+        built = kinds(code)
+        lost = next((one for one in built or (Kind("norm.weight", 1),) if sort.is_kept(one) is False), None)
+        if lost is not None:
+            yield Hit(sort.node, f'"{lost.name}" is in no list' if built else "weights of norms are in no list")

@@ -6,29 +6,16 @@ import ast
 import re
 from collections.abc import Iterator
 
+from torchdecay.findings.rule import Severity
 from torchdecay.integrations.lint.code import Code
+from torchdecay.integrations.lint.layers import Kind, kinds
+from torchdecay.integrations.lint.optimizers import optimizers_made
 from torchdecay.integrations.lint.parameters import parameter_loops, reaching
 from torchdecay.integrations.lint.rule import Edit, Hit, rule
+from torchdecay.integrations.lint.sorting import BIAS, MATRIX, Sort, sorts, strings, written
 
 # No model has a parameter of such a full name: a class in capitals, a dot in front, "bias" at the root.
 _FRAGMENT = re.compile(r"bias|\..+|[A-Za-z]*Norm\w*(\.\w+)?|(layer_?norm|layernorm)(\.weight|\.bias)?")
-
-
-def _written(code: Code, node: ast.expr) -> ast.expr:
-    """The list behind a name: what it was given, or the default of a parameter."""
-    behind = code.value(node)
-    found = code.binding(behind) if isinstance(behind, ast.Name) else None
-    return found.value if found is not None and found.kind == "param" and found.value is not None else behind
-
-
-def strings(code: Code, node: ast.expr) -> list[str] | None:
-    """The texts of a list that is written out and never changed."""
-    behind = _written(code, node)
-    changed = isinstance(node, ast.Name | ast.Attribute) and code.changed.get(ast.unparse(node))
-    if changed or not isinstance(behind, ast.List | ast.Tuple | ast.Set):
-        return None
-    found = [one.value for one in behind.elts if isinstance(one, ast.Constant) and isinstance(one.value, str)]
-    return found if found and len(found) == len(behind.elts) else None
 
 
 @rule(
@@ -75,8 +62,9 @@ def membership(code: Code) -> Iterator[Hit]:
             yield Hit(node, said, edits=(Edit(node, text),))
 
 
-_NORMS = ("LayerNorm", "RMSNorm", "GroupNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "InstanceNorm2d")
-_MATRICES = ("Linear", "Embedding", "Conv1d", "Conv2d", "Conv3d", "ConvTranspose2d", "Bilinear")
+_NORMED = ("norm.weight", "norm1.weight", "ln_1.weight", "bn1.weight", "layer_norm.weight")
+"""Names that norms have in models of others."""
+_CALLED_SO = re.compile(r"norm|bias|ln|bn", re.IGNORECASE)
 
 
 @rule(
@@ -125,61 +113,49 @@ _MATRICES = ("Linear", "Embedding", "Conv1d", "Conv2d", "Conv3d", "ConvTranspose
     """,
 )
 def fragments_that_miss(code: Code) -> Iterator[Hit]:
-    """Lists of fragments that reach groups, held against the layers of this file; a note where none are to be seen."""
-    seen = set[ast.AST]()
-    norms, matrices = _layers(code, _NORMS), _layers(code, _MATRICES)
-    listings = [(_written(code, one), strings(code, one)) for one in _searched(code)]
-    for home, parts in [*listings, *_inline(code)]:
-        # Both halves of a model are looked up in the same list.
-        if parts is None or home in seen or not any(one.strip("._").lower().startswith("bias") for one in parts):
+    """Names that sort norms as weights, or weights as norms, held against the layers of this file; else a note."""
+    made = optimizers_made(code)
+    # Under plain SGD it is common practice that everything decays.
+    mild: Severity | None = "info" if made and all(one.card.coupling == "coupled" for one in made) else None
+    seen, built = set[ast.AST](), kinds(code)
+    for sort in sorts(code):
+        node, matrix, bias = _where(code, sort), sort.outcome(MATRIX), sort.outcome(BIAS)
+        if node in seen or matrix is None or bias is None:
             continue
-        seen.add(home)
-        missed = [one for one in norms if not any(part in f"{one}.weight" for part in parts)]
-        struck = [one for one in matrices if any(part in f"{one}.weight" for part in parts)]
+        parts = ast.unparse(node)
+        if matrix == bias:
+            spares_norms = any(
+                sort.outcome(Kind(one, 1)) not in (matrix, None) for one in (*_NORMED, "LayerNorm.weight")
+            )
+            missed = [one for one in built if one.part == "bias" and sort.outcome(one) == matrix]
+            if spares_norms and missed:
+                seen.add(node)
+                yield Hit(node, f'{parts} sorts "{missed[0].name}", a bias of this file, as weights are', mild)
+            continue
+        seen.add(node)
+        norms = [one for one in built if one.part == "norm"]
+        missed = [one for one in norms if sort.outcome(one) == matrix]
+        struck = [
+            one
+            for one in built
+            if one.part == "matrix" and sort.outcome(one) == bias and _CALLED_SO.search(one.name.split(".")[-2])
+        ]
         if missed:
-            yield Hit(home, f'no part of {parts} is in "{missed[0]}.weight", a norm of this file')
-        elif struck and not norms.keys() & matrices.keys():
-            yield Hit(home, f'a part of {parts} is in "{struck[0]}.weight", which is no norm')
-        elif not norms and _only_bert(parts) and not re.search("bert", code.text, re.IGNORECASE):
-            yield Hit(home, f"{parts} spares norms only where they are called so, as in BERT", "info")
+            yield Hit(node, f'{parts} sorts "{missed[0].name}", a norm of this file, as weights are', mild)
+        elif struck and struck[0].name not in {one.name for one in norms}:
+            yield Hit(node, f'{parts} sorts "{struck[0].name}", which is no norm, as biases are', mild)
+        elif not built and all(sort.outcome(Kind(one, 1)) == matrix for one in _NORMED):
+            is_bert = sort.outcome(Kind("LayerNorm.weight", 1)) != matrix
+            if not is_bert:
+                yield Hit(node, f"{parts} spares biases, and no norm", "info")
+            elif not re.search("bert", code.text, re.IGNORECASE):
+                yield Hit(node, f"{parts} spares norms only where they are called so, as in BERT", "info")
 
 
-def _searched(code: Code) -> Iterator[ast.expr]:
-    """The lists of `any(part in name for part in listing)` that decide about groups."""
-    reached = reaching(code)
-    for node in code.all(ast.GeneratorExp):
-        call, test = code.parents[node], node.elt
-        is_any = isinstance(call, ast.Call) and code.dotted(call.func) == "any" and len(node.generators) == 1
-        if is_any and node in reached and isinstance(test, ast.Compare) and isinstance(test.ops[0], ast.In):
-            part = node.generators[0]
-            yield from [part.iter] if ast.unparse(test.left) == ast.unparse(part.target) else []
-
-
-def _inline(code: Code) -> Iterator[tuple[ast.expr, list[str]]]:
-    """Conditions of nothing but `"part" in name or "other" in name` that decide about groups, with their parts."""
-    reached = reaching(code)
-    for node in code.all(ast.BoolOp):
-        tests = [one for one in node.values if isinstance(one, ast.Compare) and isinstance(one.ops[0], ast.In)]
-        parts = [one.left.value for one in tests if isinstance(one.left, ast.Constant)]
-        names = {ast.unparse(one.comparators[0]) for one in tests}
-        words = [one for one in parts if isinstance(one, str)]
-        if isinstance(node.op, ast.Or) and node in reached and len(words) == len(node.values) and len(names) == 1:
-            yield node, words
-
-
-def _layers(code: Code, classes: tuple[str, ...]) -> dict[str, None]:
-    """The attributes of self that hold layers of these classes of torch."""
-    return {
-        name: None
-        for (home, name), values in code.attributes.items()
-        if home is not None
-        and len(values) == 1
-        and isinstance(values[0], ast.Call)
-        and code.dotted(values[0].func) in {f"torch.nn.{one}" for one in classes}
-    }
-
-
-def _only_bert(parts: list[str]) -> bool:
-    """Whether all parts but biases name norms as BERT does."""
-    rest = [one for one in parts if not one.strip("._").lower().startswith("bias")]
-    return bool(rest) and all(one.startswith("LayerNorm.") for one in rest)
+def _where(code: Code, sort: Sort) -> ast.expr:
+    """The list that a test goes through, or the test."""
+    for node in ast.walk(sort.node):
+        test = node.elt if isinstance(node, ast.GeneratorExp | ast.ListComp) else None
+        if isinstance(test, ast.Compare) and strings(code, node.generators[0].iter):  # type: ignore[attr-defined]
+            return written(code, node.generators[0].iter)  # type: ignore[attr-defined]
+    return sort.node

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from torchdecay.integrations.lint.code import Code
+from torchdecay.integrations.lint.layers import has_parameters
 from torchdecay.integrations.lint.optimizers import assigned_to, optimizers_made
 from torchdecay.integrations.lint.parameters import flow, owner_of_group, walked
 from torchdecay.integrations.lint.rule import Hit, rule
@@ -53,6 +54,7 @@ def too_early(code: Code) -> Iterator[Hit]:
                 said
                 and _is_used_between(code, names[0], after, None)
                 and not (said.endswith("anew") and _is_used_between(code, names[0], start, after))
+                and not _is_added_later(code, names[0], after)
             ):
                 yield Hit(made.call.func, f"{made.card.name} is built in front of line {after.lineno}, where {said}")
                 break
@@ -77,14 +79,28 @@ def _renews(code: Code, statement: ast.stmt, models: set[str]) -> str:
     name = code.dotted(value.func).rpartition(".")[2]
     if name in _NEW_PARAMETERS and first in models and (name == "fully_shard" or first in targets):
         return f"{name} changes the parameters of {first}"
+    made_here = isinstance(code.definition(value.func), ast.ClassDef) or has_parameters(code, value)
+    if len(targets) == 1 and targets[0].rpartition(".")[0] in models:
+        wraps = any(ast.unparse(one) == targets[0] and not _is_asked(code, one) for one in ast.walk(value))
+        return f"{targets[0]} is made anew" if made_here and not wraps else ""
     if len(targets) == 1 and targets[0] in models:
-        made_here = isinstance(code.definition(value.func), ast.ClassDef)
         loaded = isinstance(value.func, ast.Attribute) and value.func.attr == "from_pretrained"
         copied = code.dotted(value.func) == "copy.deepcopy"
         words = {one.id for arg in value.args for one in ast.walk(arg) if isinstance(one, ast.Name)}
         if copied or ((made_here or loaded) and targets[0] not in words):
             return f"{targets[0]} is made anew"
     return ""
+
+
+def _is_asked(code: Code, node: ast.AST) -> bool:
+    """Whether it is an attribute of this that is used: `model.fc` in `model.fc.in_features`."""
+    return isinstance(code.parents.get(node), ast.Attribute)
+
+
+def _is_added_later(code: Code, name: str, after: ast.stmt) -> bool:
+    """Whether groups are added to an optimizer behind a statement."""
+    calls = (one for one in code.all(ast.Call) if one.lineno > after.lineno)
+    return any(ast.unparse(one.func) == f"{name}.add_param_group" for one in calls)
 
 
 def _is_used_between(code: Code, name: str, start: ast.stmt, end: ast.stmt | None) -> bool:

@@ -123,28 +123,44 @@ def _decays_too(code: Code, loop: Loop) -> Made | None:
 def _divided_before(code: Code, loop: Loop, term: ast.expr) -> str:
     """The loss that was divided by the number of micro-batches before this penalty is added to it."""
     around = code.function_of(loop.node)
+    counts = {
+        ast.unparse(one.right)
+        for one in code.all(ast.BinOp)
+        if isinstance(one.op, ast.Mod) and code.function_of(one) is around
+    }
     statements: list[ast.Assign | ast.AugAssign] = [*code.all(ast.Assign), *code.all(ast.AugAssign)]
     for node in statements:
         if code.function_of(node) is not around:
             continue
         added, target = _added(node), ast.unparse(node.target if isinstance(node, ast.AugAssign) else node.targets[0])
         is_term = added is not None and term in flow(code, [added], every=True)
-        if is_term and any(_divides(one, target) and code.always_after(one, node) for one in statements):
+        if is_term and any(_divides(one, target, counts) and code.always_after(one, node) for one in statements):
             return target
+    for both in code.all(ast.BinOp):
+        if isinstance(both.op, ast.Add) and code.function_of(both) is around:
+            for loss, added in ((both.left, both.right), (both.right, both.left)):
+                is_term = not _is_divided(added, counts) and term in flow(code, [added], every=True)
+                if is_term and _is_divided(code.value(loss), counts):
+                    return ast.unparse(loss)
     return ""
 
 
-def _divides(node: ast.Assign | ast.AugAssign, name: str) -> bool:
+def _divides(node: ast.Assign | ast.AugAssign, name: str, counts: set[str]) -> bool:
     """Whether a statement leaves a name divided by a count of steps."""
-    value = node.value
     if isinstance(node, ast.AugAssign):
-        return isinstance(node.op, ast.Div) and ast.unparse(node.target) == name and _counts(value)
-    is_division = isinstance(value, ast.BinOp) and isinstance(value.op, ast.Div) and _counts(value.right)
-    return is_division and ast.unparse(node.targets[0]) == name
+        is_division = isinstance(node.op, ast.Div) and ast.unparse(node.target) == name
+        return is_division and _is_count(node.value, counts)
+    return _is_divided(node.value, counts) and ast.unparse(node.targets[0]) == name
 
 
-def _counts(node: ast.expr) -> bool:
-    return bool(re.search("accum|micro", ast.unparse(node), re.IGNORECASE))
+def _is_divided(node: ast.expr, counts: set[str]) -> bool:
+    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and _is_count(node.right, counts)
+
+
+def _is_count(node: ast.expr, counts: set[str]) -> bool:
+    """Whether this is the number of micro-batches: it is called so, or every so many rounds something is done."""
+    text = ast.unparse(node)
+    return text in counts or bool(re.search("accum|micro", text, re.IGNORECASE))
 
 
 @rule(
