@@ -112,6 +112,31 @@ def test_alarms_have_codes_and_are_findings() -> None:
     assert found.filter(ignore={"WD602": ["a", "b"]}).ok and json.loads(found.to_sarif())["runs"][0]["results"]
 
 
+def alarmed(**more: object) -> tuple[History, list[str]]:
+    """A training in which decay takes half of two groups per step, and what `on_alarm` was told."""
+    made, told = model(), list[str]()
+    optimizer = torch.optim.AdamW(made.parameters(), lr=0.5, weight_decay=1.0)
+    with td.Monitor(optimizer, model=made, on_alarm=lambda one: told.append(str(one)), **more) as monitor:
+        for param in made.parameters():
+            param.grad = torch.ones_like(param)
+        optimizer.step()
+    return monitor.history, told
+
+
+def test_alarms_are_left_out_by_code_and_group_and_take_other_severities(tmp_path: Path) -> None:
+    """What is meant so is neither told nor kept; a severity stays in the file."""
+    history, told = alarmed()
+    assert [one.groups for one in history.events] == [("weight", "bias", "norm")] and len(told) == 1
+    history, told = alarmed(ignore={"WD607": ["norm", "b*"]}, severity={"WD6": "error"}, path=tmp_path / "run.jsonl")
+    assert [one.groups for one in history.events] == [("weight",)] and "norm" not in told[0]
+    assert [one.severity for one in td.History.load(tmp_path / "run.jsonl").findings] == ["error"]
+    for ignore in (["WD607"], {"WD6": ["*"]}):
+        assert alarmed(ignore=ignore)[0].events == () and alarmed(ignore=ignore)[1] == []
+    for wrong in ({"ignore": ["WD101"]}, {"severity": {"WD607": "loud"}}):
+        with pytest.raises(PlanError):
+            alarmed(**wrong)
+
+
 def test_a_recipe_judges_in_place_of_the_standard() -> None:
     """Norm gains that decay on purpose are no finding under Moonlight's recipe; without one the nearest is named."""
     assert audited(recipe="moonlight").findings == () == audited(recipe=td.policies.torch).findings

@@ -14,14 +14,15 @@ from torchdecay.text import nearest, repr_quoted
 Shape = type[Any] | tuple[type[Any], ...]
 LINT: dict[str, Shape] = {"select": list, "ignore": list, "severity": dict, "baseline": str}
 AUDIT: dict[str, Shape] = LINT | {"ignore": (list, dict)}
-"""The keys that both tables have, and what stands there."""
+MONITOR: dict[str, Shape] = {"ignore": (list, dict), "severity": dict}
+"""The keys of each table, and what stands there."""
 
 
 def read_settings(section: str, known: Mapping[str, Shape]) -> tuple[Path, dict[str, Any]]:
     """The table `[tool.torchdecay.SECTION]` of the nearest pyproject.toml, from the current folder up, and its folder.
 
     Args:
-        section: "lint", "audit".
+        section: "lint", "audit", "monitor".
         known: the keys that there are, and the type of each.
 
     Raises:

@@ -12,7 +12,7 @@ from torchdecay.text import listing
 CLASSES = {
     "plan": "plans.plan:Plan",
     "audit": "observe.audit.result:Audit",
-    "alarms": "observe.monitor.history:AlarmFindings",
+    "alarms": "observe.monitor.meant:AlarmFindings",
     "lint": "integrations.lint.result:Lint",
     "inspection": "observe.inspect:Inspection",
     "verification": "observe.verify.result:Verification",

@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 from torchdecay._version import __version__
 from torchdecay.apply.handle import handle_of
 from torchdecay.apply.stepping import step_depth
-from torchdecay.findings.settings import AUDIT, read_settings
+from torchdecay.findings.settings import AUDIT, MONITOR, Shape, read_settings
 from torchdecay.integrations.script.applying import apply, follow, follow_load, load, met_by, names_in, refusal
 from torchdecay.integrations.script.finding import (
     Surroundings,
@@ -276,6 +276,7 @@ class Session:
 
     def _watch(self, met: Met, optimizer: Optimizer) -> None:
         name, number, folder = met.about.optimizer, met.about.number, self._claimed()
+        ignore, severity = self._meant("monitor", MONITOR)
         monitor = Monitor(
             optimizer,
             every_steps=self.options.every,
@@ -283,16 +284,22 @@ class Session:
             by=cast(By, self.options.by),
             model=_alive(met.model),
             on_error=lambda what, error: self.guard.note(f"the monitor of {name}: {what} failed", error),
+            ignore=ignore,
+            severity=severity,
         )
         met.monitor, met.history = weakref.ref(monitor), monitor.recorded
+
+    def _meant(self, section: str, keys: Mapping[str, Shape]) -> tuple[Any, Any]:
+        """What pyproject.toml leaves out, and the severities it gives."""
+        said = self.guard("pyproject.toml was not followed", lambda: read_settings(section, keys)[1]) or {}
+        return said.get("ignore", ()), said.get("severity", {})
 
     def _look(self, met: Met, optimizer: Optimizer) -> None:
         """Right after the first step, when gradients are there whoever made them."""
         met.looked, met.is_plain = True, not (met.about.applied or self.options.stop_after)
         name, model = met.about.optimizer, _alive(met.model)
         plan = self.guard(f"the plan of {name} could not be read", lambda: plan_at_work(optimizer, model))
-        settings = self.guard("pyproject.toml was not followed", lambda: read_settings("audit", AUDIT)[1]) or {}
-        ignore, severity = settings.get("ignore", ()), settings.get("severity", {})
+        ignore, severity = self._meant("audit", AUDIT)
         found = self.guard(
             f"the audit of {name} failed",
             lambda: audit(optimizer, model=model, ignore=ignore, severity=severity).filter(

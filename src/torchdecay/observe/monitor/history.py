@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from torchdecay.errors import LoadError, need
-from torchdecay.findings.finding import Finding
-from torchdecay.findings.result import Findings
 from torchdecay.observe.monitor import jsonl
-from torchdecay.observe.monitor.catalog import ALARMS
 from torchdecay.observe.monitor.columns import Columns, packed, picked, unpacked
+from torchdecay.observe.monitor.meant import AlarmFindings
 from torchdecay.observe.monitor.quantities import QUANTITIES
 from torchdecay.observe.monitor.series import Event, Record, Series, Shrink
 from torchdecay.tables import Shown
@@ -33,15 +31,6 @@ _MEASURED = {
 }
 _MOST_ALARMS = 12
 """Alarms that print; of more the rest is counted."""
-
-
-@dataclass(frozen=True, repr=False)
-class AlarmFindings(Findings, kind="alarms"):
-    """The alarms of a history as findings, in the order in which they were raised."""
-
-    findings: tuple[Finding, ...]
-
-    rules: ClassVar = ALARMS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,21 +111,7 @@ class History(Shown):
     @property
     def findings(self) -> AlarmFindings:
         """The alarms as findings under stable codes, WD6xx, with all that findings can do."""
-        return AlarmFindings(
-            tuple(
-                Finding(
-                    code=one.code,
-                    severity=ALARMS[one.code].severity,
-                    where=f"step {one.step}",
-                    names=one.groups if one.group else (),
-                    what=one.what.rstrip("."),
-                    why=one.why,
-                    fix=one.fix,
-                )
-                for one in self.events
-                if one.code
-            )
-        )
+        return AlarmFindings(tuple(one.finding for one in self.events if one.code))
 
     def of(self, group: str) -> Series:
         """What a group is.

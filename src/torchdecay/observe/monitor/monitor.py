@@ -17,6 +17,8 @@ from torchdecay._version import __version__
 from torchdecay.apply.handle import handle_of
 from torchdecay.arguments import check_count
 from torchdecay.errors import ApplyError, LoadError
+from torchdecay.findings.rule import Severity
+from torchdecay.findings.sparing import Ignore
 from torchdecay.observe.groups import as_number, decay_of, optimizers_of
 from torchdecay.observe.monitor.alarms import Alarms, no_steps, not_attached, together
 from torchdecay.observe.monitor.carried import Carried
@@ -25,6 +27,7 @@ from torchdecay.observe.monitor.gather import gather
 from torchdecay.observe.monitor.history import History
 from torchdecay.observe.monitor.jsonl import Content, Head, Item, Writer, head_of, load, save
 from torchdecay.observe.monitor.layout import By, Layout, Tracked, lay_out
+from torchdecay.observe.monitor.meant import Meant
 from torchdecay.observe.monitor.measured import Measured
 from torchdecay.observe.monitor.modes import unheard_by_modes
 from torchdecay.observe.monitor.outlets import KEPT, LEFT_OUT, MOST_FAILURES, Guard, Outlet, Told, to_writer
@@ -82,12 +85,16 @@ class Monitor:
             is one warning, records are kept in memory, and what failed is tried again; a writer that fails three
             times in a row is left out.
         on_error: called in place of that warning, with what failed and the exception.
+        ignore: codes or prefixes of alarms that are not raised; or for each globs of groups that are meant so,
+            {"WD605": ["norm*"]}.
+        severity: code or prefix → "error", "warning" or "info", in place of the catalog's.
 
     Attributes:
         history: what was recorded so far, as a `History`.
 
     Raises:
         ApplyError: something that is no torch optimizer, or a number outside its range.
+        PlanError: an unknown code or severity.
         LoadError: the file is there already, is no history, or can't be written.
 
     Example:
@@ -116,6 +123,8 @@ class Monitor:
         start: int | Literal["auto"] = 0,
         strict: bool = False,
         on_error: Told | None = None,
+        ignore: Ignore = (),
+        severity: Mapping[str, Severity] | None = None,
     ) -> None:
         check_count(every_steps, "every_steps")
         begins = 0 if start == "auto" else check_count(start, "start", minimum=0)
@@ -125,7 +134,7 @@ class Monitor:
             raise ApplyError(f"if_exists is {if_exists!r}.", fix='Write "error", "append" or "replace".')
         self.every_steps = every_steps
         self._by, self._plan, self._model, self._sample = by, plan, one_model(model), sample
-        self._on_alarm = on_alarm
+        self._on_alarm, self._meant = on_alarm, Meant(ignore, severity or {})
         versions = {"torchdecay": __version__, "torch": str(torch.__version__)}
         self._head = Head(every_steps, datetime.now(timezone.utc).isoformat(timespec="seconds"), versions)
         self._seen = Content()
@@ -239,10 +248,13 @@ class Monitor:
             outlet.catch_up(self._items)
 
     def _alarm(self, event: Event) -> None:
-        self._add(event)
+        told = self._meant.told(event)
+        if told is None:
+            return
+        self._add(told)
         self._send()
         if self._on_alarm is not None:
-            self._on_alarm(event)
+            self._on_alarm(told)
 
 
 def _steps_taken(optimizer: Optimizer) -> int:

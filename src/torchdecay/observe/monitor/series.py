@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from torchdecay.observe.monitor.catalog import CODES
+from torchdecay.findings.finding import Finding
+from torchdecay.findings.rule import Severity
+from torchdecay.observe.monitor.catalog import ALARMS, CODES
 from torchdecay.observe.monitor.columns import unpacked
 from torchdecay.observe.monitor.momentum import Carrying
 from torchdecay.text import listing
@@ -80,6 +82,7 @@ class Event:
         group: of which group; "" for all.
         what, why, fix: in words, about this group.
         more: other groups of which the same is true.
+        severity: "error", "warning" or "info", where it is not that of the code.
     """
 
     step: int
@@ -89,6 +92,7 @@ class Event:
     why: str
     fix: str
     more: tuple[str, ...] = ()
+    severity: Severity | None = None
 
     @property
     def code(self) -> str:
@@ -99,6 +103,19 @@ class Event:
     def groups(self) -> tuple[str, ...]:
         """All groups that it is about, at least one."""
         return (self.group, *self.more)
+
+    @property
+    def finding(self) -> Finding:
+        """The same as a finding, about groups."""
+        return Finding(
+            code=self.code,
+            severity=self.severity or ALARMS[self.code].severity,
+            where=f"step {self.step}",
+            names=self.groups if self.group else (),
+            what=self.what.rstrip("."),
+            why=self.why,
+            fix=self.fix,
+        )
 
     def __str__(self) -> str:
         where = f"{listing(self.groups, most=3)}: " if self.group else ""
