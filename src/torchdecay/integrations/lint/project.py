@@ -132,6 +132,33 @@ def _declared(code: Code) -> Iterator[Hit]:
             if isinstance(target, ast.Name) and DECAY.fullmatch(target.id):
                 # Instances travel: what other libraries do with them is not to be seen.
                 yield Hit(one, f'"{target.id}" is a field of {home.name}, and nothing reads it', "info")
+    for node, key, name in _keys_beside_those_read(code):
+        yield Hit(node, f'"{key}" stands in {name}, of which other keys are read, and nothing reads it')
+
+
+def _keys_beside_those_read(code: Code) -> Iterator[tuple[ast.expr, str, str]]:
+    """A weight_decay in a dictionary that is written out, and used by its other keys alone, one by one."""
+    for one in code.all(ast.Assign):
+        name = one.targets[0].id if isinstance(one.targets[0], ast.Name) else ""
+        written = one.value.keys if name and isinstance(one.value, ast.Dict) else []
+        keys = {key.value: key for key in written if isinstance(key, ast.Constant) and isinstance(key.value, str)}
+        here = [key for key in keys if DECAY.fullmatch(key)]
+        if not here or "params" in keys:
+            continue
+        uses = [use for use in code.all(ast.Name) if use.id == name and use not in one.targets]
+        read = [_key_read(code, use) for use in uses]
+        if read and all(read) and not set(here) & set(read):
+            yield keys[here[0]], here[0], name
+
+
+def _key_read(code: Code, use: ast.Name) -> str:
+    """The key by which a dictionary is used here; "" where it is used otherwise."""
+    up = code.parents.get(use)
+    if isinstance(up, ast.Subscript) and isinstance(up.ctx, ast.Load) and isinstance(up.slice, ast.Constant):
+        return str(up.slice.value)
+    call = code.parents.get(up) if isinstance(up, ast.Attribute) and up.attr == "get" else None
+    first = call.args[0] if isinstance(call, ast.Call) and call.args else None
+    return str(first.value) if isinstance(first, ast.Constant) else ""
 
 
 def _holders(code: Code) -> set[str]:
@@ -152,7 +179,9 @@ def _reads(code: Code, declarations: set[ast.AST]) -> Iterator[str]:
         if isinstance(name.ctx, ast.Load) and _WORD.fullmatch(name.id):
             yield name.id
     for text in code.all(ast.Constant):
-        if isinstance(text.value, str) and text not in declarations and not isinstance(code.parents[text], ast.Dict):
+        # Docstrings are for people, and keys of dictionaries are written.
+        is_read = not isinstance(code.parents[text], ast.Dict | ast.Expr)
+        if isinstance(text.value, str) and text not in declarations and is_read:
             yield from _WORD.findall(text.value)
 
 

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 
 from torchdecay.findings.rule import Severity
 from torchdecay.integrations.lint.code import Code
+from torchdecay.integrations.lint.constants import constant
 from torchdecay.integrations.lint.layers import Kind, kinds
 from torchdecay.integrations.lint.optimizers import optimizers_made
-from torchdecay.integrations.lint.parameters import parameter_loops, reaching
+from torchdecay.integrations.lint.parameters import Group, groups_in, parameter_loops, reaching
 from torchdecay.integrations.lint.rule import Edit, Hit, rule
-from torchdecay.integrations.lint.sorting import BIAS, MATRIX, Sort, sorts, strings, written
+from torchdecay.integrations.lint.sorting import BIAS, MATRIX, Sort, outcome, sorts, strings, written
 
 # No model has a parameter of such a full name: a class in capitals, a dot in front, "bias" at the root.
 _FRAGMENT = re.compile(r"bias|\..+|[A-Za-z]*Norm\w*(\.\w+)?|(layer_?norm|layernorm)(\.weight|\.bias)?")
@@ -114,6 +115,7 @@ _CALLED_SO = re.compile(r"norm|bias|ln|bn", re.IGNORECASE)
 )
 def fragments_that_miss(code: Code) -> Iterator[Hit]:
     """Names that sort norms as weights, or weights as norms, held against the layers of this file; else a note."""
+    yield from _swapped(code)
     made = optimizers_made(code)
     # Under plain SGD it is common practice that everything decays.
     mild: Severity | None = "info" if made and all(one.card.coupling == "coupled" for one in made) else None
@@ -159,3 +161,32 @@ def _where(code: Code, sort: Sort) -> ast.expr:
         if isinstance(test, ast.Compare) and strings(code, node.generators[0].iter):  # type: ignore[attr-defined]
             return written(code, node.generators[0].iter)  # type: ignore[attr-defined]
     return sort.node
+
+
+def _swapped(code: Code) -> Iterator[Hit]:
+    """Groups in which biases decay, and weights do not."""
+    for made in optimizers_made(code):
+        taken = groups_in(code, made.params) or []
+        for sort in sorts(code):
+            of_bias, of_matrix = (_group_of(code, sort, taken, kind) for kind in (BIAS, MATRIX))
+            if of_bias is None or of_matrix is None:
+                continue
+            decays = [
+                constant(code, one.items["weight_decay"]) if "weight_decay" in one.items else made.decay(code)
+                for one in (of_bias, of_matrix)
+            ]
+            if decays[1] == 0 and decays[0] != 0:
+                yield Hit(of_bias.node, f"biases of {sort.model} decay in this group, and its weights do not")
+
+
+def _group_of(code: Code, sort: Sort, among: list[Group], kind: Kind) -> Group | None:
+    """The group in which a parameter ends; None where that can't be told."""
+    found = []
+    for one in among:
+        params = one.items["params"]
+        loops = [loop for loop in sort.loops if code.parents.get(loop.node) is code.value(params)]
+        taken = [outcome(code, loop, kind) for loop in loops] if not sort.is_loop else [sort.outcome(kind)]
+        texts = [text for each in taken for text in each or ()]
+        if any(not sort.is_loop or text.startswith(f"{ast.unparse(params)}.append(") for text in texts):
+            found.append(one)
+    return found[0] if len(found) == 1 else None

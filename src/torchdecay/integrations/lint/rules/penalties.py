@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from torchdecay.integrations.lint.code import FUNCTIONS, Code
 from torchdecay.integrations.lint.constants import keyword
 from torchdecay.integrations.lint.optimizers import Made, optimizers_made
-from torchdecay.integrations.lint.parameters import Loop, flow, parameter_loops, walked
+from torchdecay.integrations.lint.parameters import Loop, flow, parameter_loop, parameter_loops, walked
 from torchdecay.integrations.lint.rule import Hit, rule
 
 _NORM = r"(torch(\.linalg)?\.(vector_)?norm\(_P_(, (p=|ord=)?2(\.0)?)?\)|_P_\.norm\((p=)?(2(\.0)?)?\))"
@@ -166,8 +166,8 @@ def _is_count(node: ast.expr, counts: set[str]) -> bool:
 @rule(
     "WD514",
     "warning",
-    "decay is added to gradients that are still being summed",
-    why="Gradients add up over micro-batches: what is added in each of them decays once for each, not once per step.",
+    "decay is added to gradients that are not done",
+    why="Added in each micro-batch, it decays once for each; added to scaled gradients, it is divided with them.",
     fix="Add it right in front of optimizer.step(), or attach td.coupled(wd), which leaves .grad alone.",
     bad="""
         for i, (x, y) in enumerate(loader):
@@ -204,6 +204,8 @@ def into_gradients(code: Code) -> Iterator[Hit]:
                 and code.function_of(around or node) is (code.function_of(loop.node))
             ):
                 yield Hit(node, f"added in every micro-batch; the step is taken in line {branch.lineno}")
+            elif scaled := _scaled_at(code, loop):
+                yield Hit(node, f"added to gradients that line {scaled} divides")
             elif _is_step_hook(code, loop.node):
                 yield Hit(node, "added by a hook that runs before the closure, which makes the gradients anew")
 
@@ -221,6 +223,23 @@ def _adds_to_gradient(node: ast.AST, parameter: str) -> bool:
         and gradient.removesuffix(".data") == f"{parameter}.grad"
         and any(of_parameter.search(ast.unparse(one)) for one in added)
     )
+
+
+def _scaled_at(code: Code, loop: Loop) -> int:
+    """The line in which the gradients that a loop adds to are divided, by a scaler or by hand; 0 for none."""
+    statement = code.statement(loop.node)
+    block = code.block(statement) if statement is not None else []
+    after = block[block.index(statement) + 1 :] if statement in block else []
+    for one in after:
+        calls = [part for part in ast.walk(one) if isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute)]
+        if any(part.func.attr == "unscale_" for part in calls):  # type: ignore[attr-defined]
+            return one.lineno
+        again = parameter_loop(code, one) if isinstance(one, ast.For) else None
+        if again is not None and re.search(rf"\b{again.parameter}\.grad(\.data)?(\.div_\(| /= )", ast.unparse(one)):
+            return one.lineno
+        if any(part.func.attr == "step" for part in calls):  # type: ignore[attr-defined]
+            break
+    return 0
 
 
 def _stepping_branch(loop: ast.AST) -> ast.If | None:

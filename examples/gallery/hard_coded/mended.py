@@ -1,0 +1,23 @@
+"""The optimizer gets the option."""
+
+import argparse
+
+import torch
+from torch import nn
+
+import torchdecay as td
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--lr", type=float, default=1e-3)
+parser.add_argument("--weight_decay", type=float, default=0.1)
+args = parser.parse_args([])
+
+torch.manual_seed(0)
+model = nn.Sequential(nn.Linear(16, 32), nn.LayerNorm(32), nn.ReLU(), nn.Linear(32, 4))
+x, y = torch.randn(64, 16), torch.randint(0, 4, (64,))
+optimizer = torch.optim.AdamW(td.param_groups(model, args.weight_decay), lr=args.lr)
+for _ in range(20):
+    optimizer.zero_grad()
+    loss = nn.functional.cross_entropy(model(x), y)
+    loss.backward()
+    optimizer.step()
