@@ -28,7 +28,7 @@ model = nn.Sequential(nn.Linear(16, 32), nn.LayerNorm(32), nn.ReLU(), nn.Linear(
 x, y = torch.randn(64, 16), torch.randint(0, 4, (64,))
 weights = [p for p in model.parameters() if p.ndim > 1]
 others = [p for p in model.parameters() if p.ndim < 2]
-optimizer = Ranger([{"params": weights, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}], lr=0.1)
+optimizer = Ranger([{"params": weights, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}], lr=0.1)
 for _ in range(20):
     optimizer.zero_grad()
     loss = nn.functional.cross_entropy(model(x), y)
