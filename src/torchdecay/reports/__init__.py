@@ -3,14 +3,14 @@
 Results are numbers, and know nothing of this room; it knows each by the name of its class.
 
 Read in this order: drawing, article, document, history, comparison, example, tables, forecast,
-    recorded, sweep.
+    recorded, sweep, together.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -41,7 +41,8 @@ def report(result: Any, path: str | Path, *, overwrite: bool = False) -> Path:
     What stands there is kept: where one of its files is there already, the page goes to the first of out-2, out-3, ...
 
     Args:
-        result: a comparison, sweep, history, forecast, audit, plan, or any other result of this package.
+        result: a comparison, sweep, history, forecast, audit, plan, or any other result of this package; several, by
+            name, for one page, on which trainings that were recorded stand side by side.
         path: a folder, which gets index.html, figures/ and a JSON of every number; or a page, "out.html" say, which
             gets out-figures/ and out.json beside it.
         overwrite: whether a page of this package is replaced, with its figures and numbers; whatever else stands there
@@ -62,7 +63,13 @@ def report(result: Any, path: str | Path, *, overwrite: bool = False) -> Path:
     """
     from torchdecay.reports.document import write
 
-    return write(_speaker(result).page_of(result), Path(path), overwrite=overwrite)
+    if isinstance(result, Mapping):
+        from torchdecay.reports.together import page_together
+
+        page = page_together({name: (one, _speaker(one).page_of(one)) for name, one in result.items()})
+    else:
+        page = _speaker(result).page_of(result)
+    return write(page, Path(path), overwrite=overwrite)
 
 
 @overload

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from torchdecay.reports.drawing.chart import Chart, Key, Row
-from torchdecay.text import prose, shown
+from torchdecay.text import capital, prose, shown
 
 if TYPE_CHECKING:
     from torchdecay.lab.comparisons.comparison import Comparison
@@ -189,9 +189,10 @@ class Page:
     @property
     def links(self) -> tuple[tuple[str, str], ...]:
         """For the bar at the top: ids and texts."""
-        if not self.example:
+        if len(self.articles) == 1 and not self.example:
             return self.articles[0].links
-        return (*((one.id, one.name.capitalize()) for one in self.articles), ("example", "One step by hand"))
+        below = (("example", "One step by hand"),) if self.example else ()
+        return (*((one.id, capital(one.name)) for one in self.articles), *below)
 
 
 def page_with(article: Article, **numbers: str) -> Page:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from torchdecay.errors import TaskError
 from torchdecay.observe.monitor.quantities import QUANTITIES
-from torchdecay.reports.article import Article, Card, Notice, Page, Section, Table, page_with, pairs_of, when
+from torchdecay.reports.article import Article, Card, Notice, Page, Section, Table, page_with, pairs_of, slug, when
 from torchdecay.reports.drawing.axes import evenly, spans_decades, steps_axis, y_axis
 from torchdecay.reports.drawing.chart import Chart, Key, Plot, rows_at
 from torchdecay.reports.drawing.marks import Line, Mark, dot
@@ -32,6 +32,7 @@ _MEASURED = {
     "none": "not",
 }
 _MOST_POINTS, _MOST_ALARMS = 400, 12
+_NOISE = 1e-6
 _BESIDE = {"shrink": "planned", "rotation": "predicted_rotation"}
 _LOG = frozenset(
     {"weight_norm", "gradient_norm", "decay_norm", "update_norm", "ratio", "rotation", "effective_lr", "lr"}
@@ -172,7 +173,28 @@ def article_of(history: History) -> Article:
 
 def quantity_chart(history: History, quantity: str, drawn: Sequence[str], look: Sequence[Style]) -> Chart | None:
     """One quantity of some groups over the steps; None when none of them has it."""
-    found = [_curve(history, quantity, name, i) for i, name in enumerate(drawn)]
+    curves = [_curve(history, quantity, name, i) for i, name in enumerate(drawn)]
+    # All charts of a page have one axis of steps.
+    return _chart(quantity, curves, drawn, look, last=max(history.steps, default=0))
+
+
+def group_chart(
+    histories: Sequence[History], quantity: str, group: str, names: Sequence[str], look: Sequence[Style]
+) -> Chart | None:
+    """One quantity of one group in several trainings; None when none of them has it."""
+    curves = [_curve(one, quantity, group, i) if group in one.groups else None for i, one in enumerate(histories)]
+    return _chart(quantity, curves, names, look, last=max(one.steps[-1] for one in histories), of=group)
+
+
+def _chart(
+    quantity: str,
+    found: Sequence[_Curve | None],
+    drawn: Sequence[str],
+    look: Sequence[Style],
+    *,
+    last: int,
+    of: str = "",
+) -> Chart | None:
     scale = _SCALES.get(quantity, 1.0)
     curves = [
         replace(one, values=tuple(scale * y for y in one.values), beside=tuple(scale * y for y in one.beside))
@@ -185,6 +207,7 @@ def quantity_chart(history: History, quantity: str, drawn: Sequence[str], look: 
     log = quantity in _LOG and spans_decades(values)
     known = QUANTITIES.get(quantity)
     title = _TITLES.get(quantity) or (known.title if known else shown(quantity))
+    title = f"{shown(of)}: {title[0].lower()}{title[1:]}" if of else title
 
     floor = None if quantity == "cosine" else 0.0
     marks: list[Mark] = []
@@ -202,12 +225,11 @@ def quantity_chart(history: History, quantity: str, drawn: Sequence[str], look: 
     told = "; ".join(map("".join, zip(ends, foretold, strict=True)))
     every = sorted({step for curve in curves for step in curve.steps})
     return Chart(
-        name=quantity.replace("_", "-"),
+        name="-".join(filter(None, [slug(of) if of else "", quantity.replace("_", "-")])),
         title=title,
         alt=f"{title} over {every[-1]:,} steps: {told}.",
         caption=_MEANINGS.get(quantity) or (known.meaning if known else ""),
-        # All charts of a page have one axis of steps.
-        plot=Plot(steps_axis(history.steps[-1]), height, "step", tuple(marks)),
+        plot=Plot(steps_axis(last), height, "step", tuple(marks)),
         keys=keys,
         head=("step", *(key.label for key in keys)),
         rows=rows_at(every, [(curve.steps, curve.values) for curve in curves]),
@@ -219,6 +241,9 @@ def _curve(history: History, quantity: str, name: str, index: int) -> _Curve | N
         found = history.shrink(name)
         values, beside = found.realized or found.planned, found.planned
         if values is None or not any(values):
+            return None
+        # What is spared has the noise of rounding, unless something takes from it after all.
+        if not history.of(name).decay and max(map(abs, values)) < _NOISE:
             return None
         steps, values = _thinned(found.steps, values)
         thin = _thinned(found.steps, beside) if beside is not None and found.realized is not None else ((), ())

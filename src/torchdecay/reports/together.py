@@ -1,0 +1,128 @@
+"""Several results on one page: recorded trainings side by side, and then each by itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from torchdecay.errors import TaskError
+from torchdecay.reports.article import Article, Page, Section, Table, slug
+from torchdecay.reports.drawing.chart import Chart, Key
+from torchdecay.reports.drawing.palette import Style, styles
+from torchdecay.reports.history import group_chart
+from torchdecay.text import capital, counted, listing, number, percent, shown
+
+if TYPE_CHECKING:
+    from torchdecay.observe.monitor.history import History
+
+MOST = 12
+"""Results on one page: more lines than that are not told apart."""
+_MOST_GROUPS = 3
+_QUANTITIES = ("shrink", "weight_norm", "update_norm", "lr")
+_HEAD = ("Group, training", "Steps", "Decay", "Alarms", "Weights", "Norm, first", "Norm, last", "Shrunk by", "Planned")
+
+
+def page_together(results: Mapping[str, tuple[Any, Page]]) -> Page:
+    """One page of several results.
+
+    Args:
+        results: name → the result, and the page that it has by itself.
+
+    Raises:
+        TaskError: none, or too many.
+    """
+    if not 1 <= len(results) <= MOST:
+        raise TaskError(
+            f"{counted(len(results), 'result')} don't make a page.", fix=f"Give at least one, and at most {MOST}."
+        )
+    trained = {name: history for name, (result, _) in results.items() if (history := _history(result)) is not None}
+    articles = [_side_by_side(trained)] if len(trained) > 1 else []
+    for place, (name, (_, page)) in enumerate(results.items(), 1):
+        for number_, one in enumerate(page.articles):
+            # Of the demo's kind there may be several in one.
+            own = f"{place}-{one.id}" + (f"-{number_}" if number_ else "")
+            articles.append(replace(one, id=own, name=shown(name, most=30), title=f"{shown(name)}: {one.title}"))
+    title = listing([shown(name, most=40) for name in results], most=4)
+    about = "Recorded trainings side by side, then each by itself." if len(trained) > 1 else "One after the other."
+    return Page(title=title, description=about, articles=tuple(articles))
+
+
+def _history(result: Any) -> History | None:
+    """What was recorded of a training: a history, or that of a run's first optimizer that has one."""
+    seen = getattr(result, "seen", None)
+    found = [one.history for one in seen] if seen is not None else [result]
+    usable = (one for one in found if getattr(one, "records", None) and hasattr(one, "shrink"))
+    return next(usable, None)
+
+
+def _side_by_side(trained: Mapping[str, History]) -> Article:
+    names, histories = [shown(name) for name in trained], list(trained.values())
+    look = styles(len(names))
+    groups = _common(histories)
+    sections = []
+    for group in groups:
+        charts = _charts(histories, group, names, look)
+        if charts:
+            intro = "One line for each training; of the steps that were recorded."
+            sections.append(Section(slug(group), capital(shown(group)), intro, charts, tracked=True))
+    rows = (row for group in groups for name, one in trained.items() for row in _rows(name, one, group))
+    return Article(
+        id="together",
+        name="Side by side",
+        title="Side by side",
+        headline=_headline(trained, groups),
+        keys=tuple(Key(name, style, i) for i, (name, style) in enumerate(zip(names, look, strict=True))),
+        sections=(Section("numbers", "In numbers", table=Table(_HEAD, tuple(rows))), *sections),
+    )
+
+
+def _common(histories: Sequence[History]) -> list[str]:
+    """The largest groups that at least two of them have, those that decay first."""
+    size: dict[str, list[tuple[bool, int]]] = {}
+    for history in histories:
+        for name in history.groups:
+            about = history.of(name)
+            size.setdefault(name, []).append((bool(about.decay), about.num_elements))
+    shared = [name for name, found in size.items() if len(found) > 1]
+    return sorted(shared, key=lambda name: max(size[name]), reverse=True)[:_MOST_GROUPS]
+
+
+def _charts(histories: Sequence[History], group: str, names: Sequence[str], look: Sequence[Style]) -> tuple[Chart, ...]:
+    drawn = (group_chart(histories, quantity, group, names, look) for quantity in _QUANTITIES)
+    return tuple(filter(None, drawn))
+
+
+def _rows(name: str, history: History, group: str) -> Iterator[tuple[str, ...]]:
+    """The row of a training's group, where it has that."""
+    if group not in history.groups:
+        return
+    about, shrink = history.of(group), history.shrink(group)
+    norms = history.curve(group, "weight_norm")[1] if "weight_norm" in history.quantities else ()
+    yield (
+        f"{shown(group)}, {shown(name)}",
+        f"{history.steps[0]:,} to {history.steps[-1]:,}",
+        shown(about.decay) or "spared",
+        str(len(history.events)),
+        f"{about.num_elements:,}",
+        *((number(norms[0]), number(norms[-1])) if norms else ("", "")),
+        *("?" if sums is None else _taken(sums[-1]) for sums in (shrink.realized, shrink.planned)),
+    )
+
+
+def _headline(trained: Mapping[str, History], groups: Sequence[str]) -> str:
+    """What decay took in each, of the group that they share and that decays most."""
+    if not groups:
+        return f"{capital(listing([*map(shown, trained)], most=4))} have no group in common."
+    said = []
+    for name, history in trained.items():
+        shrink = history.shrink(groups[0]) if groups[0] in history.groups else None
+        sums = None if shrink is None else shrink.realized or shrink.planned
+        if sums is not None:
+            said.append(f"{_taken(sums[-1])} in {shown(name)}")
+    return f"{shown(groups[0])}: decay took {listing(said, most=4)}." if said else "Nothing decays."
+
+
+def _taken(log_shrink: float) -> str:
+    return percent(max(0.0, -math.expm1(-log_shrink)))
