@@ -21,9 +21,6 @@ from torchdecay.observe.monitor.layout import Tracked
 from torchdecay.observe.monitor.momentum import Momentum, momentum_of
 from torchdecay.observe.monitor.samples import Batch
 
-_CLOSE = 8
-"""So many steps before a record each step is followed, before that each of so many: weights hardly shrink in these."""
-
 
 @dataclass(frozen=True, eq=False)
 class _Held:
@@ -41,27 +38,27 @@ class Carried:
         optimizer: whose.
         batches: of the layout.
         coefficient: λ of a tensor in the step that comes.
-        most: elements of each sample.
     """
 
-    def __init__(
-        self, optimizer: Optimizer, batches: Sequence[Batch], coefficient: Callable[[Tracked], float], most: int | None
-    ) -> None:
-        self._optimizer, self._coefficient, self._most = optimizer, coefficient, most
+    def __init__(self, optimizer: Optimizer, batches: Sequence[Batch], coefficient: Callable[[Tracked], float]) -> None:
+        self._optimizer, self._coefficient = optimizer, coefficient
         found = ((batch, _momentum(batch.members[0])) for batch in batches)
         self._batches = [(batch, momentum) for batch, momentum in found if momentum is not None]
         self._longest = max((momentum.num_steps for _, momentum in self._batches), default=0)
         self._held: dict[int, _Held] = {}
         self._step = 0
 
-    def see(self, step: int, steps_left: int) -> None:
-        """A step comes, so many before one with a record: take its decay in where that is due, before weights move."""
+    def is_due(self, step: int, steps_left: int) -> bool:
+        """Whether the decay of the step that comes is to be taken in, so many steps before one with a record."""
         self._step = step
-        is_close = steps_left <= _CLOSE or not steps_left % _CLOSE
-        if 0 < steps_left < self._longest and is_close:
-            for batch, momentum in self._batches:
-                weights = batch.kept([member.param for member in batch.members], self._most)
-                self._take(batch, momentum, weights, step)
+        # 1, 2, 4, 8 and so on before it: of what lies far back little is left, and weights go nearly straight.
+        return 0 < steps_left < self._longest and not steps_left & (steps_left - 1)
+
+    def follow(self) -> None:
+        """Take the decay of the step that comes in, before weights move."""
+        for batch, momentum in self._batches:
+            weights = batch.kept([member.param for member in batch.members])
+            self._take(batch, momentum, weights, self._step)
 
     @torch.no_grad()
     def entering(self, batch: Batch, weights: Tensor) -> Tensor | None:

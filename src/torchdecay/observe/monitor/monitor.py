@@ -324,7 +324,7 @@ class _State:
         if not self._layout.members:
             raise ApplyError(f"the {type(self.optimizer).__name__} has no weights to monitor.")
         self._batches, self._left = batches(self._layout.members, monitor._sample), []
-        self._carried = Carried(self.optimizer, self._batches, self._coefficient, monitor._sample)
+        self._carried = Carried(self.optimizer, self._batches, self._coefficient)
         known = {} if was is None else {id(member.param): member.invariant for member in was.members}
         self._had_plan = was is not None and any(member.pulled.wiring == "attached" for member in was.members)
         for member in self._layout.members:
@@ -348,13 +348,14 @@ class _State:
         settings = enumerate(zip(self._setting(), self._settings, strict=True))
         changed = {index for index, (now, was) in settings if now is not was and now != was}
         return Reading(
-            self.optimizer, self._layout, self._batches, self._handle, self.monitor._sample, left,
+            self.optimizer, self._layout, self._batches, self._handle, left,
             changed, self._moving | self._perhaps, self._clock, self._carried,
         )  # fmt: skip
 
     def _see(self, step: int, steps_left: int) -> None:
-        with unheard_by_modes():
-            self.monitor._guard.does(lambda: self._carried.see(step, steps_left))
+        if self._carried.is_due(step, steps_left):
+            with unheard_by_modes():
+                self.monitor._guard.does(self._carried.follow)
 
     def _coefficient(self, like: Tracked) -> float:
         """λ of a coupled decay in the step that comes: the plan's, or what the group says."""
@@ -377,8 +378,7 @@ class _State:
 
     def _leave(self) -> None:
         """Remember the weights, to see what else moves them before the next step."""
-        most = self.monitor._sample
-        self._left = [batch.kept([member.param for member in batch.members], most) for batch in self._batches]
+        self._left = [batch.kept([member.param for member in batch.members]) for batch in self._batches]
 
     def _record(self, step: int, measured: list[Measured]) -> None:
         monitor, events = self.monitor, list[Event]()

@@ -53,7 +53,7 @@ _PAIRS = tuple(
 class Reading:
     """Measures one step: `before`, `copied`, `decayed`, `updated`, `after`, around what happens in between.
 
-    Displacements are measured on `most` elements of each tensor, None is all; `left` are the samples that the step
+    `left` are the samples that the step
     before left behind, by batch; `changed` the groups whose weight_decay is another than it was at the beginning, and
     `moving` those where a hand schedules it; `clock` of what steps beside the real one cost; `carried` is the
     decay in momentum.
@@ -65,7 +65,6 @@ class Reading:
         layout: Layout,
         batches: Sequence[Batch],
         handle: Handle | None,
-        most: int | None,
         left: Sequence[Tensor],
         changed: Set[int],
         moving: Set[int],
@@ -73,7 +72,7 @@ class Reading:
         carried: Carried,
     ) -> None:
         self.changed, self.moving = changed, moving
-        self.optimizer, self.members, self.handle, self.most = optimizer, layout.members, handle, most
+        self.optimizer, self.members, self.handle = optimizer, layout.members, handle
         self._batches, self._left = batches, left
         self._updates = [update_of(optimizer, group) for group in optimizer.param_groups]
         self._parts: list[Part] = []
@@ -83,7 +82,7 @@ class Reading:
         self._owed: dict[str, float] = {}
         self._users: dict[int, Tensor] = {}
         self._carried, self._clock = carried, clock
-        self._beside_it = Beside(optimizer, batches, most, clock)
+        self._beside_it = Beside(optimizer, batches, clock)
 
     @torch.no_grad()
     def before(self) -> None:
@@ -97,7 +96,7 @@ class Reading:
             like = batch.members[0]
             lr = lrs[like.group]
             planned, rotation = _planned(by_now(self._at_work(like.pulled), self.handle), lr)
-            samples = {"start": batch.kept([member.param for member in batch.members], self.most)}
+            samples = {"start": batch.kept([member.param for member in batch.members])}
             if (entering := self._carried.entering(batch, samples["start"])) is not None:
                 samples["entering"] = entering
             if self._left:
@@ -111,7 +110,7 @@ class Reading:
                     part = replace(part, gradients=own, is_updated=not own[0].is_sparse, planned=planned)
                 self._parts.append(part)
                 self._sample_gradient(part)
-        parts = [batch.places[0] for batch in self._batches if batch.is_part]
+        parts = [place for batch in self._batches if batch.is_part for place in batch.places]
         self._weights = _norms({place: local(self.members[place].param).detach() for place in parts})
         self._gradients = _norms({place: _values(one) for place, one in enumerate(gradients) if one is not None})
         radial = ((place, _radial(self.members[place], one)) for place, one in enumerate(gradients))
@@ -136,7 +135,7 @@ class Reading:
     def _snapshot(self, name: str) -> None:
         for part in self._parts:
             if part.like.source == "pass":
-                sample = part.batch.kept(part.params, self.most)
+                sample = part.batch.kept(part.params)
                 # Weights that are 0 while the optimizer steps are no less where they were.
                 is_emptied = self.handle is not None and self.handle.is_emptied(part.like.name)
                 part.samples[name] = wide(part.samples["start"]) + sample if is_emptied else sample
@@ -177,7 +176,7 @@ class Reading:
     def _table(self, part: Part, state: dict[str, Any]) -> tuple[_Columns, Tensor]:
         """What `Sums` is made of, on the device: a row for each tensor, and what its columns are."""
         batch, like = part.batch, part.like
-        start, end = wide(part.samples["start"]), wide(batch.read(part.params, self.most))
+        start, end = wide(part.samples["start"]), wide(batch.read(part.params))
         decay, update = self._displaced(part, start, end, state)
         vectors = {"start": start, "decay": decay, "update": update}
         if (ends := self._beside_it.ends_of(batch, part.samples["start"])) is not None:
@@ -200,8 +199,10 @@ class Reading:
         sums = products(vectors.values(), batch.counts).flatten(1)
         beside = self._beside(part)
         if batch.is_part:
-            sums.mul_(local(like.param).numel() / max(1, start.numel()))
-            beside["sample"] = start.new_full((1,), float(start.numel()))
+            sizes = [local(member.param).numel() for member in batch.members]
+            counts = sums.new_tensor([*map(float, batch.counts)])
+            sums.mul_((sums.new_tensor([*map(float, sizes)]) / counts.clamp(min=1.0)).unsqueeze(1))
+            beside["sample"] = counts
         if beside:
             sums = torch.cat([sums, torch.stack([*beside.values()], dim=1).to(sums)], dim=1)
         return (tuple(vectors), tuple(beside)), sums
@@ -219,7 +220,7 @@ class Reading:
         """What was taken of the whole tensors, by name, each with a number for each of them."""
         made: dict[str, Tensor] = {}
         if part.batch.is_part:
-            made["weight"] = wide(self._weights[part.batch.places[0]]).square().reshape(1)
+            made["weight"] = wide(torch.stack([self._weights[place] for place in part.batch.places])).square()
         if part.gradients is not None:
             made["gradient"] = wide(torch.stack([self._gradients[place] for place in part.batch.places])).square()
         radial = [self._radial.get(place) for place in part.batch.places]
@@ -266,7 +267,7 @@ class Reading:
         for name in rule.reads:
             tensors = [self.optimizer.state.get(param, {}).get(name) for param in part.params]
             if name not in _COUNTERS and all(isinstance(one, Tensor) for one in tensors):
-                state[name] = wide(part.batch.read(tensors, self.most))
+                state[name] = wide(part.batch.read(tensors))
 
     def _rule(self, part: Part) -> Update | None:
         """What tells the update of a part, or what momentum carries in it; None where nothing does."""
@@ -314,7 +315,7 @@ class Reading:
         rule = self._rule(part)
         if rule is not None and "grad" in rule.reads and part.gradients is not None:
             group = self.optimizer.param_groups[part.like.group]
-            part.samples["gradient"] = as_seen(self.optimizer, group, part.batch.kept(part.gradients, self.most))
+            part.samples["gradient"] = as_seen(self.optimizer, group, part.batch.kept(part.gradients))
 
 
 def by_now(pulled: Pulled, handle: Handle | None) -> Pulled:

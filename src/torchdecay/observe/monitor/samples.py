@@ -22,6 +22,8 @@ from torchdecay.sharding import aligned, cuts, is_flat_part, local
 RUN = 256
 """Elements of each run: long enough to be read quickly, short enough that rows of an embedding are hit fairly."""
 _flat: Callable[[Sequence[Tensor]], Tensor] = _flatten_dense_tensors
+SHADOWED = 1 << 12
+"""Elements of each tensor whose copies take a step where a rule works element by element."""
 _PIECE = 1 << 17
 """Elements of small tensors that are in one piece: enough that calls do not show, few enough to stay in cache."""
 
@@ -56,21 +58,25 @@ class Batch:
         members: the tensors.
         places: where they stand in the layout.
         counts: elements of each sample.
-        is_part: whether it is one tensor, of which the sample may be a part.
+        most: elements of each sample, about; None is all.
+        is_part: whether samples may be parts of their tensors.
     """
 
     members: list[Tracked]
     places: list[int]
     counts: list[int]
+    most: int | None = None
     is_part: bool = False
 
-    def read(self, tensors: Sequence[Tensor], most: int | None) -> Tensor:
+    def read(self, tensors: Sequence[Tensor]) -> Tensor:
         """Samples of tensors that have the shapes of the members, one behind the other; a view of one tensor alone."""
-        return sampled(tensors[0], most) if len(tensors) == 1 else _flat(tensors)
+        if len(tensors) == 1:
+            return sampled(tensors[0], self.most)
+        return _flat([sampled(one, self.most) for one in tensors] if self.is_part else tensors)
 
-    def kept(self, tensors: Sequence[Tensor], most: int | None) -> Tensor:
+    def kept(self, tensors: Sequence[Tensor]) -> Tensor:
         """The same as a new tensor."""
-        samples = self.read(tensors, most)
+        samples = self.read(tensors)
         return samples.clone() if len(tensors) == 1 else samples
 
     def split(self, keys: Sequence[Hashable]) -> list[list[int]]:
@@ -82,9 +88,8 @@ class Batch:
 
     def picked(self, rows: Sequence[int]) -> Batch:
         """Some of the members."""
-        return Batch(
-            [self.members[row] for row in rows], [self.places[row] for row in rows], [self.counts[row] for row in rows]
-        )
+        members, places, counts = ([own[row] for row in rows] for own in (self.members, self.places, self.counts))
+        return Batch(members, places, counts, self.most, self.is_part)  # type: ignore[arg-type]
 
     def picked_of(self, samples: Tensor, rows: Sequence[int]) -> Tensor:
         """The samples of some of the members."""
@@ -98,11 +103,12 @@ def batches(members: Sequence[Tracked], most: int | None) -> list[Batch]:
     small: dict[Hashable, list[tuple[int, int]]] = {}
     for place, member in enumerate(members):
         param = member.param
+        count = sampled(param, _most_of(member, most)).numel()
         if _is_small(param, most):
             key = (param.device, param.dtype, member.pulled, member.source)
-            small.setdefault(key, []).append((param.numel(), place))
+            small.setdefault(key, []).append((count, place))
         else:
-            made.append(Batch([member], [place], [sampled(param, most).numel()], is_part=True))
+            made.append(Batch([member], [place], [count], _most_of(member, most), is_part=True))
     for alike in small.values():
         # Of one size side by side, so that sums over many are one product of matrices.
         alike.sort()
@@ -114,18 +120,21 @@ def batches(members: Sequence[Tracked], most: int | None) -> list[Batch]:
                 pieces.append(piece)
             total += count
             piece.append((count, place))
-        made += [
-            Batch([members[place] for _, place in one], [place for _, place in one], [count for count, _ in one])
-            for one in pieces
-            if one
-        ]
+        for one in filter(None, pieces):
+            own = [members[place] for _, place in one]
+            is_part = any(local(member.param).numel() > count for member, (count, _) in zip(own, one, strict=True))
+            at, counts = [place for _, place in one], [count for count, _ in one]
+            made.append(Batch(own, at, counts, _most_of(own[0], most), is_part))
     return made
+
+
+def _most_of(member: Tracked, most: int | None) -> int | None:
+    """Of what takes steps on copies, and is followed from step to step, a part tells as much."""
+    return most if most is None or member.source != "shadow" else min(most, SHADOWED)
 
 
 def _is_small(param: Tensor, most: int | None) -> bool:
     if type(param) not in (Tensor, Parameter) or param.layout is not torch.strided or param.is_complex():
-        return False
-    if is_flat_part(param):
         return False
     return param.numel() <= (_PIECE if most is None else min(most, _PIECE))
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import copy
 import time
+from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,34 +27,37 @@ from torchdecay.text import describe_error
 
 MOST_WHOLE = 1 << 20
 """Elements of whole tensors that are copied beside the smallest of each series."""
-LEAST_SECONDS, MOST_SHARE = 0.01, 0.02
-"""What the copies of a record may take of a processor always, and of the time since the last record."""
+LEAST_SECONDS, MOST_SHARE, _SURE = 0.02, 0.02, 3
+"""Seconds that the copies of a record may take always, their part of the time since the last record, and how many
+records in a row have to have taken more before one is left out."""
 _LEFT_OUT = "it is not in the sample"
 
 
-@dataclass
 class Clock:
-    """How long steps beside the real one took, and when the last one was over."""
+    """How long steps beside the real one took, when the last one was over, and why there are no more."""
 
-    took: float | None = None
-    stopped: str = ""
-    last: float = field(default_factory=time.perf_counter)
+    def __init__(self) -> None:
+        # The first is slow, for all that it loads; others where something else takes the processor.
+        self._took: deque[float] = deque(maxlen=_SURE)
+        self._last = time.perf_counter()
+        self.stopped = ""
 
     def refusal(self) -> str:
         """Why no such step may be taken now, or ""."""
         if self.stopped:
             return f"it is not tried again: {self.stopped}"
-        passed = time.perf_counter() - self.last
-        if not self.took or self.took <= max(LEAST_SECONDS, MOST_SHARE * passed):
+        passed, took = time.perf_counter() - self._last, min(self._took, default=0.0)
+        if len(self._took) < _SURE or took <= max(LEAST_SECONDS, MOST_SHARE * passed):
             return ""
         return (
-            f"it took {self.took:.2g} s the last time, more than {MOST_SHARE:.0%} of the {passed:.2g} s since; "
-            "a record less often has the time"
+            f"it took {took:.2g} s or more each time, more than {MOST_SHARE:.0%} of the {passed:.2g} s since; rarer "
+            "records have the time"
         )
 
     def note(self, seconds: float) -> None:
-        """One was taken; the first is slow, for all that it loads."""
-        self.took, self.last = seconds if self.took is not None else 0.0, time.perf_counter()
+        """One was taken."""
+        self._last = time.perf_counter()
+        self._took.append(seconds)
 
 
 @dataclass(eq=False)
@@ -73,9 +77,9 @@ class _Piece:
         """Elements."""
         return self.batch.members[0].param.numel() if self.is_whole else sum(self.batch.counts)
 
-    def kept(self, tensors: Sequence[Tensor], most: int | None) -> Tensor:
+    def kept(self, tensors: Sequence[Tensor]) -> Tensor:
         """The same elements of tensors that have the shapes of the parameters, as a new tensor."""
-        return tensors[0].detach().clone() if self.is_whole else self.batch.kept(tensors, most)
+        return tensors[0].detach().clone() if self.is_whole else self.batch.kept(tensors)
 
 
 class Beside:
@@ -86,12 +90,11 @@ class Beside:
     Args:
         optimizer: whose step it is.
         batches: of the layout.
-        most: elements of each sample.
         clock: of the monitor.
     """
 
-    def __init__(self, optimizer: Any, batches: Sequence[Batch], most: int | None, clock: Clock) -> None:
-        self._optimizer, self._most, self._clock = optimizer, most, clock
+    def __init__(self, optimizer: Any, batches: Sequence[Batch], clock: Clock) -> None:
+        self._optimizer, self._clock = optimizer, clock
         self._card, self._is_elementwise = card_of(optimizer), has_trait(optimizer, "elementwise")
         self._batches = [batch for batch in batches if batch.members[0].source == "shadow"]
         self._others = [batch for batch in batches if batch.members[0].source != "shadow"]
@@ -133,12 +136,12 @@ class Beside:
         return self.why.get(id(member.param), _LEFT_OUT)
 
     def _try(self, what: Callable[[], object]) -> None:
-        begin = time.thread_time()
+        begin = time.perf_counter()
         try:
             what()
         except Exception as error:
             self._refuse(str(error) if isinstance(error, UncopiedError) else describe_error(error))
-        self._took += time.thread_time() - begin
+        self._took += time.perf_counter() - begin
 
     def _refuse(self, why: str) -> None:
         self.why |= {id(member.param): why for batch in self._batches for member in batch.members}
@@ -213,7 +216,7 @@ class Beside:
     def _copy_of(self, piece: _Piece) -> Copy:
         params, group = piece.params, piece.batch.members[0].group
         states = [self._optimizer.state.get(param) for param in params]
-        values, first = piece.kept(params, self._most), states[0]
+        values, first = piece.kept(params), states[0]
         if piece.is_whole:
             return Copy(group, like(params[0], values), copy.deepcopy(first), params[0])
         state = None if first is None else {name: self._state_of(piece, name, states) for name in first}
@@ -222,7 +225,7 @@ class Beside:
     def _state_of(self, piece: _Piece, name: str, states: Sequence[Any]) -> Any:
         value = states[0][name]
         if name in self._shaped and value is not None:
-            return piece.kept([state[name] for state in states], self._most)
+            return piece.kept([state[name] for state in states])
         return value.clone() if isinstance(value, Tensor) else copy.copy(value)
 
     def _step(self, users: Mapping[int, Tensor]) -> None:
@@ -237,14 +240,14 @@ class Beside:
                 given.append(None)
                 bare.append(None)
                 continue
-            given.append(piece.kept(own, self._most))
+            given.append(piece.kept(own))
             # A plan's own coupled decay lies in the gradient by now, in a tensor of its own.
             before = [users.get(id(param), one) for param, one in zip(piece.params, own, strict=True)]
             is_same = all(a is b for a, b in zip(own, before, strict=True))
-            bare.append(given[-1] if is_same else piece.kept(before, self._most))
+            bare.append(given[-1] if is_same else piece.kept(before))
         for piece, *ends in zip(self._pieces, *self._shadow.steps(given, bare), strict=True):
             samples = (self._samples(piece, one) for one in ends)
             self.ends |= zip(map(id, piece.params), zip(*samples, strict=True), strict=True)
 
     def _samples(self, piece: _Piece, tensor: Tensor) -> Sequence[Tensor]:
-        return [sampled(tensor, self._most)] if piece.is_whole else torch.split(tensor, piece.batch.counts)
+        return [sampled(tensor, piece.batch.most)] if piece.is_whole else torch.split(tensor, piece.batch.counts)
