@@ -105,7 +105,8 @@ def test_what_decay_took_is_of_the_steps_that_are_named(
     (one,) = seen.record.seen
     assert one.history is not None and one.history.steps == recorded
     share = percent(1 - (1 - 0.05 * 0.1) ** recorded[-1])
-    assert f"  weight: decay took {share} of each weight{said}, {share} planned" in capfd.readouterr().err
+    whole = f"; at that pace {percent(1 - (1 - 0.05 * 0.1) ** 130)} in all 130\n" if said else "\n"
+    assert f"  weight: decay took {share} of each weight{said}, {share} planned{whole}" in capfd.readouterr().err
 
 
 def test_the_step_that_ends_a_script_has_a_record_too() -> None:
@@ -269,6 +270,30 @@ def test_of_very_many_optimizers_the_first_are_looked_at_and_the_rest_are_counte
     assert [one.number for one in seen.record.summary.optimizers] == [1, 2] and pages == [1, 2]
     assert seen.record.summary.notes == ("3 optimizers after the first 2: only counted.",)
     assert capfd.readouterr().err.count("the others are only counted") == 1
+
+
+def test_what_no_module_owns_is_spared_and_the_rest_gets_the_decay(capfd: pytest.CaptureFixture[str]) -> None:
+    """A temperature and a matrix of a loss: they move as without a decay of their own, and the table says why."""
+    expected = model()
+    td.attach(optimizer := adamw(expected), td.plan(expected, td.decoupled(0.5)), model=expected)
+    train(expected, optimizer)
+    strays, twins = ([nn.Parameter(torch.ones(())), nn.Parameter(torch.ones(6, 2))] for _ in range(2))
+    alone = torch.optim.AdamW(twins, lr=0.05, weight_decay=0.0)
+    for one in (*strays, *twins):
+        one.grad = torch.ones_like(one)
+    for _ in range(5):
+        alone.step()
+    net = model()
+    optimizer = torch.optim.AdamW([*net.parameters(), *strays], lr=0.05, weight_decay=0.1)
+    optimizer.zero_grad = net.zero_grad
+    with td.watch(apply="decoupled:0.5", quiet=False) as seen:
+        assert same(train(net, optimizer), [*expected.parameters()])
+    assert all(map(torch.equal, strays, twins))
+    (one,) = seen.record.seen
+    assert one.plan is not None and one.forecast is not None and one.history is not None and one.audit is not None
+    assert [row.name for row in one.plan.rows if row.decay is None][-2:] == ["of no module 1", "of no module 2"]
+    assert not seen.record.summary.notes and "WD105" not in one.audit.codes
+    assert "2 parameters in no part of it" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["decay", "file"])

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torchdecay.findings.finding import Finding
     from torchdecay.observe.audit.result import Audit
     from torchdecay.observe.monitor.history import History
+    from torchdecay.observe.monitor.series import Shrink
     from torchdecay.observe.recorded.record import RunRecord, Seen, Stepped
 
 _MOST_LINES, _MOST_FINDINGS, _MOST_ROWS = 12, 4, 200
@@ -140,7 +141,17 @@ def _measured(about: Stepped, history: History) -> Iterator[str]:
             continue
         planned, when = _taken(shrink.planned[-1]), _span(shrink.steps[0], shrink.steps[-1], about.steps)
         real = f"took {_taken(shrink.realized[-1])} of each weight" if shrink.realized else "was not measured"
-        yield f"{shown(name)}: decay {real}{when}, {planned} planned"
+        more = _at_that_pace(shrink, about.steps) if when else ""
+        yield f"{shown(name)}: decay {real}{when}, {planned} planned{more}"
+
+
+def _at_that_pace(shrink: Shrink, steps: int) -> str:
+    """What decay took of the whole run, had it gone on as in the last step with a record."""
+    taken = shrink.realized or shrink.planned
+    if taken is None or math.isnan(shrink.pace):
+        return ""
+    before, after = shrink.steps[0] - 1, steps - shrink.steps[-1]
+    return f"; at that pace {_taken(taken[-1] + (before + after) * shrink.pace)} in all {steps:,}"
 
 
 def _span(first: int, last: int, steps: int) -> str:

@@ -21,6 +21,7 @@ from torchdecay.plans.plan import Plan
 from torchdecay.plans.planning import plan
 from torchdecay.plans.policies import BY_NAME
 from torchdecay.plans.spelling import parse_decay
+from torchdecay.plans.tree import one_model
 from torchdecay.records import Callables
 from torchdecay.text import listing, nearest, repr_quoted
 
@@ -86,6 +87,7 @@ def apply(optimizer: Optimizer, model: nn.Module | None, options: Options, sched
     Raises:
         TorchdecayError: this optimizer can't be given it; nothing was changed.
     """
+    model = _whole(optimizer, model)
     planned = _planned(optimizer, model, options)
     refuse_penalties(planned)
     before = _standing(optimizer)
@@ -100,6 +102,7 @@ def apply(optimizer: Optimizer, model: nn.Module | None, options: Options, sched
 def refusal(optimizer: Optimizer, model: nn.Module | None) -> str:
     """Why this optimizer can't be given a decoupled decay; "" where it can."""
     try:
+        model = _whole(optimizer, model)
         lower(_planned(optimizer, model, Options(apply="decoupled:0.1")), optimizer, model=model)
     except TorchdecayError as error:
         return str(error)
@@ -139,6 +142,21 @@ def _update(handle: Handle | None, optimizer: Optimizer, options: Options) -> No
         handle.update(_planned(optimizer, handle.model, options, later=True))
 
 
+def _whole(optimizer: Optimizer, model: nn.Module | None) -> nn.Module | None:
+    """The model, and beside it what the optimizer has and no module owns: a temperature, weights of losses.
+
+    Nothing tells what such a parameter is for, so by the standard rules it is spared.
+    """
+    if model is None:
+        return None
+    held = {id(param) for param in model.parameters()}
+    params = [param for group in optimizer.param_groups for param in group["params"] if id(param) not in held]
+    if not params or not all(isinstance(param, nn.Parameter) for param in params):
+        return model
+    strays = {f"of no module {number}": param for number, param in enumerate(params, 1)}
+    return one_model({"model": model, "strays": nn.ParameterDict(strays)})
+
+
 def _planned(optimizer: Optimizer, model: nn.Module | None, options: Options, *, later: bool = False) -> Plan:
     """The plan for the parameters that the optimizer has; later on, those that a file does not name are spared."""
     held = {id(param) for group in optimizer.param_groups for param in group["params"]}
@@ -146,7 +164,8 @@ def _planned(optimizer: Optimizer, model: nn.Module | None, options: Options, *,
         raise ApplyError(
             f"no module is known to own the parameters of {type(optimizer).__name__}.",
             "Who decays is read from the model.",
-            "Keep a reference to the model, and call gc.freeze() after the first step only.",
+            "Keep a reference to the model, and call gc.freeze() after the first step only; or name by --optimizer "
+            "those that are to get it.",
         )
     mine = [one for one in census(model) if id(one.tensor) in held]
     if not is_file(options.apply):

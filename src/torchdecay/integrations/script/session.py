@@ -250,6 +250,9 @@ class Session:
             say(f"torchdecay: --apply {self.options.apply} can't be done on {met.about.optimizer}.", str(error))
             raise SystemExit(2) from None
         met.about = replace(met.about, applied=applied, replaced=replaced)
+        if (handle := handle_of(optimizer)) is not None and handle.model is not None:
+            # With what no module owns beside it.
+            met.model = weakref.ref(handle.model)
         # A checkpoint may be loaded between a new group and its first step: the plan has to know the group by then.
         optimizer.register_load_state_dict_pre_hook(lambda one, state: follow_load(one, self.options), prepend=True)
 

@@ -142,8 +142,10 @@ class History(Shown):
             places = self._place(group)
             planned, realized = (self._numbers(places, f"{name}_shrink") for name in ("planned", "realized"))
             steps = tuple(step for step, _ in planned)
-            sums = [_accumulated(steps, [number for _, number in pairs]) for pairs in (planned, realized)]
-            self._shrinks[group] = Shrink(steps, *sums)
+            logs = [[_log(number) for _, number in pairs] for pairs in (planned, realized)]
+            pace = next((log for own in reversed(logs) for log in own[-1:] if log == log), math.nan)
+            planned_sum, realized_sum = (_accumulated(steps, own) for own in logs)
+            self._shrinks[group] = Shrink(steps, planned_sum, realized_sum, pace)
         return self._shrinks[group]
 
     @cached_property
@@ -289,9 +291,13 @@ class History(Shown):
             )
 
 
-def _accumulated(steps: Sequence[int], fractions: Sequence[float]) -> tuple[float, ...] | None:
-    """Σ −ln(1 − f) up to each step, f being a straight line between records; before the first as at the first."""
-    logs = [-math.log1p(-one) if one < 1 else (one if math.isnan(one) else math.inf) for one in fractions]
+def _log(fraction: float) -> float:
+    """−ln(1 − f)."""
+    return -math.log1p(-fraction) if fraction < 1 else fraction if math.isnan(fraction) else math.inf
+
+
+def _accumulated(steps: Sequence[int], logs: Sequence[float]) -> tuple[float, ...] | None:
+    """Σ −ln(1 − f) up to each step, a straight line between records; before the first as at the first."""
     previous = next((log for log in logs if log == log), None)
     if previous is None:
         return None

@@ -130,8 +130,10 @@ class Shrink:
         steps: of the records.
         planned: log-shrink that was planned up to there; None where no number can be planned.
         realized: log-shrink that was measured up to there; None where it could not be.
+        pace: log-shrink in the last step with a record, as measured, else as planned; NaN where neither is known.
     """
 
     steps: tuple[int, ...]
     planned: tuple[float, ...] | None
     realized: tuple[float, ...] | None
+    pace: float
