@@ -63,7 +63,9 @@ def test_layers_that_are_unfrozen_later_decay_by_the_same_rules(tmp_path):
         assert {row.name for row in learn.opt.decay_handle.lowering if row.decay} >= {"2.weight"}
         before = learn.model[0].weight.detach().clone()
         learn.unfreeze()
-        learn.fit(1, lr=slice(0.01, 0.1))
+        with td.Monitor(learn.opt.opt, model=learn.model, every_steps=1) as monitor:
+            learn.fit(1, lr=slice(0.01, 0.1))
+        assert monitor.history.records and not monitor.history.events
     assert not torch.equal(before, learn.model[0].weight)
     assert {row.name for row in learn.opt.decay_handle.lowering if row.decay} == {"0.weight", "2.weight"}
     assert [group["lr"] for group in learn.opt.opt.param_groups] == pytest.approx([0.01, 0.01 * 10**0.5, 0.1])

@@ -86,5 +86,11 @@ class DecayedWrapper(OptimWrapper):  # type: ignore[misc]
         self.asked.follow([self.decay_handle])
         return self.opt.step(*args, **kwargs)
 
+    def freeze_to(self, n: int) -> None:
+        """Freeze the first groups; what is free now is planned at once, for who looks before the next step."""
+        super().freeze_to(n)
+        if self.decay_handle is not None:
+            self.asked.follow([self.decay_handle])
+
 
 __all__ = ["DecayedWrapper", "opt_func"]
