@@ -84,14 +84,19 @@ clean:  ## remove the environments and everything built
 	$(call install,.venv) --no-build-isolation --editable '.[dev]'
 	touch $@ .venv/.demo
 
-# torchvision without what it asks for, another torch, and fastai without torchvision's; the first works beside this torch
-# but for its compiled operators.
+# torchvision without what it asks for, another torch, fastai and timm without torchvision's, and mmengine with the OpenCV
+# that needs no screen; the first works beside this torch but for its compiled operators. The sources hold tests that the
+# wheels leave out.
 .venv-peers/.dev: .venv-peers/.made pyproject.toml constraints.txt
 	$(call install,.venv-peers) hatchling
 	$(call install,.venv-peers) --no-build-isolation --editable '.[lab,lightning,peers,skorch,tensorboard,transformers]' \
-	    bitsandbytes comet_ml fastdownload fasttransform hypothesis ipykernel mlflow-skinny nbclient peft pytest \
-	    pytest-timeout pytest-xdist python-fasthtml requests stable-baselines3 torchao wandb
-	$(call install,.venv-peers) --no-deps fastai timm torchvision
+	    addict bitsandbytes comet_ml expecttest fastdownload fasttransform hypothesis ipykernel mlflow-skinny nbclient \
+	    opencv-python-headless parameterized peft pytest pytest-timeout pytest-xdist python-fasthtml requests \
+	    stable-baselines3 termcolor torchao trl wandb yapf
+	$(call install,.venv-peers) --no-deps fastai mmengine timm torchvision
+	.venv-peers/bin/python -m pip download --disable-pip-version-check --constraint constraints.txt --no-deps \
+	    --no-binary :all: --dest .venv-peers/sources accelerate timm
+	cd .venv-peers/sources && for archive in *.tar.gz; do tar -xzf $$archive || exit 1; done
 	touch $@
 
 # The pins of constraints.txt, but for what a file constraints-NAME.txt pins otherwise.
