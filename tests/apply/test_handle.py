@@ -216,3 +216,32 @@ def test_a_checkpoint_knows_the_step_better_than_the_script_that_said_it_once():
     handle = td.attach(after, plan, step=50)
     after.load_state_dict(saved)
     assert handle.steps(0) == 53
+
+
+@pytest.mark.parametrize(
+    "decay", [td.decoupled(0.1), td.cautious(0.1), td.toward("initial", 0.1), td.forms.proximal(1e-4)], ids=repr
+)
+@pytest.mark.parametrize("via", ["auto", "hook"])
+def test_a_debt_is_paid_by_weights_that_are_cast_to_float32(decay, via):
+    """What bf16 could not take yet is taken then, once, and no debt stands for ever."""
+    left = []
+    for steps in (0, 3):
+        model = nn.Linear(3, 1, bias=False)
+        model.weight.data = torch.tensor([[1.0, 2.0, -3.0]]).bfloat16()
+        optimizer = optim.SGD(model.parameters(), lr=1e-3)
+        handle = td.attach(optimizer, td.plan(model, decay, rules=()), model=model, via=via)
+        if decay.reference is not None:
+            handle.reference("weight").zero_()
+        for step in range(steps + 1):
+            if step == steps:
+                assert bool(handle.debts) is bool(steps) and torch.equal(
+                    model.weight[0, :2].float(), torch.tensor([1.0, 2.0])
+                )
+                model.float()
+            model.weight.grad = torch.zeros_like(model.weight)
+            optimizer.step()
+        left.append(model.weight.detach()[0] / torch.tensor([1.0, 2.0, -3.0]))
+        assert not handle.debts or set(handle.debts.values()) == {0.0}
+    # Four times 1e-4 in place of once, in float32.
+    torch.testing.assert_close(left[1], left[0] ** 4, rtol=3e-7, atol=0)
+    assert (left[0] < 1).all()

@@ -57,8 +57,8 @@ class Engine:
         everything = [*pulls, *(pull for program in self.programs for pull in program.penalties)]
         self.members = members(optimizer)
         pairs = zip(lowering.groups, self.members, strict=True)
-        named = {name: param for group, params in pairs for name, param in zip(group.names, params, strict=True)}
-        self.references = References(everything, named)
+        self._named = {name: one for group, params in pairs for name, one in zip(group.names, params, strict=True)}
+        self.references = References(everything, self._named)
         self.targets = {one.name: (pull.decay, one) for pull in everything for one in pull.targets}
         self.lowering = _with_lacking(lowering, self.references.lacking())
         self._facts = [list(map(_FACTS, params)) for params in self.members]
@@ -186,6 +186,7 @@ class Engine:
             self.references.inherit(before.references)
             self.passes.inherit_controllers(before.passes)
         self.passes.inherit(other.passes)
+        self.passes.debts.settle({name: one for name, one in self._named.items() if name not in self.targets})
 
     def shed(self, present: Container[int]) -> bool:
         """Let go of all but what parameters that are no longer there have left; whether there are any."""

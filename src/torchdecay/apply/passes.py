@@ -274,6 +274,8 @@ class Passes:
                     due = self.debts.shrink(one.name, float(amount)) if owes else amount
                     _run(one, self.debts.turn(one.name, work.steps), due, _explicit(regularizer, due), regularizer)
             else:
+                if self.debts.owed:
+                    amounts = [self.debts.due(one.name, one.param, a) for one, a in zip(ones, amounts, strict=True)]
                 here = _Here.of(ones)
                 with kernels.masked(here.params, here.masks):
                     kernels.explicit_(here.params, regularizer, amounts, here.references, self.run)
@@ -282,7 +284,7 @@ class Passes:
         """θ ← θ − c·λ·1[u⊙θ ≥ 0]⊙θ, with u's signs from state, or from a snapshot when the update is over."""
         spare = gate.zero_update == "spare"
         for one, amount in zip(work.targets, work.amounts, strict=True):
-            due = self.debts.shrink(one.name, float(amount)) if is_low(one.param) else amount
+            due = self.debts.due(one.name, one.param, amount)
             old, turn = self._snapshots.pop(id(one.param), None), self.debts.turn(one.name, work.steps)
             if old is None:
                 _run(one, turn, due, self._cautious(work, one, due, spare=spare))
@@ -306,6 +308,8 @@ class Passes:
                         work, one, float(amount), wide(size.whole()) if isinstance(size, Elementwise) else size
                     )
                 continue
+            if self.debts.owed or self.debts.added:
+                amounts = [self.debts.strength(one.name, a) for one, a in zip(ones, amounts, strict=True)]
             if _must_be_whole(regularizer, ones):
                 for one, amount in zip(ones, amounts, strict=True):
                     _run(one, 0.0, amount, _proximal(regularizer, amount), regularizer)

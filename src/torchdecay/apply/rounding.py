@@ -132,6 +132,24 @@ class Debts:
                 if value is not None:
                     held[name] = value
 
+    def due(self, name: str, param: Tensor, fraction: Any) -> Any:
+        """The fraction that a step takes: of low precision what is due, of what was cast since what it owed as well."""
+        if is_low(param):
+            return self.shrink(name, float(fraction))
+        owed = self.owed.pop(name, 0.0)
+        return fraction if not owed else 1 - (1 - fraction) * math.exp(owed)
+
+    def strength(self, name: str, tau: Any) -> Any:
+        """The same of a proximal step, which divides by 1 + τ; what was owed as a displacement is part of it."""
+        return (1 + tau) * math.exp(-self.owed.pop(name, 0.0)) - 1 + self.added.pop(name, 0.0)
+
+    def settle(self, params: Mapping[str, Tensor]) -> None:
+        """Pay what tensors still owe that were cast since, and that no pass pulls now."""
+        for name, param in params.items():
+            if name in self.owed and not is_low(param):
+                with torch.no_grad():
+                    param.mul_(math.exp(self.owed.pop(name)))
+
     def turn(self, name: str, step: int) -> float:
         """What tells one payment of a tensor from another: the step, and the plan that it is a step of."""
         return step + self.spans.get(name, 0.0) * 2.0**32
