@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn, optim
 
 import torchdecay as td
+from this_torch import Muon
+from torchdecay.errors import UnitError
 
 ROWS, SIZE = 64, 256
 """So many weights of so many elements are simulated at once; what they do is averaged."""
@@ -123,6 +125,35 @@ def test_rotation_and_norm_at_rest(name: str) -> None:
     rotation, size = float(torch.stack(turned).mean().sqrt()), float(torch.stack(norms).mean())
     assert rotation == pytest.approx(rest.rotation, rel=0.05)
     assert size == pytest.approx(norm, rel=0.05)
+
+
+@pytest.mark.parametrize(("shape", "momentum", "nesterov"), [((16, 32), 0.9, True), ((32, 16), 0.8, False)])
+def test_muon_comes_about_there(shape: tuple[int, int], momentum: float, nesterov: bool) -> None:
+    """Between .7 and .9 of the norm and 1 to 1.2 times the rotation, as is said: an orthogonal update is not linear."""
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.randn(shape))
+    optimizer = Muon(
+        [{"params": [weight], "param_names": ["w"]}], lr=0.02, weight_decay=0.5, momentum=momentum, nesterov=nesterov
+    )
+    (said,) = td.forecast(optimizer, run=td.Run(steps=1000)).groups
+    rest, norm = said.equilibrium, said.norm("w", shape=shape)
+    assert rest is not None and norm is not None and rest.num_steps == pytest.approx(50)
+    with torch.no_grad():
+        weight.mul_(norm / weight.norm())
+    turned, norms = [], []
+    for step in range(450):
+        before = weight.detach().clone()
+        weight.grad = noise(before.reshape(1, -1), torch.Generator().manual_seed(step)).reshape(shape)
+        optimizer.step()
+        if step >= 150:
+            turned.append(
+                torch.cosine_similarity(before.flatten().double(), weight.detach().flatten().double(), 0).acos()
+            )
+            norms.append(float(weight.detach().norm()))
+    assert 1.0 < float(torch.stack(turned).mean()) / rest.rotation < 1.2
+    assert 0.7 < sum(norms) / len(norms) / norm < 0.9
+    with pytest.raises(UnitError, match="rows and columns"):
+        said.norm("w")
 
 
 def test_the_time_to_get_there() -> None:

@@ -67,6 +67,7 @@ Trait = Literal[
     "sparse",
     "no decay",
     "in shares",
+    "orthogonal",
 ]
 """
 What else is true of a class.
@@ -81,6 +82,7 @@ What else is true of a class.
 * sparse: it takes sparse gradients alone.
 * no decay: it has no weight_decay of its own.
 * in shares: each process steps some of the weights, and has their state alone.
+* orthogonal: its update is the momentum with all singular values at about 1, times a number that the shape gives.
 """
 
 
@@ -161,7 +163,7 @@ CARDS = (
     _of_torch("RMSprop", _COUPLED, *_ADAPTIVE, update=updates.RMSPROP, state="square_avg momentum_buffer grad_avg"),
     _of_torch("ASGD", _COUPLED, "elementwise", update=updates.ASGD, state="ax", shrinks_by="lambd"),
     _of_torch("Adafactor", _SIZED_FIRST),
-    _of_torch("Muon", _DECOUPLED, "blind", state="momentum_buffer"),
+    _of_torch("Muon", _DECOUPLED, "blind", "orthogonal", state="momentum_buffer"),
     _of_torch("Rprop", None, "elementwise", "blind", "no decay", state="prev step_size"),
     _of_torch("SparseAdam", None, "sparse", "blind", "no decay", state="exp_avg exp_avg_sq"),
     _of_torch("LBFGS", None, "reevaluating", "no decay"),

@@ -120,21 +120,24 @@ class GroupForecast:
         """The time scale in passes over the data; None when it or the length of an epoch is not known."""
         return self._epochs(self.timescale)
 
-    def norm(self, name: str, *, gradient_norm: float | None = None) -> float | None:
+    def norm(
+        self, name: str, *, gradient_norm: float | None = None, shape: Sequence[int] | None = None
+    ) -> float | None:
         """‖w‖ at rest of one of the parameters, if it is scale-invariant; None where no equations are known.
 
         Args:
             name: of the parameter.
             gradient_norm: for SGD, see `Equilibrium.norm`.
+            shape: for Muon, its rows and columns.
 
         Raises:
-            UnitError: no such parameter here, or SGD without `gradient_norm`.
+            UnitError: no such parameter here, SGD without `gradient_norm`, or Muon without `shape`.
         """
         if name not in self.names:
             raise UnitError(f'the group has no parameter "{name}".', fix=nearest(name, self.names))
         if self.equilibrium is None:
             return None
-        return self.equilibrium.norm(self.sizes[self.names.index(name)], gradient_norm=gradient_norm)
+        return self.equilibrium.norm(self.sizes[self.names.index(name)], gradient_norm=gradient_norm, shape=shape)
 
     def log_retention_at(self, step: int) -> float | None:
         """ln|w/w₀| of a weight without gradient after so many steps; None where it is unknown.
@@ -229,9 +232,13 @@ def _cells(group: GroupForecast, label: str) -> list[str]:
         "?" if group.half_life is None else least + _time(group.half_life, group.half_life_epochs),
         "?" if group.timescale is None else least + _time(group.timescale, group.timescale_epochs),
         "?" if group.total_shrink is None else most + percent(group.total_shrink),
-        f"{math.degrees(group.equilibrium.rotation):.2g}°/step" if group.equilibrium else "-",
+        _turning(group.equilibrium),
     ]
 
 
 def _time(steps: float, epochs: float | None) -> str:
     return step_count(steps) + ("" if epochs is None or math.isinf(steps) else f" ({epochs:.3g} ep)")
+
+
+def _turning(rest: Equilibrium | None) -> str:
+    return "-" if rest is None else f"{'about ' * (rest.rule == 'Muon')}{math.degrees(rest.rotation):.2g}°/step"

@@ -27,7 +27,7 @@ from torchdecay.text import describe_error
 
 MOST_WHOLE = 1 << 20
 """Elements of whole tensors that are copied beside the smallest of each series."""
-LEAST_SECONDS, MOST_SHARE, _SURE = 0.02, 0.02, 3
+LEAST_SECONDS, MOST_SHARE, _SURE = 0.05, 0.02, 3
 """Seconds that the copies of a record may take always, their part of the time since the last record, and how many
 records in a row have to have taken more before one is left out."""
 _LEFT_OUT = "it is not in the sample"
