@@ -378,6 +378,7 @@ def test_every_kind_of_file_has_its_class() -> None:
     ("text", "said"),
     [
         ("{", "does not say that torchdecay wrote it"),
+        ("<!doctype html>", "it is a page, made for a browser"),
         ('{"format": "torchdecay.poem", "version": 1}', "it is a poem"),
         ('{"format": "torchdecay.audit", "version": 9}', "of version 9"),
         ('{"format": "torchdecay.baseline", "version": 1}', "it is a baseline, no result"),

@@ -84,6 +84,7 @@ def test_noqa(tmp_path: Path, comment: str, kept: int) -> None:
         ("large.py", b"x = 1\n" * 1_700_000, "MB"),
         ("book.ipynb", b"[1", "no notebook"),
         ("list.ipynb", b"[1]", "no notebook"),
+        ("page.py", b"<!DOCTYPE html>\n<title>decay</title>\n", "a page"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

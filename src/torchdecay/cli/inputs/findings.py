@@ -121,10 +121,11 @@ def print_findings(ctx: click.Context, found: Findings, said: Said) -> None:
     """
     if said.baseline is not None:
         from torchdecay.findings.baseline import Baseline
+        from torchdecay.text import counted
 
         if said.update:
             Baseline.of(found.findings).write(said.baseline)
-            click.echo(f"{said.baseline} knows {len(found)} findings.", err=True)
+            click.echo(f"{said.baseline} knows {counted(len(found), 'finding')}.", err=True)
             ctx.exit(0)
         found = found.without(Baseline.read(said.baseline))
     forms = {"json": found.to_json, "github": found.to_github, "sarif": found.to_sarif, "text": found.__str__}

@@ -52,6 +52,8 @@ def load_result(path: Path, wanted: str = "") -> Any:
         fix = "Write one: torchdecay plan my_project:make_model --save plan.json." if wanted else NEEDED
         raise LoadError(f"{path} can't be read: {error}.", fix=fix) from error
     try:
+        if text.lstrip()[:1] == "<":
+            raise LoadError("it is a page, made for a browser.", fix="Give the file that it was made of.")
         kind = wanted or kind_of(text)
         if kind == "baseline":
             raise LoadError("it is a baseline, no result.", fix="Give it to --baseline of audit or lint.")

@@ -92,9 +92,12 @@ def read_source(path: Path, name: str) -> Source:
         raise UnreadableError("its encoding is UTF-16, which Python does not read: save it as UTF-8")
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(raw).readline)
-        return Source(name, raw.decode(encoding))
+        text = raw.decode(encoding)
     except (SyntaxError, UnicodeDecodeError, LookupError) as error:
         raise UnreadableError(f"its encoding is not what it says: {error}") from error
+    if text.lstrip()[:1] == "<":
+        raise UnreadableError("a page or another file of markup, and no Python")
+    return Source(name, text)
 
 
 def _notebook(raw: bytes, name: str) -> Source:
