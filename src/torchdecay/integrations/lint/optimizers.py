@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from torchdecay.integrations.lint.code import Code
-from torchdecay.integrations.lint.constants import UNKNOWN, constant, items
+from torchdecay.integrations.lint.constants import UNKNOWN, constant, entry, items
 
 Coupling = Literal["adaptive", "coupled", "decoupled", "none"]
 
@@ -136,7 +136,8 @@ def _made(code: Code, call: ast.Call) -> Made | None:
     behind = code.value(function)
     if isinstance(behind, ast.Call) and code.dotted(behind.func) in ("functools.partial", "partial") and behind.args:
         function, given = behind.args[0], [*behind.keywords, *given]
-    found = card(code.dotted(function))
+    chosen = entry(code, function) if isinstance(function, ast.Subscript) else None
+    found = card(code.dotted(chosen or function))
     if found is None:
         return None
     options, is_open = {}, any(isinstance(one, ast.Starred) for one in call.args)

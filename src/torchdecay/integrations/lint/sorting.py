@@ -26,8 +26,8 @@ _COMPARED: dict[type[ast.cmpop], Callable[[int, int], bool]] = {
 _SAID = {"print", "debug", "info", "warning", "write"}
 _KEEPS = re.compile(r"\.(append|add|extend|insert|update)\(|\+= |\] = |^\S+ = ")
 """Statements that may keep a parameter."""
-MATRIX, BIAS = Kind(".weight", 2), Kind(".bias", 1, "bias")
-"""What a layer of any model has."""
+MATRIX, BIAS = Kind("?.weight", 2), Kind("?.bias", 1, "bias")
+"""What a layer of any model has, whatever it is called."""
 Outcome = tuple[str, ...]
 """The statements that a parameter undergoes, or the lists that take it."""
 
@@ -82,6 +82,9 @@ def _sorts(code: Code) -> Iterator[Sort]:
     reached, every = reaching(code), list(parameter_loops(code))
     families: dict[tuple[ast.AST, str], list[Loop]] = {}
     for loop in every:
+        if isinstance(code.parents[loop.node], ast.DictComp) and not _tests(code.parents[loop.node]):
+            # Names and parameters of all that is trained, for other loops to go through.
+            continue
         families.setdefault((code.function_of(loop.node), ast.unparse(loop.model)), []).append(loop)
     for family in families.values():
         made = [one for one in family if isinstance(one.node, ast.comprehension)]

@@ -91,6 +91,8 @@ def joined(code: Code) -> Iterator[Hit]:
         if isinstance(both, ast.List) and len(both.elts) == 2 and all(isinstance(e, ast.Starred) for e in both.elts):
             both = ast.BinOp(both.elts[0].value, ast.Add(), both.elts[1].value)  # type: ignore[attr-defined]
         both = code.value(both) if both is not None else None
+        if isinstance(both, ast.Call) and code.dotted(both.func) == "itertools.chain" and len(both.args) == 2:
+            both = ast.BinOp(both.args[0], ast.Add(), both.args[1])
         names = {ast.unparse(both.left), ast.unparse(both.right)} if isinstance(both, ast.BinOp) else set[str]()
         if both is not None and decay != 0 and _is_split(code, made.call, names, splits):
             yield Hit(made.call.func, f"{made.card.name} gets {ast.unparse(both)}, which were sorted before")
@@ -148,17 +150,22 @@ def _splits(code: Code) -> Iterator[tuple[ast.AST, set[str]]]:
                 filtered.setdefault((home, ast.unparse(loop.model)), []).append(ast.unparse(kept.targets[0]))
             continue
         for branch in ast.walk(loop.node):
-            if isinstance(branch, ast.If) and len(branch.orelse) == 1:
-                names = {_appended(branch.body, loop.parameter), _appended(branch.orelse, loop.parameter)}
-                words = " ".join(names).lower()
-                about_decay = "decay" in words or "wd" in words or "bias" in words
-                if (
-                    "" not in names
-                    and len(names) == 2
-                    and (about_decay or _ABOUT_DECAY.search(ast.unparse(branch.test)))
-                ):
-                    yield home, names
+            names, test = _two_lists(branch, loop.parameter)
+            words = " ".join(names).lower()
+            about_decay = "decay" in words or "wd" in words or "bias" in words
+            if len(names) == 2 and "" not in names and (about_decay or _ABOUT_DECAY.search(test)):
+                yield home, names
     yield from ((home, set(names)) for (home, _), names in filtered.items() if len(names) == 2)
+
+
+def _two_lists(branch: ast.AST, parameter: str) -> tuple[set[str], str]:
+    """The lists to which the two sides of a branch append the parameter, or those of a choice, and the test."""
+    if isinstance(branch, ast.If) and len(branch.orelse) == 1:
+        return {_appended(one, parameter) for one in (branch.body, branch.orelse)}, ast.unparse(branch.test)
+    choice = branch.func.value if isinstance(branch, ast.Call) and isinstance(branch.func, ast.Attribute) else None
+    if isinstance(choice, ast.IfExp) and ast.unparse(branch).endswith(f".append({parameter})"):
+        return {ast.unparse(choice.body), ast.unparse(choice.orelse)}, ast.unparse(choice.test)
+    return set(), ""
 
 
 def _appended(body: list[ast.stmt], parameter: str) -> str:

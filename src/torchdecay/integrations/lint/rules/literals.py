@@ -39,10 +39,12 @@ def text(code: Code) -> Iterator[Hit]:
     ]:
         behind = code.value(value) if value is not None else None
         if isinstance(behind, ast.Subscript):
-            behind = entry(code, behind)
+            behind = entry(code, behind) or behind
         if isinstance(behind, ast.Constant) and isinstance(behind.value, str):
             edits = (Edit(behind, behind.value.strip()),) if _is_number(behind.value) else ()
             yield Hit(behind, f"weight_decay is the text {ast.unparse(behind)}", edits=edits)
+        elif behind is not None and _is_from_outside(code, behind):
+            yield Hit(behind, f"weight_decay is the text of {ast.unparse(behind)}")
     used = {ast.unparse(one.value) for one in code.all(ast.Attribute) if one.attr == "parse_args"}
     for call in code.all(ast.Call):
         name = option(call)
@@ -57,6 +59,13 @@ def text(code: Code) -> Iterator[Hit]:
             )
         elif code.dotted(kind) == "int":
             yield Hit(kind, f'"{name}" takes whole numbers only')
+
+
+def _is_from_outside(code: Code, value: ast.expr) -> bool:
+    """Whether this comes from the environment or the command line, where everything is text."""
+    if isinstance(value, ast.Call):
+        return code.dotted(value.func) in ("os.getenv", "os.environ.get")
+    return isinstance(value, ast.Subscript) and code.dotted(value.value) in ("os.environ", "sys.argv")
 
 
 def _is_number(said: str) -> bool:

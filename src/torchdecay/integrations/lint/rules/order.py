@@ -11,6 +11,7 @@ from torchdecay.integrations.lint.optimizers import assigned_to, optimizers_made
 from torchdecay.integrations.lint.parameters import flow, owner_of_group, walked
 from torchdecay.integrations.lint.rule import Hit, rule
 
+_LOADING = ("from_pretrained", "load_from_checkpoint")
 _NEW_PARAMETERS = ("fully_shard", "get_peft_model", "FullyShardedDataParallel")
 
 
@@ -84,10 +85,10 @@ def _renews(code: Code, statement: ast.stmt, models: set[str]) -> str:
         wraps = any(ast.unparse(one) == targets[0] and not _is_asked(code, one) for one in ast.walk(value))
         return f"{targets[0]} is made anew" if made_here and not wraps else ""
     if len(targets) == 1 and targets[0] in models:
-        loaded = isinstance(value.func, ast.Attribute) and value.func.attr == "from_pretrained"
+        loaded = isinstance(value.func, ast.Attribute) and value.func.attr in _LOADING
         copied = code.dotted(value.func) == "copy.deepcopy"
         words = {one.id for arg in value.args for one in ast.walk(arg) if isinstance(one, ast.Name)}
-        if copied or ((made_here or loaded) and targets[0] not in words):
+        if copied or code.dotted(value.func) == "torch.load" or ((made_here or loaded) and targets[0] not in words):
             return f"{targets[0]} is made anew"
     return ""
 
