@@ -74,7 +74,8 @@ class Case:
         clip: largest norm of the gradient.
         anchor: the reference, where the form has one that is not the start.
         attach_at: where the weight stands at attach, for the field.
-        shape: "vector"; "diagonal" of a 2 x 2 matrix; "matrices", two of which have the two parameters as sizes.
+        shape: "vector"; "row", of a matrix of one; "diagonal" of a 2 x 2 matrix; "matrices", two of which have the two
+            parameters as sizes.
         circle: a radius to draw.
         starts: of the paths.
         field_steps: how many steps the pull is measured over.
@@ -126,6 +127,8 @@ class Weight(nn.Module):
         point = torch.tensor(at, dtype=torch.float64)
         if self.case.shape == "diagonal":
             return torch.diag(point)
+        if self.case.shape == "row":
+            return point[None]
         return point.repeat(COPIES, 1) if self.case.noise else point
 
     def points(self) -> Tensor:
@@ -303,6 +306,19 @@ CASES: dict[str, Case] = {
         Run("huber(1, delta=0.3)", td.forms.huber(1.0, delta=0.3)),
         Run("decoupled(1)", td.decoupled(1.0)),
         "Beyond δ = 0.3 the pull grows no more, so that the large weight keeps most of its size.",
+    ),
+    "group_lasso": Case(
+        Run("group_lasso(0.9)", td.forms.group_lasso(0.9)),
+        Run("l1(0.9)", td.l1(0.9)),
+        "w1 and w2 are one row: its pull has one length everywhere and leads to zero, where the row ends as a whole or "
+        "not at all. l1 sets w2 alone to zero.",
+        shape="row",
+    ),
+    "p_norm": Case(
+        Run("p_norm(0.5, p=1)", td.forms.p_norm(0.5, p=1)),
+        Run("decoupled(0.5)", td.decoupled(0.5)),
+        "The pull of p = 1 is as strong on a small weight as on a large one; by a division zero is never crossed.",
+        attach_at=(1.5, 1.5),
     ),
     "proximal": Case(
         Run("proximal(0.9)", td.forms.proximal(0.9)),

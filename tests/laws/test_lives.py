@@ -72,6 +72,8 @@ FORMS = {
     "cautious": lambda k: td.cautious(0.3 * k),
     "l1": lambda k: td.l1(0.05 * k),
     "elastic_net": lambda k: td.elastic_net(l1=0.05 * k, l2=0.2 * k),
+    "group_lasso": lambda k: td.forms.group_lasso(0.2 * k),
+    "p_norm": lambda k: td.forms.p_norm(0.1 * k, p=1),
     "proximal": lambda k: td.forms.proximal(0.04 * k),
     "huber": lambda k: td.forms.huber(0.4 * k, delta=0.3),
     "toward": lambda k: td.toward("initial", 0.3 * k),
@@ -180,14 +182,14 @@ class World:
         made = {name: (others.get(name, self.form), self.strength) for name in SHAPES}
         one = min(self.strength, 1.0)
         made |= {name: (form, one) for name, (form, _) in made.items() if form in lives.RULES}
-        vectors = [name for name, (form, _) in made.items() if form in lives.SPHERES and len(SHAPES[name]) < 2]
+        vectors = [name for name, (form, _) in made.items() if form in lives.OF_MATRICES and len(SHAPES[name]) < 2]
         return {name: pair for name, pair in made.items() if pair[0] is not None and name not in vectors}
 
     def plan(self) -> td.Plan:
         rules = [
             td.rule(name, form if form is None else self.decay(form)) for name, form in LAYOUTS[self.layout][1].items()
         ]
-        rules += [td.rule(td.ndim(1), None, optional=True)] if self.form in lives.SPHERES else []
+        rules += [td.rule(td.ndim(1), None, optional=True)] if self.form in lives.OF_MATRICES else []
         frozen = [p for p in self.model.parameters() if not p.requires_grad]
         for param in frozen:
             param.requires_grad_(True)

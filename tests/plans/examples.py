@@ -14,7 +14,7 @@ from torchdecay.plans import controllers, forms, update_rules
 from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.plans.presets import PRESETS
 from torchdecay.plans.references import Average, Bound, BoundMask, File, Filled, Initial, SpareRows
-from torchdecay.plans.regularizers import L1, L2, Deviation, ElasticNet, Huber, Spectral, SquaredNorm
+from torchdecay.plans.regularizers import L1, L2, Deviation, ElasticNet, GroupLasso, Huber, PNorm, Spectral, SquaredNorm
 from torchdecay.plans.rows import Row
 from torchdecay.plans.schedules import Constant, Cosine, Custom, FollowLr, InverseTime, Linear, Piecewise, Warmup
 from torchdecay.records import Opaque
@@ -26,7 +26,7 @@ def double(step: int) -> float:
     return 2.0 * step
 
 
-REGULARIZERS = [L2(), L1(), ElasticNet(0.3, 0.7), Huber(0.5), SquaredNorm(), Deviation(), Spectral()]
+REGULARIZERS = [L2(), L1(), ElasticNet(0.3, 0.7), Huber(0.5), SquaredNorm(), Deviation(), Spectral(), GroupLasso()]
 
 SCHEDULES = [
     Constant(),
@@ -73,6 +73,8 @@ DECAYS = [
     forms.radial_brake(outward=0.0, inward=0.25, per="column"),
     forms.norm_control(0.1, per="row"),
     forms.projection("current", per="expert", schedule=td.schedules.linear(1, 0, 9)),
+    forms.group_lasso(0.1, per="column"),
+    forms.p_norm(0.1, p=0.5),
     forms.constrained(kappa=3.0),
     forms.constrained(kappa_initial=0.5, measure="std"),
     forms.constrained(warmup_steps=10, rho=0.1),
@@ -95,6 +97,7 @@ def values_of_every_type() -> list[Any]:
     )
     return [
         *REGULARIZERS,
+        PNorm(1.5),
         *SCHEDULES,
         *Site,
         *Scale,
@@ -245,6 +248,8 @@ decays = st.one_of(
     st.builds(td.toward, references, numbers, **common),
     st.builds(forms.proximal, numbers, **common),
     st.builds(forms.huber, numbers, delta=positive, **common),
+    st.builds(forms.group_lasso, numbers, per=st.sampled_from(["row", "column", "expert"]), schedule=schedules),
+    st.builds(forms.p_norm, numbers, p=positive, **common),
     st.builds(forms.hyperball, radii, per=slices, schedule=schedules),
     st.builds(forms.projection, radii, per=slices, schedule=schedules),
     st.builds(forms.radial_brake, outward=fractions, inward=fractions, per=slices, schedule=schedules),

@@ -27,6 +27,7 @@ CALLS: dict[str, Any] = {
     "toward": lambda wd: td.toward("initial", wd),
     "projected": lambda wd: forms.projected("initial", wd),
     "constrained": lambda wd: forms.constrained(kappa=wd),
+    "p_norm": lambda wd: forms.p_norm(wd, p=1),
     "hyperball": lambda wd: forms.hyperball(wd),
     "projection": lambda wd: forms.projection(wd),
     "radial_brake": lambda wd: forms.radial_brake(outward=wd),
@@ -79,7 +80,7 @@ def test_the_sites_are_those_of_the_design() -> None:
     assert sites.pop("GRADIENT") == {"coupled", "adaptive", "ada_decay"}
     assert sites.pop("AFTER") == {
         *("l1", "elastic_net", "huber", "proximal", "constrained", "projected", "norm_control"),
-        *("hyperball", "projection", "radial_brake", "relative_update"),
+        *("hyperball", "projection", "radial_brake", "relative_update", "group_lasso", "p_norm"),
     }
     assert set(sites) == {"BEFORE"}
 
@@ -119,6 +120,7 @@ def test_every_preset_takes_a_schedule(name: str) -> None:
             "projected": {"reference": "initial", "wd": 0.1},
             "constrained": {"kappa": 0.1},
             "per_step": {"fraction": 0.1},
+            "p_norm": {"wd": 0.1, "p": 1},
             "hyperball": {"radius": 0.1},
             "projection": {"radius": 0.1},
             "radial_brake": {},

@@ -11,7 +11,18 @@ from torch import Tensor
 
 from plans.examples import REGULARIZERS
 from torchdecay.errors import DecayError
-from torchdecay.plans.regularizers import L1, L2, Deviation, ElasticNet, Huber, Regularizer, Spectral, SquaredNorm
+from torchdecay.plans.regularizers import (
+    L1,
+    L2,
+    Deviation,
+    ElasticNet,
+    GroupLasso,
+    Huber,
+    PNorm,
+    Regularizer,
+    Spectral,
+    SquaredNorm,
+)
 
 ELEMENTWISE = [one for one in REGULARIZERS if isinstance(one, (L2, L1, ElasticNet, Huber, SquaredNorm))]
 WHOLE = [one for one in REGULARIZERS if one not in ELEMENTWISE]
@@ -39,6 +50,9 @@ def define(regularizer: Regularizer, x: Tensor) -> Tensor:
     elif isinstance(regularizer, Deviation):
         mean = sum(flat) / len(flat)
         total = (sum((value - mean) ** 2 for value in flat) / len(flat)) ** 0.5
+    elif isinstance(regularizer, GroupLasso):
+        rows = x.reshape(1, -1) if x.dim() < 2 else x.reshape(-1, x.shape[-1])
+        total = sum(sum(value * value for value in row) ** 0.5 for row in rows.tolist())
     else:
         matrix = x.reshape(x.shape[0], -1) if x.dim() > 1 else x.reshape(-1, 1)
         total = float(torch.linalg.eigvalsh(matrix.T @ matrix)[-1]) / 2
@@ -253,3 +267,16 @@ def test_numbers_out_of_range_are_refused(make: Any, wrong: tuple[Any, ...]) -> 
     """A regularizer that means nothing can't be made."""
     with pytest.raises(DecayError):
         make(*wrong)
+
+
+@pytest.mark.parametrize("p", [0.5, 1.0, 1.5, 2.0, 3.0])
+def test_a_p_norm_steps_by_the_gradient_of_where_it_was(p: float) -> None:
+    """z = step + τ·∇R, ∇R being that of the old weights scaled to the new; and R is the sum of powers."""
+    x, z = points(3, 4), points(3, 4)
+    regularizer = PNorm(p)
+    torch.testing.assert_close(
+        regularizer.value(x), torch.tensor(sum(abs(v) ** p for v in x.flatten().tolist())).double()
+    )
+    made = regularizer.step(z, x, 0.3)
+    torch.testing.assert_close(made + 0.3 * regularizer.gradient(x) * made / x, z)
+    assert regularizer.step(z, torch.zeros_like(z), 0.3).eq(0).all() == (p < 2)

@@ -90,6 +90,10 @@ class Step:
                 count += param.numel()
         return math.sqrt(total / count)
 
+    def shared(self) -> float:
+        """The same, where all elements have the same."""
+        return _momentum_factor(self.row.settings) if isinstance(self.life.optimizer, torch.optim.SGD) else 1.0
+
     def settled(self, index: int) -> float:
         """How far a gradient of 1 that stays moves a weight, over the learning rate, by the state after the step."""
         optimizer, group = self.life.optimizer, self.row.settings
@@ -167,6 +171,11 @@ class BySpectrum(scalar.Decoupled):
     every, low, high = 3, 2 / 3, 3.0
 
 
+def _rows(row: Row) -> list[list[int]]:
+    width = row.param[0].numel()
+    return [list(range(start, start + width)) for start in range(0, row.param.numel(), width)]
+
+
 def _initial(row: Row) -> Numbers:
     return _numbers(row.param)
 
@@ -186,6 +195,8 @@ FORMS: dict[str, Callable[[Row], scalar.Form]] = {
     "cautious": lambda row: scalar.Cautious(0.3),
     "l1": lambda row: scalar.ElasticNet(0.05),
     "elastic_net": lambda row: scalar.ElasticNet(0.05, 0.2),
+    "group_lasso": lambda row: scalar.GroupLasso(0.2, _rows(row)),
+    "p_norm": lambda row: scalar.PNorm(0.1, 1.0),
     "proximal": lambda row: scalar.Proximal(0.04, None),
     "huber": lambda row: scalar.Huber(0.4, 0.3),
     "toward": lambda row: scalar.Decoupled(0.3, ref=_initial(row)),
@@ -225,6 +236,7 @@ def _hand_on(old: Row, new: Row) -> None:
 
 SPHERES = ("hyperball", "projection")
 """Forms that set the norm of matrices, and refuse a vector."""
+OF_MATRICES = (*SPHERES, "group_lasso")
 RULES = (*SPHERES, "radial_brake", "relative_update")
 """Forms whose strength is a share, at most 1."""
 _STRONG = ("wd", "l1", "l2", "rho")

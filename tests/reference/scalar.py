@@ -33,6 +33,10 @@ class Sgd:
         """How far a gradient of 1 that stays moves a weight in one step, over the learning rate."""
         return (1 - self.dampening) / (1 - self.momentum) if self.momentum else 1.0
 
+    def shared(self):
+        """The same, where all elements have the same."""
+        return self.settled(0)
+
     def size(self, grad):
         """What `stable` divides by."""
         return 1 / self.settled(0)
@@ -64,6 +68,9 @@ class Adam:
 
     def settled(self, index):
         return 1 / (math.sqrt(self.v[index] / (1 - self.betas[1] ** self.t)) + self.eps)
+
+    def shared(self):
+        return 1.0
 
     def size(self, grad):
         _, v, t = self._next(grad)
@@ -120,6 +127,30 @@ class ElasticNet(Form):
             tau = opt.lr * opt.settled(i)
             made.append(math.copysign(max(abs(z) - tau * self.l1, 0.0), z) / (1 + tau * self.l2))
         return made
+
+
+class GroupLasso(Form):
+    """Slices go to zero together; the size of momentum's steps, and 1 under Adam."""
+
+    def __init__(self, wd, slices):
+        self.wd, self.slices = wd, slices
+
+    def after(self, w, g, opt, old):
+        made = list(w)
+        for places in self.slices:
+            length = norm([w[i] for i in places])
+            tau = opt.lr * self.wd * opt.shared()
+            for i in places:
+                made[i] = max(1 - tau / length, 0.0) * w[i] if length else 0.0
+        return made
+
+
+class PNorm(Form):
+    def __init__(self, wd, p):
+        self.wd, self.p = wd, p
+
+    def after(self, w, g, opt, old):
+        return [a / (1 + self.p * opt.lr * self.wd * abs(b) ** (self.p - 2)) for a, b in zip(w, old, strict=True)]
 
 
 class Proximal(Form):

@@ -96,6 +96,14 @@ FORMS = {
         lambda: td.forms.norm_control(0.3, ratio=0.8, per="row"),
         lambda: scalar.NormControl(0.3, 0.8, START, ROWS),
     ),
+    "group_lasso by rows": (lambda: td.forms.group_lasso(0.3), lambda: scalar.GroupLasso(0.3, ROWS)),
+    "group_lasso by columns": (
+        lambda: td.forms.group_lasso(0.3, per="column"),
+        lambda: scalar.GroupLasso(0.3, COLUMNS),
+    ),
+    "p_norm 1": (lambda: td.forms.p_norm(0.1, p=1), lambda: scalar.PNorm(0.1, 1.0)),
+    "p_norm 0.5": (lambda: td.forms.p_norm(0.1, p=0.5), lambda: scalar.PNorm(0.1, 0.5)),
+    "p_norm 3": (lambda: td.forms.p_norm(0.3, p=3), lambda: scalar.PNorm(0.3, 3.0)),
     "projection current by columns": (
         lambda: td.forms.projection("current", per="column"),
         lambda: scalar.NormProjection("current", COLUMNS, START),

@@ -18,7 +18,7 @@ from torch.nn import Parameter
 
 from torchdecay.apply.work import Amount
 from torchdecay.optimizers.elementwise import Elementwise
-from torchdecay.plans.regularizers import L1, L2, ElasticNet, Huber, Regularizer
+from torchdecay.plans.regularizers import L1, L2, ElasticNet, Huber, PNorm, Regularizer
 
 Tensors = Sequence[Tensor]
 Optional = Sequence[Tensor | None]
@@ -115,6 +115,11 @@ def cautious_(
 ) -> None:
     """θ ← θ − amount·1[u⊙θ ≥ 0]⊙θ, u having the signs of `direction`; > in place of ≥ when zeros are spared."""
     (run or in_parts)(_cautious_one_, param, amount, tuple(direction.tensors), direction.of, spare_zeros)
+
+
+def by_power_(p: Tensor, amount: Amount, parts: Tensors, regularizer: PNorm) -> None:
+    """θ ← θ/(1 + amount·p·|old|^(p−2)), old being the one part."""
+    p.copy_(regularizer.step(p, parts[0], amount))
 
 
 def _explicit_one_(p: Tensor, amount: Amount, parts: Tensors, regularizer: Regularizer) -> None:

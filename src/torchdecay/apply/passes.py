@@ -26,7 +26,7 @@ from torchdecay.optimizers.steps import reads_update_sign, step_size, update_dir
 from torchdecay.plans.controllers import Cautious, Controller, Multiplier, RowGate
 from torchdecay.plans.decay import Site
 from torchdecay.plans.references import Average
-from torchdecay.plans.regularizers import L2, Regularizer
+from torchdecay.plans.regularizers import L2, PNorm, Regularizer
 from torchdecay.plans.update_rules import UpdateRule
 from torchdecay.sharding import cut_like, cuts, like, local, whole
 
@@ -96,6 +96,8 @@ class Passes:
             if decay.site is Site.GRADIENT:
                 self._lend(work)
             elif decay.site is Site.AFTER or (late and decay.gate is None):
+                if isinstance(decay.regularizer, PNorm):
+                    self._snapshots |= {id(one.param): one.param.detach().clone() for one in work.targets}
                 self._later.append(work)
             elif not isinstance(decay.gate, Cautious) or (
                 reads_update_sign(self.optimizer, work.group) and not any(one.grad.is_sparse for one in work.targets)
@@ -298,10 +300,13 @@ class Passes:
     def _step_proximally(self, work: Work) -> None:
         """θ ← prox of c·λ·s·R, s being 1 where R is smooth."""
         regularizer = work.pull.decay.regularizer
+        if isinstance(regularizer, PNorm):
+            for one, amount in zip(work.targets, work.amounts, strict=True):
+                old, turn = local(self._snapshots.pop(id(one.param))), self.debts.turn(one.name, work.steps)
+                _run(one, turn, amount, _by_power(regularizer, old, amount, self.run))
+            return
         for ones, amounts in _buckets(work):
-            sizes = [
-                1.0 if regularizer.smooth else _here(step_size(self.optimizer, work.group, one.param)) for one in ones
-            ]
+            sizes = [_here(step_size(self.optimizer, work.group, one.param, regularizer)) for one in ones]
             if is_low(ones[0].param):
                 for one, amount, size in zip(ones, amounts, sizes, strict=True):
                     self._step_late(
@@ -311,8 +316,8 @@ class Passes:
             if self.debts.owed or self.debts.added:
                 amounts = [self.debts.strength(one.name, a) for one, a in zip(ones, amounts, strict=True)]
             if _must_be_whole(regularizer, ones):
-                for one, amount in zip(ones, amounts, strict=True):
-                    _run(one, 0.0, amount, _proximal(regularizer, amount), regularizer)
+                for one, amount, size in zip(ones, amounts, sizes, strict=True):
+                    _run(one, 0.0, amount, _proximal(regularizer, amount * size), regularizer)
                 continue
             lazy = [size if isinstance(size, Elementwise) else None for size in sizes]
             taus = [a if isinstance(size, Elementwise) else a * size for a, size in zip(amounts, sizes, strict=True)]
@@ -411,6 +416,11 @@ def _run(one: Target, turn: float, amount: Amount, kernel: _Kernel, regularizer:
 
 def _constrained(regularizer: Regularizer, mu: Any) -> _Kernel:
     return lambda p, ref: constrained_step_(p, regularizer, mu)
+
+
+def _by_power(regularizer: PNorm, old: Tensor, amount: Amount, run: kernels.Run) -> _Kernel:
+    """θ ← θ/(1 + amount·p·|old|^(p−2)), old being the weights before the update."""
+    return lambda p, ref: run(kernels.by_power_, p, amount, (old.to(p.dtype),), regularizer)
 
 
 def _explicit(regularizer: Regularizer, amount: Amount) -> _Kernel:

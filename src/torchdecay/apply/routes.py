@@ -21,7 +21,7 @@ from torchdecay.optimizers.steps import is_matched, reads_update_sign
 from torchdecay.plans.controllers import Cautious, LazyRows, Projection, RowGate, Stable
 from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.plans.references import Average, Initial
-from torchdecay.plans.regularizers import L2, Deviation, Huber
+from torchdecay.plans.regularizers import L2, Deviation, Huber, PNorm
 from torchdecay.plans.update_rules import Sphere
 from torchdecay.sharding import is_flat, is_flat_part, norm
 from torchdecay.text import repr_quoted
@@ -294,7 +294,7 @@ class Place:
         if low:
             why += f"; {self._rounding(decay, way.route)}"
         by_hook = way.route == "hook" and not decay.regularizer.smooth and decay.proximal
-        if by_hook and not is_matched(self.optimizer, self.group, param):
+        if by_hook and not is_matched(self.optimizer, self.group, param, decay.regularizer):
             return False, (
                 f"{why}; the threshold is not matched to {self.name}, "
                 "so training ends at another optimum than that of loss + penalty"
@@ -310,6 +310,8 @@ class Place:
             seen = "weights are 0 in the optimizer's step, so that its update is seen whole"
             lost = "of the update only what low precision leaves of it is seen"
             return f"{seen if has_trait(self.optimizer, 'blind') else lost}; rounded stochastically"
+        if isinstance(decay.regularizer, PNorm):
+            return "rounded stochastically at each step"
         if route == "native":
             return "what is too small for the dtype is rounded away, where td.decoupled(wd) would arrive"
         return "what is too small for the dtype is owed, then applied with stochastic rounding"
@@ -325,6 +327,9 @@ def _unfit(param: Tensor, name: str, decay: Decay) -> tuple[str, str]:
             "is no matrix, and a bias or a gain of one length can't do its work",
             f"{spare}, as the default rules do.",
         )
+    stays = isinstance(decay.regularizer, PNorm) and decay.regularizer.p < 2
+    if stays and not param.is_meta and param.numel() and not bool(param.detach().any()):
+        return "is all zeros, which this decay holds", f"{spare}, or take td.l1(wd), which lets zeros go."
     if rule is not None and rule.needs_norm and not param.is_meta and param.numel() and not float(norm(param)):
         return "is all zeros, and would stay so", f"{spare}; or give it a norm: td.forms.hyperball(1.0)."
     return "", ""

@@ -10,6 +10,7 @@ from torchdecay.optimizers.elementwise import Elementwise
 from torchdecay.optimizers.gradients import as_seen, grad_of
 from torchdecay.optimizers.updates import Update
 from torchdecay.plans.decay import Site
+from torchdecay.plans.regularizers import PNorm, Regularizer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,22 +43,31 @@ def tells_update(optimizer: Optimizer, group: Mapping[str, Any]) -> bool:
     return not group["momentum"] if update.is_linear else native.site is Site.BEFORE
 
 
-def is_matched(optimizer: Optimizer, group: Mapping[str, Any], param: Tensor) -> bool:
-    """Whether `step_size` makes the optimum of L + λR a fixed point of this optimizer with a proximal step."""
-    return _matched(optimizer, param) is not None
+def is_matched(optimizer: Optimizer, group: Mapping[str, Any], param: Tensor, regularizer: Regularizer) -> bool:
+    """Whether `step_size` makes the optimum of L + λR a fixed point of this optimizer with a proximal step.
+
+    A size for each element is that of elements alone: of slices that have one threshold it is none.
+    """
+    update = _matched(optimizer, param)
+    return update is not None and (update.is_linear or regularizer.elementwise) and not isinstance(regularizer, PNorm)
 
 
-def step_size(optimizer: Optimizer, group: Mapping[str, Any], param: Tensor) -> float | Elementwise:
+def step_size(
+    optimizer: Optimizer, group: Mapping[str, Any], param: Tensor, regularizer: Regularizer
+) -> float | Elementwise:
     r"""The s for which the optimizer's settled update is lr·s·g: what a gradient g that stays moves a weight by.
 
     $$s = 1 \text{ (SGD)}, \quad \frac{1 - \text{dampening}}{1 - \text{momentum}} \text{ (momentum)}, \quad
     \frac{1}{\sqrt{\hat v} + \epsilon} \text{ elementwise (Adam, AdamW)}$$
 
     NAdam and RAdam as Adam, times what their momentum schedule and their rectification are at this step. Elsewhere
-    1, and `is_matched` says no. To be called after the step, when the state is the step's own.
+    1, and `is_matched` says no; and 1 where R is smooth, whose proximal step divides. To be called after the step, when
+    the state is the step's own.
     """
     update = _matched(optimizer, param)
-    return 1.0 if update is None else update.step_size(group, optimizer.state.get(param, {}))
+    if update is None or regularizer.smooth or not is_matched(optimizer, group, param, regularizer):
+        return 1.0
+    return update.step_size(group, optimizer.state.get(param, {}))
 
 
 def _matched(optimizer: Optimizer, param: Tensor) -> Update | None:

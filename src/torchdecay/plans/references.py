@@ -44,7 +44,7 @@ class Filled(Reference):
     number: float
 
     def __post_init__(self) -> None:
-        store(self, number=check_number(self.number, "reference", minimum=-math.inf))
+        store(self, number=check_number(self.number, "the reference", minimum=-math.inf))
 
     def __repr__(self) -> str:
         return spelled(self.number)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from torchdecay.arguments import check_number, store
+from torchdecay.arguments import check_number, check_word, store
+from torchdecay.plans.granularity import WORDS, Per, dims_of
 from torchdecay.records import value_type
 
 if TYPE_CHECKING:
@@ -241,6 +242,68 @@ class Spectral(Regularizer):
         level = levels[(levels >= following).nonzero()[0, 0]]
         lowered: Tensor = (u * s.clamp(max=level)) @ vh
         return lowered.reshape(z.shape)
+
+
+@value_type
+@dataclass(frozen=True)
+class GroupLasso(Regularizer):
+    """R(x) = Σ‖x_s‖ over the slices x_s of x; prox = max(1 − τ/‖z_s‖, 0)·z_s, which leaves whole slices exactly 0.
+
+    `per` says which: "row", "column", or "expert" (see `torchdecay.plans.granularity`).
+    """
+
+    per: Per = "row"
+    symbol = "Σ‖θ_s‖"
+    smooth = False
+    elementwise = False
+
+    def __post_init__(self) -> None:
+        check_word(self.per, "group_lasso per", WORDS[1:])
+
+    def value(self, x: Tensor) -> Tensor:
+        return self._norms(x).sum()
+
+    def gradient(self, x: Tensor) -> Tensor:
+        norms = self._norms(x)
+        return (x / norms).where(norms > 0, x.new_zeros(()))
+
+    def prox(self, z: Tensor, tau: Threshold) -> Tensor:
+        norms = self._norms(z)
+        # Of what is all zeros nothing is left, and a threshold of 0 leaves what is there.
+        return z * (1 - tau / norms.where(norms > 0, 1.0)).clamp(min=0)
+
+    def _norms(self, x: Tensor) -> Tensor:
+        import torch
+
+        found: Tensor = torch.linalg.vector_norm(x, dim=dims_of(self.per, x.dim()), keepdim=True)
+        return found
+
+
+@value_type
+@dataclass(frozen=True)
+class PNorm(Regularizer):
+    """R(x) = Σ|x|^p; ∇R(x) = p·|x|^(p−2)·x. Its step goes by the gradient at x, the weights before the update.
+
+    θ ← z/(1 + τ·p·|x|^(p−2)): of p below 2, which has no finite gradient at 0, a weight that is 0 stays 0, and small
+    ones go there. `step(z, x, tau)` is that.
+    """
+
+    p: float
+    symbol = "‖θ‖ₚᵖ"
+    smooth = False
+
+    def __post_init__(self) -> None:
+        store(self, p=check_number(self.p, "p_norm p", open_minimum=True))
+
+    def value(self, x: Tensor) -> Tensor:
+        return x.abs().pow(self.p).sum()
+
+    def gradient(self, x: Tensor) -> Tensor:
+        return (self.p * x.abs().pow(self.p - 2) * x).where(x != 0, x.new_zeros(()))
+
+    def step(self, z: Tensor, x: Tensor, tau: Threshold) -> Tensor:
+        """The step from z, where x are the weights before the update."""
+        return z / (1 + tau * self.p * x.abs().pow(self.p - 2))
 
 
 def _svd(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

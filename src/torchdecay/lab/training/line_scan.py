@@ -114,7 +114,7 @@ def penalty_factor(decay: Decay, optimizer: Optimizer, group: Mapping[str, Any],
     if decay.site in (Site.LOSS, Site.GRADIENT):
         return 1.0
     plain = settled_factor(optimizer, group) is not None and not group["momentum"]
-    if decay.proximal and scale is Scale.LR and is_matched(optimizer, group, weight):
+    if decay.proximal and scale is Scale.LR and is_matched(optimizer, group, weight, decay.regularizer):
         return 1.0
     lr = float(group["lr"])
     if not plain or lr == 0.0 or scale.needs_max_lr:

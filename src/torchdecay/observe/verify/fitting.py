@@ -16,6 +16,7 @@ from torchdecay.optimizers.gradients import maximizes
 from torchdecay.optimizers.steps import step_size
 from torchdecay.plans.controllers import Cautious
 from torchdecay.plans.decay import Site
+from torchdecay.plans.regularizers import PNorm
 from torchdecay.sharding import local
 
 _NUDGE = 0.25
@@ -178,12 +179,16 @@ class _Special:
         if not self.decay.proximal:
             return part - amount * self.direction(part)
         threshold: float | Tensor = amount
-        if not self.decay.regularizer.smooth:
-            found = step_size(self._optimizer, self._optimizer.param_groups[self.slot.group], self.slot.param)
+        regularizer = self.decay.regularizer
+        if isinstance(regularizer, PNorm):
+            return _flat(regularizer.step(self._shaped(part), self._shaped(begun), amount)) if amount else part
+        if not regularizer.smooth:
+            group = self._optimizer.param_groups[self.slot.group]
+            found = step_size(self._optimizer, group, self.slot.param, regularizer)
             size = found.whole() if isinstance(found, Elementwise) else found
             threshold = amount * (local(size).detach().double().cpu() if isinstance(size, Tensor) else size)
         theta = self._shaped(part)
-        moved = self._reference + self.decay.regularizer.prox(theta - self._reference, threshold)
+        moved = self._reference + regularizer.prox(theta - self._reference, threshold)
         return _flat(torch.where(self._mask, moved, theta))
 
     def _shaped(self, part: Tensor) -> Tensor:

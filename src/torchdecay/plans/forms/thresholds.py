@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from torchdecay.plans.decay import Decay, Scale, Site, pull
+from torchdecay.plans.granularity import Per
 from torchdecay.plans.presets import preset
 from torchdecay.plans.references import Mask
-from torchdecay.plans.regularizers import L1, ElasticNet, Huber
+from torchdecay.plans.regularizers import L1, ElasticNet, GroupLasso, Huber, PNorm
 from torchdecay.plans.schedules import Schedule
 
 
@@ -114,3 +115,50 @@ def huber(wd: float, *, delta: float = 1.0, schedule: Schedule | None = None, ma
     Reference: AdamHD: Decoupled Huber Decay Regularization for Language Model Pre-Training, arXiv 2511.14721.
     """
     return pull(wd, Site.AFTER, Scale.LR, regularizer=Huber(delta), proximal=True, schedule=schedule, mask=mask)
+
+
+@preset("1e-3,per=row")
+def group_lasso(wd: float, *, per: Per = "row", schedule: Schedule | None = None) -> Decay:
+    r"""L1 of the norms of rows, columns or experts, as a proximal step after the update: whole slices become exactly 0.
+
+    $$\theta_s \leftarrow \max\Big(1 - \frac{\eta_t\lambda s}{\lVert z_s\rVert}, 0\Big) z_s, \qquad z = \theta - u$$
+
+    for each slice. s follows SGD and its momentum, as in `l1`; under the Adam family, which has another size for each
+    element of a slice, and elsewhere s = 1, and `td.lower` says that the optimum is not that of loss + penalty.
+
+    Args:
+        wd: λ, at least 0.
+        per: what becomes 0 together: "row", "column", or "expert", what lies along the first dimension.
+
+    Example:
+        >>> import torchdecay as td
+        >>> td.forms.group_lasso(1e-3)
+        group_lasso(0.001)
+
+    Reference: Model Selection and Estimation in Regression with Grouped Variables, Yuan and Lin, Journal of the Royal
+    Statistical Society B 68(1), 2006.
+    """
+    return pull(wd, Site.AFTER, Scale.LR, regularizer=GroupLasso(per), proximal=True, schedule=schedule)
+
+
+@preset("0.1,p=1")
+def p_norm(wd: float, *, p: float, schedule: Schedule | None = None, mask: Mask | str | None = None) -> Decay:
+    r"""Decoupled decay by any p-norm: for p below 2 small weights shrink faster than large ones, and go to 0.
+
+    $$\theta \leftarrow \frac{\theta - u}{1 + p\,\eta_t\lambda|\theta|^{p-2}}$$
+
+    with the weights before the update in the power. For p = 2 it divides by 1 + 2ηλ. A weight that is 0 stays 0 for p
+    below 2, so that a tensor of zeros is refused at attach; `l1` sets weights to 0 exactly, and lets them come back.
+
+    Args:
+        wd: λ, at least 0.
+        p: above 0.
+
+    Example:
+        >>> import torchdecay as td
+        >>> td.forms.p_norm(0.1, p=1)
+        p_norm(0.1, p=1)
+
+    Reference: Decoupled Weight Decay for Any p Norm, arXiv 2404.10824.
+    """
+    return pull(wd, Site.AFTER, Scale.LR, regularizer=PNorm(p), proximal=True, schedule=schedule, mask=mask)

@@ -20,6 +20,7 @@ from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.forms.l2 import coupled
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.references import Initial
+from torchdecay.plans.regularizers import PNorm
 from torchdecay.plans.tree import parameters_by_name
 from torchdecay.text import repr_quoted
 
@@ -150,6 +151,7 @@ def _check_decay(name: str, decay: Decay) -> None:
     for wrong, what in (
         (decay.update is not None, "takes norms of one run's weights"),
         (decay.controller is not None, "sets its coefficient from what it sees of one run"),
+        (isinstance(decay.regularizer, PNorm), "reads the weights before the update"),
         (decay.gate is not None and not isinstance(decay.gate, Cautious), "goes by rows"),
         (decay.mask is not None, "has a mask"),
         (decay.reference is not None and not isinstance(decay.reference, Initial), "pulls toward tensors of one run"),
