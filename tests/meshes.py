@@ -52,6 +52,11 @@ FORMS = {
 }
 
 
+def plan_of(model, decay):
+    """Everything under one decay; biases are spared where it is for matrices alone."""
+    return td.plan(model, decay, rules=() if decay.update is None else td.STANDARD)
+
+
 def make_model() -> nn.Module:
     """Seven rows and one row, which no two processes share evenly; eight in between, which tensor parallel wants."""
     torch.manual_seed(0)

@@ -168,6 +168,26 @@ def test_masks_that_do_not_fit_are_refused():
             mask_tensors(as_mask("keep"), NAMES, params(), {"keep": {"a": wrong}})
 
 
+def test_a_mask_that_is_bound_for_what_is_not_there_is_refused():
+    """A parameter without a mask is pulled everywhere: a wrong name would mean the opposite of what it says."""
+    model = nn.Linear(2, 3)
+    optimizer = optim.AdamW(model.parameters(), lr=0.1)
+    plan = td.plan(model, td.decoupled(0.1, mask="keep"), rules=())
+    whole = torch.ones(3, 2, dtype=torch.bool)
+    with pytest.raises(td.ApplyError, match=r'bound for "wieght"[\s\S]*"weight"'):
+        td.attach(optimizer, plan, model=model, bind={"keep": {"wieght": whole, "bias": whole[:, 0]}})
+    with pytest.raises(td.ApplyError, match="has none of the parameters that it is for"):
+        td.attach(
+            optimizer,
+            td.plan(model, {"weight": td.decoupled(0.1, mask="keep")}["weight"]),
+            model=model,
+            bind={"keep": {"bias": whole[:, 0]}},
+        )
+    with pytest.raises(td.ApplyError, match="has none of the parameters that it is for"):
+        td.attach(optimizer, plan, model=model, bind={"keep": {}})
+    td.attach(optimizer, plan, model=model, bind={"keep": {"module.weight": whole}}).remove()
+
+
 MASKED = [
     td.coupled(0.3, mask=td.spare_rows(0, 2)),
     td.decoupled(0.3, mask=td.spare_rows(0, 2)),

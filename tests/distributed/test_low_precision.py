@@ -7,7 +7,7 @@ import torch
 from torch import optim
 
 import torchdecay as td
-from meshes import both, fsdp2, hsdp, make_model, tensor_parallel
+from meshes import both, fsdp2, hsdp, make_model, plan_of, tensor_parallel
 from ranks import in_ranks
 from torchdecay.apply.rounding import drawn_at
 from torchdecay.sharding import beside, cut_like, local, whole
@@ -36,7 +36,7 @@ def trained(decay, dtype, *, wrap=lambda model: model, steps=10):
     """Under gradients that are given, so that the weights differ by their decay alone; without those of the model."""
     model = wrap(make_model().to(dtype))
     optimizer = optim.AdamW(model.parameters(), lr=0.02, eps=1e-4, weight_decay=0.0)
-    handle = td.attach(optimizer, td.plan(model, decay, rules=()), model=model)
+    handle = td.attach(optimizer, plan_of(model, decay), model=model)
     owed = []
     for step in range(steps):
         generator = torch.Generator().manual_seed(step)

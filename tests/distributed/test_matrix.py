@@ -10,7 +10,7 @@ from torch import optim
 from torch.distributed.optim import ZeroRedundancyOptimizer
 
 import torchdecay as td
-from meshes import FORMS, both, ddp, fsdp1, fsdp1_flat, fsdp2, hsdp, make_model, tensor_parallel, whole_weights
+from meshes import FORMS, both, ddp, fsdp1, fsdp1_flat, fsdp2, hsdp, make_model, plan_of, tensor_parallel, whole_weights
 from ranks import in_ranks
 
 MESHES = {
@@ -36,7 +36,7 @@ def trained(decay, *, wrap=None, zero=False):
         optimizer = ZeroRedundancyOptimizer(model.parameters(), optim.AdamW, lr=0.1, weight_decay=0.0)
     else:
         optimizer = optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.0)
-    handle = td.attach(optimizer, td.plan(model, decay, rules=()), model=model)
+    handle = td.attach(optimizer, plan_of(model, decay), model=model)
     for step in range(4):
         # Every rank sees the same rows, so that the mean of the gradients is that of one process.
         x = torch.randn(8, 5, generator=torch.Generator().manual_seed(step)).double()

@@ -40,6 +40,7 @@ def attach(
     save_references: bool | torch.dtype = False,
     max_lr: float | Sequence[float] | None = None,
     step: int | None = None,
+    check_ranks: bool = True,
 ) -> Handle:
     """Carry a plan out on an optimizer from its next step on.
 
@@ -73,12 +74,16 @@ def attach(
         step: how many steps of the run were taken before, for a plan that comes in the middle of it: schedules go by
             the run's own step, also in groups that are added later; what is remembered or loaded knows better. Else
             each group counts from its first step under a plan.
+        check_ranks: of several processes, whether to compare the plans of those that train the same parameters, and
+            the weights where the plan measures them. Where weights are cut over processes, all of these have to
+            attach, and wait for each other: for two minutes, then it is an error.
 
     Returns:
         A `Handle`, also a context manager.
 
     Raises:
-        ApplyError: a plan is attached already, the optimizer can't carry a row out, or lr·λ is 1 or more.
+        ApplyError: a plan is attached already, the optimizer can't carry a row out, or lr·λ is 1 or more; the
+            processes that train these weights have other plans, other weights to begin from, or none attached.
         PlanError: the plan and the model do not fit.
         LoadError: the optimizer remembers another plan, or other references.
 
@@ -119,7 +124,9 @@ def attach(
         if model is None:
             raise ApplyError(f"{plan!r} is not a plan.", fix="Give td.plan(model, ...), or pass model= as well.")
         plan = make_plan(model, plan)
-    options = Options(via, on_load, bind or {}, scheduler_inside(scheduler), compile, save_references, peaks, step)
+    options = Options(
+        via, on_load, bind or {}, scheduler_inside(scheduler), compile, save_references, peaks, step, check_ranks
+    )
     return Handle(optimizer, plan, model=model, options=options, remembered=remembered, outer=outer)
 
 

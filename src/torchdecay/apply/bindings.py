@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -27,7 +27,7 @@ from torchdecay.plans.references import (
 )
 from torchdecay.plans.tensor_files import read_tensors
 from torchdecay.sharding import beside, is_dtensor, local, share_memory
-from torchdecay.text import repr_quoted
+from torchdecay.text import nearest, repr_quoted
 
 Bindings = Mapping[str, Mapping[str, Tensor]]
 
@@ -101,7 +101,15 @@ def mask_tensors(mask: Mask | None, names: list[str], params: list[Tensor], bind
         return [_row_mask(mask, name, param) for name, param in zip(names, params, strict=True)]
     if not isinstance(mask, BoundMask):
         raise ApplyError(f"the mask {mask!r} was not saved with the plan, so it can't be read back.")
-    source = _bound(mask.name, bind, "mask")
+    bound = _bound(mask.name, bind, "mask")
+    source = {short: bound[name] for name, short in canonical_keys(bound).items()}
+    if not any(name in source for name in names):
+        raise ApplyError(
+            f"the mask {mask!r} has none of the parameters that it is for.",
+            f"It has {', '.join(list(source)[:3]) or 'nothing'}; the plan has {', '.join(names[:3])}, "
+            "which would be pulled everywhere.",
+            "Name its tensors as the model names its parameters.",
+        )
     found: list[Tensor | None] = []
     for name, param in zip(names, params, strict=True):
         tensor = source.get(name)
@@ -112,6 +120,27 @@ def mask_tensors(mask: Mask | None, names: list[str], params: list[Tensor], bind
             )
         found.append(None if tensor is None else beside(tensor.to(param.device), param))
     return found
+
+
+def check_masks(masks: Iterable[Mask | None], known: Collection[str], bind: Bindings) -> None:
+    """Refuse a mask that is bound for a parameter that is not there.
+
+    Args:
+        masks: the masks of a plan.
+        known: the names of all parameters.
+        bind: what is bound.
+
+    Raises:
+        ApplyError: with the nearest name.
+    """
+    for mask in {mask.name: mask for mask in masks if isinstance(mask, BoundMask)}.values():
+        for name in canonical_keys(bind.get(mask.name, {})).values():
+            if name not in known:
+                raise ApplyError(
+                    f"the mask {mask!r} is bound for {repr_quoted(name)}, and there is no such parameter.",
+                    "A parameter without a mask is pulled everywhere.",
+                    nearest(name, known),
+                )
 
 
 def _row_mask(mask: SpareRows, name: str, param: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ before it changes the first tensor, so that a step that is refused leaves the we
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from operator import attrgetter, is_
@@ -28,6 +28,7 @@ from torchdecay.apply.state import References
 from torchdecay.apply.work import Work
 from torchdecay.errors import ApplyError
 from torchdecay.plans.decay import Site
+from torchdecay.plans.references import Average, Initial
 from torchdecay.plans.schedules import Constant
 from torchdecay.text import listed
 
@@ -76,6 +77,13 @@ class Engine:
     def pulled(self) -> dict[str, Tensor]:
         """What runs by hook or through the loss, by name."""
         return {name: one.param for name, (_, one) in self.targets.items()}
+
+    def measured(self) -> Iterator[Tensor]:
+        """Parameters of which something was measured when this was made: where they are, or a norm."""
+        for decay, one in self.targets.values():
+            began = isinstance(decay.reference, (Initial, Average)) and not self.references.are_loaded
+            if began or decay.controller is not None or decay.update is not None:
+                yield one.param
 
     def is_outdated(self) -> bool:
         """Whether parameters came, went, were frozen, unfrozen, cast or reshaped, or options set, since lowered."""

@@ -13,10 +13,11 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from torchdecay.apply.bindings import Bindings
+from torchdecay.apply.bindings import Bindings, check_masks
 from torchdecay.apply.compiled import runner
 from torchdecay.apply.copies import (
     Bond,
@@ -32,6 +33,7 @@ from torchdecay.apply.engine import Engine, members, origins
 from torchdecay.apply.kernels import in_parts
 from torchdecay.apply.loss import penalty_of
 from torchdecay.apply.lowering import Lowering, lower
+from torchdecay.apply.ranks import Agreement, holders, meet
 from torchdecay.apply.routes import Via
 from torchdecay.apply.row_pulls import RowPulls
 from torchdecay.apply.state import GroupState, Loaded, OnLoad, check_class, initial_in, mark_of, pack, stood_in, unpack
@@ -73,6 +75,7 @@ class Options:
     save_references: bool | torch.dtype = False
     max_lr: float | Sequence[float] | None = None
     step: int | None = None
+    check_ranks: bool = True
 
     def peaks(self, count: int) -> list[float | None]:
         """The peak that was given for each group; groups that came later than the numbers find their own."""
@@ -144,6 +147,8 @@ class Handle:
         self._before = [dict(stood) for stood in left.get("stood", ())] or list(map(_owned, optimizer.param_groups))
         # Of parameters that were taken out of the optimizer, for when they come back: oldest first.
         self._former: list[tuple[Engine, list[dict[str, Any]]]] = []
+        if options.check_ranks:
+            meet("td.attach", (param for group in optimizer.param_groups for param in group["params"]))
         self._engine = self._build(plan, self._before)
         if "initial" in options.bind:
             self.load_state_dict(initial_in(options.bind["initial"]) or options.bind["initial"])
@@ -158,6 +163,7 @@ class Handle:
             for program in self._engine.programs:
                 program.state.steps = options.step
         values = self._engine.check()
+        self._agreement = self._agree()
         self._engine.passes.debts.take(self._engine.pulled())
         self._depth = 0
         self._is_gone = self._penalty_called = False
@@ -470,9 +476,25 @@ class Handle:
         counts = ", ".join(f"{routes.count(route)} by {route}" for route in dict.fromkeys(routes))
         return f"<Handle on {type(self.optimizer).__name__}: {counts}>"
 
+    def _agree(self) -> Agreement | None:
+        """Compare the plan with those of the other processes."""
+        if not self._options.check_ranks:
+            return None
+        groups = zip(self._engine.lowering.groups, self._engine.members, strict=True)
+        named = {name: param for group, params in groups for name, param in zip(group.names, params, strict=True)}
+        wrapped = self.model.process_group if isinstance(self.model, DistributedDataParallel) else None
+        expected = max(len(holders(named.values())), 0 if wrapped is None else wrapped.size())
+        return Agreement(self.plan, self._engine.ledger.decays, named, expected, self._engine.measured())
+
     def _build(self, plan: Plan, before: Sequence[Mapping[str, Any]]) -> Engine:
         named = self._names if self.model is None else self.model
         lowering = lower(plan, self.optimizer, model=named, via=self._options.via)
+        masks = {row.decay.mask for row in plan.rows if row.decay is not None and row.decay.mask is not None}
+        if masks:
+            known = {name for row in plan.rows for name in row.names}
+            known |= {name for group in lowering.groups for name in group.names}
+            known |= set() if self.model is None else set(parameters_by_name(self.model))
+            check_masks(masks, known, self._options.bind)
         groups = tuple(
             replace(group, replaces=stood.get("weight_decay"))
             for group, stood in zip(lowering.groups, before, strict=True)
@@ -553,6 +575,9 @@ class Handle:
 
     def _begin(self, *, late: bool = False) -> None:
         """What a step needs once its gradients are there."""
+        if self._agreement is not None:
+            self._agreement.check()
+            self._agreement = None
         self._ask_for_penalty()
         self._engine.before(late=late or bool(late_because(self.optimizer)))
 

@@ -244,9 +244,9 @@ def _lower_group(
     for param, name, decay in members:
         way = way_of[id(decay)]
         exact, why = place.terms(param, way)
+        check_part(param, name, way.carried)
         if way.carried is not None:
             carried[way.route].append((param, name, way.carried))
-            check_part(param, name, way.carried)
             if way.route == "hook":
                 place.check_tensor(param, name, way.carried)
         rows.append(LoweringRow(name=name, group=index, decay=decay, route=way.route, exact=exact, why=why))

@@ -38,7 +38,7 @@ def turns_on(group: Mapping[str, Any]) -> list[bool]:
     return [bool(group.get(key)) for key in ("momentum", "differentiable", "cautious", "cautious_factor", "use_gc")]
 
 
-def check_part(param: Tensor, name: str, decay: Decay) -> None:
+def check_part(param: Tensor, name: str, decay: Decay | None) -> None:
     """Refuse a part that FSDP1 has made where its decay must know what it is a part of.
 
     Raises:
@@ -50,9 +50,11 @@ def check_part(param: Tensor, name: str, decay: Decay) -> None:
             "Weights, biases and norms can't be told apart in it.",
             "Wrap with FullyShardedDataParallel(..., use_orig_params=True), or with fully_shard.",
         )
+    if decay is None or not is_flat_part(param):
+        return
     by_parts = decay.regularizer.elementwise and not any((decay.controller, decay.mask, decay.update))
     alone = decay.reference is None or isinstance(decay.reference, (Initial, Average))
-    if is_flat_part(param) and not (by_parts and alone and decay.site is not Site.LOSS):
+    if not (by_parts and alone and decay.site is not Site.LOSS):
         raise ApplyError(
             f"{repr_quoted(name)} is a part that FSDP1 has cut, and {decay!r} can't run on it.",
             "It goes by the whole tensor, its norm, rows or shape, and a part knows none of these.",

@@ -104,14 +104,14 @@ class References:
         return self._are_given
 
     @property
-    def _are_loaded(self) -> bool:
+    def are_loaded(self) -> bool:
         """Whether the initial ones came from the run that is resumed."""
         written = any(now > self._made.get(one, now) for one, now in self._stand(Initial))
         return self._are_given or self._were_loaded or written
 
     def agree(self, saved: str) -> bool:
         """Whether a digest is that of these; where it can't tell, whether these were loaded."""
-        return self._are_loaded if saved == _SHARDED else saved == self.digest()
+        return self.are_loaded if saved == _SHARDED else saved == self.digest()
 
     def check(self, state: Mapping[str, Tensor]) -> None:
         """Refuse what are not the initial ones, by name and shape.
@@ -175,7 +175,7 @@ class References:
             one.name: (one.param, known[one.name]) for pull in other._pulls for one in pull.targets if one.name in known
         }
         self._paused |= {name: pair for name, pair in (other._paused | kept).items() if name not in held}
-        self._are_given, self._were_loaded, self._made = other._are_given, other._are_loaded, dict(self._stand(Initial))
+        self._are_given, self._were_loaded, self._made = other._are_given, other.are_loaded, dict(self._stand(Initial))
 
     def _stand(self, *kinds: type[Reference]) -> list[tuple[int, int]]:
         """Which tensors they are, and how often they, or the parts that are here, were written to."""

@@ -67,18 +67,19 @@ class Parameter:
 
     @cached_property
     def radial(self) -> float | None:
-        """|⟨w, g⟩| / (‖w‖ ‖g‖), over the ranks; None where no gradient is there."""
+        """|⟨w, g⟩| / (‖w‖ ‖g‖), over the ranks; None where no gradient is there, and of FSDP1's parts.
+
+        Of these some have no elements and no gradient, so that not all processes would ask.
+        """
         import torch
 
         from torchdecay.sharding import aligned, is_flat_part, local, over_ranks
 
         tensor = self.tensor
         gradient = tensor.grad if tensor.is_leaf else None
-        is_part = is_flat_part(tensor)
-        # A part may be without elements, and all who hold others ask for it.
-        if gradient is None or gradient.layout is not torch.strided or tensor.is_meta:
+        if gradient is None or gradient.layout is not torch.strided or tensor.is_meta or not tensor.numel():
             return None
-        if not is_part and (not tensor.numel() or tuple(tensor.shape) != self.shape):
+        if is_flat_part(tensor) or tuple(tensor.shape) != self.shape:
             return None
         w, g = (_flat(local(one.detach())) for one in (tensor, aligned(gradient, tensor)))
         sums = torch.stack([torch.dot(w, g), torch.dot(w, w), torch.dot(g, g)])

@@ -81,6 +81,7 @@ _CAUSES = {
     "not finite": "numbers were not finite",
     "dominates": "decay outweighed the updates",
     "no steps": "no step was taken",
+    "no gradients": "nothing trained these weights",
 }
 """Kind of alarm → what happened, in a clause."""
 

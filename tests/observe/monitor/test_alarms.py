@@ -302,6 +302,20 @@ def test_a_copy_that_trains_in_the_originals_place_rings_at_the_end():
     assert event.kind == "no steps" and "a copy of it" in event.why
 
 
+def test_an_optimizer_of_weights_that_the_model_has_no_more_rings():
+    """As after fully_shard: it steps, and nothing trains. With a gradient on one of them it does not."""
+    model = make_model()
+    optimizer = optim.AdamW(td.param_groups(model, 0.1), lr=LR)
+    with td.Monitor(optimizer) as monitor:
+        train(make_model(), optimizer, 3)
+    assert [event.kind for event in monitor.history.events] == ["no gradients"]
+    assert "Shard the model first" in monitor.history.events[0].fix
+    with td.Monitor(optimizer) as monitor:
+        model[0].weight.grad = torch.ones_like(model[0].weight)
+        optimizer.step()
+    assert not monitor.history.events
+
+
 @pytest.mark.parametrize("fused", [True, False], ids=["fused", "foreach"])
 def test_decay_that_bf16_rounds_away_rings(fused):
     """lr·wd = 1e-4 is far below what a bf16 weight can lose in one step."""

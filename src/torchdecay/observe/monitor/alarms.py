@@ -208,6 +208,18 @@ def no_steps(name: str) -> Event:
     )
 
 
+def no_gradients(name: str, step: int) -> Event:
+    """An optimizer whose weights nothing trains."""
+    return Event(
+        step=step,
+        kind="no gradients",
+        group="",
+        what=f"none of the weights of the {name} had a gradient in step {step:,}.",
+        why="The model trains others: it was wrapped or sharded after the optimizer was built.",
+        fix="Shard the model first, then build the optimizer from its parameters.",
+    )
+
+
 def _kernels_rounding(dtype: torch.dtype, size: float) -> float:
     """By how much a kernel's own numbers may be off: 1 − f, and the update, of this size beside the weights."""
     eps = torch.finfo(torch.float64 if dtype is torch.float64 else torch.float32).eps

@@ -40,6 +40,10 @@ Take it out, or put it into the plan and weight_decay to 0.
 WD609 error no steps
 Another optimizer trains: a copy of this one, or one that was built later.
 Give td.Monitor the optimizer whose step() is called.
+
+WD610 error no gradients
+The optimizer steps weights that the model does not use, or no longer: fully_shard and tensor parallel put others there.
+Shard the model first, then build the optimizer from it.
 """
 
 ALARMS = read_rules(_TEXT)

@@ -15,12 +15,13 @@ from torch.optim import Optimizer
 
 from torchdecay._version import __version__
 from torchdecay.apply.handle import handle_of
+from torchdecay.apply.ranks import in_turn, meet
 from torchdecay.arguments import check_count
 from torchdecay.errors import ApplyError, LoadError
 from torchdecay.findings.rule import Severity
 from torchdecay.findings.sparing import Ignore
 from torchdecay.observe.groups import as_number, decay_of, optimizers_of
-from torchdecay.observe.monitor.alarms import Alarms, no_steps, not_attached, together
+from torchdecay.observe.monitor.alarms import Alarms, no_gradients, no_steps, not_attached, together
 from torchdecay.observe.monitor.carried import Carried
 from torchdecay.observe.monitor.columns import is_empty, packed
 from torchdecay.observe.monitor.gather import gather
@@ -76,6 +77,8 @@ class Monitor:
         writers: called with ({"group/quantity": number}, step) for each record: TensorBoard, WandB, MLflow, Comet
             and CSV of `torchdecay.integrations`, or any function; one that has a method `alarm` gets the alarms too.
         on_alarm: called with each `Event`, once for all groups of one step and kind; what it raises stops the training.
+            Of several processes the first calls it, as it alone writes.
+        on_every_rank: whether all of them call it: where it stops the training, say, and the others would wait.
         sample: about how many elements of each tensor displacements are measured on, at least 256; None is all.
             Norms are those of whole tensors always.
         if_exists: what to do where the file is there: "error", "append" (go on after its last step) or "replace".
@@ -93,9 +96,10 @@ class Monitor:
         history: what was recorded so far, as a `History`.
 
     Raises:
-        ApplyError: something that is no torch optimizer, or a number outside its range.
+        ApplyError: something that is no torch optimizer, or a number outside its range; or other processes that have
+            parts of the weights have made no monitor in two minutes: all of them measure.
         PlanError: an unknown code or severity.
-        LoadError: the file is there already, is no history, or can't be written.
+        LoadError: the file is there already, is no history, or can't be written; on every process then.
 
     Example:
         >>> import torch, torchdecay as td
@@ -118,6 +122,7 @@ class Monitor:
         model: ModelLike = None,
         writers: Sequence[Callable[[Mapping[str, float], int], Any]] = (),
         on_alarm: Callable[[Event], Any] | None = None,
+        on_every_rank: bool = False,
         sample: int | None = 65_536,
         if_exists: Literal["error", "append", "replace"] = "error",
         start: int | Literal["auto"] = 0,
@@ -134,7 +139,10 @@ class Monitor:
             raise ApplyError(f"if_exists is {if_exists!r}.", fix='Write "error", "append" or "replace".')
         self.every_steps = every_steps
         self._by, self._plan, self._model, self._sample = by, plan, one_model(model), sample
-        self._on_alarm, self._meant = on_alarm, Meant(ignore, severity or {})
+        alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
+        # Of processes that train together one writes; all of them measure, for sums go over all.
+        leads = alone or torch.distributed.get_rank() == 0
+        self._on_alarm, self._meant = on_alarm if leads or on_every_rank else None, Meant(ignore, severity or {})
         versions = {"torchdecay": __version__, "torch": str(torch.__version__)}
         self._head = Head(every_steps, datetime.now(timezone.utc).isoformat(timespec="seconds"), versions)
         self._seen = Content()
@@ -144,16 +152,14 @@ class Monitor:
         guard = partial(Guard, strict=strict, on_error=on_error)
         self._guard = guard("measuring a step", "That step has no record.")
         self._states = [_State(one, self, prefix) for one, prefix in zip(optimizers, named, strict=True)]
-        # Of processes that train together one writes; all of them measure, for sums go over all.
-        leads = not (torch.distributed.is_available() and torch.distributed.is_initialized()) or (
-            torch.distributed.get_rank() == 0
-        )
         self._items: list[Item] = [self._head]
         self._outlets: list[Outlet] = []
         if start == "auto":
             begins = max(map(_steps_taken, optimizers))
+        meet("td.Monitor", (member.param for state in self._states for member in state.members))
         if path is not None:
-            file, begins = self._open(Path(path), if_exists, begins, again=start == "auto", leads=leads)
+            opened = partial(self._open, Path(path), if_exists, begins, again=start == "auto", leads=leads)
+            file, begins = in_turn(f"td.Monitor on {path}", opened, leads=leads)
             if file is not None:
                 self._outlets.append(Outlet(guard(f"writing {repr_quoted(str(path))}", KEPT), file, file.close))
         for writer in writers if leads else ():
@@ -286,6 +292,11 @@ class _State:
         """Steps taken so far."""
         return self._taken if self._watch is None else self._watch.steps
 
+    @property
+    def members(self) -> Sequence[Tracked]:
+        """What is measured of it."""
+        return self._layout.members
+
     def begin(self, start: int) -> None:
         """Hook the optimizer."""
         monitor = self.monitor
@@ -399,6 +410,8 @@ class _State:
             monitor._add(layout.series)
             lost = {one.series: one.pulled for one in layout.members if one.pulled.wiring in _NOT_AT_WORK}
             since = step if self._had_plan else 0
+            if all(member.param.grad is None for member in layout.members):
+                events.append(no_gradients(type(self.optimizer).__name__, step))
             events += together(not_attached(layout.series[i].name, lost[i], since) for i in sorted(lost))
         rows = gather(self.optimizer, layout, measured)
         events += self._alarms.look(step, rows, self._changed())

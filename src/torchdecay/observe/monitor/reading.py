@@ -232,6 +232,9 @@ class Reading:
     def _displaced(self, part: Part, start: Tensor, end: Tensor, state: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """What decay displaced, and what the update did."""
         moved, like = end - start, part.like
+        if not moved.numel():
+            # A part without elements may have no state either.
+            return moved, moved
         if like.source == "pass":
             decay = wide(part.samples["decayed"]) - start if "decayed" in part.samples else torch.zeros_like(start)
             if "updated" in part.samples:

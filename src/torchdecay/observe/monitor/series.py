@@ -78,7 +78,7 @@ class Event:
     Attributes:
         step: when it was seen.
         kind: "not attached", "lost", "differs", "rounded away", "grows", "not finite", "dominates", "between steps",
-            "no steps".
+            "no steps", "no gradients".
         group: of which group; "" for all.
         what, why, fix: in words, about this group.
         more: other groups of which the same is true.

@@ -10,6 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from torchdecay.apply.handle import handle_of
+from torchdecay.apply.ranks import meet
 from torchdecay.observe.groups import float_of, name_all, optimizers_of
 from torchdecay.observe.verify.expected import Expectation, expectations
 from torchdecay.observe.verify.measure import measure, moving_without_gradient
@@ -52,7 +54,8 @@ def verify(
     `weight_decay` is a fault: none at all, a multiple, the wrong sign.
 
     Args:
-        optimizer: an optimizer, or several. Nothing else may use its model meanwhile.
+        optimizer: an optimizer, or several. Nothing else may use its model meanwhile. Where a plan is attached and
+            weights are cut over processes, all of them have to call this.
         plan: what to hold it against; None takes the attached plan, if there is one.
         model: for names, where the groups have no `param_names`; several models in a list or dict.
         allow_hooks: whether step hooks that are not torchdecay's may run, and count as part of the optimizer.
@@ -62,7 +65,8 @@ def verify(
         and `.parts` where parameters of a group differ; itself `.ok`.
 
     Raises:
-        ApplyError: no optimizer, LBFGS, foreign hooks, or a tensor type that can't be lent.
+        ApplyError: no optimizer, LBFGS, foreign hooks, or a tensor type that can't be lent; or other processes, which
+            have parts of the weights, have not come in two minutes.
         PlanError: the plan does not fit.
 
     Example:
@@ -83,6 +87,9 @@ def verify(
 def _verify(
     optimizer: Any, number: int, plan: Plan | None, model: nn.Module | None, allow_hooks: bool
 ) -> list[GroupVerification]:
+    if handle_of(optimizer) is not None:
+        # What a plan measures of the small tensors goes over the ranks too.
+        meet("td.verify", (param for group in optimizer.param_groups for param in group["params"]))
     lrs, broken = _learning_rates(optimizer)
     expected = expectations(optimizer, plan, model)
     names = name_all(optimizer, {} if model is None else names_of(model))

@@ -1,0 +1,220 @@
+"""Processes that train together: whether they do the same, asked over the store by which they met.
+
+Not by a collective: there a process to which the others don't come hangs for as long as its backend likes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from torchdecay.errors import ApplyError, LoadError, TorchdecayError
+from torchdecay.plans.plan import Plan
+from torchdecay.sharding import cuts, is_dtensor, is_flat_part, local
+
+T = TypeVar("T")
+PATIENCE = 120.0
+"""Seconds that a process waits for the others where it needs them."""
+_MOST_ROWS = 2_000
+"""Plans of more rows are not shown to the others, and their difference is not told."""
+_TIMES: Counter[str] = Counter()
+
+
+def holders(params: Iterable[Tensor]) -> tuple[int, ...]:
+    """The ranks that have parts of these tensors, all together; none where nobody else has any."""
+    found: set[int] = set()
+    for param in params:
+        if is_dtensor(param):
+            found.update(param.device_mesh.mesh.flatten().tolist())  # type: ignore[attr-defined]
+        elif is_flat_part(param):
+            for group in cuts(param):
+                found.update(torch.distributed.get_process_group_ranks(group))
+    return tuple(sorted(found))
+
+
+def meet(what: str, params: Iterable[Tensor]) -> None:
+    """Wait for all processes that have parts of these tensors to come here.
+
+    Args:
+        what: what they come to do, "td.attach" say.
+        params: the tensors.
+
+    Raises:
+        ApplyError: some have not come in `PATIENCE` seconds.
+    """
+    ranks, store = holders(params), _store()
+    if len(ranks) < 2 or store is None:
+        return
+    key = _key(what, ranks)
+    if store.add(key, 1) >= len(ranks):
+        store.set(f"{key}/all", "")
+    try:
+        store.wait([f"{key}/all"], timedelta(seconds=PATIENCE))
+    except RuntimeError as error:
+        came = store.add(key, 0)
+        raise ApplyError(
+            f"{what} was called by {came} of the {len(ranks)} processes that have parts of these weights.",
+            f"Numbers of the whole are summed over all of them; the others did not come in {PATIENCE:.0f} seconds.",
+            "Call it on every rank, in the same order.",
+        ) from error
+
+
+def in_turn(what: str, work: Callable[[], T], *, leads: bool) -> T:
+    """Do something on the first process, then on the others, which raise what it raises.
+
+    Args:
+        what: what is done.
+        work: does it.
+        leads: whether this is the first.
+
+    Raises:
+        LoadError: of the first, or the first has not done it in `PATIENCE` seconds.
+    """
+    store = _store()
+    if store is None:
+        return work()
+    key = _key("turn", [what])
+    if leads:
+        try:
+            made = work()
+        except LoadError as error:
+            store.set(key, json.dumps([error.what, error.why, error.fix]))
+            raise
+        store.set(key, "")
+        return made
+    try:
+        store.wait([key], timedelta(seconds=PATIENCE))
+    except RuntimeError as error:
+        raise LoadError(
+            f"{what}: the first process has not come in {PATIENCE:.0f} seconds.",
+            "It alone writes, and says whether it can.",
+            "Make it on every rank, or on the first alone.",
+        ) from error
+    if said := store.get(key).decode():
+        raise LoadError(*json.loads(said))
+    return work()
+
+
+class Agreement:
+    """Whether all processes with the same parameters have attached the same plan.
+
+    The first that comes leaves its plan in the store, the others compare theirs with it. Who came first hears of a
+    difference before its first step.
+
+    Args:
+        plan: the plan.
+        decays: a hash of what it says of these parameters.
+        params: of the optimizer, by name.
+        expected: how many processes should attach it; 0 where nobody knows.
+        measured: those whose weights were measured at attach.
+
+    Raises:
+        ApplyError: another process has another plan, or had other weights.
+    """
+
+    def __init__(
+        self, plan: Plan, decays: str, params: Mapping[str, Tensor], expected: int, measured: Iterable[Tensor]
+    ) -> None:
+        self._expected, self._plan, self._store = expected, plan, _store()
+        if self._store is None:
+            return
+        self._key = _key("plan", sorted((name, tuple(param.shape)) for name, param in params.items()))
+        mine = json.dumps([decays, _weights(measured)])
+        shown = f"{self._key}/rows/{decays}"
+        if len(plan.rows) <= _MOST_ROWS and not self._store.check([shown]):
+            # A plan that can't be written down is not shown.
+            with suppress(TorchdecayError):
+                self._store.set(shown, plan.to_json())
+        first = self._store.compare_set(self._key, "", mine).decode()
+        if self._store.add(f"{self._key}/count", 1) >= expected:
+            self._store.set(f"{self._key}/all", "")
+        if first == mine:
+            return
+        theirs, _ = json.loads(first)
+        if theirs != decays:
+            what = f"this process has another plan than the others.{self._difference(theirs)}"
+            error = ApplyError(
+                what,
+                "Their weights would drift apart, or they would wait for each other.",
+                "Make the same plan on all.",
+            )
+        else:
+            error = ApplyError(
+                "the weights of this process are not those of the others.",
+                "What the plan measures of them at attach, references and norms, would differ for good.",
+                "Attach after DistributedDataParallel has made them alike, or give all ranks the same seed.",
+            )
+        self._store.set(f"{self._key}/odd", error.what)
+        raise _with_way_out(error)
+
+    def check(self) -> None:
+        """Before the first step: whether all came, with the same.
+
+        Raises:
+            ApplyError: one has another plan, or none.
+        """
+        if self._store is None:
+            return
+        if self._store.check([f"{self._key}/odd"]):
+            said = self._store.get(f"{self._key}/odd").decode()
+            raise _with_way_out(ApplyError(f"another process could not attach the plan: {said}"))
+        try:
+            if self._expected:
+                self._store.wait([f"{self._key}/all"], timedelta(seconds=PATIENCE))
+        except RuntimeError as error:
+            came = self._store.add(f"{self._key}/count", 0)
+            raise _with_way_out(
+                ApplyError(
+                    f"the plan is attached on {came} of {self._expected} processes that train these weights.",
+                    "Those without it go another way from the first step on.",
+                    "Call td.attach on every rank.",
+                )
+            ) from error
+
+    def _difference(self, theirs: str) -> str:
+        """What the plan of the others says otherwise, where they could write it down."""
+        key = f"{self._key}/rows/{theirs}"
+        assert self._store is not None
+        with suppress(TorchdecayError):
+            if self._store.check([key]):
+                return f"\n{Plan.from_json(self._store.get(key).decode()).diff(self._plan)}"
+        return ""
+
+
+def _with_way_out(error: ApplyError) -> ApplyError:
+    return ApplyError(error.what, error.why, f"{error.fix} Where it is meant: attach(..., check_ranks=False).".lstrip())
+
+
+def _weights(measured: Iterable[Tensor]) -> list[int]:
+    """A sum over the bits of each replica, on which equal weights agree on any machine."""
+    sums = []
+    for one in measured:
+        if not (is_dtensor(one) or is_flat_part(one) or one.is_meta or one.is_complex()):
+            sums.append(local(one.detach()).contiguous().view(_INTEGERS[one.dtype.itemsize]).sum(dtype=torch.int64))
+    return [int(total) for total in sums]
+
+
+_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def _key(what: str, of: Sequence[Any]) -> str:
+    """A place in the store: the same on each process that comes for the same, and another each time."""
+    kind = f"torchdecay/{what}/{hashlib.sha256(repr(of).encode()).hexdigest()[:16]}"
+    _TIMES[kind] += 1
+    return f"{kind}/{_TIMES[kind]}"
+
+
+def _store() -> Any:
+    """Where the processes met; None for one that is alone."""
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() < 2:
+        return None
+    return distributed.distributed_c10d._get_default_store()
