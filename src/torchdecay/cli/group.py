@@ -37,6 +37,7 @@ COMMANDS = (
     "compare",
     "sweep",
     "report",
+    "serve",
 )
 """In the order of the help; each is a module of this folder with a function of that name."""
 

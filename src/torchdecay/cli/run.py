@@ -65,6 +65,7 @@ def option(*names: str, **settings: Any) -> Callable[[F], F]:
 )
 @option("--plan", default="", metavar="FILE", help="The plan that must be at work; what differs is a finding.")
 @option("--stop-after", type=POSITIVE, metavar="N", help="End the script after N steps.")
+@option("--live", is_flag=True, help="Write the page every minute.  [default: for 1 % of the time]")
 @option("-q", "--quiet", is_flag=True, help="Say nothing on stderr.")
 @click.pass_context
 def run(ctx: click.Context, /, **given: Any) -> None:

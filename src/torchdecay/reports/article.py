@@ -178,6 +178,7 @@ class Page:
         example: of the demo, what stands below them: steps that `reports.example` arranged.
         numbers: file name → JSON; a page of its own name has its only one under that name. Without any, the figures
             are no files either.
+        grows: whether the training goes on, so that the page will be written again: opened, it looks for that.
     """
 
     title: str
@@ -185,6 +186,7 @@ class Page:
     articles: tuple[Article, ...]
     example: tuple[object, ...] = ()
     numbers: Mapping[str, str] = field(default_factory=dict)
+    grows: bool = False
 
     @property
     def links(self) -> tuple[tuple[str, str], ...]:

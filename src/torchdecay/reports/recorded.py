@@ -191,7 +191,7 @@ def page_of(record: RunRecord) -> Page:
             sections += [_of(one, about, own, curves.keys) for one in curves.sections]
     following = next_command(record)
     nexts = (Next("Try another decay, without a change to the script", following),) if following else ()
-    return page_with(
+    page = page_with(
         Article(
             id="run",
             title=f"What decay does in {shown(summary.command, most=80) or 'this run'}",
@@ -205,6 +205,7 @@ def page_of(record: RunRecord) -> Page:
             cards=(_card(record),),
         )
     )
+    return replace(page, grows=not summary.ended)
 
 
 def _lengths(optimizers: Iterable[Stepped]) -> Iterator[str]:

@@ -30,6 +30,7 @@ class Options:
         fail_on: what findings make of the run a failure.
         plan: the file of a plan that the script's own must be equal to.
         stop_after: steps after which the script is ended; 0 for never.
+        live: whether the page is written every minute, whatever share of the time that takes.
         command: what was run.
         run: an id of this run.
         pid: of the process that `torchdecay run` became.
@@ -47,6 +48,7 @@ class Options:
     fail_on: str = "never"
     plan: str = ""
     stop_after: int = 0
+    live: bool = False
     command: str = ""
     run: str = ""
     pid: int = 0

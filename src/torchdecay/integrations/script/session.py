@@ -52,6 +52,8 @@ from torchdecay.text import counted, listing
 _PATIENCE = 100
 """Steps of one optimizer that `--stop-after` waits for the first of another."""
 _SHARE = 0.01
+_LIVE = 60.0
+"""Seconds from page to page under `--live`."""
 """Of the time since the first step, what pages may take."""
 _AGAIN = 1.0
 """Seconds until a folder that can't be written is asked for again."""
@@ -385,6 +387,8 @@ class Session:
         cost = monotonic() - began
         self._spent += cost
         self._next_page = self._began + (self._spent + cost) / _SHARE
+        if self.options.live:
+            self._next_page = min(self._next_page, monotonic() + _LIVE)
         return page
 
     def _verdict(self) -> Verdict:

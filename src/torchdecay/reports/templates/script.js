@@ -69,6 +69,12 @@ for (const table of document.querySelectorAll("table[data-sortable]")) {
     });
   });
 }
+// The page of a training that goes on is written again while it is looked at; what nobody writes any more is left alone.
+if ("grows" in document.body.dataset && Date.now() - Date.parse(document.lastModified) < 3600e3) {
+  setInterval(() => {
+    if (!document.hidden && !document.querySelector(".readout:not([hidden]), .redrawn")) location.reload();
+  }, 60e3);
+}
 addEventListener("beforeprint", () => {
   for (const fold of document.querySelectorAll(".plans details")) fold.open = true;
 });
