@@ -3,7 +3,7 @@
 Nothing heavy is imported before a command runs, so that help is quick.
 
 Read in this order: paths, output, inputs, words, audit, group, progress, tables, compare, convert, demo, diff, example,
-    explain, forecast, lint, plan, report, rescale, run, suggest, sweep, verify.
+    explain, forecast, lint, plan, report, rescale, run, serve, suggest, sweep, verify.
 """
 
 from torchdecay.cli.group import main
