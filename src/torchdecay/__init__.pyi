@@ -62,6 +62,7 @@ from torchdecay.plans.forms.l2 import per_step as per_step
 from torchdecay.plans.forms.references import toward as toward
 from torchdecay.plans.forms.thresholds import elastic_net as elastic_net
 from torchdecay.plans.forms.thresholds import l1 as l1
+from torchdecay.plans.layers import layerwise as layerwise
 from torchdecay.plans.plan import Plan as Plan
 from torchdecay.plans.planning import param_groups as param_groups
 from torchdecay.plans.planning import plan as plan

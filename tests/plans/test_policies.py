@@ -203,3 +203,22 @@ def test_megatron_torchtitan_moonlight_nanochat_and_fastai() -> None:
     assert policies.named("timm") == ("timm", policies.timm)
     with pytest.raises(td.PlanError, match="megatron"):
         policies.named("megatorn")
+
+
+def test_levanter_and_apertus() -> None:
+    """Parameter for parameter what their own lines decide; a class is known by its name alone."""
+
+    class GatedRMSNorm(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gain, self.out_bias = nn.Parameter(torch.ones(4)), nn.Parameter(torch.zeros(4))
+
+    class Bag(nn.EmbeddingBag):
+        pass
+
+    model = nn.ModuleDict({"stem": Stem(), "own": GatedRMSNorm(), "bag": Bag(5, 4)})
+    spared = {"stem.embed.weight", "stem.norm.weight", "own.gain", "own.out_bias"}
+    spared |= {name for name, _ in model.named_parameters() if name.endswith("bias")}
+    names = {name for name, _ in model.named_parameters()}
+    assert decayed(model, policies.levanter) == names - spared
+    assert decayed(model, policies.apertus) == {name for name in names if not name.endswith(".bias")}

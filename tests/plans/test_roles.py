@@ -779,6 +779,15 @@ class Mixing(nn.Module):
         return torch.softmax(self.shares, -1) @ x
 
 
+class LowRank(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = randn(4, 2), randn(2, 4)
+
+    def merged(self) -> Tensor:
+        return self.left @ self.right
+
+
 SAMPLES: dict[str, Callable[[], nn.Module]] = {
     "parametrization": lambda: parametrizations.weight_norm(nn.Linear(3, 3)),
     "torch_module": lambda: nn.Bilinear(2, 2, 2),
@@ -793,6 +802,7 @@ SAMPLES: dict[str, Callable[[], nn.Module]] = {
     "weight": Matrix,
     "scale": lambda: holding("Block", layer_scale=randn(4, 1, 1)),
     "hint": lambda: holding("Policy", inducing_points=randn(5, 4)),
+    "factor": LowRank,
     "lone_gain": lambda: unread(THING.replace("rand", "ones"))(),
     "scalar": lambda: holding("Single", thing=randn(1)),
 }

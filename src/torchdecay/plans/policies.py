@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable
 from torchdecay.errors import PlanError
 from torchdecay.plans.parameters import Parameter
 from torchdecay.plans.rules import DECAY, DEFAULT, Rule, as_rules
-from torchdecay.plans.selectors import Exempt, Glob, OfClass, OfNdim, OfRole, Selector, kind_of
+from torchdecay.plans.selectors import Exempt, Glob, OfClass, OfClassNamed, OfNdim, OfRole, Selector, kind_of
 from torchdecay.text import nearest, repr_quoted
 
 
@@ -105,6 +105,19 @@ fastai: tuple[Rule, ...] = (
 """As fastai's Learner with its wd_bn_bias=False: spare torch's batch, instance and layer norms, and all biases;
 decay the rest, embeddings and norms of one's own too. Source: norm_bias_params of fastai.torch_core, 2020 to 2025."""
 
+levanter: tuple[Rule, ...] = (
+    _spare(OfClassNamed(("LayerNorm", "RMSNorm", "RmsNorm")), "norms are spared by their class"),
+    _spare(OfClassNamed(("Embedding",)), "embeddings are spared by their class"),
+    _spare(Glob("*bias"), "what ends in bias is spared"),
+)
+"""As Levanter without weight_decay_modules: spare what a class with LayerNorm, RMSNorm or Embedding in its name holds,
+and what ends in bias; decay the rest, plain parameters and batch norms too.
+Source: build_weight_decay_mask of levanter/optim/config.py, 2024 to 2026."""
+
+apertus: tuple[Rule, ...] = (_spare(Glob("*.bias") | Glob("bias"), "what is called bias is spared"),)
+"""As Apertus, which has no biases: everything decays, norm gains and the alphas of its activation on purpose.
+Source: arXiv 2509.14233, 2025; --weight-decay-on-xielu-alphas in the runs of swiss-ai/pretrain-code, 2026."""
+
 BY_NAME: dict[str, tuple[Rule, ...]] = {
     "standard": STANDARD,
     "torch": torch,
@@ -117,6 +130,8 @@ BY_NAME: dict[str, tuple[Rule, ...]] = {
     "moonlight": moonlight,
     "nanochat": nanochat,
     "fastai": fastai,
+    "levanter": levanter,
+    "apertus": apertus,
 }
 
 
@@ -164,9 +179,11 @@ __all__ = [
     "DEFAULT",
     "STANDARD",
     "UNSURE",
+    "apertus",
     "detectron2",
     "fastai",
     "huggingface",
+    "levanter",
     "megatron",
     "moonlight",
     "name_of",

@@ -170,6 +170,21 @@ class OfClass(Selector):
 
 
 @dataclass(frozen=True)
+class OfClassNamed(Selector):
+    """The class of the module that owns the parameter has one of these texts in its name."""
+
+    parts: tuple[str, ...]
+    of_kinds = True
+
+    def picks(self, parameter: Parameter) -> bool:
+        owner = parameter.classes[0].rpartition(".")[2] if parameter.classes else ""
+        return any(part in owner for part in self.parts)
+
+    def __repr__(self) -> str:
+        return f"a class named {' or '.join(self.parts)}"
+
+
+@dataclass(frozen=True)
 class OfRole(Selector):
     roles: tuple[str, ...]
     of_kinds = True

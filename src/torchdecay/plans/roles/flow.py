@@ -22,7 +22,7 @@ from torchdecay.plans.roles import operations
 from torchdecay.plans.roles.values import CONSTANT, FOREIGN, Value, attribute, either, mixed, squashed, viewed
 from torchdecay.plans.roles.words import word_set, words
 
-_DEPTH, _CALLS = 5, 400
+_DEPTH, _CALLS = 5, 200
 """How deep functions are followed, and how many of them for one class."""
 _POSITIONAL = word_set("pos position positions idx index indices offset offsets rel relative distance arange")
 

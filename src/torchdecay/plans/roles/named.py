@@ -45,10 +45,11 @@ UNPROVEN = word_set("q k v o kv") | MEMORY_WORDS | SCALE_WORDS
 PLAIN_USES = word_set("scaled added")
 UNTOKENED = word_set("table tables")
 SCALE_HINTS = word_set(
-    "std sigma sigmas rho logstd logvar logvars logsigma variance variances hz freq freqs frequency frequencies "
-    "lengthscale lengthscales noise width widths tau beta betas period phase decay rate logit logits mixing"
+    "std stddev sigma sigmas mu mus loc rho logstd logvar logvars logsigma variance variances hz freq freqs "
+    "frequency frequencies lengthscale lengthscales noise width widths tau beta betas period phase decay rate logit "
+    "logits mixing"
 )
-UNBOUND_HINTS = word_set("raw log unconstrained unnormalized unnorm logit")
+UNBOUND_HINTS = word_set("raw log natural variational unconstrained unnormalized unnorm logit")
 NOISE_WORDS = word_set("sigma sigmas rho logsigma logvar logstd std")
 TOKEN_HINTS = MEMORY_WORDS | word_set(
     "seed seeds inducing point points center centers centroid centroids prototype prototypes anchor anchors slot slots "
@@ -106,6 +107,9 @@ def logits(place: Place) -> Verdict | None:
     """Squashed by softmax, sigmoid, softplus or exp before anything else: toward zero lies a uniform mixture."""
     if "logits" in place.uses and not place.mapping:
         return Verdict("scale", "", f"{place} is squashed by softmax, exp or the like: mixing logits")
+    found = words(place.attribute)
+    if found and found[0] in UNBOUND_HINTS and (place.vector or not place.mapping) and found[-1] not in MAP_NOUNS:
+        return Verdict("scale", "", f"{place} is named for a logarithm or what stands behind a constraint")
     return None
 
 
@@ -199,8 +203,6 @@ def weight(place: Place) -> Verdict | None:
         return Verdict("weight", "matrix", f"{place} is multiplied with the inputs and summed over its axis")
     if place.vector and (len(place.shape) != 2 or last(place.attribute) not in MAP_NOUNS):
         return None
-    if {"factor", "logits"} & uses == {"factor"} and not place.vector:
-        return Verdict("weight", "matrix", f"{place} is a factor of a product of matrices")
     if "filtered" in uses and not place.vector:
         return Verdict("weight", "kernel", f"{place} multiplies a spectrum")
     if place.owner_class:
@@ -240,7 +242,7 @@ def hint(place: Place) -> Verdict | None:
     found, noun = words(place.attribute), last(place.attribute)
     if place.mapping or not found or place.single or noun in MAP_NOUNS:
         return None
-    if noun in SCALE_HINTS or found[0] in UNBOUND_HINTS or (noun in SCALE_WORDS and not place.vector):
+    if noun in SCALE_HINTS or (noun in SCALE_WORDS and not place.vector):
         return Verdict("scale", "", f"{place} is named for a scale or its logarithm")
     if noun in UNTOKENED and "added" in place.uses:
         return Verdict("scale", "", f"{place} is a table that is added to an embedding")
@@ -248,6 +250,13 @@ def hint(place: Place) -> Verdict | None:
         return Verdict("position", "", f"{place} is named for positions")
     if TOKEN_HINTS & set(found):
         return Verdict("token", "", f"{place} is named for learned inputs")
+    return None
+
+
+def factor(place: Place) -> Verdict | None:
+    """One of several matrices whose product is handed on: a weight, unless a word says otherwise."""
+    if "factor" in place.uses and not place.vector:
+        return Verdict("weight", "matrix", f"{place} is a factor of a product of matrices")
     return None
 
 

@@ -34,7 +34,7 @@ OPERANDS = {
     **dict.fromkeys(word_set("addcmul addcmul_"), ("added", "scaled")),
     **dict.fromkeys(word_set("expand expand_as repeat broadcast_to tile repeat_interleave"), ("expanded", "")),
     **dict.fromkeys(word_set("where masked_fill masked_scatter index_put"), ("joined", "joined")),
-    "cdist": ("", "compared"),
+    "cdist": ("compared", "compared"),
 }
 """What is called → the use of its first operand, and that of the others."""
 PRODUCTS = word_set("mul mul_ multiply")

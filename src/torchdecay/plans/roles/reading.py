@@ -9,6 +9,7 @@ knows, the role is `unknown`: spared, with a warning, never guessed.
     state_space       A_log, D, dt_bias
     norm … scale      custom modules: use in the source first, then class and name with the shape
     hint              words that are no proof, but only for what is spared anyway
+    factor            a matrix that is multiplied with others, and the product handed on
     lone_gain         the only vector of a module, still all ones or zeros
     scalar            one number
 
@@ -43,6 +44,7 @@ WITNESSES: tuple[Callable[[Place], Verdict | None], ...] = (
     named.scale,
     named.lone_gain,
     named.hint,
+    named.factor,
     named.scalar,
 )
 

@@ -84,7 +84,7 @@ def torch_norm(kind: type) -> bool:
 def _is_table(place: Place) -> bool:
     """Whether the module above only indexes the weight of this one by position, and never calls it."""
     node = place.node
-    return node is not None and node.parent is not None and node.segment in usage.of(node.parent.module).tables
+    return node is not None and node.parent is not None and node.segment in usage.tables(node.parent.module)
 
 
 def parametrization(place: Place) -> Verdict | None:

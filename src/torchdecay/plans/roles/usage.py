@@ -77,6 +77,29 @@ def _of_class(kind: type) -> Usage:
     return Usage(kind, {})
 
 
+@per_class
+def mentioned(kind: type) -> frozenset[str]:
+    """The names in the code of a class, which is cheap to know; what is not among them need not be read for."""
+    found: set[str] = set()
+    codes = [
+        inspect.unwrap(method).__code__
+        for base in kind.__mro__
+        if base is not nn.Module and base.__module__.partition(".")[0] not in _FOREIGN
+        for method in vars(base).values()
+        if inspect.isfunction(method) and inspect.isfunction(inspect.unwrap(method))
+    ]
+    while codes:
+        code = codes.pop()
+        found.update(code.co_names)
+        codes += [one for one in code.co_consts if inspect.iscode(one)]
+    return frozenset(found)
+
+
+def tables(module: nn.Module) -> frozenset[str]:
+    """The children of a module that only serve as tables, see `Usage`."""
+    return of(module).tables if "weight" in mentioned(type(module)) else NO_USE
+
+
 @lru_cache(maxsize=4096)
 def _of_natures(kind: type, natures: tuple[tuple[str, Any], ...]) -> Usage:
     return Usage(kind, dict(natures))
