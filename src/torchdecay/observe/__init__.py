@@ -1,5 +1,5 @@
 """Reading back: what an optimizer does to each parameter, before training and during it.
 
-Read in this order: groups, pulls, inspect, run, lr_curve, audit, fractions, units, verify, forecast, monitor,
+Read in this order: groups, pulls, inspect, run, lr_curve, fractions, units, verify, audit, forecast, monitor,
     recorded.
 """

@@ -26,7 +26,7 @@ from torchdecay.plans.references import Average
 from torchdecay.plans.regularizers import L2, Huber
 from torchdecay.plans.schedules import Constant
 
-Source = Literal["plan", "class", "group", "nothing"]
+Source = Literal["plan", "class", "group", "measured", "nothing"]
 
 _KEEPS_ROUNDED = re.compile("kahan|master|stochastic|compensation|shift|fp32", re.IGNORECASE)
 """In the names of options and state of optimizers that keep what low precision rounds away."""
@@ -44,7 +44,8 @@ class Pulled:
         planned: the decay as it stands in the plan; None without one.
         spoken: the decay as the plan says it, or the group; "" for none.
         source: where it is from: "plan"; "class", a weight_decay of which the class's card says what it means;
-            "group", one of which nobody knows that; "nothing", where there is none to be read.
+            "group", one of which nobody knows that; "measured", one of which `td.verify` has found it out; "nothing",
+            where there is none to be read.
         wiring: whether the plan that it is from is at work, see `wiring_of`.
         hooked: whether a pass of its own pulls, which pays later what a low precision would round away.
         steps: steps already taken, for its schedule.

@@ -21,6 +21,7 @@ from torchdecay.observe.audit.result import Audit
 from torchdecay.observe.audit.selection import nearest_recipe
 from torchdecay.observe.groups import optimizers_of
 from torchdecay.observe.run import Run
+from torchdecay.observe.verify.result import Verification
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.policies import named
 from torchdecay.plans.rules import Rule
@@ -43,6 +44,7 @@ def audit(
     ignore: Ignore = (),
     severity: Mapping[str, Severity] | None = None,
     recipe: str | Iterable[Rule] | None = None,
+    verified: Verification | None = None,
 ) -> Audit:
     """Look for everything that can be wrong with weight decay, without taking a step or changing anything.
 
@@ -65,6 +67,7 @@ def audit(
             {"WD101": ["*.gate.*"]}.
         severity: code or prefix → "error", "warning" or "info", in place of the catalog's.
         recipe: the name of a policy, "moonlight", or rules: who decays is judged against it in place of STANDARD.
+        verified: what `td.verify` found of the same optimizers: of classes that nobody knows it is what is judged.
 
     Returns:
         An `Audit`: findings with stable codes, worst first; `.ok` when there is neither error nor warning; prints;
@@ -86,7 +89,7 @@ def audit(
     if model is None:
         attached = [one.model for one in map(handle_of, optimizers) if one is not None and one.model is not None]
         model = list({id(one): one for one in attached}.values())
-    case = Case(optimizers, one_model(model), plan, run, loss, None if recipe is None else named(recipe))
+    case = Case(optimizers, one_model(model), plan, run, loss, None if recipe is None else named(recipe), verified)
     if case.recipe is not None and case.model is None:
         raise PlanError("recipe= needs model=.", "A recipe goes by names and roles.", "Give the model too.")
     chosen, meant = prefixes(select, CATALOG), patterns_of(ignore, CATALOG)

@@ -18,6 +18,8 @@ from torchdecay.observe.groups import as_number, decay_of, name_all
 from torchdecay.observe.lr_curve import lr_curve
 from torchdecay.observe.pulls import Pulled, own_pulls, pulls_of
 from torchdecay.observe.run import Run
+from torchdecay.observe.verify.pulled import as_measured
+from torchdecay.observe.verify.result import Verification
 from torchdecay.plans.census import census
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.parameters import Parameter
@@ -127,6 +129,7 @@ class Case:
     run: Run | None
     loss: Tensor | None
     recipe: tuple[str, tuple[Rule, ...]] | None = None
+    verified: Verification | None = None
 
     def has(self, what: str) -> bool:
         """Whether "model", "plan", "run", "loss" or "recipe" is there."""
@@ -162,6 +165,7 @@ class Case:
                 misfit = ""
             except ApplyError as error:
                 pulls, misfit = own_pulls(optimizer), error.what
+            pulls = as_measured(pulls, names, self.verified, number - 1)
             fits = handle is not None and not misfit
             told = zip(optimizer.param_groups, names, planned, pulls, strict=True)
             for index, (values, own_names, in_plan, own) in enumerate(told):

@@ -26,6 +26,8 @@ from torchdecay.observe.groups import as_number, name_all, optimizers_of
 from torchdecay.observe.lr_curve import group_curves, steps_left
 from torchdecay.observe.pulls import Pulled, pulls_of
 from torchdecay.observe.run import Run
+from torchdecay.observe.verify.pulled import as_measured
+from torchdecay.observe.verify.result import Verification
 from torchdecay.optimizers.peaks import peak_of
 from torchdecay.plans.decay import Site
 from torchdecay.plans.plan import Plan
@@ -43,6 +45,7 @@ def forecast(
     run: Run,
     optimizer: Any = None,
     model: ModelLike = None,
+    verified: Verification | None = None,
 ) -> Forecast:
     r"""Say what decay will do in a run: how much per step, how fast, how much in all, and where weights come to rest.
 
@@ -65,6 +68,7 @@ def forecast(
             with `run.lr` on parameters without memory. Without it, `run.lr` is needed, and what depends on the
             optimizer is unknown. The scheduler's own optimizer is taken by itself.
         model: for names, where the optimizer's groups have no `param_names`; several models in a list or dict.
+        verified: what `td.verify` found of the same optimizers: of classes that nobody knows it is what is forecast.
 
     Returns:
         A `Forecast`, one `GroupForecast` per group and decay.
@@ -105,7 +109,7 @@ def forecast(
         _require_same_lr(run, optimizers)
         alike, curves, models = [], [], one_model(model)
         for number, one in enumerate(optimizers):
-            own, moving = _of_optimizer(one, number, plan, models, scheduler), _curves(run, scheduler, one)
+            own, moving = _of_optimizer(one, number, plan, models, scheduler, verified), _curves(run, scheduler, one)
             alike += own
             curves += [None if moving is None else moving[entry.pulled.index] for entry in own]
         _require_covered(plan, alike)
@@ -147,7 +151,12 @@ def _of_rows(rows: Sequence[Row], index: int, lr: float | None) -> _Alike:
 
 
 def _of_optimizer(
-    optimizer: Any, number: int, plan: Plan | None, model: nn.Module | None, scheduler: Any
+    optimizer: Any,
+    number: int,
+    plan: Plan | None,
+    model: nn.Module | None,
+    scheduler: Any,
+    verified: Verification | None,
 ) -> list[_Alike]:
     """The trainable parameters of an optimizer, those together that one decay pulls."""
     handle = handle_of(optimizer)
@@ -156,6 +165,7 @@ def _of_optimizer(
     lowering = lower(plan, optimizer, model=model) if plan is not None and foreign else None
     names = name_all(optimizer, {} if model is None else names_of(model))
     pulls = pulls_of(optimizer, plan=plan, model=model, lowering=lowering, scheduler=scheduler)
+    pulls = as_measured(pulls, names, verified, number)
     found: dict[Pulled, list[tuple[str, Tensor]]] = {}
     for group, own_names, own in zip(optimizer.param_groups, names, pulls, strict=True):
         for param, name, pulled in zip(group["params"], own_names, own, strict=True):

@@ -38,7 +38,7 @@ def predict(pulled: Pulled) -> tuple[Prediction, str]:
         return "exact", "of the distance to the reference"
     if decay.mask is not None:
         return "exact", "for the entries that the mask lets take part"
-    return "exact", ""
+    return "exact", "as td.verify measured it" if pulled.source == "measured" else ""
 
 
 def rounded(pulled: Pulled, dtypes: Sequence[str], course: Course) -> tuple[Prediction, str] | None:

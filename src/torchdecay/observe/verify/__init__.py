@@ -1,5 +1,5 @@
 """Measuring what each parameter group really does to its weights.
 
 Read in this order: borrowing, expected, result, hooks, snapshot, slots, probe, fitting, inputs,
-    explaining, judging, rounding, measure, verify.
+    explaining, judging, rounding, measure, verify, pulled.
 """
