@@ -130,12 +130,16 @@ class Code:
         owner: ast.expr | None = None
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _CHANGES:
             owner = node.func.value
+            if isinstance(owner, ast.Subscript):
+                # The list in a dictionary.
+                owner = owner.value
         elif isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
             owner = node.value
         elif isinstance(node, ast.AugAssign):
             owner = node.target
-        if isinstance(node, ast.Call | ast.Subscript | ast.AugAssign) and isinstance(owner, ast.Name | ast.Attribute):
-            self.changed[ast.unparse(owner)].append(node)
+        for one in (owner.body, owner.orelse) if isinstance(owner, ast.IfExp) else (owner,):
+            if isinstance(node, ast.Call | ast.Subscript | ast.AugAssign) and isinstance(one, ast.Name | ast.Attribute):
+                self.changed[ast.unparse(one)].append(node)
 
     def _assign(self, target: ast.expr, value: ast.expr | None, node: ast.AST, scope: ast.AST) -> None:
         if isinstance(target, ast.Name):
@@ -288,7 +292,7 @@ class Code:
             if found.kind == "value" and isinstance(found.value, ast.Name | ast.Attribute | ast.Call):
                 return self.dotted(found.value, depth=depth - 1)
         if isinstance(node, ast.Call) and self.dotted(node.func, depth=depth - 1) == "getattr" and len(node.args) == 2:
-            start, name = self.dotted(node.args[0], depth=depth - 1), node.args[1]
+            start, name = self.dotted(node.args[0], depth=depth - 1), self.value(node.args[1])
             return f"{start}.{name.value}" if start and isinstance(name, ast.Constant) else ""  # type: ignore[str-bytes-safe]
         return ""
 

@@ -194,6 +194,8 @@ def owner_of_group(code: Code, group: ast.expr) -> str:
     if isinstance(group, ast.Name):
         found = code.binding(group)
         groups = found.value if found is not None and found.kind == "loop" else None
+        if isinstance(groups, ast.Call) and code.dotted(groups.func) == "enumerate" and groups.args:
+            groups = groups.args[0]
     else:
         groups = group.value if isinstance(group, ast.Subscript) else None
     is_groups = isinstance(groups, ast.Attribute) and groups.attr == "param_groups"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torchdecay.integrations.lint.code import COMPREHENSIONS, Code
 from torchdecay.integrations.lint.constants import constant
-from torchdecay.integrations.lint.layers import Kind, holders
+from torchdecay.integrations.lint.layers import Kind, holders, kinds
 from torchdecay.integrations.lint.parameters import Loop, parameter_loops, reaching
 
 _COMPARED: dict[type[ast.cmpop], Callable[[int, int], bool]] = {
@@ -65,6 +65,11 @@ class Sort:
         return tuple(
             text if self.is_loop else f"list {n} += {text}" for n, one in enumerate(each) for text in one or ()
         )
+
+    def matrix(self) -> Kind | None:
+        """A matrix that ends in some list: of any model, else of this file."""
+        built = (one for one in kinds(self.code) if one.part == "matrix")
+        return next((one for one in (MATRIX, *built) if self.is_kept(one)), None)
 
     def is_kept(self, kind: Kind) -> bool | None:
         """Whether a parameter ends in any list; None where that can't be told."""
@@ -239,6 +244,8 @@ def _calls(code: Code, call: ast.Call, loop: Loop, kind: Kind, words: Mapping[st
     if isinstance(function, ast.Attribute) and function.attr == "endswith" and len(call.args) == 1:
         ends = _texts(code, call.args[0], words)
         return None if ends is None or not _is_name(function.value, loop) else _any(_ends(kind, one) for one in ends)
+    if (asked := _asked(code, call, loop)) is not None:
+        return holds(code, asked[0], asked[1], kind, words)
     every = code.dotted(function)
     made = call.args[0] if every in ("any", "all") and len(call.args) == 1 else None
     if not isinstance(made, ast.GeneratorExp | ast.ListComp) or len(made.generators) > 1 or made.generators[0].ifs:
@@ -251,6 +258,18 @@ def _calls(code: Code, call: ast.Call, loop: Loop, kind: Kind, words: Mapping[st
     if every == "any":
         return _any(each)
     return False if False in each else None if None in each else True
+
+
+def _asked(code: Code, call: ast.Call, loop: Loop) -> tuple[ast.expr, Loop] | None:
+    """What a helper of this file returns that gets the loop's names, and the loop as the helper calls them."""
+    home = code.definition(call.func) or code.value(call.func)
+    if not isinstance(home, ast.Lambda | ast.FunctionDef) or call.keywords or len(home.args.args) != len(call.args):
+        return None
+    returned = [home.body] if isinstance(home, ast.Lambda) else code.returned(home)
+    given = {ast.unparse(one): own.arg for one, own in zip(call.args, home.args.args, strict=True)}
+    if len(returned) != 1 or (isinstance(home, ast.FunctionDef) and len(home.body) > 2):
+        return None
+    return returned[0], Loop(loop.node, loop.model, given.get(loop.name, ""), given.get(loop.parameter, ""))
 
 
 def _any(each: Iterable[bool | None]) -> bool | None:

@@ -49,6 +49,8 @@ def outside(code: Code) -> Iterator[Hit]:
                 yield Hit(
                     after.test, f'"{ast.unparse(after.test)}" stands behind the loop over {ast.unparse(loop.model)}'
                 )
+            if isinstance(after, ast.AugAssign | ast.Expr) and _adds_group(code, after, loop):
+                yield Hit(after, f"{loop.parameter} is put into a group behind the loop over {ast.unparse(loop.model)}")
             if loop.parameter in {one.id for one in ast.walk(after) if isinstance(one, ast.Name) and _is_stored(one)}:
                 break
 
@@ -77,6 +79,14 @@ def _option_set(node: ast.AST | None, group: str) -> str:
     if not is_written or not isinstance(node.slice, ast.Constant) or ast.unparse(node.value) != group:  # type: ignore[union-attr]
         return ""
     return str(node.slice.value)  # type: ignore[union-attr]
+
+
+def _adds_group(code: Code, statement: ast.stmt, loop: Loop) -> bool:
+    """Whether a statement adds a group of the loop's last parameter to a list."""
+    if isinstance(statement, ast.Expr) and not ast.unparse(statement).partition("(")[0].endswith(".append"):
+        return False
+    written = [one.items["params"] for one in groups(code) if code.inside(one.node, statement)]
+    return any(loop.parameter in _names(one) for one in written)
 
 
 def _names(node: ast.AST) -> set[str]:
@@ -194,8 +204,9 @@ def _lost(code: Code, sort: Sort) -> Iterator[Hit]:
         if missing and len(lists) > sort.is_loop:
             said = " and ".join(map(str, missing)) + (" dimension" if missing == [1] else " dimensions")
             yield Hit(sort.node, f"parameters of {said} are in no list" + ("" if sort.is_loop else f" of {sort.model}"))
-    elif sort.is_kept(MATRIX) and sort.is_kept(BIAS) and sort.outcome(MATRIX) != sort.outcome(BIAS):
-        built = kinds(code)
-        lost = next((one for one in built or (Kind("norm.weight", 1),) if sort.is_kept(one) is False), None)
+    elif (matrix := sort.matrix()) is not None and sort.is_kept(BIAS) and sort.outcome(matrix) != sort.outcome(BIAS):
+        built = [one for one in kinds(code) if one.part == "norm" or matrix == MATRIX]
+        some = built if kinds(code) else [Kind("norm.weight", 1)]
+        lost = next((one for one in some if sort.is_kept(one) is False), None)
         if lost is not None:
             yield Hit(sort.node, f'"{lost.name}" is in no list' if built else "weights of norms are in no list")

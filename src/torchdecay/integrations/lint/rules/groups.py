@@ -94,6 +94,8 @@ def joined(code: Code) -> Iterator[Hit]:
         if isinstance(both, ast.Call) and code.dotted(both.func) == "itertools.chain" and len(both.args) == 2:
             both = ast.BinOp(both.args[0], ast.Add(), both.args[1])
         names = {ast.unparse(both.left), ast.unparse(both.right)} if isinstance(both, ast.BinOp) else set[str]()
+        names = names or _extended(code, made.params)
+        both = made.params if names and not isinstance(both, ast.BinOp) else both
         if both is not None and decay != 0 and _is_split(code, made.call, names, splits):
             yield Hit(made.call.func, f"{made.card.name} gets {ast.unparse(both)}, which were sorted before")
     told = set[ast.AST | None]()
@@ -110,6 +112,21 @@ def joined(code: Code) -> Iterator[Hit]:
             ):
                 told.add(up)
                 yield Hit(other.node, f"the groups of {' and '.join(sorted(names))} have the same options")
+
+
+def _extended(code: Code, params: ast.expr | None) -> set[str]:
+    """The list that an optimizer gets, and the one that it was extended by."""
+    if not isinstance(params, ast.Name):
+        return set()
+    found = code.binding(params)
+    alias = found.value if found is not None and isinstance(found.value, ast.Name) else params
+    for change in code.changed.get(params.id, ()):
+        added = change.value if isinstance(change, ast.AugAssign) else None
+        if isinstance(change, ast.Call) and ast.unparse(change.func).endswith(".extend") and len(change.args) == 1:
+            added = change.args[0]
+        if isinstance(added, ast.Name):
+            return {alias.id, added.id}
+    return set()
 
 
 def _options(group: Group) -> dict[str, str]:

@@ -121,7 +121,8 @@ def fragments_that_miss(code: Code) -> Iterator[Hit]:
     mild: Severity | None = "info" if made and all(one.card.coupling == "coupled" for one in made) else None
     seen, built = set[ast.AST](), kinds(code)
     for sort in sorts(code):
-        node, matrix, bias = _where(code, sort), sort.outcome(MATRIX), sort.outcome(BIAS)
+        node, kept, bias = _where(code, sort), sort.matrix(), sort.outcome(BIAS)
+        matrix = None if kept is None else sort.outcome(kept)
         if node in seen or matrix is None or bias is None:
             continue
         parts = ast.unparse(node)

@@ -78,7 +78,7 @@ def _renews(code: Code, statement: ast.stmt, models: set[str]) -> str:
         return ""
     first = ast.unparse(value.args[0]) if value.args else ""
     name = code.dotted(value.func).rpartition(".")[2]
-    if name in _NEW_PARAMETERS and first in models and (name == "fully_shard" or first in targets):
+    if name in _NEW_PARAMETERS and first in models:
         return f"{name} changes the parameters of {first}"
     made_here = isinstance(code.definition(value.func), ast.ClassDef) or has_parameters(code, value)
     if len(targets) == 1 and targets[0].rpartition(".")[0] in models:

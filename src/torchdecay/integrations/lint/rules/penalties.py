@@ -215,6 +215,9 @@ def _adds_to_gradient(node: ast.AST, parameter: str) -> bool:
     gradient, added = "", list[ast.expr]()
     if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add):
         gradient, added = ast.unparse(node.target), [node.value]
+    if isinstance(node, ast.Assign) and isinstance(node.value, ast.BinOp) and isinstance(node.value.op, ast.Add):
+        same = ast.unparse(node.targets[0]) == ast.unparse(node.value.left)
+        gradient, added = ast.unparse(node.targets[0]) if same else "", [node.value.right]
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "add_":
         gradient, added = ast.unparse(node.func.value), node.args
     of_parameter = re.compile(rf"\b{re.escape(parameter)}(\.data|\.detach\(\))?(?![\w.])") if parameter else None
@@ -237,8 +240,13 @@ def _scaled_at(code: Code, loop: Loop) -> int:
         again = parameter_loop(code, one) if isinstance(one, ast.For) else None
         if again is not None and re.search(rf"\b{again.parameter}\.grad(\.data)?(\.div_\(| /= )", ast.unparse(one)):
             return one.lineno
-        if any(part.func.attr == "step" for part in calls):  # type: ignore[attr-defined]
-            break
+        for part in calls:
+            scaler = ast.unparse(part.func.value) if part.func.attr == "step" else ""  # type: ignore[attr-defined]
+            before = "\n".join(map(ast.unparse, block[: block.index(one)])) if scaler else ""
+            if f"{scaler}.scale(" in before and f"{scaler}.unscale_(" not in before:
+                return one.lineno
+            if scaler:
+                return 0
     return 0
 
 
