@@ -34,6 +34,7 @@ R = TypeVar("R", bound="JsonRecord")
 Callables = Literal["refuse", "import", "describe"]
 
 _KNOWN: dict[str, type] = {}
+_OPEN: list[type] = []
 _FORMAT = "torchdecay."
 _CURVES = ((float, ...), (int, ...))
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -223,6 +224,15 @@ def value_type(cls: T) -> T:
     return cls
 
 
+def open_type(cls: T) -> T:
+    """Class decorator: a base from which people derive frozen dataclasses of their own.
+
+    Those are written as `module:qualname` with their fields, and read back where the caller allows what a file names.
+    """
+    _OPEN.append(cls)
+    return cls
+
+
 @value_type
 @dataclasses.dataclass(frozen=True)
 class Opaque:
@@ -234,6 +244,16 @@ class Opaque:
     def needs_lr(self) -> bool:
         """As a schedule asks: unknown, so that nothing is refused for it."""
         return True
+
+    @property
+    def form(self) -> Opaque:
+        """As a regularizer without its numbers is asked for: nobody knows which those are."""
+        return self
+
+    @property
+    def symbol(self) -> str:
+        """As equations name it."""
+        return f"{self.description}(θ)"
 
     def __repr__(self) -> str:
         return self.description
@@ -304,6 +324,9 @@ def encode(value: Any, hint: Any = Any, *, opaque: bool = False, done: dict[tupl
     if isinstance(value, Mapping) and (mappings or object in arms):
         return {str(key): encode(item, (*mappings, object)[0], opaque=opaque) for key, item in value.items()}
     try:
+        if isinstance(value, tuple(_OPEN)) and dataclasses.is_dataclass(value):
+            own = {name: encode(getattr(value, name), opaque=opaque) for name in _fields(cls)}
+            return {"type": "custom", "class": qualname(cls), "fields": own}
         return {"type": "callable", "value": qualname(value)}
     except LoadError:
         if not opaque:
@@ -401,6 +424,8 @@ class _Reader:
         tag, body = str(data.get("type")), {key: item for key, item in data.items() if key != "type"}
         if tag == "callable":
             return _resolve(str(body.get("value")), self.callables)
+        if tag == "custom" and isinstance(body.get("fields"), dict):
+            return self.custom(str(body.get("class")), body["fields"])
         if tag == "list" and isinstance(body.get("items"), list):
             return [self.untold(item, place) for item in body["items"]]
         if tag == "float" and isinstance(body.get("value"), str):
@@ -413,6 +438,16 @@ class _Reader:
                 nearest(str(tag), _KNOWN),
             )
         return self.value(body.get("value"), cls, tag) if issubclass(cls, enum.Enum) else self.built(cls, body)
+
+    def custom(self, name: str, fields: dict[str, Any]) -> Any:
+        """A value of a class of the user's own."""
+        cls = _resolve(name, self.callables)
+        if isinstance(cls, Opaque):
+            return Opaque(f"{name}({', '.join(f'{key}={item!r}' for key, item in fields.items())})")
+        if not (isinstance(cls, type) and issubclass(cls, tuple(_OPEN)) and dataclasses.is_dataclass(cls)):
+            bases = " or ".join(one.__name__ for one in _OPEN)
+            raise LoadError(f"{repr_quoted(name)} in the {self.kind.name} file is no dataclass of a {bases}.", _EDITED)
+        return self.built(cls, fields)
 
     def built(self, cls: Any, data: dict[str, Any]) -> Any:
         """A dataclass from its fields, each of the type that it declares."""

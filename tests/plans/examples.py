@@ -14,7 +14,18 @@ from torchdecay.plans import controllers, forms, update_rules
 from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.plans.presets import PRESETS
 from torchdecay.plans.references import Average, Bound, BoundMask, File, Filled, Initial, SpareRows
-from torchdecay.plans.regularizers import L1, L2, Deviation, ElasticNet, GroupLasso, Huber, PNorm, Spectral, SquaredNorm
+from torchdecay.plans.regularizers import (
+    L1,
+    L2,
+    CustomRegularizer,
+    Deviation,
+    ElasticNet,
+    GroupLasso,
+    Huber,
+    PNorm,
+    Spectral,
+    SquaredNorm,
+)
 from torchdecay.plans.rows import Row
 from torchdecay.plans.schedules import Constant, Cosine, Custom, FollowLr, InverseTime, Linear, Piecewise, Warmup
 from torchdecay.records import Opaque
@@ -98,6 +109,7 @@ def values_of_every_type() -> list[Any]:
     return [
         *REGULARIZERS,
         PNorm(1.5),
+        CustomRegularizer(double),
         *SCHEDULES,
         *Site,
         *Scale,

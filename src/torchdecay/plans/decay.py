@@ -16,7 +16,7 @@ from torchdecay.plans.controllers import Controller, Gate, LazyRows, RowGate
 from torchdecay.plans.granularity import Per
 from torchdecay.plans.presets import spell
 from torchdecay.plans.references import Average, Mask, Reference, as_mask, as_reference
-from torchdecay.plans.regularizers import L2, ElasticNet, Regularizer
+from torchdecay.plans.regularizers import L2, CustomRegularizer, ElasticNet, Regularizer, as_regularizer
 from torchdecay.plans.schedules import Constant, Schedule, as_schedule
 from torchdecay.plans.update_rules import UpdateRule
 from torchdecay.records import Opaque, value_type
@@ -86,7 +86,8 @@ class Decay:
         coefficient: λ, at least 0 and finite.
         site: where the pull enters the step.
         scale: c_t, for the sites BEFORE and AFTER.
-        regularizer: R, ½‖·‖² by default.
+        regularizer: R, ½‖·‖² by default; any function of a tensor that returns R as a 0-d tensor, or a frozen dataclass
+            derived from `torchdecay.plans.regularizers.Regularizer`. Plans save such as `module:qualname`.
         reference: where the pull leads; None is zero.
         schedule: multiplier over the steps really taken.
         max_lr: η_max for the scales that need it; None takes each group's own peak.
@@ -122,6 +123,7 @@ class Decay:
     def __post_init__(self) -> None:
         store(self, coefficient=check_number(self.coefficient, "coefficient"))
         store(self, schedule=as_schedule(self.schedule), mask=as_mask(self.mask))
+        store(self, regularizer=as_regularizer(self.regularizer))
         if self.reference is not None:
             store(self, reference=as_reference(self.reference))
         for axis, wanted in _AXES.items():
@@ -143,6 +145,9 @@ class Decay:
             yield f"scale {self.scale.value} {at}", fix
         if self.proximal and self.site is not Site.AFTER:
             yield f"a proximal step {at}", "A proximal step comes AFTER the update."
+        if self.proximal and isinstance(self.regularizer, CustomRegularizer):
+            fix = "Derive a class from torchdecay.plans.regularizers.Regularizer, with a prox of its own."
+            yield f"a proximal step of {self.regularizer!r}, which is known by its values alone,", fix
         if self.max_lr is not None and not (self.scale.needs_max_lr or self.schedule.needs_lr):
             fix = "It is for the scales that divide by it: td.independent, td.corrected, and follow_lr()."
             yield f"max_lr with the scale {self.scale.value}", fix

@@ -167,15 +167,16 @@ class Plan(JsonRecord, kind="plan"):
     def with_coefficients_of(self, other: Plan) -> Plan:
         """This plan with the coefficients, schedules and peaks of another plan, where the form is the same.
 
-        A schedule that the other plan can only describe stays as it is here.
+        A schedule or regularizer that the other plan can only describe stays as it is here.
         """
 
         def taken(mine: Decay | None, theirs: Decay | None) -> Decay | None:
             if mine is None or theirs is None or described(mine.form) != described(theirs.form):
                 return mine
             schedule = mine.schedule if is_opaque(theirs.schedule) else theirs.schedule
+            regularizer = mine.regularizer if is_opaque(theirs.regularizer) else theirs.regularizer
             return mine.replace(
-                coefficient=theirs.coefficient, schedule=schedule, max_lr=theirs.max_lr, regularizer=theirs.regularizer
+                coefficient=theirs.coefficient, schedule=schedule, max_lr=theirs.max_lr, regularizer=regularizer
             )
 
         rows = (

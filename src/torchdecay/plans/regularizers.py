@@ -6,12 +6,14 @@ against these.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torchdecay.arguments import check_number, check_word, store
+from torchdecay.errors import DecayError
 from torchdecay.plans.granularity import WORDS, Per, dims_of
-from torchdecay.records import value_type
+from torchdecay.records import Opaque, open_type, value_type
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     Threshold = float | Tensor
 
 
+@open_type
 class Regularizer:
     """A function R of one tensor whose gradient is the direction of the pull.
 
@@ -51,6 +54,47 @@ class Regularizer:
 
     def prox(self, z: Tensor, tau: Threshold) -> Tensor:
         raise NotImplementedError
+
+
+@value_type
+@dataclass(frozen=True)
+class CustomRegularizer(Regularizer):
+    """R(x) = function(x), a 0-d tensor; ∇R(x) is autograd's. It has no proximal step: derive a class for one."""
+
+    function: Callable[..., Any]
+    elementwise = False
+
+    @property
+    def symbol(self) -> str:  # type: ignore[override]
+        """How equations name it."""
+        return f"{self!r}(θ)"
+
+    def value(self, x: Tensor) -> Tensor:
+        found: Tensor = self.function(x)
+        if getattr(found, "shape", None) != ():
+            raise DecayError(
+                f"the regularizer {self!r} returned {type(found).__name__} of shape {getattr(found, 'shape', None)}.",
+                "R of a tensor is one number; the weights were left as they were.",
+                "Return a 0-d tensor: x.abs().sum(), say.",
+            )
+        return found
+
+    def gradient(self, x: Tensor) -> Tensor:
+        import torch
+
+        with torch.enable_grad():
+            own = x.detach().requires_grad_()
+            (found,) = torch.autograd.grad(self.value(own), own)
+        return found
+
+    def __repr__(self) -> str:
+        return getattr(self.function, "__qualname__", repr(self.function))
+
+
+def as_regularizer(value: Any) -> Any:
+    """A Regularizer as it is, any function of a tensor as `CustomRegularizer`."""
+    plain = callable(value) and not isinstance(value, (type, Regularizer, Opaque))
+    return CustomRegularizer(value) if plain else value
 
 
 @value_type

@@ -17,10 +17,11 @@ from typing import Any, cast
 
 from torchdecay.arguments import check_count, check_number, store
 from torchdecay.errors import DecayError
-from torchdecay.records import Opaque, value_type
+from torchdecay.records import Opaque, open_type, value_type
 from torchdecay.text import spelled
 
 
+@open_type
 class Schedule:
     """A multiplier for the coefficient: `schedule(step)`, or `schedule(step, lr_ratio)` with lr_ratio = η_t/η_max."""
 
