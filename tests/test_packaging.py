@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import torchdecay
+from torchdecay.errors import need
 
 ROOT = Path(__file__).parents[1]
 
@@ -153,6 +154,22 @@ def test_the_installed_metadata_say_what_the_files_say() -> None:
     core = {re.split(r"[^\w-]", need)[0] for need in needs if "extra ==" not in need}
     assert metadata["Version"] == torchdecay.__version__
     assert core == {"torch", "click", "rich", "tomli"}
+
+
+def test_a_missing_extra_is_one_that_there_is() -> None:
+    """Every library that is asked for when it is needed names an extra of the package, and too old a one is refused."""
+    named = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "need" and len(node.args) == 2:
+                named |= {one.value for one in node.args[1:] if isinstance(one, ast.Constant)}
+    table = (ROOT / "pyproject.toml").read_text(encoding="utf-8").partition("[project.optional-dependencies]")[2]
+    extras = set(re.findall(r"(?m)^(\w+) = \[", table.partition("\n[")[0]))
+    assert {"fastai", "lightning", "skorch", "transformers", "wandb"} <= named <= extras
+    with pytest.raises(torchdecay.MissingExtra, match=r"needs torch 99.1 or newer, and .*"):
+        need("torch", "lab", at_least="99.1")
+    with pytest.raises(torchdecay.MissingExtra, match=r"no_such_library[\s\S]*torchdecay\[lab\]"):
+        need("no_such_library", "lab")
 
 
 def test_contributing_names_files_that_are_there() -> None:

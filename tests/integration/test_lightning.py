@@ -199,6 +199,8 @@ def test_what_can_not_be_is_refused(tmp_path):
         fit(Small(), WeightDecay(td.cautious(0.1)), resumed=tmp_path / "a.ckpt")
     with pytest.raises(td.DecayError):
         WeightDecay(-1.0)
+    with pytest.raises(td.ApplyError, match="every_n_steps is 0"):
+        DecayMonitor(every_n_steps=0)
     with pytest.raises(td.PlanError, match="rules beside a plan"):
         WeightDecay(td.plan(nn.Linear(2, 2), 0.1), rules=td.policies.torch)
 

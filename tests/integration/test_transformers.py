@@ -173,6 +173,8 @@ def test_what_can_not_be_is_refused(tmp_path):
         decayed(Trainer)(
             model=model, args=arguments(tmp_path), train_dataset=ROWS, optimizers=(optimizer, None), decay=0.1
         ).train()
+    with pytest.raises(td.ApplyError, match="every_n_steps is 0"):
+        DecayCallback(every_n_steps=0)
     with pytest.raises(td.DecayError):
         decayed(Trainer)(model=model, args=arguments(tmp_path), decay="a lot")
     trained(tmp_path, decay=td.decoupled(0.1), settings=dict(save_strategy="steps", save_steps=3))

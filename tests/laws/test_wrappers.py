@@ -240,7 +240,7 @@ def test_what_cannot_be_seen_through_is_refused_and_left_as_it_was():
     for given, said in (
         ([inside], r"list where a torch optimizer belongs[\s\S]*on its own"),
         ({"a": inside}, "dict where a torch optimizer"),
-        (optim.lr_scheduler.StepLR(inside, 1), "StepLR where a torch optimizer"),
+        (optim.lr_scheduler.StepLR(inside, 1), r"StepLR where a torch optimizer belongs. It holds \w+ in .optimizer"),
         (hidden, r"this Hidden lacks hooks[\s\S]*Give the optimizer inside it"),
         (Handing(decaying), r"hands its step on to AdamW[\s\S]*each on its own"),
     ):

@@ -10,6 +10,7 @@ from torchdecay.apply.bindings import Bindings
 from torchdecay.apply.handle import Handle
 from torchdecay.apply.routes import Via
 from torchdecay.apply.state import OnLoad
+from torchdecay.arguments import check_count
 from torchdecay.errors import ApplyError, need
 from torchdecay.integrations.asked import Asked, overruled
 from torchdecay.observe.monitor.history import History
@@ -129,6 +130,9 @@ class DecayMonitor(Callback):
         history: what was recorded, as a `torchdecay.History`.
         monitor: the `torchdecay.Monitor` of the fit, None before it.
 
+    Raises:
+        ApplyError: `every_n_steps` is no whole number above 0.
+
     Example:
         >>> from lightning.pytorch import Trainer
         >>> from torchdecay.integrations.lightning import DecayMonitor
@@ -148,6 +152,7 @@ class DecayMonitor(Callback):
         self.monitor: Monitor | None = None
         self._start = 0
         self._if_exists = if_exists
+        check_count(every_n_steps, "every_n_steps", error=ApplyError)
         self._settings: dict[str, Any] = {"every_steps": every_n_steps, "by": by, "path": path, "sample": sample}
         self._on_alarm = on_alarm or _warn
 

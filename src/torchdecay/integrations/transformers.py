@@ -10,6 +10,7 @@ from torchdecay.apply.bindings import Bindings
 from torchdecay.apply.handle import Handle, handle_of
 from torchdecay.apply.routes import Via
 from torchdecay.apply.state import OnLoad
+from torchdecay.arguments import check_count
 from torchdecay.errors import ApplyError, need
 from torchdecay.integrations.asked import Asked, overruled, refuse_penalties
 from torchdecay.observe.monitor.history import History
@@ -159,6 +160,9 @@ class DecayCallback(TrainerCallback, ExportableState):
     Attributes:
         history: what was recorded, as a `torchdecay.History`.
 
+    Raises:
+        ApplyError: `every_n_steps` is no whole number above 0.
+
     Example:
         >>> from torchdecay.integrations.transformers import DecayCallback
         >>> DecayCallback(every_n_steps=50).state()["args"]
@@ -166,6 +170,8 @@ class DecayCallback(TrainerCallback, ExportableState):
     """
 
     def __init__(self, every_n_steps: int | None = None, by: By = "role", path: str | None = None) -> None:
+        if every_n_steps is not None:
+            check_count(every_n_steps, "every_n_steps", error=ApplyError)
         self._args: dict[str, Any] = {
             "every_n_steps": every_n_steps,
             "by": by,

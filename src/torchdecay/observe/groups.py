@@ -12,7 +12,7 @@ from torch import Tensor
 
 from torchdecay.apply.handle import Handle
 from torchdecay.errors import ApplyError
-from torchdecay.optimizers.wrappers import is_optimizer, unwrap
+from torchdecay.optimizers.wrappers import holds, is_optimizer, unwrap
 from torchdecay.plans.groups import MARK
 
 DECAY_NAMES = ("weight_decay", "wd", "weight_decay_rate", "l2", "l2_reg")
@@ -33,7 +33,7 @@ def optimizers_of(given: Any, *, keep_steps: bool = False) -> list[Any]:
     for one in several:
         if not is_optimizer(one):
             raise ApplyError(
-                f"{type(one).__name__} is not an optimizer.",
+                f"{type(one).__name__} is not an optimizer.{holds(one)}",
                 "An optimizer has a step and a list of param_groups.",
                 "Give a torch.optim.Optimizer, or a list of them.",
             )

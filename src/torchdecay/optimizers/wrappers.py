@@ -91,7 +91,7 @@ def torch_optimizer(given: Any) -> Optimizer:
     if not isinstance(found, Optimizer):
         several = isinstance(given, Iterable) and not is_optimizer(given)
         raise ApplyError(
-            f"got a {name} where a torch optimizer belongs.",
+            f"got a {name} where a torch optimizer belongs.{holds(given)}",
             "Each optimizer takes its own steps." if several else "Its steps can't be hooked.",
             "Give each torch.optim.Optimizer on its own.",
         )
@@ -128,6 +128,12 @@ def _inside(optimizer: Any) -> Iterator[Any]:
     for one in held:
         several = one.values() if isinstance(one, dict) else one if isinstance(one, (list, tuple)) else (one,)
         yield from (each for each in several if is_optimizer(each))
+
+
+def holds(given: Any) -> str:
+    """The optimizers in the attributes of what is none, or passes for none, in a sentence; "" where there are none."""
+    found = [f"{type(one).__name__} in .{name}" for name, one in _attributes(given).items() if is_optimizer(one)]
+    return f" It holds {', '.join(found)}." if found else ""
 
 
 def _attributes(given: Any) -> Mapping[str, Any]:
