@@ -70,6 +70,7 @@ PUBLIC_NAMES: tuple[str, ...] = (
     "independent",
     "inspect",
     "l1",
+    "layerwise",
     "load_ipython_extension",
     "load_optimizer",
     "lower",
