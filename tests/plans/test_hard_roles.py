@@ -274,6 +274,46 @@ def test_the_flat_entries_of_a_matrix_are_weights() -> None:
     assert roles(Triangular()) == {"lower_entries": "weight", "unconstrained_diagonal": "scale"}
 
 
+class Noisy(nn.Linear):
+    """The weight that torch multiplies with is a property, made from a mean and a noise."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.weight_mu, self.weight_sigma, self.bias_mu = randn(4, 3), randn(4, 3), randn(4)
+
+    @property
+    def weight(self) -> Tensor:  # type: ignore[override]
+        return self.weight_mu + self.weight_sigma * torch.randn_like(self.weight_sigma)
+
+    @property
+    def bias(self) -> Tensor:  # type: ignore[override]
+        return self.bias_mu
+
+
+def test_a_property_that_torch_multiplies_with_is_a_weight_and_the_size_of_noise_is_not() -> None:
+    assert roles(Noisy()) == {"weight_mu": "weight", "weight_sigma": "scale", "bias_mu": "bias"}
+
+
+class Shortened(nn.Module):
+    """Keys and values are shortened along the sequence, each by its own matrix, in a loop over pairs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.proj_k, self.proj_v, self.times = randn(8, 2), randn(8, 2), randn(4)
+
+    def _cosine(self, x: Tensor, other: Tensor, eps: float = 1e-4) -> Tensor:
+        return x.matmul(F.normalize(other, dim=1, eps=eps))
+
+    def forward(self, keys: Tensor, values: Tensor, t: Tensor) -> Tensor:
+        shorten = lambda args: torch.einsum("bnd,nk->bkd", *args)  # noqa: E731
+        keys, values = map(shorten, zip((keys, values), (self.proj_k, self.proj_v), strict=True))
+        return self._cosine(keys, values) * torch.einsum("b,f->bf", t, self.times)
+
+
+def test_pairs_in_a_loop_are_followed_and_an_outer_product_contracts_nothing() -> None:
+    assert roles(Shortened()) == {"proj_k": "weight", "proj_v": "weight", "times": "scale"}
+
+
 # --- mixing logits ----------------------------------------------------------------------------------------------------
 
 

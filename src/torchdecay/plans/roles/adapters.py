@@ -67,7 +67,8 @@ def adapter(place: Place) -> Verdict | None:
         return None
     if "tokens" in words(held):
         return Verdict("embedding", "", f"rows that PEFT trains beside an embedding ({held})")
-    if not place.vector or (len(place.shape) > 1 and last(held) in ("a", "b")):
+    flat = place.mapping or last(held) in ("weight", "spectrum")
+    if not place.vector or flat or (len(place.shape) > 1 and last(held) in ("a", "b")):
         return Verdict("weight", "adapter", f"{place} belongs to a PEFT adapter ({held})")
     if _wraps_norm(place):
         return Verdict("norm", "", f"a copy of the normalization that a PEFT layer wraps ({held})")

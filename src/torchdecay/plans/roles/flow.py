@@ -91,13 +91,16 @@ class Reader:
         self._calls = 0
         self._returns: dict[Any, Value] = {}
 
-    def read(self, method: Any) -> None:
-        """Read one method; what it scales is noted as normed or filtered, if it normalizes or takes a spectrum."""
+    def read(self, method: Any, returned: str = "") -> None:
+        """Read one method; what it scales is noted as normed or filtered, if it normalizes or takes a spectrum.
+
+        `returned` is the use of what it returns.
+        """
         tree = parsed(method)
         if tree is None or not (tree.args.posonlyargs or tree.args.args):
             return
         self._noted, self._flags = {}, set()
-        self._run(method, tree, [SELF], {}, self.kind)
+        self.note(self._run(method, tree, [SELF], {}, self.kind), returned)
         for attribute_name, uses in self._noted.items():
             if "scaled" in uses:
                 uses |= self._flags
@@ -121,7 +124,7 @@ class Reader:
         known = given[0] is SELF if given else False
         positional = [*tree.args.posonlyargs, *tree.args.args]
         frame = Frame(function, kind, positional[0].arg if known and positional else "")
-        _bind_arguments(frame, tree.args, given, named)
+        _bind_arguments(frame, tree.args, given, named, called=len(self._stack) > 1)
         self.body(tree.body, frame)
         self._stack.pop()
         return _returned(frame)
@@ -607,6 +610,10 @@ class Reader:
         if name == "enumerate" and given:
             return mixed(given)._replace(items=(self._pairs([CONSTANT, self.element(given[0])]),))
         if name == "zip":
+            lengths = {len(one.items) if one.items is not None else -1 for one in given}
+            if len(lengths) == 1 and lengths != {-1}:
+                rows = zip(*(one.items or () for one in given), strict=True)
+                return mixed(given)._replace(items=tuple(map(self._pairs, rows)))
             return mixed(given)._replace(items=(self._pairs([self.element(one) for one in given]),))
         return given[0]._replace(target=None) if given else CONSTANT
 
@@ -710,7 +717,8 @@ class Reader:
         args = node.args if receiver is not None else node.args[1:]
         where = said if said is not None else args[0] if args else None
         axes = where.elts if isinstance(where, (ast.Tuple, ast.List)) else [where] if where is not None else []
-        numbers = [_number(one) for one in axes]
+        # All axes from one on: list(range(1, x.ndim)).
+        numbers = [-1.0] if isinstance(where, ast.Call) else [_number(one) for one in axes]
         for name, trailing in value.products:
             uses = self._noted.setdefault(name, set())
             for axis in numbers or [None]:
@@ -721,18 +729,16 @@ class Reader:
         return viewed(value, None)._replace(products=frozenset())
 
     def _einsum(self, operands: Sequence[Value], node: ast.Call) -> Value:
-        """Contracted, unless every axis of a parameter is one of another operand's and stays in the result."""
+        """Contracted, unless every axis of a parameter stays in the result."""
         said = next((text for text in map(_pattern, node.args) if text), "")
-        tensors = [one for one, arg in zip(operands, node.args, strict=False) if not isinstance(arg, ast.Constant)]
+        tensors = operands[1:] if node.args and _pattern(node.args[0]) else [one for one in operands if one != CONSTANT]
         inputs, _, output = said.partition("->")
         axes = [_axes(one) for one in inputs.split(",")]
         foreign = any(one.foreign for one in tensors)
         for position, one in enumerate(tensors):
             use = "matmul" if foreign else "factor"
             if output and len(axes) == len(tensors):
-                others = set().union(*(axes[other] for other in range(len(axes)) if other != position))
-                if axes[position] <= others & _axes(output):
-                    use = "scaled"
+                use = "scaled" if axes[position] <= _axes(output) else use
             self.note(one, use)
         return mixed(tensors)
 
@@ -770,13 +776,19 @@ def parsed(function: Any) -> ast.FunctionDef | None:
     return tree.body[0] if tree.body and isinstance(tree.body[0], ast.FunctionDef) else None
 
 
-def _bind_arguments(frame: Frame, args: ast.arguments, given: Sequence[Value], named: Mapping[str, Value]) -> None:
+def _bind_arguments(
+    frame: Frame, args: ast.arguments, given: Sequence[Value], named: Mapping[str, Value], *, called: bool = True
+) -> None:
+    """The arguments of a function that is called here; the defaults of one that is not may be anything."""
     positional = [*args.posonlyargs, *args.args]
+    defaults = {one.arg for one in positional[len(positional) - len(args.defaults) :]} if args.defaults else set()
+    defaults |= {one.arg for one, value in zip(args.kwonlyargs, args.kw_defaults, strict=True) if value is not None}
     for place, one in enumerate([*positional, *args.kwonlyargs]):
         is_positional = place < len(positional)
         value = named.get(one.arg)
         if value is None:
-            value = given[place] if is_positional and place < len(given) else FOREIGN
+            absent = CONSTANT if called and one.arg in defaults else FOREIGN
+            value = given[place] if is_positional and place < len(given) else absent
         frame.local[one.arg] = value
     if args.vararg is not None:
         rest = tuple(given[len(positional) :])

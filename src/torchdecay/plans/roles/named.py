@@ -25,6 +25,7 @@ BLOCK_WORDS = word_set("free block net network model stage encoder decoder head"
 EMBEDDING_WORDS = word_set("embed embeds embedding embeddings emb embs wte codebook codebooks codevectors vocab")
 EMBEDDING_NOUNS = EMBEDDING_WORDS | word_set("token tokens in words")
 TOKEN_WORDS = word_set("token tokens prompt prompts latent latents newline separator")
+TOKEN_HOLDERS = TOKEN_WORDS | word_set("tokenizer")
 TOKEN_KINDS = word_set("cls class mask masked reg register registers distillation dist sep pad query queries probe")
 TABLE_NAMES = word_set("weight weights embedding embeddings embed table")
 POSITION_HOLDERS = EMBEDDING_WORDS | word_set("encoding encodings position positions table bias wpe")
@@ -47,10 +48,11 @@ UNTOKENED = word_set("table tables")
 SCALE_HINTS = word_set(
     "std stddev sigma sigmas mu mus loc rho logstd logvar logvars logsigma variance variances hz freq freqs "
     "frequency frequencies lengthscale lengthscales noise width widths tau beta betas period phase decay rate logit "
-    "logits mixing"
+    "logits mixing phi"
 )
-UNBOUND_HINTS = word_set("raw log natural variational unconstrained unnormalized unnorm logit")
+UNBOUND_HINTS = word_set("raw log natural variational unconstrained unnormalized unnorm")
 NOISE_WORDS = word_set("sigma sigmas rho logsigma logvar logstd std")
+FILTERS = word_set("filter filters kernel kernels")
 TOKEN_HINTS = MEMORY_WORDS | word_set(
     "seed seeds inducing point points center centers centroid centroids prototype prototypes anchor anchors slot slots "
     "init initial concept concepts probe probes codes"
@@ -108,7 +110,13 @@ def logits(place: Place) -> Verdict | None:
     if "logits" in place.uses and not place.mapping:
         return Verdict("scale", "", f"{place} is squashed by softmax, exp or the like: mixing logits")
     found = words(place.attribute)
-    if found and found[0] in UNBOUND_HINTS and (place.vector or not place.mapping) and found[-1] not in MAP_NOUNS:
+    scaled = found[-1:] and found[-1] in SCALE_WORDS | SCALE_HINTS
+    if (
+        found
+        and found[0] in UNBOUND_HINTS
+        and (place.vector or scaled or not place.mapping)
+        and found[-1] not in MAP_NOUNS
+    ):
         return Verdict("scale", "", f"{place} is named for a logarithm or what stands behind a constraint")
     return None
 
@@ -130,6 +138,9 @@ def position(place: Place) -> Verdict | None:
 def token(place: Place) -> Verdict | None:
     """Class, mask, register and other learned tokens that are plain parameters."""
     found, noun = set(words(place.attribute)), last(place.attribute)
+    held = place.node is not None and place.attribute in TABLE_NAMES and not among(EMBEDDING_WORDS, place.segment)
+    if held and not place.mapping and any(last(one) in TOKEN_HOLDERS for one in (place.owner_class, place.segment)):
+        return Verdict("token", "", f"{place}, in what is named for tokens")
     if noun in MAP_NOUNS | BIAS_WORDS | SCALE_WORDS or place.single:
         return None
     if place.mapping and noun not in TOKEN_WORDS | EMBEDDING_WORDS | TOKEN_KINDS:
@@ -240,8 +251,10 @@ def lone_gain(place: Place) -> Verdict | None:
 def hint(place: Place) -> Verdict | None:
     """Words that are no proof, but name what zero means nothing to: deviations, frequencies, seeds, memories."""
     found, noun = words(place.attribute), last(place.attribute)
-    if place.mapping or not found or place.single or noun in MAP_NOUNS:
+    if place.mapping or not found or place.single or noun in MAP_NOUNS or "weight" in found:
         return None
+    if noun in FILTERS and len(place.shape) > 2 and not PLAIN_USES & place.uses:
+        return Verdict("weight", "kernel", f"{place} is named for filters, and of shape {place.shape}")
     if noun in SCALE_HINTS or (noun in SCALE_WORDS and not place.vector):
         return Verdict("scale", "", f"{place} is named for a scale or its logarithm")
     if noun in UNTOKENED and "added" in place.uses:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from torchdecay.plans.roles.place import Place
 from torchdecay.plans.roles.words import word_set, words
 
-ROUTERS = word_set("router routers routing")
+ROUTERS = word_set("router routers")
 GATES = word_set("gate gates gating")
 EXPERTS = word_set("expert experts")
 MIXTURES = word_set("moe mixture switch") | EXPERTS

@@ -60,6 +60,10 @@ class Usage:
                     reader.read(inspect.unwrap(method))
                 elif isinstance(method, property) and method.fget is not None:
                     reader.read(inspect.unwrap(method.fget))
+        for name in ("weight", "bias"):
+            # A torch layer whose weight is made from others by a property.
+            if use := _used_by_torch(kind, name):
+                reader.read(inspect.unwrap(_getter(kind, name)), returned=use)
         self.uses: Uses = {name: frozenset(uses) for name, uses in reader.found.items()}
         self.tables = frozenset(child for child, count in reader.indexed.items() if reader.seen.get(child) == count)
         self.asked = tuple(sorted(reader.asked))
@@ -70,6 +74,19 @@ class Usage:
         if found is None and self.uses and name[-1:].isdigit():
             found = self.uses.get(_DIGITS.sub("*", name))
         return found or NO_USE
+
+
+def _getter(kind: type, name: str) -> Any:
+    """The getter of a property of a class."""
+    return inspect.getattr_static(kind, name).fget
+
+
+def _used_by_torch(kind: type, name: str) -> str:
+    """What torch's own forward does with a property of a class that derives from a layer of torch's."""
+    if not isinstance(inspect.getattr_static(kind, name, None), property):
+        return ""
+    linear, conv = issubclass(kind, (nn.Linear, nn.Bilinear)), issubclass(kind, nn.modules.conv._ConvNd)
+    return "" if not linear and not conv else "bias" if name == "bias" else "matmul" if linear else "conv"
 
 
 @per_class
