@@ -331,5 +331,5 @@ def _row(history: History, name: str) -> tuple[str, ...]:
         f"{about.num_elements:,}",
         *((number(norms[0]), number(norms[-1])) if norms else ("", "")),
         *("?" if sums is None else percent(max(0.0, -math.expm1(-sums[-1]))) for sums in sums_of),
-        f"not: {why}" if (why := history.unmeasured.get(name)) else _MEASURED[about.source],
+        f"not: {why}" if (why := history.unmeasured.get(name)) and not shrink.realized else _MEASURED[about.source],
     )

@@ -291,7 +291,7 @@ def test_what_cannot_be_copied_is_said_and_planned_instead(name, tmp_path):
     assert history == monitor.history
     assert why in history.records[0].unmeasured["all"]
     assert "realized_shrink" not in history.quantities and "sample" not in history[:2].quantities
-    assert f"all: not measured, for {history.unmeasured['all']}" in str(history)
+    assert f"all: not measured at step 2, for {history.unmeasured['all']}" in str(history)
     assert history[1:2].unmeasured and not history.events
 
 
@@ -367,17 +367,18 @@ def test_of_large_tensors_the_smallest_of_each_group_are_copied(monkeypatch):
 
 def test_a_step_that_takes_too_long_waits_until_it_is_paid_for(monkeypatch):
     """Of the time of training copies take a part that is stated; the record that would take more says so."""
-    monkeypatch.setattr(selection, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(selection, "ALLOWANCE", 0.0)
     monkeypatch.setattr(selection, "MOST_SHARE", 0.0)
     model = make_model()
     optimizer = optim.SGD(model.parameters(), lr=LR, momentum=0.9, weight_decay=WD)
     with td.Monitor(optimizer, every_steps=1, model=model, by=lambda name: "all") as monitor:
-        train(model, optimizer, 4)
+        train(model, optimizer, 2)
         assert monitor.history.unmeasured["all"].startswith("it took ")
         monkeypatch.setattr(selection, "MOST_SHARE", 1e9)
         train(model, optimizer, 1)
     assert monitor.history.unmeasured == {}
-    assert [bool(record.unmeasured) for record in monitor.history] == [False, False, False, True, False]
+    assert "two steps on copies, in 2 of 3 records" in str(monitor.history)
+    assert [bool(record.unmeasured) for record in monitor.history] == [False, True, False]
 
 
 def test_a_coupled_decay_by_hook_is_measured_with_what_its_pass_adds():

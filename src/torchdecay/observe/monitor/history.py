@@ -20,7 +20,7 @@ from torchdecay.observe.monitor.meant import AlarmFindings
 from torchdecay.observe.monitor.quantities import QUANTITIES
 from torchdecay.observe.monitor.series import Event, Record, Series, Shrink
 from torchdecay.tables import Shown
-from torchdecay.text import counted, nearest, repr_quoted
+from torchdecay.text import counted, listing, nearest, repr_quoted
 
 _MEASURED = {
     "pass": "its own pass",
@@ -325,7 +325,7 @@ def _table(history: History) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     told = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     steps, events = history.steps, history.events
-    told += [f"{name}: not measured, for {why}" for name, why in history.unmeasured.items()]
+    told += _notes(history)
     span = f"steps {steps[0]} to {steps[-1]}" if steps else "no steps"
     told += ["", f"{counted(len(history.records), 'record')}, {span}; {counted(len(events), 'alarm')}"]
     told += [str(event) for event in events[:_MOST_ALARMS]]
@@ -355,9 +355,35 @@ def _row(history: History, name: str) -> tuple[str, ...]:
 
 
 def _measured(history: History, about: Series) -> str:
-    if about.source == "shadow" and about.name in history.unmeasured:
-        return "no"
-    return _MEASURED[about.source]
+    """How the decay of a group was measured, and in how many of its records."""
+    own = [bool(one.unmeasured.get(about.name)) for one in history if about.name in _names(history, one)]
+    if about.source != "shadow" or not any(own):
+        return _MEASURED[about.source]
+    return "no" if all(own) else f"{_MEASURED[about.source]}, in {own.count(False)} of {len(own)} records"
+
+
+def _names(history: History, record: Record) -> list[str]:
+    return [one.name for one in history.series[record.first : record.first + len(record)]]
+
+
+def _notes(history: History) -> Iterator[str]:
+    """What numbers of the table do not say."""
+    last = max(history.steps, default=0)
+    yield from (f"{name}: not measured at step {last}, for {why}" for name, why in history.unmeasured.items())
+    own = [history.of(name) for name in history.groups]
+    if any(one.carried == "followed" and history.shrink(one.name).planned for one in own):
+        yield "planned: what momentum brings in later steps counts as taken at once"
+    if unknown := [one.name for one in own if one.carried == "unknown"]:
+        yield f"{listing(unknown)}: measured is what a step's own decay takes; what momentum brings later is not known"
+    for why, names in _grouped((one.unplanned, one.name) for one in own if one.unplanned):
+        yield f"{listing(names)}: nothing planned, for {why}"
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str, list[str]]]:
+    found: dict[str, list[str]] = {}
+    for key, value in pairs:
+        found.setdefault(key, []).append(value)
+    return found.items()
 
 
 def _shrunk(sums: Sequence[float] | None) -> str:

@@ -148,6 +148,7 @@ def lay_out(
                 decay=decay_text,
                 source=source,
                 carried=own_members[0].carries,
+                unplanned=own_members[0].pulled.why if source == "shadow" else "",
                 dtype=", ".join(dtypes),
                 names=tuple(member.name for member in own_members),
                 num_elements=sum(member.param.numel() for member in own_members),

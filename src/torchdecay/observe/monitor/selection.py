@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import time
-from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,9 +26,8 @@ from torchdecay.text import describe_error
 
 MOST_WHOLE = 1 << 20
 """Elements of whole tensors that are copied beside the smallest of each series."""
-LEAST_SECONDS, MOST_SHARE, _SURE = 0.05, 0.02, 3
-"""Seconds that the copies of a record may take always, their part of the time since the last record, and how many
-records in a row have to have taken more before one is left out."""
+ALLOWANCE, MOST_SHARE = 0.5, 0.02
+"""Seconds that copies may take in all at first, and after that their part of the time since the record before."""
 _LEFT_OUT = "it is not in the sample"
 
 
@@ -37,8 +35,7 @@ class Clock:
     """How long steps beside the real one took, when the last one was over, and why there are no more."""
 
     def __init__(self) -> None:
-        # The first is slow, for all that it loads; others where something else takes the processor.
-        self._took: deque[float] = deque(maxlen=_SURE)
+        self._took = self._spent = 0.0
         self._last = time.perf_counter()
         self.stopped = ""
 
@@ -46,18 +43,18 @@ class Clock:
         """Why no such step may be taken now, or ""."""
         if self.stopped:
             return f"it is not tried again: {self.stopped}"
-        passed, took = time.perf_counter() - self._last, min(self._took, default=0.0)
-        if len(self._took) < _SURE or took <= max(LEAST_SECONDS, MOST_SHARE * passed):
+        passed = time.perf_counter() - self._last
+        if self._spent <= ALLOWANCE or self._took <= MOST_SHARE * passed:
             return ""
         return (
-            f"it took {took:.2g} s or more each time, more than {MOST_SHARE:.0%} of the {passed:.2g} s since; rarer "
+            f"it took {self._took:.2g} s the last time, more than {MOST_SHARE:.0%} of the {passed:.2g} s since; rarer "
             "records have the time"
         )
 
     def note(self, seconds: float) -> None:
         """One was taken."""
-        self._last = time.perf_counter()
-        self._took.append(seconds)
+        self._took, self._last = seconds, time.perf_counter()
+        self._spent += seconds
 
 
 @dataclass(eq=False)

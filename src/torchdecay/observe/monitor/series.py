@@ -30,6 +30,7 @@ class Series:
             nobody can see whether something does).
         carried: whether momentum has decay of earlier steps in it: "" (no, or it is measured with the rest),
             "followed" (measured too), "unknown" (of this decay only what it takes at once is measured).
+        unplanned: why nobody can tell what its decay takes, "" where that is planned.
         dtype: of the weights.
         names: its tensors.
         num_elements: how many weights.
@@ -40,6 +41,7 @@ class Series:
     decay: str = ""
     source: Source = "none"
     carried: Carrying = ""
+    unplanned: str = ""
     dtype: str = ""
     names: tuple[str, ...] = ()
     num_elements: int = 0
