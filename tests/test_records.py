@@ -143,8 +143,11 @@ UserLinear.__name__ = "Linear"
 
 def test_a_users_class_is_not_taken_for_ours_of_the_same_name() -> None:
     """A user's own Linear would silently become ours after loading."""
+    written = encode(UserLinear(0.0, 1.0, 2))
+    assert written["class"].endswith("test_records:UserLinear")
     with pytest.raises(LoadError):
-        encode(UserLinear(0, 1, 2))
+        decode(written)
+    assert decode(written, callables="import") == UserLinear(0.0, 1.0, 2)
     assert encode(Linear(0, 1, 2))["type"] == "Linear"
 
 
