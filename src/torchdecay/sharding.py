@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from torchdecay.errors import ApplyError
+
+_PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def is_dtensor(tensor: Tensor) -> bool:
@@ -37,6 +39,8 @@ def is_flat(tensor: Tensor) -> bool:
 
 def local(tensor: Tensor) -> Tensor:
     """The tensor itself, or this process's part of a DTensor."""
+    if type(tensor) in _PLAIN:
+        return tensor
     part: Tensor = tensor._local_tensor if is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
     return part
 
@@ -110,6 +114,71 @@ def over_ranks(part: Tensor, of: Tensor, how: Literal["sum", "max"] = "sum") -> 
         part = part.clone()
         torch.distributed.all_reduce(part, operation, group=group)
     return part
+
+
+def all_over_ranks(parts: Tensor, of: Sequence[Tensor]) -> Tensor:
+    """Numbers of what is here of some tensors, a column for each → those of the wholes.
+
+    One reduction for all that are cut alike, however many they are; and nothing where no process has a part.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return parts
+    alike: dict[tuple[Any, ...], list[int]] = {}
+    for index, tensor in enumerate(of):
+        if groups := tuple(cuts(tensor)):
+            alike.setdefault(groups, []).append(index)
+    for groups, indices in alike.items():
+        some = parts[..., indices].contiguous()
+        for group in groups:
+            torch.distributed.all_reduce(some, group=group)
+        parts = parts.clone()
+        parts[..., indices] = some
+    return parts
+
+
+def norms(tensors: Sequence[Tensor], of: Sequence[Tensor] | None = None, also: Tensor | None = None) -> Tensor:
+    """`norm` of each of some tensors on one device, as a vector; with `also`, as the first of two rows.
+
+    Args:
+        tensors: the tensors, or what is here of each.
+        of: what they are parts of, where they are parts.
+        also: further numbers of what is here of each, which are added up over the ranks in the same reduction.
+    """
+    own = [local(one.detach()) for one in tensors]
+    own = [one.float() if one.dtype.itemsize < 4 else one for one in own]
+    wholes, device = tensors if of is None else of, own[0].device.type
+    if device in ("cpu", "mps"):
+        # On a CPU double precision would take twelve times as long, and to ask whether it is needed costs nothing.
+        each = torch._foreach_norm(own)
+    elif any(one.is_complex() for one in own):
+        each = tuple(torch.linalg.vector_norm(one, dtype=_exact(one)) for one in own)
+    else:
+        each = torch._foreach_norm(own, 2, torch.float64)
+    precise = len({one.dtype for one in each}) > 1
+    here = torch.stack([one.double() for one in each] if precise else list(each))
+    here = here if device == "mps" else here.double()
+    rows = here.square()[None] if also is None else torch.stack((here.square(), also.to(here.dtype)))
+    added = all_over_ranks(rows, wholes)
+    found = here if added is rows else torch.where(added[0] == rows[0], here, added[0].sqrt())
+    if device == "cpu":
+        # In float32 squares of 1e20 are infinite, and those of 1e-30 are 0.
+        for index in ((found == 0) | found.isinf()).nonzero().flatten().tolist():
+            found[index] = _scaled_norm(own[index], wholes[index], found[index])
+    return found if also is None else torch.stack((found, added[1]))
+
+
+def _scaled_norm(own: Tensor, of: Tensor, found: Tensor) -> Tensor:
+    """‖·‖ by way of the largest element, where squares are infinite or 0."""
+    top = own.abs().max() if own.numel() else own.abs().sum()
+    largest = float(over_ranks(top.double(), of, "max"))
+    if not 0 < largest < math.inf:
+        return found
+    scaled = torch.linalg.vector_norm(own / largest, dtype=_exact(own))
+    return (over_ranks(scaled.square(), of).sqrt() if cuts(of) else scaled) * largest
+
+
+def _exact(tensor: Tensor) -> torch.dtype:
+    return torch.complex128 if tensor.is_complex() else torch.float64
 
 
 def norm(tensor: Tensor, dims: tuple[int, ...] | None = None) -> Tensor:

@@ -221,6 +221,8 @@ def _shrink_(params: Tensors, amounts: Amounts, references: Optional) -> None:
         some = [params[i] for i in free]
         if _is_one_number([amounts[i] for i in free]):
             torch._foreach_mul_(some, 1 - amounts[free[0]])
+        elif (numbers := _numbers([amounts[i] for i in free])) is not None:
+            torch._foreach_mul_(some, list((1 - numbers).unbind()))
         else:
             for index in free:
                 params[index].mul_(1 - amounts[index])
@@ -229,6 +231,10 @@ def _shrink_(params: Tensors, amounts: Amounts, references: Optional) -> None:
         first = amounts[toward[0]]
         if _is_one_number([amounts[i] for i in toward]) and not isinstance(first, Tensor):
             torch._foreach_lerp_(some, refs, first)
+        elif (numbers := _numbers([amounts[i] for i in toward])) is not None and {r.dtype for r in refs} == {
+            some[0].dtype
+        }:
+            torch._foreach_lerp_(some, refs, list(numbers.to(refs[0]).unbind()))
         else:
             for index, ref in zip(toward, refs, strict=True):
                 amount = amounts[index]
@@ -243,6 +249,15 @@ def _is_one_number(amounts: Amounts) -> bool:
     if isinstance(first, Tensor):
         return first.dim() == 0 and all(amount is first for amount in amounts)
     return all(not isinstance(amount, Tensor) and amount == first for amount in amounts)
+
+
+def _numbers(amounts: Amounts) -> Tensor | None:
+    """The amounts as a vector, where each is a tensor of one number, and nothing is to be differentiated."""
+    if torch.is_grad_enabled() or not all(isinstance(amount, Tensor) and not amount.dim() for amount in amounts):
+        return None
+    tensors = [amount for amount in amounts if isinstance(amount, Tensor)]
+    alike = len({(one.dtype, one.device) for one in tensors}) == 1
+    return torch.stack(tensors) if alike else None
 
 
 def in_parts(kernel: Callable[..., None], param: Tensor, amount: Amount, parts: Tensors, *setting: Any) -> None:

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torchdecay.apply import kernels
 from torchdecay.apply.rounding import Debts, is_low, pay_
 from torchdecay.apply.row_pulls import RowPulls
-from torchdecay.apply.runtimes import Runtime, constrained_step_, runtime_of
+from torchdecay.apply.runtimes import Runtime, constrained_step_, constrained_steps_, runtime_of
 from torchdecay.apply.update_rules import UpdateRuntime
 from torchdecay.apply.work import Amount, Pull, Target, Work
 from torchdecay.optimizers.elementwise import Elementwise
@@ -26,7 +26,7 @@ from torchdecay.optimizers.steps import reads_update_sign, step_size, update_dir
 from torchdecay.plans.controllers import Cautious, Controller, Multiplier, RowGate
 from torchdecay.plans.decay import Site
 from torchdecay.plans.references import Average
-from torchdecay.plans.regularizers import L2, PNorm, Regularizer
+from torchdecay.plans.regularizers import L2, PNorm, Regularizer, SquaredNorm
 from torchdecay.plans.update_rules import UpdateRule
 from torchdecay.sharding import cut_like, cuts, like, local, whole
 
@@ -219,9 +219,7 @@ class Passes:
                 assert isinstance(runtime, UpdateRuntime)
                 runtime.carry_out(work, self.debts, self.run)
             elif isinstance(decay.controller, Multiplier):
-                for one, mu in zip(work.targets, work.multipliers or (), strict=True):
-                    turn, kernel = self.debts.turn(one.name, work.steps), _constrained(decay.regularizer, mu)
-                    _run(one, turn, mu, kernel, decay.regularizer)
+                self._hold(work)
             elif decay.proximal:
                 self._step_proximally(work)
             else:
@@ -233,6 +231,19 @@ class Passes:
             for one in work.targets:
                 if (average := one.reference) is not None:
                     average.lerp_(one.param.detach().to(average.dtype), 1 - reference.beta)
+
+    def _hold(self, work: Work) -> None:
+        """θ ← θ − μ·∇R(θ), μ being the multipliers themselves."""
+        regularizer = work.pull.decay.regularizer
+        for ones, mus in _buckets(replace(work, amount=1.0)):
+            if isinstance(regularizer, SquaredNorm) and not is_low(ones[0].param):
+                here = _Here.of(ones)
+                with kernels.masked(here.params, here.masks):
+                    constrained_steps_(here.params, [mu for mu in mus if isinstance(mu, Tensor)])
+                continue
+            for one, mu in zip(ones, mus, strict=True):
+                turn, kernel = self.debts.turn(one.name, work.steps), _constrained(regularizer, mu)
+                _run(one, turn, mu, kernel, regularizer)
 
     def _lend(self, work: Work) -> None:
         scale = getattr(self.optimizer, "grad_scale", None)

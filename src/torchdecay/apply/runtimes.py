@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ from torchdecay.plans import controllers as adaptive
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.granularity import dims_of
 from torchdecay.plans.regularizers import Deviation, Huber, Regularizer, SquaredNorm
-from torchdecay.sharding import local, norm, over_ranks, slices_of, whole
+from torchdecay.sharding import all_over_ranks, local, norm, norms, slices_of, whole
 
 Scalars = dict[str, dict[str, Any]]
 
@@ -107,8 +106,9 @@ class _GradientNormRatio(Runtime):
         self._coming = self.ratio[""]
         if not works:
             return
-        grads = _norm([one.grad for work in works for one in work.targets])
-        weights = _norm([one.param for work in works for one in work.targets])
+        ones = [one for work in works for one in work.targets]
+        both = _norms([*(one.grad for one in ones), *(one.param for one in ones)])
+        grads, weights = math.hypot(*both[: len(ones)]), math.hypot(*both[len(ones) :])
         scale = getattr(self.optimizer, "grad_scale", None)
         now = grads / (1.0 if scale is None else float(scale)) / weights if weights else math.inf
         if math.isfinite(now) and math.isfinite(weights):
@@ -144,11 +144,13 @@ class _Multiplier(Runtime):
         super().__init__(optimizer, pulls, controller)
         self.kappa: dict[str, Tensor] = {}
         for pull in pulls:
-            for one in pull.targets:
-                measured = _measured(pull.decay.regularizer, one.param)
+            for ones in on_one_device(pull.targets):
+                measured = _measured(pull.decay.regularizer, ones)
                 kappa = {"fixed": torch.full_like(measured, controller.bound), "initial": controller.bound * measured}
-                self.mu[one.name] = torch.zeros_like(measured)
-                self.kappa[one.name] = kappa.get(controller.kind, torch.full_like(measured, math.nan))
+                bounds = kappa.get(controller.kind, torch.full_like(measured, math.nan))
+                names = [one.name for one in ones]
+                self.mu |= dict(zip(names, torch.zeros_like(measured).unbind(), strict=True))
+                self.kappa |= dict(zip(names, bounds.unbind(), strict=True))
 
     def inherit(self, other: _Multiplier) -> None:
         mine, theirs, scalars = self.controller, other.controller, other.scalars()
@@ -164,20 +166,27 @@ class _Multiplier(Runtime):
 
     def after(self, works: Sequence[Work]) -> None:
         for work in works:
-            work.multiply(partial(self._multiplier, work))
+            for ones in on_one_device(work.targets):
+                self._follow(work, ones)
+            work.multiply(lambda one: self.mu[one.name])
 
-    def _multiplier(self, work: Work, one: Target) -> Tensor:
-        regularizer, name = work.pull.decay.regularizer, one.name
-        measured = _measured(regularizer, one.param)
+    def _follow(self, work: Work, ones: Sequence[Target]) -> None:
+        regularizer, names = work.pull.decay.regularizer, [one.name for one in ones]
+        measured = _measured(regularizer, ones)
+        kappa, mu = (torch.stack([held[name] for name in names]) for held in (self.kappa, self.mu))
         if self.controller.kind == "warmup" and work.steps + 1 >= self.controller.warmup_steps:
             # Later for a tensor that had no part in the last step of the warm-up.
-            self.kappa[name] = torch.where(self.kappa[name].isnan(), measured, self.kappa[name])
-        shared = self.controller.per_element and not isinstance(regularizer, Deviation)
-        rho = work.amount / (one.param.numel() if shared else 1)
+            kappa = torch.where(kappa.isnan(), measured, kappa)
+            self.kappa |= dict(zip(names, kappa.unbind(), strict=True))
+        rho = work.amount
+        if self.controller.per_element and not isinstance(regularizer, Deviation):
+            precision = rho.dtype if isinstance(rho, Tensor) else torch.float64
+            if measured.device.type == "mps":
+                precision = torch.float32
+            rho = rho / torch.tensor([one.param.numel() for one in ones], dtype=precision, device=measured.device)
         # NaN while the warm-up lasts: no bound yet, so no pull. What is beyond all measure would stay in μ for ever.
-        step = torch.nan_to_num(rho * (measured - self.kappa[name]), nan=0.0, posinf=0.0)
-        self.mu[name] = (self.mu[name] + step).clamp(min=0)
-        return self.mu[name]
+        step = torch.nan_to_num(rho * (measured - kappa), nan=0.0, posinf=0.0).to(mu.dtype)
+        self.mu |= dict(zip(names, (mu + step).clamp(min=0).unbind(), strict=True))
 
 
 class _NormRatio(Runtime):
@@ -185,7 +194,10 @@ class _NormRatio(Runtime):
 
     def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], controller: Any) -> None:
         super().__init__(optimizer, pulls, controller)
-        self.start = {name: self._norm(param) for name, param in self.everyone()}
+        self.start: dict[str, Tensor] = {}
+        for pull in pulls:
+            for ones in on_one_device(pull.targets):
+                self.start |= {one.name: start for one, start in zip(ones, self._norms(ones), strict=True)}
 
     def inherit(self, other: _NormRatio) -> None:
         if other.controller.per == self.controller.per:
@@ -193,14 +205,25 @@ class _NormRatio(Runtime):
 
     def after(self, works: Sequence[Work]) -> None:
         for work in works:
-            work.multiply(self._multiplier)
+            work.multipliers = _in_order(work, [self._multipliers(ones) for ones in on_one_device(work.targets)])
 
-    def _norm(self, param: Tensor) -> Tensor:
-        return norm(param, dims_of(self.controller.per, param.dim()))
+    def _is_whole(self, ones: Sequence[Target]) -> bool:
+        return all(dims_of(self.controller.per, one.param.dim()) is None for one in ones)
 
-    def _multiplier(self, one: Target) -> Tensor:
-        now = self._norm(one.param)
-        return slices_of(torch.where(now > 0, 1 - self.controller.ratio * self.start[one.name] / now, now), one.param)
+    def _norms(self, ones: Sequence[Target]) -> Sequence[Tensor]:
+        if self._is_whole(ones):
+            return norms([one.param for one in ones]).unbind()
+        return [norm(one.param, dims_of(self.controller.per, one.param.dim())) for one in ones]
+
+    def _multipliers(self, ones: Sequence[Target]) -> tuple[Sequence[Target], Any]:
+        start, ratio = [self.start[one.name] for one in ones], self.controller.ratio
+        if self._is_whole(ones):
+            now, began = norms([one.param for one in ones]), torch.stack(start)
+            return ones, torch.where(now > 0, 1 - ratio * began / now, now)
+        found = []
+        for one, began, now in zip(ones, start, self._norms(ones), strict=True):
+            found.append(slices_of(torch.where(now > 0, 1 - ratio * began / now, now), one.param))
+        return ones, found
 
 
 class _Projection(Runtime):
@@ -211,20 +234,24 @@ class _Projection(Runtime):
     def before(self, works: Sequence[Work]) -> None:
         for work in works:
             sign = -1.0 if maximizes(self.optimizer, work.group) else 1.0
-            for one in work.targets:
-                offset = _offset(one)
-                agreement = over_ranks((local(one.grad) * local(offset)).sum(), one.param)
-                self._seen[one.name] = norm(offset), agreement * sign
+            for ones in on_one_device(work.targets):
+                offsets, params = _offsets(ones), [one.param for one in ones]
+                products = torch._foreach_mul([local(one.grad) for one in ones], offsets)
+                agreement = torch.stack([one.sum() for one in products])
+                distance, agreement = norms(offsets, params, agreement)
+                seen = zip(distance.unbind(), (agreement * sign).unbind(), strict=True)
+                self._seen |= dict(zip([one.name for one in ones], seen, strict=True))
 
     def after(self, works: Sequence[Work]) -> None:
         for work in works:
-            work.multiply(self._multiplier)
+            work.multipliers = _in_order(work, [self._multipliers(ones) for ones in on_one_device(work.targets)])
 
-    def _multiplier(self, one: Target) -> Tensor:
-        before, agreement = self._seen.pop(one.name)
-        distance = norm(_offset(one))
+    def _multipliers(self, ones: Sequence[Target]) -> tuple[Sequence[Target], Tensor]:
+        seen = [self._seen.pop(one.name) for one in ones]
+        before, agreement = (torch.stack(list(column)) for column in zip(*seen, strict=True))
+        distance = norms(_offsets(ones), [one.param for one in ones])
         share = ((distance - before) / distance.clamp(min=_TINY)).clamp(0, 1)
-        return torch.where(agreement > 0, share, torch.zeros_like(share))
+        return ones, torch.where(agreement > 0, share, torch.zeros_like(share))
 
 
 class _BySpectrum(Runtime):
@@ -267,25 +294,53 @@ def _like(held: Tensor, value: Any) -> Tensor:
     return torch.tensor(value, dtype=held.dtype, device=held.device).reshape(held.shape)
 
 
-def _measured(regularizer: Regularizer, param: Tensor) -> Tensor:
-    """R of a parameter; ‖θ‖² may overflow in its own dtype."""
+def on_one_device(targets: Sequence[Target]) -> list[Sequence[Target]]:
+    """The targets, those on one device together."""
+    found: dict[Any, list[Target]] = {}
+    for one in targets:
+        found.setdefault(one.param.device, []).append(one)
+    return list(found.values())
+
+
+def _in_order(work: Work, found: Sequence[tuple[Sequence[Target], Any]]) -> list[Amount] | Tensor:
+    """The numbers of a work's targets in their order: a vector where all are on one device."""
+    if len(found) == 1:
+        numbers: list[Amount] | Tensor = found[0][1]
+        return numbers
+    by_name = {one.name: number for ones, numbers in found for one, number in zip(ones, numbers, strict=True)}
+    return [by_name[one.name] for one in work.targets]
+
+
+def _measured(regularizer: Regularizer, ones: Sequence[Target]) -> Tensor:
+    """R of some parameters on one device; ‖θ‖² may overflow in its own dtype."""
+    params = [one.param for one in ones]
     if isinstance(regularizer, SquaredNorm):
-        return norm(param).square()
-    own = wide(param.detach())
-    return (
-        over_ranks(regularizer.value(local(own)), param) if regularizer.elementwise else regularizer.value(whole(own))
-    )
+        return norms(params).square()
+    own = [wide(param.detach()) for param in params]
+    if not regularizer.elementwise:
+        return torch.stack([regularizer.value(whole(one)) for one in own])
+    return all_over_ranks(torch.stack([regularizer.value(local(one)) for one in own]), params)
 
 
-def _offset(one: Target) -> Tensor:
-    """θ − ref."""
-    own = wide(one.param.detach())
-    return own if one.reference is None else own - one.reference
+def _offsets(ones: Sequence[Target]) -> list[Tensor]:
+    """What is here of θ − ref."""
+    own, references = [local(wide(one.param.detach())) for one in ones], _references(ones)
+    held = [one for one in references if one is not None]
+    if len(held) == len(own) and {one.dtype for one in held} == {one.dtype for one in own} == {own[0].dtype}:
+        return list(torch._foreach_sub(own, held))
+    return [one if ref is None else one - ref for one, ref in zip(own, references, strict=True)]
 
 
-def _norm(tensors: Sequence[Tensor]) -> float:
-    """‖·‖ of all the tensors together."""
-    return math.hypot(*(float(norm(one)) for one in tensors))
+def _references(ones: Sequence[Target]) -> list[Tensor | None]:
+    return [None if (held := one.reference) is None else local(held) for one in ones]
+
+
+def _norms(tensors: Sequence[Tensor]) -> list[float]:
+    """‖·‖ of each tensor."""
+    if len({one.device for one in tensors}) > 1:
+        return [float(norm(one)) for one in tensors]
+    found: list[float] = norms(tensors).tolist()
+    return found
 
 
 def tail_exponent(param: Tensor) -> float:
@@ -298,6 +353,13 @@ def tail_exponent(param: Tensor) -> float:
     tail = squares[index:].log()
     count = len(tail)
     return float(1 + count / (tail.sum() - count * squares[index].log()).clamp(min=_TINY))
+
+
+def constrained_steps_(params: Sequence[Tensor], mus: Sequence[Tensor]) -> None:
+    """`constrained_step_` of ‖·‖² for several parameters of one dtype on one device."""
+    mu = torch.stack(list(mus))
+    factors = torch.where(2 * mu < 1, 1 - 2 * mu, 1 / (1 + 2 * mu)).to(params[0].dtype.to_real())
+    torch._foreach_mul_(list(params), list(factors.unbind()))
 
 
 def constrained_step_(param: Tensor, regularizer: Regularizer, mu: Tensor) -> None:

@@ -100,7 +100,7 @@ class Work:
     targets: Sequence[Target]
     amount: Amount
     steps: int = 0
-    multipliers: list[Amount] | None = field(default=None, repr=False)
+    multipliers: list[Amount] | Tensor | None = field(default=None, repr=False)
 
     def multiply(self, by: Callable[[Target], Amount]) -> None:
         """Set the multiplier of each target."""
@@ -108,10 +108,15 @@ class Work:
 
     @property
     def amounts(self) -> list[Amount]:
-        """Amount · multiplier for each target."""
-        if self.multipliers is None:
+        """Amount · multiplier for each target; the very same number where all have one."""
+        found = self.multipliers
+        if found is None:
             return [self.amount] * len(self.targets)
-        return [self.amount * multiplier for multiplier in self.multipliers]
+        if isinstance(found, Tensor):
+            return list((self.amount * found).unbind())
+        if found and all(one is found[0] for one in found):
+            return [self.amount * found[0]] * len(found)
+        return [self.amount * multiplier for multiplier in found]
 
 
 def by_decay(rows: Iterable[_Row]) -> list[tuple[Any, list[_Row]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from torchdecay.sharding import aligned, local, over_ranks
+from torchdecay.sharding import aligned, all_over_ranks, local
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,24 +34,35 @@ def as_seen(optimizer: Optimizer, group: Mapping[str, Any], grad: Tensor) -> Ten
 
 def mean_second_moment(optimizer: Optimizer) -> Tensor:
     """v̄: the mean over all elements of all groups of the bias-corrected second moment of the step that comes next."""
-    total: Tensor | None = None
-    count = 0
+    by_device: dict[Any, list[tuple[Tensor, float]]] = {}
     for group in optimizer.param_groups:
-        beta2: float = group["betas"][1]
         for param in group["params"]:
-            if param.grad is None:
-                continue
-            state = optimizer.state.get(param, {})
-            squares = wide(local(as_seen(optimizer, group, grad_of(param)))).norm().square() * (1 - beta2)
-            before = state.get("exp_avg_sq")
-            if before is not None:
-                squares = squares + beta2 * wide(local(before)).sum()
-            squares = over_ranks(squares, param)
-            corrected = squares / (1 - beta2 ** (float(state.get("step", 0)) + 1))
-            total = corrected if total is None else total + corrected.to(total.device)
-            count += param.numel()
-    assert total is not None
+            if param.grad is not None:
+                by_device.setdefault(param.device, []).append((param, group["betas"][1]))
+    sums = [_second_moments(optimizer, live) for live in by_device.values()]
+    total, count = sums[0][0], sum(one for _, one in sums)
+    for other, _ in sums[1:]:
+        total = total + other.to(total.device)
     return total / count
+
+
+def _second_moments(optimizer: Optimizer, live: list[tuple[Tensor, float]]) -> tuple[Tensor, int]:
+    """The sum of corrected second moments of some parameters on one device, and of how many elements it is."""
+    import torch
+
+    params, states = [param for param, _ in live], [optimizer.state.get(param, {}) for param, _ in live]
+    grads = [wide(local(grad_of(param))) for param in params]
+    sparse = any(grad.is_sparse for grad in grads)
+    sizes = [grad.norm() for grad in grads] if sparse else list(torch._foreach_norm(grads))
+    moments = [state.get("exp_avg_sq") for state in states]
+    kept = [size.new_zeros(()) if m is None else wide(local(m)).sum() for size, m in zip(sizes, moments, strict=True)]
+    precision = torch.float32 if sizes[0].device.type == "mps" else torch.float64
+    beta = torch.tensor([beta2 for _, beta2 in live], dtype=precision, device=sizes[0].device)
+    steps = torch.tensor([float(state.get("step", 0)) + 1 for state in states], dtype=precision, device=beta.device)
+    scale = float(getattr(optimizer, "grad_scale", None) or 1.0)
+    square, before = (torch.stack([one.to(precision) for one in parts]) for parts in (sizes, kept))
+    here = all_over_ranks((square / scale).square() * (1 - beta) + beta * before, params)
+    return (here / (1 - beta**steps)).sum().to(sizes[0].dtype), sum(param.numel() for param in params)
 
 
 def wide(tensor: Tensor) -> Tensor:
