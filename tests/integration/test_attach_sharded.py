@@ -10,12 +10,13 @@ import copy
 import torch
 from torch import nn, optim
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor.debug import CommDebugMode
 from torch.nn.parallel import DistributedDataParallel
 
 import torchdecay as td
 from plans.examples import everywhere
 from ranks import in_ranks
-from torchdecay.apply import runtimes as controllers
+from torchdecay import sharding
 
 ONES = {"0.weight": torch.ones(7, 5).double(), "0.bias": torch.ones(7).double()}  # none for the second layer
 FORMS = {
@@ -102,14 +103,46 @@ def _resume_agrees(rank):
 
 
 def _a_part_read_as_the_whole_is_seen(rank):
-    over_ranks, norm = controllers.over_ranks, controllers.norm
-    controllers.over_ranks = lambda part, of: part
-    controllers.norm = lambda tensor: torch.linalg.vector_norm(getattr(tensor, "to_local", tensor.detach)().detach())
+    whole = sharding.all_over_ranks
+    sharding.all_over_ranks = lambda parts, of: parts
     try:
         assert _apart(FORMS["adaptive"], fully_shard) > 1e-6
     finally:
-        controllers.over_ranks, controllers.norm = over_ranks, norm
+        sharding.all_over_ranks = whole
     assert _apart(FORMS["adaptive"], fully_shard) < 1e-10
+
+
+REDUCTIONS = {"decoupled": 0, "l1": 0, "cautious": 0, "stable": 1, "adaptive": 1, "constrained": 1, "norm_control": 1}
+REDUCTIONS |= {"constrained l1": 1, "projected": 2, "toward initial": 0}
+MORE = {
+    "decoupled": td.decoupled(0.1),
+    "constrained l1": td.forms.constrained(kappa_initial=0.5, measure="l1"),
+    "projected": td.forms.projected("initial", 0.1),
+}
+
+
+def _reductions_are_counted(rank):
+    """Of two layers and of six: what a step asks of the other ranks does not grow with the tensors."""
+    for name, expected in REDUCTIONS.items():
+        for layers in (2, 6):
+            torch.manual_seed(0)
+            model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(layers))).double()
+            model = fully_shard(model)
+            decay = (FORMS | MORE)[name]
+            optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+            if name == "stable":
+                optimizer = optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.0)
+            td.attach(optimizer, td.plan(model, decay, rules=everywhere(decay)), model=model, via="hook")
+            model(torch.ones(2, 4).double()).square().mean().backward()
+            optimizer.step()
+            with CommDebugMode() as counted:
+                optimizer.step()
+            assert counted.get_total_counts() == expected, (name, layers, dict(counted.get_comm_counts()))
+
+
+def test_norms_of_all_tensors_are_added_up_in_one_reduction():
+    """One for each step, however many tensors; two where weights are measured before the update and after it."""
+    in_ranks(_reductions_are_counted)
 
 
 def test_forms_of_each_kind_on_two_ranks_are_those_on_one():
