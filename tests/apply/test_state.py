@@ -686,3 +686,15 @@ def test_the_plan_in_a_checkpoint_is_small_and_that_of_one_optimizer():
     other = td.plan(model, td.decoupled(0.1), rules=[("299.weight", td.l1(0.1)), *td.STANDARD])
     handle.remove()
     td.attach(part, other).optimizer.load_state_dict(saved)
+
+
+class AdamWScheduleFree(optim.AdamW):
+    """By its name of a family that keeps what it likes."""
+
+
+def test_a_checkpoint_of_a_family_of_optimizers_may_hold_any_state():
+    """Of a class of torch it is known what it keeps, of schedule-free ones and wrappers it is not."""
+    model, optimizer, _ = attached(td.coupled(0.1), AdamWScheduleFree, steps=3)
+    _, again, handle = attached(td.coupled(0.1), AdamWScheduleFree, model=copy.deepcopy(model))
+    again.load_state_dict(through_a_file(optimizer.state_dict()))
+    assert handle.steps(0) == 3

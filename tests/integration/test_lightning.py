@@ -214,6 +214,23 @@ def test_callbacks_can_be_copied_and_sent_to_other_processes():
     assert decay.handles and monitor.history.records
 
 
+@pytest.mark.parametrize("name", ["BoringModel", "ManualOptimBoringModel"])
+def test_the_models_that_lightning_tests_itself_with(name):
+    """What decays is the one layer, native or by hook alike, and no more than at its rates was asked for."""
+    from lightning.pytorch.demos import boring_classes
+
+    found = []
+    for via in ("auto", "hook"):
+        torch.manual_seed(0)
+        model = getattr(boring_classes, name)()
+        decay = WeightDecay(td.coupled(0.1), via=via)
+        trainer(decay, epochs=2, limit_train_batches=4, limit_val_batches=0).fit(model)
+        (handle,) = decay.handles
+        assert handle.steps(0) == 8 and handle.lowering["layer.weight"].route == ("native" if via == "auto" else "hook")
+        found.append(weights(model))
+    assert torch.equal(*found)
+
+
 def test_the_other_name_of_the_package():
     """pytorch_lightning's Trainer takes them as well."""
     pl = pytest.importorskip("pytorch_lightning")

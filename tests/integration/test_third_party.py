@@ -266,7 +266,14 @@ def test_a_step_that_schedule_free_refuses_changes_nothing() -> None:
     assert torch.equal(model.weight.grad, torch.ones_like(model.weight))
 
 
-@pytest.mark.parametrize("peer", [one for one in KNOWN if one.library != "heavyball"], ids=str)
+RESUMED = [
+    *(one for one in KNOWN if one.library != "heavyball"),
+    *AVERAGING[1:4],
+    Peer("pytorch_optimizer", "Shampoo", None),
+]
+
+
+@pytest.mark.parametrize("peer", RESUMED, ids=str)
 def test_a_run_on_another_librarys_optimizer_resumes_bit_for_bit(peer: Peer) -> None:
     """Counters travel in a state dict that the library writes itself."""
     ramp = td.schedules.linear(1.0, 0.1, 6)

@@ -406,7 +406,9 @@ def check_class(optimizer: Optimizer, groups: Iterable[Mapping[str, Any]], state
     # What every version of a class of torch has in its groups, or needs in its steps.
     needed = [key for key in optimizer.defaults if card.name in torch_names() and key not in _OF_MANY]
     lacking = dict.fromkeys(key for group in groups for key in needed if key not in group)
-    foreign = dict.fromkeys(key for state in states for key in state if key in ELEMENTWISE and key not in card.state)
+    # Of a family, or of what holds another, a card does not say which state there is.
+    known = set(card.state) if card.state or card.name in torch_names() else ELEMENTWISE
+    foreign = dict.fromkeys(key for state in states for key in state if key in ELEMENTWISE and key not in known)
     if lacking or foreign:
         said = f"its groups have no {listed(lacking)}" if lacking else f"{card.name} keeps no {listed(foreign)}"
         raise LoadError(
