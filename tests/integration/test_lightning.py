@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import logging
 import pickle
 
 import pytest
@@ -17,6 +18,7 @@ pytest.importorskip("lightning", reason="Lightning is not installed")
 import lightning
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
+from lightning_utilities.core import rank_zero
 
 from torchdecay.integrations.lightning import DecayMonitor, WeightDecay
 
@@ -173,11 +175,17 @@ def test_records_stand_beside_the_loss(tmp_path):
     assert steps[:4] == (1, 2, 4, 6) and list(steps) == sorted(set(steps)) and steps[-1] > 10
 
 
-def test_who_wins_is_said_once(caplog):
+def test_who_wins_is_said_once():
     """The optimizer's own weight_decay beside a plan is not lost silently."""
-    with caplog.at_level("INFO"):
-        fit(Small(), WeightDecay(td.cautious(0.1)))
-    (said,) = [one.getMessage() for one in caplog.records if one.getMessage().startswith("WeightDecay")]
+    told = []
+    logger, listener = rank_zero.log, logging.Handler()
+    listener.emit = lambda record: told.append(record.getMessage())
+    level, _ = logger.level, logger.addHandler(listener)
+    logger.setLevel("INFO")
+    fit(Small(), WeightDecay(td.cautious(0.1)))
+    logger.setLevel(level)
+    logger.removeHandler(listener)
+    (said,) = [one for one in told if one.startswith("WeightDecay")]
     assert "cautious(0.1)" in said and "weight_decay=0.3 of AdamW does not count" in said
 
 
