@@ -334,6 +334,7 @@ def test_planned_and_realized_are_what_a_weight_without_gradient_does():
     shrink = monitor.history.shrink(monitor.history.groups[0])
     assert math.exp(-shrink.realized[-1]) == pytest.approx(left, rel=1e-4)
     assert math.exp(-shrink.planned[-1]) == pytest.approx(left, rel=1e-4)
+    assert shrink.pace == pytest.approx(-math.log1p(-0.2 * 0.1 * (1 - 0.9 * 299 / 300)), rel=1e-4)
 
 
 # ── Looking at it ──
