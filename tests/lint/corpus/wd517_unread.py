@@ -1,0 +1,30 @@
+from torch.optim.optimizer import Optimizer
+
+
+class Own(Optimizer):
+    def __init__(self, params, lr, momentum=0.0, weight_decay=0.0):  #! WD517
+        super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay))
+
+    def step(self, closure=None):
+        """Take a step, with weight_decay."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                p.data.add_(p.grad.sign(), alpha=-group["lr"])
+# ── mended ──
+from torch.optim.optimizer import Optimizer
+
+
+class Own(Optimizer):
+    def __init__(self, params, lr, momentum=0.0, weight_decay=0.0):
+        super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay))
+
+    def step(self, closure=None):
+        """Take a step, with weight_decay."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                p.data.mul_(1 - group["lr"] * group["weight_decay"])
+                p.data.add_(p.grad.sign(), alpha=-group["lr"])
