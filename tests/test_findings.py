@@ -126,9 +126,9 @@ def alarmed(**more: object) -> tuple[History, list[str]]:
 def test_alarms_are_left_out_by_code_and_group_and_take_other_severities(tmp_path: Path) -> None:
     """What is meant so is neither told nor kept; a severity stays in the file."""
     history, told = alarmed()
-    assert [one.groups for one in history.events] == [("weight", "bias", "norm")] and len(told) == 1
+    assert [one.groups for one in history.events] == [("gate", "bias", "norm")] and len(told) == 1
     history, told = alarmed(ignore={"WD607": ["norm", "b*"]}, severity={"WD6": "error"}, path=tmp_path / "run.jsonl")
-    assert [one.groups for one in history.events] == [("weight",)] and "norm" not in told[0]
+    assert [one.groups for one in history.events] == [("gate",)] and "norm" not in told[0]
     assert [one.severity for one in td.History.load(tmp_path / "run.jsonl").findings] == ["error"]
     for ignore in (["WD607"], {"WD6": ["*"]}):
         assert alarmed(ignore=ignore)[0].events == () and alarmed(ignore=ignore)[1] == []
@@ -143,7 +143,7 @@ def test_a_recipe_judges_in_place_of_the_standard() -> None:
     assert [one.code for one in audited(recipe="timm")] == ["WD113"]
     assert "recipe torch or torchtitan" in audited().nearest
     made = model()
-    groups = td.param_groups(made, 0.1, rules=[td.rule("norm.weight"), *td.policies.timm])
+    groups = td.param_groups(made, 0.1, rules=[td.rule("norm.bias"), *td.policies.timm])
     found = td.audit(torch.optim.AdamW(groups), model=made)
     assert found.nearest.endswith(", but for 1 parameter")
     with pytest.raises(PlanError, match="moonlight"):
