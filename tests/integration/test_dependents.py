@@ -19,7 +19,7 @@ SOURCES = Path(sys.prefix) / "sources"
 # A parameter in two groups has no plan, since it would decay twice; and `step` of an attached optimizer is patched,
 # as by torch's schedulers, which its copies are not.
 NOT_ASKED = ("optimizer.state_dict()['param_groups'][-1]", "assert getPublicAttr(optimizer) ==")
-TIMM = "(factory and not kwargs and (sgdw or lambw)) or lookahead_load or adahessian or muon_load"
+TIMM = "(factory and not kwargs and (sgdw or lambw)) or lookahead_load or adahessian or muon_load or (resume and sgdw)"
 
 
 def run(library, file, decay, folder, chosen):

@@ -224,14 +224,14 @@ def test_callbacks_can_be_copied_and_sent_to_other_processes():
 
 @pytest.mark.parametrize("name", ["BoringModel", "ManualOptimBoringModel"])
 def test_the_models_that_lightning_tests_itself_with(name):
-    """What decays is the one layer, native or by hook alike, and no more than at its rates was asked for."""
+    """Native and by hook alike, in automatic and in manual optimization."""
     from lightning.pytorch.demos import boring_classes
 
     found = []
     for via in ("auto", "hook"):
         torch.manual_seed(0)
         model = getattr(boring_classes, name)()
-        decay = WeightDecay(td.coupled(0.1), via=via)
+        decay = WeightDecay(td.coupled(0.1), rules=td.policies.torch, via=via)
         trainer(decay, epochs=2, limit_train_batches=4, limit_val_batches=0).fit(model)
         (handle,) = decay.handles
         assert handle.steps(0) == 8 and handle.lowering["layer.weight"].route == ("native" if via == "auto" else "hook")
