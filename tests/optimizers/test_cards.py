@@ -8,7 +8,7 @@ from torch import nn, optim
 
 import torchdecay as td
 from this_torch import HAS_SWITCH, needs_adams_switch, torch_classes
-from torchdecay.optimizers.cards import SWITCH, card_of, has_trait, native_of, torch_class
+from torchdecay.optimizers.cards import SWITCH, card_of, has_trait, late_because, native_of, torch_class
 
 
 def group_of(cls, **options):
@@ -109,3 +109,19 @@ def test_a_switch_that_a_class_does_not_have_is_not_read() -> None:
     optimizer.param_groups[0]["decoupled_weight_decay"] = False
     found = native_of(optimizer, optimizer.param_groups[0])
     assert found is not None and found.site is td.Site.BEFORE and not found.switch
+
+
+def test_the_class_says_why_pulls_on_weights_have_to_wait() -> None:
+    """SAM and its kin by name or by what they can do, AdaHessian and its kin alike; of torch's own none."""
+
+    def named(name: str, **attributes: object) -> object:
+        made = type(name, (optim.Optimizer,), {"step": lambda self, closure=None: None, **attributes})
+        return made([torch.nn.Parameter(torch.ones(1))], {"lr": 0.1})
+
+    assert [late_because(one) for one in (named("FriendlySAM"), named("Climber", first_step=print))] == [
+        "puts weights back",
+        "puts weights back",
+    ]
+    assert late_because(named("AdaHessian")) == late_because(named("Own", is_second_order=True)) != ""
+    assert late_because(named("Own")) == late_because(named("Sampler")) == ""
+    assert not any(late_because(one) for one in (optim.SGD, optim.AdamW))
