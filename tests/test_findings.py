@@ -20,6 +20,7 @@ from torchdecay.observe.audit.result import Audit
 from torchdecay.observe.monitor.catalog import ALARMS, CODES
 from torchdecay.observe.monitor.history import History
 from torchdecay.observe.monitor.series import Event
+from torchdecay.observe.recorded.record import RunRecord
 
 SETUP = """
 import torch
@@ -135,6 +136,29 @@ def test_alarms_are_left_out_by_code_and_group_and_take_other_severities(tmp_pat
     for wrong in ({"ignore": ["WD101"]}, {"severity": {"WD607": "loud"}}):
         with pytest.raises(PlanError):
             alarmed(**wrong)
+
+
+def test_what_watches_a_script_follows_pyproject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tables of audit and monitor, each for its own; a wrong one is a note, and the script goes on."""
+    monkeypatch.chdir(tmp_path)
+    pyproject = tmp_path / "pyproject.toml"
+    made = model()
+    optimizer = torch.optim.AdamW(made.parameters(), lr=0.5, weight_decay=1.0)
+    for param in made.parameters():
+        param.grad = torch.ones_like(param)
+
+    def watched(text: str) -> RunRecord:
+        pyproject.write_text(text)
+        with td.watch() as seen:
+            optimizer.step()
+        return seen.record
+
+    (seen,) = watched('[tool.torchdecay.monitor]\nseverity = {WD6 = "error"}\n').seen
+    assert [one.severity for one in seen.history.findings] == ["error"] and "WD101" in seen.audit.codes
+    (seen,) = watched('[tool.torchdecay.monitor]\nignore = ["WD607"]\n[tool.torchdecay.audit]\nignore = ["WD"]\n').seen
+    assert seen.history.events == () and seen.audit.findings == ()
+    record = watched("[tool.torchdecay.monitor]\nignroe = []\n")
+    assert any('Nearest: "ignore"' in note for note in record.summary.notes) and record.seen[0].history.events
 
 
 def test_a_recipe_judges_in_place_of_the_standard() -> None:
