@@ -12,7 +12,7 @@ import torch.multiprocessing as mp
 from forks import FORKS
 
 RANKS = 2
-PATIENCE = timedelta(seconds=60)
+PATIENCE = timedelta(seconds=30)
 """What a rank waits for the others: a test whose ranks do different things fails, and does not hang."""
 
 

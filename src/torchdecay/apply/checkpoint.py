@@ -21,6 +21,7 @@ from torchdecay.plans.groups import MARK
 from torchdecay.plans.names import canonical, canonical_keys
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.tree import names_of
+from torchdecay.sharding import beside
 from torchdecay.tables import Shown
 from torchdecay.text import listed
 
@@ -289,7 +290,11 @@ def _state(
                     f'"{name}" is of shape {tuple(param.shape)}, its {key} in the checkpoint of {tuple(value.shape)}.',
                     fix="Load the checkpoint of this model.",
                 )
-        found[number] = state
+        # A checkpoint of whole weights for shards of them, or of another mesh: each takes its own part.
+        found[number] = {
+            key: beside(value, param) if isinstance(value, Tensor) and value.shape == param.shape else value
+            for key, value in state.items()
+        }
     return found
 
 
