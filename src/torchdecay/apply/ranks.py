@@ -126,7 +126,9 @@ class Agreement:
         self._expected, self._plan, self._store = expected, plan, _store()
         if self._store is None:
             return
-        self._key = _key("plan", sorted((name, tuple(param.shape)) for name, param in params.items()))
+        # Of FSDP1's parts each process has another shape.
+        shapes = {name: () if is_flat_part(param) else tuple(param.shape) for name, param in params.items()}
+        self._key = _key("plan", sorted(shapes.items()))
         mine = json.dumps([decays, _weights(measured)])
         shown = f"{self._key}/rows/{decays}"
         if len(plan.rows) <= _MOST_ROWS and not self._store.check([shown]):
