@@ -158,3 +158,21 @@ def test_a_sharded_run_is_resumed_bit_for_bit():
 def test_a_ranks_part_of_a_norm_is_not_taken_for_the_norm():
     """The seeded fault: `float` of a sharded norm reads what this rank has."""
     in_ranks(_a_part_read_as_the_whole_is_seen)
+
+
+def _another_plan_is_told(rank):
+    try:
+        job = Job(td.decoupled(0.1 + rank), wrap=DistributedDataParallel)
+        torch.distributed.barrier()
+        job.train(range(1))
+    except td.ApplyError as error:
+        if "another process" not in str(error):
+            torch.distributed.barrier()
+        assert "another plan than the others" in str(error)
+    else:
+        raise AssertionError("nobody was told")
+
+
+def test_a_rank_with_another_plan_is_told_of_and_tells():
+    """The one that comes second at attach, the other before its first step moves a weight."""
+    in_ranks(_another_plan_is_told)
