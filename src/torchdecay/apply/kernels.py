@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 from torch.nn import Parameter
 
 from torchdecay.apply.work import Amount
@@ -29,6 +30,12 @@ Run = Callable[..., None]
 _CHUNK = 1 << 17
 """Elements per chunk of a kernel of several passes: few enough that all passes but the first find their input in
 cache, enough that what a call costs does not show."""
+
+
+_SMALL = 1 << 12
+"""Elements up to which a tensor is copied beside others rather than worked on alone."""
+PLAIN = (Tensor, Parameter)
+"""Types of tensors that are all here."""
 
 
 class _Rooms(threading.local):
@@ -276,6 +283,76 @@ def in_parts(kernel: Callable[..., None], param: Tensor, amount: Amount, parts: 
     for start in range(0, param.numel(), _CHUNK):
         p, *rest = (one if one.dim() == 0 else one[start : start + _CHUNK] for one in flat)
         kernel(p, rest.pop() if isinstance(amount, Tensor) else amount, tuple(rest), *setting)
+
+
+class Together:
+    """Runs an elementwise kernel over many small tensors as over one long one: calls cost more than what they compute.
+
+    It is called as a `Run` is; what may wait for others waits for `flush`. Tensors go together where the kernel, the
+    amount, the setting and all numbers are the very same.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._waiting: dict[tuple[Any, ...], tuple[Amount, tuple[Any, ...], list[Tensor], list[Tensors]]] = {}
+
+    def __call__(
+        self, kernel: Callable[..., None], param: Tensor, amount: Amount, parts: Tensors, *setting: Any
+    ) -> None:
+        """Run the kernel on a large tensor now, on a small one with its like."""
+        key = self._key(kernel, param, amount, parts, setting)
+        if key is None:
+            self._run(kernel, param, amount, parts, *setting)
+            return
+        _, _, params, others = self._waiting.setdefault(key, (amount, setting, [], []))
+        params.append(param)
+        others.append(parts)
+
+    @staticmethod
+    def _key(
+        kernel: Callable[..., None], param: Tensor, amount: Amount, parts: Tensors, setting: tuple[Any, ...]
+    ) -> tuple[Any, ...] | None:
+        if type(param) not in PLAIN or param.numel() > _SMALL or not param.is_contiguous():
+            return None
+        if torch.is_grad_enabled() or (isinstance(amount, Tensor) and amount.dim()):
+            return None
+        kinds: list[Any] = []
+        for part in parts:
+            if not part.dim():
+                kinds.append(id(part))
+            elif type(part) in PLAIN and part.shape == param.shape and part.is_contiguous():
+                kinds.append(part.dtype)
+            else:
+                return None
+        number = id(amount) if isinstance(amount, Tensor) else amount
+        return kernel, param.dtype, param.device, number, *kinds, *setting
+
+    def flush(self) -> None:
+        """Run what waits."""
+        for (kernel, *_), (amount, setting, params, others) in self._waiting.items():
+            if len(params) == 1 or not all(one.elementwise for one in setting if isinstance(one, Regularizer)):
+                for param, parts in zip(params, others, strict=True):
+                    self._run(kernel, param, amount, parts, *setting)
+                continue
+            flat = _flat(params)
+            rest = [column[0] if not column[0].dim() else _flat(column) for column in zip(*others, strict=True)]
+            self._run(kernel, flat, amount, tuple(rest), *setting)
+            torch._foreach_copy_(params, _unflatten_dense_tensors(flat, params))  # type: ignore[no-untyped-call]
+        self._waiting = {}
+
+
+def _flat(tensors: Tensors) -> Tensor:
+    # In Python a view of each would cost more than all the rest.
+    flat: Tensor = _flatten_dense_tensors(tensors)  # type: ignore[no-untyped-call]
+    return flat.detach()
+
+
+@contextmanager
+def together(run: Run | None) -> Iterator[Together]:
+    """Kernels that run in here are done when it ends."""
+    made = Together(run or in_parts)
+    yield made
+    made.flush()
 
 
 def as_vectors(tensors: Tensors, setting: Iterable[Any]) -> list[Tensor] | None:

@@ -22,7 +22,7 @@ from torchdecay.apply.update_rules import UpdateRuntime
 from torchdecay.apply.work import Amount, Pull, Target, Work
 from torchdecay.optimizers.elementwise import Elementwise
 from torchdecay.optimizers.gradients import maximizes, wide
-from torchdecay.optimizers.steps import reads_update_sign, step_size, update_direction
+from torchdecay.optimizers.steps import reads_update_sign, step_sizes, update_directions
 from torchdecay.plans.controllers import Cautious, Controller, Multiplier, RowGate
 from torchdecay.plans.decay import Site
 from torchdecay.plans.references import Average
@@ -290,23 +290,33 @@ class Passes:
                 if self.debts.owed:
                     amounts = [self.debts.due(one.name, one.param, a) for one, a in zip(ones, amounts, strict=True)]
                 here = _Here.of(ones)
-                with kernels.masked(here.params, here.masks):
-                    kernels.explicit_(here.params, regularizer, amounts, here.references, self.run)
+                with kernels.masked(here.params, here.masks), kernels.together(self.run) as run:
+                    kernels.explicit_(here.params, regularizer, amounts, here.references, run)
 
     def _pull_cautiously(self, work: Work, gate: Cautious) -> None:
         """θ ← θ − c·λ·1[u⊙θ ≥ 0]⊙θ, with u's signs from state, or from a snapshot when the update is over."""
         spare = gate.zero_update == "spare"
-        for one, amount in zip(work.targets, work.amounts, strict=True):
-            due = self.debts.due(one.name, one.param, amount)
-            old, turn = self._snapshots.pop(id(one.param), None), self.debts.turn(one.name, work.steps)
-            if old is None:
-                _run(one, turn, due, self._cautious(work, one, due, spare=spare))
-            else:
-                _run(one, turn, due, _pull_back(local(one.param), local(old), due, spare=spare))
+        for ones, amounts in _buckets(work):
+            owes = is_low(ones[0].param) or self.debts.owed or self.debts.added
+            if owes or any(id(one.param) in self._snapshots for one in ones):
+                for one, amount in zip(ones, amounts, strict=True):
+                    self._pull_one_cautiously(work, one, amount, spare=spare)
+                continue
+            here = _Here.of(ones)
+            directions = update_directions(self.optimizer, work.group, [one.param for one in ones])
+            with kernels.masked(here.params, here.masks), kernels.together(self.run) as run:
+                for param, amount, direction in zip(here.params, amounts, map(_here, directions), strict=True):
+                    if isinstance(amount, Tensor) or amount != 0:
+                        kernels.cautious_(param, amount, direction, spare_zeros=spare, run=run)
 
-    def _cautious(self, work: Work, one: Target, amount: Amount, *, spare: bool) -> _Kernel:
-        direction = _here(update_direction(self.optimizer, work.group, one.param))
-        return lambda p, ref: kernels.cautious_(p, amount, direction, spare_zeros=spare, run=self.run)
+    def _pull_one_cautiously(self, work: Work, one: Target, amount: Amount, *, spare: bool) -> None:
+        due = self.debts.due(one.name, one.param, amount)
+        old, turn = self._snapshots.pop(id(one.param), None), self.debts.turn(one.name, work.steps)
+        if old is not None:
+            _run(one, turn, due, _pull_back(local(one.param), local(old), due, spare=spare))
+            return
+        direction = _here(update_directions(self.optimizer, work.group, [one.param])[0])
+        _run(one, turn, due, lambda p, ref: kernels.cautious_(p, due, direction, spare_zeros=spare, run=self.run))
 
     def _step_proximally(self, work: Work) -> None:
         """θ ← prox of c·λ·s·R, s being 1 where R is smooth."""
@@ -317,7 +327,8 @@ class Passes:
                 _run(one, turn, amount, _by_power(regularizer, old, amount, self.run))
             return
         for ones, amounts in _buckets(work):
-            sizes = [_here(step_size(self.optimizer, work.group, one.param, regularizer)) for one in ones]
+            params = [one.param for one in ones]
+            sizes = list(map(_here, step_sizes(self.optimizer, work.group, params, regularizer)))
             if is_low(ones[0].param):
                 for one, amount, size in zip(ones, amounts, sizes, strict=True):
                     self._step_late(
@@ -333,8 +344,8 @@ class Passes:
             lazy = [size if isinstance(size, Elementwise) else None for size in sizes]
             taus = [a if isinstance(size, Elementwise) else a * size for a, size in zip(amounts, sizes, strict=True)]
             here = _Here.of(ones)
-            with kernels.masked(here.params, here.masks):
-                kernels.proximal_(here.params, regularizer, taus, here.references, self.run, sizes=lazy)
+            with kernels.masked(here.params, here.masks), kernels.together(self.run) as run:
+                kernels.proximal_(here.params, regularizer, taus, here.references, run, sizes=lazy)
 
     def _step_late(self, work: Work, one: Target, amount: float, size: Amount) -> None:
         """The proximal step of a low-precision weight, once it can be seen."""
@@ -391,7 +402,7 @@ class _Here(NamedTuple):
 
 def _here(numbers: Any) -> Any:
     """Numbers of a weight's shape as those of the part that is here; others as they are."""
-    if isinstance(numbers, Elementwise):
+    if isinstance(numbers, Elementwise) and not all(type(one) in kernels.PLAIN for one in numbers.tensors):
         return replace(numbers, tensors=tuple(map(local, numbers.tensors)))
     return numbers
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torchdecay.optimizers.cards import card_of, native_of, update_of
@@ -28,10 +28,15 @@ def update_direction(optimizer: Optimizer, group: Mapping[str, Any], param: Tens
     Only for what `reads_update_sign` knows.
     The decay must not go through the gradient in this group, since the gradient is read as it is.
     """
+    return update_directions(optimizer, group, [param])[0]
+
+
+def update_directions(optimizer: Optimizer, group: Mapping[str, Any], params: Sequence[Tensor]) -> list[Elementwise]:
+    """`update_direction` for several parameters of a group."""
     card = card_of(optimizer)
     assert card is not None and card.update is not None
-    grad = as_seen(optimizer, group, grad_of(param))
-    return card.update.coming_signs(group, optimizer.state.get(param, {}), grad, param)
+    seen = ((optimizer.state.get(p, {}), as_seen(optimizer, group, grad_of(p)), p) for p in params)
+    return card.update.all_coming_signs(group, seen)
 
 
 def tells_update(optimizer: Optimizer, group: Mapping[str, Any]) -> bool:
@@ -68,6 +73,18 @@ def step_size(
     if update is None or regularizer.smooth or not is_matched(optimizer, group, param, regularizer):
         return 1.0
     return update.step_size(group, optimizer.state.get(param, {}))
+
+
+def step_sizes(
+    optimizer: Optimizer, group: Mapping[str, Any], params: Sequence[Tensor], regularizer: Regularizer
+) -> list[float | Elementwise]:
+    """`step_size` for several parameters of a group."""
+    update = _matched(optimizer, params[0])
+    if update is None or regularizer.smooth or any(param.is_complex() for param in params):
+        return [step_size(optimizer, group, param, regularizer) for param in params]
+    if not is_matched(optimizer, group, params[0], regularizer):
+        return [1.0] * len(params)
+    return update.step_sizes(group, (optimizer.state.get(param, {}) for param in params))
 
 
 def _matched(optimizer: Optimizer, param: Tensor) -> Update | None:

@@ -6,7 +6,7 @@ Each formula is tested against real steps. Which class has which stands in `torc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -71,14 +71,28 @@ class Update:
 
     def coming_signs(self, group: Group, state: State, grad: Tensor, param: Tensor) -> Elementwise:
         """Numbers with the signs of the update that comes next, zeros included; `grad` as the update rule sees it."""
+        return self.all_coming_signs(group, [(state, grad, param)])[0]
+
+    def all_coming_signs(self, group: Group, several: Iterable[tuple[State, Tensor, Tensor]]) -> list[Elementwise]:
+        """`coming_signs` for several parameters; those that have taken as many steps share their function."""
         if self.signs is not None:
-            return self.signs(group, state, grad, param)
-        terms = self.terms(group, state, 1)
+            return [self.signs(group, state, grad, param) for state, grad, param in several]
+        known: dict[tuple[float, float], Terms] = {}
+        moved, found = None if self.moved is None else self.moved(group), []
+        for state, grad, _ in several:
+            key = _counted(state)
+            if key not in known:
+                known[key] = self.terms(group, state, 1)
+            found.append(self._signs(state, grad, known[key], moved))
+        return found
+
+    def _signs(
+        self, state: State, grad: Tensor, terms: Terms, moved: Callable[[Tensor, Tensor], Tensor] | None
+    ) -> Elementwise:
         moment = state.get(self.moment)
-        if self.moved is None or moment is None or not terms.moment:
+        if moved is None or moment is None or not terms.moment:
             # Both parts of a first step have the gradient's signs.
-            return Elementwise(lambda g: g, (grad,))
-        moved = self.moved(group)
+            return Elementwise(_itself, (grad,))
         if not terms.gradient:
             return Elementwise(moved, (grad, moment))
         return Elementwise(
@@ -91,7 +105,21 @@ class Update:
         if terms.eps is None:
             return float(terms.settled)
         gain, eps = number(terms.settled * terms.gain), number(terms.eps)
-        return Elementwise(lambda v, gain, eps: gain / v.sqrt().add_(eps), (second_moment(group, state), gain, eps))
+        return Elementwise(_size, (second_moment(group, state), gain, eps))
+
+    def step_sizes(self, group: Group, states: Iterable[State]) -> list[float | Elementwise]:
+        """`step_size` for several parameters; those that have taken as many steps share their numbers."""
+        known: dict[tuple[float, float], float | Elementwise] = {}
+        found: list[float | Elementwise] = []
+        for state in states:
+            key = _counted(state)
+            if key not in known:
+                known[key] = self.step_size(group, state)
+            size = known[key]
+            if isinstance(size, Elementwise):
+                size = Elementwise(size.of, (second_moment(group, state), *size.tensors[1:]))
+            found.append(size)
+        return found
 
     def divided(self, group: Group, state: State, moment: Tensor) -> Tensor:
         """U of a part of the moment after the step that left this state, as a new tensor."""
@@ -119,6 +147,19 @@ class Update:
         if terms.eps is None:
             return update
         return update.div_(second_moment(group, state).sqrt().add_(terms.eps)).mul_(terms.gain)
+
+
+def _counted(state: State) -> tuple[float, float]:
+    """All of a state that terms turn on."""
+    return float(state.get("step", 0)), float(state.get("mu_product", 1.0))
+
+
+def _itself(grad: Tensor) -> Tensor:
+    return grad
+
+
+def _size(v: Tensor, gain: Tensor, eps: Tensor) -> Tensor:
+    return gain / v.sqrt().add_(eps)
 
 
 def number(value: float) -> Tensor:
