@@ -94,6 +94,7 @@ def test_the_command_keeps_what_is_known_and_reads_pyproject(project: Path) -> N
 def test_the_command_explains_lists_and_writes_sarif(project: Path) -> None:
     jsonschema = pytest.importorskip("jsonschema")
     assert CATALOG["WD101"].why in run("--explain", "WD101").output
+    assert ALARMS["WD602"].why in run("--explain", "WD602").output and "Mended:" in run("--explain", "wd501").output
     assert run("--list-rules").output.count("\n") == len(CATALOG)
     body = json.loads(run("meant:setup", "--format", "sarif").stdout)
     jsonschema.validate(body, SCHEMA)

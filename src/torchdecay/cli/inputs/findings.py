@@ -56,13 +56,23 @@ class Said:
 
 
 def known_rules(given: Mapping[str, Any], rules: Mapping[str, Rule]) -> bool:
-    """Print the rules, or one of them, where that is asked for."""
+    """Print the command's rules, or one of any catalog, where that is asked for."""
     from torchdecay.findings.explaining import explain, rule_list
 
-    if given["list_rules"] or given["explain"]:
-        click.echo(explain(given["explain"], rules) if given["explain"] else rule_list(rules.values()))
-        return True
-    return False
+    if given["explain"]:
+        click.echo(explain(given["explain"], _every_rule()))
+    elif given["list_rules"]:
+        click.echo(rule_list(rules.values()))
+    return bool(given["explain"] or given["list_rules"])
+
+
+def _every_rule() -> dict[str, Rule]:
+    """The rules of audit and lint, and the alarms: whoever meets a code may ask any command for it."""
+    from torchdecay.integrations.lint.result import RULES
+    from torchdecay.observe.audit.catalog import CATALOG
+    from torchdecay.observe.monitor.catalog import ALARMS
+
+    return {**CATALOG, **RULES, **ALARMS}
 
 
 def settings_of(section: str, given: Mapping[str, Any], more: Mapping[str, Shape]) -> Said:
