@@ -145,11 +145,15 @@ def overwritten(code: Code) -> Iterator[Hit]:
     for node in code.all(ast.Subscript):
         optimizer, statement = owner_of_group(code, node.value), code.statement(node)
         loop = code.first(node, ast.For)
-        start = loop if loop is not None and isinstance(node.value, ast.Name) else statement
+        # A loop over the groups comes to its end before what follows it; one over epochs may hold the load.
+        holds = loop is not None and any(isinstance(one, ast.stmt) and _loads(one, optimizer) for one in ast.walk(loop))
+        start = statement if loop is None or holds else loop
         if start is None or not optimizer or node not in _sets(code, optimizer):
             continue
         loads = [after for after in _later(code, start) if _loads(after, optimizer)]
-        again = [one for one in _sets(code, optimizer) if loads and one.lineno > loads[0].lineno]
+        here = code.function_of(node)
+        sets = [one for one in _sets(code, optimizer) if code.function_of(one) is here]
+        again = [one for one in sets if loads and one.lineno > loads[0].lineno]
         if loads and not again:
             yield Hit(node, f"{optimizer}.load_state_dict in line {loads[0].lineno} puts the saved one in its place")
 
