@@ -46,12 +46,13 @@ UNPROVEN = word_set("q k v o kv") | MEMORY_WORDS | SCALE_WORDS
 PLAIN_USES = word_set("scaled added")
 UNTOKENED = word_set("table tables")
 SCALE_HINTS = word_set(
-    "std stddev sigma sigmas mu mus loc rho logstd logvar logvars logsigma variance variances hz freq freqs "
-    "frequency frequencies lengthscale lengthscales noise width widths tau beta betas period phase decay rate logit "
-    "logits mixing phi"
+    "covar covariance std stddev sigma sigmas mu mus loc rho logstd logvar logvars logsigma variance variances hz "
+    "freq freqs frequency frequencies lengthscale lengthscales noise width widths tau beta betas period phase decay "
+    "rate logit logits mixing phi"
 )
 UNBOUND_HINTS = word_set("raw log natural variational unconstrained unnormalized unnorm")
 NOISE_WORDS = word_set("sigma sigmas rho logsigma logvar logstd std")
+PROMPTERS = word_set("prompter prompt prompts")
 FILTERS = word_set("filter filters kernel kernels")
 TOKEN_HINTS = MEMORY_WORDS | word_set(
     "seed seeds inducing point points center centers centroid centroids prototype prototypes anchor anchors slot slots "
@@ -261,7 +262,7 @@ def hint(place: Place) -> Verdict | None:
         return Verdict("scale", "", f"{place} is a table that is added to an embedding")
     if POSITION_HINTS & set(found):
         return Verdict("position", "", f"{place} is named for positions")
-    if TOKEN_HINTS & set(found):
+    if TOKEN_HINTS & set(found) or (place.node is not None and last(place.owner_class) in PROMPTERS):
         return Verdict("token", "", f"{place} is named for learned inputs")
     return None
 

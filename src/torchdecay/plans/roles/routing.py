@@ -10,14 +10,17 @@ from torchdecay.plans.roles.words import word_set, words
 ROUTERS = word_set("router routers")
 GATES = word_set("gate gates gating")
 EXPERTS = word_set("expert experts")
-MIXTURES = word_set("moe mixture switch") | EXPERTS
+MIXTURES = word_set("moe mixture switch top topk") | EXPERTS
 HALVES = word_set("up down value val w1 w2 fc fc1 fc2")
 """What stands beside a gate that is one half of a gated feedforward layer, and as wide as the other."""
 
 
 def routed(place: Place) -> str:
     """What sort of weight it is, "router", "gate" or "weight", by its name, its class and those around it."""
-    names = (place.attribute, place.owner_class, *place.segments[-2:])
+    around, names = _around(place), place.segments[-2:]
+    if not _hints(place.attribute, around, names):
+        return "weight"
+    names = (place.attribute, *around[:1], *names)
     if _is_expert(place.attribute) or _is_expert(place.segment):
         return "weight"
     if any(_has(ROUTERS, name) for name in names) or (place.node is not None and _is_router(place)):
@@ -37,7 +40,7 @@ def routed(place: Place) -> str:
 
 def _is_router(place: Place) -> bool:
     """Whether a class around is a router's: its own matrices are, whatever they are called."""
-    return any(_is_router_class(name) for name in _around(place))
+    return any(map(_is_router_class, _around(place)))
 
 
 def _around(place: Place) -> tuple[str, ...]:
@@ -47,6 +50,12 @@ def _around(place: Place) -> tuple[str, ...]:
         return ()
     above = type(node.parent.module).__name__ if node.parent is not None else ""
     return type(node.module).__name__, above
+
+
+@lru_cache(maxsize=1 << 16)
+def _hints(attribute: str, around: tuple[str, ...], segments: tuple[str, ...]) -> bool:
+    """Whether any name around speaks of routers or gates; most do not."""
+    return any(_has(ROUTERS | GATES, name) for name in (attribute, *around, *segments))
 
 
 @lru_cache(maxsize=1 << 12)
