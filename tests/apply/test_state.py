@@ -698,3 +698,39 @@ def test_a_checkpoint_of_a_family_of_optimizers_may_hold_any_state():
     _, again, handle = attached(td.coupled(0.1), AdamWScheduleFree, model=copy.deepcopy(model))
     again.load_state_dict(through_a_file(optimizer.state_dict()))
     assert handle.steps(0) == 3
+
+
+class LoadsItself(optim.AdamW):
+    """As bitsandbytes' optimizers do."""
+
+    def load_state_dict(self, state_dict):
+        state_dict = copy.deepcopy(state_dict)
+        params = [param for group in self.param_groups for param in group["params"]]
+        state = {params[number]: one for number, one in state_dict["state"].items()}
+        groups = [
+            new | {"params": old["params"]}
+            for old, new in zip(self.param_groups, state_dict["param_groups"], strict=True)
+        ]
+        self.__setstate__({"state": state, "param_groups": groups})
+
+
+def test_a_load_that_calls_no_hooks_brings_all_of_the_state():
+    """References and coefficients, which no mark holds, as well; another plan is refused at the load."""
+    _, old, first = attached(td.toward("initial", 0.1), LoadsItself, steps=2, save_references=True)
+    saved = through_a_file(old.state_dict())
+    for on_load, coefficient in (("plan", 0.3), ("checkpoint", 0.1)):
+        _, optimizer, handle = attached(td.toward("initial", 0.3), LoadsItself, model=make_model(1), on_load=on_load)
+        optimizer.load_state_dict(saved)
+        assert same(handle.state_dict().values(), first.state_dict().values())
+        assert handle.steps(0) == 2 and handle.plan.decay.coefficient == coefficient
+        copied, other = copy.deepcopy((optimizer, handle))
+        for param in copied.param_groups[0]["params"]:
+            param.grad = torch.zeros_like(param)
+        copied.step()
+        copied.load_state_dict(saved)
+        assert other.steps(0) == handle.steps(0) == 2 and same(other.state_dict().values(), first.state_dict().values())
+        handle.remove()
+        assert "load_state_dict" not in vars(optimizer)
+    _, optimizer, _ = attached(td.l1(0.1), LoadsItself, model=make_model(1))
+    with pytest.raises(td.LoadError, match="another plan"):
+        optimizer.load_state_dict(saved)

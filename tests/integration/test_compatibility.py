@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
@@ -66,13 +67,14 @@ def test_the_page_says_what_a_step_shows(name):
     assert told is not None and [told[1], told[2]] == found
 
 
+@pytest.mark.parametrize("form", [td.decoupled, functools.partial(td.toward, "initial")], ids=["decoupled", "toward"])
 @pytest.mark.parametrize("name", KNOWN)
-def test_a_run_goes_on_from_a_file_bit_for_bit(name, tmp_path):
+def test_a_run_goes_on_from_a_file_bit_for_bit(name, form, tmp_path):
     """With a decay that counts its steps; what they keep in a way of their own goes through the file with it."""
-    form = td.coupled if "schedulefree" in name else td.decoupled
+    form = td.coupled if "schedulefree" in name else form
     decay = form(0.5, schedule=td.schedules.linear(1.0, 0.0, 8))
     (model, optimizer), (again, resumed) = built(name), built(name, seed=1)
-    td.attach(optimizer, decay, model=model)
+    td.attach(optimizer, decay, model=model, save_references=True)
     train(model, optimizer, range(3))
     torch.save((model.state_dict(), optimizer.state_dict()), tmp_path / "half.pt")
     train(model, optimizer, range(3, 6))

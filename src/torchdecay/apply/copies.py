@@ -100,7 +100,7 @@ def carry(optimizer: Optimizer, bond: Bond, remembered: Callable[[], Remembered]
 
     def getstate() -> dict[str, Any]:
         state: dict[str, Any] = dict(type(optimizer).__getstate__(optimizer))
-        for own in ("__getstate__", "step"):
+        for own in ("__getstate__", "load_state_dict", "step"):
             state.pop(own, None)
         hooks = OrderedDict({_KEY: Detached(optimizer, bond)})
         return state | {MARK: remembered(), "_optimizer_step_pre_hooks": hooks}

@@ -193,7 +193,8 @@ class Handle:
         # Other hooks find gradients and weights as they are without a plan, before the step, and after it.
         optimizer._optimizer_step_post_hooks.move_to_end(self._hooks[1].id, last=False)  # type: ignore[attr-defined]
         self._hooks += [one.register_state_dict_post_hook(self._save) for one in self._outer]
-        self._undo = [guard_steps(optimizer, handle_of), carry(optimizer, self._bond, self._remembered)]
+        bond = carry(optimizer, self._bond, self._remembered)
+        self._undo = [guard_steps(optimizer, handle_of), bond, self._follow_own_load()]
         forget_copying(optimizer)
         self._take_over(values)
 
@@ -620,8 +621,25 @@ class Handle:
         elif self._marks != [group.get(MARK) for group in self.optimizer.param_groups]:
             self._follow_load()
 
+    def _follow_own_load(self) -> Callable[[], None]:
+        """Come after a load of the class itself that calls no hook, as 8-bit optimizers have; what takes this away."""
+        optimizer, load = self.optimizer, self.optimizer.load_state_dict
+        if type(optimizer).load_state_dict is Optimizer.load_state_dict:
+            return lambda: None
+
+        def load_state_dict(state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
+            load(cast(Any, state_dict), *args, **kwargs)
+            # A hook would have put its own mark there.
+            if MARK in state_dict and any("; " in str(group.get(MARK)) for group in optimizer.param_groups):
+                engine = self._engine
+                self._loaded = unpack(state_dict, self.plan, engine.ledger, engine.references, self._options.on_load)
+                self._finish_load(optimizer)
+
+        optimizer.load_state_dict = load_state_dict  # type: ignore[method-assign]
+        return lambda: vars(optimizer).pop("load_state_dict", None)
+
     def _follow_load(self) -> None:
-        """Some optimizers load a state dict in a way of their own, which calls no hook."""
+        """Such a load, of a state that keeps no more than the groups' marks, or of who was copied."""
         remembered = remembered_by(self.optimizer)
         if remembered is not None:
             engine = self._engine
