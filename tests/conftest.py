@@ -37,9 +37,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # One thread: sums keep their order, and two workers do not fight over two cores.
     torch.set_num_threads(1)
     # A seed for a device that is not there keeps the whole stack of its caller, a fifth of the short tests' time.
-    for device in (torch.cuda, torch.xpu):
+    for device, place in ((torch.cuda, torch.cuda.random), (torch.xpu, torch.xpu.random), (torch.mtia, torch.mtia)):
         if not device.is_available():
-            device.random._lazy_call = lambda call, **options: None
+            place._lazy_call = lambda call, **options: None
     # torch takes seconds for its first model, and a machine that does other things for any.
     settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("patient")
