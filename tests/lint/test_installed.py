@@ -30,6 +30,7 @@ VERDICTS = {
 }
 """Library → what is said of which file, how often; all of it true."""
 LARGE = {"torch", "transformers"}
+pytestmark = pytest.mark.long
 
 
 @pytest.mark.parametrize("library", [pytest.param(one, marks=[pytest.mark.slow] * (one in LARGE)) for one in VERDICTS])

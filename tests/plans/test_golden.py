@@ -33,6 +33,7 @@ def made(name: str) -> str:
         pytest.skip(f"NOT COMPARED: {architectures.LIBRARY[name]} cannot be used here: {error}")
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", IN_THEIR_ENVIRONMENT)
 def test_the_roles_of_an_architecture_are_those_that_were_reviewed(name: str) -> None:
