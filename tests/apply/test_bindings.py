@@ -163,7 +163,7 @@ def test_masks_that_do_not_fit_are_refused():
         mask_tensors(td.spare_rows(0), ["scalar"], [nn.Parameter(torch.ones(()))], {})
     with pytest.raises(td.ApplyError, match=r'mask "keep" is not bound'):
         mask_tensors(as_mask("keep"), NAMES, params(), {})
-    for wrong in (torch.ones(2, 3), torch.ones(2, 1, dtype=torch.bool)):
+    for wrong in (torch.ones(2, 3, dtype=torch.int), torch.ones(2, 1, dtype=torch.bool)):
         with pytest.raises(td.ApplyError, match=r"bool tensor of shape \(2, 3\)"):
             mask_tensors(as_mask("keep"), NAMES, params(), {"keep": {"a": wrong}})
 

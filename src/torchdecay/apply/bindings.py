@@ -26,7 +26,7 @@ from torchdecay.plans.references import (
     Tensors,
 )
 from torchdecay.plans.tensor_files import read_tensors
-from torchdecay.sharding import beside, is_dtensor, local, share_memory
+from torchdecay.sharding import beside, is_dtensor, local, share_memory, whole
 from torchdecay.text import nearest, repr_quoted
 
 Bindings = Mapping[str, Mapping[str, Tensor]]
@@ -94,7 +94,10 @@ def _bound(name: str, bind: Bindings, what: str) -> Mapping[str, Tensor]:
 
 
 def mask_tensors(mask: Mask | None, names: list[str], params: list[Tensor], bind: Bindings) -> list[Tensor | None]:
-    """For each parameter a bool tensor that broadcasts to its shape, True taking part; None is all."""
+    """For each parameter a tensor that broadcasts to its shape; None is all.
+
+    One of bools is True for what takes part; one of numbers, at least 0, is what the pull is multiplied by.
+    """
     if mask is None:
         return [None] * len(params)
     if isinstance(mask, SpareRows):
@@ -113,13 +116,27 @@ def mask_tensors(mask: Mask | None, names: list[str], params: list[Tensor], bind
     found: list[Tensor | None] = []
     for name, param in zip(names, params, strict=True):
         tensor = source.get(name)
-        if tensor is not None and (tensor.dtype is not torch.bool or tensor.shape != param.shape):
+        kinds = (torch.bool, torch.bfloat16, torch.float16, torch.float32, torch.float64)
+        if tensor is not None and (tensor.dtype not in kinds or tensor.shape != param.shape):
             raise ApplyError(
                 f"the mask for {repr_quoted(name)} is of shape {tuple(tensor.shape)} and dtype {tensor.dtype}.",
-                fix=f"Give a bool tensor of shape {tuple(param.shape)}; True takes part.",
+                fix=f"Give a bool tensor of shape {tuple(param.shape)}, True takes part; or one of numbers from 0 on.",
             )
-        found.append(None if tensor is None else beside(tensor.to(param.device), param))
+        found.append(None if tensor is None else _factors(tensor.detach(), name, param))
     return found
+
+
+def _factors(tensor: Tensor, name: str, param: Tensor) -> Tensor:
+    """A mask beside its parameter, in its precision where it is of numbers."""
+    if tensor.dtype is not torch.bool:
+        if tensor.numel() and not bool(whole((tensor >= 0).all() & torch.isfinite(tensor).all())):
+            raise ApplyError(
+                f"the mask for {repr_quoted(name)} has numbers below 0, or none that are finite.",
+                "Below 0 the weights would be pushed away, and grow without end.",
+                "Give numbers from 0 on; a Fisher information is one: squares of gradients.",
+            )
+        tensor = tensor.to(wide(param.detach()).dtype.to_real())
+    return beside(tensor.to(param.device), param)
 
 
 def check_masks(masks: Iterable[Mask | None], known: Collection[str], bind: Bindings) -> None:

@@ -63,7 +63,11 @@ class Engine:
         self.targets = {one.name: (pull.decay, one) for pull in everything for one in pull.targets}
         self.lowering = _with_lacking(lowering, self.references.lacking())
         self._facts = [list(map(_FACTS, params)) for params in self.members]
-        kept = [one for _, one in self.targets.values() if one.held is not None or one.mask is not None]
+        kept = [
+            one
+            for _, one in self.targets.values()
+            if any(part is not None for part in (one.held, one.mask, one.weights))
+        ]
         self._shapes = [(one.param, one.param.shape) for one in kept if not is_lazy(one.param)]
         self._options = list(map(turns_on, optimizer.param_groups))
         self._stepping: list[tuple[GroupProgram, float | None]] = []
@@ -169,7 +173,7 @@ class Engine:
             values.append(nothing if native is None else program.native_value(native))
             for pull in program.pulls:
                 if program.moves:
-                    program.amount(pull.decay)
+                    program.amount(pull.decay, pull.heaviest)
         return values
 
     def write(self, values: Sequence[float | Tensor | None]) -> None:

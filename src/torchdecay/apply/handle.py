@@ -234,15 +234,16 @@ class Handle:
         return self._engine.targets[name][1].held if name in self._engine.targets else None
 
     def mask(self, name: str) -> Tensor | None:
-        """The entries of a parameter that take part in its pull; None is all."""
-        return self._engine.targets[name][1].mask if name in self._engine.targets else None
+        """The entries of a parameter that take part in its pull, or what each is multiplied by; None is all."""
+        one = self._engine.targets[name][1] if name in self._engine.targets else None
+        return None if one is None else one.mask if one.weights is None else one.weights
 
     def cost(self, name: str) -> Cost:
         """What the decay of one parameter costs beside the optimizer's own step."""
         if name not in self._engine.targets:
             return Cost()
         decay, one = self._engine.targets[name]
-        read = sum(tensor.nbytes for tensor in (one.held, one.mask) if tensor is not None)
+        read = sum(tensor.nbytes for tensor in (one.held, one.mask, one.weights) if tensor is not None)
         copy = one.param.nbytes if decay.update is not None and decay.update.keeps_copy else 0
         # The copy is written, and read for the norms and for the sum, each time beside the weights.
         passes = {Site.LOSS: 0, Site.GRADIENT: 3}.get(decay.site, 7 if copy else 3 if decay.update is not None else 2)

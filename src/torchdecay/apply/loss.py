@@ -20,15 +20,18 @@ def penalty_of(
     # FSDP2 shows whole weights between forward and backward, and its shards at other times.
     references = [t.held if t.held is None else beside(t.held, p) for t, p in zip(targets, params, strict=True)]
     masks = [t.mask if t.mask is None else beside(t.mask, p) for t, p in zip(targets, params, strict=True)]
-    weights = _linear_terms(regularizer)
-    if weights is not None:
-        l1, l2 = weights
+    terms = _linear_terms(regularizer)
+    if terms is not None and all(t.weights is None for t in targets):
+        l1, l2 = terms
         return sum_penalty(params, l1=coefficient * l1, l2=coefficient * l2 / 2, references=references, masks=masks)
     total = torch.zeros(())
-    for param, reference, mask in zip(params, references, masks, strict=True):
+    for param, reference, mask, target in zip(params, references, masks, targets, strict=True):
         offset = param if reference is None else param - reference
         if mask is not None:
             offset = torch.where(mask, offset, torch.zeros_like(offset))
+        if target.weights is not None:
+            # L2 alone has such: ½·M·x² is ½·(√M·x)².
+            offset = offset * beside(target.weights, param).sqrt()
         total = total.to(param.device) + coefficient * _value(regularizer, offset)
     return total
 

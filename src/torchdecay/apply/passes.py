@@ -288,7 +288,10 @@ class Passes:
                     _run(one, self.debts.turn(one.name, work.steps), due, _explicit(regularizer, due), regularizer)
             else:
                 if self.debts.owed:
-                    amounts = [self.debts.due(one.name, one.param, a) for one, a in zip(ones, amounts, strict=True)]
+                    amounts = [
+                        a if one.weights is not None else self.debts.due(one.name, one.param, a)
+                        for one, a in zip(ones, amounts, strict=True)
+                    ]
                 here = _Here.of(ones)
                 with kernels.masked(here.params, here.masks), kernels.together(self.run) as run:
                     kernels.explicit_(here.params, regularizer, amounts, here.references, run)
@@ -310,7 +313,7 @@ class Passes:
                         kernels.cautious_(param, amount, direction, spare_zeros=spare, run=run)
 
     def _pull_one_cautiously(self, work: Work, one: Target, amount: Amount, *, spare: bool) -> None:
-        due = self.debts.due(one.name, one.param, amount)
+        due = amount if one.weights is not None else self.debts.due(one.name, one.param, amount)
         old, turn = self._snapshots.pop(id(one.param), None), self.debts.turn(one.name, work.steps)
         if old is not None:
             _run(one, turn, due, _pull_back(local(one.param), local(old), due, spare=spare))
@@ -324,16 +327,20 @@ class Passes:
         if isinstance(regularizer, PNorm):
             for one, amount in zip(work.targets, work.amounts, strict=True):
                 old, turn = local(self._snapshots.pop(id(one.param))), self.debts.turn(one.name, work.steps)
-                _run(one, turn, amount, _by_power(regularizer, old, amount, self.run))
+                by = local(amount) if isinstance(amount, Tensor) else amount
+                _run(one, turn, by, _by_power(regularizer, old, by, self.run))
             return
         for ones, amounts in _buckets(work):
             params = [one.param for one in ones]
             sizes = list(map(_here, step_sizes(self.optimizer, work.group, params, regularizer)))
             if is_low(ones[0].param):
                 for one, amount, size in zip(ones, amounts, sizes, strict=True):
-                    self._step_late(
-                        work, one, float(amount), wide(size.whole()) if isinstance(size, Elementwise) else size
-                    )
+                    by = wide(size.whole()) if isinstance(size, Elementwise) else size
+                    if one.weights is None:
+                        self._step_late(work, one, float(amount), by)
+                    else:
+                        turn, tau = self.debts.turn(one.name, work.steps), amount * by
+                        _run(one, turn, tau, _proximal(regularizer, tau), regularizer)
                 continue
             if self.debts.owed or self.debts.added:
                 amounts = [self.debts.strength(one.name, a) for one, a in zip(ones, amounts, strict=True)]
@@ -362,7 +369,9 @@ class Passes:
 
 def _can_be_undone(work: Work) -> bool:
     """Whether weights can be told from what a pull has left of them; of a whole one nothing is left."""
-    return isinstance(work.pull.decay.regularizer, L2) and (isinstance(work.amount, Tensor) or work.amount < 1)
+    weighted = any(one.weights is not None for one in work.targets)
+    is_l2 = isinstance(work.pull.decay.regularizer, L2) and not weighted
+    return is_l2 and (isinstance(work.amount, Tensor) or work.amount < 1)
 
 
 def _stand(work: Work, one: Target) -> tuple[Any, ...]:

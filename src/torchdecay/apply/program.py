@@ -18,9 +18,11 @@ from torchdecay.apply.work import Amount, Pull, Target, Work, by_decay, lasting
 from torchdecay.errors import ApplyError, PeakWarning, warn_in_step
 from torchdecay.optimizers.cards import has_trait, settled_factor
 from torchdecay.optimizers.peaks import CLEARLY, peak_of
-from torchdecay.plans.controllers import Stable
+from torchdecay.plans.controllers import RowGate, Stable
 from torchdecay.plans.decay import Decay, Scale, Site
-from torchdecay.text import listed
+from torchdecay.plans.regularizers import L2
+from torchdecay.sharding import whole
+from torchdecay.text import listed, repr_quoted
 
 
 class GroupProgram:
@@ -107,8 +109,8 @@ class GroupProgram:
             ratio = lr / self.peak(decay) if lr else 0.0
         return decay.coefficient_at(self.state.steps, ratio)
 
-    def amount(self, decay: Decay) -> Amount:
-        """c_t·λ_t of a pull at the step that comes next."""
+    def amount(self, decay: Decay, heaviest: float = 1.0) -> Amount:
+        """c_t·λ_t of a pull at the step that comes next; none of its elements weighs more than `heaviest`."""
         coefficient, index = self.coefficient(decay), self.lowering.index
         if decay.update is not None:
             if decay.update.keeps_copy:
@@ -116,13 +118,13 @@ class GroupProgram:
             return coefficient
         if decay.site is Site.GRADIENT:
             if settled_factor(self.optimizer, self.group) is not None:
-                fraction = coefficient * self.group["lr"] * self._steepest(decay)
+                fraction = coefficient * heaviest * self.group["lr"] * self._steepest(decay)
                 check_fraction(decay, fraction, index, self.group["lr"])
             return coefficient
         lr = self._lr(decay) if decay.scale is not Scale.ONE else 1.0
         amount: Amount = decay.scale.factor(lr, self.peak(decay) if decay.scale.needs_max_lr else None) * coefficient
         if not decay.proximal:
-            check_fraction(decay, amount * self._steepest(decay), index, lr)
+            check_fraction(decay, amount * heaviest * self._steepest(decay), index, lr)
         return amount
 
     def _steepest(self, decay: Decay) -> float:
@@ -142,7 +144,7 @@ class GroupProgram:
         for pull in self.pulls:
             plainly_coupled = own and pull.decay.site is Site.GRADIENT and pull.decay.controller is None
             if (moves or plainly_coupled) and (live := pull.live()):
-                found.append(Work(pull, self.group, live, self.amount(pull.decay), self.state.steps))
+                found.append(Work(pull, self.group, live, self.amount(pull.decay, pull.heaviest), self.state.steps))
         return found
 
     def native_value(self, decay: Decay, *, anew: bool = True) -> float | Tensor:
@@ -228,5 +230,23 @@ def _pulls(rows: Sequence[tuple[Tensor, str, Decay]], bind: Bindings) -> list[Pu
             )
         references = reference_tensors(decay.reference, names, params, bind)
         masks = mask_tensors(decay.mask, names, params, bind)
-        made.append(Pull(decay, [Target(*one) for one in zip(names, params, references, masks, strict=True)]))
+        pull = Pull(decay, [Target(*one) for one in zip(names, params, references, masks, strict=True)])
+        for one in pull.targets:
+            if one.mask is not None and one.mask.dtype is not torch.bool:
+                _check_weighted(one.name, decay)
+                heaviest = float(whole(one.mask.max())) if one.mask.numel() else 0.0
+                pull.heaviest = max(pull.heaviest, heaviest)
+                one.mask, one.weights = None, one.mask
+        made.append(pull)
     return made
+
+
+def _check_weighted(name: str, decay: Decay) -> None:
+    """Refuse numbers as a mask where they would not be what each element's pull is multiplied by."""
+    by_rows = isinstance(decay.gate, RowGate)
+    if by_rows or (decay.site is Site.LOSS and type(decay.regularizer) is not L2):
+        raise ApplyError(
+            f"{repr_quoted(name)} has a mask of numbers, and {decay!r} {'goes by rows' if by_rows else 'is no L2'}.",
+            "There an element takes part or not.",
+            "Give a mask of bools, or take td.decoupled, td.coupled or td.toward.",
+        )

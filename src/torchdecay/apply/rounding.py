@@ -66,7 +66,7 @@ def draws_for(key: int, param: Tensor, shape: Sequence[int]) -> Tensor:
     """The draws for the elements of a parameter, or of its part here where that is what has the shape."""
     count = math.prod(shape)
     held = None if tuple(shape) == tuple(param.shape) else places(param)
-    drawn = torch.empty(count, device=param.device)
+    drawn = torch.empty(count, dtype=torch.float32, device=param.device)
     # By parts: integers of all the places would be four times the weights.
     for start in range(0, count, _PIECE):
         index = torch.arange(start, min(start + _PIECE, count), device=param.device)

@@ -52,12 +52,16 @@ class Cost:
 
 @dataclass
 class Target:
-    """One parameter under a decay, with what its pull reads: None is a reference of 0, and a mask of all."""
+    """One parameter under a decay, with what its pull reads: None is a reference of 0, a mask of all, weights of 1.
+
+    A mask is of bools, and weights are numbers that each element's pull is multiplied by.
+    """
 
     name: str
     param: Tensor
     held: Tensor | None
     mask: Tensor | None
+    weights: Tensor | None = None
 
     @property
     def reference(self) -> Tensor | None:
@@ -81,10 +85,11 @@ class Target:
 
 @dataclass
 class Pull:
-    """One decay over some parameters of one group."""
+    """One decay over some parameters of one group; `heaviest` is the largest of their weights."""
 
     decay: Decay
     targets: list[Target]
+    heaviest: float = 1.0
 
     def live(self) -> list[Target]:
         """What this step moves: parameters with a gradient that still ask for one."""
@@ -108,7 +113,14 @@ class Work:
 
     @property
     def amounts(self) -> list[Amount]:
-        """Amount · multiplier for each target; the very same number where all have one."""
+        """Amount · multiplier for each target, · its weights; the very same number where all have one."""
+        plain = self._plain_amounts()
+        if all(one.weights is None for one in self.targets):
+            return plain
+        weights = [one.weights for one in self.targets]
+        return [a if by is None else by * a for a, by in zip(plain, weights, strict=True)]
+
+    def _plain_amounts(self) -> list[Amount]:
         found = self.multipliers
         if found is None:
             return [self.amount] * len(self.targets)

@@ -147,7 +147,7 @@ def file_sha256(path: Path) -> str:
 
 
 class Mask:
-    """Which entries of a tensor take part (M ⊙ in the equations)."""
+    """Which entries of a tensor take part, or how much (M ⊙ in the equations)."""
 
 
 @value_type
@@ -169,7 +169,10 @@ class SpareRows(Mask):
 @value_type
 @dataclass(frozen=True)
 class BoundMask(Mask):
-    """A name that `attach(..., bind={name: {parameter name: bool tensor}})` fills in; True takes part."""
+    """A name that `attach(..., bind={name: {parameter name: tensor}})` fills in.
+
+    Of a tensor of bools True takes part; one of numbers, at least 0, says what each element's pull is multiplied by.
+    """
 
     name: str
 

@@ -161,12 +161,15 @@ class _Special:
         wide = torch.complex128 if slot.param.is_complex() else torch.float64
         reference = torch.zeros(()) if form.reference is None else local(form.reference).detach()
         self._reference = reference.to("cpu", wide)
-        self._mask = torch.tensor(True) if form.mask is None else local(form.mask).cpu()
+        mask = torch.tensor(True) if form.mask is None else local(form.mask).cpu()
+        weighs = mask.dtype is not torch.bool
+        self._mask = torch.tensor(True) if weighs else mask
+        self._weights = mask.double() if weighs else torch.ones((), dtype=torch.float64)
 
     def direction(self, part: Tensor) -> Tensor:
         """M ⊙ ∇R(θ − ref), flat."""
         pulled = self.decay.regularizer.gradient(self._shaped(part) - self._reference)
-        return _flat(torch.where(self._mask, pulled, torch.zeros_like(pulled)))
+        return _flat(torch.where(self._mask, pulled * self._weights, torch.zeros_like(pulled)))
 
     def after(self, part: Tensor, begun: Tensor, amount: float) -> Tensor:
         """What the pull makes of the weights after an update that began at `begun`."""
@@ -178,15 +181,16 @@ class _Special:
             return part
         if not self.decay.proximal:
             return part - amount * self.direction(part)
-        threshold: float | Tensor = amount
+        threshold: Any = amount if self._weights.dim() == 0 else amount * self._weights
         regularizer = self.decay.regularizer
         if isinstance(regularizer, PNorm):
-            return _flat(regularizer.step(self._shaped(part), self._shaped(begun), amount)) if amount else part
+            weighed = amount * self._weights
+            return _flat(regularizer.step(self._shaped(part), self._shaped(begun), weighed)) if amount else part
         if not regularizer.smooth:
             group = self._optimizer.param_groups[self.slot.group]
             found = step_size(self._optimizer, group, self.slot.param, regularizer)
             size = found.whole() if isinstance(found, Elementwise) else found
-            threshold = amount * (local(size).detach().double().cpu() if isinstance(size, Tensor) else size)
+            threshold = threshold * (local(size).detach().double().cpu() if isinstance(size, Tensor) else size)
         theta = self._shaped(part)
         moved = self._reference + regularizer.prox(theta - self._reference, threshold)
         return _flat(torch.where(self._mask, moved, theta))
