@@ -392,3 +392,64 @@ def test_an_alarm_may_stop_the_training():
         train(model, optimizer, 5)
     assert monitor.history.steps == (1,) and len(monitor.history.events) == 1
     assert not optimizer._optimizer_step_pre_hooks
+
+
+class PutsBack(optim.Optimizer):
+    """Goes on from where its last step ended, whatever became of the weights since."""
+
+    def __init__(self, params, **options):
+        super().__init__(params, {"lr": 0.01, "weight_decay": 0.0, **options})
+        self.kept = [param.detach().clone() for param in params]
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        params = [param for group in self.param_groups for param in group["params"]]
+        for param, before in zip(params, self.kept, strict=True):
+            param.copy_(before)
+            param.sub_(param.grad, alpha=self.param_groups[0]["lr"])
+        self.kept = [param.clone() for param in params]
+
+
+def test_a_step_that_undoes_what_a_pass_took_rings():
+    """The pass is measured around itself; copies that step with it and without it end in the same place."""
+    model = make_model()
+    optimizer = PutsBack(list(model.parameters()))
+    td.attach(optimizer, td.plan(model, td.decoupled(WD)), model=model)
+    with td.Monitor(optimizer, every_steps=1, model=model) as monitor:
+        train(model, optimizer, 2)
+    events = [event for event in monitor.history.events if event.kind == "lost"]
+    assert [(event.step, event.groups) for event in events] == [(1, ("weight",))]
+    assert "put 100% of that back" in events[0].what
+
+
+def test_a_projection_after_the_step_rings():
+    """A hook of the user's that sets every norm anew leaves nothing of a decay."""
+    model = make_model()
+    optimizer = optim.AdamW(model.parameters(), lr=1e-3)
+    td.attach(optimizer, td.plan(model, td.decoupled(10.0)), model=model)
+    norms = {param: param.detach().norm() for param in model.parameters() if param.dim() == 2}
+
+    @torch.no_grad()
+    def project(*arguments):
+        for param, norm in norms.items():
+            param.mul_(norm / param.norm())
+
+    optimizer.register_step_post_hook(project)
+    with td.Monitor(optimizer, every_steps=1, model=model) as monitor:
+        train(model, optimizer, 2)
+    assert (1, "lost") in kinds(monitor)
+
+
+def test_norms_that_are_clipped_between_the_steps_ring_and_have_a_column():
+    """No part of every weight, but much of some rows; what small things move stands in the column alone."""
+    model = make_model()
+    optimizer = optim.AdamW(model.parameters(), lr=LR, weight_decay=0.0)
+    with td.Monitor(optimizer, every_steps=1, model=model, by="tensor") as monitor:
+        for step in range(3):
+            train(model, optimizer, 1, seed=step)
+            with torch.no_grad():
+                model[0].weight.copy_(torch.renorm(model[0].weight, 2, 0, 0.4))
+                model[3].weight[0, 0] *= 0.9
+    assert ("between steps", ("0.weight",)) in [(event.kind, event.groups) for event in monitor.history.events]
+    (_, took), (_, little) = (monitor.history.curve(name, "between_shrink") for name in ("0.weight", "3.weight"))
+    assert took[0] > 0.1 and 0 < little[0] < 1e-2

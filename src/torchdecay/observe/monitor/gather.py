@@ -28,7 +28,7 @@ class Gathered(NamedTuple):
     took since the step before; `unseen` the lr·weight_decay of low-precision weights of which nobody knows whether
     this optimizer keeps what they round away; `unmeasured` why the decay could not be measured, where
     that was tried; `prompt` the part of the planned shrink that this step's own decay comes to, and `at_once` the
-    fraction that it took.
+    fraction that it took; `kept` the least part of a tensor's decay that is in the weights after the step.
     """
 
     values: dict[str, float]
@@ -38,6 +38,7 @@ class Gathered(NamedTuple):
     unmeasured: str
     prompt: float
     at_once: float
+    kept: float
 
 
 def gather(optimizer: Optimizer, layout: Layout, measured: Sequence[Measured]) -> list[Gathered]:
@@ -92,6 +93,7 @@ def _row(optimizer: Optimizer, ones: Sequence[Measured]) -> Gathered:
         "realized_shrink": realized,
         "carried_shrink": carried / seen if seen > 0 and ones[0].member.carries else math.nan,
         "sample": float(sum(one.sums.sample for one in known)) if source == "shadow" and known else math.nan,
+        "between_shrink": _between(ones),
         "update_norm": math.sqrt(max(0.0, uu)),
         "rotation": _mean(sizes, [one.angle for one in ones]),
         "predicted_rotation": _mean(sizes, [one.rotation for one in ones]),
@@ -112,7 +114,14 @@ def _row(optimizer: Optimizer, ones: Sequence[Measured]) -> Gathered:
     why = "" if known else reasons.most_common(1)[0][0]
     at_once = realized - carried / seen if seen > 0 and ones[0].member.carries == "followed" else realized
     noise = noise / seen if seen > 0 else math.inf
-    return Gathered(row, noise, outside, unseen, why, prompt / total if total > 0 else 0.0, at_once)
+    prompt, kept = prompt / total if total > 0 else 0.0, min(one.kept for one in ones)
+    return Gathered(row, noise, outside, unseen, why, prompt, at_once, kept)
+
+
+def _between(ones: Sequence[Measured]) -> float:
+    """The fraction that something took since the step before; NaN where nothing moved."""
+    moved = [one.sums for one in ones if one.sums.left > 0]
+    return -sum(one.bl for one in moved) / sum(one.left for one in moved) if moved else math.nan
 
 
 def _mean(sizes: Sequence[int], values: Sequence[float]) -> float:

@@ -12,8 +12,12 @@ import torch
 from torchdecay.apply.rounding import is_low
 from torchdecay.observe.monitor.layout import Tracked
 
+_MUCH = 0.01
+"""What is taken between steps is told of from here on even where it is no part of every weight, but of rows, say."""
 _SAME, _ROUNDINGS = 1e-3, 4
 """Copies that end within this part of the update, and so many roundings, took the same step: kernels sum otherwise."""
+_CLEARLY = 6
+"""Standard deviations of what has nothing to do with decay that are no accident."""
 _LEAST = 16
 """Elements of which it is no accident that all shrink alike."""
 
@@ -24,7 +28,7 @@ class Sums(NamedTuple):
     b is the weights that decay met: after the update where its pass comes after that, else θ. Of a large tensor they
     are what its sample tells of all elements. `weight` and `gradient` are ‖θ‖² and ‖g‖² over all elements, `radial`
     is ⟨θ, g⟩ or NaN; `zeros` and `masked` count elements; the sample has `sample`. The next three are inner products of
-    what moved since the step before, and of the weights that it left. `apart` is ‖·‖² of what a step of copies left
+    what moved since the step before, and of the weights that it left. `undone` is ‖x‖² of what a step of copies left
     over against the real one, NaN where no copies took one; `tc` is the inner product with what d has of earlier steps.
     """
 
@@ -47,7 +51,8 @@ class Sums(NamedTuple):
     bl: float
     between: float
     left: float
-    apart: float
+    undone: float
+    xd: float
     tc: float
 
     @property
@@ -101,15 +106,27 @@ class Measured:
         update = math.sqrt(max(0.0, one.uu))
         rounding = _ROUNDINGS * torch.finfo(self.member.param.dtype).eps * math.sqrt(max(0.0, one.tt))
         # Without a gradient no copies step, and nothing is apart.
-        if math.isnan(one.apart) and math.isfinite(one.tt + one.uu):
+        if math.isnan(one.undone) and math.isfinite(one.tt + one.uu):
             return ""
-        apart = math.sqrt(max(0.0, one.apart))
+        apart = math.sqrt(max(0.0, one.undone))
         if apart <= rounding + _SAME * update:
             return ""
         return (
             f"a step of its copies led elsewhere, by {apart:.2g} where the update is {update:.2g}: its rule reads what "
             "is in neither state, groups nor attributes, or adds up over weights that are not in the sample"
         )
+
+    @property
+    def kept(self) -> float:
+        """The part of the decay's displacement that is in the weights after the step; 1 where nothing shows less."""
+        one = self.sums
+        if math.isnan(one.undone) or not one.dd > 0:
+            return 1.0
+        noise = math.sqrt(max(0.0, one.undone - one.xd**2 / one.dd) / (one.dd * max(1.0, one.sample)))
+        kept = 1 + one.xd / one.dd
+        # What leads anywhere else than back is no undoing of the decay.
+        is_undoing = one.xd < 0 and one.xd**2 >= 0.5 * one.undone * one.dd
+        return kept if is_undoing and kept > -0.1 and one.sample >= _LEAST and kept + _CLEARLY * noise < 1 else 1.0
 
     @property
     def carried(self) -> float:
@@ -139,12 +156,13 @@ class Measured:
 
     @property
     def outside(self) -> float:
-        """The fraction that something took of the whole tensor since the step before; 0 where it was not just that."""
+        """The fraction that something took of the tensor since the step before; 0 where it is little, and not alone."""
         one, rounding = self.sums, torch.finfo(self.member.param.dtype).eps / 2
         if not (one.left > 0 and one.sample >= _LEAST and one.between > (10 * rounding) ** 2 * one.left):
             return 0.0
+        shrink = max(0.0, -one.bl / one.left)
         is_multiple = one.between - one.bl**2 / one.left <= 0.01 * one.between + rounding**2 * one.left
-        return max(0.0, -one.bl / one.left) if is_multiple else 0.0
+        return shrink if is_multiple or shrink >= _MUCH else 0.0
 
     @property
     def angle(self) -> float:

@@ -30,6 +30,7 @@ from torchdecay.observe.monitor.selection import Beside, Clock
 from torchdecay.observe.pulls import Pulled, own_pulls
 from torchdecay.optimizers.cards import update_of
 from torchdecay.optimizers.gradients import as_seen
+from torchdecay.optimizers.steps import tells_update
 from torchdecay.optimizers.updates import Update
 from torchdecay.plans.controllers import RowGate
 from torchdecay.plans.decay import Site
@@ -75,6 +76,7 @@ class Reading:
         self.optimizer, self.members, self.handle = optimizer, layout.members, handle
         self._batches, self._left = batches, left
         self._updates = [update_of(optimizer, group) for group in optimizer.param_groups]
+        self._is_told = [tells_update(optimizer, group) for group in optimizer.param_groups]
         self._parts: list[Part] = []
         self._radial: dict[int, Tensor] = {}
         self._weights: dict[int, Tensor] = {}
@@ -116,6 +118,7 @@ class Reading:
         radial = ((place, _radial(self.members[place], one)) for place, one in enumerate(gradients))
         self._radial = {place: found for place, found in radial if found is not None}
         self._owed = self._debts()
+        self._beside_it.begun()
 
     @torch.no_grad()
     def copied(self, *, waits: bool) -> None:
@@ -185,7 +188,9 @@ class Reading:
                 vectors["carried"] = self._carried_by(part, state)
                 decay += vectors["carried"]
             vectors["decay"], vectors["update"] = decay, end - start - decay
-            vectors["apart"] = wide(ends[0]) - end
+            vectors["undone"] = end - wide(ends[0])
+        elif like.source == "pass" and (undone := self._undone(part, state)) is not None:
+            vectors["undone"] = undone
         if like.pulled.site is Site.AFTER and "updated" in part.samples:
             vectors["met"] = wide(part.samples["updated"])
         if self._may_have_moved(part):
@@ -257,6 +262,24 @@ class Reading:
         is_first = update.moment not in self.optimizer.state.get(like.param, {})
         return update.prompt(self.optimizer.param_groups[like.group], is_first=is_first)
 
+    def _undone(self, part: Part, state: dict[str, Any]) -> Tensor | None:
+        """Where the step led beside where the passes before it and its update were to; None where nobody can tell."""
+        if is_low(part.like.param) or part.like.pulled.site is not Site.BEFORE or "updated" not in part.samples:
+            return None
+        start, decayed, updated = (wide(part.samples[name]) for name in ("start", "decayed", "updated"))
+        ends = self._beside_it.checked_ends_of(part.batch)
+        if ends is not None:
+            # The copies have the pass in one of them alone, or in none where a closure was to come first.
+            passed = updated - wide(ends[0]) if self._beside_it.waits else wide(ends[0]) - wide(ends[1])
+            return passed - (decayed - start)
+        rule = self._rule(part)
+        if rule is None:
+            return None
+        self._read_state(part, rule, state)
+        gradient = part.samples.get("gradient")
+        group = self.optimizer.param_groups[part.like.group]
+        return updated - decayed + rule.taken(group, state, None if gradient is None else wide(gradient))
+
     def _carried_by(self, part: Part, state: dict[str, Any]) -> Tensor:
         """What the step took that earlier steps asked for, over the denominator that the optimizer has by now."""
         rule = self._rule(part)
@@ -274,7 +297,9 @@ class Reading:
 
     def _rule(self, part: Part) -> Update | None:
         """What tells the update of a part, or what momentum carries in it; None where nothing does."""
-        is_read = part.like.source == "state" or "entering" in part.samples
+        like = part.like
+        is_read = like.source == "state" or "entering" in part.samples
+        is_read = is_read or (like.source == "pass" and self._is_told[like.group] and like.pulled.site is Site.BEFORE)
         return self._updates[part.like.group] if is_read and part.is_updated else None
 
     def _counters(self) -> dict[int, tuple[tuple[str, float], ...]]:
@@ -367,7 +392,10 @@ def _places(vectors: tuple[str, ...], beside: tuple[str, ...]) -> list[int]:
         at.get("zero zero", nothing),
         at.get("masked masked", nothing),
         at.get("sample", count),
-        *(at.get(pair, unknown) for pair in ("left moved", "moved moved", "left left", "apart apart", "start carried")),
+        *(
+            at.get(pair, unknown)
+            for pair in ("left moved", "moved moved", "left left", "undone undone", "undone decay", "start carried")
+        ),
     ]
 
 

@@ -21,6 +21,7 @@ from torchdecay.observe.monitor.layout import Tracked
 from torchdecay.observe.monitor.samples import Batch, gradient_of, sampled
 from torchdecay.observe.monitor.shadow import MOST_BYTES, Copy, Shadow, UncopiedError, like, weigh
 from torchdecay.optimizers.cards import card_of, has_trait
+from torchdecay.plans.decay import Site
 from torchdecay.sharding import is_dtensor
 from torchdecay.text import describe_error
 
@@ -95,15 +96,26 @@ class Beside:
         self._card, self._is_elementwise = card_of(optimizer), has_trait(optimizer, "elementwise")
         self._batches = [batch for batch in batches if batch.members[0].source == "shadow"]
         self._others = [batch for batch in batches if batch.members[0].source != "shadow"]
+        # What a pass takes before the update, a step that nobody knows may put back.
+        self._checked = [batch for batch in self._others if self._card is None and _is_before(batch.members[0])]
+        self._starts: dict[int, Tensor] = {}
+        self.waits = False
         self.ends: dict[int, tuple[Tensor, Tensor]] = {}
         self.why: dict[int, str] = {}
         self._pieces: list[_Piece] = []
         self._shadow: Shadow | None = None
         self._took = 0.0
 
+    def begun(self) -> None:
+        """Keep what passes of decay that are to be checked will move, before they do."""
+        params = [member.param for batch in self._checked for member in batch.members]
+        if sum(param.numel() for param in params) <= MOST_WHOLE and not any(map(is_dtensor, params)):
+            self._starts = {id(param): param.detach().clone() for param in params}
+
     def copied(self, *, waits: bool) -> None:
         """Copy what is to take the step, before anything moves; `waits` for gradients that a closure makes."""
-        refusal = self._clock.refusal() if self._batches else ""
+        self.waits = waits
+        refusal = self._clock.refusal() if self._batches or self._checked else ""
         self._try(lambda: self._refuse(refusal) if refusal else self._copy(waits))
 
     def stepped(self, users: Mapping[int, Tensor]) -> None:
@@ -125,6 +137,15 @@ class Beside:
         pairs = [(one, one) if ends is None else ends for one, ends in zip(starts, own, strict=True)]
         with_decay, without = (torch.cat(one) if len(own) > 1 else one[0] for one in zip(*pairs, strict=True))
         return with_decay, without
+
+    def checked_ends_of(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
+        """Samples of where members end after the pass and without it; None where one took no part."""
+        own = [self.ends.get(id(member.param)) for member in batch.members]
+        pairs = [one for one in own if one is not None]
+        if len(pairs) < len(own) or batch.members[0].source != "pass":
+            return None
+        passed, without = (torch.cat(one) for one in zip(*pairs, strict=True))
+        return passed, without
 
     def why_not(self, member: Tracked) -> str:
         """Why a member has not been measured so, "" for one that has, or that is measured otherwise."""
@@ -151,9 +172,10 @@ class Beside:
 
     def _chosen(self, waits: bool) -> list[_Piece]:
         """The pieces that are copied: the lightest of each series, then others as long as there is room."""
-        found = [piece for batch in self._batches for piece in self._pieces_of(batch, waits)]
+        wanted = [*self._batches, *(self._checked if self._starts or waits else ())]
+        found = [piece for batch in wanted for piece in self._pieces_of(batch, waits)]
         # What an unknown rule adds up, it may add up over all.
-        beside = self._others if found and self._card is None else []
+        beside = [one for one in self._others if one not in self._checked] if found and self._card is None else []
         others = [piece for batch in beside for piece in self._pieces_of(batch, waits)]
         if sum(piece.size for piece in found + others) <= MOST_WHOLE:
             return found + others
@@ -242,9 +264,14 @@ class Beside:
             before = [users.get(id(param), one) for param, one in zip(piece.params, own, strict=True)]
             is_same = all(a is b for a, b in zip(own, before, strict=True))
             bare.append(given[-1] if is_same else piece.kept(before))
-        for piece, *ends in zip(self._pieces, *self._shadow.steps(given, bare), strict=True):
+        starts = [self._starts.get(id(piece.params[0])) if piece.is_whole else None for piece in self._pieces]
+        for piece, *ends in zip(self._pieces, *self._shadow.steps(given, bare, starts), strict=True):
             samples = (self._samples(piece, one) for one in ends)
             self.ends |= zip(map(id, piece.params), zip(*samples, strict=True), strict=True)
 
     def _samples(self, piece: _Piece, tensor: Tensor) -> Sequence[Tensor]:
         return [sampled(tensor, piece.batch.most)] if piece.is_whole else torch.split(tensor, piece.batch.counts)
+
+
+def _is_before(like: Tracked) -> bool:
+    return like.source == "pass" and like.pulled.site is Site.BEFORE

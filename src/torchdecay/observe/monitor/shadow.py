@@ -88,12 +88,18 @@ class Shadow:
         except Exception as error:
             raise UncopiedError(f"it can't be copied: {describe_error(error)}") from error
 
-    def steps(self, given: Sequence[Tensor | None], bare: Sequence[Tensor | None]) -> tuple[list[Tensor], list[Tensor]]:
+    def steps(
+        self,
+        given: Sequence[Tensor | None],
+        bare: Sequence[Tensor | None],
+        starts: Sequence[Tensor | None],
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """Where the weights end after a step from here, and after one without weight decay.
 
         Args:
             given: the gradients of the copies, as the optimizer is given them; None where there is none.
             bare: the same without any decay in them.
+            starts: weights without any decay in them, where they are others.
 
         Raises:
             UncopiedError: a step raised.
@@ -106,6 +112,9 @@ class Shadow:
         for one, gradient in zip(others, bare, strict=True):
             shared = gradient is not None and any(gradient is own for own in given)
             one.weight.grad = gradient.clone() if shared and gradient is not None else gradient
+        for one, start in zip(others, starts, strict=True):
+            if start is not None:
+                one.weight.data.copy_(start)
         for one, gradient in zip(self._copies, given, strict=True):
             one.weight.grad = gradient
         for twin in (self._twin, other):
@@ -162,7 +171,10 @@ def _twin(optimizer: Any, copies: Sequence[Copy], *, is_known: bool) -> Any:
     memo |= {id(one.of): one.weight for one in copies if one.of is not None}
     copied = partial(_copied, is_known=is_known, memo=memo)
     for index, (group, was) in enumerate(zip(groups, optimizer.param_groups, strict=True)):
+        # In their order: rules add up along it, and keep lists of their own beside it.
+        places = {id(param): place for place, param in enumerate(was["params"])}
         own = [one for one in copies if one.group == index]
+        own.sort(key=lambda one: places.get(id(one.of), 0))
         for key, value in was.items():
             group[key] = [one.weight for one in own] if key == "params" else copied(value)
         if "param_names" in group:
