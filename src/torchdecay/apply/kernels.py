@@ -204,7 +204,11 @@ def coupled(
     directions = sources if isinstance(regularizer, L2) else [regularizer.gradient(one) for one in sources]
     if _is_one_number(amounts) and not isinstance(amounts[0], Tensor):
         return list(torch._foreach_add(list(grads), directions, alpha=amounts[0]))
-    scaled = [direction * amount for direction, amount in zip(directions, amounts, strict=True)]
+    tensors = [amount for amount in amounts if isinstance(amount, Tensor)]
+    if len(tensors) == len(directions) and not torch.is_grad_enabled():
+        scaled = list(torch._foreach_mul(directions, tensors))
+    else:
+        scaled = [direction * amount for direction, amount in zip(directions, amounts, strict=True)]
     if torch.is_grad_enabled():
         return [grad + one for grad, one in zip(grads, scaled, strict=True)]
     return list(torch._foreach_add(list(grads), scaled))

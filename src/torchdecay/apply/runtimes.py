@@ -23,7 +23,7 @@ from torchdecay.plans import controllers as adaptive
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.granularity import dims_of
 from torchdecay.plans.regularizers import Deviation, Huber, Regularizer, SquaredNorm
-from torchdecay.sharding import all_over_ranks, local, norm, norms, slices_of, whole
+from torchdecay.sharding import all_over_ranks, cuts, local, norm, norms, slices_of, whole
 
 Scalars = dict[str, dict[str, Any]]
 
@@ -126,13 +126,33 @@ class _GradientNormRatio(Runtime):
 class _GradientSigmoid(Runtime):
     def before(self, works: Sequence[Work]) -> None:
         for work in works:
-            work.multiply(self._multiplier)
+            work.multipliers = _in_order(work, [(ones, self._of(ones)) for ones in on_one_device(work.targets)])
 
-    def _multiplier(self, one: Target) -> Tensor:
-        size = one.grad.abs()
-        deviation, mean = torch.std_mean(size, correction=0)
-        standard = torch.where(deviation > 0, (size - mean) / deviation, torch.zeros_like(size))
-        return 2 * torch.sigmoid(self.controller.alpha * standard)
+    def _of(self, ones: Sequence[Target]) -> list[Amount]:
+        sizes = torch._foreach_abs([local(one.grad) for one in ones])
+        mean, deviation = _spread(sizes, [one.param for one in ones])
+        # Where all gradients are of one size none is larger than the others.
+        known = deviation > 0
+        centers = torch.where(known, mean, torch.zeros_like(mean)).unbind()
+        standard = torch._foreach_sub(sizes, centers)
+        torch._foreach_div_(standard, torch.where(known, deviation, torch.full_like(deviation, math.inf)).unbind())
+        torch._foreach_mul_(standard, self.controller.alpha)
+        torch._foreach_sigmoid_(standard)
+        torch._foreach_mul_(standard, 2)
+        return list(standard)
+
+
+def _spread(parts: Sequence[Tensor], of: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and population deviation of each whole, of which these are what is here; two reductions for all."""
+    if not any(map(cuts, of)):
+        deviations, means = zip(*[torch.std_mean(one, correction=0) for one in parts], strict=True)
+        alike = len({one.dtype for one in means}) == 1
+        return tuple(torch.stack([one if alike else one.float() for one in kept]) for kept in (means, deviations))  # type: ignore[return-value]
+    counts = torch.tensor([one.numel() for one in of], dtype=torch.float64, device=parts[0].device)
+    mean = all_over_ranks(torch.stack([one.sum(dtype=torch.float64) for one in parts]), of) / counts
+    off = torch._foreach_sub([one.double() for one in parts], mean.unbind())
+    squares = all_over_ranks(torch.stack([one.square().sum() for one in off]), of)
+    return mean, (squares / counts).sqrt()
 
 
 class _Multiplier(Runtime):

@@ -128,6 +128,8 @@ class Work:
             return list((self.amount * found).unbind())
         if found and all(one is found[0] for one in found):
             return [self.amount * found[0]] * len(found)
+        if isinstance(self.amount, float) and all(isinstance(one, Tensor) and one.dim() for one in found):
+            return list(torch._foreach_mul([one for one in found if isinstance(one, Tensor)], self.amount))
         return [self.amount * multiplier for multiplier in found]
 
 
