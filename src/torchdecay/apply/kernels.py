@@ -19,7 +19,7 @@ from torch.nn import Parameter
 
 from torchdecay.apply.work import Amount
 from torchdecay.optimizers.elementwise import Elementwise
-from torchdecay.plans.regularizers import L1, L2, ElasticNet, Huber, PNorm, Regularizer
+from torchdecay.plans.regularizers import L1, L2, ElasticNet, Huber, PNorm, Regularizer, Spectral
 
 Tensors = Sequence[Tensor]
 Optional = Sequence[Tensor | None]
@@ -75,9 +75,30 @@ def explicit_(
     if isinstance(regularizer, L2):
         _shrink_(params, amounts, references)
         return
+    if isinstance(regularizer, Spectral) and not any(isinstance(amount, Tensor) for amount in amounts):
+        _spectral_(params, regularizer, amounts, references)
+        return
     for param, amount, reference in zip(params, amounts, references, strict=True):
         others = () if reference is None else (reference,)
         (run or in_parts)(_explicit_one_, param, amount, others, regularizer)
+
+
+_AT_ONCE = 1 << 22
+"""Elements of matrices of one shape that are decomposed in one call, which holds as many again several times over."""
+
+
+def _spectral_(params: Tensors, regularizer: Spectral, amounts: Amounts, references: Optional) -> None:
+    """The explicit step of ½σ₁², matrices of one shape together."""
+    shapes: dict[tuple[Any, ...], list[int]] = {}
+    for index, (param, amount) in enumerate(zip(params, amounts, strict=True)):
+        shapes.setdefault((param.shape, amount), []).append(index)
+    for (_, amount), alike in shapes.items():
+        size = max(1, _AT_ONCE // max(1, params[alike[0]].numel()))
+        for start in range(0, len(alike), size):
+            some = [params[i] for i in alike[start : start + size]]
+            refs = [references[i] for i in alike[start : start + size]]
+            off = [p if ref is None else p - ref for p, ref in zip(some, refs, strict=True)]
+            torch._foreach_sub_(some, torch._foreach_mul(regularizer.gradients(off), amount))
 
 
 def proximal_(

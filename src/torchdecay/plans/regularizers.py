@@ -6,7 +6,7 @@ against these.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -271,14 +271,20 @@ class Spectral(Regularizer):
         return norm.square() / 2
 
     def gradient(self, x: Tensor) -> Tensor:
-        u, s, vh = _svd(x)
-        first: Tensor = s[0] * u[:, 0].outer(vh[0])
-        return first.reshape(x.shape)
+        return self.gradients([x])[0]
+
+    def gradients(self, several: Sequence[Tensor]) -> list[Tensor]:
+        """∇R of several tensors of one shape."""
+        import torch
+
+        u, s, vh = _svd(torch.stack([_matrix(x) for x in several]))
+        first = (s[:, :1] * u[:, :, 0])[:, :, None] * vh[:, :1, :]
+        return list(first.reshape(len(several), *several[0].shape).unbind())
 
     def prox(self, z: Tensor, tau: Threshold) -> Tensor:
         import torch
 
-        u, s, vh = _svd(z)
+        u, s, vh = _svd(_matrix(z))
         # The largest values are lowered to one level t with Σ(s − t)₊ = τ·t; t lies between two neighbors.
         sums = s.cumsum(0)
         levels = sums / (torch.arange(1, len(s) + 1, dtype=s.dtype, device=s.device) + tau)
@@ -354,7 +360,7 @@ def _svd(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     import torch
 
     # Of what is not finite nothing has singular values; torch would raise in the middle of a step.
-    u, s, vh = torch.linalg.svd(torch.nan_to_num(_matrix(x), nan=0.0, posinf=0.0, neginf=0.0), full_matrices=False)
+    u, s, vh = torch.linalg.svd(torch.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0), full_matrices=False)
     return u, s, vh
 
 
