@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from torchdecay.integrations.lint.code import Code
 from torchdecay.integrations.lint.layers import has_parameters
 from torchdecay.integrations.lint.optimizers import assigned_to, optimizers_made
-from torchdecay.integrations.lint.parameters import flow, owner_of_group, walked
+from torchdecay.integrations.lint.parameters import flow, groups_in, owner_of_group, walked
 from torchdecay.integrations.lint.rule import Hit, rule
 
 _LOADING = ("from_pretrained", "load_from_checkpoint")
@@ -142,6 +142,7 @@ def _is_used_between(code: Code, name: str, start: ast.stmt, end: ast.stmt | Non
 )
 def overwritten(code: Code) -> Iterator[Hit]:
     """A weight_decay that is set in the groups, and then load_state_dict of the same optimizer, in one function."""
+    yield from _built_then_loaded(code)
     for node in code.all(ast.Subscript):
         optimizer, statement = owner_of_group(code, node.value), code.statement(node)
         loop = code.first(node, ast.For)
@@ -156,6 +157,21 @@ def overwritten(code: Code) -> Iterator[Hit]:
         again = [one for one in sets if loads and one.lineno > loads[0].lineno]
         if loads and not again:
             yield Hit(node, f"{optimizer}.load_state_dict in line {loads[0].lineno} puts the saved one in its place")
+
+
+def _built_then_loaded(code: Code) -> Iterator[Hit]:
+    """A note of an optimizer that is built with a weight_decay which somebody chooses, and then loaded."""
+    for made in optimizers_made(code):
+        said = [
+            made.options.get("weight_decay"),
+            *(one.items.get("weight_decay") for one in groups_in(code, made.params) or ()),
+        ]
+        chosen = [one for one in said if one is not None and isinstance(code.value(one), ast.Attribute | ast.Name)]
+        names, start = list(assigned_to(code, made.call)), code.statement(made.call)
+        loads = [one for one in _later(code, start) if _loads(one, names[0])] if start is not None and names else []
+        if chosen and loads and not any(one.lineno > loads[0].lineno for one in _sets(code, names[0])):
+            text = f"{ast.unparse(chosen[0])} is what it is built with, and {names[0]}.load_state_dict in line"
+            yield Hit(made.call.func, f"{text} {loads[0].lineno} puts the saved one in its place", "info")
 
 
 def _sets(code: Code, optimizer: str) -> Iterator[ast.Subscript]:
