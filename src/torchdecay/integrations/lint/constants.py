@@ -6,7 +6,7 @@ import ast
 import operator
 from typing import Any, Final
 
-from torchdecay.integrations.lint.code import FUNCTIONS, Code
+from torchdecay.integrations.lint.code import Code
 
 
 class _Unknown:
@@ -138,9 +138,3 @@ def option(call: ast.Call) -> str:
 def keyword(call: ast.Call, name: str) -> ast.expr | None:
     """What a call gives a keyword."""
     return next((one.value for one in call.keywords if one.arg == name), None)
-
-
-def parameter_default(function: ast.AST, name: str, code: Code) -> ast.expr | None:
-    """The default of a parameter."""
-    found = code.bindings[function].get(name, []) if isinstance(function, FUNCTIONS) else []
-    return found[0].value if found and found[0].kind == "param" else None
