@@ -90,9 +90,9 @@ clean:  ## remove the environments and everything built
 .venv-peers/.dev: .venv-peers/.made pyproject.toml constraints.txt
 	$(call install,.venv-peers) hatchling
 	$(call install,.venv-peers) --no-build-isolation --editable '.[lab,lightning,peers,skorch,tensorboard,transformers]' \
-	    addict bitsandbytes comet_ml expecttest fastdownload fasttransform hypothesis ipykernel mlflow-skinny nbclient \
-	    opencv-python-headless parameterized peft pytest pytest-timeout pytest-xdist python-fasthtml requests \
-	    stable-baselines3 termcolor torchao trl wandb yapf
+	    addict bitsandbytes comet_ml e3nn expecttest fastdownload fasttransform gpytorch hypothesis ipykernel \
+	    mlflow-skinny nbclient nflows opencv-python-headless parameterized peft pytest pytest-timeout pytest-xdist \
+	    python-fasthtml requests stable-baselines3 termcolor torch-geometric torchao trl wandb x-transformers yapf
 	$(call install,.venv-peers) --no-deps fastai mmengine timm torchvision
 	.venv-peers/bin/python -m pip download --disable-pip-version-check --constraint constraints.txt --no-deps \
 	    --no-binary :all: --dest .venv-peers/sources accelerate timm
