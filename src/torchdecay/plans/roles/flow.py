@@ -19,12 +19,12 @@ from torch import nn
 from torch.autograd import Function
 
 from torchdecay.plans.roles import operations
+from torchdecay.plans.roles.syntax import axes_of, by_position, has_root, is_none, number_of, pattern_of
 from torchdecay.plans.roles.values import CONSTANT, FOREIGN, Value, attribute, either, mixed, squashed, viewed
-from torchdecay.plans.roles.words import word_set, words
+from torchdecay.plans.roles.words import words
 
 _DEPTH, _CALLS = 5, 200
 """How deep functions are followed, and how many of them for one class."""
-_POSITIONAL = word_set("pos position positions idx index indices offset offsets rel relative distance arange")
 
 
 class Frame:
@@ -314,19 +314,19 @@ class Reader:
 
     def _subscript(self, node: ast.Subscript, frame: Frame) -> Value:
         base, index = self.value(node.value, frame), self.value(node.slice, frame)
-        chosen = _number(node.slice)
+        chosen = number_of(node.slice)
         if base.items is not None and chosen is not None and -len(base.items) <= chosen < len(base.items):
             return base.items[int(chosen)]
         if base.foreign:
             return base
         self._note_index(node, base, index)
         parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-        sliced = any(isinstance(part, ast.Slice) or _is_none(part) for part in parts)
+        sliced = any(isinstance(part, ast.Slice) or is_none(part) for part in parts)
         if base.path and not sliced and len(parts) == 1:
             return base._replace(target=None, items=None)
         behind = 0
         for part in reversed(parts):
-            if not _is_none(part):
+            if not is_none(part):
                 break
             behind += 1
         whole = all(isinstance(part, (ast.Slice, ast.Constant)) for part in parts)
@@ -338,7 +338,7 @@ class Reader:
             self.note(base, "indexed")
         child = next(iter(base.own), "").removesuffix(".weight")
         here = any(isinstance(one, ast.Attribute) and one.attr == child for one in ast.walk(node.value))
-        if here and base.own == {f"{child}.weight"} and _by_position(node.slice):
+        if here and base.own == {f"{child}.weight"} and by_position(node.slice):
             self.indexed[child] = self.indexed.get(child, 0) + 1
 
     def _slice(self, node: ast.Slice, frame: Frame) -> Value:
@@ -353,9 +353,9 @@ class Reader:
 
     def _binary(self, node: ast.BinOp, frame: Frame) -> Value:
         left, right = self.value(node.left, frame), self.value(node.right, frame)
-        if isinstance(node.op, ast.Pow) and left.foreign and _number(node.right) == -0.5:
+        if isinstance(node.op, ast.Pow) and left.foreign and number_of(node.right) == -0.5:
             self._flags.add("normed")
-        if isinstance(node.op, ast.Div) and right.foreign and _has_root(node.right):
+        if isinstance(node.op, ast.Div) and right.foreign and has_root(node.right):
             self._flags.add("normed")
         return self._operate(node.op, left, right, node.right)
 
@@ -599,7 +599,7 @@ class Reader:
     def _builtin(self, name: str, given: Sequence[Value], node: ast.Call, frame: Frame) -> Value:
         if name == "getattr":
             word = node.args[1] if len(node.args) > 1 else None
-            known = _pattern(word) if word is not None else ""
+            known = pattern_of(word) if word is not None else ""
             return self._of_self(known, frame) if known and given and given[0].target == "self" else FOREIGN
         if name == "map" and len(node.args) >= 2:
             several = given[1].items if given[1].items is not None and len(given) == 2 else None
@@ -642,7 +642,7 @@ class Reader:
         first = operands[0] if operands else next(iter(named.values()), CONSTANT)
         if name in ("rsqrt", "rsqrt_") or (name in operations.NORMALIZING and first.foreign):
             self._flags.add("normed")
-        if name in ("pow", "power") and first.foreign and any(_number(one) == -0.5 for one in node.args):
+        if name in ("pow", "power") and first.foreign and any(number_of(one) == -0.5 for one in node.args):
             self._flags.add("normed")
         if "fft" in name:
             self._flags.add("filtered")
@@ -694,7 +694,7 @@ class Reader:
         args = node.args if receiver is not None else node.args[1:]
         trailing: int | None = None
         if value.trailing is not None and name in ("unsqueeze", "view", "reshape", "expand", "repeat", "expand_as"):
-            sizes = [_number(one) for one in args]
+            sizes = [number_of(one) for one in args]
             if name == "unsqueeze" and sizes:
                 trailing = value.trailing + 1 if sizes[0] == -1 else value.trailing if sizes[0] == 0 else None
             elif name in ("view", "reshape") and sizes.count(-1) == 1 and all(one in (1, -1) for one in sizes):
@@ -718,7 +718,7 @@ class Reader:
         where = said if said is not None else args[0] if args else None
         axes = where.elts if isinstance(where, (ast.Tuple, ast.List)) else [where] if where is not None else []
         # All axes from one on: list(range(1, x.ndim)).
-        numbers = [-1.0] if isinstance(where, ast.Call) else [_number(one) for one in axes]
+        numbers = [-1.0] if isinstance(where, ast.Call) else [number_of(one) for one in axes]
         for name, trailing in value.products:
             uses = self._noted.setdefault(name, set())
             for axis in numbers or [None]:
@@ -730,15 +730,17 @@ class Reader:
 
     def _einsum(self, operands: Sequence[Value], node: ast.Call) -> Value:
         """Contracted, unless every axis of a parameter stays in the result."""
-        said = next((text for text in map(_pattern, node.args) if text), "")
-        tensors = operands[1:] if node.args and _pattern(node.args[0]) else [one for one in operands if one != CONSTANT]
+        said = next((text for text in map(pattern_of, node.args) if text), "")
+        tensors = (
+            operands[1:] if node.args and pattern_of(node.args[0]) else [one for one in operands if one != CONSTANT]
+        )
         inputs, _, output = said.partition("->")
-        axes = [_axes(one) for one in inputs.split(",")]
+        axes = [axes_of(one) for one in inputs.split(",")]
         foreign = any(one.foreign for one in tensors)
         for position, one in enumerate(tensors):
             use = "matmul" if foreign else "factor"
             if output and len(axes) == len(tensors):
-                use = "scaled" if axes[position] <= _axes(output) else use
+                use = "scaled" if axes[position] <= axes_of(output) else use
             self.note(one, use)
         return mixed(tensors)
 
@@ -846,51 +848,3 @@ def _argument(given: Sequence[Value], named: Mapping[str, Value], position: int,
     if keyword in named:
         return named[keyword]
     return given[position] if 0 <= position < len(given) else FOREIGN
-
-
-def _is_none(node: ast.expr) -> bool:
-    if isinstance(node, ast.Constant):
-        return node.value is None
-    return isinstance(node, ast.Attribute) and node.attr == "newaxis"
-
-
-def _has_root(node: ast.expr) -> bool:
-    """Whether an expression takes a square root."""
-    return any(
-        isinstance(one, ast.Call) and getattr(one.func, "attr", getattr(one.func, "id", "")) == "sqrt"
-        for one in ast.walk(node)
-    )
-
-
-def _by_position(node: ast.expr) -> bool:
-    """Whether an index counts positions: a slice with bounds, or a variable that is named so."""
-    for one in ast.walk(node):
-        if isinstance(one, ast.Slice) and (one.lower is not None or one.upper is not None):
-            return True
-        name = getattr(one, "id", getattr(one, "attr", ""))
-        if isinstance(name, str) and _POSITIONAL & set(words(name)):
-            return True
-    return False
-
-
-def _pattern(node: ast.expr) -> str:
-    """A name that is put together from text and numbers, with * for each number."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return node.value
-    if isinstance(node, ast.JoinedStr):
-        return "".join(str(one.value) if isinstance(one, ast.Constant) else "*" for one in node.values)
-    return ""
-
-
-def _axes(text: str) -> set[str]:
-    """The axes of one operand of an einsum, in torch's spelling or in words."""
-    parts = text.replace("...", " ").split()
-    return set(parts) if any(len(part) > 1 for part in parts) and len(parts) > 1 else set("".join(parts))
-
-
-def _number(node: ast.expr) -> float | None:
-    try:
-        value = ast.literal_eval(node)
-    except (ValueError, TypeError, SyntaxError):
-        return None
-    return float(value) if isinstance(value, (int, float)) else None
