@@ -414,3 +414,36 @@ def test_a_gradient_scaler_changes_nothing_of_what_is_measured(fused):
         assert monitor.history.unmeasured == {}
         took.append(values(monitor.history, "realized_shrink"))
     assert took[0] == pytest.approx(took[1], rel=1e-4)
+
+
+STRANGERS = {
+    "lion_pytorch.Lion": 1.0,
+    "heavyball.AdamW": 1.0,
+    "optimi.StableAdamW": 1.0,
+    "pytorch_optimizer.Lamb": None,
+    "pytorch_optimizer.Prodigy": None,
+    "pytorch_optimizer.SOAP": None,
+    "schedulefree.AdamWScheduleFree": None,
+}
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("name", STRANGERS)
+def test_optimizers_of_other_libraries_are_measured_and_take_the_same_steps(name):
+    """Decoupled ones by lr·weight_decay; others by what their own copies show; none by a bit otherwise."""
+    package, _, called = name.partition(".")
+    make, factor = getattr(pytest.importorskip(package), called), STRANGERS[name]
+    ends = []
+    for watched in (False, True):
+        torch.manual_seed(1)
+        model = make_model()
+        optimizer = make(model.parameters(), lr=LR, weight_decay=WD)
+        if hasattr(optimizer, "train"):
+            optimizer.train()
+        with td.Monitor(optimizer, every_steps=1, by=lambda name: "all") if watched else nullcontext() as monitor:
+            train(model, optimizer, 3)
+        ends.append([*(param.detach().clone() for param in model.parameters()), torch.rand(1)])
+    assert monitor.history.unmeasured == {} and len(values(monitor.history, "realized_shrink")) == 3
+    if factor is not None:
+        assert values(monitor.history, "realized_shrink")[1:] == pytest.approx([factor * LR * WD] * 2, rel=0.05)
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
