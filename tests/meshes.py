@@ -54,7 +54,8 @@ FORMS = {
 
 def plan_of(model, decay):
     """Everything under one decay; biases are spared where it is for matrices alone."""
-    return td.plan(model, decay, rules=() if decay.update is None else td.STANDARD)
+    of_matrices = decay.update is not None or getattr(decay.controller, "per", None) is not None
+    return td.plan(model, decay, rules=td.STANDARD if of_matrices else ())
 
 
 def make_model() -> nn.Module:

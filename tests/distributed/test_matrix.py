@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -79,6 +80,11 @@ def markdown(table) -> str:
     for form in FORMS:
         rows.append(f"| {form} | {' | '.join(cells[form].partition(':')[0] for cells in table.values())} |")
     return "\n".join(rows)
+
+
+def test_the_docs_have_this_table(table):
+    """Made by this test: paste what it prints."""
+    assert markdown(table) in (Path(__file__).parents[2] / "docs" / "many-machines.md").read_text(encoding="utf-8")
 
 
 def test_every_form_on_every_mesh_is_equal_to_one_process_or_refused(table, capsys):
