@@ -17,6 +17,7 @@ import torchdecay as td
 from plans.examples import everywhere
 from ranks import in_ranks
 from torchdecay import sharding
+from torchdecay.sharding import beside, whole
 
 ONES = {"0.weight": torch.ones(7, 5).double(), "0.bias": torch.ones(7).double()}  # none for the second layer
 FORMS = {
@@ -177,3 +178,24 @@ def _another_plan_is_told(rank):
 def test_a_rank_with_another_plan_is_told_of_and_tells():
     """The one that comes second at attach, the other before its first step moves a weight."""
     in_ranks(_another_plan_is_told)
+
+
+def _bits_agree(rank):
+    found = []
+    for wrap in (fully_shard, lambda model: model):
+        model = wrap(make_model().bfloat16())
+        optimizer = optim.AdamW(model.parameters(), lr=0.02, eps=1e-4, weight_decay=0.0)
+        handle = td.attach(optimizer, td.plan(model, td.decoupled(0.05), rules=()), model=model)
+        for step in range(6):
+            generator = torch.Generator().manual_seed(step)
+            for param in model.parameters():
+                param.grad = beside(torch.randn(param.shape, generator=generator).bfloat16(), param)
+            optimizer.step()
+        found.append(([whole(param.detach()) for param in model.parameters()], handle.debts))
+    (sharded, debts), (alone, owed) = found
+    assert all(map(torch.equal, sharded, alone)) and debts == owed and any(debts.values())
+
+
+def test_low_precision_shards_have_the_bits_of_one_process():
+    """What is owed is paid with draws that go by the place in the whole tensor; uneven shards too."""
+    in_ranks(_bits_agree)
