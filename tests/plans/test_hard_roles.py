@@ -391,6 +391,21 @@ def test_a_cheap_word_before_the_noun_of_a_map_says_nothing(name: str) -> None:
     assert roles(Worded(**{name: (3, 4)}))[name] == "unknown"
 
 
+class Listed(nn.Module):
+    """Entries of a list are chosen by what comes in, and rows of a table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entries, self.rows = nn.ParameterList([randn(4, 4)]), randn(5, 4)
+
+    def forward(self, which: Tensor, run: Any) -> Tensor:
+        return run(self.entries[which], self.rows[which])
+
+
+def test_rows_that_are_chosen_make_a_table_and_entries_of_a_list_do_not() -> None:
+    assert roles(Listed()) == {"entries.0": "unknown", "rows": "embedding"}
+
+
 class Modulated(nn.Module):
     """A table that shifts and scales, added to an embedding and cut into pieces."""
 

@@ -170,7 +170,8 @@ def embedding(place: Place) -> Verdict | None:
     if "lookup" in place.uses:
         return Verdict("embedding", "", f"{place} is the table of an embedding lookup")
     if not place.mapping and last(place.attribute) not in MAP_NOUNS | BIAS_WORDS:
-        if "indexed" in place.uses:
+        # In a list or dict of parameters it is entries that are chosen.
+        if "indexed" in place.uses and place.name.endswith(place.attribute):
             return Verdict("embedding", "", f"{place} is a table of which the inputs choose rows")
         if "compared" in place.uses:
             return Verdict("embedding", "", f"{place} holds points from which distances are taken")

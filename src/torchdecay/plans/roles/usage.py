@@ -162,6 +162,7 @@ def at(node: Node, attribute: str) -> frozenset[str]:
         if usage.uses:
             found |= usage.of(path)
             if prefix:
-                found |= usage.of(prefix)
+                # Who indexes a module takes a part of it, and not rows of a table.
+                found |= usage.of(prefix) - {"indexed"}
         below, above = above.segment, above.parent
     return found
