@@ -60,9 +60,16 @@ def _second_moments(optimizer: Optimizer, live: list[tuple[Tensor, float]]) -> t
     beta = torch.tensor([beta2 for _, beta2 in live], dtype=precision, device=sizes[0].device)
     steps = torch.tensor([float(state.get("step", 0)) + 1 for state in states], dtype=precision, device=beta.device)
     scale = float(getattr(optimizer, "grad_scale", None) or 1.0)
-    square, before = (torch.stack([one.to(precision) for one in parts]) for parts in (sizes, kept))
+    square, before = (_stacked(parts).to(precision) for parts in (sizes, kept))
     here = all_over_ranks((square / scale).square() * (1 - beta) + beta * before, params)
     return (here / (1 - beta**steps)).sum().to(sizes[0].dtype), sum(param.numel() for param in params)
+
+
+def _stacked(numbers: list[Tensor]) -> Tensor:
+    import torch
+
+    alike = len({one.dtype for one in numbers}) == 1
+    return torch.stack(numbers if alike else [one.double() for one in numbers])
 
 
 def wide(tensor: Tensor) -> Tensor:
