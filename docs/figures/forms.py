@@ -317,7 +317,7 @@ CASES: dict[str, Case] = {
     "p_norm": Case(
         Run("p_norm(0.5, p=1)", td.forms.p_norm(0.5, p=1)),
         Run("decoupled(0.5)", td.decoupled(0.5)),
-        "The pull of p = 1 is as strong on a small weight as on a large one; by a division zero is never crossed.",
+        "The pull of p = 1 is as strong on a small weight as on a large one, but divides: it takes none past zero.",
         attach_at=(1.5, 1.5),
     ),
     "proximal": Case(
