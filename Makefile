@@ -13,7 +13,7 @@ NOT_QUICK := $(ELSEWHERE) or long or docs or integration or browser
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo quick test distributed peers oldest newest studies check format bench docs outputs clean
+.PHONY: help demo quick test distributed peers oldest newest studies check format bench docs outputs dist clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ docs: .venv/.dev  ## run every code block of the docs, then build the site stric
 	$(call pytest,.venv) -m docs $(PYTEST_ARGS)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "built: site/index.html (to search it: $(BIN)/mkdocs serve)"
+
+dist: .venv/.dev  ## build the wheel and the source archive into dist/
+	$(BIN)/python -m build --no-isolation --outdir dist .
 
 outputs: .venv/.dev  ## write into the docs what their code prints
 	OMP_NUM_THREADS=1 $(BIN)/python tests/docs_pages.py
