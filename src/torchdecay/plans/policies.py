@@ -116,8 +116,8 @@ Source: build_weight_decay_mask of levanter/optim/config.py, 2024 to 2026."""
 
 apertus: tuple[Rule, ...] = (_spare(Glob("*.bias") | Glob("bias"), "what is called bias is spared"),)
 """As Apertus is said to train, without biases: everything decays, norm gains and the alphas of its activation too.
-The alphas' flag, --weight-decay-on-xielu-alphas, stands in the runs of swiss-ai/pretrain-code (2026); that gains decay was
-not found in its sources. The model: arXiv 2509.14233, 2025."""
+The alphas' flag, --weight-decay-on-xielu-alphas, stands in the runs of swiss-ai/pretrain-code (2026); that gains decay
+was not found in its sources. The model: arXiv 2509.14233, 2025."""
 
 BY_NAME: dict[str, tuple[Rule, ...]] = {
     "standard": STANDARD,
