@@ -126,7 +126,8 @@ class _GradientNormRatio(Runtime):
 class _GradientSigmoid(Runtime):
     def before(self, works: Sequence[Work]) -> None:
         for work in works:
-            work.multipliers = _in_order(work, [(ones, self._of(ones)) for ones in on_one_device(work.targets)])
+            alike = (same for ones in on_one_device(work.targets) for same in _of_one_dtype(ones))
+            work.multipliers = _in_order(work, [(ones, self._of(ones)) for ones in alike])
 
     def _of(self, ones: Sequence[Target]) -> list[Amount]:
         sizes = torch._foreach_abs([local(one.grad) for one in ones])
@@ -142,17 +143,23 @@ class _GradientSigmoid(Runtime):
         return list(standard)
 
 
+def _of_one_dtype(targets: Sequence[Target]) -> list[list[Target]]:
+    found: dict[torch.dtype, list[Target]] = {}
+    for one in targets:
+        found.setdefault(one.grad.dtype, []).append(one)
+    return list(found.values())
+
+
 def _spread(parts: Sequence[Tensor], of: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Mean and population deviation of each whole, of which these are what is here; two reductions for all."""
     if not any(map(cuts, of)):
         deviations, means = zip(*[torch.std_mean(one, correction=0) for one in parts], strict=True)
-        alike = len({one.dtype for one in means}) == 1
-        return tuple(torch.stack([one if alike else one.float() for one in kept]) for kept in (means, deviations))  # type: ignore[return-value]
+        return torch.stack(means), torch.stack(deviations)
     counts = torch.tensor([one.numel() for one in of], dtype=torch.float64, device=parts[0].device)
     mean = all_over_ranks(torch.stack([one.sum(dtype=torch.float64) for one in parts]), of) / counts
     off = torch._foreach_sub([one.double() for one in parts], mean.unbind())
     squares = all_over_ranks(torch.stack([one.square().sum() for one in off]), of)
-    return mean, (squares / counts).sqrt()
+    return mean.to(parts[0].dtype), (squares / counts).sqrt().to(parts[0].dtype)
 
 
 class _Multiplier(Runtime):
