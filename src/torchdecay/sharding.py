@@ -61,11 +61,6 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
 
 
-def number(tensor: Tensor) -> float:
-    """A 0-d tensor as a float, the same on every rank."""
-    return float(whole(tensor))
-
-
 def aligned(gradient: Tensor, param: Tensor) -> Tensor:
     """The gradient cut over the ranks as its parameter is, what is still to be added up being added up."""
     if not is_dtensor(gradient) or gradient.placements == param.placements:  # type: ignore[attr-defined]
