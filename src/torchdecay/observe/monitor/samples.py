@@ -136,6 +136,9 @@ def _most_of(member: Tracked, most: int | None) -> int | None:
 def _is_small(param: Tensor, most: int | None) -> bool:
     if type(param) not in (Tensor, Parameter) or param.layout is not torch.strided or param.is_complex():
         return False
+    if is_flat_part(param):
+        # By size they would stand in another order on each process.
+        return False
     return param.numel() <= (_PIECE if most is None else min(most, _PIECE))
 
 
