@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 import torch.distributed as dist
 from torch import nn, optim
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 import torchdecay as td
@@ -76,8 +78,18 @@ def _a_part_read_as_the_whole_is_seen(rank):
         reading.over_ranks = summed
 
 
+def _parts_of_fsdp1_are_summed(rank):
+    expected = history_of("native")
+    wrap = partial(FullyShardedDataParallel, use_orig_params=True, device_id=torch.device("cpu"))
+    found = history_of("native", wrap=wrap)
+    for group in expected.groups:
+        for name in ("weight_norm", "gradient_norm", "realized_shrink"):
+            assert found.curve(group, name)[1] == pytest.approx(expected.curve(group, name)[1], rel=1e-5), name
+
+
 def _all(rank, folder):
     _agree(rank, folder)
+    _parts_of_fsdp1_are_summed(rank)
     _a_part_read_as_the_whole_is_seen(rank)
 
 
