@@ -338,6 +338,53 @@ def test_what_is_squashed_is_a_logit_and_spared() -> None:
     assert set(found.values()) == {"scale"}, found
 
 
+class Keyed(nn.Module):
+    """Entries of a dictionary, each with a use of its own, and one whose only use is by an attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = nn.ParameterDict({"up": torch.randn(8, 8), "shift": torch.zeros(8), "down": torch.randn(8, 8)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addmm(self.held["shift"], x, self.held["up"]) @ self.held.down
+
+
+class Leading(nn.Module):
+    """An axis of size one in front of those that are summed over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gamma, self.factors = randn(5, 8), randn(5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.unsqueeze(1) * self.gamma[None] * self.factors[None]).sum(dim=-1)
+
+
+class Bands(nn.Module):
+    """A bank of sines, whose kernels are a function of two frequencies for each channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.low_hz_, self.band_hz_, self.kernel = randn(8, 1), randn(8, 1), randn(8, 1, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        low, time = self.low_hz_.abs(), torch.linspace(-1, 1, 5)
+        bank = torch.sin((low + self.band_hz_.abs()) * time) - torch.sin(low * time)
+        return nn.functional.conv1d(x, bank[:, None]) + nn.functional.conv1d(x, self.kernel)
+
+
+def test_an_entry_of_a_dictionary_is_judged_by_its_own_use() -> None:
+    assert roles(Keyed()) == {"held.up": "weight", "held.shift": "bias", "held.down": "weight"}
+
+
+def test_an_axis_in_front_leaves_the_sum_over_the_last_one_a_dot_product() -> None:
+    assert roles(Leading()) == {"gamma": "weight", "factors": "scale"}
+
+
+def test_the_frequencies_that_a_kernel_is_made_from_are_no_kernel() -> None:
+    assert roles(Bands()) == {"low_hz_": "scale", "band_hz_": "scale", "kernel": "weight"}
+
+
 # --- tables in the shape of layers ------------------------------------------------------------------------------------
 
 

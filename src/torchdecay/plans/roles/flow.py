@@ -322,6 +322,8 @@ class Reader:
         self._note_index(node, base, index)
         parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         sliced = any(isinstance(part, ast.Slice) or is_none(part) for part in parts)
+        if base.path and isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str):
+            return attribute(f"{base.path}.{node.slice.value}")
         if base.path and not sliced and len(parts) == 1:
             return base._replace(target=None, items=None)
         behind = 0
@@ -329,6 +331,8 @@ class Reader:
             if not is_none(part):
                 break
             behind += 1
+        if behind == len(parts):
+            behind = 0  # p[None]: what comes first stands in front.
         whole = all(isinstance(part, (ast.Slice, ast.Constant)) for part in parts)
         return viewed(base, base.trailing + behind if whole and base.trailing is not None else None)
 

@@ -204,6 +204,8 @@ def bias(place: Place) -> Verdict | None:
 def weight(place: Place) -> Verdict | None:
     """An operand of a matrix product or convolution, or a matrix in a class that is named for one."""
     uses = place.uses
+    if "conv" in uses and len(place.shape) < 3 and last(place.attribute) in SCALE_HINTS:
+        return Verdict("scale", "", f"{place} is named for a scale, and the kernel is a function of it")
     if "conv" in uses:
         return Verdict("weight", "kernel", f"{place} is the weight of a convolution")
     if place.single:

@@ -37,6 +37,7 @@ class Place(NamedTuple):
         node: where the owner stands; None for a checkpoint of tensors.
         segments: the names of the modules above, outermost first.
         siblings: the tensors that stand beside it, itself included, by attribute.
+        entry: where it is one of a ParameterDict, how the source reaches it: "factors.up".
         uses: how the source of the modules at hand uses it: words of `usage`; empty until it is looked up.
     """
 
@@ -49,6 +50,7 @@ class Place(NamedTuple):
     node: Node | None
     segments: tuple[str, ...]
     siblings: Mapping[str, Tensor | None]
+    entry: str = ""
     uses: frozenset[str] = usage.NO_USE
 
     @property
@@ -95,7 +97,10 @@ class Place(NamedTuple):
 
     def looked_up(self) -> Place:
         """The same with its uses."""
-        return self if self.node is None else self._replace(uses=usage.at(self.node, self.attribute))
+        if self.node is None:
+            return self
+        uses = usage.at(self.node, self.attribute)
+        return self._replace(uses=uses | usage.at(self.node, self.entry) if self.entry else uses)
 
     def uses_of(self, attribute: str) -> frozenset[str]:
         """How the owner's source uses another of its attributes."""
@@ -117,10 +122,11 @@ def place_at(found: Occurrence) -> Place:
         node = node.parent.parent
     elif node.module._forward_pre_hooks:
         attribute, part, through = _behind_hooks(node.module, attribute)
+    entry = f"{node.segment}.{attribute}" if isinstance(node.module, nn.ParameterDict) and node.parent else ""
     while isinstance(node.module, (nn.ParameterList, nn.ParameterDict)) and node.parent:
         attribute = node.segment
         node = node.parent
-    return Place(name, tensor, shape, attribute, part, through, node, node.segments, node.module._parameters)
+    return Place(name, tensor, shape, attribute, part, through, node, node.segments, node.module._parameters, entry)
 
 
 _WEIGHT_NORM_PARTS = {"original0": "length", "original1": "direction"}
