@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import re
 import shutil
@@ -102,6 +103,15 @@ def _same_start() -> Iterator[None]:
     yield
     torch.set_default_dtype(torch.float32)
     torch.set_grad_enabled(True)
+
+
+@pytest.fixture(autouse=True)
+def _copies_have_time_to_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a monitor's copies step at each record: beside other tests a step takes many times as long.
+
+    tests/observe/monitor/test_shadow.py sets the limits that it is about.
+    """
+    monkeypatch.setattr("torchdecay.observe.monitor.selection.ALLOWANCE", math.inf)
 
 
 @pytest.fixture(autouse=True)

@@ -26,9 +26,10 @@ def check_number(
     Raises:
         error: a bool, a string, NaN, an infinity, or a number outside `minimum` to `maximum`.
     """
-    span = f"{'above' if open_minimum else 'at least'} {minimum:g}"
-    span += f" and at most {maximum:g}" if maximum < math.inf else ""
-    fix = f"Give a finite number, {span}."
+    least = f"{'above' if open_minimum else 'at least'} {minimum:g}" if minimum > -math.inf else ""
+    most = f"at most {maximum:g}" if maximum < math.inf else ""
+    span = " and ".join(filter(None, (least, most)))
+    fix = f"Give a finite number, {span}." if span else "Give a finite number."
     if isinstance(value, bool) or not isinstance(value, Real):
         with suppress(ValueError):
             fix += f" Did you mean {float(value):g}, without quotes?" if isinstance(value, str) else ""

@@ -97,6 +97,8 @@ REFUSED = {
     "empty": ("pretrained", {"pretrained": {}}, "none of the parameters"),
     "another shape": ({"a": torch.ones(3, 2), "b": torch.ones(3)}, {}, r'"a" of shape \(3, 2\)'),
     "not bound": ("pretrained", {"other": {}}, r'"pretrained" is not bound[\s\S]*bind='),
+    "no names": ("pretrained", {"pretrained": torch.ones(2, 3)}, "bound to a Tensor"),
+    "no tensors": ("pretrained", {"pretrained": {"a": 2.0}}, r'"a" is no tensor: it is of type float'),
 }
 
 
@@ -166,6 +168,13 @@ def test_masks_that_do_not_fit_are_refused():
     for wrong in (torch.ones(2, 3, dtype=torch.int), torch.ones(2, 1, dtype=torch.bool)):
         with pytest.raises(td.ApplyError, match=r"bool tensor of shape \(2, 3\)"):
             mask_tensors(as_mask("keep"), NAMES, params(), {"keep": {"a": wrong}})
+    for wrong in (2.0, [[1.0]], torch.ones(2, 3).numpy()):
+        with pytest.raises(td.ApplyError, match=r'"a" is no tensor[\s\S]*shape \(2, 3\)'):
+            mask_tensors(as_mask("keep"), NAMES, params(), {"keep": {"a": wrong}})
+    model = nn.Linear(2, 3)
+    plan = td.plan(model, td.decoupled(0.1, mask="keep"))
+    with pytest.raises(td.ApplyError, match=r'"keep" is bound to a Tensor[\s\S]*names of parameters'):
+        td.attach(optim.AdamW(model.parameters()), plan, model=model, bind={"keep": torch.ones(3, 2)})
 
 
 def test_a_mask_that_is_bound_for_what_is_not_there_is_refused():

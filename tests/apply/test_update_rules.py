@@ -191,12 +191,14 @@ def test_zeros_take_a_radius_that_is_a_number() -> None:
     [
         (td.forms.hyperball(), Bag(4, 3, fill=0.0), r"all zeros[\s\S]*hyperball\(1\.0\)"),
         (td.forms.hyperball("current"), Bag(4, 3, fill=0.0), "all zeros"),
-        (td.forms.projection(), Bag(4, 3, fill=0.0), "all zeros"),
+        (td.forms.projection(), Bag(4, 3, fill=0.0), r"all zeros[\s\S]*projection\(1\.0\)"),
         (td.forms.relative_update(), Bag(4, fill=0.0), "all zeros"),
         (td.forms.hyperball(1.0), Bag(4), r"no matrix[\s\S]*td\.rule\('weight', None\)"),
         (td.forms.projection(), Bag(4), "no matrix"),
         (td.forms.radial_brake(per="row"), Bag(4), r"no rows[\s\S]*per=\"tensor\""),
         (td.forms.norm_control(0.1, per="column"), Bag(4), "no columns"),
+        (td.forms.hyperball(per="row"), Bag(4), r"bias or a gain[\s\S]*None\), as the default"),
+        (td.forms.group_lasso(0.1), Bag(4), r"no rows[\s\S]*td\.l1\(wd\)"),
     ],
     ids=lambda value: repr(value) if isinstance(value, td.Decay) else "",
 )

@@ -84,6 +84,13 @@ def test_anything_else_is_no_reference(bad: Any) -> None:
         td.toward(bad, 0.1)
 
 
+def test_a_number_as_reference_may_be_any_that_is_finite() -> None:
+    """Also below 0; what is none is told so without a bound that there is not."""
+    assert repr(td.toward(-2.5, 0.1)) == "toward(-2.5, 0.1)"
+    with pytest.raises(DecayError, match=r"Give a finite number\.$"):
+        td.toward(float("inf"), 0.1)
+
+
 def test_a_whole_checkpoint_in_the_wrong_place_makes_a_short_message() -> None:
     """The message says what is wrong, and does not print a model."""
     with pytest.raises(DecayError) as caught:

@@ -6,6 +6,7 @@ import ctypes
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,7 +49,7 @@ def reference_tensors(
     source = _source(reference, bind)
     found: list[Tensor | None] = []
     for name, param in zip(names, params, strict=True):
-        tensor = source.get(name)
+        tensor = _tensor(source, name, param, "reference")
         if tensor is not None and tensor.shape != param.shape:
             raise ApplyError(
                 f"the reference {reference!r} has {repr_quoted(name)} of shape {tuple(tensor.shape)}, "
@@ -90,7 +91,23 @@ def _bound(name: str, bind: Bindings, what: str) -> Mapping[str, Tensor]:
             f"the {what} {repr_quoted(name)} is not bound.",
             fix=f"Pass bind={{{name!r}: model_state_dict}} to attach.",
         )
-    return bind[name]
+    bound = bind[name]
+    if not isinstance(bound, Mapping):
+        raise ApplyError(
+            f"the {what} {repr_quoted(name)} is bound to a {type(bound).__name__}.",
+            fix=f"Pass tensors by the names of parameters: bind={{{name!r}: {{parameter name: tensor}}}}.",
+        )
+    return bound
+
+
+def _tensor(source: Mapping[str, Any], name: str, param: Tensor, what: str) -> Tensor | None:
+    tensor = source.get(name)
+    if tensor is None or isinstance(tensor, Tensor):
+        return tensor
+    raise ApplyError(
+        f"the {what} for {repr_quoted(name)} is no tensor: it is of type {type(tensor).__name__}.",
+        fix=f"Give a torch.Tensor of shape {tuple(param.shape)}.",
+    )
 
 
 def mask_tensors(mask: Mask | None, names: list[str], params: list[Tensor], bind: Bindings) -> list[Tensor | None]:
@@ -115,12 +132,12 @@ def mask_tensors(mask: Mask | None, names: list[str], params: list[Tensor], bind
         )
     found: list[Tensor | None] = []
     for name, param in zip(names, params, strict=True):
-        tensor = source.get(name)
+        tensor = _tensor(source, name, param, "mask")
         kinds = (torch.bool, torch.bfloat16, torch.float16, torch.float32, torch.float64)
         if tensor is not None and (tensor.dtype not in kinds or tensor.shape != param.shape):
             raise ApplyError(
                 f"the mask for {repr_quoted(name)} is of shape {tuple(tensor.shape)} and dtype {tensor.dtype}.",
-                fix=f"Give a bool tensor of shape {tuple(param.shape)}, True takes part; or one of numbers from 0 on.",
+                fix=f"Give a bool tensor of shape {tuple(param.shape)}, True takes part; or a float one, from 0 on.",
             )
         found.append(None if tensor is None else _factors(tensor.detach(), name, param))
     return found
@@ -151,7 +168,8 @@ def check_masks(masks: Iterable[Mask | None], known: Collection[str], bind: Bind
         ApplyError: with the nearest name.
     """
     for mask in {mask.name: mask for mask in masks if isinstance(mask, BoundMask)}.values():
-        for name in canonical_keys(bind.get(mask.name, {})).values():
+        bound = _bound(mask.name, bind, "mask") if mask.name in bind else {}
+        for name in canonical_keys(bound).values():
             if name not in known:
                 raise ApplyError(
                     f"the mask {mask!r} is bound for {repr_quoted(name)}, and there is no such parameter.",

@@ -21,7 +21,7 @@ from torchdecay.optimizers.steps import is_matched, reads_update_sign
 from torchdecay.plans.controllers import Cautious, LazyRows, Projection, RowGate, Stable
 from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.plans.references import Average, Initial
-from torchdecay.plans.regularizers import L2, Deviation, Huber, PNorm
+from torchdecay.plans.regularizers import L2, Deviation, GroupLasso, Huber, PNorm
 from torchdecay.plans.update_rules import Sphere
 from torchdecay.sharding import is_flat, is_flat_part, norm
 from torchdecay.text import repr_quoted
@@ -322,16 +322,18 @@ class Place:
 def _unfit(param: Tensor, name: str, decay: Decay) -> tuple[str, str]:
     """What makes a tensor unfit for norms that a decay takes of it or sets, and what to write instead."""
     rule, spare = decay.update, f"Spare it: td.rule({name!r}, None)"
-    if decay.per in ("row", "column", "expert") and param.dim() < 2:
-        return f"has {param.dim()} dimensions, so no {decay.per}s", f'{spare}; or write per="tensor" for it.'
     if isinstance(rule, Sphere) and param.dim() < 2:
         return (
             "is no matrix, and a bias or a gain of one length can't do its work",
             f"{spare}, as the default rules do.",
         )
+    if decay.per in ("row", "column", "expert") and param.dim() < 2:
+        other = "take td.l1(wd)" if isinstance(decay.regularizer, GroupLasso) else 'write per="tensor"'
+        return f"is no matrix, so it has no {decay.per}s", f"{spare}; or {other} for it."
     stays = isinstance(decay.regularizer, PNorm) and decay.regularizer.p < 2
     if stays and not param.is_meta and param.numel() and not bool(param.detach().any()):
         return "is all zeros, which this decay holds", f"{spare}, or take td.l1(wd), which lets zeros go."
     if rule is not None and rule.needs_norm and not param.is_meta and param.numel() and not float(norm(param)):
-        return "is all zeros, and would stay so", f"{spare}; or give it a norm: td.forms.hyperball(1.0)."
+        form = f"{rule.word}(1.0)" if isinstance(rule, Sphere) else "hyperball(1.0)"
+        return "is all zeros, and would stay so", f"{spare}; or give it a norm: td.forms.{form}."
     return "", ""

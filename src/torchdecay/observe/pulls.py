@@ -140,7 +140,9 @@ class Pulled:
             if self.optimizer is None:
                 return "what a coupled decay takes depends on the optimizer: give optimizer="
             if native_of(self.optimizer, self.values):
-                return f"{name} divides it by the size of the gradients"
+                if has_trait(self.optimizer, "adaptive"):
+                    return f"{name} divides it by the size of the gradients"
+                return f"{name} takes no fixed multiple of a gradient"
             return f"what {name} makes of a gradient is not known"
         return ""
 

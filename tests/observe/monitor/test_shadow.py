@@ -229,7 +229,17 @@ class DrawsFrom(Own):
         return np.random.rand() + random.random() + torch.rand(()) + torch.rand((), generator=self.generator)
 
 
-KEPT = (CountsInAList, CountsInAGlobal, CountsInTheClass, CountsInItself, DrawsFrom)
+class CountsOnAWeight(Own):
+    """In a tensor, and in one in a dict, which are attributes of the first weight."""
+
+    def disturb(self, own):
+        weight = self.param_groups[0]["params"][0]
+        if not hasattr(weight, "count"):
+            weight.count, weight.counts = torch.zeros(()), {"turn": torch.zeros(())}
+        return weight.count.add_(1) + weight.counts["turn"].add_(1)
+
+
+KEPT = (CountsInAList, CountsInAGlobal, CountsInTheClass, CountsInItself, CountsOnAWeight, DrawsFrom)
 
 
 @pytest.mark.parametrize("make", KEPT)

@@ -139,11 +139,19 @@ class Shadow:
 
 
 def like(param: Tensor, values: Tensor) -> Parameter:
-    """Values as a parameter, with what is written on another."""
+    """Values as a parameter, with what is written on another: a step may write into its tensors, so they are copies."""
     made = Parameter(values, requires_grad=param.requires_grad)
-    if own := getattr(param, "__dict__", None):
-        made.__dict__.update(own)
+    made.__dict__.update((name, _own(value)) for name, value in getattr(param, "__dict__", {}).items())
     return made
+
+
+def _own(value: Any) -> Any:
+    """A tensor, or a plain container with those in it, as a copy; another object, as a process group, is the same."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if type(value) is dict:
+        return {key: _own(one) for key, one in value.items()}
+    return [_own(one) for one in value] if type(value) is list else value
 
 
 def weigh(*values: Any) -> int:
