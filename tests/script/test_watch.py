@@ -109,6 +109,57 @@ def test_what_decay_took_is_of_the_steps_that_are_named(
     assert f"  weight: decay took {share} of each weight{said}, {share} planned{whole}" in capfd.readouterr().err
 
 
+def test_groups_that_come_later_have_no_pace_of_all_steps(capfd: pytest.CaptureFixture[str]) -> None:
+    """What was unfrozen at step 20 was not decayed before."""
+    net = model()
+    optimizer = torch.optim.AdamW([net[0].weight], lr=0.05, weight_decay=0.1)
+    with Watching(Options(out="", every=10)):
+        train(net, optimizer, steps=20)
+        optimizer.add_param_group({"params": [net[0].bias], "weight_decay": 0.5})
+        train(net, optimizer, steps=25)
+    said = capfd.readouterr().err
+    (line,) = [one for one in said.splitlines() if " bias: decay took" in one]
+    assert line.startswith("  bias: decay took") and "in steps 30 to 40 of 45" in line and "at that pace" not in line
+    assert "in the first 40 of 45 steps" in said and "at that pace" in said
+
+
+class Signed(torch.optim.Optimizer):
+    """A rule that nobody knows, whose weight_decay is decoupled."""
+
+    def __init__(self, params, weight_decay: float) -> None:
+        super().__init__(params, {"lr": 0.05, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure=None) -> None:
+        for group in self.param_groups:
+            for param in group["params"]:
+                param.mul_(1 - group["lr"] * group["weight_decay"]).sub_(group["lr"] * param.grad.sign())
+
+
+def test_of_a_rule_that_nobody_knows_it_is_said_what_decay_took(capfd: pytest.CaptureFixture[str]) -> None:
+    """There is a measurement and no plan, so nothing was held against one."""
+    net = model()
+    with Watching(Options(out="", every=10)):
+        train(net, Signed(net.parameters(), 0.1), steps=20)
+    said = capfd.readouterr().err
+    took = percent(1 - (1 - 0.05 * 0.1) ** 20)
+    assert f"weight: decay took {took} of each weight, what was planned is not known" in said
+    assert "nothing could be held against what was planned" in said and "did what was planned" not in said
+
+
+def test_what_rounding_adds_to_a_measurement_is_said(capfd: pytest.CaptureFixture[str]) -> None:
+    """A weight in bfloat16 loses more to the rounding of its updates than so small a decay takes."""
+    net = model().bfloat16()
+    optimizer = adamw(net, 0.001)
+    with Watching(Options(out="", every=10)) as seen:
+        for _ in range(11):
+            optimizer.zero_grad()
+            net(torch.randn(4, 6, dtype=torch.bfloat16)).square().mean().backward()
+            optimizer.step()
+    assert "of each weight (bfloat16's rounding of the updates is in it)" in capfd.readouterr().err
+    assert "bfloat16's rounding of the updates is in what was measured" in str(seen.record.seen[0].history)
+
+
 def test_the_step_that_ends_a_script_has_a_record_too() -> None:
     """--stop-after says which one it is."""
     net = model()

@@ -108,7 +108,7 @@ class Preset:
         except TypeError as error:
             raise DecayError(
                 f"the decay {quoted} does not fit {self.usage}: {error}.",
-                fix=f"Write it as {self.name}:VALUE, or {self.name}:KEY=VALUE,KEY=VALUE.",
+                fix=f"Write it as {self.spelling}, say, or {self.name}:KEY=VALUE,KEY=VALUE.",
             ) from error
         return self.make(*positional, **named)
 

@@ -35,6 +35,12 @@ def parse_decay(text: str) -> Decay | None:
     name, number = name.strip(), number_or_word(name)
     if not colon and not isinstance(number, str):
         return as_decay(number)
+    called = re.fullmatch(r"(\w+)\((.*)\)", text)
+    if called and called[1] in PRESETS:
+        # As a table prints it.
+        arguments = "".join(one for one in called[2] if one not in "'\" ")
+        fix = f"Write it as {called[1]}:{arguments}."
+        raise DecayError(f"the decay {repr_quoted(text)} is a call.", fix=fix)
     if name not in PRESETS:
         raise DecayError(
             f"unknown decay {repr_quoted(text)}.",

@@ -311,6 +311,8 @@ def _headline(history: History) -> str:
     if not history.events:
         if not any(history.of(name).decay for name in history.groups):
             return f"Nothing decays: no alarm in {span}."
+        if not any(_is_held(history, name) for name in history.groups):
+            return f"No alarm in {span}: nothing could be held against what was planned."
         return f"Decay did what was planned: no alarm in {span}."
     kinds = [event.kind for event in history.events]
     several = len(set(kinds)) > 1
@@ -319,6 +321,12 @@ def _headline(history: History) -> str:
         for kind in dict.fromkeys(kinds)
     ]
     return f"{capital(listing(causes))}: {counted(len(kinds), 'alarm')} in {span}."
+
+
+def _is_held(history: History, name: str) -> bool:
+    """Whether what decay took of a group is known as well as what it was to take."""
+    shrink = history.shrink(name)
+    return bool(history.of(name).decay and shrink.planned is not None and shrink.realized is not None)
 
 
 def _row(history: History, name: str) -> tuple[str, ...]:

@@ -136,13 +136,19 @@ def _counts(findings: Iterable[Finding], kinds: Iterable[str]) -> list[str]:
 def _measured(about: Stepped, history: History) -> Iterator[str]:
     """Of each group that decays what decay took, as measured and as planned, and in which steps if not in all."""
     for name in history.groups:
-        shrink = history.shrink(name)
-        if not history.of(name).decay or shrink.planned is None or not history.records:
+        shrink, series = history.shrink(name), history.of(name)
+        if not series.decay or not history.records or (shrink.planned is None and shrink.realized is None):
             continue
-        planned, when = _taken(shrink.planned[-1]), _span(shrink.steps[0], shrink.steps[-1], about.steps)
+        planned = (
+            f"{_taken(shrink.planned[-1])} planned" if shrink.planned is not None else "what was planned is not known"
+        )
+        when = _span(shrink.steps[0], shrink.steps[-1], about.steps)
         real = f"took {_taken(shrink.realized[-1])} of each weight" if shrink.realized else "was not measured"
-        more = _at_that_pace(shrink, about.steps) if when else ""
-        yield f"{shown(name)}: decay {real}{when}, {planned} planned{more}"
+        real += f" ({series.dtype}'s rounding of the updates is in it)" if series.is_rounded and shrink.realized else ""
+        # Groups that came or went with the optimizer's own have no pace of all steps.
+        is_whole = (shrink.steps[0], shrink.steps[-1]) == (history.steps[0], history.steps[-1])
+        more = _at_that_pace(shrink, about.steps) if when and is_whole else ""
+        yield f"{shown(name)}: decay {real}{when}, {planned}{more}"
 
 
 def _at_that_pace(shrink: Shrink, steps: int) -> str:

@@ -375,6 +375,8 @@ def _notes(history: History) -> Iterator[str]:
         yield "planned: what momentum brings in later steps counts as taken at once"
     if unknown := [one.name for one in own if one.carried == "unknown"]:
         yield f"{listing(unknown)}: measured is what a step's own decay takes; what momentum brings later is not known"
+    for dtype, names in _grouped((one.dtype, one.name) for one in own if one.is_rounded):
+        yield f"{listing(names)}: {dtype}'s rounding of the updates is in what was measured"
     for why, names in _grouped((one.unplanned, one.name) for one in own if one.unplanned):
         yield f"{listing(names)}: nothing planned, for {why}"
 

@@ -46,6 +46,11 @@ class Series:
     names: tuple[str, ...] = ()
     num_elements: int = 0
 
+    @property
+    def is_rounded(self) -> bool:
+        """Whether rounding of the updates is in what is measured: decay of low-precision weights, not by itself."""
+        return bool(self.decay) and self.source in ("state", "shadow") and self.dtype in ("bfloat16", "float16")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
