@@ -16,7 +16,17 @@ from torchdecay import testing
 # torch loads NAdam's product of momentums in float64 and had it in float32: its own resume differs in the last digits.
 OPTIMIZERS = {name: made for name, made in TORCH.items() if not name.startswith("NAdam")}
 MATRICES = ((4, 3), (3, 3))
-FORMS = (td.cautious(0.1), td.l1(0.1), td.toward("initial", 0.1), td.forms.constrained(kappa=1.0), td.per_step(0.01))
+FORMS = (
+    td.cautious(0.1),
+    td.l1(0.1),
+    td.toward("initial", 0.1),
+    td.forms.constrained(kappa=1.0),
+    td.per_step(0.01),
+    td.forms.hyperball(),
+    td.forms.relative_update(per="row"),
+    td.forms.group_lasso(0.1),
+    td.forms.p_norm(0.1, p=1),
+)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -35,8 +35,8 @@ class Equilibrium:
     \end{aligned}$$
 
     with C elements, G² the mean of (‖g‖·‖w‖)², h the momentum's response to one gradient, and ‖u‖² about the rank times
-    the square of Muon's adjustment. Muon's are no more than about: simulated, norms are .7 to .85 of this and rotations
-    1.03 to 1.2 times it, square matrices at the far end, for small singular values turn with every gradient.
+    the square of Muon's adjustment. Muon's are only about: simulated, norms are .65 to .85 of this and rotations
+    1.03 to 1.25 times it, square matrices at the far end, for small singular values turn with every gradient.
     The time to get there is about 1/(2f) steps. All of this holds while 1/f is long beside what the moments remember,
     1/(1 − β) steps.
 
