@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
@@ -21,6 +22,7 @@ import torchdecay as td
 from torchdecay.apply.handle import handle_of
 from torchdecay.errors import DecayError, PlanError, TorchdecayError
 from torchdecay.integrations.script import session as sessions
+from torchdecay.integrations.script import steps as door_steps
 from torchdecay.integrations.script.options import Options
 from torchdecay.integrations.script.watching import Watching
 from torchdecay.observe.recorded.record import RunRecord
@@ -158,6 +160,26 @@ def test_what_rounding_adds_to_a_measurement_is_said(capfd: pytest.CaptureFixtur
             optimizer.step()
     assert "of each weight (bfloat16's rounding of the updates is in it)" in capfd.readouterr().err
     assert "bfloat16's rounding of the updates is in what was measured" in str(seen.record.seen[0].history)
+
+
+def test_threads_that_step_at_once_begin_one_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each had one of its own, and steps were counted in either."""
+    monkeypatch.setattr(door_steps, "_environment", {"TORCHDECAY_OUT": "", "TORCHDECAY_QUIET": "1"})
+    monkeypatch.setattr(door_steps, "_session", None)
+    together, begun, interval = threading.Barrier(8), [], sys.getswitchinterval()
+
+    def first_step() -> None:
+        together.wait()
+        begun.append(door_steps._begin())
+
+    sys.setswitchinterval(1e-6)
+    threads = [threading.Thread(target=first_step) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sys.setswitchinterval(interval)
+    assert len(begun) == 8 and len(set(map(id, begun))) == 1 and begun[0] is not None
 
 
 def test_the_step_that_ends_a_script_has_a_record_too() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 _environment: Mapping[str, str] = {}
 _session: Session | None = None
 _has_failed = False
+_beginning = threading.RLock()
 
 
 def hook(module: Any, environment: Mapping[str, str]) -> None:
@@ -51,23 +53,26 @@ def _is_traced() -> bool:
 
 def _forget() -> None:
     """What a fork brought along is its parent's."""
-    global _session
-    _session = None
+    global _session, _beginning
+    _session, _beginning = None, threading.RLock()
 
 
 def _begin() -> Session | None:
-    """A record begins with a process's first step."""
+    """A record begins with a process's first step, also where several threads take one at once."""
     global _session, _has_failed
     from torchdecay.integrations.script.guard import say, unheard
 
-    try:
-        with unheard():
-            from torchdecay.integrations.script.session import Session
+    with _beginning:
+        if _session is not None or _has_failed:
+            return _session
+        try:
+            with unheard():
+                from torchdecay.integrations.script.session import Session
 
-            _session = Session.begin(_environment)
-    except Exception as error:
-        _has_failed = True
-        say(f"torchdecay: not at work: {type(error).__name__}: {error}")
+                _session = Session.begin(_environment)
+        except Exception as error:
+            _has_failed = True
+            say(f"torchdecay: not at work: {type(error).__name__}: {error}")
     return _session
 
 
