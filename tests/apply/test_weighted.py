@@ -86,7 +86,7 @@ def test_the_heaviest_element_decides_what_is_too_much() -> None:
     [
         (-FISHER, FORMS["decoupled"], "below 0"),
         (FISHER / 0, FORMS["decoupled"], "none that are finite"),
-        (FISHER.int(), FORMS["decoupled"], "numbers from 0 on"),
+        (FISHER.int(), FORMS["decoupled"], "from 0 on"),
         (FISHER, td.decoupled(0.1, mask="fisher", rows="touched"), "goes by rows"),
         (FISHER, td.penalized(0.1, mask="fisher").replace(regularizer=td.l1(1).regularizer), "is no L2"),
     ],
