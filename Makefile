@@ -87,16 +87,16 @@ clean:  ## remove the environments and everything built
 	$(call install,.venv) --no-build-isolation --editable '.[dev]'
 	touch $@ .venv/.demo
 
-# torchvision without what it asks for, another torch, fastai and timm without torchvision's, and mmengine with the OpenCV
-# that needs no screen; the first works beside this torch but for its compiled operators. The sources hold tests that the
-# wheels leave out.
+# torchvision without what it asks for, another torch, fastai and timm without torchvision's, mmengine with the OpenCV
+# that needs no screen, and LitGPT beside a newer huggingface_hub than it asks for; the first works beside this torch but
+# for its compiled operators. The sources hold tests that the wheels leave out.
 .venv-peers/.dev: .venv-peers/.made pyproject.toml constraints.txt
 	$(call install,.venv-peers) hatchling
 	$(call install,.venv-peers) --no-build-isolation --editable '.[lab,lightning,peers,skorch,tensorboard,transformers]' \
 	    addict bitsandbytes comet_ml e3nn expecttest fastdownload fasttransform gpytorch hypothesis ipykernel \
 	    mlflow-skinny nbclient nflows opencv-python-headless parameterized peft pytest pytest-timeout pytest-xdist \
 	    python-fasthtml requests stable-baselines3 termcolor torch-geometric torchao trl wandb x-transformers yapf
-	$(call install,.venv-peers) --no-deps fastai mmengine timm torchvision
+	$(call install,.venv-peers) --no-deps fastai litgpt mmengine timm torchvision
 	.venv-peers/bin/python -m pip download --disable-pip-version-check --constraint constraints.txt --no-deps \
 	    --no-binary :all: --dest .venv-peers/sources accelerate timm
 	cd .venv-peers/sources && for archive in *.tar.gz; do tar -xzf $$archive || exit 1; done

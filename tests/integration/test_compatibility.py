@@ -83,16 +83,3 @@ def test_a_run_goes_on_from_a_file_bit_for_bit(name, form, tmp_path):
         one.load_state_dict(state)
     train(again, resumed, range(3, 6))
     assert torch.equal(model.weight, again.weight) and handle.steps(0) == 6
-
-
-def test_stable_baselines3_keeps_the_steps_of_its_policy(tmp_path):
-    """The policy's optimizer takes a plan, and an agent that is loaded goes on."""
-    sb3 = pytest.importorskip("stable_baselines3", reason="stable-baselines3 is not installed")
-    agent = sb3.PPO("MlpPolicy", "CartPole-v1", n_steps=64, batch_size=32, n_epochs=1, device="cpu", seed=0)
-    handle = td.attach(agent.policy.optimizer, td.decoupled(0.1), model=agent.policy)
-    with td.Monitor(agent.policy.optimizer, model=agent.policy, every_steps=1) as monitor:
-        agent.learn(128)
-    assert handle.steps(0) == 4 and not monitor.history.events
-    agent.save(tmp_path / "agent.zip")
-    again = sb3.PPO.load(tmp_path / "agent.zip")
-    assert td.attach(again.policy.optimizer, td.decoupled(0.1), model=again.policy).steps(0) == 4

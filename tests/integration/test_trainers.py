@@ -1,4 +1,7 @@
-"""Trainers of other libraries by the lines of the page of recipes: a run that is resumed ends with the same bits."""
+"""Trainers of other libraries by the lines of the page of recipes: a run that is resumed ends with the same bits.
+
+Where a decay can be written beside the trainer with torch alone, they are its bits, too.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,38 @@ RAMP = td.decoupled(0.5, schedule=td.schedules.linear(1.0, 0.0, 12))
 
 def same(one, other):
     return all(torch.equal(*pair) for pair in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def natively(adam, model, wd):
+    """AdamW of torch in the place of an Adam: its own weight_decay, on what a plan decays."""
+    (group,), matrices = adam.param_groups, decayed(model)
+    rest = [p for p in group["params"] if all(p is not one for one in matrices)]
+    groups = [{"params": matrices, "weight_decay": wd}, {"params": rest, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, **{key: group[key] for key in ("lr", "betas", "eps")})
+
+
+def cautiously(adam, model, wd):
+    """A pass before the step of an Adam: only where the update, which has the sign of the mean, shrinks too."""
+
+    def pull(*_):
+        (group,) = adam.param_groups
+        for p in decayed(model):
+            mean = adam.state[p].get("exp_avg", torch.zeros_like(p)).lerp(p.grad, 1 - group["betas"][0])
+            p.data.addcmul_(p.data, (mean * p.data >= 0).to(p), value=-group["lr"] * wd)
+
+    adam.register_step_pre_hook(pull)
+    return adam
+
+
+def decayed(model):
+    """The matrices but for embeddings; a target network is none of the optimizer's."""
+    named = model.named_parameters()
+    return [p for name, p in named if p.ndim > 1 and not any(word in name for word in ("wte", "target"))]
+
+
+BY_HAND = pytest.mark.parametrize(
+    ("form", "by_hand"), [(td.decoupled, natively), (td.cautious, cautiously)], ids=["decoupled", "cautious"]
+)
 
 
 def test_trl(tmp_path):
@@ -86,3 +121,83 @@ def test_mmengine(tmp_path, monkeypatch):
     run(tmp_path / "half", 2)
     again, handle = run(tmp_path / "half", 4, resume=True)
     assert same(whole, again) and handle.steps(0) == 12
+
+
+@BY_HAND
+@pytest.mark.parametrize(("kind", "steps"), [("PPO", 16), ("DQN", 24)])
+def test_stable_baselines3(kind, steps, form, by_hand, tmp_path):
+    """A saved agent is loaded and attached to again; its replay buffer has a file of its own."""
+    sb3 = pytest.importorskip("stable_baselines3", reason="stable-baselines3 is not installed")
+    options = {
+        "PPO": {"n_steps": 32, "batch_size": 16, "n_epochs": 2},
+        "DQN": {"learning_starts": 16, "batch_size": 16, "buffer_size": 256, "target_update_interval": 16},
+    }[kind]
+
+    def begin():
+        return getattr(sb3, kind)("MlpPolicy", "CartPole-v1", device="cpu", learning_rate=0.01, seed=0, **options)
+
+    def learn(agent, seed):
+        agent.set_random_seed(seed)
+        agent.learn(64)
+
+    agent, hand, bare = begin(), begin(), begin()
+    td.attach(agent.policy.optimizer, form(3.0), model=agent.policy)
+    hand.policy.optimizer = by_hand(hand.policy.optimizer, hand.policy, 3.0)
+    for one in (agent, hand, bare):
+        learn(one, 1)
+    assert same(agent.policy, hand.policy) and not same(agent.policy, bare.policy)
+
+    agent, decay = begin(), form(3.0, schedule=td.schedules.linear(1.0, 0.0, 40))
+    handle = td.attach(agent.policy.optimizer, decay, model=agent.policy)
+    with td.Monitor(agent.policy.optimizer, model=agent.policy, every_steps=1) as monitor:
+        learn(agent, 1)
+    assert not monitor.history.events
+    agent.save(tmp_path / "agent.zip")
+    if kind == "DQN":
+        agent.save_replay_buffer(tmp_path / "buffer.pkl")
+    learn(agent, 2)
+    again = type(agent).load(tmp_path / "agent.zip", env=agent.get_env(), device="cpu")
+    if kind == "DQN":
+        again.load_replay_buffer(tmp_path / "buffer.pkl")
+    resumed = td.attach(again.policy.optimizer, decay, model=again.policy)
+    learn(again, 2)
+    assert same(agent.policy, again.policy) and resumed.steps(0) == handle.steps(0) == steps
+
+
+@BY_HAND
+def test_litgpt(form, by_hand, tmp_path):
+    """A GPT of LitGPT under Fabric."""
+    litgpt = pytest.importorskip("litgpt", reason="LitGPT is not installed")
+    import lightning
+
+    fabric = lightning.Fabric(accelerator="cpu", devices=1)
+    config = litgpt.Config(n_layer=1, n_head=2, n_embd=16, block_size=16, vocab_size=32, padded_vocab_size=32)
+
+    def begin(decay=None):
+        torch.manual_seed(0)
+        model = fabric.setup(litgpt.GPT(config))
+        optimizer = fabric.setup_optimizers(torch.optim.Adam(model.parameters(), lr=0.01))
+        if decay is not None:
+            td.attach(optimizer, decay, model=model)
+        return model, optimizer
+
+    def train(model, optimizer, steps, backward=fabric.backward):
+        for step in steps:
+            tokens = torch.randint(32, (2, 9), generator=torch.Generator().manual_seed(step))
+            backward(nn.functional.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten()))
+            optimizer.step()
+            optimizer.zero_grad()
+        return model
+
+    torch.manual_seed(0)
+    hand = litgpt.GPT(config)
+    train(hand, by_hand(torch.optim.Adam(hand.parameters(), lr=0.01), hand, 3.0), range(6), torch.Tensor.backward)
+    assert same(train(*begin(form(3.0)), range(6)), hand) and not same(train(*begin(), range(6)), hand)
+
+    decay = form(3.0, schedule=RAMP.schedule)
+    model, optimizer = begin(decay)
+    train(model, optimizer, range(3))
+    fabric.save(tmp_path / "half.ckpt", {"model": model, "optimizer": optimizer})
+    again, other = begin(decay)
+    fabric.load(tmp_path / "half.ckpt", {"model": again, "optimizer": other})
+    assert same(train(model, optimizer, range(3, 6)), train(again, other, range(3, 6)))
