@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -168,3 +169,15 @@ def test_it_prints_as_what_it_is() -> None:
     assert repr(CustomRegularizer(quartic)) == "quartic"
     assert "regularizer=quartic" in repr(OWN["function"])
     assert OWN["function"].equation == "θ ← θ − η·λ·∇quartic(θ), then θ ← θ − u"
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda x: x.detach().square().sum(), lambda x: torch.tensor(1.0), lambda x: torch.zeros(()).requires_grad_()],
+)
+def test_a_regularizer_without_gradient_is_told(function: Callable[[Tensor], Tensor]) -> None:
+    """It would pull nothing, or raise torch's own words in the middle of a step; the weights stay."""
+    weight = torch.ones(3)
+    with pytest.raises(DecayError, match="has no gradient"):
+        CustomRegularizer(function).gradient(weight)
+    assert torch.equal(weight, torch.ones(3))

@@ -84,7 +84,14 @@ class CustomRegularizer(Regularizer):
 
         with torch.enable_grad():
             own = x.detach().requires_grad_()
-            (found,) = torch.autograd.grad(self.value(own), own)
+            value = self.value(own)
+            found = torch.autograd.grad(value, own, allow_unused=True)[0] if value.requires_grad else None
+        if found is None:
+            raise DecayError(
+                f"the regularizer {self!r} has no gradient: what it returned does not depend on its tensor.",
+                "Its pull is that gradient; the weights were left as they were.",
+                "Compute it from x by operations of torch, without detach(), item() or no_grad().",
+            )
         return found
 
     def __repr__(self) -> str:
