@@ -1,9 +1,11 @@
 """Trainers of other libraries by the lines of the page of recipes: a run that is resumed ends with the same bits.
 
-Where a decay can be written beside the trainer with torch alone, they are its bits, too.
+They are those of the decay that is written beside the trainer with torch alone, too.
 """
 
 from __future__ import annotations
+
+import copy
 
 import pytest
 import torch
@@ -43,7 +45,7 @@ def cautiously(adam, model, wd):
 def decayed(model):
     """The matrices but for embeddings; a target network is none of the optimizer's."""
     named = model.named_parameters()
-    return [p for name, p in named if p.ndim > 1 and not any(word in name for word in ("wte", "target"))]
+    return [p for name, p in named if p.ndim > 1 and not any(word in name for word in ("wte", "embed", "target"))]
 
 
 BY_HAND = pytest.mark.parametrize(
@@ -51,38 +53,48 @@ BY_HAND = pytest.mark.parametrize(
 )
 
 
-def test_trl(tmp_path):
+@BY_HAND
+def test_trl(form, by_hand, tmp_path):
     """`decayed(SFTTrainer)`, with a reference that stands in the checkpoint."""
     trl = pytest.importorskip("trl", reason="TRL is not installed")
     from datasets import Dataset
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    from torchdecay.integrations.transformers import decayed
+    from torchdecay.integrations.transformers import decayed as decayed_trainer
 
     words = Tokenizer(models.WordLevel({"a": 0, "b": 1, "[UNK]": 2, "[PAD]": 3, "[EOS]": 4}, unk_token="[UNK]"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]", pad_token="[PAD]", eos_token="[EOS]")
     config = LlamaConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, vocab_size=5)
     rows = Dataset.from_dict({"text": ["a b a b", "b a"] * 8})
-    made = []
-    for resumed in (None, str(tmp_path / "checkpoint-2")):
+
+    def train(resumed=None, by_hand=None, **decay):
         torch.manual_seed(0)
         args = trl.SFTConfig(
             str(tmp_path), max_steps=4, save_steps=2, per_device_train_batch_size=2, report_to="none", use_cpu=True,
-            bf16=False, learning_rate=0.1, disable_tqdm=True,
+            bf16=False, learning_rate=0.1, disable_tqdm=True, save_strategy="steps" if decay else "no",
+            optim="adamw_torch",
         )  # fmt: skip
-        trainer = decayed(trl.SFTTrainer)(
-            model=LlamaForCausalLM(config), args=args, train_dataset=rows,
-            processing_class=tokenizer, decay=td.toward("initial", 0.5),
-        )  # fmt: skip
+        model = LlamaForCausalLM(copy.deepcopy(config))  # The trainer writes the padding into the config.
+        if by_hand is not None:
+            adam = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.0)
+            decay = {"optimizers": (by_hand(adam, model, 3.0), None)}
+        kind = decayed_trainer(trl.SFTTrainer) if "decay" in decay else trl.SFTTrainer
+        trainer = kind(model=model, args=args, train_dataset=rows, processing_class=tokenizer, **decay)
         trainer.train(resume_from_checkpoint=resumed)
-        assert trainer.decay_handle.steps(0) == 4
-        made.append(trainer.model)
-    assert same(*made)
+        assert "decay" not in decay or trainer.decay_handle.steps(0) == 4
+        return trainer.model
+
+    ours = train(decay=form(3.0))
+    assert same(ours, train(by_hand=by_hand)) and not same(ours, train())
+
+    toward = td.toward("initial", 0.5)
+    assert same(train(decay=toward), train(str(tmp_path / "checkpoint-2"), decay=toward))
 
 
-def test_mmengine(tmp_path, monkeypatch):
+@BY_HAND
+def test_mmengine(form, by_hand, tmp_path, monkeypatch):
     """A hook of the Runner attaches to its OptimWrapper, before the checkpoint is loaded."""
     pytest.importorskip("mmengine", reason="mmengine is not installed")
     from mmengine.hooks import Hook
@@ -100,27 +112,34 @@ def test_mmengine(tmp_path, monkeypatch):
             return {"loss": self.net(x).square().mean()}
 
     class Decay(Hook):
+        def __init__(self, decay):
+            self.decay = decay
+
         def before_train(self, runner):
-            self.handle = td.attach(runner.optim_wrapper, RAMP, model=runner.model)
+            self.handle = td.attach(runner.optim_wrapper, self.decay, model=runner.model)
 
     # Its own checkpoints are pickles, which torch reads since 2.6 only where that is allowed.
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     rows = [torch.randn(4, generator=torch.Generator().manual_seed(seed)) for seed in range(12)]
 
-    def run(folder, epochs, resume=False):
-        net, hook = Net(), Decay()
+    def run(name, epochs, *hooks, resume=False, by_hand=lambda adam, *_: adam):
+        net = Net()
+        adam = torch.optim.AdamW(net.parameters(), lr=0.1, weight_decay=0.0)
         Runner(
-            net, str(folder), torch.utils.data.DataLoader(rows, 4, collate_fn=lambda batch: {"x": torch.stack(batch)}),
-            train_cfg={"by_epoch": True, "max_epochs": epochs}, custom_hooks=[hook], resume=resume, log_level="ERROR",
-            optim_wrapper=OptimWrapper(torch.optim.AdamW(net.parameters(), lr=0.1)),
-            experiment_name=f"{folder.name}{epochs}{resume}",
+            net, str(tmp_path / name), torch.utils.data.DataLoader(rows, 4, collate_fn=lambda x: {"x": torch.stack(x)}),
+            train_cfg={"by_epoch": True, "max_epochs": epochs}, custom_hooks=hooks, resume=resume, log_level="ERROR",
+            optim_wrapper=OptimWrapper(by_hand(adam, net, 3.0)), experiment_name=f"{tmp_path.name}{name}{epochs}",
         ).train()  # fmt: skip
-        return net, hook.handle
+        return net
 
-    whole, _ = run(tmp_path / "whole", 4)
-    run(tmp_path / "half", 2)
-    again, handle = run(tmp_path / "half", 4, resume=True)
-    assert same(whole, again) and handle.steps(0) == 12
+    ours = run("ours", 4, Decay(form(3.0)))
+    assert same(ours, run("hand", 4, by_hand=by_hand)) and not same(ours, run("bare", 4))
+
+    decay = form(0.5, schedule=RAMP.schedule)
+    whole = run("whole", 4, Decay(decay))
+    run("half", 2, Decay(decay))
+    again = run("half", 4, hook := Decay(decay), resume=True)
+    assert same(whole, again) and hook.handle.steps(0) == 12
 
 
 @BY_HAND
