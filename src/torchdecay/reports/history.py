@@ -273,6 +273,11 @@ def _curve(history: History, quantity: str, name: str, index: int) -> _Curve | N
     return _Curve(index, *_thinned(steps, values), *thin)
 
 
+def taken(log_shrink: float) -> str:
+    """The share of a weight that decay took, of the sum of its log-shrinks."""
+    return percent(max(0.0, -math.expm1(-log_shrink)))
+
+
 def _thinned(steps: Sequence[int], values: Sequence[float]) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """At most so many points, evenly taken, the first and the last among them."""
     places = evenly(len(steps), _MOST_POINTS)
@@ -338,6 +343,6 @@ def _row(history: History, name: str) -> tuple[str, ...]:
         shown(about.decay) or "spared",
         f"{about.num_elements:,}",
         *((number(norms[0]), number(norms[-1])) if norms else ("", "")),
-        *("?" if sums is None else percent(max(0.0, -math.expm1(-sums[-1]))) for sums in sums_of),
+        *("?" if sums is None else taken(sums[-1]) for sums in sums_of),
         f"not: {why}" if (why := history.unmeasured.get(name)) and not shrink.realized else _MEASURED[about.source],
     )

@@ -12,7 +12,7 @@ from torchdecay.reports import history as histories
 from torchdecay.reports.article import Article, Card, Next, Notice, Page, Section, Table, page_with, pairs_of, when
 from torchdecay.reports.drawing.chart import Chart, Key
 from torchdecay.reports.tables import as_table
-from torchdecay.text import counted, listed, listing, percent, prose, shown
+from torchdecay.text import counted, listed, listing, prose, shown
 
 if TYPE_CHECKING:
     from torchdecay.findings.finding import Finding
@@ -140,10 +140,12 @@ def _measured(about: Stepped, history: History) -> Iterator[str]:
         if not series.decay or not history.records or (shrink.planned is None and shrink.realized is None):
             continue
         planned = (
-            f"{_taken(shrink.planned[-1])} planned" if shrink.planned is not None else "what was planned is not known"
+            f"{histories.taken(shrink.planned[-1])} planned"
+            if shrink.planned is not None
+            else "what was planned is not known"
         )
         when = _span(shrink.steps[0], shrink.steps[-1], about.steps)
-        real = f"took {_taken(shrink.realized[-1])} of each weight" if shrink.realized else "was not measured"
+        real = f"took {histories.taken(shrink.realized[-1])} of each weight" if shrink.realized else "was not measured"
         real += f" ({series.dtype}'s rounding of the updates is in it)" if series.is_rounded and shrink.realized else ""
         # Groups that came or went with the optimizer's own have no pace of all steps.
         is_whole = (shrink.steps[0], shrink.steps[-1]) == (history.steps[0], history.steps[-1])
@@ -157,7 +159,7 @@ def _at_that_pace(shrink: Shrink, steps: int) -> str:
     if taken is None or math.isnan(shrink.pace):
         return ""
     before, after = shrink.steps[0] - 1, steps - shrink.steps[-1]
-    return f"; at that pace {_taken(taken[-1] + (before + after) * shrink.pace)} in all {steps:,}"
+    return f"; at that pace {histories.taken(taken[-1] + (before + after) * shrink.pace)} in all {steps:,}"
 
 
 def _span(first: int, last: int, steps: int) -> str:
@@ -165,10 +167,6 @@ def _span(first: int, last: int, steps: int) -> str:
     if first > 1:
         return f" in steps {first:,} to {last:,} of {steps:,}" if last > first else f" in step {first:,} of {steps:,}"
     return "" if last >= steps else f" in the first {f'{last:,} ' if last > 1 else ''}of {counted(steps, 'step')}"
-
-
-def _taken(log_shrink: float) -> str:
-    return percent(max(0.0, -math.expm1(-log_shrink)))
 
 
 # ── The page ──

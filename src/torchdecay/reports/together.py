@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,8 @@ from torchdecay.errors import TaskError
 from torchdecay.reports.article import Article, Page, Section, Table, slug
 from torchdecay.reports.drawing.chart import Chart, Key
 from torchdecay.reports.drawing.palette import Style, styles
-from torchdecay.reports.history import group_chart
-from torchdecay.text import capital, counted, listing, number, percent, shown
+from torchdecay.reports.history import group_chart, taken
+from torchdecay.text import capital, counted, listing, number, shown
 
 if TYPE_CHECKING:
     from torchdecay.observe.monitor.history import History
@@ -107,7 +106,7 @@ def _rows(name: str, history: History, group: str) -> Iterator[tuple[str, ...]]:
         str(len(history.events)),
         f"{about.num_elements:,}",
         *((number(norms[0]), number(norms[-1])) if norms else ("", "")),
-        *("?" if sums is None else _taken(sums[-1]) for sums in (shrink.realized, shrink.planned)),
+        *("?" if sums is None else taken(sums[-1]) for sums in (shrink.realized, shrink.planned)),
     )
 
 
@@ -120,9 +119,5 @@ def _headline(trained: Mapping[str, History], groups: Sequence[str]) -> str:
         shrink = history.shrink(groups[0]) if groups[0] in history.groups else None
         sums = None if shrink is None else shrink.realized or shrink.planned
         if sums is not None:
-            said.append(f"{_taken(sums[-1])} in {shown(name)}")
+            said.append(f"{taken(sums[-1])} in {shown(name)}")
     return f"{shown(groups[0])}: decay took {listing(said, most=4)}." if said else "Nothing decays."
-
-
-def _taken(log_shrink: float) -> str:
-    return percent(max(0.0, -math.expm1(-log_shrink)))
