@@ -1,4 +1,4 @@
-"""The table of other optimizers on the page of recipes is what a step of each shows."""
+"""The table of other optimizers in the docs is what a step of each shows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 import torchdecay as td
 
 pytestmark = pytest.mark.peers
-PAGE = Path(__file__).parents[2] / "docs" / "integrations" / "recipes.md"
+PAGE = Path(__file__).parents[2] / "docs" / "integrations" / "others.md"
 KNOWN = {
     "torch.optim.Muon": ("torch.optim", "Muon", {}),
     "torchao AdamW8bit": ("torchao.optim", "AdamW8bit", {}),
