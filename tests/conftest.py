@@ -111,7 +111,7 @@ def _copies_have_time_to_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
     tests/observe/monitor/test_shadow.py sets the limits that it is about.
     """
-    monkeypatch.setattr("torchdecay.observe.monitor.selection.ALLOWANCE", math.inf)
+    monkeypatch.setattr("torchdecay.observe.monitor.budget.FREE", math.inf)
 
 
 @pytest.fixture(autouse=True)

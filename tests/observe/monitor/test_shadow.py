@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 import random
 import threading
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from torch import nn, optim
 import torchdecay as td
 from this_torch import Muon
 from torch_optimizers import TORCH
-from torchdecay.observe.monitor import selection
+from torchdecay.observe.monitor import budget, selection
 
 LR, WD = 0.02, 0.1
 
@@ -377,18 +379,49 @@ def test_of_large_tensors_the_smallest_of_each_group_are_copied(monkeypatch):
 
 def test_a_step_that_takes_too_long_waits_until_it_is_paid_for(monkeypatch):
     """Of the time of training copies take a part that is stated; the record that would take more says so."""
-    monkeypatch.setattr(selection, "ALLOWANCE", 0.0)
-    monkeypatch.setattr(selection, "MOST_SHARE", 0.0)
+    monkeypatch.setattr(budget, "FREE", 1)
+    monkeypatch.setattr(budget, "MOST_SHARE", 0.0)
     model = make_model()
     optimizer = optim.SGD(model.parameters(), lr=LR, momentum=0.9, weight_decay=WD)
     with td.Monitor(optimizer, every_steps=1, model=model, by=lambda name: "all") as monitor:
         train(model, optimizer, 2)
-        assert monitor.history.unmeasured["all"].startswith("it took ")
-        monkeypatch.setattr(selection, "MOST_SHARE", 1e9)
+        assert monitor.history.unmeasured["all"].startswith("steps on copies have 0% of the time")
+        monkeypatch.setattr(budget, "MOST_SHARE", 1e9)
         train(model, optimizer, 1)
     assert monitor.history.unmeasured == {}
     assert "two steps on copies, in 2 of 3 records" in str(monitor.history)
     assert [bool(record.unmeasured) for record in monitor.history] == [False, True, False]
+
+
+def test_an_alarm_goes_on_through_records_that_measured_nothing(monkeypatch):
+    """A decay that is lost is told once, though the record in between had no time to look."""
+    model = make_model()
+    optimizer = optim.SGD(model.parameters(), lr=LR, momentum=0.9, weight_decay=WD)
+    with td.Monitor(optimizer, every_steps=1, model=model, by=lambda name: "all") as monitor:
+        train(model, optimizer, 1)
+        optimizer.param_groups[0]["weight_decay"] = 0.0
+        for free in (math.inf, 0, math.inf):
+            monkeypatch.setattr(budget, "FREE", free)
+            monkeypatch.setattr(budget, "MOST_SHARE", 0.0)
+            train(model, optimizer, 1)
+    assert [bool(record.unmeasured) for record in monitor.history] == [False, False, True, False]
+    assert [(event.step, event.kind) for event in monitor.history.events] == [(2, "lost")]
+
+
+def test_copies_take_no_more_of_the_time_than_is_said(monkeypatch):
+    """After the first records their time is a share of what has passed, that of what momentum carries counted in."""
+    now = [0.0]
+    monkeypatch.setattr(budget, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(budget, "FREE", 1)
+    own, taken = budget.Budget(), []
+    for _ in range(1000):
+        now[0] += 0.02
+        if not own.refusal():
+            own.note(0.0003)
+            own.note(0.0005)
+            own.closed()
+            taken.append(now[0])
+    assert len(taken) == 1 + int((now[0] - taken[0]) * budget.MOST_SHARE / 0.0008)
 
 
 def test_a_coupled_decay_by_hook_is_measured_with_what_its_pass_adds():

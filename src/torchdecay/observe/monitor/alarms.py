@@ -49,7 +49,10 @@ class Alarms:
         """The alarms that begin with these records, those of one kind as one; `now` is what groups say by now."""
         found = [event for place, row in enumerate(rows) for event in self._found(place, step, row, now)]
         new = [event for event in found if (event.group, event.kind) not in self._raised]
-        self._raised = {(event.group, event.kind) for event in found}
+        # Of what could not be measured in this step nothing has ended.
+        silent = {one.name for one, row in zip(self.series, rows, strict=True) if row.unmeasured}
+        still = {one for one in self._raised if one[0] in silent}
+        self._raised = still.union((event.group, event.kind) for event in found)
         return together(new)
 
     def _found(self, place: int, step: int, gathered: Gathered, now: str) -> Iterator[Event]:

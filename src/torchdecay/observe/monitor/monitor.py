@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import partial
@@ -22,6 +23,7 @@ from torchdecay.findings.rule import Severity
 from torchdecay.findings.sparing import Ignore
 from torchdecay.observe.groups import as_number, decay_of, optimizers_of
 from torchdecay.observe.monitor.alarms import Alarms, no_gradients, no_steps, not_attached, together
+from torchdecay.observe.monitor.budget import Budget
 from torchdecay.observe.monitor.carried import Carried
 from torchdecay.observe.monitor.columns import is_empty, packed
 from torchdecay.observe.monitor.gather import gather
@@ -35,7 +37,6 @@ from torchdecay.observe.monitor.outlets import KEPT, LEFT_OUT, MOST_FAILURES, Gu
 from torchdecay.observe.monitor.quantities import QUANTITIES
 from torchdecay.observe.monitor.reading import Reading, by_now
 from torchdecay.observe.monitor.samples import batches
-from torchdecay.observe.monitor.selection import Clock
 from torchdecay.observe.monitor.series import Event, Record, Series
 from torchdecay.observe.monitor.watch import Watch
 from torchdecay.optimizers.wrappers import torch_optimizer
@@ -284,7 +285,7 @@ class _State:
         self._watch: Watch | None = None
         self._taken = 0
         self._left: list[Tensor] = []
-        self._clock = Clock()
+        self._budget = Budget()
         self._follow()
 
     @property
@@ -360,13 +361,15 @@ class _State:
         changed = {index for index, (now, was) in settings if now is not was and now != was}
         return Reading(
             self.optimizer, self._layout, self._batches, self._handle, left,
-            changed, self._moving | self._perhaps, self._clock, self._carried,
+            changed, self._moving | self._perhaps, self._budget, self._carried,
         )  # fmt: skip
 
     def _see(self, step: int, steps_left: int) -> None:
-        if self._carried.is_due(step, steps_left):
+        if self._carried.is_due(step, steps_left) and not self._budget.refusal():
+            begin = time.perf_counter()
             with unheard_by_modes():
                 self.monitor._guard.does(self._carried.follow)
+            self._budget.note(time.perf_counter() - begin)
 
     def _coefficient(self, like: Tracked) -> float:
         """λ of a coupled decay in the step that comes: the plan's, or what the group says."""

@@ -21,12 +21,13 @@ from torchdecay.apply.kernels import buckets
 from torchdecay.apply.rounding import is_low
 from torchdecay.observe.forecast.equilibrium import equilibrium
 from torchdecay.observe.groups import float_of
+from torchdecay.observe.monitor.budget import Budget
 from torchdecay.observe.monitor.carried import Carried
 from torchdecay.observe.monitor.layout import Layout, Tracked
 from torchdecay.observe.monitor.measured import Measured, Sums
 from torchdecay.observe.monitor.parts import Part
 from torchdecay.observe.monitor.samples import Batch, gradient_of, over_ranks, products, wide
-from torchdecay.observe.monitor.selection import Beside, Clock
+from torchdecay.observe.monitor.selection import Beside
 from torchdecay.observe.pulls import Pulled, own_pulls
 from torchdecay.optimizers.cards import update_of
 from torchdecay.optimizers.gradients import as_seen
@@ -56,7 +57,7 @@ class Reading:
 
     `left` are the samples that the step
     before left behind, by batch; `changed` the groups whose weight_decay is another than it was at the beginning, and
-    `moving` those where a hand schedules it; `clock` of what steps beside the real one cost; `carried` is the
+    `moving` those where a hand schedules it; `budget` for steps beside the real one; `carried` is the
     decay in momentum.
     """
 
@@ -69,7 +70,7 @@ class Reading:
         left: Sequence[Tensor],
         changed: Set[int],
         moving: Set[int],
-        clock: Clock,
+        budget: Budget,
         carried: Carried,
     ) -> None:
         self.changed, self.moving = changed, moving
@@ -83,8 +84,8 @@ class Reading:
         self._gradients: dict[int, Tensor] = {}
         self._owed: dict[str, float] = {}
         self._users: dict[int, Tensor] = {}
-        self._carried, self._clock = carried, clock
-        self._beside_it = Beside(optimizer, batches, clock)
+        self._carried, self._budget = carried, budget
+        self._beside_it = Beside(optimizer, batches, budget)
 
     @torch.no_grad()
     def before(self) -> None:
@@ -99,8 +100,8 @@ class Reading:
             lr = lrs[like.group]
             planned, rotation = _planned(by_now(self._at_work(like.pulled), self.handle), lr)
             samples = {"start": batch.kept([member.param for member in batch.members])}
-            if (entering := self._carried.entering(batch, samples["start"])) is not None:
-                samples["entering"] = entering
+            if self._beside_it.is_wanted and (carried := self._carried.entering(batch, samples["start"])) is not None:
+                samples["entering"] = carried
             if self._left:
                 samples["left"] = self._left[index]
             # Optimizers pass over what has no gradient, and decay with them.
@@ -173,7 +174,7 @@ class Reading:
         whys = [one.unmeasured for one in made.values() if one.member.source == "shadow" and not one.why_not]
         if whys and all(whys):
             # What a step changes that nobody knows of may be the user's.
-            self._clock.stopped = whys[0]
+            self._budget.stopped = whys[0]
         return [made[place] for place in range(len(made))]
 
     def _table(self, part: Part, state: dict[str, Any]) -> tuple[_Columns, Tensor]:

@@ -17,45 +17,18 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from torchdecay.observe.monitor.budget import Budget
 from torchdecay.observe.monitor.layout import Tracked
 from torchdecay.observe.monitor.samples import Batch, gradient_of, sampled
 from torchdecay.observe.monitor.shadow import MOST_BYTES, Copy, Shadow, UncopiedError, like, weigh
 from torchdecay.optimizers.cards import card_of, has_trait
 from torchdecay.plans.decay import Site
-from torchdecay.sharding import is_dtensor
+from torchdecay.sharding import cuts, is_dtensor
 from torchdecay.text import describe_error
 
 MOST_WHOLE = 1 << 20
 """Elements of whole tensors that are copied beside the smallest of each series."""
-ALLOWANCE, MOST_SHARE = 0.5, 0.02
-"""Seconds that copies may take in all at first, and after that their part of the time since the record before."""
 _LEFT_OUT = "it is not in the sample"
-
-
-class Clock:
-    """How long steps beside the real one took, when the last one was over, and why there are no more."""
-
-    def __init__(self) -> None:
-        self._took = self._spent = 0.0
-        self._last = time.perf_counter()
-        self.stopped = ""
-
-    def refusal(self) -> str:
-        """Why no such step may be taken now, or ""."""
-        if self.stopped:
-            return f"it is not tried again: {self.stopped}"
-        passed = time.perf_counter() - self._last
-        if self._spent <= ALLOWANCE or self._took <= MOST_SHARE * passed:
-            return ""
-        return (
-            f"it took {self._took:.2g} s the last time, more than {MOST_SHARE:.0%} of the {passed:.2g} s since; rarer "
-            "records have the time"
-        )
-
-    def note(self, seconds: float) -> None:
-        """One was taken."""
-        self._took, self._last = seconds, time.perf_counter()
-        self._spent += seconds
 
 
 @dataclass(eq=False)
@@ -88,11 +61,11 @@ class Beside:
     Args:
         optimizer: whose step it is.
         batches: of the layout.
-        clock: of the monitor.
+        budget: of the monitor.
     """
 
-    def __init__(self, optimizer: Any, batches: Sequence[Batch], clock: Clock) -> None:
-        self._optimizer, self._clock = optimizer, clock
+    def __init__(self, optimizer: Any, batches: Sequence[Batch], budget: Budget) -> None:
+        self._optimizer, self._budget = optimizer, budget
         self._card, self._is_elementwise = card_of(optimizer), has_trait(optimizer, "elementwise")
         self._batches = [batch for batch in batches if batch.members[0].source == "shadow"]
         self._others = [batch for batch in batches if batch.members[0].source != "shadow"]
@@ -104,10 +77,17 @@ class Beside:
         self.why: dict[int, str] = {}
         self._pieces: list[_Piece] = []
         self._shadow: Shadow | None = None
-        self._took = 0.0
+        self._refusal = self._agreed(budget.refusal()) if self._batches or self._checked else ""
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether copies are to step, and have the time."""
+        return bool(self._batches) and not self._refusal
 
     def begun(self) -> None:
         """Keep what passes of decay that are to be checked will move, before they do."""
+        if self._refusal:
+            return
         params = [member.param for batch in self._checked for member in batch.members]
         if sum(param.numel() for param in params) <= MOST_WHOLE and not any(map(is_dtensor, params)):
             self._starts = {id(param): param.detach().clone() for param in params}
@@ -115,15 +95,14 @@ class Beside:
     def copied(self, *, waits: bool) -> None:
         """Copy what is to take the step, before anything moves; `waits` for gradients that a closure makes."""
         self.waits = waits
-        refusal = self._clock.refusal() if self._batches or self._checked else ""
-        self._try(lambda: self._refuse(refusal) if refusal else self._copy(waits))
+        self._try(lambda: self._refuse(self._refusal) if self._refusal else self._copy(waits))
 
     def stepped(self, users: Mapping[int, Tensor]) -> None:
         """Take both steps; `users` are the gradients as the user gave them, by `id(parameter)`."""
         if self._shadow is not None:
             self._try(lambda: self._step(users))
             self._shadow = None
-            self._clock.note(self._took)
+            self._budget.closed()
 
     def ends_of(self, batch: Batch, start: Tensor) -> tuple[Tensor, Tensor] | None:
         """Samples of where members end with decay and without, of those that took no part of where they start.
@@ -159,7 +138,17 @@ class Beside:
             what()
         except Exception as error:
             self._refuse(str(error) if isinstance(error, UncopiedError) else describe_error(error))
-        self._took += time.perf_counter() - begin
+        self._budget.note(time.perf_counter() - begin)
+
+    def _agreed(self, refusal: str) -> str:
+        """No process goes on without the others, who wait for the sums of weights that lie on several."""
+        params = [member.param for batch in self._batches for member in batch.members]
+        groups = {group: param.device for param in params for group in cuts(param)}
+        for group, device in groups.items():
+            refused = torch.tensor(float(bool(refusal)), device=device)
+            torch.distributed.all_reduce(refused, torch.distributed.ReduceOp.MAX, group)
+            refusal = refusal or ("another process has no time for steps on copies" if refused else "")
+        return refusal
 
     def _refuse(self, why: str) -> None:
         self.why |= {id(member.param): why for batch in self._batches for member in batch.members}
