@@ -69,7 +69,7 @@ def test_many_small_tensors_are_one_call(monkeypatch: pytest.MonkeyPatch) -> Non
         seen.append(param.numel())
         kept(kernel, param, *rest)
 
-    monkeypatch.setattr("torchdecay.apply.handle.in_parts", counted)
+    monkeypatch.setattr("torchdecay.apply.carried.in_parts", counted)
     model = nn.ParameterList([*(torch.randn(4, 4) for _ in range(40)), torch.randn(100, 100)])
     optimizer = optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.0)
     td.attach(optimizer, td.plan(model, td.cautious(0.1), rules=()), model=model, via="hook")

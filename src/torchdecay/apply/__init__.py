@@ -2,7 +2,8 @@
 
 1. It stands in a row of the plan, as the coefficient of a `Decay`.
 2. `lowering` asks for each group in which way the decay is carried out there (`routes`): natively, by hook, through the
-   loss. `attach` makes a `Handle` of the answer.
+   loss. `attach` makes a `Handle` of the answer: a plan that is `carried`, saved and loaded
+   (`saving`), at work around each step (`hooks`), and copied with its optimizer (`pickles`).
 3. By hook: in each step `engine` asks each group (`program`) for the amount, c_t·λ_t, 0.1 times the learning rate here,
    and checks it. All words are in `work`.
 4. `passes` carry it out before or after the update, with what a controller says (`runtimes`), row by row (`row_pulls`),
@@ -16,6 +17,6 @@ What has to survive a checkpoint is packed by `state`, the plan by `ledger`; `ch
 `copies` says what a copy of an optimizer takes along.
 
 Read in this order: ranks, rounding, bindings, work, ledger, state, runtimes, routes, stepping, kernels, penalty,
-    loss, update_rules, compiled, row_pulls, lowering, passes, program, engine, copies, handle, attach, each,
-    checkpoint.
+    loss, update_rules, compiled, row_pulls, lowering, passes, program, engine, copies, readers, carried, saving,
+    hooks, pickles, handle, attach, each, checkpoint.
 """

@@ -11,8 +11,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from torchdecay.apply.bindings import Bindings
+from torchdecay.apply.carried import Options
 from torchdecay.apply.copies import Remembered, remembered_by
-from torchdecay.apply.handle import Handle, Options, handle_of
+from torchdecay.apply.handle import Handle, handle_of
 from torchdecay.apply.routes import Via
 from torchdecay.apply.state import OnLoad
 from torchdecay.arguments import check_count, check_number, check_word
