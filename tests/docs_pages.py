@@ -31,6 +31,8 @@ SOURCE = ROOT / "src"
 PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if path.exists()]
 NEEDS = re.compile(r"^<!-- needs: (.*) -->$", re.MULTILINE)
 """What a page on other libraries begins with: such pages are run where those are, by `make peers`."""
+SCRIPTS = "<!-- each block is a script -->"
+"""What a page says whose blocks of Python are to be pasted one by one: each is run in a namespace of its own."""
 LANGUAGES = {"python", "output", "yaml", "console", "text", "json", "toml", "csv", "bibtex"}
 RUN = "import sys; sys.argv[0] = 'torchdecay'; from torchdecay.cli import main; main()"
 COLUMNS = "100"
@@ -195,6 +197,8 @@ def run_page(page: Path, folder: Path) -> list[Printed]:
         if block.title:
             (folder / block.title).write_text(block.text + "\n", encoding="utf-8")
         elif block.language == "python":
+            if SCRIPTS in text:
+                namespace = {"__name__": "__main__"}
             # Empty lines in front, so that an error names the line of the page.
             source = "\n" * (block.line - 1) + block.text
             with contextlib.redirect_stdout(io.StringIO()) as stream:
