@@ -18,6 +18,8 @@ from torchdecay.reports.drawing.svg import Picture, titled
 from torchdecay.text import capital, counted, listing, number, percent, prose, shown
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from torchdecay.observe.monitor.history import History
     from torchdecay.observe.monitor.series import Event
 
@@ -239,37 +241,32 @@ def _chart(
 
 def _curve(history: History, quantity: str, name: str, index: int) -> _Curve | None:
     if quantity == "shrink":
-        found = history.shrink(name)
-        values, beside = found.realized or found.planned, found.planned
-        if values is None or not any(values):
+        found = history._sums(name)
+        values, beside = found.planned if found.realized is None else found.realized, found.planned
+        if values is None or not values.any():
             return None
         # What is spared has the noise of rounding, unless something takes from it after all.
-        if not history.of(name).decay and max(map(abs, values)) < _NOISE:
+        if not history.of(name).decay and values.abs().max() < _NOISE:
             return None
-        steps, values = _thinned(found.steps, values)
         thin = _thinned(found.steps, beside) if beside is not None and found.realized is not None else ((), ())
-        return _Curve(index, steps, values, *thin)
+        return _Curve(index, *_thinned(found.steps, values), *thin)
     known = set(history.quantities)
     if quantity == "ratio":
         if not {"decay_norm", "update_norm"} <= known:
             return None
-        update = dict(zip(*history.curve(name, "update_norm"), strict=True))
-        pairs = [
-            (step, value / update[step])
-            for step, value in zip(*history.curve(name, "decay_norm"), strict=True)
-            if update.get(step) and value > 0
-        ]
+        (steps, decay), (_, update) = (history._numbers(name, f"{of}_norm") for of in ("decay", "update"))
+        kept = (decay > 0) & (update != 0) & ~update.isnan()
         # Where nothing pulls, what is left is rounding.
-        if not pairs or not history.of(name).decay:
+        if not kept.any() or not history.of(name).decay:
             return None
-        return _Curve(index, *_thinned([step for step, _ in pairs], [value for _, value in pairs]))
+        return _Curve(index, *_thinned(steps[kept], (decay / update)[kept]))
     if quantity not in known or (quantity == "cosine" and not history.of(name).decay):
         return None
-    steps, values = history.curve(name, quantity)
-    if not steps or (quantity in _LOG and not any(values)):
+    steps, values = history._known(name, quantity)
+    if not len(steps) or (quantity in _LOG and not values.any()):
         return None
     other = _BESIDE.get(quantity)
-    thin = _thinned(*history.curve(name, other)) if other in known else ((), ())
+    thin = _thinned(*history._known(name, other)) if other in known else ((), ())
     return _Curve(index, *_thinned(steps, values), *thin)
 
 
@@ -278,10 +275,10 @@ def taken(log_shrink: float) -> str:
     return percent(max(0.0, -math.expm1(-log_shrink)))
 
 
-def _thinned(steps: Sequence[int], values: Sequence[float]) -> tuple[tuple[int, ...], tuple[float, ...]]:
+def _thinned(steps: Tensor, values: Tensor) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """At most so many points, evenly taken, the first and the last among them."""
-    places = evenly(len(steps), _MOST_POINTS)
-    return tuple(steps[i] for i in places), tuple(values[i] for i in places)
+    places = [*evenly(len(steps), _MOST_POINTS)]
+    return tuple(steps[places].tolist()), tuple(values[places].tolist())
 
 
 def _drawn(history: History) -> list[str]:
@@ -330,19 +327,19 @@ def _headline(history: History) -> str:
 
 def _is_held(history: History, name: str) -> bool:
     """Whether what decay took of a group is known as well as what it was to take."""
-    shrink = history.shrink(name)
+    shrink = history._sums(name)
     return bool(history.of(name).decay and shrink.planned is not None and shrink.realized is not None)
 
 
 def _row(history: History, name: str) -> tuple[str, ...]:
-    about, shrink = history.of(name), history.shrink(name)
-    norms = history.curve(name, "weight_norm")[1]
+    about, shrink = history.of(name), history._sums(name)
+    norms = history._ends(name, "weight_norm")
     sums_of = (shrink.realized, shrink.planned)
     return (
         shown(name),
         shown(about.decay) or "spared",
         f"{about.num_elements:,}",
-        *((number(norms[0]), number(norms[-1])) if norms else ("", "")),
-        *("?" if sums is None else taken(sums[-1]) for sums in sums_of),
-        f"not: {why}" if (why := history.unmeasured.get(name)) and not shrink.realized else _MEASURED[about.source],
+        *(map(number, norms) if norms else ("", "")),
+        *("?" if sums is None else taken(float(sums[-1])) for sums in sums_of),
+        f"not: {why}" if (why := history.unmeasured.get(name)) and shrink.realized is None else _MEASURED[about.source],
     )

@@ -98,14 +98,14 @@ def _rows(name: str, history: History, group: str) -> Iterator[tuple[str, ...]]:
     if group not in history.groups:
         return
     about, shrink = history.of(group), history.shrink(group)
-    norms = history.curve(group, "weight_norm")[1] if "weight_norm" in history.quantities else ()
+    norms = history._ends(group, "weight_norm")
     yield (
         f"{shown(group)}, {shown(name)}",
         f"{history.steps[0]:,} to {history.steps[-1]:,}",
         shown(about.decay) or "spared",
         str(len(history.events)),
         f"{about.num_elements:,}",
-        *((number(norms[0]), number(norms[-1])) if norms else ("", "")),
+        *(map(number, norms) if norms else ("", "")),
         *("?" if sums is None else taken(sums[-1]) for sums in (shrink.realized, shrink.planned)),
     )
 

@@ -10,7 +10,8 @@ import math
 import struct
 import sys
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 _FLOAT = struct.Struct("f")
@@ -28,29 +29,6 @@ def packed(values: Iterable[float]) -> bytes:
         return array("f", [math.copysign(math.inf, x) if abs(x) > largest else x for x in numbers]).tobytes()
 
 
-class Columns(Mapping[str, bytes]):
-    """Columns of one length by name, in one piece: of a long history there are millions."""
-
-    __slots__ = ("_data", "_names", "_size")
-
-    def __init__(self, names: tuple[str, ...], columns: Sequence[bytes]) -> None:
-        self._names, self._data = names, b"".join(columns)
-        self._size = len(self._data) // len(names) if names else 0
-
-    def __getitem__(self, name: str) -> bytes:
-        try:
-            place = self._names.index(name)
-        except ValueError:
-            raise KeyError(name) from None
-        return self._data[place * self._size : (place + 1) * self._size]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-
 def unpacked(column: bytes) -> Sequence[float]:
     """The numbers of a column; a view, not a copy."""
     return memoryview(column).cast("f")
@@ -59,12 +37,6 @@ def unpacked(column: bytes) -> Sequence[float]:
 def is_empty(column: bytes) -> bool:
     """Whether nothing is known: all numbers are NaN."""
     return all(math.isnan(value) for value in unpacked(column))
-
-
-def picked(column: bytes, places: Sequence[int]) -> bytes:
-    """Some numbers of a column."""
-    numbers = unpacked(column)
-    return array("f", [numbers[place] for place in places]).tobytes()
 
 
 def to_json(column: bytes) -> float | list[float | None] | str:
@@ -97,6 +69,27 @@ def from_json(value: Any, length: int) -> bytes:
     if len(column) != 4 * length:
         raise ValueError(f"{len(column) / 4:g} numbers where there are {length} groups")
     return column
+
+
+def joined(values: Sequence[Any], length: int) -> bytes:
+    """The columns of many records, one after the other; None is a column without a number.
+
+    Raises:
+        ValueError, TypeError: another length, or no column at all.
+    """
+    kinds = set(map(type, values))
+    if kinds == {list} and set(map(len, values)) == {length}:
+        numbers: Sequence[Any] = [*chain.from_iterable(values)]
+        if None in numbers:
+            numbers = [math.nan if number is None else number for number in numbers]
+    elif kinds <= {int, float}:
+        numbers = values if length == 1 else [number for number in values for _ in range(length)]
+    else:
+        return b"".join([from_json([None] * length if value is None else value, length) for value in values])
+    try:
+        return array("f", numbers).tobytes()
+    except OverflowError:
+        return packed(numbers)
 
 
 def short(value: float) -> float:

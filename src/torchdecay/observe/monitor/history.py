@@ -9,13 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
-from itertools import groupby
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
 
 from torchdecay.errors import LoadError, need
 from torchdecay.observe.monitor import jsonl
-from torchdecay.observe.monitor.columns import Columns, packed, picked, unpacked
+from torchdecay.observe.monitor.blocks import Block, Recorder, Records, as_tensor
 from torchdecay.observe.monitor.meant import AlarmFindings
 from torchdecay.observe.monitor.quantities import QUANTITIES
 from torchdecay.observe.monitor.series import Event, Record, Series, Shrink
@@ -47,7 +49,8 @@ class History(Shown):
 
     Attributes:
         series: the groups.
-        records: in the order in which they were made.
+        records: in the order in which they were made. They are kept as columns of numbers of float32, and each is
+            made when it is asked for: a million of two groups take 100 MB.
         events: the alarms.
         every_steps: how many steps lie between two records.
         created: when, ISO 8601.
@@ -69,11 +72,15 @@ class History(Shown):
     """
 
     series: tuple[Series, ...] = ()
-    records: tuple[Record, ...] = ()
+    records: Sequence[Record] = field(default_factory=Records)
     events: tuple[Event, ...] = ()
     every_steps: int = 1
     created: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.records, Records):
+            object.__setattr__(self, "records", Recorder(self.records).records())
 
     @cached_property
     def groups(self) -> tuple[str, ...]:
@@ -83,12 +90,12 @@ class History(Shown):
     @cached_property
     def steps(self) -> tuple[int, ...]:
         """The steps that have a record, each once, ascending."""
-        return tuple(sorted({record.step for record in self.records}))
+        return tuple(self._columns.steps.tolist())
 
     @cached_property
     def quantities(self) -> tuple[str, ...]:
         """The quantities that were recorded of any group."""
-        known = set().union(*{tuple(record.columns) for record in self.records})
+        known = set().union(*(block.columns for block in self._columns.blocks))
         return (*(name for name in QUANTITIES if name in known), *sorted(known - QUANTITIES.keys()))
 
     @cached_property
@@ -102,10 +109,10 @@ class History(Shown):
     def unmeasured(self) -> Mapping[str, str]:
         """Group → why its decay could not be measured in the last record, where that was tried."""
         found: dict[str, str] = {}
-        for record in self.records:
-            for one in self.series[record.first : record.first + len(record)]:
-                found.pop(one.name, None)
-            found |= record.unmeasured
+        for block in sorted(self._columns.blocks, key=lambda block: block.at[-1]):
+            for name in self._names(block):
+                found.pop(name, None)
+            found |= block.unmeasured.get(len(block) - 1, {})
         return found
 
     @property
@@ -127,10 +134,8 @@ class History(Shown):
         Raises:
             LoadError: no such group or quantity.
         """
-        places = self._place(group)
-        self._check_quantity(quantity)
-        known = [pair for pair in self._numbers(places, quantity) if pair[1] == pair[1]]
-        return tuple(step for step, _ in known), tuple(number for _, number in known)
+        steps, numbers = self._known(group, quantity)
+        return tuple(steps.tolist()), tuple(numbers.tolist())
 
     def shrink(self, group: str) -> Shrink:
         """The log-shrink of a group up to each record, planned and realized.
@@ -138,37 +143,62 @@ class History(Shown):
         Raises:
             LoadError: no such group.
         """
+        sums = self._sums(group)
+        planned, realized = (None if one is None else tuple(one.tolist()) for one in (sums.planned, sums.realized))
+        return Shrink(tuple(sums.steps.tolist()), planned, realized, sums.pace)
+
+    def _known(self, group: str, quantity: str) -> tuple[Tensor, Tensor]:
+        """A curve as tensors: of a long history a tuple is slow."""
+        self._place(group)
+        self._check_quantity(quantity)
+        steps, numbers = self._numbers(group, quantity)
+        known = ~numbers.isnan()
+        return steps[known], numbers[known]
+
+    def _ends(self, group: str, quantity: str) -> list[float]:
+        """The first and the last number of a curve, none where it has none."""
+        numbers = self._numbers(group, quantity)[1]
+        known = numbers[~numbers.isnan()]
+        return known[[0, -1]].tolist() if len(known) else []
+
+    def _sums(self, group: str) -> _Sums:
+        """What `shrink` says, as tensors."""
         if group not in self._shrinks:
-            places = self._place(group)
-            planned, realized = (self._numbers(places, f"{name}_shrink") for name in ("planned", "realized"))
-            steps = tuple(step for step, _ in planned)
-            logs = [[_log(number) for _, number in pairs] for pairs in (planned, realized)]
-            pace = next((log for own in reversed(logs) for log in own[-1:] if log == log), math.nan)
+            (steps, planned), (_, realized) = (
+                self._numbers(group, f"{name}_shrink") for name in ("planned", "realized")
+            )
+            logs = [_logs(fractions) for fractions in (planned, realized)]
+            pace = next((log for own in reversed(logs) for log in own[-1:].tolist() if log == log), math.nan)
             planned_sum, realized_sum = (_accumulated(steps, own) for own in logs)
-            self._shrinks[group] = Shrink(steps, planned_sum, realized_sum, pace)
+            self._shrinks[group] = _Sums(steps, planned_sum, realized_sum, pace)
         return self._shrinks[group]
 
     @cached_property
-    def _shrinks(self) -> dict[str, Shrink]:
+    def _shrinks(self) -> dict[str, _Sums]:
         return {}
 
-    @cached_property
-    def _blocks(self) -> list[tuple[Record, ...]]:
-        """Records one after the other that are of the same groups."""
-        alike = groupby(self.records, lambda record: (record.first, len(record)))
-        return [tuple(records) for _, records in alike]
+    @property
+    def _columns(self) -> Records:
+        assert isinstance(self.records, Records)
+        return self.records
 
-    def _numbers(self, places: Sequence[int], quantity: str) -> list[tuple[int, float]]:
+    def _names(self, block: Block) -> list[str]:
+        return [one.name for one in self.series[block.first : block.first + block.count]]
+
+    def _numbers(self, group: str, quantity: str) -> tuple[Tensor, Tensor]:
         """The steps of a group, and one quantity there, NaN where it was not recorded."""
-        found: list[tuple[int, float]] = []
-        for records in self._blocks:
-            first, width = records[0].first, len(records[0])
-            unknown = packed([math.nan] * width)
-            for place in places:
-                if first <= place < first + width:
-                    joined = unpacked(b"".join(record.columns.get(quantity, unknown) for record in records))
-                    found += zip((record.step for record in records), joined[place - first :: width], strict=True)
-        return found
+        own = [
+            (block, place - block.first)
+            for block in self._columns.blocks
+            for place in self._place(group)
+            if 0 <= place - block.first < block.count
+        ] or [(Block(0, 1), 0)]
+        steps = torch.cat([as_tensor(block.steps) for block, _ in own])
+        numbers = torch.cat([block.numbers(quantity)[:, column].double() for block, column in own])
+        if len(own) == 1:
+            return steps, numbers
+        order = torch.cat([as_tensor(block.at) for block, _ in own]).argsort(stable=True)
+        return steps[order], numbers[order]
 
     def select(
         self,
@@ -193,19 +223,27 @@ class History(Shown):
             self._check_quantity(name)
         low, high = steps if steps is not None else (-math.inf, math.inf)
         names = {self.series[place].name for place in kept} | {""}
-        records = []
-        for record in self.records:
-            own = [name for name in columns if name in record]
-            places = [place - record.first for place in kept if 0 <= place - record.first < len(record)]
-            if own and places and low <= record.step <= high:
-                first = bisect_left(kept, places[0] + record.first)
-                part = Columns(tuple(own), [picked(record.columns[name], places) for name in own])
-                why = {name: said for name, said in record.unmeasured.items() if name in names}
-                records.append(Record(step=record.step, first=first, columns=part, unmeasured=why))
+
+        def cut(block: Block) -> Block | None:
+            own = [name for name in columns if name in block.columns]
+            places = [place - block.first for place in kept if 0 <= place - block.first < block.count]
+            if not own or not places:
+                return None
+            at = as_tensor(block.steps)
+            inside = (at >= low) & (at <= high)
+            if next(iter(block.columns)) not in own:
+                # The first column is in every record; another where it has a number.
+                inside &= torch.stack([~block.numbers(name).isnan().all(1) for name in own]).any(0)
+            first = bisect_left(kept, places[0] + block.first)
+            part = block.part(first=first, rows=inside.nonzero()[:, 0], groups=places, names=own)
+            whys = {row: {name: why[name] for name in why.keys() & names} for row, why in part.unmeasured.items()}
+            part.unmeasured = {row: why for row, why in whys.items() if why}
+            return part
+
         return dataclasses.replace(
             self,
             series=tuple(self.series[place] for place in kept),
-            records=tuple(records),
+            records=self._columns.where(cut),
             events=tuple(one for one in self.events if low <= one.step <= high and not names.isdisjoint(one.groups)),
         )
 
@@ -217,7 +255,8 @@ class History(Shown):
         if isinstance(part, slice):
             low = -math.inf if part.start is None else part.start
             high = math.inf if part.stop is None else part.stop
-            inside = [step for step in self.steps if low <= step < high]
+            steps = self._columns.steps
+            inside = steps[(steps >= low) & (steps < high)].tolist()
             return self.select(steps=(inside[0], inside[-1]) if inside else (1, 0))
         return self.select(groups=part)
 
@@ -228,19 +267,19 @@ class History(Shown):
             MissingExtra: pandas is not installed.
         """
         pandas = need("pandas", "lab")
-        names = self.quantities
-        lines = [
-            [record.step, self.series[record.first + i].name]
-            + [record[name][i] if name in record else math.nan for name in names]
-            for record in self.records
-            for i in range(len(record))
-        ]
-        return pandas.DataFrame(lines, columns=["step", "group", *names])
+        parts = []
+        for block in self._columns.blocks:
+            at, steps = (as_tensor(one).repeat_interleave(block.count).numpy() for one in (block.at, block.steps))
+            columns = {name: block.numbers(name).double().flatten().numpy() for name in self.quantities}
+            parts.append(pandas.DataFrame({"": at, "step": steps, "group": self._names(block) * len(block)} | columns))
+        if not parts:
+            return pandas.DataFrame(columns=["step", "group", *self.quantities])
+        return pandas.concat(parts).sort_values("", kind="stable", ignore_index=True).drop(columns="")
 
     def save(self, path: str | Path) -> Path:
         """Write the JSONL that `History.load` reads back to an equal value."""
         head = jsonl.Head(self.every_steps, self.created, dict(self.versions))
-        jsonl.save(Path(path), head, jsonl.Content(list(self.series), list(self.records), list(self.events)))
+        jsonl.save(Path(path), head, self.series, self._columns, self.events)
         return Path(path)
 
     @classmethod
@@ -254,7 +293,9 @@ class History(Shown):
             TornHistoryWarning: the last line was cut off in the middle.
         """
         head, found = jsonl.load(Path(path))
-        return cls(series=tuple(found.series), records=tuple(found.records), events=tuple(found.events), **vars(head))
+        return cls(
+            series=tuple(found.series), records=found.records.records(), events=tuple(found.events), **head.about
+        )
 
     _white_space: ClassVar[str] = "pre"
 
@@ -264,8 +305,12 @@ class History(Shown):
     def __repr__(self) -> str:
         return (
             f"<History: {len(self.records)} records of {len(self.groups)} groups up to step "
-            f"{max(self.steps, default=0)}, {len(self.events)} alarms>"
+            f"{self._last}, {len(self.events)} alarms>"
         )
+
+    @property
+    def _last(self) -> int:
+        return max(self._columns.steps[-1:].tolist(), default=0)
 
     def _place(self, group: str) -> list[int]:
         if group not in self._places:
@@ -291,29 +336,34 @@ class History(Shown):
             )
 
 
-def _log(fraction: float) -> float:
+class _Sums(NamedTuple):
+    """`Shrink` as tensors."""
+
+    steps: Tensor
+    planned: Tensor | None
+    realized: Tensor | None
+    pace: float
+
+
+def _logs(fractions: Tensor) -> Tensor:
     """−ln(1 − f)."""
-    return -math.log1p(-fraction) if fraction < 1 else fraction if math.isnan(fraction) else math.inf
+    return torch.where(fractions >= 1, math.inf, -torch.log1p(-fractions))
 
 
-def _accumulated(steps: Sequence[int], logs: Sequence[float]) -> tuple[float, ...] | None:
+def _accumulated(steps: Tensor, logs: Tensor) -> Tensor | None:
     """Σ −ln(1 − f) up to each step, a straight line between records; before the first as at the first."""
-    previous = next((log for log in logs if log == log), None)
-    if previous is None:
+    known = ~logs.isnan()
+    if not known.any():
         return None
-    total, last = 0.0, steps[0] - 1
-    sums: list[float] = []
-    for step, log in zip(steps, logs, strict=True):
-        now = previous if math.isnan(log) else log
-        gap = step - last
-        if math.isinf(previous) or math.isinf(now):
-            total = math.inf
-        elif gap > 0:
-            # The sum of a straight line over the steps after the record before, up to this one.
-            total += ((gap - 1) * previous + (gap + 1) * now) / 2
-        sums.append(total)
-        previous, last = now, step
-    return tuple(sums)
+    # Where nothing is known, what was known last; before all the first that is known.
+    places = torch.arange(len(logs), device=logs.device)
+    last = torch.where(known, places, -1).cummax(0).values
+    now = logs[torch.where(last < 0, known.nonzero()[0], last)]
+    previous = torch.cat([now[:1], now[:-1]])
+    gaps = torch.cat([steps.new_ones(1), steps.diff()])
+    # The sum of a straight line over the steps after the record before, up to this one.
+    sums = torch.where(gaps > 0, ((gaps - 1) * previous + (gaps + 1) * now) / 2, 0.0)
+    return torch.where(previous.isinf() | now.isinf(), math.inf, sums).cumsum(0)
 
 
 def _table(history: History) -> str:
@@ -324,9 +374,9 @@ def _table(history: History) -> str:
     lines += [_row(history, name) for name in history.groups]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     told = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    steps, events = history.steps, history.events
+    steps, events = history._columns.steps, history.events
     told += _notes(history)
-    span = f"steps {steps[0]} to {steps[-1]}" if steps else "no steps"
+    span = f"steps {steps[0]} to {steps[-1]}" if len(steps) else "no steps"
     told += ["", f"{counted(len(history.records), 'record')}, {span}; {counted(len(events), 'alarm')}"]
     told += [str(event) for event in events[:_MOST_ALARMS]]
     if len(events) > _MOST_ALARMS:
@@ -335,18 +385,19 @@ def _table(history: History) -> str:
 
 
 def _row(history: History, name: str) -> tuple[str, ...]:
-    about, shrink, known = history.of(name), history.shrink(name), set(history.quantities)
-    norms = history.curve(name, "weight_norm")[1] if "weight_norm" in known else ()
+    about, shrink = history.of(name), history._sums(name)
+    norms = history._ends(name, "weight_norm")
     ratio = ""
-    if about.decay and {"decay_norm", "update_norm"} <= known:
-        decay, update = (dict(zip(*history.curve(name, f"{of}_norm"), strict=True)) for of in ("decay", "update"))
-        ratio = next((f"{decay[step] / update[step]:.2g}" for step in reversed(decay) if update.get(step)), "")
+    if about.decay:
+        decay, update = (history._numbers(name, f"{of}_norm")[1] for of in ("decay", "update"))
+        ratios = (decay / update)[~decay.isnan() & ~update.isnan() & (update != 0)]
+        ratio = "".join(f"{last:.2g}" for last in ratios[-1:].tolist())
     return (
         name,
         f"{about.num_elements:,}",
         about.decay or "spared",
         f"{norms[0]:.4g} →" if norms else "",
-        f"{norms[-1]:.4g}" if norms else "",
+        f"{norms[1]:.4g}" if norms else "",
         _shrunk(shrink.realized),
         _shrunk(shrink.planned),
         ratio,
@@ -356,22 +407,19 @@ def _row(history: History, name: str) -> tuple[str, ...]:
 
 def _measured(history: History, about: Series) -> str:
     """How the decay of a group was measured, and in how many of its records."""
-    own = [bool(one.unmeasured.get(about.name)) for one in history if about.name in _names(history, one)]
-    if about.source != "shadow" or not any(own):
+    own = [block for block in history._columns.blocks if about.name in history._names(block)]
+    missed = sum(about.name in why for block in own for why in block.unmeasured.values())
+    if about.source != "shadow" or not missed:
         return _MEASURED[about.source]
-    return "no" if all(own) else f"{_MEASURED[about.source]}, in {own.count(False)} of {len(own)} records"
-
-
-def _names(history: History, record: Record) -> list[str]:
-    return [one.name for one in history.series[record.first : record.first + len(record)]]
+    count = sum(map(len, own))
+    return "no" if missed == count else f"{_MEASURED[about.source]}, in {count - missed} of {count} records"
 
 
 def _notes(history: History) -> Iterator[str]:
     """What numbers of the table do not say."""
-    last = max(history.steps, default=0)
-    yield from (f"{name}: not measured at step {last}, for {why}" for name, why in history.unmeasured.items())
+    yield from (f"{name}: not measured at step {history._last}, for {why}" for name, why in history.unmeasured.items())
     own = [history.of(name) for name in history.groups]
-    if any(one.carried == "followed" and history.shrink(one.name).planned for one in own):
+    if any(one.carried == "followed" and history._sums(one.name).planned is not None for one in own):
         yield "planned: what momentum brings in later steps counts as taken at once"
     if unknown := [one.name for one in own if one.carried == "unknown"]:
         yield f"{listing(unknown)}: measured is what a step's own decay takes; what momentum brings later is not known"
@@ -388,6 +436,6 @@ def _grouped(pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str, list[str]]
     return found.items()
 
 
-def _shrunk(sums: Sequence[float] | None) -> str:
-    share = math.nan if sums is None else -math.expm1(-sums[-1])
+def _shrunk(sums: Tensor | None) -> str:
+    share = math.nan if sums is None else -math.expm1(-float(sums[-1]))
     return "?" if math.isnan(share) else f"{share:.2%}" if abs(share) >= 5e-5 else "0%"

@@ -1,4 +1,9 @@
-"""Histories as JSONL: a line for the header, for groups, for each record and each alarm, written as it happens."""
+"""Histories as JSONL: a line for the header, for groups, for each record and each alarm, written as it happens.
+
+A record is a row, [step, first group, number of groups, a column for each name of the header], with null where it has
+no such column, and with {group: why} at its end where decay could not be measured. A line {"columns": names} gives the
+names of the rows that follow.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +11,40 @@ import errno
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
 from torchdecay.errors import NO_ROOM, LoadError, TornHistoryWarning
-from torchdecay.observe.monitor.columns import Columns, from_json, to_json
+from torchdecay.observe.monitor.blocks import Recorder, Records
+from torchdecay.observe.monitor.columns import joined, to_json
+from torchdecay.observe.monitor.quantities import QUANTITIES
 from torchdecay.observe.monitor.series import Event, Record, Series
 from torchdecay.records import Kind, decode, loads, plain
 from torchdecay.text import counted, repr_quoted
 
 KIND = Kind("history", again="Give a file that td.Monitor(..., path=) or history.save() wrote.")
+_AT_ONCE = 32
+"""Rows that are read at once: enough to be quick, and too few for Python's collector to begin, which costs as much."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """The first line: how many steps lie between records, when the history was begun, and by which versions."""
+    """The first line: steps from record to record, when the history was begun and by which versions; columns."""
 
     every_steps: int
     created: str
     versions: Mapping[str, str]
+    columns: tuple[str, ...] = tuple(QUANTITIES)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a history says of itself."""
+        return {"every_steps": self.every_steps, "created": self.created, "versions": self.versions}
 
 
 @dataclass
@@ -35,9 +52,17 @@ class Content:
     """What the other lines hold, in the order in which they were written."""
 
     series: list[Series] = field(default_factory=list)
-    records: list[Record] = field(default_factory=list)
+    records: Recorder = field(default_factory=Recorder)
     events: list[Event] = field(default_factory=list)
-    names: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
+
+    def add(self, item: Sequence[Series] | Record | Event) -> None:
+        """What one line holds."""
+        if isinstance(item, Record):
+            self.records.append(item)
+        elif isinstance(item, Event):
+            self.events.append(item)
+        else:
+            self.series += item
 
 
 Item = Head | Sequence[Series] | Record | Event
@@ -55,6 +80,7 @@ class Writer:
     def __init__(self, path: Path, *, proceed: bool) -> None:
         self._path, self._proceed = path, proceed
         self._file: Any = None
+        self._columns: tuple[str, ...] = ()
         try:
             self._begin()
         except LoadError as error:
@@ -78,7 +104,8 @@ class Writer:
         """One line more."""
         if self._file is None:
             self._begin()
-        text = memoryview(_line(item))
+        line, columns = _line(item, self._columns)
+        text = memoryview(line)
         try:
             while text:
                 text = text[self._file.write(text) :]
@@ -87,7 +114,7 @@ class Writer:
             self._file.seek(self._end)
             self._file.truncate()
             raise
-        self._end = self._file.tell()
+        self._end, self._columns = self._file.tell(), columns
 
     def close(self) -> None:
         """No more lines."""
@@ -100,14 +127,16 @@ class Writer:
             self.close()
 
 
-def save(path: Path, head: Head, content: Content) -> None:
+def save(path: Path, head: Head, series: Sequence[Series], records: Records, events: Sequence[Event]) -> None:
     """Write a whole history; the file is there when it is complete."""
-    items: list[Item] = [head, content.series, *content.records, *content.events]
+    columns: tuple[str, ...] = ()
     staged = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with staged.open("wb") as file:
-            file.writelines(map(_line, items))
+            for item in chain[Item]([head, series], records, events):
+                line, columns = _line(item, columns)
+                file.write(line)
         os.replace(staged, path)
     except OSError as error:
         raise LoadError(f"the history can't be written to {repr_quoted(str(path))}: {error.strerror}.") from error
@@ -125,29 +154,25 @@ def head_of(path: Path) -> Head:
 
 def load(path: Path) -> tuple[Head, Content]:
     """What `History.load` makes a history of."""
-    where, found, torn = repr_quoted(str(path)), Content(), b""
+    where, torn = repr_quoted(str(path)), b""
     with _reading(path) as file:
         first = file.readline()
         head = _header_of(first, where)
         if not first.endswith(b"\n"):
             raise LoadError(f"{where} ends within its first line.", "It holds no history yet.")
-        for number, line in enumerate(file, start=2):
+        reader = _Reader(where, head.columns)
+        for line in file:
             if not line.endswith(b"\n"):
                 torn = line
                 break
-            try:
-                _read(loads(line), found)
-            except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
-                raise LoadError(
-                    f"line {number} of {where} is damaged: {getattr(error, 'what', error)}.",
-                    "Of a history that was cut off only the last line is torn, and this one has an end.",
-                    "Restore the file; or take the line out to lose what it says.",
-                ) from error
+            reader(line)
+        reader.flush()
+    found = reader.found
     if torn:
         warnings.warn(
             f"the last line of {path} is torn after {len(torn)} bytes and was left out: whoever wrote it was stopped "
             f"in the middle. {counted(len(found.records), 'record')} up to step "
-            f"{max((one.step for one in found.records), default=0)} are whole.",
+            f"{found.records.last} are whole.",
             TornHistoryWarning,
             stacklevel=3,
         )
@@ -174,39 +199,108 @@ def _header_of(line: bytes, where: str) -> Head:
     return head
 
 
-def _read(line: dict[str, Any], found: Content) -> None:
-    if "series" in line:
-        found.series += decode(line["series"], tuple[Series, ...], kind=KIND)
-    elif "event" in line:
-        found.events.append(decode(line["event"], Event, kind=KIND))
-    else:
-        first, count = int(line["first"]), int(line["count"])
-        if not 0 <= first <= first + count <= len(found.series):
-            raise ValueError(f"groups {first} to {first + count} of {len(found.series)}")
-        values = dict(line["values"])
-        columns = [from_json(value, count) for value in values.values()]
-        # One tuple of names for all records that have the same.
-        names = found.names.setdefault(names := tuple(values), names)
-        why = {str(name): str(said) for name, said in dict(line.get("unmeasured", {})).items()}
-        found.records.append(
-            Record(step=int(line["step"]), first=first, columns=Columns(names, columns), unmeasured=why)
-        )
+class _Reader:
+    """Takes lines, and reads rows many at once."""
+
+    def __init__(self, where: str, columns: tuple[str, ...]) -> None:
+        self.found = Content()
+        self._where, self._columns, self._rows, self._line = where, columns, list[bytes](), 1
+
+    def __call__(self, line: bytes) -> None:
+        is_row = line.startswith(b"[")
+        if not is_row or len(self._rows) == _AT_ONCE:
+            self.flush()
+        if is_row:
+            self._rows.append(line)
+        else:
+            self._reads(self._read, line)
+            self._line += 1
+
+    def flush(self) -> None:
+        """Read the rows that wait."""
+        rows, self._rows = self._rows, []
+        try:
+            self._read_rows(*rows)
+            self._line += len(rows)
+        except _DAMAGES:
+            # One by one, to find which it is.
+            for row in rows:
+                self._reads(self._read_rows, row)
+                self._line += 1
+
+    def _reads(self, read: Callable[[bytes], None], line: bytes) -> None:
+        try:
+            read(line)
+        except _DAMAGES as error:
+            raise LoadError(
+                f"line {self._line + 1} of {self._where} is damaged: {getattr(error, 'what', error)}.",
+                "Of a history that was cut off only the last line is torn, and this one has an end.",
+                "Restore the file; or take the line out to lose what it says.",
+            ) from error
+
+    def _read(self, line: bytes) -> None:
+        data = loads(line)
+        if "series" in data:
+            self.found.series += decode(data["series"], tuple[Series, ...], kind=KIND)
+        elif "event" in data:
+            self.found.events.append(decode(data["event"], Event, kind=KIND))
+        else:
+            self._columns = decode(data["columns"], tuple[str, ...], kind=KIND)
+
+    def _read_rows(self, *lines: bytes) -> None:
+        rows = _ROWS.decode(f"[{b','.join(lines).decode()}]")
+        if len(rows) != len(lines):
+            raise ValueError("a line has an end where no record has one")
+        alike: dict[tuple[int, int], list[int]] = {}
+        for place, row in enumerate(rows):
+            alike.setdefault((row[1], row[2]), []).append(place)
+        made = [self._block(*groups, places, [rows[place] for place in places]) for groups, places in alike.items()]
+        for block in made:
+            self.found.records.extend(*block)
+
+    def _block(self, first: int, count: int, places: Sequence[int], rows: Sequence[list[Any]]) -> tuple[Any, ...]:
+        """Rows of the same groups as what `Recorder.extend` takes."""
+        if not 0 <= first <= first + count <= len(self.found.series):
+            raise ValueError(f"groups {first} to {first + count} of {len(self.found.series)}")
+        whys = {place: row.pop() for place, row in enumerate(rows) if type(row[-1]) is dict}
+        unmeasured = {place: {name: str(said) for name, said in why.items()} for place, why in whys.items()}
+        if {*map(len, rows)} != {3 + len(self._columns)}:
+            raise ValueError(f"it has not one value for each of the {len(self._columns)} columns")
+        steps, _, _, *columns = zip(*rows, strict=True)
+        known = {
+            name: joined(values, count)
+            for name, values in zip(self._columns, columns, strict=True)
+            if values.count(None) < len(values)
+        }
+        before = len(self.found.records)
+        return first, count, [before + place for place in places], array("q", steps), known, unmeasured
 
 
-def _line(item: Item) -> bytes:
-    line: dict[str, Any]
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+_ROWS = json.JSONDecoder(parse_constant=_no_number)
+_DAMAGES = (ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError)
+
+
+def _line(item: Item, columns: tuple[str, ...]) -> tuple[bytes, tuple[str, ...]]:
+    """A line, after rows under the names `columns`, and the names of the rows that follow."""
+    lines: list[Any] = []
     if isinstance(item, Head):
-        line = {**KIND.header, **plain(item)}
+        lines, columns = [{**KIND.header, **plain(item)}], item.columns
     elif isinstance(item, Record):
-        values = {name: to_json(column) for name, column in item.columns.items()}
-        line = {"step": item.step, "first": item.first, "count": len(item), "values": values}
-        if item.unmeasured:
-            line["unmeasured"] = dict(item.unmeasured)
+        if not item.columns.keys() <= {*columns}:
+            columns = (*dict.fromkeys((*(columns or QUANTITIES), *item.columns)),)
+            lines = [{"columns": columns}]
+        values = [to_json(item.columns[name]) if name in item else None for name in columns]
+        lines.append([item.step, item.first, len(item), *values, *([dict(item.unmeasured)] if item.unmeasured else [])])
     elif isinstance(item, Event):
-        line = {"event": plain(item)}
+        lines = [{"event": plain(item)}]
     else:
-        line = {"series": [plain(one) for one in item]}
-    return json.dumps(line, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        lines = [{"series": [plain(one) for one in item]}]
+    texts = (json.dumps(line, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n" for line in lines)
+    return "".join(texts).encode(), columns
 
 
 def _cut_torn(path: Path) -> None:

@@ -23,12 +23,13 @@ from torchdecay.findings.rule import Severity
 from torchdecay.findings.sparing import Ignore
 from torchdecay.observe.groups import as_number, decay_of, optimizers_of
 from torchdecay.observe.monitor.alarms import Alarms, no_gradients, no_steps, not_attached, together
+from torchdecay.observe.monitor.blocks import Recorder
 from torchdecay.observe.monitor.budget import Budget
 from torchdecay.observe.monitor.carried import Carried
 from torchdecay.observe.monitor.columns import is_empty, packed
 from torchdecay.observe.monitor.gather import gather
 from torchdecay.observe.monitor.history import History
-from torchdecay.observe.monitor.jsonl import Content, Head, Item, Writer, head_of, load, save
+from torchdecay.observe.monitor.jsonl import Content, Head, Item, Writer, head_of, load
 from torchdecay.observe.monitor.layout import By, Layout, Tracked, lay_out
 from torchdecay.observe.monitor.meant import Meant
 from torchdecay.observe.monitor.measured import Measured
@@ -223,13 +224,13 @@ class Monitor:
         if proceed:
             self._head, self._seen = load(path)
             self._items = []
-            last = max((record.step for record in self._seen.records), default=0)
+            last = self._seen.records.last
             start = start or last
             if again and start < last:
-                self._seen.records = [one for one in self._seen.records if one.step <= start]
-                self._seen.events = [one for one in self._seen.events if one.step <= start]
+                kept = self.history.select(steps=(0, start))
+                self._seen = Content(list(kept.series), Recorder(kept.records), list(kept.events))
                 if leads:
-                    save(path, self._head, self._seen)
+                    kept.save(path)
         elif path.exists() and if_exists == "error" and leads:
             raise LoadError(
                 f"{repr_quoted(str(path))} is there already.",
@@ -242,17 +243,17 @@ class Monitor:
         return Writer(path, proceed=proceed) if leads else None, start
 
     def _add(self, item: Sequence[Series] | Record | Event) -> None:
-        if isinstance(item, Record):
-            self._seen.records.append(item)
-        elif isinstance(item, Event):
-            self._seen.events.append(item)
-        else:
-            self._seen.series += item
+        self._seen.add(item)
         self._items.append(item)
 
     def _send(self) -> None:
         for outlet in self._outlets:
             outlet.catch_up(self._items)
+        # What all have is kept as numbers only, which take a tenth of the memory.
+        count = min((outlet.taken(self._items) for outlet in self._outlets), default=len(self._items))
+        del self._items[:count]
+        for outlet in self._outlets:
+            outlet.forget(count)
 
     def _alarm(self, event: Event) -> None:
         told = self._meant.told(event)
@@ -274,7 +275,7 @@ def _steps_taken(optimizer: Optimizer) -> int:
 
 
 def _history(head: Head, seen: Content) -> History:
-    return History(series=tuple(seen.series), records=tuple(seen.records), events=tuple(seen.events), **vars(head))
+    return History(series=tuple(seen.series), records=seen.records.records(), events=tuple(seen.events), **head.about)
 
 
 class _State:

@@ -72,6 +72,14 @@ class Outlet:
                 return
             self._sent, self._failures = self._sent + 1, 0
 
+    def taken(self, items: Sequence[Item]) -> int:
+        """How many it needs no more: those that it has, or all where it is left out."""
+        return self._sent if self._failures < self._most else len(items)
+
+    def forget(self, count: int) -> None:
+        """The first so many items are gone."""
+        self._sent -= count
+
     def close(self, items: Sequence[Item]) -> None:
         """Try a last time, and end: a training that is over is not stopped."""
         self._guard.strict = False
