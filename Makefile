@@ -13,7 +13,7 @@ NOT_QUICK := $(ELSEWHERE) or long or docs or integration or browser
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo quick test distributed peers oldest newest studies check format bench docs outputs dist clean
+.PHONY: help demo quick test distributed peers oldest newest studies evidence check format bench docs outputs dist clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,11 @@ newest: .venv-newest/.dev  ## run the suite on the newest torch that was tried (
 
 studies: .venv/.dev  ## run the slow tests, minutes each
 	$(call pytest,.venv) -n 0 -m slow --timeout 3600 $(PYTEST_ARGS)
+
+evidence: .venv/.dev  ## run the studies, minutes each, or one of them (STUDY=grokking), and write docs/evidence.md
+	@for name in $(or $(STUDY),$(filter-out page study,$(basename $(notdir $(wildcard studies/*.py))))); do \
+	    echo "== $$name"; OMP_NUM_THREADS=1 $(BIN)/python studies/$$name.py || exit 1; done
+	$(BIN)/python studies/page.py
 
 check: .venv/.dev  ## lint, formatting and types
 	$(BIN)/ruff check .
