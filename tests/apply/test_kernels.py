@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from torchdecay.apply import kernels
+from torchdecay.apply.work import buckets
 from torchdecay.plans.regularizers import L1, L2, ElasticNet, Huber
 
 REGULARIZERS = [L2(), L1(), ElasticNet(0.5, 2.0), Huber(0.3)]
@@ -108,4 +109,4 @@ def test_buckets_keep_dtypes_and_tensor_types_apart():
         nn.Parameter(torch.ones(2)),
         torch.ones(1).as_subclass(Other),
     ]
-    assert kernels.buckets(params) == [[0, 2], [1], [3]]
+    assert buckets(params) == [[0, 2], [1], [3]]

@@ -10,7 +10,7 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from operator import attrgetter, is_
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,13 +27,27 @@ from torchdecay.apply.routes import turns_on
 from torchdecay.apply.state import References
 from torchdecay.apply.work import Work
 from torchdecay.errors import ApplyError
+from torchdecay.optimizers.cards import SWITCH
 from torchdecay.plans.decay import Site
+from torchdecay.plans.groups import MARK
 from torchdecay.plans.references import Average, Initial
 from torchdecay.plans.schedules import Constant
 from torchdecay.text import listed
 
 _FACTS = attrgetter("requires_grad", "dtype")
 """What of a parameter a lowering depends on, beside its group."""
+
+
+class _Alike(NamedTuple):
+    """What of a group has to be as it is for a step at which nothing is to be done; its `lr` at most `most`."""
+
+    program: GroupProgram
+    members: list[Tensor]
+    facts: list[Any]
+    options: list[Any]
+    owned: tuple[tuple[str, Any], ...]
+    value: float
+    most: float
 
 
 class Engine:
@@ -70,6 +84,9 @@ class Engine:
         ]
         self._shapes = [(one.param, one.param.shape) for one in kept if not is_lazy(one.param)]
         self._options = list(map(turns_on, optimizer.param_groups))
+        self.has_penalties = any(program.penalties for program in self.programs)
+        self.under_way = self._pulls_now = False
+        self._alike: list[_Alike] = []
         self._stepping: list[tuple[GroupProgram, float | None]] = []
 
     @cached_property
@@ -91,13 +108,58 @@ class Engine:
 
     def is_outdated(self) -> bool:
         """Whether parameters came, went, were frozen, unfrozen, cast or reshaped, or options set, since lowered."""
-        if any(param.shape != shape for param, shape in self._shapes):
+        if self._shapes and any(param.shape != shape for param, shape in self._shapes):
             return True
-        now = [group["params"] for group in self.optimizer.param_groups]
-        return list(map(turns_on, self.optimizer.param_groups)) != self._options or not all(
-            len(params) == len(known) and all(map(is_, params, known)) and list(map(_FACTS, params)) == facts
-            for params, known, facts in zip(now, self.members, self._facts, strict=True)
-        )
+        groups = self.optimizer.param_groups
+        if len(groups) != len(self.members):
+            return True
+        for place, (group, known, facts) in enumerate(zip(groups, self.members, self._facts, strict=True)):
+            params = group["params"]
+            if len(params) != len(known) or not all(map(is_, params, known)) or list(map(_FACTS, params)) != facts:
+                return True
+            if (options := turns_on(group)) != self._options[place]:
+                # Mostly a momentum that follows a schedule.
+                if list(map(bool, options)) != list(map(bool, self._options[place])):
+                    return True
+                self._options[place] = options
+        return False
+
+    def repeats(self) -> bool:
+        """Begin the step that comes, if it is one more of those at which nothing is to be done; whether it is."""
+        groups = self.optimizer.param_groups
+        if len(groups) != len(self._alike) or getattr(self.optimizer, "found_inf", None) is not None:
+            return False
+        stepping: list[tuple[GroupProgram, float | None]] = []
+        for group, (program, known, facts, options, owned, value, most) in zip(groups, self._alike, strict=True):
+            params, lr = group["params"], group["lr"]
+            if len(params) != len(known) or not all(map(is_, params, known)) or list(map(_FACTS, params)) != facts:
+                return False
+            for key, mine in owned:
+                if group.get(key) is not mine:
+                    return False
+            if turns_on(group) != options or not 0 < lr <= most or not lr * value < 1:
+                return False
+            for param in params:
+                if param.grad is not None:
+                    stepping.append((program, program.state.max_lr))
+                    break
+        self._stepping, self.under_way = stepping, True
+        return True
+
+    def _all_alike(self) -> list[_Alike]:
+        """What has to be as it is for steps at which nothing is to be done; [] where there are none."""
+        groups = self.optimizer.param_groups
+        if self.has_penalties or not all(one.is_settled and not one.pulls for one in self.programs):
+            return []
+        found = []
+        for program, group, known, facts in zip(self.programs, groups, self.members, self._facts, strict=True):
+            if isinstance(program.written, Tensor) or not isinstance(group.get("lr"), float):
+                return []
+            keys = {MARK: group[MARK], "weight_decay": program.written}
+            keys |= {} if program.lowering.switch is None else {SWITCH: program.lowering.switch}
+            value = program.written or 0.0 if program.is_checked else 0.0
+            found.append(_Alike(program, known, facts, turns_on(group), tuple(keys.items()), value, program.most_lr))
+        return found
 
     def expects_penalty(self) -> bool:
         """Whether the step that comes would have moved weights through a penalty in the loss."""
@@ -109,29 +171,34 @@ class Engine:
         Args:
             late: let pulls that would come before the update come after it.
         """
-        self.reset()
         if _found_inf(self.optimizer):
             return
         self._refuse_capture()
         works: list[Work] = []
         writes: list[tuple[GroupProgram, float | Tensor]] = []
+        self._alike = []
         stepping: list[tuple[GroupProgram, float | None]] = []
         for program in self.programs:
-            if all(param.grad is None for param in program.group["params"]):
+            for param in program.group["params"]:
+                if param.grad is not None:
+                    break
+            else:
                 continue
             if program.moves:
                 stepping.append((program, program.state.max_lr))
-                program.keep_peak()
+                if program.by_peaks:
+                    program.keep_peak()
             if program.lowering.native is not None:
                 value = program.native_value(program.lowering.native, anew=False)
                 if not program.is_settled:
                     writes.append((program, value))
-            works += program.works()
+            if program.pulls:
+                works += program.works()
         for work in works:
             _refuse_sparse(work)
         for program, value in writes:
             program.write(value)
-        self._stepping = stepping
+        self._stepping, self.under_way, self._pulls_now = stepping, True, bool(works)
         if works:
             self.passes.before(works, late=late)
 
@@ -152,17 +219,20 @@ class Engine:
 
     def after(self) -> None:
         """All that comes after the optimizer's update; `.grad` is the user's again."""
-        self.passes.after()
+        if self._pulls_now:
+            self.passes.after()
+        elif not self._alike:
+            self._alike = self._all_alike()
         for program, _ in self._stepping:
             program.state.steps += 1
-        self._stepping = []
+        self._stepping, self.under_way, self._pulls_now = [], False, False
 
     def reset(self) -> None:
         """Forget a step that was begun and never ended, because the optimizer raised."""
         self.passes.reset()
         for program, peak in self._stepping:
             program.state.max_lr, program.is_settled = peak, False
-        self._stepping = []
+        self._stepping, self.under_way, self._pulls_now, self._alike = [], False, False, []
 
     def check(self) -> list[float | Tensor | None]:
         """What each group needs under `weight_decay`, None where nothing is owned; raises what the next step would."""
@@ -178,6 +248,7 @@ class Engine:
 
     def write(self, values: Sequence[float | Tensor | None]) -> None:
         """Own the groups' `weight_decay`: write what `check` returned."""
+        self._alike = []
         for program, value in zip(self.programs, values, strict=True):
             if value is None:
                 program.written = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from types import MethodType, TracebackType
-from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +16,10 @@ from torchdecay.apply.loss import penalty_of
 from torchdecay.apply.lowering import Lowering
 from torchdecay.apply.pickles import Copied
 from torchdecay.apply.readers import watch
-from torchdecay.apply.stepping import guard_steps, step_depth
+from torchdecay.apply.stepping import guard_steps, step_depth, untraced
 from torchdecay.apply.work import Cost
 from torchdecay.errors import ApplyError
+from torchdecay.optimizers.cards import late_because
 from torchdecay.optimizers.gradients import maximizes
 from torchdecay.optimizers.wrappers import unwrap
 from torchdecay.plans.decay import Decay, Site
@@ -68,6 +68,7 @@ class Handle(Copied):
         self._agreement = self._agree()
         self._engine.passes.debts.take(self._engine.pulled())
         self._undo: list[Callable[[], None]] = []
+        self._is_late = bool(late_because(optimizer))
         _ATTACHED[optimizer] = weakref.ref(self)
         try:
             self._install(values, outer)
@@ -77,12 +78,11 @@ class Handle(Copied):
             raise
 
     def _install(self, values: Sequence[float | Tensor | None], outer: Sequence[Optimizer]) -> None:
-        optimizer, disable = self.optimizer, cast(Callable[..., Any], torch.compiler.disable)
+        optimizer = self.optimizer
         self._watches = watch(self.model, self._engine.passes.rows)
-        # torch.compile(optimizer.step) would trace what runs here, and again whenever a counter changes.
         self._hooks = [
-            optimizer.register_step_pre_hook(MethodType(disable(Handle._pre_step), self)),
-            optimizer.register_step_post_hook(MethodType(disable(Handle._post_step), self)),
+            optimizer.register_step_pre_hook(MethodType(untraced(Handle._pre_step), self)),
+            optimizer.register_step_post_hook(MethodType(untraced(Handle._post_step), self)),
             optimizer.register_state_dict_post_hook(self._save),
             optimizer.register_load_state_dict_pre_hook(self._check_load),
             optimizer.register_load_state_dict_post_hook(self._finish_load),

@@ -12,7 +12,7 @@ from torchdecay.apply.ranks import Agreement
 from torchdecay.apply.saving import Saved
 from torchdecay.apply.stepping import Arguments, leave_traceback, run_last, step_depth, with_closure
 from torchdecay.errors import ForgottenPenaltyWarning, OwnershipWarning, warn_in_step
-from torchdecay.optimizers.cards import SWITCH, late_because
+from torchdecay.optimizers.cards import SWITCH
 
 
 class Stepped(Saved):
@@ -24,6 +24,8 @@ class Stepped(Saved):
     """Whether the loss asked for the penalty since the last step."""
     _hooks: Sequence[RemovableHandle] = ()
     """Those of this plan; the first comes before a step, the second after it."""
+    _is_late = False
+    """Whether pulls on the weights wait until the step is over, as the optimizer's class says."""
     _agreement: Agreement | None = None
     """With the other processes, until the first step."""
 
@@ -51,7 +53,10 @@ class Stepped(Saved):
         self._depth += 1
         if self._depth > 1:
             return None
-        self._engine.reset()
+        if self._engine.under_way:
+            self._engine.reset()
+        if not kwargs and len(args) < 2 and self._agreement is None and self._engine.repeats():
+            return None
         self._follow_groups()
         self._reclaim()
         changed = with_closure(args, kwargs, self._after_closure)
@@ -64,8 +69,9 @@ class Stepped(Saved):
         if self._agreement is not None:
             self._agreement.check()
             self._agreement = None
-        self._ask_for_penalty()
-        self._engine.before(late=late or bool(late_because(self.optimizer)))
+        if self._engine.has_penalties:
+            self._ask_for_penalty()
+        self._engine.before(late=late or self._is_late)
 
     def _after_closure(self, closure: Callable[[], Any]) -> Callable[[], Any]:
         called, start = False, self._engine.passes.versions()
@@ -100,21 +106,11 @@ class Stepped(Saved):
     def _reclaim(self) -> None:
         """Own `weight_decay`, and the switch of what it means, again where another hand wrote them."""
         for program, group in zip(self._engine.programs, self.optimizer.param_groups, strict=True):
-            owned: dict[str, Any] = {"weight_decay": program.written}
-            if program.lowering.switch is not None:
-                owned[SWITCH] = program.lowering.switch
-            for key, mine in owned.items():
-                found = group.get(key)
-                if found is mine:
-                    continue
-                if found != mine:
-                    warn_in_step(
-                        f"group {program.lowering.index}: {key} was set to {found!r} after attach, which owns "
-                        f"it; it is {mine!r} again. To change a running job, use handle.update(plan).",
-                        OwnershipWarning,
-                        stacklevel=6,
-                    )
-                group[key] = mine
+            if group.get("weight_decay") is not program.written:
+                _own(group, "weight_decay", program.written, program.lowering.index)
+            switch = program.lowering.switch
+            if switch is not None and group.get(SWITCH) is not switch:
+                _own(group, SWITCH, switch, program.lowering.index)
 
     def _ask_for_penalty(self) -> None:
         if not self._penalty_called and self._engine.expects_penalty():
@@ -125,3 +121,15 @@ class Stepped(Saved):
                 stacklevel=7,
             )
         self._penalty_called = False
+
+
+def _own(group: dict[str, Any], key: str, mine: Any, index: int) -> None:
+    """Write what is ours over what another hand has written, and say so."""
+    if (found := group.get(key)) != mine:
+        warn_in_step(
+            f"group {index}: {key} was set to {found!r} after attach, which owns it; it is {mine!r} again. "
+            "To change a running job, use handle.update(plan).",
+            OwnershipWarning,
+            stacklevel=7,
+        )
+    group[key] = mine

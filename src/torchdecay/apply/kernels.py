@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -60,14 +60,6 @@ def scratch(like: Tensor) -> Tensor | None:
     return room[: like.numel()].view(like.shape)
 
 
-def buckets(params: Iterable[Tensor]) -> list[list[int]]:
-    """Indices of the parameters, grouped so that each group may go through one foreach kernel."""
-    found: dict[tuple[object, ...], list[int]] = {}
-    for index, param in enumerate(params):
-        found.setdefault((param.device, param.dtype, type(param)), []).append(index)
-    return list(found.values())
-
-
 def explicit_(
     params: Tensors, regularizer: Regularizer, amounts: Amounts, references: Optional, run: Run | None = None
 ) -> None:
@@ -78,9 +70,10 @@ def explicit_(
     if isinstance(regularizer, Spectral) and not any(isinstance(amount, Tensor) for amount in amounts):
         _spectral_(params, regularizer, amounts, references)
         return
-    for param, amount, reference in zip(params, amounts, references, strict=True):
-        others = () if reference is None else (reference,)
-        (run or in_parts)(_explicit_one_, param, amount, others, regularizer)
+    with together(run) as carry_out:
+        for param, amount, reference in zip(params, amounts, references, strict=True):
+            others = () if reference is None else (reference,)
+            carry_out(_explicit_one_, param, amount, others, regularizer)
 
 
 _AT_ONCE = 1 << 22
@@ -235,9 +228,16 @@ def coupled(
     return list(torch._foreach_add(list(grads), scaled))
 
 
-@contextmanager
-def masked(params: Tensors, masks: Optional) -> Iterator[None]:
+def masked(params: Tensors, masks: Optional) -> AbstractContextManager[None]:
     """Whatever happens inside, entries whose mask is False come out as they went in."""
+    return _NOTHING if all(mask is None for mask in masks) else _masked(params, masks)
+
+
+_NOTHING = nullcontext()
+
+
+@contextmanager
+def _masked(params: Tensors, masks: Optional) -> Iterator[None]:
     kept = [(p, mask, p.clone()) for p, mask in zip(params, masks, strict=True) if mask is not None]
     try:
         yield
@@ -248,7 +248,7 @@ def masked(params: Tensors, masks: Optional) -> Iterator[None]:
 
 def _shrink_(params: Tensors, amounts: Amounts, references: Optional) -> None:
     toward = [i for i, reference in enumerate(references) if reference is not None]
-    free = [i for i, reference in enumerate(references) if reference is None]
+    free = [i for i, reference in enumerate(references) if reference is None] if toward else range(len(params))
     if free:
         some = [params[i] for i in free]
         if _is_one_number([amounts[i] for i in free]):
@@ -280,7 +280,7 @@ def _is_one_number(amounts: Amounts) -> bool:
         return False
     if isinstance(first, Tensor):
         return first.dim() == 0 and all(amount is first for amount in amounts)
-    return all(not isinstance(amount, Tensor) and amount == first for amount in amounts)
+    return set(map(type, amounts)) <= {float, int} and amounts.count(first) == len(amounts)
 
 
 def _numbers(amounts: Amounts) -> Tensor | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -24,7 +25,7 @@ from torchdecay.optimizers.elementwise import Elementwise
 from torchdecay.optimizers.gradients import maximizes, wide
 from torchdecay.optimizers.steps import reads_update_sign, step_sizes, update_directions
 from torchdecay.plans.controllers import Cautious, Controller, Multiplier, RowGate
-from torchdecay.plans.decay import Site
+from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.references import Average
 from torchdecay.plans.regularizers import L2, PNorm, Regularizer, SquaredNorm
 from torchdecay.plans.update_rules import UpdateRule
@@ -47,7 +48,7 @@ class _Pulled(NamedTuple):
     """A work that was carried out before the update: how its tensors stood then, they themselves, and their rows."""
 
     work: Work
-    stood: list[tuple[Any, ...]]
+    stood: list[Any]
     kept: list[Tensor] | None
     rows: list[Tensor | None] | None
 
@@ -67,6 +68,8 @@ class Passes:
             one: (UpdateRuntime if isinstance(one, UpdateRule) else runtime_of(one))(optimizer, served, one)
             for one, served in steered.items()
         }
+        # Whether there is something to look at once the update is over.
+        self._follows = bool(self.runtimes) or any(isinstance(pull.decay.reference, Average) for pull in pulls)
         self._later: list[Work] = []
         self._works: Sequence[Work] = []
         self._snapshots: dict[int, Tensor] = {}
@@ -104,7 +107,7 @@ class Passes:
             ):
                 kept = None if _can_be_undone(work) else [one.param.detach().clone() for one in work.targets]
                 rows = self._pull_now(work)
-                self._pulled.append(_Pulled(work, [_stand(work, one) for one in work.targets], kept, rows))
+                self._pulled.append(_Pulled(work, _stand(work), kept, rows))
             else:
                 self._snapshots |= {id(one.param): one.param.detach().clone() for one in work.targets}
                 self._later.append(work)
@@ -125,9 +128,9 @@ class Passes:
 
     def after(self) -> None:
         """All that comes after the optimizer's update; `.grad` is the user's again."""
-        self.give_back()
-        if self._works:
-            # Entering no_grad costs as much as all the rest of a step that is native throughout.
+        if self._loans:
+            self.give_back()
+        if self._later or self._follows:
             self._finish()
         self._works, self._later, self._pulled = [], [], []
 
@@ -146,7 +149,7 @@ class Passes:
         self.give_back()
         self._put_back()
         for work, stood, kept, rows in reversed(self._pulled):
-            here = [i for i, one in enumerate(work.targets) if _stand(work, one) == stood[i]]
+            here = [i for i, (now, then) in enumerate(zip(_stand(work), stood, strict=True)) if now == then]
             targets, amounts = [work.targets[i] for i in here], [work.amounts[i] for i in here]
             if kept is None:
                 # What takes a fraction a of the distance is undone by what takes -a/(1 - a).
@@ -237,7 +240,7 @@ class Passes:
         regularizer = work.pull.decay.regularizer
         for ones, mus in _buckets(replace(work, amount=1.0)):
             if isinstance(regularizer, SquaredNorm) and not is_low(ones[0].param):
-                here = _Here.of(ones)
+                here = _Here.of(ones, work.pull.decay)
                 with kernels.masked(here.params, here.masks):
                     constrained_steps_(here.params, [mu for mu in mus if isinstance(mu, Tensor)])
                 continue
@@ -250,7 +253,7 @@ class Passes:
         # A fused kernel divides by the scale after this, so the pull must be scaled like the gradient.
         sign = (-1.0 if maximizes(self.optimizer, work.group) else 1.0) * (1.0 if scale is None else float(scale))
         for ones, amounts in _buckets(work):
-            given, here = [local(one.grad) for one in ones], _Here.of(ones)
+            given, here = [local(one.grad) for one in ones], _Here.of(ones, work.pull.decay)
             taken = [amount * sign for amount in amounts]
             # Who differentiates the gradients again finds the pull in them.
             with torch.set_grad_enabled(torch.is_grad_enabled() or any(grad.requires_grad for grad in given)):
@@ -292,9 +295,9 @@ class Passes:
                         a if one.weights is not None else self.debts.due(one.name, one.param, a)
                         for one, a in zip(ones, amounts, strict=True)
                     ]
-                here = _Here.of(ones)
-                with kernels.masked(here.params, here.masks), kernels.together(self.run) as run:
-                    kernels.explicit_(here.params, regularizer, amounts, here.references, run)
+                here = _Here.of(ones, work.pull.decay)
+                with kernels.masked(here.params, here.masks):
+                    kernels.explicit_(here.params, regularizer, amounts, here.references, self.run)
 
     def _pull_cautiously(self, work: Work, gate: Cautious) -> None:
         """θ ← θ − c·λ·1[u⊙θ ≥ 0]⊙θ, with u's signs from state, or from a snapshot when the update is over."""
@@ -305,7 +308,7 @@ class Passes:
                 for one, amount in zip(ones, amounts, strict=True):
                     self._pull_one_cautiously(work, one, amount, spare=spare)
                 continue
-            here = _Here.of(ones)
+            here = _Here.of(ones, work.pull.decay)
             directions = update_directions(self.optimizer, work.group, [one.param for one in ones])
             with kernels.masked(here.params, here.masks), kernels.together(self.run) as run:
                 for param, amount, direction in zip(here.params, amounts, map(_here, directions), strict=True):
@@ -350,7 +353,7 @@ class Passes:
                 continue
             lazy = [size if isinstance(size, Elementwise) else None for size in sizes]
             taus = [a if isinstance(size, Elementwise) else a * size for a, size in zip(amounts, sizes, strict=True)]
-            here = _Here.of(ones)
+            here = _Here.of(ones, work.pull.decay)
             with kernels.masked(here.params, here.masks), kernels.together(self.run) as run:
                 kernels.proximal_(here.params, regularizer, taus, here.references, run, sizes=lazy)
 
@@ -369,15 +372,24 @@ class Passes:
 
 def _can_be_undone(work: Work) -> bool:
     """Whether weights can be told from what a pull has left of them; of a whole one nothing is left."""
-    weighted = any(one.weights is not None for one in work.targets)
-    is_l2 = isinstance(work.pull.decay.regularizer, L2) and not weighted
+    is_l2 = isinstance(work.pull.decay.regularizer, L2) and not work.pull.is_weighted
     return is_l2 and (isinstance(work.amount, Tensor) or work.amount < 1)
 
 
-def _stand(work: Work, one: Target) -> tuple[Any, ...]:
-    """What tells that a target was written to; of a cautious pull its gradient too, which has the sign."""
-    versions = [one.param, one.param.grad] if isinstance(work.pull.decay.gate, Cautious) else [one.param]
-    return tuple(None if tensor is None else (id(tensor), _version(tensor)) for tensor in versions)
+def _stand(work: Work) -> list[Any]:
+    """What tells that targets were written to; of a cautious pull their gradients too, which have the sign."""
+    params = [one.param for one in work.targets]
+    try:
+        versions = list(map(_VERSION, params))
+    except RuntimeError:
+        versions = list(map(_version, params))
+    if not isinstance(work.pull.decay.gate, Cautious):
+        return versions
+    grads = [param.grad for param in params]
+    return [(version, id(g), g is not None and _version(g)) for version, g in zip(versions, grads, strict=True)]
+
+
+_VERSION = attrgetter("_version")
 
 
 def _version(tensor: Tensor) -> int:
@@ -387,10 +399,12 @@ def _version(tensor: Tensor) -> int:
 
 def _buckets(work: Work) -> list[tuple[list[Target], list[Amount]]]:
     """What a work pulls and how hard, by device, dtype and tensor type."""
-    ones, amounts = work.targets, work.amounts
-    buckets = kernels.buckets([one.param for one in ones])
-    here = [local(amount) if isinstance(amount, Tensor) else amount for amount in amounts]
-    return [([ones[i] for i in bucket], [here[i] for i in bucket]) for bucket in buckets]
+    ones, amounts, buckets = work.targets, work.amounts, work.pull.buckets(work.targets)
+    if not isinstance(work.amount, float) or work.multipliers is not None:
+        amounts = [local(amount) if isinstance(amount, Tensor) else amount for amount in amounts]
+    if len(buckets) == 1:
+        return [(list(ones), amounts)]
+    return [([ones[i] for i in bucket], [amounts[i] for i in bucket]) for bucket in buckets]
 
 
 class _Here(NamedTuple):
@@ -401,12 +415,19 @@ class _Here(NamedTuple):
     masks: list[Tensor | None]
 
     @classmethod
-    def of(cls, ones: Sequence[Target]) -> _Here:
+    def of(cls, ones: Sequence[Target], decay: Decay) -> _Here:
+        params = [one.param for one in ones]
+        nothing: list[Tensor | None] = [None] * len(ones)
         return cls(
-            [local(one.param) for one in ones],
-            [None if (held := one.reference) is None else local(held) for one in ones],
-            [None if one.mask is None else local(one.mask) for one in ones],
+            # All are of one type.
+            params if type(params[0]) in kernels.PLAIN else list(map(local, params)),
+            nothing if decay.reference is None else [_local(one.reference) for one in ones],
+            nothing if decay.mask is None else [_local(one.mask) for one in ones],
         )
+
+
+def _local(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else local(tensor)
 
 
 def _here(numbers: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
@@ -21,6 +22,7 @@ from torchdecay.optimizers.peaks import CLEARLY, peak_of
 from torchdecay.plans.controllers import RowGate, Stable
 from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.plans.regularizers import L2
+from torchdecay.plans.schedules import Constant
 from torchdecay.sharding import whole
 from torchdecay.text import listed, repr_quoted
 
@@ -62,17 +64,16 @@ class GroupProgram:
         return [pull.decay for pull in (*self.pulls, *self.penalties)] + native
 
     @cached_property
-    def _by_peaks(self) -> list[Decay]:
+    def by_peaks(self) -> list[Decay]:
+        """Those that go by the group's highest learning rate."""
         return [decay for decay in self.decays() if decay.scale.needs_max_lr or decay.schedule.needs_lr]
 
     @cached_property
     def _needs_peak(self) -> Decay | None:
-        return next((decay for decay in self._by_peaks if decay.max_lr is None), None)
+        return next((decay for decay in self.by_peaks if decay.max_lr is None), None)
 
     def keep_peak(self) -> None:
         """Remember the group's own peak from the first step that moves weights on, where a decay needs it."""
-        if not self._by_peaks:
-            return
         before = self.state.max_lr
         # Not before the first step, because a scheduler may be made after attach.
         if self._needs_peak is not None and (peak := self.peak(self._needs_peak)) != before:
@@ -83,7 +84,7 @@ class GroupProgram:
 
     def _compare(self, lr: float, known: float | None) -> None:
         """Say so, once, where the learning rate is above the peak that a decay goes by."""
-        for decay in self._by_peaks:
+        for decay in self.by_peaks:
             peak = decay.max_lr or self.max_lr or known
             if peak is not None and lr > peak * CLEARLY:
                 self.state.outgrown = peak
@@ -96,6 +97,15 @@ class GroupProgram:
                 )
                 return
 
+    @property
+    def most_lr(self) -> float:
+        """The highest learning rate at which no peak changes, and none is outgrown."""
+        if self.state.outgrown is not None:
+            return math.inf if self._needs_peak is None else self.state.max_lr or 0.0
+        return min(
+            (decay.max_lr or self.max_lr or self.state.max_lr or 0.0 for decay in self.by_peaks), default=math.inf
+        )
+
     def peak(self, decay: Decay) -> float:
         """η_max of a decay at the step that comes next."""
         index, kept = self.lowering.index, self.state.max_lr
@@ -103,6 +113,8 @@ class GroupProgram:
 
     def coefficient(self, decay: Decay) -> float:
         """λ_t at the step that comes next."""
+        if type(decay.schedule) is Constant:
+            return decay.coefficient
         ratio = 1.0
         if decay.schedule.needs_lr:
             lr = float(self._lr(decay))
@@ -121,10 +133,11 @@ class GroupProgram:
                 fraction = coefficient * heaviest * self.group["lr"] * self._steepest(decay)
                 check_fraction(decay, fraction, index, self.group["lr"])
             return coefficient
-        lr = self._lr(decay) if decay.scale is not Scale.ONE else 1.0
-        amount: Amount = decay.scale.factor(lr, self.peak(decay) if decay.scale.needs_max_lr else None) * coefficient
-        if not decay.proximal:
-            check_fraction(decay, amount * heaviest * self._steepest(decay), index, lr)
+        scale = decay.scale
+        lr = self._lr(decay) if scale is not Scale.ONE else 1.0
+        amount: Amount = scale.factor(lr, self.peak(decay) if scale.needs_max_lr else None) * coefficient
+        if not decay.proximal and not (fraction := amount * heaviest * self._steepest(decay)) < 1:
+            check_fraction(decay, fraction, index, lr)
         return amount
 
     def _steepest(self, decay: Decay) -> float:
@@ -140,20 +153,33 @@ class GroupProgram:
 
         At learning rate 0 only what the optimizer itself would put into its momentum is done: no weight moves.
         """
-        found, moves, own = [], self.moves, not has_trait(self.optimizer, "no decay")
+        found, moves = [], self.moves
         for pull in self.pulls:
-            plainly_coupled = own and pull.decay.site is Site.GRADIENT and pull.decay.controller is None
-            if (moves or plainly_coupled) and (live := pull.live()):
+            if not moves and (
+                pull.decay.site is not Site.GRADIENT
+                or pull.decay.controller is not None
+                or has_trait(self.optimizer, "no decay")
+            ):
+                continue
+            if live := pull.live():
                 found.append(Work(pull, self.group, live, self.amount(pull.decay, pull.heaviest), self.state.steps))
         return found
 
     def native_value(self, decay: Decay, *, anew: bool = True) -> float | Tensor:
         """What must stand under `weight_decay` next, where it runs natively; `anew` even where it is settled."""
         value = self._quotient(decay) if anew or not self.is_settled or self.written is None else self.written
-        # A fraction per step was checked as such: divided and multiplied by the lr, 1 may come out above 1.
-        if self.lowering.is_fraction and not _is_plain_fraction(decay):
-            check_fraction(decay, value * self.group["lr"], self.lowering.index, self.group["lr"])
+        if self.is_checked and not value * (lr := self.group["lr"]) < 1:
+            check_fraction(decay, value * lr, self.lowering.index, lr)
         return value
+
+    @cached_property
+    def is_checked(self) -> bool:
+        """Whether what is written has to stay below 1 times the learning rate.
+
+        A fraction per step was checked as such: divided and multiplied by the lr, 1 may come out above 1.
+        """
+        native = self.lowering.native
+        return self.lowering.is_fraction and native is not None and not _is_plain_fraction(native)
 
     def _quotient(self, decay: Decay) -> float:
         """c_t·λ_t/η_t."""

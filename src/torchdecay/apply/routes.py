@@ -33,9 +33,12 @@ Route = Literal["native", "hook", "loss", "none"]
 _STALE = "a frozen weight has an old gradient left, and the optimizer's own decay would shrink it"
 
 
-def turns_on(group: Mapping[str, Any]) -> list[bool]:
+_TURNING = ("momentum", "differentiable", "cautious", "cautious_factor", "use_gc")
+
+
+def turns_on(group: Mapping[str, Any]) -> list[Any]:
     """What of a group's options the way of its decays turns on: a scheduler may set them after attach."""
-    return [bool(group.get(key)) for key in ("momentum", "differentiable", "cautious", "cautious_factor", "use_gc")]
+    return list(map(group.get, _TURNING))
 
 
 def check_part(param: Tensor, name: str, decay: Decay | None) -> None:

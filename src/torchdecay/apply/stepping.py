@@ -55,6 +55,19 @@ def leave_traceback(error: BaseException) -> None:
         error.__traceback__ = error.__traceback__.tb_next
 
 
+def untraced(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """A hook that torch.compile(optimizer.step) does not trace: it would do so again whenever a counter changes.
+
+    `torch.compiler.disable` alone costs some microseconds at each call, also where nothing is compiled.
+    """
+    disabled = torch.compiler.disable(hook)  # type: ignore[no-untyped-call]
+
+    def run(*args: Any) -> Any:
+        return disabled(*args) if torch.compiler.is_compiling() else hook(*args)
+
+    return run
+
+
 class Guard(Protocol):
     """What stands around the steps of an optimizer."""
 
@@ -117,6 +130,8 @@ def guards(step: Any) -> bool:
 
 def run_last(hooks: Any, mine: RemovableHandle) -> None:
     """Move a hook behind all others but those that torchdecay only looks with, which stay where they are around it."""
+    if next(reversed(hooks), mine.id) == mine.id:
+        return
     later = []
     for key in reversed(hooks):
         if key == mine.id:

@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import torch
@@ -83,6 +85,17 @@ class Target:
         return grad_of(self.param)
 
 
+def buckets(params: Iterable[Tensor]) -> list[list[int]]:
+    """Places of the parameters, grouped so that each group may go through one foreach kernel."""
+    found: dict[tuple[object, ...], list[int]] = {}
+    for index, param in enumerate(params):
+        found.setdefault((param.device, param.dtype, type(param)), []).append(index)
+    return list(found.values())
+
+
+_KIND = attrgetter("device", "dtype")
+
+
 @dataclass
 class Pull:
     """One decay over some parameters of one group; `heaviest` is the largest of their weights."""
@@ -90,10 +103,27 @@ class Pull:
     decay: Decay
     targets: list[Target]
     heaviest: float = 1.0
+    _kinds: list[Any] = field(default_factory=list, repr=False)
+    _buckets: list[list[int]] = field(default_factory=list, repr=False)
+
+    @cached_property
+    def is_weighted(self) -> bool:
+        """Whether some elements weigh more than others."""
+        return any(one.weights is not None for one in self.targets)
 
     def live(self) -> list[Target]:
-        """What this step moves: parameters with a gradient that still ask for one."""
-        return [one for one in self.targets if one.param.grad is not None and one.param.requires_grad]
+        """What this step moves: parameters with a gradient that still ask for one; mostly `targets` itself."""
+        found = [one for one in self.targets if (param := one.param).grad is not None and param.requires_grad]
+        return self.targets if len(found) == len(self.targets) else found
+
+    def buckets(self, targets: Sequence[Target]) -> list[list[int]]:
+        """Places of the targets, grouped by device, dtype and tensor type; found once for all of them."""
+        params = [one.param for one in targets]
+        if targets is not self.targets:
+            return buckets(params)
+        if (kinds := list(map(_KIND, params))) != self._kinds:
+            self._kinds, self._buckets = kinds, buckets(params)
+        return self._buckets
 
 
 @dataclass
@@ -115,7 +145,7 @@ class Work:
     def amounts(self) -> list[Amount]:
         """Amount · multiplier for each target, · its weights; the very same number where all have one."""
         plain = self._plain_amounts()
-        if all(one.weights is None for one in self.targets):
+        if not self.pull.is_weighted:
             return plain
         weights = [one.weights for one in self.targets]
         return [a if by is None else by * a for a, by in zip(plain, weights, strict=True)]

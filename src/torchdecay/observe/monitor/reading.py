@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from torchdecay.apply.handle import Handle
-from torchdecay.apply.kernels import buckets
 from torchdecay.apply.rounding import is_low
+from torchdecay.apply.work import buckets
 from torchdecay.observe.forecast.equilibrium import equilibrium
 from torchdecay.observe.groups import float_of
 from torchdecay.observe.monitor.budget import Budget
