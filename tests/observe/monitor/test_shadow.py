@@ -398,14 +398,14 @@ def test_an_alarm_goes_on_through_records_that_measured_nothing(monkeypatch):
     model = make_model()
     optimizer = optim.SGD(model.parameters(), lr=LR, momentum=0.9, weight_decay=WD)
     with td.Monitor(optimizer, every_steps=1, model=model, by=lambda name: "all") as monitor:
-        train(model, optimizer, 1)
+        train(model, optimizer, 3)
         optimizer.param_groups[0]["weight_decay"] = 0.0
         for free in (math.inf, 0, math.inf):
             monkeypatch.setattr(budget, "FREE", free)
             monkeypatch.setattr(budget, "MOST_SHARE", 0.0)
             train(model, optimizer, 1)
-    assert [bool(record.unmeasured) for record in monitor.history] == [False, False, True, False]
-    assert [(event.step, event.kind) for event in monitor.history.events] == [(2, "lost")]
+    assert [bool(record.unmeasured) for record in monitor.history] == [False] * 4 + [True, False]
+    assert [(event.step, event.kind) for event in monitor.history.events] == [(4, "lost")]
 
 
 def test_copies_take_no_more_of_the_time_than_is_said(monkeypatch):

@@ -54,6 +54,11 @@ class Carried:
         # 1, 2, 4, 8 and so on before it: of what lies far back little is left, and weights go nearly straight.
         return 0 < steps_left < self._longest and not steps_left & (steps_left - 1)
 
+    def next_due(self, steps_left: int) -> int:
+        """How many steps before one with a record the next such step is; 0 where there is none."""
+        least = min(steps_left, self._longest)
+        return 1 << (least - 1).bit_length() - 1 if least > 1 else 0
+
     def follow(self) -> None:
         """Take the decay of the step that comes in, before weights move."""
         for batch, momentum in self._batches:

@@ -365,12 +365,13 @@ class _State:
             changed, self._moving | self._perhaps, self._budget, self._carried,
         )  # fmt: skip
 
-    def _see(self, step: int, steps_left: int) -> None:
+    def _see(self, step: int, steps_left: int) -> int:
         if self._carried.is_due(step, steps_left) and not self._budget.refusal():
             begin = time.perf_counter()
             with unheard_by_modes():
                 self.monitor._guard.does(self._carried.follow)
             self._budget.note(time.perf_counter() - begin)
+        return self._carried.next_due(steps_left)
 
     def _coefficient(self, like: Tracked) -> float:
         """λ of a coupled decay in the step that comes: the plan's, or what the group says."""

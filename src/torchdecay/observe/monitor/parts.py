@@ -19,9 +19,6 @@ class Part:
         batch: which.
         gradients: of each; None where there are none.
         is_updated: whether the update of each can be told by its gradient and state.
-        lr: of their group.
-        planned: the fraction that decay is to take; None where it is no fraction.
-        rotation: the angle that they would settle at; NaN where that is not known.
         samples: before the step ("start"), after the passes before the update ("decayed"), after the update
             ("updated"), at the end of the step before ("left"); and of the gradient as the update rule sees it
             ("gradient"), where that needs it; of the decay that momentum brings along ("entering").
@@ -31,9 +28,6 @@ class Part:
     batch: Batch
     gradients: list[Tensor] | None
     is_updated: bool
-    lr: float
-    planned: float | None
-    rotation: float
     samples: dict[str, Tensor]
     prompt: float = 1.0
 

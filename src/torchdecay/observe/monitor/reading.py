@@ -7,7 +7,7 @@ and one of its gradient, held for the one step, and one sample held from the ste
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence, Set
+from collections.abc import Hashable, Sequence, Set
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -26,7 +26,7 @@ from torchdecay.observe.monitor.carried import Carried
 from torchdecay.observe.monitor.layout import Layout, Tracked
 from torchdecay.observe.monitor.measured import Measured, Sums
 from torchdecay.observe.monitor.parts import Part
-from torchdecay.observe.monitor.samples import Batch, gradient_of, over_ranks, products, wide
+from torchdecay.observe.monitor.samples import Batch, gradient_of, options_of, over_ranks, products, wide
 from torchdecay.observe.monitor.selection import Beside
 from torchdecay.observe.pulls import Pulled, own_pulls
 from torchdecay.optimizers.cards import update_of
@@ -78,6 +78,8 @@ class Reading:
         self._batches, self._left = batches, left
         self._updates = [update_of(optimizer, group) for group in optimizer.param_groups]
         self._is_told = [tells_update(optimizer, group) for group in optimizer.param_groups]
+        self._lrs: list[float] = []
+        self._planned: dict[int, tuple[float | None, float]] = {}
         self._parts: list[Part] = []
         self._radial: dict[int, Tensor] = {}
         self._weights: dict[int, Tensor] = {}
@@ -91,26 +93,32 @@ class Reading:
     def before(self) -> None:
         """When the gradients are there, and nothing has moved."""
         groups = self.optimizer.param_groups
-        lrs = [math.nan if (lr := float_of(group.get("lr"))) is None else lr for group in groups]
+        self._lrs = [math.nan if (lr := float_of(group.get("lr"))) is None else lr for group in groups]
         gradients = [gradient_of(member.param) for member in self.members]
         pairs = zip(self.members, gradients, strict=True)
         self._users = {id(member.param): one for member, one in pairs if one is not None}
         for index, batch in enumerate(self._batches):
-            like = batch.members[0]
-            lr = lrs[like.group]
-            planned, rotation = _planned(by_now(self._at_work(like.pulled), self.handle), lr)
+            for member in batch.members:
+                if id(member.pulled) not in self._planned:
+                    at_work = by_now(self._at_work(member.pulled), self.handle)
+                    self._planned[id(member.pulled)] = _planned(at_work, self._lrs[member.group])
             samples = {"start": batch.kept([member.param for member in batch.members])}
             if self._beside_it.is_wanted and (carried := self._carried.entering(batch, samples["start"])) is not None:
                 samples["entering"] = carried
             if self._left:
                 samples["left"] = self._left[index]
             # Optimizers pass over what has no gradient, and decay with them.
-            idle = Part(batch, None, False, lr, 0.0, rotation, samples, self._prompt(like))
+            idle = Part(batch, None, False, samples, self._prompt(batch.members[0]))
             found = [gradients[place] for place in batch.places]
-            for rows in batch.split([0 if one is None else 1 if one.is_sparse else 2 for one in found]):
+            kinds: list[Hashable] = [0 if one is None else 1 if one.is_sparse else 2 for one in found]
+            if len(batch.groups) > 1:
+                # A schedule may have parted them since.
+                options = {index: options_of(self.optimizer, groups[index]) for index in batch.groups}
+                kinds = [(kind, options[member.group]) for kind, member in zip(kinds, batch.members, strict=True)]
+            for rows in batch.split(kinds):
                 part, own = idle.picked(rows), [one for row in rows if (one := found[row]) is not None]
                 if own:
-                    part = replace(part, gradients=own, is_updated=not own[0].is_sparse, planned=planned)
+                    part = replace(part, gradients=own, is_updated=not own[0].is_sparse)
                 self._parts.append(part)
                 self._sample_gradient(part)
         parts = [place for batch in self._batches if batch.is_part for place in batch.places]
@@ -170,7 +178,9 @@ class Reading:
                 owed = self._owed.get(member.name, 0.0) - debts.get(member.name, 0.0)
                 dual = duals.get(member.name, math.nan) if member.is_constrained else math.nan
                 why = "" if part.gradients is None else self._beside_it.why_not(member)
-                made[place] = Measured(member, sums, part.lr, part.planned, part.rotation, owed, dual, part.prompt, why)
+                planned, rotation = self._planned[id(member.pulled)]
+                planned, lr = 0.0 if part.gradients is None else planned, self._lrs[member.group]
+                made[place] = Measured(member, sums, lr, planned, rotation, owed, dual, part.prompt, why)
         whys = [one.unmeasured for one in made.values() if one.member.source == "shadow" and not one.why_not]
         if whys and all(whys):
             # What a step changes that nobody knows of may be the user's.
@@ -253,7 +263,7 @@ class Reading:
             group = self.optimizer.param_groups[like.group]
             update = rule.taken(group, state, None if gradient is None else wide(gradient)).neg_()
             return moved - update, update
-        decay = start * -(part.planned or 0.0)
+        decay = start * -((part.gradients and self._planned[id(like.pulled)][0]) or 0.0)
         return decay, moved - decay
 
     def _prompt(self, like: Tracked) -> float:

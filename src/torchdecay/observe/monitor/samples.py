@@ -6,8 +6,9 @@ from the device at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch._utils import _flatten_dense_tensors
 from torch.nn import Parameter
 
+from torchdecay.observe.groups import DECAY_NAMES
 from torchdecay.observe.monitor.layout import Tracked
 from torchdecay.sharding import aligned, cuts, is_flat_part, local
 
@@ -68,6 +70,11 @@ class Batch:
     most: int | None = None
     is_part: bool = False
 
+    @cached_property
+    def groups(self) -> list[int]:
+        """Of which groups the members are."""
+        return [*dict.fromkeys(member.group for member in self.members)]
+
     def read(self, tensors: Sequence[Tensor]) -> Tensor:
         """Samples of tensors that have the shapes of the members, one behind the other; a view of one tensor alone."""
         if len(tensors) == 1:
@@ -105,7 +112,7 @@ def batches(members: Sequence[Tracked], most: int | None) -> list[Batch]:
         param = member.param
         count = sampled(param, _most_of(member, most)).numel()
         if _is_small(param, most):
-            key = (param.device, param.dtype, member.pulled, member.source)
+            key = (param.device, param.dtype, member.source, _alike(member))
             small.setdefault(key, []).append((count, place))
         else:
             made.append(Batch([member], [place], [count], _most_of(member, most), is_part=True))
@@ -126,6 +133,20 @@ def batches(members: Sequence[Tracked], most: int | None) -> list[Batch]:
             at, counts = [place for _, place in one], [count for count, _ in one]
             made.append(Batch(own, at, counts, _most_of(own[0], most), is_part))
     return made
+
+
+def _alike(member: Tracked) -> Hashable:
+    """What the members of a batch have in common: where their state tells the update, no more than its options."""
+    if member.source != "state":
+        return member.pulled
+    return options_of(member.pulled.optimizer, member.pulled.values), member.counts_zeros, member.is_cautious
+
+
+def options_of(optimizer: Any, group: Mapping[str, Any]) -> tuple[Hashable, ...]:
+    """The options that an update follows, by which groups are alike that differ in their decay."""
+    plain = (bool, int, float, str, tuple, type(None))
+    values = (group.get(name) for name in optimizer.defaults if name not in DECAY_NAMES)
+    return tuple(value if isinstance(value, plain) else id(value) for value in values)
 
 
 def _most_of(member: Tracked, most: int | None) -> int | None:

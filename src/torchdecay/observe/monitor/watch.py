@@ -23,8 +23,9 @@ class Watch:
     skipped is known on the device alone; it is added up there, and asked for when a record is due.
 
     `read` makes a reading of the step that comes, and `record` gets the step's number and what was measured; `leave` is
-    called after a step that one with a record should follow, `see` before each, with its number and how many it comes
-    before one with a record; `guard` does what may fail, and says whether it went well.
+    called after a step that one with a record should follow; `see` before some, with its number and how many it comes
+    before one with a record, and says how many before that it is to be called again; `guard` does what may fail, and
+    says whether it went well.
     """
 
     def __init__(
@@ -36,22 +37,23 @@ class Watch:
         read: Callable[[], Reading],
         record: Callable[[int, list[Measured]], None],
         leave: Callable[[], None],
-        see: Callable[[int, int], None],
+        see: Callable[[int, int], int],
         guard: Callable[[Callable[[], Any]], bool],
     ) -> None:
         self.optimizer, self.every_steps, self.start = optimizer, every_steps, start
         self._read, self._record, self._leave, self._see, self._guard = read, record, leave, see, guard
-        self._ticks, self._due, self._depth = 0, 1, 0
+        self._own, self._ticks, self._due, self._next, self._depth = vars(optimizer), 0, 1, 1, 0
         self.has_stepped = False
         self._skipped: Tensor | None = None
         self._reading: Reading | None = None
-        self._is_misplaced = self._is_read = False
+        self._is_misplaced = self._is_read = self._is_compiled = False
         # torch.compile(optimizer.step) would trace what runs here, and again whenever the counter changes.
         disable: Callable[..., Any] = torch.compiler.disable
         self._decayed_uncompiled: Callable[..., Arguments | None] = disable(self._decayed)
         self._updated_uncompiled: Callable[[], None] = disable(self._updated)
         self._begin_uncompiled: Callable[..., Arguments | None] = disable(self._begin)
         self._end_uncompiled: Callable[..., None] = disable(self._end)
+        # What stands around the step, and what stands inside of that, next to it, where one is read.
         self._pre = [optimizer.register_step_pre_hook(hook) for hook in (self._before_all, self._after_passes)]
         self._post = [optimizer.register_step_post_hook(hook) for hook in (self._before_passes, self._after_all)]
         _stand_around(optimizer._optimizer_step_pre_hooks, self._pre)
@@ -63,18 +65,25 @@ class Watch:
 
     def read_next(self) -> None:
         """Have the next step read, whatever its number."""
-        self._due = min(self._due, self._ticks + 1)
+        self._due = self._next = min(self._due, self._ticks + 1)
+        if not self._depth:
+            self._stand_by()
 
     def remove(self) -> None:
         """No more hooks."""
         for hook in (*self._pre, *self._post):
             hook.remove()
 
-    # Between the steps of a small model nothing of this is in a cache, so each line costs a part of a microsecond; and
-    # where nothing is compiled, the way out of a trace would cost more than all that is done on most steps.
+    # Between the steps of a small model nothing of this is in a cache, so each line costs a part of a microsecond, and
+    # each function more; and where nothing is compiled, the way out of a trace would cost more than all that is done on
+    # most steps. A hook is put among others, or taken out, only while those on the other side of the step run.
 
     def _before_all(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
-        return self._begin_uncompiled(args, kwargs) if torch.compiler.is_compiling() else self._begin(args, kwargs)
+        return (
+            self._begin_uncompiled(args, kwargs, True)
+            if torch.compiler.is_compiling()
+            else self._begin(args, kwargs, False)
+        )
 
     def _after_passes(self, optimizer: Optimizer, *arguments: Any) -> Arguments | None:
         if self._reading is None:
@@ -88,7 +97,7 @@ class Watch:
     def _after_all(self, optimizer: Optimizer, *arguments: Any) -> None:
         self._end_uncompiled() if torch.compiler.is_compiling() else self._end()
 
-    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any], is_compiled: bool) -> Arguments | None:
         if self._depth and step_depth(self.optimizer) < 2:
             # The step before this one raised, so its post hooks never came.
             self._depth = 0
@@ -99,29 +108,36 @@ class Watch:
         for group in self.optimizer.param_groups:
             lr = group.get("lr")
             # A learning rate in a tensor is not asked for.
-            if isinstance(lr, Tensor) or lr != 0:
+            if lr if type(lr) is float else isinstance(lr, Tensor) or lr != 0:
                 break
         else:
             return None
         self._ticks += 1
-        found = getattr(self.optimizer, "found_inf", None)
+        found = self._own.get("found_inf")
         if found is not None:
             with unheard_by_modes():
                 inf = torch.as_tensor(found)
                 self._skipped = inf.detach().clone() if self._skipped is None else self._skipped + inf
-        self._see(self._ticks, self._due - self._ticks)
-        if self._ticks < self._due or (found is not None and bool(found)):
+        if self._ticks < self._next:
             return None
-        hooks = self.optimizer._optimizer_step_pre_hooks
-        keys = [*hooks]
-        first, last = (keys.index(hook.id) for hook in self._pre)
+        self._is_compiled = self._is_compiled or is_compiled
+        self._next = self._due - self._see(self._ticks, self._due - self._ticks)
+        if self._ticks < self._due or (found is not None and bool(found)):
+            if not self._is_compiled:
+                self._post[0].remove()
+            return None
+        hooks, after = self.optimizer._optimizer_step_pre_hooks, self.optimizer._optimizer_step_post_hooks
+        keys, own = [*hooks], [hook.id for hook in self._pre]
         # Another watch may stand around this one: it moves nothing.
-        outside = (*keys[:first], *keys[last + 1 :])
-        self._is_misplaced = any(getattr(hooks[key], "__module__", "") != __name__ for key in outside)
+        outside = () if own[1] not in hooks else (*keys[: keys.index(own[0])], *keys[keys.index(own[1]) + 1 :])
+        others = (getattr(hooks[key], "__module__", "") != __name__ for key in outside)
+        self._is_misplaced = own[1] not in hooks or any(others)
         if self._is_misplaced:
             # A plan was attached since. Hooks can't change places while they run, so the next step is read.
             return None
-        _stand_around(self.optimizer._optimizer_step_post_hooks, self._post)
+        if self._post[0].id not in after:
+            self._post[0] = self.optimizer.register_step_post_hook(self._before_passes)
+        _stand_around(after, self._post)
         self._is_read = True
         self._look(self._make)
         return None if self._reading is None else self._once(args, kwargs, self._reading.before)
@@ -151,14 +167,15 @@ class Watch:
             self._depth -= 1
             return
         self._depth = 0
-        if self._reading is None and not self._is_misplaced and not self._is_read and self._ticks + 1 < self._due:
+        if self._ticks + 1 < self._next:
             return
         if self._is_misplaced:
-            _stand_around(self.optimizer._optimizer_step_pre_hooks, self._pre)
+            self._stand_by()
         if self._is_read:
             # By the run's own count, so that a run that goes on is recorded at the same steps.
             now = self.start + self._ticks
             self._due, self._is_read = (now // self.every_steps + 1) * self.every_steps - self.start, False
+            self._next = self._ticks + 1
         reading, self._reading = self._reading, None
         measured: list[Measured] = []
         if reading is not None:
@@ -167,8 +184,18 @@ class Watch:
             if is_measured:
                 self._record(steps, measured)
         if self._ticks + 1 >= self._due:
+            self._stand_by()
             with unheard_by_modes():
                 self._guard(self._leave)
+        elif not self._is_compiled:
+            self._pre[1].remove()
+
+    def _stand_by(self) -> None:
+        """Stand inside of the passes before the step, too."""
+        hooks = self.optimizer._optimizer_step_pre_hooks
+        if self._pre[1].id not in hooks:
+            self._pre[1] = self.optimizer.register_step_pre_hook(self._after_passes)
+        _stand_around(hooks, self._pre)
 
     def _once(self, args: tuple[Any, ...], kwargs: dict[str, Any], look: Callable[[], None]) -> Arguments | None:
         """Look now, or where the step has a closure, when that has been evaluated for the first time."""
