@@ -14,6 +14,7 @@ from torchdecay.observe.monitor.history import History
 from torchdecay.observe.monitor.series import Event, Record, Series
 from torchdecay.reports.drawing.palette import styles
 from torchdecay.reports.history import MOST, article_of, quantity_chart
+from torchdecay.text import percent
 
 
 def make_history(groups: int = 2, *, records: int = 12, lost_at: int = 999) -> History:
@@ -53,8 +54,21 @@ def test_the_page_says_what_happened(tmp_path) -> None:
 
 
 def test_the_headline_says_so_when_nothing_was_wrong() -> None:
-    """No alarm is a result too."""
-    assert article_of(make_history()).headline.startswith("Decay did what was planned: no alarm in 12")
+    """No alarm is a result too; the page opens with what decay took of the weights."""
+    history = make_history()
+    arranged = article_of(history)
+    share = 1 - math.exp(-history.shrink("group 0").realized[-1])
+    assert arranged.headline == f"Decay took {percent(share)} of each weight in 1,100 steps, as planned."
+    assert arranged.sure.startswith("Decay did what was planned: no alarm in 12")
+    (lost,) = [article_of(make_history(lost_at=5)).headline]
+    assert "; planned" in lost and "as planned" not in lost
+
+
+def test_the_page_names_what_was_recorded() -> None:
+    """Optimizer, model, command, file, versions and date stand in the opening."""
+    about = {"optimizer": "AdamW", "model": "Net", "command": "train.py --lr 1", "file": "run.jsonl"}
+    made = dataclasses.replace(make_history(), about=about, versions={"torch": "2.13"}, created="2030-01-02T03:04:05")
+    assert article_of(made).origin == (*about.items(), ("torch", "2.13"), ("made", "2030-01-02 03:04"))
 
 
 def test_planned_and_realized_stand_in_one_chart() -> None:
@@ -98,7 +112,7 @@ def test_groups_that_rang_are_drawn_before_larger_ones() -> None:
     arranged = article_of(dataclasses.replace(history, events=tuple(several)))
     assert {"group 30", "group 35", "group 0"} <= {key.label for key in arranged.keys}
     assert "those with alarms, then the largest" in arranged.sure
-    assert arranged.headline == (
+    assert arranged.sure.startswith(
         "Decay was lost (1) and decay differed from the plan (1): 2 alarms in 12 recorded steps, 1 to 1,100."
     )
     assert len({chart.plot.x for chart in arranged.charts}) == 1

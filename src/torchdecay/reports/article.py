@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 _NUMBER = re.compile(r"[≤≥<>–]?\s*[−+-]?\d[\d,.]*(e[+-]?\d+)?(\s|%|$)|–")
 
 
+Pairs = tuple[tuple[str, str], ...]
+"""Names and values."""
+
+
 @dataclass(frozen=True)
 class Table:
     """A table.
@@ -112,7 +116,7 @@ class Card:
     heading: str
     points: Row = ()
     command: str | None = None
-    pairs: tuple[tuple[str, str], ...] = ()
+    pairs: Pairs = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +128,7 @@ class Article:
         title: what was looked at; `name` where there is little room.
         headline: what the result says, in a sentence.
         sure: what to know about that.
+        origin: what it was made from, with what and when, in pairs of a name and a value.
         notices: what to be wary of.
         verdict: the whole of what it says; the first `open_lines` are not folded away.
         nexts: what to run next.
@@ -138,6 +143,7 @@ class Article:
     headline: str
     name: str = ""
     sure: str = ""
+    origin: Pairs = ()
     notices: tuple[Notice, ...] = ()
     verdict: Row = ()
     open_lines: int = 8
@@ -210,16 +216,23 @@ def cards_of(result: Comparison | Sweep, how: Row, heading: str, pairs: Iterable
     return (Card("How to read it", (*how, *map(prose, result.notes))), *task, Card(heading, (), command, made))
 
 
-def pairs_of(values: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+def origin_of(result: Comparison | Sweep) -> Pairs:
+    """With what a result of a task was made, and when."""
+    known = {**dict(result.facts), **result.versions}
+    picked = [(name, known[name]) for name in ("optimizer", "torch", "torchdecay") if name in known]
+    return pairs_of((*picked, *when(result.created)))
+
+
+def pairs_of(values: Iterable[tuple[str, str]]) -> Pairs:
     """Names and values, each safe to show."""
     return tuple((shown(name, most=60), prose(value)) for name, value in values)
 
 
-def when(stamp: str) -> tuple[tuple[str, str], ...]:
+def when(stamp: str, name: str = "made") -> Pairs:
     """When it was made, as a person reads it; what is no time stamp stays as it is."""
     with contextlib.suppress(ValueError):
         stamp = f"{datetime.fromisoformat(stamp):%Y-%m-%d %H:%M %Z}".strip()
-    return (("made", stamp),) if stamp else ()
+    return ((name, stamp),) if stamp else ()
 
 
 def slug(name: str) -> str:

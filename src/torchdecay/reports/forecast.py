@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from torchdecay.errors import TaskError
 from torchdecay.reports.article import Article, Page, Section, page_with
 from torchdecay.reports.drawing.axes import Axis, tick, y_axis
-from torchdecay.reports.drawing.chart import Plot
+from torchdecay.reports.drawing.chart import Chart, Key, Plot
 from torchdecay.reports.drawing.marks import Line, Mark, Text, dot
 from torchdecay.reports.drawing.palette import SMALL, Style, styles
 from torchdecay.reports.drawing.svg import Panel, Picture, key_marks
@@ -24,6 +24,7 @@ _WIDTH, _LEFT, _RIGHT = 760.0, 62.0, 24.0
 _TOP, _RETENTION, _GAP, _RATE, _BELOW, _KEY = 96.0, 210.0, 76.0, 76.0, 62.0, 21.0
 _MOST = 8
 _TITLE = "What decay will do"
+_LEFT_OF = "Left of a weight without gradient"
 
 
 def picture_of(forecast: Forecast) -> Picture:
@@ -32,7 +33,7 @@ def picture_of(forecast: Forecast) -> Picture:
     Raises:
         TaskError: no group whose course is known.
     """
-    every = [group for group in forecast.groups if group.curve is not None and group.fraction]
+    every = _known(forecast)
     if not every:
         raise TaskError(
             "there is nothing to draw: no decay whose course is known.",
@@ -47,7 +48,7 @@ def picture_of(forecast: Forecast) -> Picture:
     ]
     panels = []
     for top, tall, title, plot in (
-        (_TOP, _RETENTION, "Left of a weight without gradient", retention_plot(drawn, look)),
+        (_TOP, _RETENTION, _LEFT_OF, retention_plot(drawn, look)),
         (_TOP + _RETENTION + _GAP, _RATE, "Learning rate", rates_plot(drawn, look)),
     ):
         cover.append(Text(20, top - 10, title, bold=True))
@@ -65,7 +66,30 @@ def page_of(forecast: Forecast) -> Page:
     """The page of a forecast: its table and its remarks."""
     said, *remarks = verdict(forecast).splitlines()
     sections = (Section("groups", "The groups", table=as_table(forecast), remarks=tuple(remarks)),)
-    return page_with(Article(id="forecast", title=_TITLE, headline=said, sure=_run(forecast), sections=sections))
+    hero = chart_of(forecast)
+    return page_with(
+        Article(id="forecast", title=_TITLE, headline=said, sure=_run(forecast), hero=hero, sections=sections)
+    )
+
+
+def chart_of(forecast: Forecast) -> Chart | None:
+    """What is left of a weight over the run; None where no course is known."""
+    drawn = _known(forecast)[:_MOST]
+    if not drawn:
+        return None
+    looks = enumerate(zip(drawn, look := styles(len(drawn)), strict=True))
+    return Chart(
+        name="left",
+        title=_LEFT_OF,
+        alt=_alt(forecast, drawn),
+        caption="What decay by itself leaves of a weight: 1 is all of it.",
+        plot=retention_plot(drawn, look),
+        keys=tuple(Key(shown(_label(one), most=62), style, i) for i, (one, style) in looks),
+    )
+
+
+def _known(forecast: Forecast) -> list[GroupForecast]:
+    return [group for group in forecast.groups if group.curve is not None and group.fraction]
 
 
 def verdict(forecast: Forecast) -> str:

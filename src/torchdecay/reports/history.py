@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from torchdecay.observe.monitor.history import History
-    from torchdecay.observe.monitor.series import Event
+    from torchdecay.observe.monitor.series import Event, Shrink
 
 MOST = 6
 """Groups in one chart."""
@@ -134,14 +134,14 @@ def picture_of(history: History, *, quantity: str = "shrink") -> Picture:
     return titled(chart)
 
 
-def article_of(history: History) -> Article:
-    """Arrange a history for a page."""
+def article_of(history: History, *, first: int = 0) -> Article:
+    """Arrange a history for a page, on which its lines are counted from `first` on."""
     if not history.records:
         raise TaskError("the history has no record, so there is nothing to show.", fix="Let the optimizer step.")
     drawn = _drawn(history)
-    look = styles(len(drawn))
+    look = styles(first + len(drawn))[first:]
     subjects = [
-        (name, heading, intro, [quantity_chart(history, one, drawn, look) for one in quantities])
+        (name, heading, intro, [quantity_chart(history, one, drawn, look, first=first) for one in quantities])
         for name, heading, intro, quantities in _SUBJECTS
     ]
     hero, *_ = (*filter(None, (chart for *_, charts in subjects for chart in charts)), None)
@@ -153,6 +153,7 @@ def article_of(history: History) -> Article:
     sections.append(Section("groups", "The groups", table=table))
     weights = sum(history.of(name).num_elements for name in history.groups)
     recorded = (
+        *history.about.items(),
         ("groups", f"{len(history.groups):,}, of {counted(weights, 'weight')}"),
         ("recorded steps", f"{len(history.steps):,}, one of every {history.every_steps:,}"),
         *history.versions.items(),
@@ -160,25 +161,29 @@ def article_of(history: History) -> Article:
     )
     which = f"{len(drawn)} are drawn: those with alarms, then the largest"
     which = which if history.events else f"the {len(drawn)} largest are drawn"
-    sure = f"Of {counted(len(history.groups), 'group')} {which}."
+    which = f"Of {counted(len(history.groups), 'group')} {which}." if len(drawn) < len(history.groups) else ""
+    did = done(history)
     return Article(
         id="history",
         title="What decay did",
-        headline=_headline(history),
-        sure=sure if len(drawn) < len(history.groups) else "",
+        headline=did or _headline(history),
+        sure=" ".join(filter(None, [_headline(history) if did else "", which])),
+        origin=pairs_of((*history.about.items(), *history.versions.items(), *when(history.created))),
         notices=_notices(history),
         hero=hero,
-        keys=tuple(Key(shown(name), style, i) for i, (name, style) in enumerate(zip(drawn, look, strict=True))),
+        keys=tuple(Key(shown(name), style, i) for i, (name, style) in enumerate(zip(drawn, look, strict=True), first)),
         sections=tuple(filter(None, sections)),
         cards=(Card("How it was recorded", pairs=pairs_of(recorded)),),
     )
 
 
-def quantity_chart(history: History, quantity: str, drawn: Sequence[str], look: Sequence[Style]) -> Chart | None:
+def quantity_chart(
+    history: History, quantity: str, drawn: Sequence[str], look: Sequence[Style], *, first: int = 0
+) -> Chart | None:
     """One quantity of some groups over the steps; None when none of them has it."""
     curves = [_curve(history, quantity, name, i) for i, name in enumerate(drawn)]
     # All charts of a page have one axis of steps.
-    return _chart(quantity, curves, drawn, look, last=max(history.steps, default=0))
+    return _chart(quantity, curves, drawn, look, last=max(history.steps, default=0), first=first)
 
 
 def group_chart(
@@ -197,6 +202,7 @@ def _chart(
     *,
     last: int,
     of: str = "",
+    first: int = 0,
 ) -> Chart | None:
     scale = _SCALES.get(quantity, 1.0)
     curves = [
@@ -215,14 +221,14 @@ def _chart(
     floor = None if quantity == "cosine" else 0.0
     marks: list[Mark] = []
     for curve in curves:
-        style, gid = look[curve.index], f"series-{curve.index}"
+        style, gid = look[curve.index], f"series-{first + curve.index}"
         if curve.beside:
             marks.append(Line(curve.beside_steps, curve.beside, replace(style, dashes=()), 0.9, f"{gid}-beside"))
         marks.append(Line(curve.steps, curve.values, style, 2.0, f"{gid}-line"))
         if math.isfinite(curve.values[-1]):
             marks.append(dot(curve.steps[-1], curve.values[-1], style, gid=f"{gid}-end"))
     height = y_axis([*values, *([0.0] if floor == 0.0 and not log else [])], floor=floor, log=log)
-    keys = tuple(Key(shown(drawn[curve.index]), look[curve.index], curve.index) for curve in curves)
+    keys = tuple(Key(shown(drawn[curve.index]), look[curve.index], first + curve.index) for curve in curves)
     foretold = [f", {number(curve.beside[-1])} foretold" if curve.beside else "" for curve in curves]
     ends = [f"{key.label} ends at {number(curve.values[-1])}" for key, curve in zip(keys, curves, strict=True)]
     told = "; ".join(map("".join, zip(ends, foretold, strict=True)))
@@ -305,6 +311,34 @@ def _notices(history: History) -> tuple[Notice, ...]:
     if left_out:
         made.append(Notice(f"And {counted(left_out, 'more alarm')}", "They are in the history’s events."))
     return tuple(made)
+
+
+def done(history: History) -> str:
+    """What decay took of the weights over the recorded steps, and whether that was planned; "" where nobody knows."""
+    shrinks = {name: history.shrink(name) for name in history.groups if history.of(name).decay}
+    took = {name: taken(found.realized[-1]) for name, found in shrinks.items() if found.realized}
+    if not took:
+        return ""
+    planned = {name: taken(sums[-1]) for name in took if (sums := shrinks[name].planned)}
+    steps = counted(history.steps[-1], "step")
+    said = f"Decay took {_of_each(took)} in {steps}"
+    if len(planned) < len(took):
+        return f"{said}."
+    off = [name for name in took if not _is_close(shrinks[name])]
+    return f"{said}, as planned." if not off else f"{said}; planned {_of_each({one: planned[one] for one in off})}."
+
+
+def _of_each(shares: Mapping[str, str]) -> str:
+    """What was taken of which group, or of each weight where that is the same."""
+    if len({*shares.values()}) == 1:
+        return f"{next(iter(shares.values()))} of each weight"
+    return listing([f"{share} of {shown(name, most=40)}" for name, share in shares.items()], most=3)
+
+
+def _is_close(shrink: Shrink) -> bool:
+    """Whether planned and realized agree as far as the page's numbers do, within a tenth."""
+    planned, real = (sums[-1] for sums in (shrink.planned or (0.0,), shrink.realized or (0.0,)))
+    return taken(planned) == taken(real) or abs(real - planned) <= 0.1 * abs(planned)
 
 
 def _headline(history: History) -> str:

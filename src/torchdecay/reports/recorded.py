@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING
 
 from torchdecay.reports import forecast as forecasts
 from torchdecay.reports import history as histories
-from torchdecay.reports.article import Article, Card, Next, Notice, Page, Section, Table, page_with, pairs_of, when
+from torchdecay.reports.article import (
+    Article,
+    Card,
+    Next,
+    Notice,
+    Page,
+    Pairs,
+    Section,
+    Table,
+    page_with,
+    pairs_of,
+    when,
+)
 from torchdecay.reports.drawing.chart import Chart, Key
 from torchdecay.reports.tables import as_table
 from torchdecay.text import counted, listed, listing, prose, shown
@@ -178,6 +190,7 @@ def page_of(record: RunRecord) -> Page:
     sections: list[Section] = []
     notices = [Notice("To know", prose(note)) for note in summary.notes]
     hero: Chart | None = None
+    keys: list[Key] = []
     for about, seen in zip(summary.optimizers, record.seen, strict=True):
         own = f"{about.optimizer} {about.number}: " if len(record.seen) > 1 else ""
         if about.differs:
@@ -187,24 +200,28 @@ def page_of(record: RunRecord) -> Page:
         sections += _sections(about, seen, own)
         if seen.history is None or not seen.history.records:
             continue
-        curves = histories.article_of(seen.history)
+        curves = histories.article_of(seen.history, first=len(keys))
         notices += [replace(one, head=own + one.head) for one in curves.notices]
         # One record is no curve, and without one nothing has to be drawn.
         if len(seen.history.steps) > 1:
             hero = hero or curves.hero
-            sections += [_of(one, about, own, curves.keys) for one in curves.sections]
+            keys += [replace(one, label=own + one.label) for one in curves.keys]
+            sections += [_of(one, about, own) for one in curves.sections]
+    forecast = next(filter(None, (seen.forecast for seen in record.seen)), None)
     following = next_command(record)
     nexts = (Next("Try another decay, without a change to the script", following),) if following else ()
     page = page_with(
         Article(
             id="run",
             title=f"What decay does in {shown(summary.command, most=80) or 'this run'}",
-            headline=_headline(record),
-            sure=prose(" ".join(_lengths(summary.optimizers))),
+            headline=_did(record) or _headline(record),
+            sure=prose(" ".join([*([_headline(record)] if _did(record) else []), *_lengths(summary.optimizers)])),
+            origin=_origin(record),
             notices=tuple(notices),
             verdict=tuple(verdict(record).splitlines()[1:]),
             nexts=nexts if summary.optimizers else (),
-            hero=hero,
+            hero=hero or (None if forecast is None else forecasts.chart_of(forecast)),
+            keys=tuple(keys),
             sections=tuple(sections),
             cards=(_card(record),),
         )
@@ -220,6 +237,12 @@ def _lengths(optimizers: Iterable[Stepped]) -> Iterator[str]:
             whose.setdefault(one.length, []).append(one.optimizer)
     for length, names in whose.items():
         yield f"{listing(list(dict.fromkeys(names)))}: {length}."
+
+
+def _did(record: RunRecord) -> str:
+    """What decay did in the first optimizer of which that was measured; "" where it was in none."""
+    known = (histories.done(seen.history) for seen in record.seen if seen.history is not None and seen.history.records)
+    return next(filter(None, known), "")
 
 
 def _headline(record: RunRecord) -> str:
@@ -263,22 +286,26 @@ def _sections(about: Stepped, seen: Seen, own: str) -> Iterator[Section]:
         )
 
 
-def _of(section: Section, about: Stepped, own: str, keys: tuple[Key, ...]) -> Section:
-    """A section of a history's own page, on this one: with its own legend, and names that no other optimizer's have."""
+def _of(section: Section, about: Stepped, own: str) -> Section:
+    """A section of a history's own page, on this one: with names that no other optimizer's have."""
     charts = tuple(replace(one, name=f"{about.number}-{one.name}") for one in section.charts)
     heading = own + (section.heading[0].lower() + section.heading[1:] if own else section.heading)
-    return replace(section, id=f"{about.number}-{section.id}", heading=heading, charts=charts, keys=keys, tracked=False)
+    return replace(section, id=f"{about.number}-{section.id}", heading=heading, charts=charts)
+
+
+def _origin(record: RunRecord) -> Pairs:
+    """What ran, and what of it was looked at, with what and when."""
+    summary = record.summary
+    rank, world = summary.process
+    names: dict[str, list[str]] = {"optimizer": [], "model": []}
+    for one in summary.optimizers:
+        names["optimizer"].append(one.optimizer)
+        names["model"] += [one.model] if one.model else []
+    known = [(name, listing(list(dict.fromkeys(found)))) for name, found in names.items() if found]
+    process = [("process", f"{rank} of {world}")] if world > 1 else []
+    return pairs_of([("command", summary.command), *known, *process, *summary.versions.items(), *when(summary.created)])
 
 
 def _card(record: RunRecord) -> Card:
-    summary = record.summary
-    rank, world = summary.process
-    pairs = [
-        ("command", summary.command),
-        *summary.versions.items(),
-        *((("process", f"{rank} of {world}"),) if world > 1 else ()),
-        *when(summary.created),
-        ("written", summary.written),
-    ]
-    command = f"torchdecay run {summary.command}" if summary.command else ""
-    return Card("How it was run", (), command, pairs_of(pairs))
+    command = f"torchdecay run {record.summary.command}" if record.summary.command else ""
+    return Card("How it was run", (), command, pairs_of([*_origin(record), *when(record.summary.written, "written")]))

@@ -61,19 +61,23 @@ def _side_by_side(trained: Mapping[str, History]) -> Article:
     look = styles(len(names))
     groups = _common(histories)
     sections = []
+    hero: Chart | None = None
     for group in groups:
         charts = _charts(histories, group, names, look)
+        if hero is None and charts:
+            hero, *charts = charts
         if charts:
             intro = "One line for each training; of the steps that were recorded."
-            sections.append(Section(slug(group), capital(shown(group)), intro, charts, tracked=True))
+            sections.append(Section(slug(group), capital(shown(group)), intro, tuple(charts), tracked=True))
     rows = (row for group in groups for name, one in trained.items() for row in _rows(name, one, group))
     return Article(
         id="together",
         name="Side by side",
         title="Side by side",
         headline=_headline(trained, groups),
+        hero=hero,
         keys=tuple(Key(name, style, i) for i, (name, style) in enumerate(zip(names, look, strict=True))),
-        sections=(Section("numbers", "In numbers", table=Table(_HEAD, tuple(rows))), *sections),
+        sections=(*sections, Section("numbers", "In numbers", table=Table(_HEAD, tuple(rows)))),
     )
 
 
@@ -88,9 +92,9 @@ def _common(histories: Sequence[History]) -> list[str]:
     return sorted(shared, key=lambda name: max(size[name]), reverse=True)[:_MOST_GROUPS]
 
 
-def _charts(histories: Sequence[History], group: str, names: Sequence[str], look: Sequence[Style]) -> tuple[Chart, ...]:
+def _charts(histories: Sequence[History], group: str, names: Sequence[str], look: Sequence[Style]) -> list[Chart]:
     drawn = (group_chart(histories, quantity, group, names, look) for quantity in _QUANTITIES)
-    return tuple(filter(None, drawn))
+    return [*filter(None, drawn)]
 
 
 def _rows(name: str, history: History, group: str) -> Iterator[tuple[str, ...]]:

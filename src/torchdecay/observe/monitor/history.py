@@ -55,6 +55,7 @@ class History(Shown):
         every_steps: how many steps lie between two records.
         created: when, ISO 8601.
         versions: of torchdecay and torch.
+        about: what was recorded: the optimizer, the model, the command, the file.
 
     Example:
         >>> import torch, torchdecay as td
@@ -77,6 +78,7 @@ class History(Shown):
     every_steps: int = 1
     created: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    about: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.records, Records):
@@ -278,7 +280,7 @@ class History(Shown):
 
     def save(self, path: str | Path) -> Path:
         """Write the JSONL that `History.load` reads back to an equal value."""
-        head = jsonl.Head(self.every_steps, self.created, dict(self.versions))
+        head = jsonl.Head(self.every_steps, self.created, dict(self.versions), dict(self.about))
         jsonl.save(Path(path), head, self.series, self._columns, self.events)
         return Path(path)
 
@@ -294,7 +296,7 @@ class History(Shown):
         """
         head, found = jsonl.load(Path(path))
         return cls(
-            series=tuple(found.series), records=found.records.records(), events=tuple(found.events), **head.about
+            series=tuple(found.series), records=found.records.records(), events=tuple(found.events), **head.fields
         )
 
     _white_space: ClassVar[str] = "pre"

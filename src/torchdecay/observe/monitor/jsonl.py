@@ -34,17 +34,18 @@ _AT_ONCE = 32
 
 @dataclass(frozen=True)
 class Head:
-    """The first line: steps from record to record, when the history was begun and by which versions; columns."""
+    """The first line: steps from record to record, when the history was begun, by which versions, of what; columns."""
 
     every_steps: int
     created: str
     versions: Mapping[str, str]
+    about: Mapping[str, str] = field(default_factory=dict)
     columns: tuple[str, ...] = tuple(QUANTITIES)
 
     @property
-    def about(self) -> dict[str, Any]:
+    def fields(self) -> dict[str, Any]:
         """What a history says of itself."""
-        return {"every_steps": self.every_steps, "created": self.created, "versions": self.versions}
+        return {name: value for name, value in vars(self).items() if name != "columns"}
 
 
 @dataclass

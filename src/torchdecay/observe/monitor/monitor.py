@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
@@ -11,7 +13,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from torchdecay._version import __version__
@@ -146,9 +148,10 @@ class Monitor:
         leads = alone or torch.distributed.get_rank() == 0
         self._on_alarm, self._meant = on_alarm if leads or on_every_rank else None, Meant(ignore, severity or {})
         versions = {"torchdecay": __version__, "torch": str(torch.__version__)}
-        self._head = Head(every_steps, datetime.now(timezone.utc).isoformat(timespec="seconds"), versions)
-        self._seen = Content()
         optimizers = [torch_optimizer(one) for one in optimizers_of(optimizer)]
+        about = _about(optimizers, self._model, path)
+        self._head = Head(every_steps, datetime.now(timezone.utc).isoformat(timespec="seconds"), versions, about)
+        self._seen = Content()
         named = [f"{type(one).__name__} {i}, " if len(optimizers) > 1 else "" for i, one in enumerate(optimizers, 1)]
         self._on_error = on_error
         guard = partial(Guard, strict=strict, on_error=on_error)
@@ -274,8 +277,20 @@ def _steps_taken(optimizer: Optimizer) -> int:
     return int(max((count for count in counts if count is not None), default=0))
 
 
+def _about(optimizers: Sequence[Optimizer], model: nn.Module | None, path: str | Path | None) -> dict[str, str]:
+    """What is recorded, in words, as far as it is known."""
+    script = Path(sys.argv[0] if sys.argv else "")
+    known = {
+        "optimizer": " and ".join(type(one).__name__ for one in optimizers),
+        "model": "" if model is None else type(model).__name__,
+        "command": shlex.join([script.name, *sys.argv[1:]]) if script.suffix == ".py" else "",
+        "file": "" if path is None else str(path),
+    }
+    return {name: value for name, value in known.items() if value}
+
+
 def _history(head: Head, seen: Content) -> History:
-    return History(series=tuple(seen.series), records=seen.records.records(), events=tuple(seen.events), **head.about)
+    return History(series=tuple(seen.series), records=seen.records.records(), events=tuple(seen.events), **head.fields)
 
 
 class _State:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from torchdecay.lab.comparisons.statistics import mean
-from torchdecay.reports.article import Article, Fold, Page, Section, Table, cards_of, page_with, slug
+from torchdecay.reports.article import Article, Fold, Page, Section, Table, cards_of, origin_of, page_with, slug
 from torchdecay.reports.comparison.curves import curve_chart, label_styles
 from torchdecay.reports.comparison.gaps import gap_chart
 from torchdecay.reports.comparison.notices import notices_of
@@ -50,6 +50,7 @@ def article_of(comparison: Comparison) -> Article:
         title=shown(comparison.title or comparison.task),
         headline=said,
         sure=sure,
+        origin=origin_of(comparison),
         notices=notices_of(comparison),
         verdict=tuple(prose(line) for line in verdict(comparison).splitlines()),
         hero=gap_chart(comparison, "score" if comparison.score_name else "loss"),

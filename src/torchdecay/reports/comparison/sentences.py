@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 LUCK = "The difference is larger than the variation between"
 ALONE = "One seed can't tell luck from effect:"
 TOO_FEW = "two seeds are too few to claim a difference"
+NOISE = "Nothing can be learned here: decay only changes how confidently the model is wrong."
 ONCE = "One seed: this happened once and is not a measured difference."
 
 
@@ -27,8 +28,6 @@ def headline(comparison: Comparison) -> tuple[str, str]:
         return "No run was finished.", ""
     what = curve_name(comparison.measure, comparison)
     contrasts = [one for one in comparison.contrasts if one.mean is not None]
-    if comparison.noise:
-        return "Nothing can be learned here: decay only changes how confidently the model is wrong.", ""
     if not contrasts:
         first = comparison.runs[0].label
         middle, count = _middle(comparison, first), len(comparison.of(first))
@@ -38,6 +37,8 @@ def headline(comparison: Comparison) -> tuple[str, str]:
         return f"With {shown(first)}, {what} ended at {number(middle)}{mean_of}.", ""
     sign = 1 if comparison.higher_is_better else -1
     top = max(contrasts, key=lambda one: sign * (one.mean or 0.0))
+    if comparison.noise:
+        return _pair(comparison, top, what), NOISE
     better = [one for one in contrasts if one.better is True]
     worse = [shown(one.label) for one in contrasts if one.better is False]
     seeds = counted(max(len(one.differences) for one in contrasts), "seed")

@@ -389,7 +389,7 @@ class View {
     const clickable = legend ? "Click a name to hide its line. " : "";
     tools.append(html("span", {class: "hint"}, `${clickable}Point at a chart for values; drag across it to zoom.`));
     if (legend) legend.append(tools);
-    else this.charts[0].figure.before(tools);
+    else (this.charts[0].figure.closest(".opening") ?? this.charts[0].figure).after(tools);
   }
 }
 [...document.querySelectorAll("[data-view]")].forEach((root, number) => {
