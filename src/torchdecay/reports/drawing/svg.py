@@ -19,6 +19,7 @@ from torchdecay.text import shown
 _SVG, _LINK = "http://www.w3.org/2000/svg", "{http://www.w3.org/1999/xlink}href"
 _WIDTH, _RIGHT, _TOP, _BOTTOM = 420.0, 14.0, 10.0, 40.0
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+_LONG, _GAP = re.compile(r"-?\d+\.\d{2,}"), re.compile(r"(?<=[MLCQz]) +| +(?=[MLCQz])| +$")
 # Text stays text, and the same numbers give the same bytes.
 _SETTINGS = {
     "svg.fonttype": "none",
@@ -197,10 +198,6 @@ def _clean(root: ElementTree.Element, *, prefix: str, colors: Mapping[str, str])
     for name in ("width", "height", "version"):
         root.attrib.pop(name, None)
     root.set("stroke-linejoin", "round")
-    for parent in list(root.iter()):
-        for child in list(parent):
-            if child.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"):
-                parent.remove(child)
     for element in root.iter():
         name = element.attrib.pop("id", "")
         if name.startswith(("series-", "scan-", "halo")):
@@ -215,6 +212,25 @@ def _clean(root: ElementTree.Element, *, prefix: str, colors: Mapping[str, str])
                 element.set(key, re.sub(r"url\(#", f"url(#{prefix}-", value))
             elif key in ("style", "fill", "stroke"):
                 element.set(key, _restyle(value, colors))
+            elif key in ("d", "x", "y"):
+                element.set(key, _GAP.sub("", _LONG.sub(lambda found: f"{float(found[0]):.1f}", value)))
+    _drop_what_shows_nothing(root)
+
+
+def _drop_what_shows_nothing(root: ElementTree.Element) -> None:
+    """White space, paths without stroke or fill, turns by no angle, and groups that say nothing of what they hold."""
+    for parent in reversed([*root.iter()]):
+        kept: list[ElementTree.Element] = []
+        for child in parent:
+            tag, child.tail = child.tag.removeprefix(f"{{{_SVG}}}"), None
+            if child.get("transform", "").startswith("rotate(-0 "):
+                del child.attrib["transform"]
+            if tag in ("metadata", "style") or (tag == "path" and child.get("style") == "fill: none"):
+                continue
+            says_nothing = tag in ("g", "defs") and not (len(child) if tag == "defs" else child.keys())
+            kept += child if says_nothing else [child]
+        parent[:] = kept
+        parent.text = parent.text if (parent.text or "").strip() else None
 
 
 def _restyle(style: str, colors: Mapping[str, str]) -> str:
