@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from torchdecay.observe.monitor.history import History
-    from torchdecay.observe.monitor.series import Event, Shrink
+    from torchdecay.observe.monitor.series import Event
 
 MOST = 6
 """Groups in one chart."""
@@ -315,30 +315,26 @@ def _notices(history: History) -> tuple[Notice, ...]:
 
 def done(history: History) -> str:
     """What decay took of the weights over the recorded steps, and whether that was planned; "" where nobody knows."""
-    shrinks = {name: history.shrink(name) for name in history.groups if history.of(name).decay}
-    took = {name: taken(found.realized[-1]) for name, found in shrinks.items() if found.realized}
+    sums = {name: history._sums(name) for name in history.groups if history.of(name).decay}
+    took = {name: float(found.realized[-1]) for name, found in sums.items() if found.realized is not None}
     if not took:
         return ""
-    planned = {name: taken(sums[-1]) for name in took if (sums := shrinks[name].planned)}
-    steps = counted(history.steps[-1], "step")
-    said = f"Decay took {_of_each(took)} in {steps}"
+    planned = {name: float(found[-1]) for name in took if (found := sums[name].planned) is not None}
+    said = f"Decay took {_of_each(took)} in {counted(history.steps[-1], 'step')}"
     if len(planned) < len(took):
         return f"{said}."
-    off = [name for name in took if not _is_close(shrinks[name])]
-    return f"{said}, as planned." if not off else f"{said}; planned {_of_each({one: planned[one] for one in off})}."
+    # A tenth apart is what the page's numbers hardly show.
+    off = {name: plan for name, plan in planned.items()
+           if taken(plan) != taken(took[name]) and not abs(took[name] - plan) <= 0.1 * abs(plan)}  # fmt: skip
+    return f"{said}; planned {_of_each(off)}." if off else f"{said}, as planned."
 
 
-def _of_each(shares: Mapping[str, str]) -> str:
+def _of_each(sums: Mapping[str, float]) -> str:
     """What was taken of which group, or of each weight where that is the same."""
+    shares = {name: taken(found) for name, found in sums.items()}
     if len({*shares.values()}) == 1:
         return f"{next(iter(shares.values()))} of each weight"
     return listing([f"{share} of {shown(name, most=40)}" for name, share in shares.items()], most=3)
-
-
-def _is_close(shrink: Shrink) -> bool:
-    """Whether planned and realized agree as far as the page's numbers do, within a tenth."""
-    planned, real = (sums[-1] for sums in (shrink.planned or (0.0,), shrink.realized or (0.0,)))
-    return taken(planned) == taken(real) or abs(real - planned) <= 0.1 * abs(planned)
 
 
 def _headline(history: History) -> str:
