@@ -43,7 +43,7 @@ def page(studies: Mapping[str, Mapping[str, Any]]) -> str:
     for verdict in VERDICTS:
         entries = [
             [
-                claim.said + (f" ({claim.source})" if claim.source else ""),
+                claim.said + (f" ({cited(claim.source)})" if claim.source else ""),
                 f"{claim.number}: **{with_interval(claim)}**",
                 claim.place,
                 link(name, record),
@@ -65,6 +65,10 @@ def claims_of(record: Mapping[str, Any]) -> list[Claim]:
     """As they were before they were written."""
     known = Claim.__dataclass_fields__
     return [Claim(**{key: value for key, value in one.items() if key in known}) for one in record["claims"]]
+
+
+def cited(source: str) -> str:
+    return re.sub(r"arXiv (\d+\.\d+)", r"[arXiv \1](https://arxiv.org/abs/\1)", source)
 
 
 def link(name: str, record: Mapping[str, Any]) -> str:

@@ -72,10 +72,9 @@ class Claim:
     @property
     def place(self) -> str:
         """Where the number has to lie, in words."""
-        ends = [f"above {self.above:g}"] * math.isfinite(self.above) + [f"below {self.below:g}"] * math.isfinite(
-            self.below
-        )
-        return " and ".join(ends)
+        if math.isfinite(self.above) and math.isfinite(self.below):
+            return f"between {self.above:g} and {self.below:g}".replace("-", "−")
+        return (f"above {self.above:g}" if math.isfinite(self.above) else f"below {self.below:.3g}").replace("-", "−")
 
 
 @dataclass(frozen=True, kw_only=True)
