@@ -7,9 +7,10 @@ them, in the same order. Any other tensor is its own whole, and nothing is asked
 
 from __future__ import annotations
 
+import gc
 import math
 import sys
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Iterable, MutableMapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -78,6 +79,29 @@ def tell_flat(module: Any) -> None:
     flat = getattr(module._handle, "flat_param", None)
     for part in () if flat is None else (flat, *(getattr(flat, "_params", None) or ())):
         _FLAT[part] = module._handle.process_group
+
+
+def left_behind(params: Iterable[Tensor]) -> list[Tensor]:
+    """Parameters in whose place sharding has put others, so that nothing trains them any more.
+
+    They are whole and no module has them, and a module has a DTensor of their shape that no optimizer steps. Looks
+    through all that the garbage collector knows, once there are processes to shard over.
+    """
+    distributed, module = torch.distributed, sys.modules.get("torch.distributed.tensor")
+    if module is None or not (distributed.is_available() and distributed.is_initialized()):
+        return []
+    whole_ones = [one for one in params if one.requires_grad and type(one) in _PLAIN and not is_flat_part(one)]
+    if not whole_ones:
+        return []
+    owned, stepped = dict[int, Tensor](), set[int]()
+    for one in gc.get_objects():
+        bases = type(one).__mro__
+        if torch.nn.Module in bases:
+            owned |= {id(param): param for param in vars(one).get("_parameters", {}).values() if param is not None}
+        elif torch.optim.Optimizer in bases:
+            stepped |= {id(param) for group in vars(one).get("param_groups", ()) for param in group["params"]}
+    shapes = {param.shape for key, param in owned.items() if key not in stepped and isinstance(param, module.DTensor)}
+    return [one for one in whole_ones if id(one) not in owned and one.shape in shapes]
 
 
 def cuts(tensor: Tensor) -> list[Any]:

@@ -18,10 +18,11 @@ from torchdecay.apply.copies import Remembered, remembered_by
 from torchdecay.apply.engine import Engine, members, origins
 from torchdecay.apply.kernels import in_parts
 from torchdecay.apply.lowering import lower
-from torchdecay.apply.ranks import Agreement, holders, meet
+from torchdecay.apply.ranks import Agreement, check_in_place, holders, meet
 from torchdecay.apply.readers import watch
 from torchdecay.apply.routes import Via
 from torchdecay.apply.state import OnLoad, mark_of, stood_in
+from torchdecay.apply.unwritten import Unwritten
 from torchdecay.apply.work import lasting
 from torchdecay.optimizers.cards import SWITCH
 from torchdecay.plans.groups import MARK
@@ -58,6 +59,8 @@ class Carried:
 
     _is_gone = False
     """Whether the plan was removed."""
+    _unwritten: Unwritten | None = None
+    """What the plan has measured, until the first step that moves weights, or a load."""
 
     def __init__(
         self,
@@ -78,8 +81,11 @@ class Carried:
         # Of parameters that were taken out of the optimizer, for when they come back: oldest first.
         self._former: list[tuple[Engine, list[dict[str, Any]]]] = []
         self._watches: list[RemovableHandle] = []
+        params = [param for group in optimizer.param_groups for param in group["params"]]
+        if model is None:
+            check_in_place(params)
         if options.check_ranks:
-            meet("td.attach", (param for group in optimizer.param_groups for param in group["params"]))
+            meet("td.attach", params)
         self._engine = self._build(plan, self._before)
 
     def is_outdated(self) -> bool:
@@ -127,7 +133,8 @@ class Carried:
         named = {name: param for group, params in groups for name, param in zip(group.names, params, strict=True)}
         wrapped = self.model.process_group if isinstance(self.model, DistributedDataParallel) else None
         expected = max(len(holders(named.values())), 0 if wrapped is None else wrapped.size())
-        return Agreement(self.plan, self._engine.ledger.decays, named, expected, self._engine.measured())
+        measured = (one.param for one in self._engine.measured())
+        return Agreement(self.plan, self._engine.ledger.decays, named, expected, measured)
 
     def _build(self, plan: Plan, before: Sequence[Mapping[str, Any]]) -> Engine:
         named = self._names if self.model is None else self.model

@@ -25,7 +25,7 @@ from torchdecay.apply.passes import Passes
 from torchdecay.apply.program import GroupProgram
 from torchdecay.apply.routes import turns_on
 from torchdecay.apply.state import References
-from torchdecay.apply.work import Work
+from torchdecay.apply.work import Target, Work
 from torchdecay.errors import ApplyError
 from torchdecay.optimizers.cards import SWITCH
 from torchdecay.plans.decay import Site
@@ -99,12 +99,12 @@ class Engine:
         """What runs by hook or through the loss, by name."""
         return {name: one.param for name, (_, one) in self.targets.items()}
 
-    def measured(self) -> Iterator[Tensor]:
-        """Parameters of which something was measured when this was made: where they are, or a norm."""
+    def measured(self) -> Iterator[Target]:
+        """Those of which something was measured when this was made: where they are, or a norm."""
         for decay, one in self.targets.values():
             began = isinstance(decay.reference, (Initial, Average)) and not self.references.are_loaded
             if began or decay.controller is not None or decay.update is not None:
-                yield one.param
+                yield one
 
     def is_outdated(self) -> bool:
         """Whether parameters came, went, were frozen, unfrozen, cast or reshaped, or options set, since lowered."""

@@ -17,6 +17,7 @@ from torchdecay.apply.lowering import Lowering
 from torchdecay.apply.pickles import Copied
 from torchdecay.apply.readers import watch
 from torchdecay.apply.stepping import guard_steps, step_depth, untraced
+from torchdecay.apply.unwritten import Unwritten
 from torchdecay.apply.work import Cost
 from torchdecay.errors import ApplyError
 from torchdecay.optimizers.cards import late_because
@@ -66,6 +67,7 @@ class Handle(Copied):
         self._resume(remembered)
         values = self._engine.check()
         self._agreement = self._agree()
+        self._unwritten = Unwritten(() if remembered is not None else self._engine.measured())
         self._engine.passes.debts.take(self._engine.pulled())
         self._undo: list[Callable[[], None]] = []
         self._is_late = bool(late_because(optimizer))

@@ -8,9 +8,10 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from torchdecay.apply.ranks import Agreement
+from torchdecay.apply.ranks import Agreement, check_in_place
 from torchdecay.apply.saving import Saved
 from torchdecay.apply.stepping import Arguments, leave_traceback, run_last, step_depth, with_closure
+from torchdecay.apply.unwritten import Unwritten
 from torchdecay.errors import ForgottenPenaltyWarning, OwnershipWarning, warn_in_step
 from torchdecay.optimizers.cards import SWITCH
 
@@ -55,7 +56,8 @@ class Stepped(Saved):
             return None
         if self._engine.under_way:
             self._engine.reset()
-        if not kwargs and len(args) < 2 and self._agreement is None and self._engine.repeats():
+        is_new = self._agreement is not None or self._unwritten is not None
+        if not kwargs and len(args) < 2 and not is_new and self._engine.repeats():
             return None
         self._follow_groups()
         self._reclaim()
@@ -69,9 +71,19 @@ class Stepped(Saved):
         if self._agreement is not None:
             self._agreement.check()
             self._agreement = None
+        if self._unwritten is not None:
+            self._begin_first(self._unwritten)
         if self._engine.has_penalties:
             self._ask_for_penalty()
         self._engine.before(late=late or self._is_late)
+
+    def _begin_first(self, unwritten: Unwritten) -> None:
+        """Whether these are the weights that are trained, and were when they were measured."""
+        moves = any(program.moves for program in self._engine.programs)
+        unwritten.check(moves=moves)
+        if moves:
+            check_in_place(param for params in self._engine.members for param in params if param.grad is None)
+            self._unwritten = None
 
     def _after_closure(self, closure: Callable[[], Any]) -> Callable[[], Any]:
         called, start = False, self._engine.passes.versions()
@@ -102,6 +114,8 @@ class Stepped(Saved):
         self._depth = max(0, self._depth - 1)
         if self._depth == 0 and not self._is_gone:
             self._engine.after()
+            if self._unwritten is not None:
+                self._unwritten.follow()
 
     def _reclaim(self) -> None:
         """Own `weight_decay`, and the switch of what it means, again where another hand wrote them."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from torchdecay.errors import ApplyError, LoadError, TorchdecayError
 from torchdecay.plans.plan import Plan
-from torchdecay.sharding import cuts, is_dtensor, is_flat_part, local
+from torchdecay.sharding import cuts, is_dtensor, is_flat_part, left_behind, local
 
 T = TypeVar("T")
 PATIENCE = 120.0
@@ -38,6 +38,22 @@ def holders(params: Iterable[Tensor]) -> tuple[int, ...]:
             for group in cuts(param):
                 found.update(torch.distributed.get_process_group_ranks(group))
     return tuple(sorted(found))
+
+
+def check_in_place(params: Iterable[Tensor]) -> None:
+    """Refuse parameters that the model no longer has, where no model is given to look them up in.
+
+    Raises:
+        ApplyError: others stand in the place of some of them.
+    """
+    if gone := left_behind(params):
+        raise ApplyError(
+            f"{len(gone)} parameters of the optimizer are in no model any more; the first is of shape "
+            f"{tuple(gone[0].shape)}.",
+            "fully_shard and tensor parallel put others in their place after the optimizer was built; what it has "
+            "trains nothing.",
+            "Shard the model first, then build the optimizer from its parameters.",
+        )
 
 
 def meet(what: str, params: Iterable[Tensor]) -> None:

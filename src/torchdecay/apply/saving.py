@@ -56,6 +56,7 @@ class Saved(Carried):
         """
         self._engine.references.check(state)
         self._engine.references.load(state, given=True)
+        self._unwritten = None
 
     def _remembered(self, *, keep: bool | torch.dtype = True) -> Remembered:
         """What a copy of the optimizer takes along, with what it is pulled toward or without."""
@@ -151,6 +152,7 @@ class Saved(Carried):
     def _take_in(self, loaded: Loaded | None) -> None:
         """Counters, peaks, controllers and references of the run that is resumed."""
         if loaded is not None:
+            self._unwritten = None
             self._count(self._engine, loaded.groups)
             self._engine.passes.load(loaded.scalars)
             if loaded.references:

@@ -220,13 +220,15 @@ def no_steps(name: str) -> Event:
     )
 
 
-def no_gradients(name: str, step: int) -> Event:
-    """An optimizer whose weights nothing trains."""
+def no_gradients(name: str, step: int, gone: int = 0) -> Event:
+    """An optimizer whose weights nothing trains, or some of which are `gone` from the model."""
+    none = f"none of the weights of the {name}"
+    some = f"{gone} weights of the {name} are in no model any more: none of them"
     return Event(
         step=step,
         kind="no gradients",
         group="",
-        what=f"none of the weights of the {name} had a gradient in step {step:,}.",
+        what=f"{some if gone else none} had a gradient in step {step:,}.",
         why="The model trains others: it was wrapped or sharded after the optimizer was built.",
         fix="Shard the model first, then build the optimizer from its parameters.",
     )

@@ -45,6 +45,7 @@ from torchdecay.observe.monitor.watch import Watch
 from torchdecay.optimizers.wrappers import torch_optimizer
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.tree import ModelLike, one_model
+from torchdecay.sharding import left_behind
 from torchdecay.text import repr_quoted
 
 LEAST_SAMPLE = 256
@@ -430,8 +431,11 @@ class _State:
             monitor._add(layout.series)
             lost = {one.series: one.pulled for one in layout.members if one.pulled.wiring in _NOT_AT_WORK}
             since = step if self._had_plan else 0
-            if all(member.param.grad is None for member in layout.members):
+            idle = [member.param for member in layout.members if member.param.grad is None]
+            if len(idle) == len(layout.members):
                 events.append(no_gradients(type(self.optimizer).__name__, step))
+            elif gone := left_behind(idle):
+                events.append(no_gradients(type(self.optimizer).__name__, step, len(gone)))
             events += together(not_attached(layout.series[i].name, lost[i], since) for i in sorted(lost))
         rows = gather(self.optimizer, layout, measured)
         events += self._alarms.look(step, rows, self._changed())

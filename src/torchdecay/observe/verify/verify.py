@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from torchdecay.apply.handle import handle_of
-from torchdecay.apply.ranks import meet
+from torchdecay.apply.ranks import check_in_place, meet
 from torchdecay.observe.groups import float_of, name_all, optimizers_of
 from torchdecay.observe.verify.expected import Expectation, expectations
 from torchdecay.observe.verify.measure import measure, moving_without_gradient
@@ -65,8 +65,8 @@ def verify(
         and `.parts` where parameters of a group differ; itself `.ok`.
 
     Raises:
-        ApplyError: no optimizer, LBFGS, foreign hooks, or a tensor type that can't be lent; or other processes, which
-            have parts of the weights, have not come in two minutes.
+        ApplyError: no optimizer, LBFGS, foreign hooks, a tensor type that can't be lent, or weights that sharding has
+            replaced in the model; or other processes, which have parts of the weights, have not come in two minutes.
         PlanError: the plan does not fit.
 
     Example:
@@ -87,9 +87,11 @@ def verify(
 def _verify(
     optimizer: Any, number: int, plan: Plan | None, model: nn.Module | None, allow_hooks: bool
 ) -> list[GroupVerification]:
+    params = [param for group in optimizer.param_groups for param in group["params"]]
+    check_in_place(params)
     if handle_of(optimizer) is not None:
         # What a plan measures of the small tensors goes over the ranks too.
-        meet("td.verify", (param for group in optimizer.param_groups for param in group["params"]))
+        meet("td.verify", params)
     lrs, broken = _learning_rates(optimizer)
     expected = expectations(optimizer, plan, model)
     names = name_all(optimizer, {} if model is None else names_of(model))

@@ -1,0 +1,51 @@
+"""Weights that nobody had written to when a plan measured them: memory as `to_empty` leaves it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import Tensor
+
+from torchdecay.apply.work import Target
+from torchdecay.errors import ApplyError
+from torchdecay.sharding import local
+from torchdecay.text import listed
+
+
+class Unwritten:
+    """Refuses the first step where such weights got their values after they were measured.
+
+    Nothing tells memory that is no value yet from one: but that it was never written to, and then was.
+
+    Args:
+        ones: what a plan has measured.
+    """
+
+    def __init__(self, ones: Iterable[Target]) -> None:
+        self._ones = {one.name: one.param for one in ones if _version(one.param) == 0}
+        self._stood = dict.fromkeys(self._ones, 0)
+        self._written: set[str] = set()
+
+    def check(self, *, moves: bool) -> None:
+        """Before a step, of which it is known whether it moves weights: one that does not may come before a load.
+
+        Raises:
+            ApplyError: weights were written to since they were measured.
+        """
+        self._written |= {name for name, param in self._ones.items() if _version(param) != self._stood[name]}
+        if moves and self._written:
+            raise ApplyError(
+                f"{listed(sorted(self._written))} had no values yet when the plan measured them, and got them after.",
+                "Norms and references would be those of whatever was in memory then.",
+                "Initialize or load the weights, then call td.attach.",
+            )
+
+    def follow(self) -> None:
+        """After a step that moved no weights, and yet wrote to them."""
+        self._stood = {name: _version(param) for name, param in self._ones.items()}
+
+
+def _version(param: Tensor) -> int:
+    # What is done to a DTensor counts on it, what is done to its part on that.
+    seen = {id(one): one for one in (param, local(param))}.values()
+    return sum(1 if one.is_inference() else one._version for one in seen)
