@@ -10,7 +10,8 @@ from __future__ import annotations
 import gc
 import math
 import sys
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -59,14 +60,19 @@ def like(part: Tensor, other: Tensor) -> Tensor:
 
 def whole(tensor: Tensor) -> Tensor:
     """The tensor, gathered over the ranks if it is a DTensor."""
-    return tensor.full_tensor() if is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
+    if not is_dtensor(tensor):
+        return tensor
+    with _answered():
+        gathered: Tensor = tensor.full_tensor()  # type: ignore[attr-defined]
+    return gathered
 
 
 def aligned(gradient: Tensor, param: Tensor) -> Tensor:
     """The gradient cut over the ranks as its parameter is, what is still to be added up being added up."""
     if not is_dtensor(gradient) or gradient.placements == param.placements:  # type: ignore[attr-defined]
         return gradient
-    moved: Tensor = gradient.redistribute(param.device_mesh, param.placements)  # type: ignore[attr-defined]
+    with _answered():
+        moved: Tensor = gradient.redistribute(param.device_mesh, param.placements)  # type: ignore[attr-defined]
     return moved
 
 
@@ -126,12 +132,28 @@ def cuts(tensor: Tensor) -> list[Any]:
     return [mesh.get_group(dim) for dim in cut]
 
 
+@contextmanager
+def _answered() -> Iterator[None]:
+    """Around what all ranks have to come to; in words, where one does not."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise ApplyError(
+            f"the other processes could not be asked for their parts of a weight: {error}",
+            "One of them has ended, or does something else.",
+            "What the first to fail has said is the cause. Then go on from the last checkpoint.",
+        ) from error
+
+
 def over_ranks(part: Tensor, of: Tensor, how: Literal["sum", "max"] = "sum") -> Tensor:
     """A number of what is here of a tensor → that of the whole, over the ranks."""
     for group in cuts(of):
         operation = torch.distributed.ReduceOp.SUM if how == "sum" else torch.distributed.ReduceOp.MAX
         part = part.clone()
-        torch.distributed.all_reduce(part, operation, group=group)
+        with _answered():
+            torch.distributed.all_reduce(part, operation, group=group)
     return part
 
 
@@ -148,8 +170,9 @@ def all_over_ranks(parts: Tensor, of: Sequence[Tensor]) -> Tensor:
             alike.setdefault(groups, []).append(index)
     for groups, indices in alike.items():
         some = parts[..., indices].contiguous()
-        for group in groups:
-            torch.distributed.all_reduce(some, group=group)
+        with _answered():
+            for group in groups:
+                torch.distributed.all_reduce(some, group=group)
         parts = parts.clone()
         parts[..., indices] = some
     return parts

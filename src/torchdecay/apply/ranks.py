@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -56,6 +56,23 @@ def check_in_place(params: Iterable[Tensor]) -> None:
         )
 
 
+@contextmanager
+def _reached() -> Iterator[None]:
+    """Around what is asked of the store; in words, where the process that keeps it has ended."""
+    if not torch.distributed.is_available():
+        yield
+        return
+    try:
+        yield
+    except torch.distributed.DistError as error:
+        raise ApplyError(
+            f"the other processes can't be asked any more: {str(error).splitlines()[0]}",
+            "The first of them, by which the others find each other, has ended.",
+            "What the first to fail has said is the cause. Then go on from the last checkpoint.",
+        ) from error
+
+
+@_reached()
 def meet(what: str, params: Iterable[Tensor]) -> None:
     """Wait for all processes that have parts of these tensors to come here.
 
@@ -64,7 +81,7 @@ def meet(what: str, params: Iterable[Tensor]) -> None:
         params: the tensors.
 
     Raises:
-        ApplyError: some have not come in `PATIENCE` seconds.
+        ApplyError: some have not come in `PATIENCE` seconds, or the first has ended.
     """
     ranks, store = holders(params), _store()
     if len(ranks) < 2 or store is None:
@@ -83,6 +100,7 @@ def meet(what: str, params: Iterable[Tensor]) -> None:
         ) from error
 
 
+@_reached()
 def in_turn(what: str, work: Callable[[], T], *, leads: bool) -> T:
     """Do something on the first process, then on the others, which raise what it raises.
 
@@ -136,6 +154,7 @@ class Agreement:
         ApplyError: another process has another plan, or had other weights.
     """
 
+    @_reached()
     def __init__(
         self, plan: Plan, decays: str, params: Mapping[str, Tensor], expected: int, measured: Iterable[Tensor]
     ) -> None:
@@ -173,6 +192,7 @@ class Agreement:
         self._store.set(f"{self._key}/odd", error.what)
         raise _with_way_out(error)
 
+    @_reached()
     def check(self) -> None:
         """Before the first step: whether all came, with the same.
 
