@@ -46,8 +46,10 @@ def main(folder: Path) -> None:
     handle = td.attach(optimizer, td.plan(model, td.cautious(0.5)), model=model)
 
     state = {"model": get_model_state_dict(model), "optimizer": get_optimizer_state_dict(model, optimizer)}
-    if (folder / "checkpoint").exists():
-        dcp.load(state, checkpoint_id=folder / "checkpoint")
+    # One that was cut off by a process that died has no .metadata.
+    whole = [one.parent for one in folder.glob("step-*/.metadata")]
+    if whole:
+        dcp.load(state, checkpoint_id=max(whole, key=lambda one: int(one.name.removeprefix("step-"))))
         set_model_state_dict(model, state["model"])
         # The plan's counters and what low-precision weights owe are in the groups' marks.
         set_optimizer_state_dict(model, optimizer, state["optimizer"])
@@ -63,7 +65,7 @@ def main(folder: Path) -> None:
             optimizer.step()
 
     state = {"model": get_model_state_dict(model), "optimizer": get_optimizer_state_dict(model, optimizer)}
-    dcp.save(state, checkpoint_id=folder / "checkpoint")
+    dcp.save(state, checkpoint_id=folder / f"step-{handle.steps(0)}")
     if rank == 0:
         last = td.History.load(history)
         shrink = last.curve("weight", "realized_shrink")[1]

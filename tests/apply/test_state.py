@@ -481,29 +481,31 @@ def test_distributed_checkpoint_takes_the_handle_beside_the_rest(decay, name, tm
     assert same(weights(runs[0][0]), weights(runs[1][0])) and runs[1][2].steps(0) == 4
 
 
-def test_distributed_checkpoint_knows_that_coefficients_differ_and_not_which():
-    """Where they decide, it is refused; where ours win, or they are the same, nothing is lost."""
+def test_distributed_checkpoint_knows_which_coefficients_and_forms_differ():
+    """Each group's mark has them: whose win can be said, and the difference is shown."""
     model, old, _ = attached(td.decoupled(0.4, schedule=RAMP), steps=3)
     load = distributed(old, model)
-    for on_load, said in (("equal", 'on_load is "equal"'), ("checkpoint", "has lost which")):
-        model, optimizer, handle = attached(td.decoupled(0.1, schedule=RAMP), on_load=on_load)
+    for decay, on_load, said in (
+        (td.decoupled(0.1, schedule=RAMP), "equal", r'(?s)on_load is "equal".*~ 0.weight: decay .*0\.4.*0\.1'),
+        (td.cautious(0.4), "plan", r"(?s)another plan.*~ 0.weight: decay decoupled\(0.4.* -> cautious\(0.4\)"),
+    ):
+        model, optimizer, handle = attached(decay, on_load=on_load)
         with pytest.raises(td.LoadError, match=said):
             load(model, optimizer)
-        assert handle.steps(0) == 0 and handle.plan["0.weight"].decay.coefficient == 0.1
-    for coefficient, on_load in ((0.1, "plan"), (0.4, "equal"), (0.4, "checkpoint")):
-        model, optimizer, handle = attached(td.decoupled(coefficient, schedule=RAMP), on_load=on_load)
+        assert handle.steps(0) == 0 and handle.plan["0.weight"].decay == decay
+    for mine, on_load, then in ((0.1, "plan", 0.1), (0.4, "equal", 0.4), (0.1, "checkpoint", 0.4)):
+        model, optimizer, handle = attached(td.decoupled(mine, schedule=RAMP), on_load=on_load)
         load(model, optimizer)
-        assert handle.steps(0) == 3 and handle.plan["0.weight"].decay.coefficient == coefficient
+        assert handle.steps(0) == 3 and handle.plan["0.weight"].decay.coefficient == then
 
 
-def test_where_the_plan_has_to_come_first_the_error_says_so():
-    """A whole checkpoint is whole no more once torch has loaded it: it was not saved wrongly."""
+def test_a_plan_that_comes_after_torchs_own_load_takes_the_coefficients_of_the_checkpoint():
+    """Of a whole checkpoint torch keeps the groups, whose marks have them."""
     model, old, _ = attached(td.decoupled(0.4))
     optimizer = optim.AdamW(model.parameters(), lr=0.1)
     optimizer.load_state_dict(old.state_dict())
     plan = td.plan(model, td.decoupled(0.1), rules=())
-    with pytest.raises(td.LoadError, match="Attach the plan first"):
-        td.attach(optimizer, plan, model=model, on_load="checkpoint")
+    assert td.attach(optimizer, plan, model=model, on_load="checkpoint").plan["0.weight"].decay == td.decoupled(0.4)
 
 
 def test_low_precision_debts_travel_in_distributed_checkpoints():

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from torchdecay.plans.decay import Decay
@@ -80,11 +81,29 @@ class Ledger:
         """For a checkpoint: the decays there are, and in each group whose turn is which."""
         return write(self._entries)
 
-    def beside(self, saved: Sequence[Sequence[Entry | None]]) -> dict[str, tuple[Entry, Entry]]:
-        """What a checkpoint and this say of each parameter, where they differ; of None the checkpoint says nothing."""
+    @cached_property
+    def written_by_name(self) -> list[dict[str, Any]]:
+        """The same for each group alone, its parameters sorted by name."""
+        return [write([[entry for _, entry in named]]) for named in self._sorted]
+
+    @cached_property
+    def _sorted(self) -> list[list[tuple[str, Entry]]]:
+        pairs = zip(self._all_names, self._entries, strict=True)
+        return [sorted(filter(itemgetter(0), zip(*one, strict=True)), key=itemgetter(0)) for one in pairs]
+
+    def beside(
+        self, saved: Sequence[Sequence[Entry | None]], *, by_name: bool = False
+    ) -> dict[str, tuple[Entry, Entry]]:
+        """What a checkpoint and this say of each parameter, where they differ; of None the checkpoint says nothing.
+
+        Args:
+            saved: what the checkpoint says, by group and place.
+            by_name: whether each group's are sorted by name there.
+        """
         found = {}
-        for names, entries, theirs in zip(self._all_names, self._entries, saved, strict=False):
-            for name, mine, their in zip(names, entries, theirs, strict=False):
+        placed = [list(zip(*pair, strict=True)) for pair in zip(self._all_names, self._entries, strict=True)]
+        for own, theirs in zip(self._sorted if by_name else placed, saved, strict=False):
+            for (name, mine), their in zip(own, theirs, strict=False):
                 if name and their is not None and mine != their:
                     found[name] = their, mine
         return found

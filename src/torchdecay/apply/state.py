@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from torchdecay.apply.bindings import digest
-from torchdecay.apply.ledger import Ledger, read
+from torchdecay.apply.ledger import Entry, Ledger, read
 from torchdecay.apply.work import Pull
 from torchdecay.errors import ApplyError, LoadError
 from torchdecay.optimizers.cards import CARDS, SWITCH, card_of, torch_names
@@ -241,8 +241,9 @@ def pack(
     """
     shared = {"version": _VERSION, "who": ledger.who, "decays": ledger.decays}
     numbers = {key: value for key, value in scalars.items() if key != "rows"}
-    whole = zip(state["param_groups"], groups, ledger.names, ledger.orders, stood, strict=False)
-    for packed, group, own, orders, before in whole:
+    rows = ledger.written_by_name
+    whole = zip(state["param_groups"], groups, ledger.names, ledger.orders, rows, stood, strict=False)
+    for packed, group, own, orders, said, before in whole:
         # The state dict would hold the very tensor that later steps fill.
         if isinstance(packed.get("weight_decay"), Tensor):
             packed["weight_decay"] = packed["weight_decay"].item()
@@ -250,6 +251,7 @@ def pack(
             "references": references.digest(over_ranks=True),
             "groups": [group.to_dict()],
             "names": [orders],
+            "rows": said,
             "scalars": _part(numbers, set(own)),
             "rows owe": "rows" in scalars,
             "paused": sorted(references.paused & set(own)),
@@ -302,6 +304,7 @@ def left_in(state: Mapping[str, Any]) -> dict[str, Any] | None:
                 "Give what optimizer.state_dict() returned, or load it by name: td.load_optimizer(...).",
             )
         lists = {key: [one[key][0] for one in found] for key in ("groups", "names")}
+        lists["rows"] = [one["rows"] for one in found]
         paused = [name for one in found for name in one["paused"]]
         left = found[0] | lists | {"scalars": _joined([one["scalars"] for one in found]), "paused": paused}
     if left.get("version") != _VERSION:
@@ -310,6 +313,18 @@ def left_in(state: Mapping[str, Any]) -> dict[str, Any] | None:
             fix="Upgrade torchdecay.",
         )
     return left
+
+
+def _rows_in(left: Mapping[str, Any], ledger: Ledger) -> tuple[list[list[Entry | None]], bool]:
+    """What a checkpoint says of each parameter, by group; and whether sorted by name, as marks have it.
+
+    Nothing, where its groups have other parameters: then nobody can say which are meant.
+    """
+    if "plan" in left:
+        return read(left["plan"]), False
+    if [one["sorted"] for one in left["names"] if one is not None] != [one["sorted"] for one in ledger.orders]:
+        return [], True
+    return [entries for rows in left["rows"] for entries in read(rows)], True
 
 
 def stood_in(group: Mapping[str, Any]) -> dict[str, Any]:
@@ -330,13 +345,13 @@ def unpack(
     left = left_in(state)
     if left is None:
         return None
-    saved = read(left["plan"]) if "plan" in left else []
+    saved, by_name = _rows_in(left, ledger)
     if not saved:
         is_other = plan.fingerprint != left["fingerprint"] and ledger.who != left["who"]
         different: PlanDiff | bool = is_other or left["decays"] != ledger.decays
         theirs = plan
     else:
-        beside = ledger.beside(saved)
+        beside = ledger.beside(saved, by_name=by_name)
         is_other = any(one.form != other.form for one, other in beside.values())
         theirs = _with_decays(plan, {name: one.decay for name, (one, _) in beside.items()})
         mine = _with_decays(plan, {name: one.decay for name, (_, one) in beside.items()})
