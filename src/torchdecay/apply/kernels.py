@@ -359,17 +359,23 @@ class Together:
                 for param, parts in zip(params, others, strict=True):
                     self._run(kernel, param, amount, parts, *setting)
                 continue
-            flat = _flat(params)
-            rest = [column[0] if not column[0].dim() else _flat(column) for column in zip(*others, strict=True)]
+            flat = joined(params)
+            rest = [column[0] if not column[0].dim() else joined(column) for column in zip(*others, strict=True)]
             self._run(kernel, flat, amount, tuple(rest), *setting)
-            torch._foreach_copy_(params, _unflatten_dense_tensors(flat, params))  # type: ignore[no-untyped-call]
+            torch._foreach_copy_(params, cut(flat, params))
         self._waiting = {}
 
 
-def _flat(tensors: Tensors) -> Tensor:
+def joined(tensors: Tensors) -> Tensor:
+    """Tensors one behind the other, as a vector."""
     # In Python a view of each would cost more than all the rest.
-    flat: Tensor = _flatten_dense_tensors(tensors)  # type: ignore[no-untyped-call]
-    return flat.detach()
+    made: Tensor = _flatten_dense_tensors(tensors)  # type: ignore[no-untyped-call]
+    return made.detach()
+
+
+def cut(vector: Tensor, like: Tensors) -> list[Tensor]:
+    """The parts of a vector that was `joined`, in the shapes of some tensors."""
+    return list(_unflatten_dense_tensors(vector, like))  # type: ignore[no-untyped-call]
 
 
 @contextmanager

@@ -15,18 +15,17 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from torchdecay.apply import kernels
 from torchdecay.apply.rounding import DUE, Debts, is_low, pay_
-from torchdecay.apply.runtimes import Runtime
-from torchdecay.apply.work import Pull, Target, Work, lasting
+from torchdecay.apply.runtimes import Runtime, on_one_device
+from torchdecay.apply.work import Pull, Target, Work, buckets, lasting
 from torchdecay.optimizers.cards import has_trait
 from torchdecay.optimizers.gradients import wide
 from torchdecay.plans.granularity import dims_of
 from torchdecay.plans.update_rules import Hyperball, NormProjection, RadialBrake, RelativeUpdate, Sphere, UpdateRule
-from torchdecay.sharding import local, norm, slices_of, sums_of
+from torchdecay.sharding import local, norm, norms, slices_of, sums_of
 
 
 class Step(NamedTuple):
@@ -98,23 +97,24 @@ class UpdateRuntime(Runtime):
         self.rule: UpdateRule = rule
         self.start: dict[str, Tensor] = {}
         if isinstance(rule, Sphere) and rule.radius == "initial":
-            self.start = {name: self._norm(param) for name, param in self.everyone()}
+            self.start = self._norms([one for pull in pulls for one in pull.targets])
         self._copies: dict[str, Tensor] = {}
         self._before: dict[str, Tensor] = {}
         self._emptied: dict[str, Tensor] = {}
 
     def before(self, works: Sequence[Work]) -> None:
         """Before the update: copy the weights, or take their norms."""
-        self._before = {}
-        for one in (one for work in works for one in work.targets):
-            if self.rule.keeps_copy:
-                copy = self._copy_of(one)
-                copy.copy_(one.param.detach())
-                if is_low(one.param) and has_trait(self.optimizer, "blind"):
-                    one.param.detach().zero_()
-                    self._emptied[one.name] = one.param
-            elif not (isinstance(self.rule, Sphere) and self.rule.radius != "current"):
-                self._before[one.name] = self._norm(one.param)
+        self._before, ones = {}, [one for work in works for one in work.targets]
+        if not self.rule.keeps_copy:
+            self._before = {} if self._is_restored() else self._norms(ones)
+            return
+        copies, params = [self._copy_of(one) for one in ones], [one.param.detach() for one in ones]
+        for bucket in buckets(params):
+            torch._foreach_copy_([local(copies[i]) for i in bucket], [local(params[i]) for i in bucket])
+        for one in ones if has_trait(self.optimizer, "blind") else ():
+            if is_low(one.param):
+                one.param.detach().zero_()
+                self._emptied[one.name] = one.param
 
     def inherit(self, other: UpdateRuntime) -> None:
         """Take over the norms at attach, where they are of the same slices."""
@@ -134,8 +134,13 @@ class UpdateRuntime(Runtime):
 
     def carry_out(self, work: Work, debts: Debts, run: kernels.Run) -> None:
         """After the update: set the weights."""
-        for one in work.targets:
-            share, turn = float(work.amount), debts.turn(one.name, work.steps)
+        share, others = float(work.amount), list(work.targets)
+        if share and self.rule.keeps_copy:
+            others = self._combine_together(others, work, share, run)
+        elif share:
+            others = self._rescale_together(others, share)
+        for one in others:
+            turn = debts.turn(one.name, work.steps)
             if share and self.rule.keeps_copy:
                 self._combine(one, work, share, turn, run)
             elif share:
@@ -146,6 +151,20 @@ class UpdateRuntime(Runtime):
 
     def _norm(self, param: Tensor) -> Tensor:
         return norm(param, dims_of(self.rule.per, param.dim()))
+
+    def _norms(self, targets: Sequence[Target]) -> dict[str, Tensor]:
+        """`_norm` of each, by name: of whole tensors all together."""
+        found: dict[str, Tensor] = {}
+        for ones in on_one_device(targets):
+            entire = [one for one in ones if dims_of(self.rule.per, one.param.dim()) is None]
+            if entire:
+                values = norms([one.param for one in entire]).unbind()
+                found |= dict(zip([one.name for one in entire], values, strict=True))
+        return {one.name: found[one.name] if one.name in found else self._norm(one.param) for one in targets}
+
+    def _are_whole(self, one: Target) -> bool:
+        """Whether a weight has one norm, and is precise enough to be multiplied as it is."""
+        return not is_low(one.param) and dims_of(self.rule.per, one.param.dim()) is None
 
     def _copy_of(self, one: Target) -> Tensor:
         held, param = self._copies.get(one.name), one.param.detach()
@@ -160,26 +179,71 @@ class UpdateRuntime(Runtime):
             return before
         return self.start[one.name].to(before) if radius == "initial" else torch.full_like(before, radius)
 
+    def _combine_together(self, targets: Sequence[Target], work: Work, share: float, run: kernels.Run) -> list[Target]:
+        """`_combine` of many whole tensors on a CPU, whose numbers are one vector; those that are left."""
+        left: list[Target] = []
+        fit: list[Target] = []
+        for one in targets:
+            plain = type(one.param) in kernels.PLAIN and one.param.dtype in (torch.float32, torch.float64)
+            fits = plain and one.param.device.type == "cpu" and self._are_whole(one) and one.name not in self._emptied
+            (fit if fits else left).append(one)
+        for ones in _batches(fit):
+            params, copies = [one.param.detach() for one in ones], [self._copies[one.name] for one in ones]
+            seen = Seen.of(params, copies, run)
+            # Squares of 1e20 are infinite in float32, those of 1e-30 are 0, and of what does not move there is none.
+            known = ((seen.sums.abs() > 0) & seen.sums.isfinite()).all(dim=1)
+            before, update, product = seen.sums.unbind(1)
+            radius = torch.stack([self._radius(one, size) for one, size in zip(ones, before.unbind(), strict=True)])
+            a, b = self._numbers(Step(before, update, product, radius, work.group.get("lr")), share)
+            places = range(len(ones)) if bool(known.all()) else known.nonzero()[:, 0].tolist()
+            seen.combine_(places, b, a - b, run)
+            left += [one for i, one in enumerate(ones) if i not in places]
+        return left
+
+    def _rescale_together(self, targets: Sequence[Target], share: float) -> list[Target]:
+        """`_rescale` of many whole tensors; those that are left."""
+        for ones in on_one_device([one for one in targets if self._are_whole(one)]):
+            after = norms([one.param for one in ones])
+            held = [self._before.pop(one.name, size) for one, size in zip(ones, after.unbind(), strict=True)]
+            before = torch.stack(held)
+            radius = torch.stack([self._radius(one, size) for one, size in zip(ones, held, strict=True)])
+            factor = self._factor(before, after, radius, share)
+            params = [local(one.param.detach()) for one in ones]
+            for bucket in buckets(params):
+                some = [params[i] for i in bucket]
+                if after.device.type == "cpu" and not some[0].is_complex():
+                    torch._foreach_mul_(some, factor[bucket].tolist())
+                else:
+                    torch._foreach_mul_(some, list(factor[bucket].to(some[0].dtype.to_real()).unbind()))
+        return [one for one in targets if not self._are_whole(one)]
+
+    def _factor(self, before: Tensor, after: Tensor, radius: Tensor, share: float) -> Tensor:
+        factor = _FACTORS[type(self.rule)](self.rule, before, after, radius)
+        usable = (after > 0) & torch.isfinite(factor) | after.isnan()
+        return torch.where(usable, 1 - share + share * factor, torch.ones_like(factor))
+
+    def _numbers(self, step: Step, share: float) -> tuple[Tensor, Tensor]:
+        """What W and −D are multiplied by: 1 and 0 where a norm is 0."""
+        lr = step.lr.to(step.before) if isinstance(step.lr, Tensor) else step.lr
+        a, b = _SUMS[type(self.rule)](self.rule, step._replace(lr=lr))
+        # What is not a number is no excuse: it stays to be seen.
+        usable = (step.update > 0) & torch.isfinite(a) & torch.isfinite(b) | step.update.isnan() | step.before.isnan()
+        a, b = torch.where(usable, a, torch.ones_like(a)), torch.where(usable, b, torch.zeros_like(b))
+        return 1 - share + share * a, 1 - share + share * b
+
     def _combine(self, one: Target, work: Work, share: float, turn: float, run: kernels.Run) -> None:
         """W ← (1 − share)·W_after + share·(aW − bD), and W where a norm is 0."""
         param, copy, emptied = one.param.detach(), self._copies[one.name], one.name in self._emptied
-        before, update, product = moments(param, copy, dims_of(self.rule.per, param.dim()), emptied, run)
-        lr = work.group.get("lr")
-        step = Step(before, update, product, self._radius(one, before), lr.to(before) if isinstance(lr, Tensor) else lr)
-        a, b = _SUMS[type(self.rule)](self.rule, step)
-        # What is not a number is no excuse: it stays to be seen.
-        usable = (update > 0) & torch.isfinite(a) & torch.isfinite(b) | update.isnan() | before.isnan()
-        a, b = torch.where(usable, a, torch.ones_like(a)), torch.where(usable, b, torch.zeros_like(b))
-        a, b = (1 - share + share * number for number in (a, b))
+        before, update, product = moments(param, copy, dims_of(self.rule.per, param.dim()), emptied)
+        step = Step(before, update, product, self._radius(one, before), work.group.get("lr"))
+        a, b = self._numbers(step, share)
         # W_after is W − D, or −D where W was emptied.
         combine(one, copy, a if emptied else a - b, b, turn, run)
 
     def _rescale(self, one: Target, share: float, turn: float, debts: Debts) -> None:
         after = self._norm(one.param)
         before = self._before.pop(one.name, after)
-        factor = _FACTORS[type(self.rule)](self.rule, before, after, self._radius(one, before))
-        usable = (after > 0) & torch.isfinite(factor) | after.isnan()
-        factor = torch.where(usable, 1 - share + share * factor, torch.ones_like(factor))
+        factor = self._factor(before, after, self._radius(one, before), share)
         if is_low(one.param) and factor.dim() == 0:
             rest = 1 - float(factor)
             # Of a norm that is aimed at again in the next step, what is left undone now is found again then.
@@ -194,19 +258,79 @@ class UpdateRuntime(Runtime):
         return isinstance(self.rule, Sphere) and self.rule.radius != "current"
 
 
-def moments(
-    param: Tensor, copy: Tensor, dims: tuple[int, ...] | None, emptied: bool, run: kernels.Run
-) -> tuple[Tensor, Tensor, Tensor]:
+_SMALL = 1 << 14
+"""Elements up to which weights of one size are worked on together, as the rows of a matrix."""
+_ROOM = 1 << 20
+"""Elements of such a matrix at most: some of them are there for a moment."""
+
+
+def _batches(ones: Sequence[Target]) -> list[list[Target]]:
+    """Small weights of one size and dtype together; the others together too, each to be worked on for itself."""
+    found: dict[Any, list[list[Target]]] = {}
+    for one in ones:
+        param = one.param
+        size = param.numel() if param.numel() <= _SMALL else 0
+        alike = found.setdefault((size, param.dtype if size else None), [[]])
+        if size * len(alike[-1]) >= _ROOM:
+            alike.append([])
+        alike[-1].append(one)
+    return [some for alike in found.values() for some in alike]
+
+
+class Seen(NamedTuple):
+    """W's copies and what the update has left of W, for many: small ones as the rows of two matrices.
+
+    Attributes:
+        params, copies: the tensors.
+        rows: the two matrices; None of large ones, which are worked on one by one.
+        sums: ‖W‖, ‖D‖ and ⟨W, D⟩, a row for each.
+    """
+
+    params: list[Tensor]
+    copies: list[Tensor]
+    rows: tuple[Tensor, Tensor] | None
+    sums: Tensor
+
+    @classmethod
+    def of(cls, params: list[Tensor], copies: list[Tensor], run: kernels.Run) -> Seen:
+        """Look at them."""
+        if params[0].numel() > _SMALL:
+            sums = torch.stack([_moments(param, copy, run) for param, copy in zip(params, copies, strict=True)])
+            sums[:, :2] = sums[:, :2].sqrt()
+            return cls(params, copies, None, sums)
+        weights, after = (kernels.joined(column).view(len(params), -1) for column in (copies, params))
+        taken = weights - after
+        norms_of = [torch.linalg.vector_norm(one, dim=1) for one in (weights, taken)]
+        sums = torch.stack([*norms_of, (weights * taken).sum(dim=1)], dim=1).double()
+        return cls(params, copies, (weights, after), sums)
+
+    def combine_(self, places: Sequence[int], by_param: Tensor, by_copy: Tensor, run: kernels.Run) -> None:
+        """θ ← by_param·θ + by_copy·copy at some places."""
+        if self.rows is None:
+            by = list(zip(by_param.tolist(), by_copy.tolist(), strict=True))
+            for i in places:
+                run(_combine_, self.params[i], by[i][0], (self.copies[i],), by[i][1])
+            return
+        if not places:
+            return
+        weights, after = self.rows
+        # Of a single weight this is the weight itself.
+        after.mul_(by_param.to(after)[:, None]).addcmul_(weights, by_copy.to(after)[:, None])
+        made = kernels.cut(after.view(-1), self.params)
+        torch._foreach_copy_([self.params[i] for i in places], [made[i] for i in places])
+
+
+def _moments(param: Tensor, copy: Tensor, run: kernels.Run) -> Tensor:
+    """‖W‖², ‖D‖² and ⟨W, D⟩ of one plain weight on a CPU."""
+    # A compiled sum is one, and of many parts in the precision of the weights.
+    exact = torch.float64 if run is kernels.in_parts else param.dtype
+    sums = [torch.zeros((), dtype=exact) for _ in range(3)]
+    run(_moments_, param, 0.0, (copy, *sums))
+    return torch.stack(sums).double()
+
+
+def moments(param: Tensor, copy: Tensor, dims: tuple[int, ...] | None, emptied: bool) -> tuple[Tensor, Tensor, Tensor]:
     """‖W‖, ‖D‖ and ⟨W, D⟩ from W's copy and what the update has left of W, or of 0 where that was `emptied`."""
-    plain = type(param) in (Tensor, Parameter) and param.dtype in (torch.float32, torch.float64)
-    if dims is None and plain and param.device.type == "cpu" and not emptied:
-        # A compiled sum is one, and of many parts in the precision of the weights.
-        exact = torch.float64 if run is kernels.in_parts else param.dtype
-        sums = [torch.zeros((), dtype=exact) for _ in range(3)]
-        run(_moments_, param, 0.0, (copy, *sums))
-        sums = [one.double() for one in sums]
-        if all(0 < abs(float(one)) < float("inf") for one in sums):
-            return sums[0].sqrt(), sums[1].sqrt(), sums[2]
     weights, after = wide(copy), wide(param)
     taken = -after if emptied else weights - after
     before, update = norm(weights, dims), norm(taken, dims)
