@@ -64,7 +64,7 @@ class Check:
     Attributes:
         what: the figure in words.
         measured: its quartiles; seconds where the unit is "ms" or "s".
-        unit: "x", "ms", "s" or "runs".
+        unit: "x", "ms", "s", "runs", "MB" or "calls".
         target: limit on the median, in the same unit as `measured`; None for a figure that only informs.
         sense: on which side of the target the median has to lie.
         detail: the times behind a ratio, by label.
@@ -73,7 +73,7 @@ class Check:
 
     what: str
     measured: Spread
-    unit: Literal["x", "ms", "s", "runs"] = "x"
+    unit: Literal["x", "ms", "s", "runs", "MB", "calls"] = "x"
     target: float | None = None
     sense: Literal["at least", "at most"] = "at most"
     detail: dict[str, Spread] = dataclasses.field(default_factory=dict)

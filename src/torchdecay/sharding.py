@@ -150,14 +150,17 @@ def _answered() -> Iterator[None]:
 def over_ranks(part: Tensor, of: Tensor, how: Literal["sum", "max"] = "sum") -> Tensor:
     """A number of what is here of a tensor → that of the whole, over the ranks."""
     for group in cuts(of):
-        operation = torch.distributed.ReduceOp.SUM if how == "sum" else torch.distributed.ReduceOp.MAX
         part = part.clone()
         with _answered():
-            torch.distributed.all_reduce(part, operation, group=group)
+            torch.distributed.all_reduce(part, _operation(how), group=group)
     return part
 
 
-def all_over_ranks(parts: Tensor, of: Sequence[Tensor]) -> Tensor:
+def _operation(how: Literal["sum", "max"]) -> Any:
+    return torch.distributed.ReduceOp.SUM if how == "sum" else torch.distributed.ReduceOp.MAX
+
+
+def all_over_ranks(parts: Tensor, of: Sequence[Tensor], how: Literal["sum", "max"] = "sum") -> Tensor:
     """Numbers of what is here of some tensors, a column for each → those of the wholes.
 
     One reduction for all that are cut alike, however many they are; and nothing where no process has a part.
@@ -172,7 +175,7 @@ def all_over_ranks(parts: Tensor, of: Sequence[Tensor]) -> Tensor:
         some = parts[..., indices].contiguous()
         with _answered():
             for group in groups:
-                torch.distributed.all_reduce(some, group=group)
+                torch.distributed.all_reduce(some, _operation(how), group=group)
         parts = parts.clone()
         parts[..., indices] = some
     return parts
@@ -202,21 +205,24 @@ def norms(tensors: Sequence[Tensor], of: Sequence[Tensor] | None = None, also: T
     rows = here.square()[None] if also is None else torch.stack((here.square(), also.to(here.dtype)))
     added = all_over_ranks(rows, wholes)
     found = here if added is rows else torch.where(added[0] == rows[0], here, added[0].sqrt())
-    if device == "cpu":
-        # In float32 squares of 1e20 are infinite, and those of 1e-30 are 0.
-        for index in ((found == 0) | found.isinf()).nonzero().flatten().tolist():
-            found[index] = _scaled_norm(own[index], wholes[index], found[index])
+    # In float32 squares of 1e20 are infinite, and those of 1e-30 are 0.
+    if device == "cpu" and (odd := ((found == 0) | found.isinf()).nonzero().flatten().tolist()):
+        _scale_(found, odd, own, wholes)
     return found if also is None else torch.stack((found, added[1]))
 
 
-def _scaled_norm(own: Tensor, of: Tensor, found: Tensor) -> Tensor:
-    """‖·‖ by way of the largest element, where squares are infinite or 0."""
-    top = own.abs().max() if own.numel() else own.abs().sum()
-    largest = float(over_ranks(top.double(), of, "max"))
-    if not 0 < largest < math.inf:
-        return found
-    scaled = torch.linalg.vector_norm(own / largest, dtype=_exact(own))
-    return (over_ranks(scaled.square(), of).sqrt() if cuts(of) else scaled) * largest
+def _scale_(found: Tensor, odd: list[int], own: Sequence[Tensor], of: Sequence[Tensor]) -> None:
+    """‖·‖ of some by way of their largest elements, where squares are infinite or 0; two reductions for all."""
+    tops = [own[i].abs().max() if own[i].numel() else own[i].abs().sum() for i in odd]
+    largest = all_over_ranks(torch.stack([top.double() for top in tops]), [of[i] for i in odd], "max").tolist()
+    pairs = [(i, top) for i, top in zip(odd, largest, strict=True) if 0 < top < math.inf]
+    if not pairs:
+        return
+    here = torch.stack([torch.linalg.vector_norm(own[i] / top, dtype=_exact(own[i])) for i, top in pairs])
+    squares = here.square()
+    added = all_over_ranks(squares, [of[i] for i, _ in pairs])
+    scaled = here if added is squares else torch.where(added == squares, here, added.sqrt())
+    found[[i for i, _ in pairs]] = scaled * torch.tensor([top for _, top in pairs], dtype=scaled.dtype)
 
 
 def _exact(tensor: Tensor) -> torch.dtype:
