@@ -27,7 +27,7 @@ quick: .venv/.dev  ## run the tests that take milliseconds, while you work (PYTE
 test: .venv/.dev  ## run the whole suite
 	$(call pytest,.venv) $(PYTEST_ARGS)
 
-distributed: .venv/.dev  ## run every form on every mesh, and checkpoints between them, on two to four processes
+distributed: .venv/.dev  ## run what is about several processes: every form on every mesh, checkpoints, launchers, Ray
 	$(call pytest,.venv) -n 0 -m distributed $(PYTEST_ARGS)
 
 peers: .venv-peers/.dev  ## run the tests on optimizers and models of other libraries, in an environment of their own

@@ -68,10 +68,7 @@ def _may_select(expression: str, marks: frozenset[str]) -> bool:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark by folder, and order: what takes long first, so that no worker is left with it at the end.
-
-    Browser tests come last: Playwright keeps a loop running, and `asyncio.run` refuses to share.
-    """
+    """Mark by folder, and order: what takes long first, so that no worker is left with it at the end."""
     for item in items:
         if item.path.parent.name in MARKED_FOLDERS:
             item.add_marker(item.path.parent.name)
@@ -82,7 +79,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _place(marks: set[str]) -> int:
-    return 2 if "browser" in marks else 0 if marks & {"docs", "integration", "long", "distributed"} else 1
+    """One browser for all makes the longest of what can't be shared out."""
+    return 0 if "browser" in marks else 1 if marks & {"docs", "integration", "long", "distributed"} else 2
 
 
 @pytest.hookimpl(wrapper=True)
@@ -118,9 +116,9 @@ def _copies_have_time_to_step(monkeypatch: pytest.MonkeyPatch) -> None:
 def _figures_are_drawn_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Name the files beside a page in place of drawing them: inside the page is the same chart, in a third of the time.
 
-    tests/reports/test_svg.py looks at such files, and the docs write real ones.
+    tests/reports/test_svg.py looks at such files, and docs/cli.md writes real ones.
     """
-    if request.node.get_closest_marker("docs") is None:
+    if "[docs/cli.md]" not in request.node.name:
         names = "torchdecay.reports.document"
         monkeypatch.setattr(f"{names}.png_file", lambda chart: b"\x89PNG Software\0torchdecay " + chart.name.encode())
         monkeypatch.setattr(f"{names}.svg_file", lambda chart: f"<!-- torchdecay --><svg>{chart.name}</svg>")
@@ -134,9 +132,12 @@ def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torchdecay.lab.engines.process.multiprocessing.get_context", lambda method: FORKS)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """Headless Chromium, as a Playwright `Browser`; tests that ask for it are skipped where there is none."""
+    """Headless Chromium, as a Playwright `Browser`; tests that ask for it are skipped where there is none.
+
+    It ends with each file: Playwright keeps a loop running, and `asyncio.run` refuses to share.
+    """
     path = next((found for name in CHROMIUM_NAMES if (found := shutil.which(name))), None)
     if path is None:
         pytest.skip(f"{NO_BROWSER}: none of {', '.join(CHROMIUM_NAMES)} is on the path")

@@ -18,7 +18,7 @@ from torchdecay.reports.example import demo_page
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-WIDTHS = (320, 360, 390, 768, 1024, 1600)
+WIDTHS = (320, 390, 768, 1600)
 
 # Of each text that is shown: its contrast with all the backgrounds below it, its size on the screen, its words.
 TEXTS = """() => {

@@ -112,7 +112,7 @@ MODELS = {
 OF_LIBRARIES = {"trainer.py": "transformers", "trainer.py lora": "peft", "lightning_closure.py": "lightning"}
 
 
-@pytest.mark.parametrize("kind", ["loops", "libraries"])
+@pytest.mark.parametrize("kind", ["loops", pytest.param("libraries", marks=pytest.mark.peers)])
 def test_scripts_of_every_kind_end_with_the_same_weights(kind: str, tmp_path: Path) -> None:
     """Their optimizers, each with its model and its steps; workers of a DataLoader have no record."""
     scripts = [words for words in MODELS if (words in OF_LIBRARIES) is (kind == "libraries")]
@@ -135,6 +135,7 @@ def test_scripts_of_every_kind_end_with_the_same_weights(kind: str, tmp_path: Pa
         assert one.audit is not None and "WD104" not in one.audit.codes
 
 
+@pytest.mark.distributed
 def test_a_launcher_may_stand_before_it_or_behind_it(tmp_path: Path) -> None:
     """Two processes: rank 0 writes, the weights are the same either way, and findings are an exit code."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
@@ -239,8 +240,7 @@ def test_a_folder_is_kept_only_a_run_is_overwritten_and_findings_are_an_exit_cod
     script = str(SCRIPTS / "plain.py")
     for words, code, folder, steps in (
         ("--fail-on warning --stop-after 1", 1, "torchdecay-run-2", 1),
-        ("--fail-on error --overwrite", 0, "torchdecay-run-3", 3),
-        ("--overwrite --out torchdecay-run-2", 0, "torchdecay-run-2", 3),
+        ("--fail-on error --overwrite --out torchdecay-run-2", 0, "torchdecay-run-2", 3),
     ):
         seen = run(*words.split(), script, "3", cwd=tmp_path)
         assert seen.returncode == code and f"{folder}/index.html" in seen.stderr

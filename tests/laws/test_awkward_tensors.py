@@ -112,7 +112,14 @@ READ: dict[str, Callable[..., object]] = {
 }
 
 
-def live(kind: str, form: str, optimizer: str) -> None:
+VERIFIED = {"decoupled", "relative_update", "projected", "0-d", "complex", "nan", "bf16 strided"}
+"""The forms that `verify` reads on tensors of every kind, and the kinds that it reads under every form.
+
+It takes hundreds of steps each time; a slow test has all pairs.
+"""
+
+
+def live(kind: str, form: str, optimizer: str, *, whole: bool = False) -> None:
     """Attach, step, read: an error of ours at attach or of a reader is an answer, all else is a fault."""
     model = Model(kind)
     made = OPTIMIZERS[optimizer](model.parameters())
@@ -128,7 +135,9 @@ def live(kind: str, form: str, optimizer: str) -> None:
         model.ask()
         made.step()
     assert model.other.is_meta or kind in ("nan", "inf", "bf16 nan") or torch.isfinite(model.other).all() == finite
-    for read in READ.values():
+    for name, read in READ.items():
+        if name == "verify" and not (whole or kind in VERIFIED or form in VERIFIED):
+            continue
         try:
             read(made, model, handle)
         except td.TorchdecayError:
@@ -144,11 +153,11 @@ def test_every_kind_of_tensor_is_pulled_or_refused_at_attach(form):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", PRESETS)
-@pytest.mark.parametrize("optimizer", [name for name in OPTIMIZERS if name != "SGD"])
-def test_so_it_is_under_other_optimizers(form, optimizer):
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_so_it_is_under_every_optimizer(form, optimizer):
     for kind in (*TENSORS, "lazy"):
         if steps_without(kind, optimizer):
-            live(kind, form, optimizer)
+            live(kind, form, optimizer, whole=True)
 
 
 @pytest.mark.parametrize(

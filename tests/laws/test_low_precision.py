@@ -11,7 +11,7 @@ from torch import nn, optim
 import torchdecay as td
 
 pytestmark = pytest.mark.long
-SIZE = 100_000
+SIZE = 10_000
 LR = 1e-3
 # What a thousand steps do in float32, within one percent: the debt that is still owed at the end is at most 2⁻⁸, and
 # a debt that is paid late is compounded late.

@@ -180,3 +180,13 @@ def test_replacing_a_run_takes_its_own_files_only(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text('{"format": "torchdecay.run", "run": "earlier"}')
     assert claim(tmp_path, "later", overwrite=True) == tmp_path
     assert {path.name for path in tmp_path.iterdir()} == {"plan-b.txt", "forecast-draft.md"}
+
+
+def test_only_the_run_that_is_named_is_replaced(tmp_path: Path) -> None:
+    """Where something else stands under that name, a new folder is made, and the runs beside it stay."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").touch()
+    assert claim(tmp_path / "out", "first", overwrite=True) == tmp_path / "out-2"
+    RunRecord(RunSummary(run="first")).save(tmp_path / "out-2")
+    assert claim(tmp_path / "out", "later", overwrite=True) == tmp_path / "out-3"
+    assert claim(tmp_path / "out-2", "later", overwrite=True) == tmp_path / "out-2"

@@ -9,6 +9,7 @@ So the tolerances below are about four times the spread between seeds: a wrong l
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 
 import pytest
@@ -17,9 +18,11 @@ from torch import nn
 
 from torchdecay.lab.tasks.overfit import overfit
 from torchdecay.lab.tasks.task import Task, model_of
+from torchdecay.lab.training import train as training
 from torchdecay.lab.training.results import TrainingRun
-from torchdecay.lab.training.train import train
 
+# The curves alone: the loss along a line takes as long as sixty epochs.
+train = functools.partial(training.train, with_line=False, monitor=False)
 ROADS = ["by_hand:0.1", "coupled:0.1", "decoupled:0.1", "penalized:0.1"]
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("overfit"), pytest.mark.timeout(900)]
@@ -27,9 +30,9 @@ pytestmark = [pytest.mark.long, pytest.mark.xdist_group("overfit"), pytest.mark.
 
 @pytest.fixture(scope="module")
 def task() -> Task:
-    """The experiment to the letter, measured every 100 epochs."""
+    """The experiment to the letter, measured every 50 epochs."""
     pytest.importorskip("sklearn")
-    return dataclasses.replace(overfit(), eval_every=100)
+    return dataclasses.replace(overfit(), eval_every=50)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +42,8 @@ def without(task: Task) -> TrainingRun:
 
 @pytest.fixture(scope="module")
 def built_in(task: Task) -> TrainingRun:
-    return train(task, "native:0.1")
+    """Six hundred epochs, with which it has settled: the other four hundred, of a slow test, take 0.03 off the loss."""
+    return train(dataclasses.replace(task, num_steps=600), "native:0.1")
 
 
 def test_m4_the_data_is_that_of_the_source() -> None:
@@ -81,7 +85,7 @@ def test_m4_every_parameter_decays(task: Task, built_in: TrainingRun) -> None:
 
 def test_m4_without_decay_the_noise_is_learned_by_heart(without: TrainingRun) -> None:
     """Train 0.694 to 0.012, test 0.697 to 2.243 in the source."""
-    assert without.steps == tuple(range(0, 1001, 100))
+    assert without.steps == tuple(range(0, 1001, 50))
     assert without.train_loss[0] == pytest.approx(0.694, abs=0.02)
     assert without.test_loss[0] == pytest.approx(0.697, abs=0.02)
     assert without.train_loss[-1] == pytest.approx(0.012, abs=0.003)
@@ -90,6 +94,7 @@ def test_m4_without_decay_the_noise_is_learned_by_heart(without: TrainingRun) ->
 
 def test_m4_with_decay_nothing_can_be_fitted(built_in: TrainingRun) -> None:
     """Train 0.794, test 1.222 at epoch 1000 in the source; both stay above ln 2 = 0.693."""
+    assert built_in.steps[-1] == 600
     assert built_in.train_loss[-1] == pytest.approx(0.794, abs=0.1)
     assert built_in.test_loss[-1] == pytest.approx(1.222, abs=0.06)
     assert min(built_in.train_loss[1:]) > math.log(2)
@@ -98,8 +103,8 @@ def test_m4_with_decay_nothing_can_be_fitted(built_in: TrainingRun) -> None:
 
 @pytest.mark.parametrize("road", ROADS)
 def test_m4_by_hand_and_as_a_penalty_are_the_built_in_curve(task: Task, built_in: TrainingRun, road: str) -> None:
-    """The first hundred epochs of the real experiment agree to 1e-4; a slow test has all thousand."""
-    short = train(dataclasses.replace(task, num_steps=100), road)
+    """The first fifty epochs of the real experiment agree to 1e-4; a slow test has all thousand."""
+    short = train(dataclasses.replace(task, num_steps=50), road)
     assert short.train_loss == pytest.approx(built_in.train_loss[:2], abs=1e-4)
     assert short.test_loss == pytest.approx(built_in.test_loss[:2], abs=1e-4)
 
@@ -114,9 +119,9 @@ def test_m4_the_training_loss_swings_with_decay(task: Task) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_m4_the_figures_hold_for_other_seeds(task: Task, seed: int) -> None:
-    """Not only for the seed that the task happens to use."""
+@pytest.mark.parametrize("seed", range(4))
+def test_m4_the_figures_hold_for_every_seed(task: Task, seed: int) -> None:
+    """After a thousand epochs, and not only for the seed that the task happens to use."""
     without, built_in = (train(task, decay, seed=seed) for decay in ("none", "native:0.1"))
     assert without.train_loss[-1] == pytest.approx(0.012, abs=0.003)
     assert without.test_loss[-1] == pytest.approx(2.243, abs=0.3)
@@ -127,8 +132,8 @@ def test_m4_the_figures_hold_for_other_seeds(task: Task, seed: int) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("road", ROADS)
-def test_m4_every_road_gives_the_same_thousand_epochs(task: Task, built_in: TrainingRun, road: str) -> None:
+def test_m4_every_road_gives_the_same_thousand_epochs(task: Task, road: str) -> None:
     """By hand, coupled, decoupled and as a penalty stay within 1e-3 of the built-in curve to the end."""
-    other = train(task, road)
+    built_in, other = train(task, "native:0.1"), train(task, road)
     assert other.train_loss == pytest.approx(built_in.train_loss, abs=1e-3)
     assert other.test_loss == pytest.approx(built_in.test_loss, abs=1e-3)
