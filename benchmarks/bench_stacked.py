@@ -39,13 +39,14 @@ def measure(options: Options) -> Iterator[Check]:
         yield share_of_peak(
             f"64-256-10, batch 64, 16 x 3, step {how}", wide, values, 3, options, compile, 0.6 if compile else None
         )
+    yield products_alone("64-256-10, batch 64, 16 x 3, its matrix products alone", wide, 4 if few else 16, 3, options)
     yield share_of_peak("overfit, 16 values, step as it is", task_named("overfit"), 2 if few else 16, 1, options, False)
     # Thousands of steps are many measurements already.
     long = dataclasses.replace(options, repeats=1)
-    for num_steps, target in ((30, None),) if few else ((1000, 2.2), (5000, 3.0)):
-        yield sweep_against_plain(wide, num_steps, 2 if few else 16, 1 if few else 3, long, target)
-    yield auto_against_plain("digits", 20 if few else 1000, 2 if few else 16, 1 if few else 3, long)
-    yield auto_against_plain("overfit", 2 if few else 100, 2 if few else 16, 1, long)
+    num_steps, target = (30, None) if few else (1000, 2.2)
+    yield sweep_against_plain(wide, num_steps, 2 if few else 16, 1 if few else 3, long, target)
+    yield auto_against_plain("digits", 20 if few else 500, 2 if few else 16, 1 if few else 2, long)
+    yield auto_against_plain("overfit", 2 if few else 30, 2 if few else 16, 1, long)
 
 
 def network(*widths: int, batch: int) -> Task:
@@ -159,7 +160,35 @@ def share_of_peak(
     what: str, task: Task, values: int, seeds: int, options: Options, compile: bool, target: float | None = None
 ) -> Check:
     """Multiplications that a step's matrix products need, by its time, over those of one large product by its."""
-    stack, members = stack_of(task, values, seeds, compile), values * seeds
+    stack = stack_of(task, values, seeds, compile)
+    return _share(what, task, values * seeds, lambda count: stack.advance(stack.step + count), options, target)
+
+
+def products_alone(what: str, task: Task, values: int, seeds: int, options: Options) -> Check:
+    """The same of a step's products and nothing else, in the layouts of the stack: what no step can pass."""
+    members, x = values * seeds, torch.randn(values * seeds, task.batch_size or 1, task.data(0).train[0].shape[1])
+    weights = [
+        torch.randn(members, *layer.weight.shape) for layer in task.model().modules() if isinstance(layer, nn.Linear)
+    ]
+    grads, given = [torch.empty_like(weight) for weight in weights], [x.transpose(1, 2)]
+    given += [torch.empty(members, weight.shape[1], x.shape[1]) for weight in weights]
+    backs = [torch.randn(one.shape) for one in given]
+
+    def step(count: int) -> None:
+        for _ in range(count):
+            for k, weight in enumerate(weights):
+                torch.bmm(weight, given[k], out=given[k + 1])
+            for k in reversed(range(len(weights))):
+                torch.bmm(backs[k + 1], given[k].transpose(1, 2), out=grads[k])
+                if k:
+                    torch.bmm(weights[k].transpose(1, 2), backs[k + 1], out=backs[k])
+
+    return _share(what, task, members, step, options, None)
+
+
+def _share(
+    what: str, task: Task, members: int, steps: Callable[[int], object], options: Options, target: float | None
+) -> Check:
     sizes = [layer.weight.numel() for layer in task.model().modules() if isinstance(layer, nn.Linear)]
     rows = min(task.batch_size or ENDLESS, len(task.data(0).train[0]))
     # Forward, gradient of the weights, and gradient of the inputs of all layers but the first.
@@ -171,7 +200,7 @@ def share_of_peak(
         for _ in range(times):
             torch.mm(a, b)
 
-    pairs = interleave(lambda: stack.advance(stack.step + count), products, options)
+    pairs = interleave(lambda: steps(count), products, options)
     shares = [(count * needed / step) / (times * 2 * side**3 / product) for step, product in pairs]
     peak = times * 2 * side**3 / statistics.median(product for _, product in pairs) / 1e9
     return Check(

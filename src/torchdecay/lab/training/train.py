@@ -173,7 +173,7 @@ def batches_of(
         order = torch.randperm(len(x), generator=generator)
         for start in range(0, len(x) - batch_size + 1, batch_size):
             picked = order[start : start + batch_size]
-            yield x[picked], y[picked]
+            yield x.index_select(0, picked), y.index_select(0, picked)
 
 
 def norm(tensors: Iterable[Tensor]) -> float:

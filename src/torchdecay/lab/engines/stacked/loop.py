@@ -199,7 +199,7 @@ class StackedRun:
     def _measured(self, part: str) -> Measured:
         assert self._form is not None
         rows = self._parts[part]
-        _, targets = rows.of_members(self.stack.seed_of)
+        targets = rows.targets(self.stack.seed_of)
         if part == "train" and self._reuses_outputs and self._outputs is not None:
             return measure(self.task, self._losses, self._outputs, targets)
         outputs = self._form.outputs(rows)
@@ -234,7 +234,7 @@ class StackedRun:
         """Fail the members that raise when they are computed alone; where none does, it is not any member's fault."""
         found: dict[int, Exception] = {}
         for place in range(len(self.members)):
-            x, y = rows.of_members([self.stack.seed_of[place]])
+            x, y = rows.inputs([self.stack.seed_of[place]]), rows.targets([self.stack.seed_of[place]])
             tensors = {name: tensor[place].clone() for name, tensor in (self.stack.params | self.stack.buffers).items()}
             try:
                 with torch.no_grad():

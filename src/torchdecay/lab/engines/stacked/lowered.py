@@ -119,12 +119,13 @@ class Lowered:
         """Outputs of all members."""
         if not self._parts:
             self._make_room(rows)
-        piece = self._room[0]
+        # Rows of members are copies where seeds stand side by side: of some at a time, not of all that there are.
+        pieces = [Rows(some, rows.y) for some in torch.split(rows.x, self._room[0], 1)]
         made = [
-            torch.cat([self._forward(part, *one)[0][-1].clone() for part in self._parts], 0)
-            for one in ((rows, slice(start, start + piece)) for start in range(0, rows.x.shape[1], piece))
+            torch.cat([self._forward(one, piece.inputs(one.seeds))[0][-1].clone() for one in self._parts])
+            for piece in pieces
         ]
-        return torch.cat(made, 1) if len(made) > 1 else made[0]
+        return (torch.cat(made, 2) if len(made) > 1 else made[0]).transpose(1, 2)
 
     def _make_room(self, rows: Rows) -> None:
         num_rows, weights = rows.x.shape[1], [self.stack.params[layer.weight] for layer in self.layers]
@@ -144,56 +145,43 @@ class Lowered:
         ]
         self._back = [weight.new_empty(size * weight.shape[2]) for weight in weights[1:]]
 
-    def _forward(self, part: _Part, rows: Rows, some: slice) -> tuple[list[Tensor], list[list[Tensor]]]:
+    def _forward(self, part: _Part, x: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
         """What every layer is given, the last one's output at the end; and the output of each of its activations.
 
-        The last layer's are (members, outputs, rows): it is narrow as a rule, and this way round its product and a
-        softmax take half the time.
+        All are (members, features, rows): a bias and the sum of its gradient then go along the rows, which lie in a
+        row in memory, and the product with a narrow last layer takes half the time.
         """
-        x, _ = rows.of_members(part.seeds)
-        given, made = [x[:, some]], []
-        for k, (room, weight, bias) in enumerate(zip(self._work, part.weights, part.biases, strict=True)):
-            count, num_rows, width = len(part.seeds), given[0].shape[1], weight.shape[1]
-            if k < len(self.layers) - 1:
-                outs = [_view(one, count, num_rows, width) for one in room]
-                _product(given[-1], weight.transpose(1, 2), None if bias is None else bias.unsqueeze(1), outs[0])
+        given, made = [x.transpose(1, 2)], []
+        for room, layer, weight, bias in zip(self._work, self.layers, part.weights, part.biases, strict=True):
+            outs = [_view(one, len(part.seeds), weight.shape[1], given[0].shape[2]) for one in room]
+            if bias is None:
+                torch.bmm(weight, given[-1], out=outs[0])
             else:
-                outs = [_view(one, count, width, num_rows) for one in room]
-                _product(weight, given[-1].transpose(1, 2), None if bias is None else bias.unsqueeze(2), outs[0])
-            for index, activation in enumerate(self.layers[k].activations):
+                torch.baddbmm(bias.unsqueeze(2), weight, given[-1], out=outs[0])
+            for index, activation in enumerate(layer.activations):
                 if index:
                     outs[index].copy_(outs[index - 1])
                 activation.apply_(outs[index])
             made.append(outs)
             given.append(outs[-1])
-        given[-1] = given[-1].transpose(1, 2)
         return given, made
 
     def _part(self, part: _Part, rows: Rows) -> Tensor:
-        given, made = self._forward(part, rows, slice(None))
-        _, y = rows.of_members(part.seeds)
-        last = len(self.layers) - 1
-        back = self._losses.gradient(given[-1], y).transpose(1, 2).contiguous()
-        for k in range(last, -1, -1):
+        given, made = self._forward(part, rows.inputs(part.seeds))
+        outputs = given[-1].transpose(1, 2)
+        back = self._losses.gradient(outputs, rows.targets(part.seeds)).transpose(1, 2).contiguous()
+        for k in range(len(self.layers) - 1, -1, -1):
             activations = self.layers[k].activations
             for activation, output in zip(reversed(activations), reversed(made[k][: len(activations)]), strict=True):
                 activation.backward_(back, output)
             if (bias_grad := part.bias_grads[k]) is not None:
-                torch.sum(back, 2 if k == last else 1, out=bias_grad)
-            by_output = back if k == last else back.transpose(1, 2)
-            torch.bmm(by_output, given[k], out=part.weight_grads[k])
+                torch.sum(back, 2, out=bias_grad)
+            torch.bmm(back, given[k].transpose(1, 2), out=part.weight_grads[k])
             if k:
                 room = _view(self._back[k - 1], *given[k].shape)
-                back = torch.bmm(by_output.transpose(1, 2), part.weights[k], out=room)
+                back = torch.bmm(part.weights[k].transpose(1, 2), back, out=room)
         # The next part writes over it.
-        return given[-1].clone() if len(self._parts) > 1 else given[-1]
-
-
-def _product(a: Tensor, b: Tensor, bias: Tensor | None, out: Tensor) -> None:
-    if bias is None:
-        torch.bmm(a, b, out=out)
-    else:
-        torch.baddbmm(bias, a, b, out=out)
+        return outputs.clone() if len(self._parts) > 1 else outputs
 
 
 def _view(room: Tensor, *shape: int) -> Tensor:

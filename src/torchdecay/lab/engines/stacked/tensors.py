@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -66,13 +67,24 @@ class Rows:
             return cls(pairs[0][0][None], pairs[0][1][None])
         return cls(torch.stack([x for x, _ in pairs]), torch.stack([y for _, y in pairs]))
 
-    def of_members(self, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of members of these seeds, (members, rows, ...); not copied where they agree."""
-        if len(set(seeds)) == 1:
-            x, y = self.x[seeds[0]], self.y[seeds[0]]
-            return x.expand(len(seeds), *x.shape), y.expand(len(seeds), *y.shape)
-        index = torch.tensor(seeds, device=self.x.device)
-        return self.x.index_select(0, index), self.y.index_select(0, index)
+    def inputs(self, seeds: Sequence[int]) -> Tensor:
+        """Inputs of members of these seeds, (members, rows, ...); not copied where they agree."""
+        return _of_members(self.x, tuple(seeds))
+
+    def targets(self, seeds: Sequence[int]) -> Tensor:
+        """Targets, likewise."""
+        return _of_members(self.y, tuple(seeds))
+
+
+def _of_members(tensor: Tensor, seeds: tuple[int, ...]) -> Tensor:
+    if len(set(seeds)) == 1:
+        return tensor[seeds[0]].expand(len(seeds), *tensor.shape[1:])
+    return tensor.index_select(0, _index(seeds, tensor.device))
+
+
+@lru_cache(maxsize=64)
+def _index(places: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.tensor(places, dtype=torch.int64, device=device)
 
 
 def rows_of(tensor: Tensor, picked: Sequence[int]) -> Tensor:

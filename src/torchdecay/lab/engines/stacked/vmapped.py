@@ -59,7 +59,7 @@ class Vmapped:
             model.train(was_training)
 
     def _inputs(self, rows: Rows) -> tuple[Tensor, Tensor, bool]:
-        x, y = rows.of_members(self.stack.seed_of)
+        x, y = rows.inputs(self.stack.seed_of), rows.targets(self.stack.seed_of)
         shared = len(set(self.stack.seed_of)) == 1
         return (x[0] if shared else x), y, shared
 
