@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import torchdecay as td
 from torchdecay.apply.handle import handle_of
 from torchdecay.errors import DecayError, PlanError, TorchdecayError
+from torchdecay.integrations.script import pages as written
 from torchdecay.integrations.script import session as sessions
 from torchdecay.integrations.script import steps as door_steps
 from torchdecay.integrations.script.options import Options
@@ -327,13 +328,13 @@ def test_of_very_many_optimizers_the_first_are_looked_at_and_the_rest_are_counte
     """One for each task, say: a decay they all get, and pages keep to their share of the time."""
     monkeypatch.setattr(sessions, "_MOST", 2)
     pages: list[int] = []
-    monkeypatch.setattr(sessions, "monotonic", lambda: 0.5 * len(pages))
+    monkeypatch.setattr(written, "monotonic", lambda: 0.5 * len(pages))
 
     def page(record: RunRecord, folder: Path) -> Path:
         pages.append(len(record.seen))
         return folder
 
-    monkeypatch.setattr(sessions, "_page", page)
+    monkeypatch.setattr(written, "_page", page)
     net = model()
     with td.watch(tmp_path / "out", apply="none", quiet=False) as seen:
         for _ in range(5):
@@ -556,14 +557,14 @@ def test_pages_on_the_way_take_a_hundredth_of_the_time(tmp_path: Path, monkeypat
     """After the first step, again when a hundred times as long went by as all of them take, and at the end."""
     made: list[int] = []
     clock = [0.0]
-    monkeypatch.setattr(sessions, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(written, "monotonic", lambda: clock[0])
 
     def page(record: RunRecord, folder: Path) -> Path:
         made.append(record.summary.optimizers[0].steps)
         clock[0] += 0.5
         return folder
 
-    monkeypatch.setattr(sessions, "_page", page)
+    monkeypatch.setattr(written, "_page", page)
     net = model()
     optimizer = adamw(net)
     with td.watch(tmp_path / "out"):

@@ -90,7 +90,7 @@ def apply(optimizer: Optimizer, model: nn.Module | None, options: Options, sched
     model = _whole(optimizer, model)
     planned = _planned(optimizer, model, options)
     refuse_penalties(planned)
-    before = _standing(optimizer)
+    before = standing(optimizer)
     # A checkpoint that was loaded already holds counters and peaks of the plan that it was written under.
     saved = optimizer.state_dict() if any(MARK in group for group in optimizer.param_groups) else None
     attach(optimizer, planned, model=model, scheduler=scheduler)
@@ -181,7 +181,8 @@ def _planned(optimizer: Optimizer, model: nn.Module | None, options: Options, *,
     )
 
 
-def _standing(optimizer: Optimizer) -> str:
+def standing(optimizer: Optimizer) -> str:
+    """What the groups' own decay is, in words."""
     said = []
     for group in optimizer.param_groups:
         name, value = decay_of(optimizer, group)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import time
+from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,6 +25,7 @@ from torch.optim.lr_scheduler import (
     SequentialLR,
 )
 
+from torchdecay.integrations.script.configured import SETTINGS
 from torchdecay.observe.run import Run
 from torchdecay.optimizers.wrappers import unwrap
 from torchdecay.plans.names import transparent_children
@@ -32,6 +34,7 @@ from torchdecay.text import counted
 _STAND_IN_STEPS = 1_000
 _LENGTHS: dict[type, str] = {OneCycleLR: "total_steps", CosineAnnealingLR: "T_max", PolynomialLR: "total_iters"}
 """Schedules that go to the end of the run, and where they say when that is."""
+_FIELDS, _OURS = "__dataclass_fields__", ("torch", "torchdecay")
 _SCALERS = ("GradScaler", "ShardedGradScaler")
 _AROUND = {
     ("transformers", "Trainer"),
@@ -54,6 +57,7 @@ class Surroundings:
         optimizers: all torch optimizers.
         schedulers: of any optimizer.
         scalers: gradient scalers.
+        settings: of the script, that say a weight_decay: arguments of its command line, dataclasses.
         around: trainers and the like, by (package, class).
         seconds: how long looking took.
     """
@@ -62,6 +66,7 @@ class Surroundings:
     optimizers: list[Optimizer] = field(default_factory=list)
     schedulers: list[Any] = field(default_factory=list)
     scalers: list[Any] = field(default_factory=list)
+    settings: list[Any] = field(default_factory=list)
     around: dict[tuple[str, str], list[Any]] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -95,6 +100,10 @@ def _place_for(kind: type, found: Surroundings) -> list[Any] | None:
         if base is LRScheduler or base is ReduceLROnPlateau:
             return found.schedulers
         package, name = str(_NAMES(base).get("__module__", "")).partition(".")[0], _NAME(base)
+        if base is Namespace or (
+            package not in _OURS and not _NAMES(base).get(_FIELDS, {}).keys().isdisjoint(SETTINGS)
+        ):
+            return found.settings
         if package == "torch" and name in _SCALERS:
             return found.scalers
         if (package, name) in _AROUND:

@@ -4,85 +4,39 @@ from __future__ import annotations
 
 import atexit
 import gc
-import math
 import os
 import platform
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from time import monotonic
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from torchdecay._version import __version__
 from torchdecay.apply.handle import handle_of
 from torchdecay.apply.stepping import step_depth
-from torchdecay.findings.settings import AUDIT, MONITOR, Shape, read_settings
-from torchdecay.integrations.script.applying import apply, follow, follow_load, load, met_by, names_in, refusal
-from torchdecay.integrations.script.finding import (
-    Surroundings,
-    around_it,
-    look_around,
-    model_of,
-    others_of,
-    run_of,
-    scheduler_of,
-    unserved,
-)
-from torchdecay.integrations.script.folder import claim, shown
+from torchdecay.integrations.script.applying import apply, follow, follow_load, met_by, names_in, standing
+from torchdecay.integrations.script.configured import Configured
+from torchdecay.integrations.script.finding import Surroundings, look_around, scheduler_of, unserved
+from torchdecay.integrations.script.folder import shown
 from torchdecay.integrations.script.guard import Guard, rank, say, unheard
+from torchdecay.integrations.script.looking import find, look, watch
+from torchdecay.integrations.script.met import Met, alive
 from torchdecay.integrations.script.options import FAILING, Options
-from torchdecay.observe.audit.audit import audit
-from torchdecay.observe.forecast.forecast import forecast
-from torchdecay.observe.monitor.history import History
-from torchdecay.observe.monitor.layout import By
-from torchdecay.observe.monitor.monitor import Monitor
-from torchdecay.observe.recorded.planned import differences, plan_at_work
+from torchdecay.integrations.script.pages import Pages
 from torchdecay.observe.recorded.record import RunRecord, RunSummary, Seen, Stepped, Verdict
-from torchdecay.observe.run import Run
-from torchdecay.plans.plan import Plan
 from torchdecay.reports.recorded import closing, opening
 from torchdecay.text import counted, listing
 
 _PATIENCE = 100
 """Steps of one optimizer that `--stop-after` waits for the first of another."""
-_SHARE = 0.01
-_LIVE = 60.0
-"""Seconds from page to page under `--live`."""
-"""Of the time since the first step, what pages may take."""
-_AGAIN = 1.0
-"""Seconds until a folder that can't be written is asked for again."""
 _MOST = 20
 """Optimizers of a process that are looked at; where each task has one of its own, the rest are alike."""
-
-
-@dataclass(eq=False, slots=True)
-class Met:
-    """An optimizer that took a step, and what is known of it. The optimizer is not kept alive for it.
-
-    Attributes:
-        is_plain: whether its later steps are only counted, but for that `before_last`.
-    """
-
-    optimizer: weakref.ref[Optimizer]
-    about: Stepped
-    seen: Seen
-    model: weakref.ref[nn.Module] | None = None
-    run: Run | None = None
-    monitor: weakref.ref[Monitor] | None = None
-    history: Callable[[], History] | None = None
-    alone: bool = True
-    depth: int = 0
-    steps: int = 0
-    looked: bool = False
-    is_plain: bool = False
-    before_last: int = -1
-    stood: list[Any] = field(default_factory=list)
 
 
 class Session:
@@ -99,7 +53,9 @@ class Session:
         self.options, self.pid = options, os.getpid()
         self.rank, self.world = rank()
         self.guard = Guard(speaks=self.rank == 0 and not options.quiet)
-        self.folder: Path | None = None
+        self._pages = Pages(options, self.guard, writes=self.rank == 0)
+        self._configured = Configured()
+        self._loads: list[RemovableHandle] = []
         self._met: dict[int, Met] = {}
         self._all: list[Met] = []
         self._count = 0
@@ -107,8 +63,12 @@ class Session:
         # What lived before is not of what is watched, so nothing waits for it.
         self._earlier = weakref.WeakSet(look_around().optimizers if options.stop_after else ())
         self._created = _now()
-        self._began = monotonic()
-        self._spent, self._next_page, self._ended = 0.0, -math.inf, False
+        self._ended = False
+
+    @property
+    def folder(self) -> Path | None:
+        """Where its files are; None until there are some."""
+        return self._pages.folder
 
     @classmethod
     def begin(cls, environment: Mapping[str, str]) -> Session:
@@ -149,7 +109,7 @@ class Session:
             self._restore(met, optimizer)
         # What decay took is told up to the last record, so the last step has one, where anybody knows which it is.
         is_last = not met.depth and met.steps + 1 in (met.about.num_steps, self.options.stop_after)
-        if is_last and (monitor := _alive(met.monitor)) is not None:
+        if is_last and (monitor := alive(met.monitor)) is not None:
             self.guard("the last step has no record", monitor.record_next)
         met.depth += 1
 
@@ -201,15 +161,15 @@ class Session:
             met.stood = [group.get("weight_decay") for group in optimizer.param_groups]
         if not met.looked:
             self._look(met, optimizer)
-        if monotonic() > self._next_page:
-            self._write()
+        if self._pages.is_due():
+            self._pages.write(self.record)
 
     def _meet(self, optimizer: Optimizer) -> Met:
         """An optimizer's first step: what is needed from before it is over."""
         self._count += 1
         name = type(optimizer).__name__
         about = Stepped(number=self._count, optimizer=name)
-        met = self._met[id(optimizer)] = Met(weakref.ref(optimizer), about, Seen())
+        met = self._met[id(optimizer)] = Met(weakref.ref(optimizer), about)
         named = met_by(about.number, optimizer, self.options.optimizer)
         self._named |= named
         is_meant = bool(self.options.apply and (named or not names_in(self.options.optimizer)))
@@ -231,7 +191,12 @@ class Session:
             self._apply(met, optimizer, around)
         if self.options.every and not met.looked:
             self.guard(f"the monitor of {name} could not begin", lambda: self._watch(met, optimizer))
+        if not met.about.applied:
+            self.guard(f"loads of {name} can't be followed", lambda: self._follow_loads(met, optimizer))
         return met
+
+    def _watch(self, met: Met, optimizer: Optimizer) -> None:
+        watch(met, optimizer, self._pages.claimed(), self.options, self.guard)
 
     def _unnamed(self, name: str) -> str:
         """What is said before the first step of an optimizer that `--optimizer` does not name: the end may be far."""
@@ -245,7 +210,7 @@ class Session:
         try:
             with unheard():
                 scheduler = None if around is None else scheduler_of(optimizer, around.schedulers)
-                applied, replaced = apply(optimizer, _alive(met.model), self.options, scheduler)
+                applied, replaced = apply(optimizer, alive(met.model), self.options, scheduler)
         except Exception as error:
             # The reason stands last: of a script that never began there is nothing to say.
             self.guard.speaks = False
@@ -259,74 +224,31 @@ class Session:
         optimizer.register_load_state_dict_pre_hook(lambda one, state: follow_load(one, self.options), prepend=True)
 
     def _find(self, met: Met, optimizer: Optimizer) -> Surroundings:
-        params = [param for group in optimizer.param_groups for param in group["params"]]
-        met.about = replace(met.about, num_params=len(params), num_elements=sum(param.numel() for param in params))
         around = look_around()
-        model = model_of(optimizer, around.modules)
-        took = f"{around.seconds:.2f} s"
-        if model is None:
-            found = f"without a module: none that the garbage collector knows owns its parameters ({took})"
-        else:
-            held = {id(param) for param in model.parameters()}
-            strangers = sum(id(param) not in held for param in params)
-            found = f"found in {took}" + (f"; {counted(strangers, 'parameter')} in no part of it" if strangers else "")
-            met.model = weakref.ref(model)
-            met.alone = not others_of(optimizer, model, around.optimizers)
-        met.about = replace(met.about, found=found, model="" if model is None else type(model).__name__)
-        met.about = replace(met.about, around=tuple(around_it(optimizer, around)))
-        met.run, known, length = run_of(optimizer, around, self.options.steps)
-        met.about = replace(met.about, length=length, num_steps=known)
-        met.before_last = known - 1
+        self._configured.add(around.settings, around.optimizers)
+        find(met, optimizer, around, self.options)
         return around
 
-    def _watch(self, met: Met, optimizer: Optimizer) -> None:
-        name, number, folder = met.about.optimizer, met.about.number, self._claimed()
-        ignore, severity = self._meant("monitor", MONITOR)
-        monitor = Monitor(
-            optimizer,
-            every_steps=self.options.every,
-            path=None if folder is None else folder / f"history-{number}.jsonl",
-            by=cast(By, self.options.by),
-            model=_alive(met.model),
-            on_error=lambda what, error: self.guard.note(f"the monitor of {name}: {what} failed", error),
-            ignore=ignore,
-            severity=severity,
-        )
-        met.monitor, met.history = weakref.ref(monitor), monitor.recorded
+    def _follow_loads(self, met: Met, optimizer: Optimizer) -> None:
+        """Say where a checkpoint that is loaded from here on replaces the optimizer's weight_decay."""
+        before: list[str] = []
 
-    def _meant(self, section: str, keys: Mapping[str, Shape]) -> tuple[Any, Any]:
-        """What pyproject.toml leaves out, and the severities it gives."""
-        said = self.guard("pyproject.toml was not followed", lambda: read_settings(section, keys)[1]) or {}
-        return said.get("ignore", ()), said.get("severity", {})
+        def later(one: Optimizer) -> None:
+            if before and (now := standing(one)) != before[-1]:
+                self.guard.tell(
+                    f"a checkpoint that the script loaded after step {met.steps} of {met.about.optimizer} put "
+                    f"{now} in place of {before[-1]}."
+                )
+
+        self._loads += [
+            optimizer.register_load_state_dict_pre_hook(lambda one, state: before.append(standing(one))),
+            optimizer.register_load_state_dict_post_hook(later),
+        ]
 
     def _look(self, met: Met, optimizer: Optimizer) -> None:
-        """Right after the first step, when gradients are there whoever made them."""
         met.looked, met.is_plain = True, not (met.about.applied or self.options.stop_after)
-        name, model = met.about.optimizer, _alive(met.model)
-        plan = self.guard(f"the plan of {name} could not be read", lambda: plan_at_work(optimizer, model))
-        ignore, severity = self._meant("audit", AUDIT)
-        found = self.guard(
-            f"the audit of {name} failed",
-            lambda: audit(optimizer, model=model, ignore=ignore, severity=severity).filter(
-                # What another optimizer of the model has is in no group of this one.
-                ignore=() if met.alone else ("WD104",)
-            ),
-        )
-        ahead = None
-        if met.run is not None:
-            run = met.run
-            ahead = self.guard(f"no forecast for {name}", lambda: forecast(optimizer, run=run, model=model))
-        met.seen = Seen(plan, found, ahead)
-        if self.options.plan and plan is not None:
-            self.guard("--plan could not be read", lambda: self._compare(met, plan))
-        if not met.about.applied:
-            refuses = self.guard(f"what {name} could be given is not known", lambda: refusal(optimizer, model))
-            met.about = replace(met.about, refuses=refuses or "")
+        look(met, optimizer, self.options, self.guard)
         self._say(lambda: opening(self._stepped(met), met.seen))
-
-    def _compare(self, met: Met, found: Plan) -> None:
-        expected = load(self.options.plan, "describe")
-        met.about = replace(met.about, differs=differences(expected, found, alone=met.alone))
 
     # ── Writing ──
 
@@ -341,7 +263,7 @@ class Session:
             versions={"torchdecay": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
             process=(self.rank, self.world),
             optimizers=tuple(map(self._stepped, self._all)),
-            notes=(*self.guard.notes, *self._uncounted()),
+            notes=(*self.guard.notes, *self._configured.unread(), *self._uncounted()),
             verdict=self._verdict(),
             unmet=tuple(name for name in names_in(self.options.optimizer) if name not in self._named),
         )
@@ -360,36 +282,13 @@ class Session:
             if not met.looked and (optimizer := met.optimizer()) is not None:
                 # Its first step raised: what was wrong with it is worth knowing all the same.
                 self._look(met, optimizer)
-            if (monitor := _alive(met.monitor)) is not None:
+            if (monitor := alive(met.monitor)) is not None:
                 self.guard("a monitor could not be closed", monitor.close)
-        page = self._write()
+        for hook in self._loads:
+            hook.remove()
+        self._say(lambda: [f"torchdecay: {line}" for line in self._configured.unread()])
+        page = self._pages.write(self.record)
         self._say(lambda: closing(self.record(), "" if page is None else shown(page)))
-
-    def _claimed(self) -> Path | None:
-        """The folder, made when it is first needed; None where another process writes, or where it can't be made."""
-        if self.folder is None and self.rank == 0 and self.options.out:
-            self.folder = self.guard(
-                f"{self.options.out} can't be written",
-                lambda: claim(Path(self.options.out), self.options.run, overwrite=self.options.overwrite),
-            )
-        return self.folder
-
-    def _write(self) -> Path | None:
-        """Write all files and the page; where it is."""
-        folder = self._claimed()
-        if folder is None:
-            self._next_page = monotonic() + _AGAIN
-            return None
-        began = monotonic()
-        record = self.record()
-        self.guard(f"{shown(folder)} can't be written", lambda: record.save(folder))
-        page = self.guard("the page could not be made", lambda: _page(record, folder))
-        cost = monotonic() - began
-        self._spent += cost
-        self._next_page = self._began + (self._spent + cost) / _SHARE
-        if self.options.live:
-            self._next_page = min(self._next_page, monotonic() + _LIVE)
-        return page
 
     def _verdict(self) -> Verdict:
         """What `--fail-on` makes of it."""
@@ -409,16 +308,6 @@ class Session:
     def _say(self, lines: Callable[[], list[str]]) -> None:
         if self.guard.speaks:
             say(*(self.guard("what was seen could not be said", lines) or ()))
-
-
-def _page(record: RunRecord, folder: Path) -> Path:
-    from torchdecay.reports import report
-
-    return report(record, folder, overwrite=True)
-
-
-def _alive(reference: weakref.ref[Any] | None) -> Any:
-    return None if reference is None else reference()
 
 
 def _now() -> str:
