@@ -62,3 +62,39 @@ plan.table()
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
     (shown,) = executed(notebook, tmp_path).cells[0].outputs
     assert shown.output_type == "execute_result" and "<table" in shown.data["text/html"]
+
+
+TRAINING = """%%decay every_steps=5
+import torch
+torch.manual_seed(0)
+model = torch.nn.Sequential(torch.nn.Linear(8, 4), torch.nn.LayerNorm(4))
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
+for _ in range(12):
+    model(torch.randn(16, 8)).square().mean().backward()
+    optimizer.step()
+"last"
+"""
+
+
+def test_a_training_cell_shows_its_table_and_its_page_in_place(tmp_path):
+    """What it makes stays in the notebook; a slip is a line, and a cell that fails is shown once and ends the run."""
+    import nbformat
+
+    cells = ["%load_ext torchdecay", TRAINING, "len(optimizer.state)", "%%decay every=5\n1", "%%decay\nx = 1"]
+    cells += ["%%decay\noptimizer.step()\nraise ValueError('mine')"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(one) for one in cells])
+    with pytest.raises(Exception, match="mine"):
+        executed(notebook, tmp_path)
+    _, trained, kept, slip, idle, failed = (one.outputs for one in notebook.cells)
+    last, table, audit, page = trained
+    assert last.data["text/plain"] == "'last'" and kept[0].data["text/plain"] == "4"
+    assert "decoupled(0.1)" in table.data["text/html"] and "<table>" in table.data["text/html"]
+    assert "WD101" in audit.data["text/html"]
+    assert page.data["text/html"].startswith("<div><iframe srcdoc=")
+    for said in ("12 steps of AdamW", "Planned and realized", "td.watch(apply="):
+        assert said in page.data["text/html"]
+    assert "UsageError" in slip[0].text and "every_steps" in slip[0].text and len(slip) == 1
+    assert idle[0].text == "torchdecay: no optimizer took a step in this cell. Nothing to show.\n"
+    first, *_, again = [one for one in failed if one.output_type == "error"]
+    assert "raise ValueError" in "".join(first.traceback)
+    assert again.traceback == ["The cell under %%decay failed: see above."]

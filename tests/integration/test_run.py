@@ -251,6 +251,8 @@ def test_a_folder_is_kept_only_a_run_is_overwritten_and_findings_are_an_exit_cod
     page.unlink()
     assert CliRunner().invoke(main, ["report", str(page.parent)]).exit_code == 0
     assert "3 steps of AdamW" in page.read_text()
+    together = CliRunner().invoke(main, ["report", str(tmp_path), "--out", str(tmp_path / "all.html")])
+    assert together.exit_code == 0 and "torchdecay-run-3" in (tmp_path / "all.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -266,6 +268,12 @@ def test_a_script_that_never_steps_is_told_so(words: tuple[str, ...], said: str,
     assert seen.returncode == 0
     assert said in seen.stderr and len(seen.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_script_that_does_not_parse_says_so_alone(tmp_path: Path) -> None:
+    """As Python says it, with Python's exit code."""
+    seen = run("-c", "def f(:", cwd=tmp_path)
+    assert seen.returncode == 1 and "SyntaxError" in seen.stderr and "torchdecay:" not in seen.stderr
 
 
 @pytest.mark.parametrize(("code", "expected"), [("pass", 2), ("raise SystemExit(7)", 7)])

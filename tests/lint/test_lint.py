@@ -248,6 +248,7 @@ def test_fix_writes_what_is_certain_and_diff_only_shows_it(project: Path) -> Non
     assert (
         shown.exit_code == 1 and "+++ b/train.py" in shown.output and b"weigth" in (project / "train.py").read_bytes()
     )
+    assert run("--diff", str(project / "train.py")).output == shown.output
     assert '"weight_decay": 1e-2' in shown.output and run("--fix", "--diff", "train.py").exit_code == 2
     written = run("--fix", "train.py")
     assert written.exit_code == 0 and written.output.count("Mended") == 1

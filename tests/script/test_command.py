@@ -61,6 +61,19 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str], dict[
     return calls
 
 
+def test_every_option_stands_with_its_variable_in_the_docs_and_the_usage_names_the_script() -> None:
+    """The page's table has a line for each, and none more but the switch for all of it."""
+    page = (Path(__file__).parents[2] / "docs" / "run.md").read_text()
+    shown = CliRunner().invoke(main, ["run", "--help"]).output
+    assert shown.startswith("Usage: main run [OPTIONS] SCRIPT [ARGS]...\n")
+    options = {param.opts[-1]: param.envvar for param in main.get_command(None, "run").params if param.envvar}  # type: ignore[attr-defined, arg-type]
+    assert len(options) == 13
+    lines = [line for line in page.splitlines() if "| `TORCHDECAY_" in line]
+    assert len(lines) == len(options) + 1 and "TORCHDECAY_DISABLE=1" in lines[-1]
+    for name, variable in options.items():
+        assert sum(f"{name}" in line and f"`{variable}" in line for line in lines) == 1 and variable in shown
+
+
 def test_options_travel_as_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Flags win over variables, both reach the script's process, the folder as seen from here."""
     monkeypatch.chdir(tmp_path)

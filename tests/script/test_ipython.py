@@ -20,23 +20,24 @@ class Shell:
         self.names: dict[str, Any] = {"torch": torch}
         self.magics: dict[str, Callable[[str, str], None]] = {}
 
-    def register_magic_function(self, function: Callable[[str, str], None], kind: str, name: str) -> None:
-        self.magics[f"{kind} {name}"] = function
+    def register_magic_function(self, function: Callable[[str, str], None], kind: str) -> None:
+        self.magics[f"{kind} {function.__name__}"] = function
 
     def ev(self, text: str) -> Any:
         return eval(text, self.names)
 
     def run_cell(self, cell: str) -> Shell:
-        self.error: Exception | None = None
+        self.error_in_exec: Exception | None
+        self.error_before_exec, self.error_in_exec = None, None
         try:
             exec(cell, self.names)
         except Exception as error:
-            self.error = error
+            self.error_in_exec = error
         return self
 
     def raise_error(self) -> None:
-        if self.error is not None:
-            raise self.error
+        if self.error_in_exec is not None:
+            raise self.error_in_exec
 
 
 def test_a_cell_shows_who_decays_and_the_page(monkeypatch: pytest.MonkeyPatch) -> None:

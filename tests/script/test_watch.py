@@ -7,8 +7,10 @@ import gc
 import sys
 import threading
 import weakref
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -462,6 +464,7 @@ def test_a_refusal_stands_last_and_what_cannot_be_done_is_not_proposed(
     said = capfd.readouterr().err
     assert "--apply decoupled" not in said.replace("--apply decoupled:0.1 can't be done on LBFGS", "")
     assert ("LBFGS" in said.splitlines()[0] and "page" not in said) if apply else "Nothing decays" in said
+    assert "handle" not in said and ("td.penalty(model, l2=0.05)" in said) == bool(apply)
 
 
 def test_only_the_optimizers_that_are_named_get_it() -> None:
@@ -649,6 +652,63 @@ def test_a_weight_decay_that_is_written_in_vain_is_told_of_once(capfd: pytest.Ca
             optimizer.param_groups[0]["weight_decay"] = value
     (note,) = seen.record.summary.notes
     assert "writes weight_decay of AdamW" in note and capfd.readouterr().err.count(note) == 1
+
+
+def test_a_checkpoint_that_replaces_weight_decay_is_told_of(capfd: pytest.CaptureFixture[str]) -> None:
+    """Loaded later: with both values and the step. Loaded before the first step: where what was given shows it."""
+    net = model()
+    older = adamw(net, wd=0.3)
+    train(net, older, 2)
+    saved = older.state_dict()
+    with td.watch(quiet=False) as seen:
+        optimizer = adamw(net, wd=0.1)
+        train(net, optimizer, 3)
+        optimizer.load_state_dict(optimizer.state_dict())
+        assert seen.record.summary.notes == ()
+        optimizer.load_state_dict(saved)
+        train(net, optimizer, 1)
+    (note,) = seen.record.summary.notes
+    assert "loaded after step 3 of AdamW put weight_decay=0.3 in place of weight_decay=0.1" in note
+    assert note in capfd.readouterr().err
+    assert not optimizer._optimizer_load_state_dict_post_hooks
+    with td.watch() as seen:
+        optimizer = adamw(net, wd=0.1)
+        optimizer.load_state_dict(saved)
+        train(net, optimizer, 1)
+    audit = seen.record.seen[0].audit
+    assert audit is not None and "WD214" in audit.codes
+
+
+@dataclass
+class Settings:
+    """As scripts keep theirs."""
+
+    weight_decay: float = 0.5
+
+
+@pytest.mark.parametrize(
+    ("settings", "wd", "told"),
+    [
+        (Namespace(weight_decay=0.3), 0.1, "Namespace.weight_decay of the script is 0.3, and no optimizer has it"),
+        (Namespace(weight_decay=0.3), 0.3, ""),
+        (Settings(0.2), 0.1, "Settings.weight_decay of the script is 0.2"),
+        (Settings(), 0.1, ""),
+        (Namespace(lr=0.3), 0.1, ""),
+    ],
+)
+def test_a_setting_that_no_optimizer_has_is_told_of_at_the_end(
+    settings: Any, wd: float, told: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Not the default of a class, which nobody asked for; nor where a plan that is attached has it."""
+    own = copy.copy(settings)
+    net = model()
+    optimizer = adamw(net, wd)
+    with td.watch(quiet=False, apply="decoupled:1") as seen:
+        train(net, optimizer, 1)
+    notes = [one for one in seen.record.summary.notes if "no optimizer has it" in one]
+    assert len(notes) == bool(told) and told in "".join(notes)
+    assert told in capfd.readouterr().err
+    assert own is not settings
 
 
 def test_quiet_is_quiet_where_something_fails_too(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

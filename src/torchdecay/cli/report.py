@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from torchdecay.cli.inputs.results import NAMES, load_result
+from torchdecay.cli.inputs.results import NAMES, folders_in, load_result
 from torchdecay.cli.output import json_option, out_option, overwrite_option, print_json
 from torchdecay.cli.paths import PATH
 
@@ -19,8 +19,9 @@ from torchdecay.cli.paths import PATH
 def report(files: tuple[Path, ...], out: Path | None, overwrite: bool, as_json: bool) -> None:
     """Write the page of any file that torchdecay wrote: results, a plan, a history, an audit, a forecast.
 
-    FILE says what it is. The folder of a comparison, a run or a sweep will do as well; nothing is trained again. Of
-    several, one page: runs and histories side by side, then each by itself; --out names it, else torchdecay-report.
+    FILE says what it is. The folder of a comparison, a run or a sweep will do as well, or a folder of such folders;
+    nothing is trained again. Of several, one page: runs and histories side by side, then each by itself; --out names
+    it, else torchdecay-report.
 
     \b
     Examples:
@@ -29,10 +30,12 @@ def report(files: tuple[Path, ...], out: Path | None, overwrite: bool, as_json: 
       torchdecay report torchdecay-digits/results.json --out digits.html
       torchdecay report run.jsonl
       torchdecay report torchdecay-run torchdecay-run-2 --out both.html
+      torchdecay report runs --out all.html
       torchdecay report plan.json --out plan.html
     """  # noqa: D301
     from torchdecay.reports import report as write
 
+    files = tuple(one for file in files for one in folders_in(file))
     if len(files) > 1:
         named = {str(file): load_result(file) for file in files}
         if len(named) < len(files):

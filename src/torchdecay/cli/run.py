@@ -18,6 +18,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 class ScriptCommand(click.Command):
     """A command whose options end where the script begins."""
 
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """The script's words are no arguments of click's, and belong to the usage all the same."""
+        return [*super().collect_usage_pieces(ctx), "SCRIPT [ARGS]..."]
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Take the script's words away before click sees them."""
         with_value = {

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
-from typing import Any
+import inspect
+import os
+from typing import TYPE_CHECKING, Any
 
-from torchdecay.errors import need
+from torchdecay.errors import ApplyError, need
+from torchdecay.text import describe_error, listing, nearest
+
+if TYPE_CHECKING:
+    from torchdecay.integrations.script.watching import Watching
 
 
 def load_ipython_extension(ipython: Any) -> None:
@@ -16,16 +23,25 @@ def load_ipython_extension(ipython: Any) -> None:
     Args:
         ipython: the shell, which calls this for `%load_ext torchdecay`.
     """
-    ipython.register_magic_function(lambda line, cell: _decay(ipython, line, cell), "cell", "decay")
+
+    def decay(line: str, cell: str) -> None:
+        """Run the cell, and show below it who decayed, what was found, and the page.
+
+        %%decay [every_steps=100, by="role", steps=None, apply="", rules="standard", out=None, quiet=True]
+
+        As `torchdecay.watch` takes them: `%%decay every_steps=10, apply="decoupled:0.1"`.
+        """
+        _decay(ipython, line, cell)
+
+    ipython.register_magic_function(decay, "cell")
 
 
 def _decay(ipython: Any, line: str, cell: str) -> None:
-    from torchdecay.integrations.script.watching import watch
+    from torchdecay.integrations.script.options import is_disabled
 
-    settings = ipython.ev(f"dict({line})")
-    with watch(**settings) as seen:
-        result = ipython.run_cell(cell)
     display = need("IPython.display", "lab")
+    with _watching(ipython, line) as seen:
+        result = ipython.run_cell(cell)
     for one in seen.record.seen:
         if one.plan is not None:
             display.display(one.plan.table())
@@ -33,8 +49,29 @@ def _decay(ipython: Any, line: str, cell: str) -> None:
             display.display(one.audit)
     if seen.record.seen:
         display.display(display.HTML(_frame(seen.record)))
-    # A notebook that is executed from end to end has to stop at a cell that failed.
+    elif not is_disabled(os.environ):
+        print("torchdecay: no optimizer took a step in this cell. Nothing to show.")
+    error = result.error_before_exec or result.error_in_exec
+    with contextlib.suppress(AttributeError):
+        # It is shown already, and raised once more, because a notebook that is run from end to end has to stop there.
+        error._render_traceback_ = lambda: ["The cell under %%decay failed: see above."]
     result.raise_error()
+
+
+def _watching(ipython: Any, line: str) -> Watching:
+    """What stands behind `%%decay`, as `watch` takes it; a slip there is told as IPython's own magics tell theirs."""
+    from torchdecay.integrations.script.watching import watch
+
+    try:
+        given = ipython.ev(f"dict({line})")
+        known = inspect.signature(watch).parameters
+        if unknown := [name for name in given if name not in known]:
+            raise ApplyError(
+                f"it takes no {listing(unknown)}.", nearest(unknown[0], known), f"Known: {listing([*known])}."
+            )
+        return watch(**given)
+    except Exception as error:
+        raise need("IPython.core.error", "lab").UsageError(f"%%decay {line}: {describe_error(error)}") from None
 
 
 def _frame(record: Any) -> str:

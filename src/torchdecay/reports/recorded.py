@@ -92,14 +92,15 @@ def verdict(record: RunRecord) -> str:
 
 def next_command(record: RunRecord) -> str:
     """What is worth running next; "" where no optimizer takes another decay."""
-    command = record.summary.command or "SCRIPT"
+    command = record.summary.command
     if any(about.applied for about in record.summary.optimizers):
-        return f"torchdecay run {command}"
+        return f"torchdecay run {command}" if command else ""
     able = [str(about.number) for about in record.summary.optimizers if not about.refuses]
     if record.summary.optimizers and not able:
         return ""
     which = f"--optimizer {','.join(able)} " if len(able) < len(record.summary.optimizers) else ""
-    return f"torchdecay run --apply decoupled:{_worth_trying(record):g} {which}{command}"
+    decay = f"decoupled:{_worth_trying(record):g}"
+    return f"torchdecay run --apply {decay} {which}{command}" if command else f'td.watch(apply="{decay}")'
 
 
 def _worth_trying(record: RunRecord) -> float:

@@ -213,6 +213,17 @@ def resumed(*, by_name: bool) -> dict[str, Any]:
     return {"optimizer": optimizer, "plan": plan}
 
 
+def loaded(*, given: float) -> dict[str, Any]:
+    """A value that the constructor got, and a checkpoint of 0.3 over it; a group of its own says 0."""
+    model = mlp()
+    mine = [{"params": [p for p in model.parameters() if p.dim() > 1]}, {"params": [model[0].bias], "weight_decay": 0}]
+    saved = optim.AdamW(mine, weight_decay=0.3).state_dict()
+    mine = [{"params": one["params"]} | {k: v for k, v in one.items() if k != "params" and v == 0} for one in mine]
+    optimizer = optim.AdamW(mine, weight_decay=given)
+    optimizer.load_state_dict(saved)
+    return {"optimizer": optimizer}
+
+
 def transposed(*, fused: bool = True, layout: str = "transposed") -> dict[str, Any]:
     model = mlp()
     made = {"optimizer": optim.AdamW(groups(model, 0.0), fused=fused), "model": model}
@@ -339,6 +350,7 @@ CASES: dict[str, Case] = {
         lambda: penalized(forgotten=True), lambda: penalized(forgotten=False), ("0.weight", "2.weight"), "error"
     ),
     "WD213": Case(lambda: unfrozen(updated=False), lambda: unfrozen(updated=True), (), "error"),
+    "WD214": Case(lambda: loaded(given=0.1), lambda: loaded(given=0.3), (), "warning"),
     "WD301": Case(lambda: with_group(weight_decay=-0.1), lambda: with_group(weight_decay=0), (), "error"),
     "WD302": Case(lambda: adamw(mlp(), 50.0), lambda: adamw(mlp(), 0.5), ("0.weight", "2.weight"), "warning"),
     "WD303": Case(lambda: adamw(mlp(), 2000.0), lambda: adamw(mlp(), 0.5), ("0.weight", "2.weight"), "error"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,17 @@ CLASSES = {
 NEEDED = f"Give a file that torchdecay wrote: {listing([*CLASSES])}."
 NAMES = ("results.json", "summary.json", "sweep.json")
 """What compare, run and sweep call theirs in their folders."""
+
+
+def folders_in(path: Path) -> list[Path]:
+    """The folders with results in a folder that has none itself, by name; else what was given."""
+    if not path.is_dir() or any((path / name).exists() for name in NAMES):
+        return [path]
+    found = [one for one in path.iterdir() if any((one / name).is_file() for name in NAMES)]
+    numbered = re.compile(r"(\d+)").split
+    return sorted(found, key=lambda one: [int(part) if part.isdigit() else part for part in numbered(one.name)]) or [
+        path
+    ]
 
 
 def load_result(path: Path, wanted: str = "") -> Any:

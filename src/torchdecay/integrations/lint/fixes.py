@@ -61,12 +61,13 @@ def _edited(text: str, edits: Iterable[Edit]) -> str:
 
 
 def diff(files: Iterable[tuple[Path, str, str]]) -> str:
-    """What `write` would change, as a unified diff."""
+    """What `write` would change, as a unified diff: of paths as `patch -p1` takes them, here or at the root."""
     return "".join(
         line if line.endswith("\n") else f"{line}\n"
         for path, before, after in files
+        for name in [(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path).as_posix().lstrip("/")]
         for line in difflib.unified_diff(
-            before.splitlines(keepends=True), after.splitlines(keepends=True), f"a/{path}", f"b/{path}"
+            before.splitlines(keepends=True), after.splitlines(keepends=True), f"a/{name}", f"b/{name}"
         )
     )
 

@@ -15,6 +15,7 @@ from torchdecay.errors import ApplyError, LoadError, PlanError, TorchdecayError
 from torchdecay.integrations.asked import refuse_penalties
 from torchdecay.integrations.script.options import Options
 from torchdecay.observe.groups import decay_of
+from torchdecay.optimizers.cards import has_trait
 from torchdecay.plans.census import census
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.plan import Plan
@@ -157,8 +158,20 @@ def _whole(optimizer: Optimizer, model: nn.Module | None) -> nn.Module | None:
     return one_model({"model": model, "strays": nn.ParameterDict(strays)})
 
 
+def _require_single_pass(optimizer: Optimizer) -> None:
+    """Refuse what attach would let through as a penalty only, which a script from outside is never given."""
+    if has_trait(optimizer, "reevaluating"):
+        raise ApplyError(
+            f"{type(optimizer).__name__} takes no decay from outside.",
+            "It evaluates the closure many times a step, and every evaluation must see the same function.",
+            "Add a penalty to the loss inside the script's closure: loss + td.penalty(model, l2=0.05). Or name by "
+            "--optimizer those that are to get it.",
+        )
+
+
 def _planned(optimizer: Optimizer, model: nn.Module | None, options: Options, *, later: bool = False) -> Plan:
     """The plan for the parameters that the optimizer has; later on, those that a file does not name are spared."""
+    _require_single_pass(optimizer)
     held = {id(param) for group in optimizer.param_groups for param in group["params"]}
     if model is None:
         raise ApplyError(

@@ -23,7 +23,7 @@ class Configured:
         self._at_work: dict[float, str] = {}
         self._is_known = True
 
-    def add(self, settings: list[Any], optimizers: list[Optimizer]) -> None:
+    def add(self, settings: list[Any], optimizer: Optimizer) -> None:
         """What is there before an optimizer's first step."""
         for one in settings:
             for name in SETTINGS:
@@ -31,11 +31,10 @@ class Configured:
                 # What a class says by itself nobody asked for.
                 if value is not None and all(base.__dict__.get(name) != value for base in kind.__mro__):
                     self._said[f"{kind.__name__}.{name}"] = value
-        for optimizer in optimizers:
-            for value in _coefficients(optimizer):
-                self._is_known = self._is_known and value is not None
-                if value is not None:
-                    self._at_work.setdefault(value, type(optimizer).__name__)
+        for value in _coefficients(optimizer):
+            self._is_known = self._is_known and value is not None
+            if value is not None:
+                self._at_work.setdefault(value, type(optimizer).__name__)
 
     def unread(self) -> list[str]:
         """That no optimizer has the value which the script's settings say, where none of them is at work."""
@@ -43,8 +42,8 @@ class Configured:
             return []
         found = listing([f"{name} has {value:g}" for value, name in self._at_work.items()], most=4)
         return [
-            f"{name} of the script is {value:g}, and no optimizer has it: {found}. It is not read, or a checkpoint or "
-            "another line replaces it."
+            f"{name} of the script is {value:g}, and no optimizer has it at its first step: {found}. It is not "
+            "read, or a checkpoint or another line replaces it."
             for name, value in self._said.items()
         ]
 

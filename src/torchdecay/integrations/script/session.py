@@ -225,7 +225,7 @@ class Session:
 
     def _find(self, met: Met, optimizer: Optimizer) -> Surroundings:
         around = look_around()
-        self._configured.add(around.settings, around.optimizers)
+        self._configured.add(around.settings, optimizer)
         find(met, optimizer, around, self.options)
         return around
 
@@ -263,15 +263,18 @@ class Session:
             versions={"torchdecay": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
             process=(self.rank, self.world),
             optimizers=tuple(map(self._stepped, self._all)),
-            notes=(*self.guard.notes, *self._configured.unread(), *self._uncounted()),
+            notes=(*self.guard.notes, *self._untold()),
             verdict=self._verdict(),
             unmet=tuple(name for name in names_in(self.options.optimizer) if name not in self._named),
         )
         return RunRecord(summary, tuple(map(self._seen, self._all)))
 
-    def _uncounted(self) -> list[str]:
+    def _untold(self) -> list[str]:
+        """What is known of the whole only."""
         more = self._count - len(self._all)
-        return [f"{counted(more, 'optimizer')} after the first {_MOST}: only counted."] if more else []
+        if more:
+            return [f"{counted(more, 'optimizer')} after the first {_MOST}: only counted."]
+        return self._configured.unread()
 
     def end(self) -> None:
         """The process ends: the last page, and what became of it all."""
@@ -286,7 +289,7 @@ class Session:
                 self.guard("a monitor could not be closed", monitor.close)
         for hook in self._loads:
             hook.remove()
-        self._say(lambda: [f"torchdecay: {line}" for line in self._configured.unread()])
+        self._say(lambda: [f"torchdecay: {line}" for line in self._untold()])
         page = self._pages.write(self.record)
         self._say(lambda: closing(self.record(), "" if page is None else shown(page)))
 

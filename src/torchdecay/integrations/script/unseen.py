@@ -20,7 +20,8 @@ def say_unseen(environment: Mapping[str, str]) -> None:
     folders = [shown(folder) for folder, _ in folders_of(Path(options.out), options.run)]
     if folders:
         say(f"torchdecay: a process that the script started trained: {listing(folders, most=4)}")
-    else:
+    elif "torch" in sys.modules or not hasattr(sys, "last_value"):
+        # A script that does not parse, or fails at its first lines, has said so by its traceback.
         say(f"torchdecay: {why_unseen()} Nothing to show.")
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +20,7 @@ from torchdecay.observe.groups import as_number, wiring_of
 from torchdecay.optimizers.cards import card_of, has_trait
 from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.groups import MARK
+from torchdecay.text import listing
 
 _SCHEDULER_KEYS = {"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum", "swa_lr"}
 _ALWAYS = {"params", "param_names", "name", "group_name", "lr_scale", "lr_mult", MARK} | _SCHEDULER_KEYS
@@ -190,6 +193,32 @@ def outgrown(case: Case) -> Iterator[Hit]:
     for group in case.groups:
         if group.misfit and group.index == 0:
             yield Hit(group.where.partition(",")[0], group.misfit.removesuffix("."))
+
+
+@check("WD214")
+def replaced_by_checkpoint(case: Case) -> Iterator[Hit]:
+    """Optimizers whose own weight_decay no group has since a checkpoint was loaded."""
+    for optimizer in case.optimizers:
+        groups = [one for one in case.groups if one.optimizer is optimizer]
+        made = getattr(optimizer, "defaults", {})
+        given = as_number(made.get("weight_decay"))
+        own = inspect.signature(type(optimizer)).parameters.get("weight_decay")
+        # Groups that each have their own leave the class's default unused.
+        if given is None or own is None or own.default == given or any(one.handle for one in groups):
+            continue
+        found = [one.weight_decay for one in groups]
+        if given not in found and all(_is_loaded(one.values, made) for one in groups):
+            said = listing([f"{value:g}" for value in dict.fromkeys(found)])
+            yield Hit(
+                groups[0].where.partition(",")[0],
+                f"weight_decay is {said} in place of the {given:g} that it was made with",
+            )
+
+
+def _is_loaded(group: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
+    """Whether a group is a checkpoint's, where "params" stands behind the options; torch adds them behind it else."""
+    keys = list(group)
+    return max(map(keys.index, made.keys() & group.keys()), default=len(keys)) < keys.index("params")
 
 
 def _meant_by(key: str, known: Iterable[str]) -> str:
