@@ -410,11 +410,12 @@ class PutsBack(optim.Optimizer):
         self.kept = [param.clone() for param in params]
 
 
-def test_a_step_that_undoes_what_a_pass_took_rings():
+@pytest.mark.parametrize(("dtype", "coefficient"), [(torch.float32, WD), (torch.bfloat16, 2.0)])
+def test_a_step_that_undoes_what_a_pass_took_rings(dtype, coefficient):
     """The pass is measured around itself; copies that step with it and without it end in the same place."""
-    model = make_model()
+    model = make_model(dtype=dtype)
     optimizer = PutsBack(list(model.parameters()))
-    td.attach(optimizer, td.plan(model, td.decoupled(WD)), model=model)
+    td.attach(optimizer, td.plan(model, td.decoupled(coefficient)), model=model)
     with td.Monitor(optimizer, every_steps=1, model=model) as monitor:
         train(model, optimizer, 2)
     events = [event for event in monitor.history.events if event.kind == "lost"]

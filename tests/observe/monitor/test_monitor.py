@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -551,24 +552,28 @@ def test_verify_and_audit_do_not_count_as_steps():
 
 @pytest.mark.long
 def test_a_compiled_step_is_not_compiled_anew_as_the_counter_moves():
-    """The hooks stay outside of what is traced."""
-    model = make_model(torch.float32)
-    optimizer = optim.SGD(model.parameters(), lr=torch.tensor(LR))
-    compiled = []
+    """The hooks and the steps of copies stay outside of what is traced, and it takes the same steps to the bit."""
+    ends, compiled = [], []
 
     def backend(graph, inputs):
         compiled.append(graph)
         return graph.forward
 
-    step = torch.compile(optimizer.step, backend=backend)
-    with td.Monitor(optimizer, every_steps=3, model=model) as monitor:
-        for i in range(7):
-            optimizer.zero_grad()
-            backward(model, i)
-            step()
+    for watched in (False, True):
+        torch._dynamo.reset()
+        model = make_model(torch.float32)
+        optimizer = optim.SGD(model.parameters(), lr=torch.tensor(LR), momentum=0.9, weight_decay=0.1)
+        step, seen = torch.compile(optimizer.step, backend=backend), len(compiled)
+        with td.Monitor(optimizer, every_steps=3, model=model) if watched else nullcontext() as monitor:
+            for i in range(7):
+                optimizer.zero_grad()
+                backward(model, i)
+                step()
+        ends.append((len(compiled) - seen, [param.detach().clone() for param in model.parameters()]))
     torch._dynamo.reset()
-    assert monitor.history.steps == (1, 3, 6)
-    assert len(compiled) <= 2
+    assert monitor.history.steps == (1, 3, 6) and not monitor.history.unmeasured
+    assert ends[0][0] == ends[1][0] <= 2
+    assert all(torch.equal(a, b) for a, b in zip(ends[0][1], ends[1][1], strict=True))
 
 
 # ── Odd tensors, groups and company ──

@@ -275,7 +275,7 @@ class Reading:
 
     def _undone(self, part: Part, state: dict[str, Any]) -> Tensor | None:
         """Where the step led beside where the passes before it and its update were to; None where nobody can tell."""
-        if is_low(part.like.param) or part.like.pulled.site is not Site.BEFORE or "updated" not in part.samples:
+        if part.like.pulled.site is not Site.BEFORE or "updated" not in part.samples:
             return None
         start, decayed, updated = (wide(part.samples[name]) for name in ("start", "decayed", "updated"))
         ends = self._beside_it.checked_ends_of(part.batch)

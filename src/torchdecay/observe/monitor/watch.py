@@ -47,12 +47,16 @@ class Watch:
         self._skipped: Tensor | None = None
         self._reading: Reading | None = None
         self._is_misplaced = self._is_read = self._is_compiled = False
-        # torch.compile(optimizer.step) would trace what runs here, and again whenever the counter changes.
+        # torch.compile(optimizer.step) would trace what runs here, and again whenever the counter changes. A frame that
+        # it gives up on runs as if nothing were compiled, and what is called there is traced by itself.
         disable: Callable[..., Any] = torch.compiler.disable
+        self._begin_uncompiled: Callable[..., Arguments | None] = disable(self._begin_compiled)
+        self._due_uncompiled: Callable[..., Arguments | None] = disable(self._begin_due)
+        self._look_uncompiled: Callable[..., None] = disable(self._look)
         self._decayed_uncompiled: Callable[..., Arguments | None] = disable(self._decayed)
         self._updated_uncompiled: Callable[[], None] = disable(self._updated)
-        self._begin_uncompiled: Callable[..., Arguments | None] = disable(self._begin)
-        self._end_uncompiled: Callable[..., None] = disable(self._end)
+        self._end_uncompiled: Callable[[], None] = disable(self._end)
+        self._end_due_uncompiled: Callable[[], None] = disable(self._end_due)
         # What stands around the step, and what stands inside of that, next to it, where one is read.
         self._pre = [optimizer.register_step_pre_hook(hook) for hook in (self._before_all, self._after_passes)]
         self._post = [optimizer.register_step_post_hook(hook) for hook in (self._before_passes, self._after_all)]
@@ -79,25 +83,23 @@ class Watch:
     # most steps. A hook is put among others, or taken out, only while those on the other side of the step run.
 
     def _before_all(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
-        return (
-            self._begin_uncompiled(args, kwargs, True)
-            if torch.compiler.is_compiling()
-            else self._begin(args, kwargs, False)
-        )
+        return self._begin_uncompiled(args, kwargs) if torch.compiler.is_compiling() else self._begin(args, kwargs)
 
     def _after_passes(self, optimizer: Optimizer, *arguments: Any) -> Arguments | None:
-        if self._reading is None:
-            return None
-        return self._decayed_uncompiled(*arguments) if torch.compiler.is_compiling() else self._decayed(*arguments)
+        return None if self._reading is None else self._decayed_uncompiled(*arguments)
 
     def _before_passes(self, optimizer: Optimizer, *arguments: Any) -> None:
         if self._reading is not None:
-            self._updated_uncompiled() if torch.compiler.is_compiling() else self._updated()
+            self._updated_uncompiled()
 
     def _after_all(self, optimizer: Optimizer, *arguments: Any) -> None:
         self._end_uncompiled() if torch.compiler.is_compiling() else self._end()
 
-    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any], is_compiled: bool) -> Arguments | None:
+    def _begin_compiled(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+        self._is_compiled = True
+        return self._begin(args, kwargs)
+
+    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
         if self._depth and step_depth(self.optimizer) < 2:
             # The step before this one raised, so its post hooks never came.
             self._depth = 0
@@ -118,11 +120,14 @@ class Watch:
             with unheard_by_modes():
                 inf = torch.as_tensor(found)
                 self._skipped = inf.detach().clone() if self._skipped is None else self._skipped + inf
-        if self._ticks < self._next:
-            return None
-        self._is_compiled = self._is_compiled or is_compiled
+        return (
+            None if self._ticks < self._next else self._due_uncompiled(args, kwargs, found is not None and bool(found))
+        )
+
+    def _begin_due(self, args: tuple[Any, ...], kwargs: dict[str, Any], is_skipped: bool) -> Arguments | None:
         self._next = self._due - self._see(self._ticks, self._due - self._ticks)
-        if self._ticks < self._due or (found is not None and bool(found)):
+        if self._ticks < self._due or is_skipped:
+            # Each change of the hooks would be compiled anew.
             if not self._is_compiled:
                 self._post[0].remove()
             return None
@@ -167,8 +172,10 @@ class Watch:
             self._depth -= 1
             return
         self._depth = 0
-        if self._ticks + 1 < self._next:
-            return
+        if self._ticks + 1 >= self._next:
+            self._end_due_uncompiled()
+
+    def _end_due(self) -> None:
         if self._is_misplaced:
             self._stand_by()
         if self._is_read:
@@ -212,7 +219,7 @@ class Watch:
                 if not looked:
                     looked = True
                     if self._reading is not None:
-                        self._look(look)
+                        self._look_uncompiled(look)
                 return loss
 
             return evaluate
