@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reports import samples
+from reports.test_history import make_history
+from torchdecay.reports.article import page_with
 from torchdecay.reports.comparison.page import page_of
 from torchdecay.reports.document import render
+from torchdecay.reports.history import article_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -156,3 +159,66 @@ def test_a_finger_scrolls_and_the_readout_stays_inside(chromium: Browser, path: 
     assert chart.evaluate("one => getComputedStyle(one).touchAction") == "pan-y"
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     context.close()
+
+
+def test_steps_are_read_as_epochs(page: Page) -> None:
+    """How many steps an epoch has is known of a task, or typed; the same curve, another axis."""
+    one = figure(page, "Test loss")
+    page.get_by_role("button", name="Epochs").click()
+    page.get_by_label("Steps in an epoch").fill("20")
+    point(page, one, 0.97)
+    assert one.locator(".readout strong").inner_text() == "epoch 5"
+    assert one.locator(".anew text").filter(has_text="epoch").count() == 1
+    page.get_by_role("button", name="Epochs").click()
+    point(page, one, 0.97)
+    assert one.locator(".readout strong").inner_text() == "step 100"
+    assert one.locator(".anew *").count() == 0
+
+
+def test_single_seeds_are_drawn_on_demand(page: Page) -> None:
+    """A thin line for each of three seeds of three decays, and away again."""
+    one = figure(page, "Test loss")
+    page.get_by_role("button", name="Each seed").click()
+    assert one.locator(".anew .raw").count() == 9
+    assert one.locator(".anew .line").count() == 3
+    page.get_by_role("button", name="Each seed").click()
+    assert one.locator(".anew *").count() == 0
+
+
+def test_keys_zoom(page: Page) -> None:
+    """Plus halves the range around the point that is read, minus doubles it, Escape shows all."""
+    one = figure(page, "Test loss")
+    one.locator("svg.chart").focus()
+    for key in ("Home", "ArrowRight", "ArrowRight", "+"):
+        page.keyboard.press(key)
+    words = one.locator(".anew text[text-anchor=middle]").all_text_contents()
+    assert max(float(text) for text in words) < 60
+    page.keyboard.press("-")
+    page.keyboard.press("Escape")
+    assert one.locator(".anew *").count() == 0
+
+
+@pytest.fixture
+def groups(tmp_path: Path, offline_page: Page) -> Page:
+    path = tmp_path / "run.html"
+    path.write_text(render(page_with(article_of(make_history(20)))), encoding="utf-8")
+    offline_page.on("pageerror", lambda error: pytest.fail(str(error)))
+    offline_page.goto(path.as_uri())
+    return offline_page
+
+
+def test_any_group_is_drawn_and_found(groups: Page) -> None:
+    """Of twenty groups six are drawn; a box in the table draws another, and what is typed filters the rows."""
+    one = groups.locator(CHART).filter(has_text="Weight norm").first
+    assert one.locator(".line:visible").count() == 6
+    groups.get_by_role("checkbox", name="Draw group 12").check()
+    assert one.locator(".anew .line").count() == 7
+    point(groups, one, 0.5)
+    assert "group 12" in one.locator(".readout").inner_text()
+    groups.locator("[data-legend]").get_by_role("button", name="group 12").click()
+    assert not groups.get_by_role("checkbox", name="Draw group 12").is_checked()
+    assert one.locator(".anew .line").count() == 0
+    groups.get_by_role("searchbox").fill("group 1")
+    assert groups.locator(".finals tbody tr:visible").count() == 11
+    groups.get_by_role("button", name="Weights", exact=True).click()
+    assert groups.locator(".finals tbody tr:visible th").first.inner_text().strip() == "group 19"

@@ -54,12 +54,12 @@ def test_agreement_is_called_agreement_and_a_loss_a_loss() -> None:
     (fine,), (bad,) = acting_charts(of(kept)), acting_charts(of(gone))
     assert fine.caption.startswith("As forecast, decay by itself would have taken 63.4 % of each weight.")
     assert bad.caption.startswith(
-        "Not as forecast: decay by itself was to take 63.4 % of each weight, and would have taken 39.5 %."
+        "Not as forecast: decay by itself would have taken 39.5 % of each weight; the forecast was 63.4 %."
     )
     assert "from 9.990 to 9.000" in fine.caption
     assert fine.caption in fine.alt and "over 100 steps" in fine.alt
-    assert fine.rows[-1] == ("100", "1.450", "1.450", "0.151")
-    assert bad.rows[-1][1:3] == ("1.450", "0.725")
+    assert fine.rows[-1] == ("100", "36.6", "36.6", "90.1")
+    assert bad.rows[-1][1:3] == ("36.6", "60.5")
 
 
 def test_the_lines_are_drawn_apart() -> None:
@@ -69,7 +69,7 @@ def test_the_lines_are_drawn_apart() -> None:
     (alone,) = acting_charts(of(replace(course, realized=None, measured="not measured: why")))
     assert set(lines(both)) == {"acting-planned", "acting-measured", "acting-norm", "acting-end"}
     assert set(lines(alone)) == {"acting-planned", "acting-norm"}
-    assert lines(both)["acting-planned"][-1] == pytest.approx(-100 * math.log2(0.99))
+    assert lines(both)["acting-planned"][-1] == pytest.approx(100 * 0.99**100)
 
 
 def test_seeds_are_drawn_as_mean_and_range() -> None:
@@ -135,8 +135,8 @@ def test_groups_of_one_decay_are_named() -> None:
     """Where a decay pulls two groups differently, each has a chart of its own with its name."""
     made = of(samples.course("d"), replace(samples.course("e"), name="bias"))
     assert [chart.title for chart in acting_charts(made)] == [
-        "Times halved: decoupled:1 · weight",
-        "Times halved: decoupled:1 · bias",
+        "Left of each weight, %: decoupled:1 · weight",
+        "Left of each weight, %: decoupled:1 · bias",
     ]
 
 
@@ -152,7 +152,7 @@ def test_many_decays_stay_readable() -> None:
 
 @pytest.mark.parametrize("value", [math.inf, math.nan])
 def test_what_is_not_finite_is_drawn_as_far_as_it_goes(value: float) -> None:
-    """A step that takes all of a weight leaves nothing to halve: the line ends, and the words say so."""
+    """A step that takes all of a weight leaves nothing to go on with: the line ends, and the words say so."""
     course = samples.course("d")
     assert course.planned is not None and course.realized is not None
     broken = replace(course, realized=(*course.realized[:5], *[value] * 6), weight_norm=(0.0, *[math.nan] * 10))

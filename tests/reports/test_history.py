@@ -14,7 +14,7 @@ from torchdecay.observe.monitor.history import History
 from torchdecay.observe.monitor.series import Event, Record, Series
 from torchdecay.reports.drawing.palette import styles
 from torchdecay.reports.history import MOST, article_of, quantity_chart
-from torchdecay.text import percent
+from torchdecay.text import number, percent
 
 
 def make_history(groups: int = 2, *, records: int = 12, lost_at: int = 999) -> History:
@@ -72,15 +72,15 @@ def test_the_page_names_what_was_recorded() -> None:
 
 
 def test_planned_and_realized_stand_in_one_chart() -> None:
-    """The solid line is what was measured, the thin one what was planned; in halvings, as other pages have it."""
+    """The solid line is what was measured, the thin one what was planned; in percent left, as other pages have it."""
     history = make_history(lost_at=5)
     chart = quantity_chart(history, "shrink", ["group 0"], styles(1))
     assert chart is not None
     shrink = history.shrink("group 0")
     assert shrink.realized is not None and shrink.planned is not None
     assert shrink.realized[-1] < 0.6 * shrink.planned[-1]
-    assert chart.rows[-1] == ("1,100", f"{shrink.realized[-1] / math.log(2):.3f}")
-    assert f"{shrink.planned[-1] / math.log(2):.1f}" in chart.alt
+    assert chart.rows[-1] == ("1,100", number(100 * math.exp(-shrink.realized[-1])))
+    assert f"{number(100 * math.exp(-shrink.planned[-1]))} foretold" in chart.alt
     turned = quantity_chart(history, "rotation", ["group 0"], styles(1))
     assert turned is not None and turned.rows[-1][1] == f"{math.degrees(0.3):.1f}"
 

@@ -20,8 +20,8 @@ from reports import samples
 from torchdecay.errors import TaskError
 from torchdecay.lab.comparisons.comparison import Comparison
 from torchdecay.reports.article import Table, slug
-from torchdecay.reports.comparison.page import article_of
-from torchdecay.reports.document import write
+from torchdecay.reports.comparison.page import article_of, page_of
+from torchdecay.reports.document import render, write
 from torchdecay.reports.example import demo_page
 
 pytestmark = pytest.mark.long
@@ -356,3 +356,12 @@ def test_a_picture_that_can_not_be_made_is_refused(tmp_path: Path, made: str, na
     with pytest.raises(TaskError, match=r"can't be written as|no finished run"):
         td.figure(value, tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_pages_stay_small() -> None:
+    """As docs/cli.md says: twelve decays, five seeds, a point at each of 221 steps; and the script in each page."""
+    labels = ("none", *(f"decoupled:{10**i:g}" for i in range(-5, 6)))
+    text = render(page_of(samples.comparison(labels, seeds=5, steps=221)))
+    assert len(text.encode()) < 700_000
+    script = text.partition("<script>")[2].partition("</script>")[0]
+    assert 20_000 < len(script.encode()) < 26_500

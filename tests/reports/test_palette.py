@@ -115,8 +115,9 @@ def test_a_ramp_gets_darker_step_by_step(colors: Sequence[str]) -> None:
     assert against_black == sorted(against_black, reverse=True)
     looks = ramp(len(colors))
     assert [style.color for style in looks] == [f"r{i}" for i in range(len(colors))]
-    assert len({style.marker for style in looks}) == len(colors)
-    assert [style.color for style in ramp(2)] == ["r0", "r6"]
+    assert all(one.marker != other.marker for one, other in itertools.pairwise(looks))
+    assert [style.color for style in ramp(2)] == ["r0", "r12"]
+    assert len({style.color for style in ramp(12)}) == 12
 
 
 def test_light_and_dark_name_the_same_colors() -> None:

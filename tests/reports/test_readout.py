@@ -6,6 +6,8 @@ import json
 import math
 from dataclasses import replace
 
+import pytest
+
 from reports import samples
 from torchdecay.reports.comparison.curves import curve_chart
 from torchdecay.reports.comparison.gaps import gap_chart
@@ -23,7 +25,8 @@ def test_curves_are_those_of_the_chart_to_five_digits() -> None:
     assert about["x"] == [chart.plot.x.low, chart.plot.x.high, False]
     runs = result.of(result.labels[0])
     line = about["lines"][0]
-    assert line["x"] == list(runs[0].steps)
+    assert about["xs"] == list(runs[0].steps) and "x" not in line
+    assert line["seeds"] == [pytest.approx(run.test_loss, rel=5e-5) for run in runs] and line["every"] == 1
     for place, value in enumerate(line["y"]):
         values = [run.test_loss[place] for run in runs]
         assert math.isclose(value, sum(values) / len(values), rel_tol=5e-5)

@@ -290,7 +290,7 @@ def test_curves_are_colored_from_weak_to_strong_with_the_chosen_one_among_them()
     assert names[1] == "0.0001"
     assert names[-1] == Points(made).name(made.points[-1])
     assert Points(made).name(chosen.point) in names
-    assert [style.color for _, style in drawn] == ["s0", *(f"r{i}" for i in range(7))]
+    assert [style.color for _, style in drawn] == ["s0", *(f"r{i}" for i in range(0, 13, 2))]
 
 
 def test_the_gap_chart_stands_training_beside_test() -> None:
@@ -374,3 +374,11 @@ def test_the_page_of_very_many_values_folds() -> None:
     chart = chart_of(made, lambda points: response_chart(points, made.measure))
     assert not [mark for mark in chart.plot.marks if isinstance(mark, Dots) and mark.size == 4.2]
     assert "Seeds are not drawn" in chart.caption
+
+
+@pytest.mark.slow
+def test_the_page_of_two_thousand_runs_stays_small() -> None:
+    """As docs/cli.md says."""
+    made = sweep_samples.sweep(spaced(0.001, 1000, 400), seeds=5)
+    assert len(made.runs) > 2000
+    assert len(render(page_of(made)).encode()) < 3_000_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from html import unescape
 from pathlib import Path
@@ -54,7 +55,7 @@ def test_trainings_stand_side_by_side(files: tuple[Path, Path], tmp_path: Path) 
         assert shrink is not None
         drawn = next(each for each in together if abs(each["lines"][1]["y"][-1]) > 0)
         line = next(each for each in drawn["lines"] if each["label"] == name)
-        assert line["y"][-1] == pytest.approx(shrink[-1] / 0.693147, rel=1e-4)
+        assert line["y"][-1] == pytest.approx(100 * math.exp(-shrink[-1]), rel=1e-4)
     assert "norm, weak.jsonl" not in text
     assert "<b>strong" not in text
     ids = re.findall(r' id="([^"]+)"', text)

@@ -149,7 +149,7 @@ def test_of_a_rule_that_nobody_knows_it_is_said_what_decay_took(capfd: pytest.Ca
     said = capfd.readouterr().err
     took = percent(1 - (1 - 0.05 * 0.1) ** 20)
     assert f"weight: decay took {took} of each weight, what was planned is not known" in said
-    assert "nothing could be held against what was planned" in said and "did what was planned" not in said
+    assert "nothing could be compared with the plan" in said and "did what was planned" not in said
 
 
 def test_what_rounding_adds_to_a_measurement_is_said(capfd: pytest.CaptureFixture[str]) -> None:

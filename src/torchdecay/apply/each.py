@@ -92,7 +92,7 @@ def _check(optimizers: list[Any], plan: Plan, model: nn.Module) -> None:
             raise ApplyError(
                 f"{decay!r} goes by the gradients of all its weights together, which are on {len(places)} optimizers.",
                 "Each would go by its own part, which is another form.",
-                "Take one optimizer for them, or a form that looks at one tensor: decoupled, norm_control, ...",
+                "Use one optimizer for them, or a form that looks at one tensor: decoupled, norm_control, ...",
             )
 
 

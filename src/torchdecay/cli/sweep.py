@@ -75,7 +75,7 @@ def sweep(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Find the value: train a task, or run a command, with many, and say which to take and how sure that is.
+    """Find the value: train a task, or run a command, with many, and say which to use and how sure that is.
 
     The choice is made on validation rows (a fifth of the training rows where the task has none of its own); the test
     rows are looked at once, for the chosen value. The run without decay is always made.

@@ -33,12 +33,14 @@ class Table:
         rows: each begins with its name.
         keys: for each row the numbers that it is sorted by; empty for a table that can't be sorted.
         tags: for each row what stands beside its name; "chosen" colors it.
+        series: for each row the line that it is of, -1 for none: the page offers to draw it.
     """
 
     head: Row
     rows: tuple[Row, ...]
     keys: tuple[Row, ...] = ()
     tags: Row = ()
+    series: tuple[int, ...] = ()
 
     @property
     def words(self) -> tuple[bool, ...]:
@@ -134,6 +136,7 @@ class Article:
         nexts: what to run next.
         hero: the chart beside the headline.
         keys: the legend of the sections that are tracked.
+        steps_per_epoch: 0 where nobody knows; the axis of steps can be one of epochs.
         sections: in order; empty ones are left out.
         cards: how to read and repeat it.
     """
@@ -150,6 +153,7 @@ class Article:
     nexts: tuple[Next, ...] = ()
     hero: Chart | None = None
     keys: tuple[Key, ...] = ()
+    steps_per_epoch: float = 0.0
     sections: tuple[Section, ...] = ()
     cards: tuple[Card, ...] = ()
 
@@ -221,6 +225,12 @@ def origin_of(result: Comparison | Sweep) -> Pairs:
     known = {**dict(result.facts), **result.versions}
     picked = [(name, known[name]) for name in ("optimizer", "torch", "torchdecay") if name in known]
     return pairs_of((*picked, *when(result.created)))
+
+
+def steps_per_epoch(result: Comparison | Sweep) -> float:
+    """How many batches the training rows make, by what a result says of its task; 0 where it does not say it."""
+    rows, batch = (re.match(r"[\d,]+", dict(result.facts).get(name, "")) for name in ("train rows", "batch"))
+    return int(rows[0].replace(",", "")) / int(batch[0].replace(",", "")) if rows and batch else 0.0
 
 
 def pairs_of(values: Iterable[tuple[str, str]]) -> Pairs:

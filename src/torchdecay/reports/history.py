@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from torchdecay.errors import TaskError
 from torchdecay.observe.monitor.quantities import QUANTITIES
 from torchdecay.reports.article import Article, Card, Notice, Page, Section, Table, page_with, pairs_of, slug, when
-from torchdecay.reports.drawing.axes import evenly, spans_decades, steps_axis, y_axis
+from torchdecay.reports.drawing.axes import evenly, percent_left, spans_decades, steps_axis, y_axis
 from torchdecay.reports.drawing.chart import Chart, Key, Plot, rows_at
 from torchdecay.reports.drawing.marks import Line, Mark, dot
 from torchdecay.reports.drawing.palette import Style, styles
@@ -33,30 +33,36 @@ _MEASURED = {
     "planned": "not",
     "none": "not",
 }
-_MOST_POINTS, _MOST_ALARMS = 400, 12
+_MOST_POINTS, _MOST_ALARMS, _MOST_LISTED, _MOST_ON_DEMAND = 400, 12, 200, 40
+_POINTS_ON_DEMAND = 60
 _NOISE = 1e-6
 _BESIDE = {"shrink": "planned", "rotation": "predicted_rotation"}
 _LOG = frozenset(
-    {"weight_norm", "gradient_norm", "decay_norm", "update_norm", "ratio", "rotation", "effective_lr", "lr"}
+    {"shrink", "weight_norm", "gradient_norm", "decay_norm", "update_norm", "ratio", "rotation", "effective_lr", "lr"}
 )
 _TITLES = {
-    "shrink": "Times halved, planned and realized",
+    "shrink": "Left of a weight by decay alone, %",
     "ratio": "Decay, as a multiple of the update",
-    "cosine": "Whether decay and update agree",
+    "cosine": "Cosine of decay and update",
 }
 _MEANINGS = {
-    "shrink": "How often decay alone has halved a weight: 1 leaves half, 2 a quarter. Thin: as planned.",
+    "shrink": "What decay alone leaves of a weight, in percent. Thin: as planned.",
     "ratio": "‖d‖/‖u‖, what decay displaced over what the update did: above 1 decay leads.",
+    "cosine": "1: decay and update move the weights the same way; −1: opposite ways.",
     "rotation": "The angle between a tensor before and after the step, in degrees. Thin: where it would settle.",
 }
-_SCALES = {"shrink": 1 / math.log(2), "rotation": 180 / math.pi, "predicted_rotation": 180 / math.pi}
-"""By how much the numbers of a history are multiplied for a page: halvings and degrees, as forecasts have them."""
+_IN_UNITS: Mapping[str, Callable[[float], float]] = {
+    "shrink": percent_left,
+    "rotation": math.degrees,
+    "predicted_rotation": math.degrees,
+}
+"""What makes of the numbers of a history those of a page: percent and degrees, as forecasts have them."""
 _SUBJECTS = (
     (
         "shrink",
         "Planned and realized",
-        "How much decay alone would have shrunk the weights: the solid line as it was measured, the thin one as it "
-        "was planned. A gap between them is decay that was lost, or that nobody asked for.",
+        "What decay alone would have left of the weights: the solid line as it was measured, the thin one as it was "
+        "planned. A gap between them is decay that was lost, or that nobody asked for.",
         ("shrink", "ratio", "cosine"),
     ),
     ("norms", "Norms", "Before each recorded step.", ("weight_norm", "gradient_norm", "update_norm")),
@@ -139,9 +145,10 @@ def article_of(history: History, *, first: int = 0) -> Article:
     if not history.records:
         raise TaskError("the history has no record, so there is nothing to show.", fix="Let the optimizer step.")
     drawn = _drawn(history)
-    look = styles(first + len(drawn))[first:]
+    rest = [name for name in history.groups if name not in drawn][:_MOST_ON_DEMAND]
+    look = styles(first + len(drawn) + len(rest))[first:]
     subjects = [
-        (name, heading, intro, [quantity_chart(history, one, drawn, look, first=first) for one in quantities])
+        (name, heading, intro, [quantity_chart(history, one, drawn, look, rest, first=first) for one in quantities])
         for name, heading, intro, quantities in _SUBJECTS
     ]
     hero, *_ = (*filter(None, (chart for *_, charts in subjects for chart in charts)), None)
@@ -149,7 +156,11 @@ def article_of(history: History, *, first: int = 0) -> Article:
         Section(name, heading, intro, tuple(one for one in charts if one and one is not hero), tracked=True)
         for name, heading, intro, charts in subjects
     ]
-    table = Table(_HEAD, tuple(_row(history, name) for name in history.groups[:200]))
+    listed = history.groups[:_MOST_LISTED]
+    places = {name: place for place, name in enumerate((*drawn, *rest), first)}
+    table = Table(
+        _HEAD, tuple(_row(history, name) for name in listed), series=tuple(places.get(name, -1) for name in listed)
+    )
     sections.append(Section("groups", "The groups", table=table))
     weights = sum(history.of(name).num_elements for name in history.groups)
     recorded = (
@@ -161,7 +172,8 @@ def article_of(history: History, *, first: int = 0) -> Article:
     )
     which = f"{len(drawn)} are drawn: those with alarms, then the largest"
     which = which if history.events else f"the {len(drawn)} largest are drawn"
-    which = f"Of {counted(len(history.groups), 'group')} {which}." if len(drawn) < len(history.groups) else ""
+    more = " Others are drawn by a click on their box in the table." if len(drawn) < len(history.groups) else ""
+    which = f"Of {counted(len(history.groups), 'group')} {which}.{more}" if more else ""
     did = done(history)
     return Article(
         id="history",
@@ -171,19 +183,31 @@ def article_of(history: History, *, first: int = 0) -> Article:
         origin=pairs_of((*history.about.items(), *history.versions.items(), *when(history.created))),
         notices=_notices(history),
         hero=hero,
-        keys=tuple(Key(shown(name), style, i) for i, (name, style) in enumerate(zip(drawn, look, strict=True), first)),
+        keys=tuple(Key(shown(name), style, i) for i, (name, style) in enumerate(zip(drawn, look, strict=False), first)),
         sections=tuple(filter(None, sections)),
         cards=(Card("How it was recorded", pairs=pairs_of(recorded)),),
     )
 
 
 def quantity_chart(
-    history: History, quantity: str, drawn: Sequence[str], look: Sequence[Style], *, first: int = 0
-) -> Chart | None:
-    """One quantity of some groups over the steps; None when none of them has it."""
+    history: History, quantity: str, drawn: Sequence[str], look: Sequence[Style], rest: Sequence[str] = (),
+    *, first: int = 0,
+) -> Chart | None:  # fmt: skip
+    """One quantity of some groups over the steps, those of the rest on demand; None when none of them has it."""
     curves = [_curve(history, quantity, name, i) for i, name in enumerate(drawn)]
     # All charts of a page have one axis of steps.
-    return _chart(quantity, curves, drawn, look, last=max(history.steps, default=0), first=first)
+    chart = _chart(quantity, curves, drawn, look, last=max(history.steps, default=0), first=first)
+    if chart is None:
+        return None
+    in_units, more = _IN_UNITS.get(quantity, float), []
+    for place, name in enumerate(rest, len(drawn)):
+        found = _curve(history, quantity, name, first + place)
+        if found is not None:
+            kept = evenly(len(found.steps), _POINTS_ON_DEMAND)
+            x, y = [found.steps[i] for i in kept], [in_units(found.values[i]) for i in kept]
+            line = Line(x, y, look[place], 2.0, f"series-{found.index}-line")
+            more.append((Key(shown(name), look[place], found.index), line))
+    return replace(chart, more=tuple(more))
 
 
 def group_chart(
@@ -204,9 +228,9 @@ def _chart(
     of: str = "",
     first: int = 0,
 ) -> Chart | None:
-    scale = _SCALES.get(quantity, 1.0)
+    in_units = _IN_UNITS.get(quantity, float)
     curves = [
-        replace(one, values=tuple(scale * y for y in one.values), beside=tuple(scale * y for y in one.beside))
+        replace(one, values=tuple(map(in_units, one.values)), beside=tuple(map(in_units, one.beside)))
         for one in found
         if one is not None
     ]
@@ -218,7 +242,7 @@ def _chart(
     title = _TITLES.get(quantity) or (known.title if known else shown(quantity))
     title = f"{shown(of)}: {title[0].lower()}{title[1:]}" if of else title
 
-    floor = None if quantity == "cosine" else 0.0
+    floor = None if quantity in ("cosine", "shrink") else 0.0
     marks: list[Mark] = []
     for curve in curves:
         style, gid = look[curve.index], f"series-{first + curve.index}"
@@ -344,7 +368,7 @@ def _headline(history: History) -> str:
         if not any(history.of(name).decay for name in history.groups):
             return f"Nothing decays: no alarm in {span}."
         if not any(_is_held(history, name) for name in history.groups):
-            return f"No alarm in {span}: nothing could be held against what was planned."
+            return f"No alarm in {span}: nothing could be compared with the plan."
         return f"Decay did what was planned: no alarm in {span}."
     kinds = [event.kind for event in history.events]
     several = len(set(kinds)) > 1

@@ -256,7 +256,7 @@ def _headline(record: RunRecord) -> str:
     alarms = sum(len(seen.history.events) for seen in record.seen if seen.history is not None)
     said += [counted(alarms, "alarm")] if alarms else []
     said += [_NOT_PLANNED] if any(one.differs for one in summary.optimizers) else []
-    return f"{steps}{'' if summary.ended else ' so far'}: {listing(said) if said else 'nothing to mend was found'}."
+    return f"{steps}{'' if summary.ended else ' so far'}: {listing(said) if said else 'nothing was found'}."
 
 
 def _sections(about: Stepped, seen: Seen, own: str) -> Iterator[Section]:

@@ -1,4 +1,4 @@
-"""`sweep`: one form of decay with many values, and which to take."""
+"""`sweep`: one form of decay with many values, and which to use."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def sweep(
     on_progress: Callable[[Progress], None] | None = None,
     on_result: Callable[[Sweep], None] | None = None,
 ) -> Sweep:
-    r"""Train a task with one form of decay and many values, and say which to take and how sure that is.
+    r"""Train a task with one form of decay and many values, and say which to use and how sure that is.
 
     $$\hat\lambda = \operatorname{argmax}_\lambda \frac{1}{n} \sum_{s=1}^n V(\lambda, s)$$
 

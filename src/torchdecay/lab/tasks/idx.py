@@ -65,12 +65,12 @@ def _read(path: Path, *, num_dims: int) -> Tensor:
                 raise TaskError(
                     f"{path} begins with {header[:4].hex(' ') or 'nothing'}, not 00 00 08 {num_dims:02x}.",
                     f"So it is no idx{num_dims} file of bytes.",
-                    "Take the file as it was published.",
+                    "Use the file as it was published.",
                 )
             sizes = struct.unpack(f">{num_dims}I", header[4:])
             wanted = math.prod(sizes)
             if not 0 < wanted <= MOST_BYTES:
-                raise TaskError(f"{path} claims the sizes {sizes}.", fix="Take the file as it was published.")
+                raise TaskError(f"{path} claims the sizes {sizes}.", fix="Use the file as it was published.")
             # One byte more than there should be tells a file that is too long.
             content = file.read(wanted + 1)
     except (OSError, EOFError, zlib.error) as error:
@@ -86,5 +86,5 @@ def _read(path: Path, *, num_dims: int) -> Tensor:
 
 def _unreadable(path: Path, error: Exception) -> TaskError:
     return TaskError(
-        f"{path} can't be read: {error or type(error).__name__}.", fix="Take the file as it was published, in gzip."
+        f"{path} can't be read: {error or type(error).__name__}.", fix="Use the file as it was published, in gzip."
     )

@@ -100,6 +100,6 @@ class Assignment:
         if isinstance(self.task, Job):
             raise TaskError(
                 f"{self.task.name} trains in its own way, so its runs can't be one model.",
-                fix="Take the engine serial, process or ray.",
+                fix="Use the engine serial, process or ray.",
             )
         return self.task

@@ -55,7 +55,7 @@ _NOT_AT_WORK = ("not attached", "hooks lost")
 
 
 class Monitor:
-    r"""Record every so many steps what decay does, beside what it should do, and raise an alarm where they part.
+    r"""Record every so many steps what decay does, beside what it should do, and raise an alarm where they differ.
 
     With the weights θ, the decay's displacement d and the update's −u in one step, a record holds of each group
     ‖θ‖, ‖g‖, ‖d‖, ‖u‖, the cosine of d and −u, the rotation of each tensor, and the shrink, planned and realized:

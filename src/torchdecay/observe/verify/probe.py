@@ -37,7 +37,7 @@ class ByHand(Protocol):
     """A decay carried out from outside, so that its result can be held against what the optimizer did."""
 
     def before(self, step: int, weights: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights and gradients as the optimizer shall see them."""
+        """Weights and gradients as the optimizer should see them."""
 
     def after(self, step: int, weights: Tensor) -> Tensor:
         """Weights after the optimizer's update."""
@@ -186,7 +186,7 @@ class Probe:
         return torch.stack(rows)
 
     def _lay_out(self, only: Collection[int] | None) -> None:
-        """Give every parameter that can and shall be measured a place."""
+        """Give every parameter that can and should be measured a place."""
         self._idle: list[Tensor] = []
         params: dict[int, tuple[Tensor, int]] = {}
         for index, group in enumerate(self.optimizer.param_groups):

@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from torchdecay.reports.comparison.series import Series, coincident, curve_name, series_of
+from torchdecay.reports.comparison.series import (
+    MOST_POINTS,
+    MOST_POINTS_OF_MANY,
+    Series,
+    coincident,
+    curve_name,
+    series_of,
+)
 from torchdecay.reports.drawing.axes import Axis, cut_at, spans_decades, steps_axis, tick, y_axis
 from torchdecay.reports.drawing.chart import Chart, Key, Plot, rows_at
 from torchdecay.reports.drawing.marks import Band, Line, Mark, Rule, Text, dot
@@ -67,12 +74,13 @@ def curve_chart(comparison: Comparison, curve: str, *, look: Sequence[Style] | N
         x, ha, va = _free_corner(drawn, chance, height)
         marks.append(Rule("y", chance, Style("muted", (2, 3), "")))
         marks.append(Text(x, chance, f"chance {tick(round(chance, 3))}", "muted", SMALL, ha=ha, va=va, halo=True))
-    for one in map(Series.thinned, drawn):
+    most = MOST_POINTS_OF_MANY if len(drawn) > 1 + _MOST_HUES else MOST_POINTS
+    for one in (one.thinned(most) for one in drawn):
         style, gid = look[one.index], f"series-{one.index}"
         # Many bands on each other are mud: on a page these show under the pointer.
-        band, alpha = ("quiet", 0.05) if len(drawn) > _MOST_BANDS else ("band", 0.16)
-        marks.append(Band(one.steps, one.low, one.high, style.color, f"{gid}-{band}", alpha))
-        marks.append(Line(one.steps, one.mean, style, _width(one.index, same), f"{gid}-line"))
+        is_mud = len(drawn) > _MOST_BANDS
+        marks.append(Band(one.steps, one.low, one.high, style.color, f"{gid}-band", quiet=is_mud))
+        marks.append(Line(one.steps, one.mean, style, _width(one.index, same), f"{gid}-line", each=one.each))
     for one in drawn:
         if one.finite and one.finite[-1][0] == one.steps[-1]:
             marks.append(dot(one.steps[-1], one.mean[-1], look[one.index], gid=f"series-{one.index}-end"))
@@ -86,7 +94,7 @@ def curve_chart(comparison: Comparison, curve: str, *, look: Sequence[Style] | N
         name=curve.replace("_", "-"),
         title=title,
         alt=_alt(comparison, curve, title, drawn),
-        caption=_caption(comparison, curve, drawn, same, top),
+        caption=_caption(comparison, curve, drawn, same, top, most),
         plot=Plot(steps_axis(last), height, comparison.step_name, tuple(marks)),
         keys=tuple(Key(one.label, look[one.index], one.index) for one in drawn),
         head=(comparison.step_name, *(one.label for one in drawn)),
@@ -147,6 +155,7 @@ def _caption(
     drawn: Sequence[Series],
     same: Sequence[Sequence[Series]],
     top: float | None,
+    most: int,
 ) -> str:
     ends = [(one.mean[-1], one.label) for one in drawn if math.isfinite(one.mean[-1])]
     sentences = []
@@ -169,7 +178,7 @@ def _caption(
         highest = max(value for one in drawn for value in one.high if math.isfinite(value))
         if highest > top:
             sentences.append(f"The axis is cut; the highest value is {number(highest)}.")
-    stride = max(one.thinned().stride for one in drawn)
+    stride = max(one.thinned(most).stride for one in drawn)
     if stride > 1:
         sentences.append(f"Each point drawn is the mean of {stride} measured; the band spans them all.")
     return " ".join(sentences)

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from torchdecay.lab.comparisons.statistics import mean
-from torchdecay.reports.article import Article, Fold, Page, Section, Table, cards_of, origin_of, page_with, slug
+from torchdecay.reports.article import (
+    Article,
+    Fold,
+    Page,
+    Section,
+    Table,
+    cards_of,
+    origin_of,
+    page_with,
+    slug,
+    steps_per_epoch,
+)
 from torchdecay.reports.comparison.curves import curve_chart, label_styles
 from torchdecay.reports.comparison.gaps import gap_chart
 from torchdecay.reports.comparison.notices import notices_of
@@ -51,6 +62,7 @@ def article_of(comparison: Comparison) -> Article:
         headline=said,
         sure=sure,
         origin=origin_of(comparison),
+        steps_per_epoch=steps_per_epoch(comparison),
         notices=notices_of(comparison),
         verdict=tuple(prose(line) for line in verdict(comparison).splitlines()),
         hero=gap_chart(comparison, "score" if comparison.score_name else "loss"),
@@ -91,7 +103,7 @@ def _sections(comparison: Comparison) -> Iterator[Section]:
     )
     yield Section(
         "norms",
-        "How large the weights and the gradients were",
+        "Weight and gradient norms",
         "The norm of all weights that may decay, whether or not they do, and of the gradient of the loss.",
         curves("weight_norm", "gradient_norm"),
         short="Norms",
@@ -100,9 +112,9 @@ def _sections(comparison: Comparison) -> Iterator[Section]:
     yield Section(
         "acting",
         "Planned and measured",
-        "How many times decay alone would have halved the weights: dashed as forecast before the training, solid as "
-        "measured in it. Where the lines separate, decay was lost or exceeded the plan. Dotted, how many times the "
-        "norm really halved, below 0 where it doubled: what lies between is what the updates gave back.",
+        "What decay alone would have left of the weights: dashed as forecast before the training, solid as measured "
+        "in it. Where the lines separate, decay was lost or exceeded the plan. Dotted: the norm, in percent of that "
+        "at the start. What lies between is what the updates gave back.",
         acting_charts(comparison),
         KEYS,
         Table(HEAD, acting_rows(comparison)),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torchdecay.reports.comparison.series import mean_of, over_seeds
-from torchdecay.reports.drawing.axes import evenly, steps_axis, y_axis
+from torchdecay.reports.drawing.axes import evenly, percent_left, spans_decades, steps_axis, y_axis
 from torchdecay.reports.drawing.chart import Chart, Key, Plot
 from torchdecay.reports.drawing.marks import Band, Line, Mark, Rule, dot
 from torchdecay.reports.drawing.palette import Style
@@ -28,7 +28,7 @@ HEAD = (
     "Decay", "Weights", "Taken per step", "Half-life, steps", "Time scale", "Gone: forecast", "Gone: measured",
     "Norm, first", "Norm, last",
 )  # fmt: skip
-_OFF, _VISIBLE = 0.1, 0.01
+_OFF, _VISIBLE = 0.1, 0.01 * math.log(2)
 
 
 @dataclass(frozen=True)
@@ -39,25 +39,23 @@ class _Course:
     runs: tuple[GroupCourse, ...]
 
     @property
-    def planned(self) -> list[float]:
-        """Halvings, forecast; the same for all seeds."""
-        return _halvings(self.runs[0].planned or ())
+    def planned(self) -> Sequence[float]:
+        """Log-shrinks, forecast; the same for all seeds."""
+        return self.runs[0].planned or ()
 
     @property
-    def measured(self) -> list[list[float]]:
-        """Halvings as measured, per step those of all seeds."""
-        known = [run.realized for run in self.runs if run.realized is not None]
-        return [_halvings(values) for values in zip(*known, strict=True)]
+    def measured(self) -> list[tuple[float, ...]]:
+        """Log-shrinks as measured, per step those of all seeds."""
+        return [*zip(*(run.realized for run in self.runs if run.realized is not None), strict=True)]
 
     @property
     def norms(self) -> list[list[float]]:
-        """How often the norm halved since the start, per step those of all seeds; below 0 where it grew."""
+        """The norm in percent of that at the start, per step those of all seeds."""
         every = [run.weight_norm for run in self.runs if len(run.weight_norm) == len(run.steps)]
         return [
-            [math.log2(start[0] / now) if start[0] > 0 and 0 < now < math.inf else math.nan
-             for start, now in zip(every, values, strict=True)]
+            [100 * now / start[0] if start[0] > 0 else math.nan for start, now in zip(every, values, strict=True)]
             for values in zip(*every, strict=True)
-        ]  # fmt: skip
+        ]
 
     @property
     def first_and_last_norm(self) -> tuple[str, ...]:
@@ -124,23 +122,24 @@ def _courses(comparison: Comparison) -> Iterator[_Course]:
 
 
 def _chart(comparison: Comparison, place: int, course: _Course) -> Chart:
-    steps, planned = course.runs[0].steps, course.planned
-    middle, low, high = over_seeds(course.measured)
+    steps, planned = course.runs[0].steps, [*map(percent_left, course.planned)]
+    middle, low, high = over_seeds([[*map(percent_left, values)] for values in course.measured])
     way = [mean_of(values) for values in course.norms]
-    start, zero = (0, *steps), (0.0,)
+    start, whole = (0, *steps), (100.0,)
 
-    marks: list[Mark] = [Rule("y", 0.0, Style("axis", (), ""), z=1)]
+    marks: list[Mark] = [Rule("y", 100.0, Style("axis", (), ""), z=1)]
     if way:
         marks.append(Line(steps, way, NORM, 1.8, "acting-norm"))
     if middle:
-        marks.append(Band(start, zero + low, zero + high, MEASURED.color, "acting-band"))
-        marks.append(Line(start, zero + middle, MEASURED, 5, "acting-measured"))
+        marks.append(Band(start, whole + low, whole + high, MEASURED.color, "acting-band"))
+        marks.append(Line(start, whole + middle, MEASURED, 5, "acting-measured"))
     if planned:
-        marks.append(Line(start, (0.0, *planned), FORECAST, 1.5, "acting-planned"))
+        marks.append(Line(start, (100.0, *planned), FORECAST, 1.5, "acting-planned"))
     if middle and math.isfinite(middle[-1]):
         marks.append(dot(steps[-1], middle[-1], MEASURED, gid="acting-end"))
-    height = y_axis([0.0, *planned, *low, *high, *way])
-    title = f"Times halved: {course.label}"
+    values = [100.0, *planned, *low, *high, *way]
+    height = y_axis(values, log=spans_decades(values))
+    title = f"Left of each weight, %: {course.label}"
     said = _said(course)
     return Chart(
         name=f"planned-{place}",
@@ -187,10 +186,8 @@ def _compared(planned: float, measured: float, *, at_most: str) -> str:
         return f"{took}; the forecast was {at_most}{_taken(planned)}."
     if close:
         return f"As forecast, decay by itself would have taken {_taken(measured)} of each weight."
-    return (
-        f"Not as forecast: decay by itself was to take {at_most}{_taken(planned)} of each weight, and would have taken "
-        + (f"{_taken(measured)}.")
-    )
+    took = f"decay by itself would have taken {_taken(measured)} of each weight"
+    return f"Not as forecast: {took}; the forecast was {at_most}{_taken(planned)}."
 
 
 def _row(course: _Course) -> tuple[str, ...]:
@@ -215,10 +212,5 @@ def _known(value: float | None, spell: Callable[[float], str], sign: str = "") -
     return "unknown" if value is None else sign + spell(value)
 
 
-def _halvings(logs: Sequence[float]) -> list[float]:
-    # What is infinite breaks the line: nothing is left that could be halved.
-    return [log / math.log(2) if math.isfinite(log) else math.nan for log in logs]
-
-
-def _taken(halvings: float) -> str:
-    return percent(1 - 2**-halvings) if math.isfinite(halvings) else "all"
+def _taken(log_shrink: float) -> str:
+    return percent(1 - percent_left(log_shrink) / 100) if math.isfinite(log_shrink) else "all"

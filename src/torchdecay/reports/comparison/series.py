@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torchdecay.lab.comparisons.comparison import Comparison
     from torchdecay.lab.training.results import Trainings
 
-MOST_POINTS = 220
+MOST_POINTS, MOST_POINTS_OF_MANY = 220, 70
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Series:
         steps: x.
         mean: over seeds; NaN where a seed was not finite, which breaks the line.
         low, high: the least and the greatest over seeds.
+        each: the curve of each seed, where there are several.
         num_seeds: how many runs.
         diverged: (seed, step) of the first value of a run that is not finite.
         stride: how many measured points each of these stands for.
@@ -39,6 +40,7 @@ class Series:
     high: tuple[float, ...]
     num_seeds: int
     diverged: tuple[tuple[int, int], ...] = ()
+    each: tuple[tuple[float, ...], ...] = ()
     stride: int = 1
 
     @property
@@ -46,13 +48,13 @@ class Series:
         """(step, mean) where the mean is finite."""
         return [(x, y) for x, y in zip(self.steps, self.mean, strict=True) if math.isfinite(y)]
 
-    def thinned(self) -> Series:
-        """At most about `MOST_POINTS` points: the first and the last as they are, each other the mean of several.
+    def thinned(self, most: int = MOST_POINTS) -> Series:
+        """At most about so many points: the first and the last as they are, each other the mean of several.
 
         The band then spans the points that were put together, so that a curve that swings is seen to swing.
         """
         inner = range(1, len(self.steps) - 1)
-        stride = math.ceil(len(inner) / MOST_POINTS)
+        stride = math.ceil(len(inner) / most)
         if stride < 2:
             return self
         cuts = [slice(0, 1), *(slice(i, min(i + stride, inner.stop)) for i in inner[::stride]), slice(-1, None)]
@@ -62,6 +64,7 @@ class Series:
             mean=tuple(mean_of(self.mean[cut]) for cut in cuts),
             low=tuple(_least(self.low[cut]) for cut in cuts),
             high=tuple(_greatest(self.high[cut]) for cut in cuts),
+            each=tuple(tuple(mean_of(own[cut]) for cut in cuts) for own in self.each),
             stride=stride,
         )
 
@@ -77,7 +80,8 @@ def series_of(comparison: Comparison, curve: str) -> list[Series]:
         steps = [step for step in by_step[0] if all(step in values for values in by_step)]
         if not steps:
             continue
-        means, low, high = over_seeds([[values[step] for values in by_step] for step in steps])
+        rows = [[values[step] for values in by_step] for step in steps]
+        means, low, high = over_seeds(rows)
         made.append(
             Series(
                 label=shown(label),
@@ -87,6 +91,7 @@ def series_of(comparison: Comparison, curve: str) -> list[Series]:
                 low=low,
                 high=high,
                 num_seeds=len(runs),
+                each=tuple(zip(*rows, strict=True)) if len(runs) > 1 else (),
                 diverged=tuple(
                     (run.seed, next(step for step, value in values.items() if not math.isfinite(value)))
                     for run, values in zip(runs, by_step, strict=True)

@@ -70,6 +70,11 @@ def tick(value: float, *, most: float = 1e6) -> str:
     return text.replace("-", "−", 1) if value < 0 else text
 
 
+def percent_left(log_shrink: float) -> float:
+    """What decay leaves of a weight, in percent, of the sum of its log-shrinks; NaN where that is not finite."""
+    return 100 * math.exp(min(-log_shrink, 700.0)) if math.isfinite(log_shrink) else math.nan
+
+
 def y_axis(values: Iterable[float], *, floor: float | None = None, log: bool = False) -> Axis:
     """The y axis of these numbers, with some air."""
     known = [value for value in values if abs(value) < _GREATEST]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torchdecay.reports.drawing.axes import Axis, evenly
-from torchdecay.reports.drawing.marks import Mark, Text, paint_marks
+from torchdecay.reports.drawing.marks import Line, Mark, Text, paint_marks
 from torchdecay.reports.drawing.palette import SMALL, Colors, Style
 from torchdecay.text import number
 
@@ -80,6 +80,7 @@ class Chart:
         height: in 1/72 inch, without title and legend.
         left: room for the numbers of the y axis.
         keys: the legend.
+        more: lines that a page draws on demand, each with its name.
         head, rows: the numbers behind it, as a table.
     """
 
@@ -91,6 +92,7 @@ class Chart:
     height: float = 250.0
     left: float = 46.0
     keys: tuple[Key, ...] = ()
+    more: tuple[tuple[Key, Line], ...] = ()
     head: Row = ()
     rows: tuple[Row, ...] = ()
 

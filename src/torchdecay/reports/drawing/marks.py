@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Line:
-    """A line in its style; NaN breaks it."""
+    """A line in its style; NaN breaks it. `each` are the lines that it is the mean of, which a page draws on demand."""
 
     x: Sequence[float]
     y: Sequence[float]
@@ -27,6 +27,7 @@ class Line:
     alpha: float | None = None
     cap: Literal["round", "butt", "projecting"] = "round"
     z: float = 3
+    each: Sequence[Sequence[float]] = ()
 
     def _paint(self, axes: Axes, colors: Colors) -> None:
         axes.plot(self.x, self.y, color=colors[self.style.color], linestyle=self.style.linestyle,
@@ -52,7 +53,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Band:
-    """The shade between two lines."""
+    """The shade between two lines; one that is quiet is drawn by the page, under the pointer."""
 
     x: Sequence[float]
     low: Sequence[float]
@@ -60,8 +61,11 @@ class Band:
     color: str
     gid: str
     alpha: float = 0.16
+    quiet: bool = False
 
     def _paint(self, axes: Axes, colors: Colors) -> None:
+        if self.quiet:
+            return
         axes.fill_between(self.x, self.low, self.high, color=colors[self.color], alpha=self.alpha, linewidth=0,
                           gid=self.gid)  # fmt: skip
 

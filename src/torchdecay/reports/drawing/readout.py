@@ -12,9 +12,9 @@ from torchdecay.reports.drawing.chart import Chart
 from torchdecay.reports.drawing.marks import Band, Line
 from torchdecay.reports.drawing.svg import box_of
 
-_GID = re.compile(r"series-(\d+)-(?:line|band|quiet)")
-_FEWEST = 3
-"""Points of a curve: two are a pair of numbers, which the picture says itself."""
+_GID = re.compile(r"series-(\d+)-(?:line|band)")
+_FEWEST, _MOST_OF_SEEDS = 3, 1500
+"""Points of a curve, two of which are a pair of numbers that the picture says; numbers of single seeds in a chart."""
 
 
 def curves_of(chart: Chart) -> str:
@@ -24,7 +24,11 @@ def curves_of(chart: Chart) -> str:
     """
     lines: dict[int, dict[str, Any]] = {}
     names = {key.index: key.label for key in chart.keys}
-    for mark in chart.plot.marks:
+    marks = [(mark, False) for mark in chart.plot.marks] + [(line, True) for _, line in chart.more]
+    names |= {key.index: key.label for key, _ in chart.more}
+    seeds = sum(len(one) for mark, _ in marks if isinstance(mark, Line) for one in mark.each)
+    every = math.ceil(seeds / _MOST_OF_SEEDS)
+    for mark, on_demand in marks:
         found = _GID.fullmatch(getattr(mark, "gid", ""))
         if not found or not isinstance(mark, Line | Band) or len(mark.x) < _FEWEST:
             continue
@@ -35,13 +39,19 @@ def curves_of(chart: Chart) -> str:
             # Of a single seed it has no width.
             if list(mark.low) != list(mark.high):
                 line |= {"low": _rounded(mark.low), "high": _rounded(mark.high)}
+                line |= {"quiet": True} if mark.quiet else {}
         else:
-            line["y"] = _rounded(mark.y)
+            line |= {"y": _rounded(mark.y), "color": mark.style.color}
+            line |= {"dashes": mark.style.dashes} if mark.style.dashes else {}
+            line |= {"seeds": [_rounded(one[::every]) for one in mark.each], "every": every} if mark.each else {}
+            line |= {"more": True} if on_demand else {}
     known = [line for line in lines.values() if "y" in line]
     if not known:
         return ""
+    shared = known[0]["x"]
+    known = [{name: value for name, value in line.items() if name != "x" or value != shared} for line in known]
     x, y = ([axis.low, axis.high, axis.log] for axis in (chart.plot.x, chart.plot.y))
-    about = {"box": box_of(chart), "x": x, "y": y, "unit": chart.plot.x_label, "lines": known}
+    about = {"box": box_of(chart), "x": x, "y": y, "unit": chart.plot.x_label, "xs": shared, "lines": known}
     return json.dumps(about, separators=(",", ":"), ensure_ascii=False)
 
 

@@ -31,7 +31,7 @@ def notices(points: Points) -> tuple[Notice, ...]:
         made.append(
             Notice(
                 f"The choice lies at the {edge} end of what was tried",
-                f"What lies {way} {points.name(chosen.point)} is not known: widen the range before taking it.",
+                f"What lies {way} {points.name(chosen.point)} is not known: widen the range before using it.",
             )
         )
     done = {label: {run.seed for run in runs} for label, runs in points.runs.items()}

@@ -10,7 +10,7 @@ from torchdecay.reports.comparison.curves import curve_chart
 from torchdecay.reports.drawing.axes import Axis, evenly, spans_decades, y_axis
 from torchdecay.reports.drawing.chart import Chart, Key, Plot
 from torchdecay.reports.drawing.marks import Band, Line, Mark, Rule, Text, dot
-from torchdecay.reports.drawing.palette import RAMP_LIGHT, SMALL, TEXT, Style, ramp
+from torchdecay.reports.drawing.palette import SMALL, TEXT, Style, ramp
 from torchdecay.reports.sweep.points import Points, log_range, log_ticks
 from torchdecay.text import capital, counted, number, shown
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 BARE = Style("s0", (), "o")
 _TRAIN, _TEST = Style("s1", (7, 2.5), "s"), Style("s2", (), "o")
-_ROW, _MOST_ROWS, _MOST_DOTS = 15.0, 60, 20
+_ROW, _MOST_ROWS, _MOST_DOTS, _MOST_CURVES = 15.0, 60, 20, 7
 
 
 def along_path(points: Points) -> list[tuple[Point, Style]]:
     """The points whose curves are drawn, with their looks: none, then weak to strong, the chosen one among them.
 
-    Of several learning rates it is the chosen one's; of groups, and of more points than the ramp has colors, some
+    Of several learning rates it is the chosen one's; of groups, and of more points than lines can be told apart, some
     are left out evenly.
     """
     sweep, scale = points.sweep, _scale(points)
     own = None if sweep.best is None else sweep.best.point
     here = [point for point in sweep.points if point.lr_scale == scale and sweep.of(point.label)]
     bare = [point for point in here if point.is_bare]
-    pulled = _evenly([point for point in here if not point.is_bare], len(RAMP_LIGHT), own)
+    pulled = _evenly([point for point in here if not point.is_bare], _MOST_CURVES, own)
     look = [Style(style.color, (), style.marker) for style in ramp(len(pulled))]
     return [*((point, BARE) for point in bare), *zip(pulled, look, strict=True)]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from torchdecay.errors import TaskError
-from torchdecay.reports.article import Article, Page, Section, cards_of, origin_of, page_with, slug
+from torchdecay.reports.article import Article, Page, Section, cards_of, origin_of, page_with, slug, steps_per_epoch
 from torchdecay.reports.comparison.page import runs_as_csv
 from torchdecay.reports.drawing.chart import Chart
 from torchdecay.reports.drawing.svg import Picture, titled
@@ -49,6 +49,7 @@ def article_of(sweep: Sweep) -> Article:
         headline=said,
         sure=sure,
         origin=origin_of(sweep),
+        steps_per_epoch=steps_per_epoch(sweep),
         notices=notices(points),
         verdict=tuple(prose(line) for line in verdict(sweep).splitlines()),
         open_lines=0,

@@ -50,7 +50,7 @@ def headline(points: Points) -> tuple[str, str]:
     if against is None or against.better is None:
         return f"No measurable difference: {name} did best, at {own}.", _on_test(points, chosen)
     if against.better:
-        return f"Take {name}: {own}.", _on_test(points, chosen)
+        return f"Use {name}: {own}.", _on_test(points, chosen)
     if sweep.metric:
         return f"{name} did best, and is no better than no decay.", _on_test(points, chosen)
     return f"{name} did best in validation, but on the test rows no decay is better.", _on_test(points, chosen)

@@ -43,18 +43,18 @@ const smoothed = (values, share) => {
 
 class Chart {
   constructor(figure, view) {
-    Object.assign(this, JSON.parse(figure.dataset.curves));
-    this.figure = figure;
-    this.view = view;
+    Object.assign(this, JSON.parse(figure.dataset.curves), {figure, view});
+    for (const line of this.lines) line.x ??= this.xs;
     this.svg = figure.querySelector("svg.chart");
     this.svg.classList.add("answers");
     this.svg.setAttribute("tabindex", "0");
-    this.picture = [...this.svg.children];
     this.drawn = this.svg.appendChild(make("g", {class: "anew"}));
     this.cross = this.svg.appendChild(make("g", {class: "cross", hidden: ""}));
     this.readout = figure.appendChild(html("div", {class: "readout", hidden: ""}));
     this.range = [this.x[0], this.x[1]];
     this.height = this.y;
+    for (const line of this.lines) if (line.quiet) this.svg.prepend(this.band(line, line.x.map(() => true), "quiet"));
+    this.picture = [...this.svg.children].filter((one) => one !== this.drawn && one !== this.cross);
     this.listen();
     this.offerFiles();
   }
@@ -117,11 +117,23 @@ class Chart {
       if (to !== undefined) {
         event.preventDefault();
         this.view.point(this, places[Math.min(Math.max(to, 0), places.length - 1)]);
+      } else if (event.key === "+" || event.key === "-") {
+        const [low, high] = this.range, middle = this.at ?? (low + high) / 2, reach = (high - low) * (event.key === "+" ? 0.25 : 1);
+        this.view.zoom(this, reach < this.x[1] - this.x[0] ? [middle - reach, middle + reach] : null);
       } else if (event.key === "Escape") {
         this.view.point(this, null);
         this.view.zoom(this, null);
       }
     });
+  }
+
+  // Along the axis one step is a step, or a part of an epoch.
+  get scale() {
+    return this.unit === "step" && this.view.perEpoch ? this.view.perEpoch : 1;
+  }
+
+  told(at) {
+    return this.scale === 1 ? `${this.unit} ${say(at)}` : `epoch ${say(at / this.scale)}`;
   }
 
   places() {
@@ -179,7 +191,7 @@ class Chart {
       row.append(swatch, html("bdi", {}, one.line.label), html("b", {}, say(one.y) + spread));
       return row;
     });
-    this.readout.replaceChildren(html("strong", {}, `${this.unit} ${say(there)}`), ...rows);
+    this.readout.replaceChildren(html("strong", {}, this.told(there)), ...rows);
     this.readout.setAttribute("role", own ? "status" : "presentation");
     const right = x > this.box[0] + this.box[2] / 2;
     const edge = this.svg.getBoundingClientRect(), frame = this.figure.getBoundingClientRect();
@@ -190,7 +202,7 @@ class Chart {
   }
 
   color(line) {
-    return this.svg.querySelector(`.series-${line.series}.line path`)?.style.stroke || "var(--ink)";
+    return `var(--${line.color})`;
   }
 
   // Draw anew what the settings change; nothing changed, the picture as it was.
@@ -205,14 +217,16 @@ class Chart {
     const values = seen.flatMap((line) => line.y.filter((value, index) => value !== null && line.within[index]));
     const can = values.length > 0 && Math.min(...values) > 0;
     const asLog = log === null ? this.y[2] : log && can;
-    const same = !smoothing && !zoomed && asLog === this.y[2];
+    const each = this.view.seeds && seen.some((line) => line.seeds), more = seen.some((line) => line.more);
+    const same = !smoothing && !zoomed && !each && !more && this.scale === 1 && asLog === this.y[2];
     this.svg.classList.toggle("redrawn", !same);
     this.drawn.replaceChildren();
     this.height = this.y;
     if (same || !values.length) return;
     const low = Math.min(...values), high = Math.max(...values), air = 0.06 * (high - low || Math.abs(high) || 1);
     if (asLog) this.height = [low / 1.25, high * 1.25, true];
-    else this.height = zoomed ? [low - air, high + air, false] : [this.y[2] ? low - air : this.y[0], this.y[2] ? high + air : this.y[1], false];
+    else if (zoomed || this.y[2]) this.height = [low - air, high + air, false];
+    else this.height = more ? [Math.min(this.y[0], low), Math.max(this.y[1], high), false] : this.y;
     this.axes();
     for (const line of seen) this.line(line, smoothing);
   }
@@ -226,49 +240,55 @@ class Chart {
       text(left - 6, y + 3.5, "end", say(at));
     }
     this.drawn.append(make("line", {class: "axis", x1: left, x2: left + width, y1: bottom, y2: bottom}));
-    for (const at of ticks(...this.range, this.x[2])) text(this.toX(at), bottom + 15, "middle", say(at));
-    text(left + width, bottom + 31, "end", this.unit);
+    const ends = this.range.map((end) => end / this.scale);
+    for (const at of ticks(...ends, this.x[2])) text(this.toX(at * this.scale), bottom + 15, "middle", say(at));
+    text(left + width, bottom + 31, "end", this.scale === 1 ? this.unit : "epoch");
     if (this.height[2]) text(left + width, top + 8, "end", "log scale");
   }
 
+  // A line of these values; what the scale can't show breaks it.
+  path(line, values, within = () => true) {
+    let text = "", pen = "M";
+    values.forEach((value, index) => {
+      if (value === null || !within(index) || (this.height[2] && value <= 0)) return void (pen = "M");
+      text += `${pen}${this.toX(line.x[index]).toFixed(1)} ${this.toY(value).toFixed(1)}`;
+      pen = "L";
+    });
+    return text;
+  }
+
+  band(line, wanted, kind) {
+    const shown = (index) => wanted[index] && line.low[index] !== null && !(this.height[2] && line.low[index] <= 0);
+    const places = line.x.map((_, index) => index).filter(shown);
+    const corner = (values) => (index) => `${this.toX(line.x[index]).toFixed(1)} ${this.toY(values[index]).toFixed(1)}`;
+    const around = [...places.map(corner(line.high)), ...places.reverse().map(corner(line.low))];
+    const outer = make("g", {class: `series-${line.series} ${kind}`});
+    outer.append(make("path", {class: "shade", d: around.length ? `M${around.join("L")}Z` : "", style: `fill: ${this.color(line)}`}));
+    return outer;
+  }
+
   line(line, smoothing) {
-    const group = make("g", {class: `series-${line.series} line`});
-    const [left, top, width, height] = this.box;
+    const [left, top, width, height] = this.box, name = `clip-${this.view.number}-${this.number}`;
     // One point beyond each end, so that lines reach the edge; the clip takes the rest.
     const wanted = line.x.map((_, index) => line.within[index] || line.within[index - 1] || line.within[index + 1]);
-    const path = (values) => {
-      let text = "", pen = "M";
-      values.forEach((value, index) => {
-        if (value === null || !wanted[index] || (this.height[2] && value <= 0)) return void (pen = "M");
-        text += `${pen}${this.toX(line.x[index]).toFixed(1)} ${this.toY(value).toFixed(1)}`;
-        pen = "L";
-      });
-      return text;
-    };
-    const name = `clip-${this.view.number}-${this.number}`;
     const clip = make("clipPath", {id: name});
     clip.append(make("rect", {x: left, y: top - 4, width, height: height + 8}));
     this.drawn.querySelector("clipPath") ?? this.drawn.append(clip);
-    group.setAttribute("clip-path", `url(#${name})`);
-    const old = this.svg.querySelector(`.series-${line.series}.line path`);
-    const shade = this.svg.querySelector(`.series-${line.series}:is(.band, .quiet) :is(use, path[style])`);
-    if (!smoothing && line.low && shade) {
-      const shown = (index) => wanted[index] && line.low[index] !== null && !(this.height[2] && line.low[index] <= 0);
-      const places = line.x.map((_, index) => index).filter(shown);
-      const corner = (values) => (index) => `${this.toX(line.x[index]).toFixed(1)} ${this.toY(values[index]).toFixed(1)}`;
-      const around = [...places.map(corner(line.high)), ...places.reverse().map(corner(line.low))];
-      const quiet = shade.closest(".quiet") ? "quiet" : "band";
-      const outer = make("g", {class: `series-${line.series} ${quiet}`, "clip-path": `url(#${name})`});
-      if (around.length) outer.append(make("path", {class: "shade", d: `M${around.join("L")}Z`, style: shade.getAttribute("style")}));
-      this.drawn.append(outer);
+    const group = make("g", {class: `series-${line.series} line`, "clip-path": `url(#${name})`});
+    const add = (values, attributes, of = line) => {
+      const made = make("path", {d: this.path(of, values, of === line ? (index) => wanted[index] : undefined), ...attributes});
+      made.style.stroke = this.color(line);
+      group.append(made);
+    };
+    if (!smoothing && line.low) {
+      const band = this.band(line, wanted, line.quiet ? "quiet" : "band");
+      band.setAttribute("clip-path", `url(#${name})`);
+      this.drawn.append(band);
     }
-    if (smoothing) {
-      const faint = make("path", {d: path(this.lines.find((one) => one.series === line.series).y), class: "raw"});
-      faint.style.stroke = old.style.stroke;
-      group.append(faint);
-    }
-    const fresh = make("path", {d: path(line.y), style: old.getAttribute("style")});
-    group.append(fresh);
+    if (smoothing) add(this.lines.find((one) => one.series === line.series).y, {class: "raw"});
+    if (this.view.seeds)
+      for (const seed of line.seeds ?? []) add(seed, {class: "raw"}, {x: line.x.filter((_, index) => index % line.every === 0)});
+    add(line.y, {"stroke-width": 2, "stroke-dasharray": line.dashes?.map((one) => 2 * one).join(" ") ?? ""});
     this.drawn.append(group);
   }
 
@@ -303,7 +323,7 @@ class Chart {
 
   asFile(title) {
     const copy = this.svg.cloneNode(true), style = getComputedStyle(document.documentElement);
-    for (const gone of copy.querySelectorAll(".cross, .selection, .hidden")) gone.remove();
+    for (const gone of copy.querySelectorAll(".cross, .selection, .hidden, .quiet")) gone.remove();
     const originals = [this.svg, ...this.svg.querySelectorAll(":scope .anew *")];
     const copies = [copy, ...copy.querySelectorAll(":scope .anew *")];
     if (!this.svg.classList.contains("redrawn")) copy.querySelector(".anew").remove();
@@ -312,7 +332,7 @@ class Chart {
       if (originals.length === copies.length)
         originals.forEach((one, index) => {
           const own = getComputedStyle(one);
-          for (const key of ["fill", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font-size"])
+          for (const key of ["fill", "stroke", "stroke-width", "stroke-dasharray", "opacity", "fill-opacity", "font-size"])
             if (index) copies[index].style.setProperty(key, own.getPropertyValue(key));
         });
       for (const old of [...copy.children].slice(0, this.picture.length)) if (old.tagName !== "defs") old.remove();
@@ -329,14 +349,12 @@ class Chart {
 
 class View {
   constructor(root, number) {
-    this.root = root;
-    this.number = number;
-    this.hidden = new Set();
-    this.smoothing = 0;
-    this.log = null;
-    this.zoomed = null;
+    Object.assign(this, {root, number, smoothing: 0, log: null, zoomed: null, seeds: false, perEpoch: 0});
     this.charts = [...root.querySelectorAll("figure[data-curves]")].map((figure) => new Chart(figure, this));
     this.charts.forEach((chart, index) => (chart.number = index));
+    const more = this.charts.flatMap((chart) => chart.lines.filter((line) => line.more));
+    this.hidden = new Set(more.map((line) => String(line.series)));
+    this.more = new Map(more.map((line) => [String(line.series), line]));
     if (this.charts.length) this.offer();
   }
 
@@ -349,6 +367,12 @@ class View {
     this.zoomed = range;
     this.unit = from?.unit;
     this.draw();
+  }
+
+  show(series, on) {
+    this.hidden[on ? "delete" : "add"](series);
+    for (const box of this.root.querySelectorAll(`tr[data-series="${series}"] input`)) box.checked = on;
+    if (this.charts.length) this.draw();
   }
 
   draw() {
@@ -369,34 +393,61 @@ class View {
       tools.append(made);
       return made;
     };
-    const log = button("Log scale", () => {
-      this.log = log.getAttribute("aria-pressed") === "true" ? null : true;
-      log.setAttribute("aria-pressed", String(this.log === true));
-      this.draw();
-    });
-    log.setAttribute("aria-pressed", "false");
-    const label = html("label", {}, "Smoothing "), select = html("select");
+    const toggle = (text, press) =>
+      button(text, (own) => {
+        const on = own.getAttribute("aria-pressed") !== "true";
+        own.setAttribute("aria-pressed", String(on));
+        press(on);
+        this.draw();
+      }).setAttribute("aria-pressed", "false");
+    const field = (text, made) => tools.appendChild(html("label", {}, text)).appendChild(made);
+    toggle("Log scale", (on) => (this.log = on || null));
+    if (this.charts.some((chart) => chart.lines.some((line) => line.seeds))) toggle("Each seed", (on) => (this.seeds = on));
+    if (this.charts.some((chart) => chart.unit === "step")) {
+      const known = Number(this.root.dataset.epoch);
+      const count = html("input", {type: "number", min: 1, step: "any", value: known || ""});
+      toggle("Epochs", (on) => {
+        count.parentElement.hidden = !on;
+        this.perEpoch = on ? Number(count.value) : 0;
+      });
+      count.addEventListener("input", () => {
+        this.perEpoch = Number(count.value);
+        this.draw();
+      });
+      field("Steps in an epoch ", count).parentElement.hidden = true;
+    }
+    const select = field("Smoothing ", html("select"));
     for (const name of Object.keys(SMOOTHING)) select.append(html("option", {value: name}, name));
     select.addEventListener("change", () => {
       this.smoothing = SMOOTHING[select.value];
       this.draw();
     });
-    label.append(select);
-    tools.append(label);
     this.reset = button("Whole range", () => this.zoom(null, null));
     this.reset.hidden = true;
     const legend = this.root.querySelector(".legend-bar");
     const clickable = legend ? "Click a name to hide its line. " : "";
-    tools.append(html("span", {class: "hint"}, `${clickable}Point at a chart for values; drag across it to zoom.`));
+    const keys = "Point at a chart for values, drag across it to zoom; or use the keys ← → + −.";
+    tools.append(html("span", {class: "hint"}, clickable + keys));
     if (legend) legend.append(tools);
     else (this.charts[0].figure.closest(".opening") ?? this.charts[0].figure).after(tools);
+    for (const row of this.root.querySelectorAll("tr[data-series]")) this.choose(row);
+  }
+
+  // A box in the row of a group: whether its line is drawn.
+  choose(row) {
+    const series = row.dataset.series, name = row.cells[0].textContent, line = this.more.get(series);
+    const box = html("input", {type: "checkbox", "aria-label": `Draw ${name}`});
+    box.checked = !this.hidden.has(series);
+    row.cells[0].prepend(box, " ");
+    box.addEventListener("change", () => {
+      const item = this.root.querySelector(`[data-legend] [data-series="${series}"] button`);
+      if (item) return item.click();
+      const made = this.root.querySelector("[data-legend]").appendChild(html("li", {"data-series": series}));
+      made.append(html("i"), html("bdi", {}, name));
+      made.firstChild.style.background = `var(--${line.color})`;
+      press(made, this.root);
+      this.show(series, true);
+    });
   }
 }
-[...document.querySelectorAll("[data-view]")].forEach((root, number) => {
-  const view = new View(root, number);
-  for (const item of root.querySelectorAll("[data-legend] [data-series] > button"))
-    item.addEventListener("click", () => {
-      view.hidden[item.getAttribute("aria-pressed") === "true" ? "delete" : "add"](item.parentElement.dataset.series);
-      if (view.charts.length) view.draw();
-    });
-});
+for (const [number, root] of [...document.querySelectorAll("[data-view]")].entries()) views.set(root, new View(root, number));

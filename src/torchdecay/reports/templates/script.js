@@ -1,32 +1,33 @@
 "use strict";
-for (const list of document.querySelectorAll("[data-legend]")) {
-  const view = list.closest("[data-view]");
-  for (const item of list.querySelectorAll("[data-series]")) {
-    // Looked for at each press: charts may have been drawn anew.
-    const series = () => view.querySelectorAll(`.charts .series-${item.dataset.series}, .hero .series-${item.dataset.series}`);
-    const button = document.createElement("button");
-    button.type = "button";
-    button.setAttribute("aria-pressed", "true");
-    button.title = "Show or hide in the charts";
-    button.append(...item.childNodes);
-    item.append(button);
-    const others = () => view.querySelectorAll("svg.chart [class^='series-']");
-    const light = (on) => {
-      for (const other of others()) other.classList.toggle("faint", on);
-      for (const own of series()) {
-        own.classList.remove("faint");
-        own.classList.toggle("lit", on);
-      }
-    };
-    button.addEventListener("click", () => {
-      const on = button.getAttribute("aria-pressed") !== "true";
-      button.setAttribute("aria-pressed", String(on));
-      for (const own of series()) own.classList.toggle("hidden", !on);
-    });
-    for (const name of ["mouseenter", "focus"]) button.addEventListener(name, () => light(true));
-    for (const name of ["mouseleave", "blur"]) button.addEventListener(name, () => light(false));
-  }
-}
+const views = new Map();
+// Make a name in a legend a button that hides and shows its line, and that points at it.
+const press = (item, view) => {
+  // Looked for at each press: charts may have been drawn anew.
+  const series = () => view.querySelectorAll(`.charts .series-${item.dataset.series}, .hero .series-${item.dataset.series}`);
+  const button = document.createElement("button");
+  button.type = "button";
+  button.setAttribute("aria-pressed", "true");
+  button.title = "Show or hide in the charts";
+  button.append(...item.childNodes);
+  item.append(button);
+  const others = () => view.querySelectorAll("svg.chart [class^='series-']");
+  const light = (on) => {
+    for (const other of others()) other.classList.toggle("faint", on);
+    for (const own of series()) {
+      own.classList.remove("faint");
+      own.classList.toggle("lit", on);
+    }
+  };
+  button.addEventListener("click", () => {
+    const on = button.getAttribute("aria-pressed") !== "true";
+    button.setAttribute("aria-pressed", String(on));
+    for (const own of series()) own.classList.toggle("hidden", !on);
+    views.get(view)?.show(item.dataset.series, on);
+  });
+  for (const name of ["mouseenter", "focus"]) button.addEventListener(name, () => light(true));
+  for (const name of ["mouseleave", "blur"]) button.addEventListener(name, () => light(false));
+};
+for (const item of document.querySelectorAll("[data-legend] [data-series]")) press(item, item.closest("[data-view]"));
 for (const block of document.querySelectorAll("pre.command")) {
   if (!navigator.clipboard) break;
   const button = document.createElement("button");
@@ -43,11 +44,13 @@ for (const block of document.querySelectorAll("pre.command")) {
   });
   block.after(button);
 }
-for (const table of document.querySelectorAll("table[data-sortable]")) {
-  const body = table.tBodies[0];
-  const heads = [...table.tHead.rows[0].cells];
+// Tables are sorted by a press on a head; long ones are filtered by what is typed.
+for (const table of document.querySelectorAll("table.sortable, table.finals")) {
+  const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
+  if (body.rows.length < 3) continue;
   const key = (row, column) => {
-    const text = row.cells[column].dataset.key;
+    const {dataset, textContent} = row.cells[column];
+    const text = dataset.key ?? textContent.replaceAll(",", "").replace("−", "-").match(/-?\d+(\.\d+)?(e[+-]?\d+)?/)?.[0] ?? "";
     return text === "" ? NaN : text === "inf" ? Infinity : Number(text);
   };
   heads.forEach((head, column) => {
@@ -59,7 +62,9 @@ for (const table of document.querySelectorAll("table[data-sortable]")) {
       const way = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
       for (const other of heads) other.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", way === 1 ? "ascending" : "descending");
-      const rows = [...body.rows].sort((one, other) => {
+      const rows = [...body.rows], words = column === 0 && !rows[0].cells[0].dataset.key;
+      rows.sort((one, other) => {
+        if (words) return way * one.cells[0].textContent.localeCompare(other.cells[0].textContent, "en", {numeric: true});
         const [a, b] = [key(one, column), key(other, column)];
         // What has no number stays below, whichever way it is sorted.
         if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) - Number.isNaN(b);
@@ -68,6 +73,14 @@ for (const table of document.querySelectorAll("table[data-sortable]")) {
       body.append(...rows);
     });
   });
+  if (body.rows.length > 12) {
+    const field = Object.assign(document.createElement("input"), {type: "search", className: "filter", placeholder: "Filter rows"});
+    field.setAttribute("aria-label", `Filter ${table.caption.textContent}`);
+    field.addEventListener("input", () => {
+      for (const row of body.rows) row.hidden = !row.textContent.toLowerCase().includes(field.value.toLowerCase());
+    });
+    table.closest(".scroll").before(field);
+  }
 }
 // The page of a training that goes on is written again while it is looked at; what nobody writes any more is left alone.
 if ("grows" in document.body.dataset && Date.now() - Date.parse(document.lastModified) < 3600e3) {
