@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from docs_pages import ROOT
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 # One build for all of them, those in the browser too.
 pytestmark = [pytest.mark.docs, pytest.mark.xdist_group("browser")]
@@ -185,31 +185,36 @@ def serve(site: Path) -> Iterator[str]:
     server.server_close()
 
 
-@pytest.fixture
-def phone(offline_page: Page) -> Iterator[Page]:
-    """A page as wide as a phone, on which nothing may fail."""
+PHONE = {"width": 390, "height": 800}
+WIDTH = "document.documentElement.scrollWidth"
+
+
+def test_every_page_fits_a_phone_from_the_disk_and_without_scripts(site: Path, chromium: Browser) -> None:
+    """Tables, formulas, code and pictures of all pages; no page asks for anything that is not beside it."""
+    context = chromium.new_context(java_script_enabled=False, viewport=PHONE)
+    page, asked = context.new_page(), set[str]()
+    page.on("request", lambda request: asked.add(request.url))
+    pages = sorted(one for one in site.rglob("*.html") if "sample" not in one.parts)
+    wide = {}
+    for one in pages:
+        page.goto(one.as_uri())
+        if (width := page.evaluate(WIDTH)) > PHONE["width"]:
+            wide[one.name] = width
+    context.close()
+    assert len(pages) > 50 and wide == {}
+    assert {one for one in asked if not one.startswith(("file:", "data:"))} == set()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_open_offline_by_day_and_in_the_dark(scheme: Any, serve: str, offline_page: Page) -> None:
+    """With scripts, of each folder and the widest: no request elsewhere, no error, and no wider than a phone."""
     errors: list[str] = []
     offline_page.on("pageerror", lambda error: errors.append(str(error)))
-    offline_page.set_viewport_size({"width": 390, "height": 800})
-    yield offline_page
+    offline_page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    offline_page.emulate_media(color_scheme=scheme)
+    for name in ("index", "speed", "forms/index", "forms/l1", "integrations/tuning"):
+        offline_page.goto(f"{serve}/{name}.html")
+        assert offline_page.evaluate(WIDTH) <= PHONE["width"], name
+        dark = offline_page.evaluate("document.body.dataset.mdColorScheme") == "slate"
+        assert dark is (scheme == "dark")
     assert errors == []
-
-
-SCHEME = "document.body.dataset.mdColorScheme"
-
-
-def test_every_page_opens_offline_on_a_phone(site: Path, serve: str, phone: Page) -> None:
-    """Each page opens without a request elsewhere and without an error, and no wider than a phone."""
-    for page in sorted([*site.glob("*.html"), *site.glob("forms/*.html"), *site.glob("integrations/*.html")]):
-        phone.goto(f"{serve}/{page.relative_to(site)}")
-        assert phone.evaluate("document.documentElement.scrollWidth") <= 390, page.name
-        assert phone.evaluate(SCHEME) == "default"
-
-
-@pytest.mark.parametrize("page", ["index", "sweep", "forms/l1", "integrations/recipes"])
-def test_a_page_opens_in_the_dark(page: str, serve: str, phone: Page) -> None:
-    """Pages of each folder, with pictures, formulas and tabs."""
-    phone.emulate_media(color_scheme="dark")
-    phone.goto(f"{serve}/{page}.html")
-    assert phone.evaluate(SCHEME) == "slate"
-    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
