@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from operator import methodcaller
 from typing import Any
 
 import torch
@@ -18,12 +19,12 @@ from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 from torch.nn import Parameter
 
 from torchdecay.apply.work import Amount
-from torchdecay.optimizers.elementwise import Elementwise
 from torchdecay.plans.regularizers import L1, L2, ElasticNet, Huber, PNorm, Regularizer, Spectral
 
 Tensors = Sequence[Tensor]
 Optional = Sequence[Tensor | None]
 Amounts = Sequence[Amount]
+Columns = Sequence[list[Tensor] | Tensor]
 Run = Callable[..., None]
 """How a kernel for one tensor is run: `in_parts`, or compiled (see `torchdecay.apply.compiled`)."""
 
@@ -70,10 +71,9 @@ def explicit_(
     if isinstance(regularizer, Spectral) and not any(isinstance(amount, Tensor) for amount in amounts):
         _spectral_(params, regularizer, amounts, references)
         return
-    with together(run) as carry_out:
-        for param, amount, reference in zip(params, amounts, references, strict=True):
-            others = () if reference is None else (reference,)
-            carry_out(_explicit_one_, param, amount, others, regularizer)
+    for places, columns in _by_reference(references):
+        some, by = [params[i] for i in places], [amounts[i] for i in places]
+        over(run or in_parts, _explicit_one_, some, by, columns, regularizer)
 
 
 _AT_ONCE = 1 << 22
@@ -101,41 +101,52 @@ def proximal_(
     references: Optional,
     run: Run | None = None,
     *,
-    sizes: Sequence[Elementwise | None] | None = None,
+    size: Callable[..., Tensor] | None = None,
+    read: Columns = (),
 ) -> None:
-    """θ ← ref + prox of tau·size·R at θ − ref, a size of None being 1."""
+    """θ ← ref + prox of tau·size·R at θ − ref; `size` is worked out of what it has to `read`, None being 1."""
+    run = run or in_parts
     if isinstance(regularizer, L2) and all(one is None for one in references) and _is_one_number(taus):
         torch._foreach_div_(list(params), 1 + taus[0])
         return
-    for param, tau, reference, size in zip(params, taus, references, sizes or [None] * len(params), strict=True):
-        others = () if reference is None else (reference,)
-        carry_out = run or in_parts
+    for places, others in _by_reference(references):
+        some, by = [params[i] for i in places], [taus[i] for i in places]
         if size is not None:
-            parts = (*others, *size.tensors)
-            carry_out(_proximal_sized_one_, param, tau, parts, regularizer, size.of, len(others))
-        elif isinstance(tau, Tensor) or param.is_complex():
-            carry_out(_proximal_one_, param, tau, others, regularizer)
+            columns = (*others, *([one[i] for i in places] if isinstance(one, list) else one for one in read))
+            over(run, _proximal_sized_one_, some, by, columns, regularizer, size, len(others))
+        elif some[0].is_complex() or any(isinstance(tau, Tensor) for tau in by):
+            over(run, _proximal_one_, some, by, others, regularizer)
         elif isinstance(regularizer, L1) and not others:
             # A single operation already: cut into parts, or compiled, it would only be called more often.
-            _soften_(param, tau)
-        elif isinstance(regularizer, ElasticNet):
-            carry_out(_elastic_one_, param, tau * regularizer.l1, others, 1 + tau * regularizer.l2)
-        elif isinstance(regularizer, Huber):
-            carry_out(_huber_one_, param, tau / (1 + tau), others, (1 + tau) * regularizer.delta)
+            over(_at_once, _soften_one_, some, by, others)
+        elif isinstance(regularizer, ElasticNet) and _is_one_number(by):
+            over(run, _elastic_one_, some, [tau * regularizer.l1 for tau in by], others, 1 + by[0] * regularizer.l2)
+        elif isinstance(regularizer, Huber) and _is_one_number(by):
+            shares = [tau / (1 + tau) for tau in by]
+            over(run, _huber_one_, some, shares, others, (1 + by[0]) * regularizer.delta)
         else:
-            carry_out(_proximal_one_, param, tau, others, regularizer)
+            over(run, _proximal_one_, some, by, others, regularizer)
+
+
+def _by_reference(references: Optional) -> list[tuple[list[int], tuple[list[Tensor], ...]]]:
+    """Places of those without a reference, and of those with one, each with its column of references."""
+    held = [(i, reference) for i, reference in enumerate(references) if reference is not None]
+    free = [i for i, reference in enumerate(references) if reference is None]
+    found: list[tuple[list[int], tuple[list[Tensor], ...]]] = [(free, ())] if free else []
+    return [*found, ([i for i, _ in held], ([one for _, one in held],))] if held else found
 
 
 def cautious_(
-    param: Tensor,
-    amount: Amount,
-    direction: Elementwise,
+    params: Tensors,
+    amounts: Amounts,
+    direction: Callable[..., Tensor],
+    read: Columns,
     *,
     spare_zeros: bool,
     run: Run | None = None,
 ) -> None:
-    """θ ← θ − amount·1[u⊙θ ≥ 0]⊙θ, u having the signs of `direction`; > in place of ≥ when zeros are spared."""
-    (run or in_parts)(_cautious_one_, param, amount, tuple(direction.tensors), direction.of, spare_zeros)
+    """θ ← θ − amount·1[u⊙θ ≥ 0]⊙θ; > for ≥ when zeros are spared. `direction` makes of `read` the signs of u."""
+    over(run or in_parts, _cautious_one_, params, amounts, read, direction, spare_zeros)
 
 
 def by_power_(p: Tensor, amount: Amount, parts: Tensors, regularizer: PNorm) -> None:
@@ -183,6 +194,10 @@ def _proximal_sized_one_(
     p: Tensor, tau: Amount, parts: Tensors, regularizer: Regularizer, size: Callable[..., Tensor], others: int
 ) -> None:
     _proximal_one_(p, size(*parts[others:]).mul_(tau), parts[:others], regularizer)
+
+
+def _soften_one_(p: Tensor, tau: Amount, parts: Tensors) -> None:
+    _soften_(p, tau)
 
 
 def _soften_(p: Tensor, tau: Amount) -> None:
@@ -292,6 +307,10 @@ def _numbers(amounts: Amounts) -> Tensor | None:
     return torch.stack(tensors) if alike else None
 
 
+def _at_once(kernel: Callable[..., None], param: Tensor, amount: Amount, parts: Tensors, *setting: Any) -> None:
+    kernel(param, amount, parts, *setting)
+
+
 def in_parts(kernel: Callable[..., None], param: Tensor, amount: Amount, parts: Tensors, *setting: Any) -> None:
     """Run an in-place kernel over matching flat parts that stay in cache; over the whole where that can't be."""
     tensors = (param, *parts, *([amount] if isinstance(amount, Tensor) else []))
@@ -310,60 +329,49 @@ def in_parts(kernel: Callable[..., None], param: Tensor, amount: Amount, parts: 
         kernel(p, rest.pop() if isinstance(amount, Tensor) else amount, tuple(rest), *setting)
 
 
-class Together:
-    """Runs an elementwise kernel over many small tensors as over one long one: calls cost more than what they compute.
+def over(
+    run: Run, kernel: Callable[..., None], params: Tensors, amounts: Amounts, columns: Columns, *setting: Any
+) -> None:
+    """Run an elementwise kernel over each of some weights; small ones as one long one: calls cost more than arithmetic.
 
-    It is called as a `Run` is; what may wait for others waits for `flush`. Tensors go together where the kernel, the
-    amount, the setting and all numbers are the very same.
+    Args:
+        run: how it is run on one.
+        kernel: changes a weight in place, given its amount, and what it reads besides.
+        params: the weights.
+        amounts: one for each.
+        columns: what it reads: tensors of the weights' shapes, or a number for all.
+        setting: what is the same for all.
     """
+    small = _joinable(params, amounts, columns, setting)
+    together = set(small)
+    for i, param in enumerate(params):
+        if i not in together:
+            run(kernel, param, amounts[i], tuple(one[i] if isinstance(one, list) else one for one in columns), *setting)
+    if small:
+        some = [params[i] for i in small]
+        vector = joined(some)
+        parts = tuple(joined([one[i] for i in small]) if isinstance(one, list) else one for one in columns)
+        run(kernel, vector, amounts[small[0]], parts, *setting)
+        torch._foreach_copy_(some, cut(vector, some))
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._waiting: dict[tuple[Any, ...], tuple[Amount, tuple[Any, ...], list[Tensor], list[Tensors]]] = {}
 
-    def __call__(
-        self, kernel: Callable[..., None], param: Tensor, amount: Amount, parts: Tensors, *setting: Any
-    ) -> None:
-        """Run the kernel on a large tensor now, on a small one with its like."""
-        key = self._key(kernel, param, amount, parts, setting)
-        if key is None:
-            self._run(kernel, param, amount, parts, *setting)
-            return
-        _, _, params, others = self._waiting.setdefault(key, (amount, setting, [], []))
-        params.append(param)
-        others.append(parts)
+_SIZE, _IS_CONTIGUOUS = methodcaller("numel"), methodcaller("is_contiguous")
 
-    @staticmethod
-    def _key(
-        kernel: Callable[..., None], param: Tensor, amount: Amount, parts: Tensors, setting: tuple[Any, ...]
-    ) -> tuple[Any, ...] | None:
-        if type(param) not in PLAIN or param.numel() > _SMALL or not param.is_contiguous():
-            return None
-        if torch.is_grad_enabled() or (isinstance(amount, Tensor) and amount.dim()):
-            return None
-        kinds: list[Any] = []
-        for part in parts:
-            if not part.dim():
-                kinds.append(id(part))
-            elif type(part) in PLAIN and part.shape == param.shape and part.is_contiguous():
-                kinds.append(part.dtype)
-            else:
-                return None
-        number = id(amount) if isinstance(amount, Tensor) else amount
-        return kernel, param.dtype, param.device, number, *kinds, *setting
 
-    def flush(self) -> None:
-        """Run what waits."""
-        for (kernel, *_), (amount, setting, params, others) in self._waiting.items():
-            if len(params) == 1 or not all(one.elementwise for one in setting if isinstance(one, Regularizer)):
-                for param, parts in zip(params, others, strict=True):
-                    self._run(kernel, param, amount, parts, *setting)
-                continue
-            flat = joined(params)
-            rest = [column[0] if not column[0].dim() else joined(column) for column in zip(*others, strict=True)]
-            self._run(kernel, flat, amount, tuple(rest), *setting)
-            torch._foreach_copy_(params, cut(flat, params))
-        self._waiting = {}
+def _joinable(params: Tensors, amounts: Amounts, columns: Columns, setting: tuple[Any, ...]) -> list[int]:
+    """Places of weights that may be worked on as one long one: small, plain, and all by the same number."""
+    small = [i for i, size in enumerate(map(_SIZE, params)) if size <= _SMALL]
+    if len(small) < 2 or type(params[0]) not in PLAIN or not _is_one_number([amounts[i] for i in small]):
+        return []
+    if not all(one.elementwise for one in setting if isinstance(one, Regularizer)):
+        return []
+    some = [params[i] for i in small]
+    shapes = [param.shape for param in some]
+    for column in (some, *([one[i] for i in small] for one in columns if isinstance(one, list))):
+        alike = len({(type(one) in PLAIN, one.dtype) for one in column}) == 1 and type(column[0]) in PLAIN
+        if not alike or [one.shape for one in column] != shapes or not all(map(_IS_CONTIGUOUS, column)):
+            return []
+    return small
 
 
 def joined(tensors: Tensors) -> Tensor:
@@ -376,14 +384,6 @@ def joined(tensors: Tensors) -> Tensor:
 def cut(vector: Tensor, like: Tensors) -> list[Tensor]:
     """The parts of a vector that was `joined`, in the shapes of some tensors."""
     return list(_unflatten_dense_tensors(vector, like))  # type: ignore[no-untyped-call]
-
-
-@contextmanager
-def together(run: Run | None) -> Iterator[Together]:
-    """Kernels that run in here are done when it ends."""
-    made = Together(run or in_parts)
-    yield made
-    made.flush()
 
 
 def as_vectors(tensors: Tensors, setting: Iterable[Any]) -> list[Tensor] | None:

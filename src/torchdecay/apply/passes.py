@@ -21,7 +21,7 @@ from torchdecay.apply.row_pulls import RowPulls
 from torchdecay.apply.runtimes import Runtime, constrained_step_, constrained_steps_, runtime_of
 from torchdecay.apply.update_rules import UpdateRuntime
 from torchdecay.apply.work import Amount, Pull, Target, Work
-from torchdecay.optimizers.elementwise import Elementwise
+from torchdecay.optimizers.elementwise import Columns
 from torchdecay.optimizers.gradients import maximizes, wide
 from torchdecay.optimizers.steps import reads_update_sign, step_sizes, update_directions
 from torchdecay.plans.controllers import Cautious, Controller, Multiplier, RowGate
@@ -309,11 +309,12 @@ class Passes:
                     self._pull_one_cautiously(work, one, amount, spare=spare)
                 continue
             here = _Here.of(ones, work.pull.decay)
-            directions = update_directions(self.optimizer, work.group, [one.param for one in ones])
-            with kernels.masked(here.params, here.masks), kernels.together(self.run) as run:
-                for param, amount, direction in zip(here.params, amounts, map(_here, directions), strict=True):
-                    if isinstance(amount, Tensor) or amount != 0:
-                        kernels.cautious_(param, amount, direction, spare_zeros=spare, run=run)
+            with kernels.masked(here.params, here.masks):
+                for columns in update_directions(self.optimizer, work.group, [one.param for one in ones]):
+                    # At 0 even what is infinite stays as it is.
+                    if all(isinstance(amounts[i], Tensor) or amounts[i] != 0 for i in columns.places):
+                        some, by = _at(columns.places, here.params), _at(columns.places, amounts)
+                        kernels.cautious_(some, by, columns.of, _read(columns), spare_zeros=spare, run=self.run)
 
     def _pull_one_cautiously(self, work: Work, one: Target, amount: Amount, *, spare: bool) -> None:
         due = amount if one.weights is not None else self.debts.due(one.name, one.param, amount)
@@ -321,8 +322,9 @@ class Passes:
         if old is not None:
             _run(one, turn, due, _pull_back(local(one.param), local(old), due, spare=spare))
             return
-        direction = _here(update_directions(self.optimizer, work.group, [one.param])[0])
-        _run(one, turn, due, lambda p, ref: kernels.cautious_(p, due, direction, spare_zeros=spare, run=self.run))
+        (columns,) = update_directions(self.optimizer, work.group, [one.param])
+        read, run = _read(columns), self.run
+        _run(one, turn, due, lambda p, ref: kernels.cautious_([p], [due], columns.of, read, spare_zeros=spare, run=run))
 
     def _step_proximally(self, work: Work) -> None:
         """θ ← prox of c·λ·s·R, s being 1 where R is smooth."""
@@ -335,10 +337,9 @@ class Passes:
             return
         for ones, amounts in _buckets(work):
             params = [one.param for one in ones]
-            sizes = list(map(_here, step_sizes(self.optimizer, work.group, params, regularizer)))
+            sized = step_sizes(self.optimizer, work.group, params, regularizer)
             if is_low(ones[0].param):
-                for one, amount, size in zip(ones, amounts, sizes, strict=True):
-                    by = wide(size.whole()) if isinstance(size, Elementwise) else size
+                for one, amount, by in zip(ones, amounts, _whole_sizes(sized, len(ones)), strict=True):
                     if one.weights is None:
                         self._step_late(work, one, float(amount), by)
                     else:
@@ -348,14 +349,18 @@ class Passes:
             if self.debts.owed or self.debts.added:
                 amounts = [self.debts.strength(one.name, a) for one, a in zip(ones, amounts, strict=True)]
             if _must_be_whole(regularizer, ones):
-                for one, amount, size in zip(ones, amounts, sizes, strict=True):
+                for one, amount, size in zip(ones, amounts, _whole_sizes(sized, len(ones)), strict=True):
                     _run(one, 0.0, amount, _proximal(regularizer, amount * size), regularizer)
                 continue
-            lazy = [size if isinstance(size, Elementwise) else None for size in sizes]
-            taus = [a if isinstance(size, Elementwise) else a * size for a, size in zip(amounts, sizes, strict=True)]
             here = _Here.of(ones, work.pull.decay)
-            with kernels.masked(here.params, here.masks), kernels.together(self.run) as run:
-                kernels.proximal_(here.params, regularizer, taus, here.references, run, sizes=lazy)
+            with kernels.masked(here.params, here.masks):
+                if isinstance(sized, float):
+                    taus = amounts if sized == 1.0 else [amount * sized for amount in amounts]
+                    kernels.proximal_(here.params, regularizer, taus, here.references, self.run)
+                    continue
+                for columns in sized:
+                    some, taus, refs = (_at(columns.places, held) for held in (here.params, amounts, here.references))
+                    kernels.proximal_(some, regularizer, taus, refs, self.run, size=columns.of, read=_read(columns))
 
     def _step_late(self, work: Work, one: Target, amount: float, size: Amount) -> None:
         """The proximal step of a low-precision weight, once it can be seen."""
@@ -430,11 +435,21 @@ def _local(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else local(tensor)
 
 
-def _here(numbers: Any) -> Any:
-    """Numbers of a weight's shape as those of the part that is here; others as they are."""
-    if isinstance(numbers, Elementwise) and not all(type(one) in kernels.PLAIN for one in numbers.tensors):
-        return replace(numbers, tensors=tuple(map(local, numbers.tensors)))
-    return numbers
+def _at(places: Sequence[int], held: Sequence[Any]) -> list[Any]:
+    return [held[i] for i in places]
+
+
+def _read(columns: Columns) -> list[list[Tensor] | Tensor]:
+    """What is here of what is to be read."""
+    return [list(map(local, one)) if isinstance(one, list) else one for one in columns.tensors]
+
+
+def _whole_sizes(sized: float | list[Columns], count: int) -> list[Amount]:
+    """The sizes of steps of each weight that is here."""
+    if isinstance(sized, float):
+        return [sized] * count
+    found = dict(pair for columns in sized for pair in replace(columns, tensors=tuple(_read(columns))).each())
+    return [wide(found[place].whole()) for place in range(count)]
 
 
 def _must_be_whole(regularizer: Regularizer, ones: Sequence[Target]) -> bool:

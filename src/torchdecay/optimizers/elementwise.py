@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,3 +26,23 @@ class Elementwise:
     def whole(self) -> Tensor:
         """All of them at once."""
         return self.of(*self.tensors)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """`Elementwise` numbers of several weights by one function.
+
+    Attributes:
+        places: which weights they are.
+        of: as of `Elementwise`.
+        tensors: for each thing that it takes the tensors of all these weights, or the one number of all.
+    """
+
+    places: list[int]
+    of: Callable[..., Tensor]
+    tensors: tuple[list[Tensor] | Tensor, ...]
+
+    def each(self) -> Iterator[tuple[int, Elementwise]]:
+        """The places, and what is of each."""
+        for index, place in enumerate(self.places):
+            yield place, Elementwise(self.of, tuple(t[index] if isinstance(t, list) else t for t in self.tensors))

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torchdecay.optimizers.cards import card_of, native_of, update_of
-from torchdecay.optimizers.elementwise import Elementwise
-from torchdecay.optimizers.gradients import as_seen, grad_of
+from torchdecay.optimizers.elementwise import Columns, Elementwise
+from torchdecay.optimizers.gradients import as_seen, grad_of, maximizes
 from torchdecay.optimizers.updates import Update
 from torchdecay.plans.decay import Site
 from torchdecay.plans.regularizers import PNorm, Regularizer
@@ -28,15 +28,17 @@ def update_direction(optimizer: Optimizer, group: Mapping[str, Any], param: Tens
     Only for what `reads_update_sign` knows.
     The decay must not go through the gradient in this group, since the gradient is read as it is.
     """
-    return update_directions(optimizer, group, [param])[0]
+    return next(update_directions(optimizer, group, [param])[0].each())[1]
 
 
-def update_directions(optimizer: Optimizer, group: Mapping[str, Any], params: Sequence[Tensor]) -> list[Elementwise]:
+def update_directions(optimizer: Optimizer, group: Mapping[str, Any], params: Sequence[Tensor]) -> list[Columns]:
     """`update_direction` for several parameters of a group."""
     card = card_of(optimizer)
     assert card is not None and card.update is not None
-    seen = ((optimizer.state.get(p, {}), as_seen(optimizer, group, grad_of(p)), p) for p in params)
-    return card.update.all_coming_signs(group, seen)
+    grads = list(map(grad_of, params))
+    if maximizes(optimizer, group) or getattr(optimizer, "grad_scale", None) is not None:
+        grads = [as_seen(optimizer, group, grad) for grad in grads]
+    return card.update.all_coming_signs(group, [optimizer.state.get(p, {}) for p in params], grads, params)
 
 
 def tells_update(optimizer: Optimizer, group: Mapping[str, Any]) -> bool:
@@ -77,14 +79,12 @@ def step_size(
 
 def step_sizes(
     optimizer: Optimizer, group: Mapping[str, Any], params: Sequence[Tensor], regularizer: Regularizer
-) -> list[float | Elementwise]:
-    """`step_size` for several parameters of a group."""
+) -> float | list[Columns]:
+    """`step_size` for several parameters of a group of one dtype: one for all, or numbers for each element."""
     update = _matched(optimizer, params[0])
-    if update is None or regularizer.smooth or any(param.is_complex() for param in params):
-        return [step_size(optimizer, group, param, regularizer) for param in params]
-    if not is_matched(optimizer, group, params[0], regularizer):
-        return [1.0] * len(params)
-    return update.step_sizes(group, (optimizer.state.get(param, {}) for param in params))
+    if update is None or regularizer.smooth or not is_matched(optimizer, group, params[0], regularizer):
+        return 1.0
+    return update.step_sizes(group, [optimizer.state.get(param, {}) for param in params])
 
 
 def _matched(optimizer: Optimizer, param: Tensor) -> Update | None:

@@ -6,12 +6,14 @@ Each formula is tested against real steps. Which class has which stands in `torc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from torchdecay.errors import ApplyError
-from torchdecay.optimizers.elementwise import Elementwise
+from torchdecay.optimizers.elementwise import Columns, Elementwise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,33 +73,30 @@ class Update:
 
     def coming_signs(self, group: Group, state: State, grad: Tensor, param: Tensor) -> Elementwise:
         """Numbers with the signs of the update that comes next, zeros included; `grad` as the update rule sees it."""
-        return self.all_coming_signs(group, [(state, grad, param)])[0]
+        return next(self.all_coming_signs(group, [state], [grad], [param])[0].each())[1]
 
-    def all_coming_signs(self, group: Group, several: Iterable[tuple[State, Tensor, Tensor]]) -> list[Elementwise]:
+    def all_coming_signs(
+        self, group: Group, states: Sequence[State], grads: Sequence[Tensor], params: Sequence[Tensor]
+    ) -> list[Columns]:
         """`coming_signs` for several parameters; those that have taken as many steps share their function."""
         if self.signs is not None:
-            return [self.signs(group, state, grad, param) for state, grad, param in several]
-        known: dict[tuple[float, float], Terms] = {}
+            signs = map(self.signs, repeat(group), states, grads, params)
+            return [
+                Columns([i], one.of, tuple([t] if t.dim() else t for t in one.tensors)) for i, one in enumerate(signs)
+            ]
         moved, found = None if self.moved is None else self.moved(group), []
-        for state, grad, _ in several:
-            key = _counted(state)
-            if key not in known:
-                known[key] = self.terms(group, state, 1)
-            found.append(self._signs(state, grad, known[key], moved))
+        for places in _counted_alike(states, self.moment):
+            terms, some = self.terms(group, states[places[0]], 1), [grads[i] for i in places]
+            moments: list[Any] = [states[i].get(self.moment) for i in places]
+            if moved is None or moments[0] is None or not terms.moment:
+                # Both parts of a first step have the gradient's signs.
+                found.append(Columns(places, _itself, (some,)))
+            elif not terms.gradient:
+                found.append(Columns(places, moved, (some, moments)))
+            else:
+                share = number(terms.moment / terms.gradient)
+                found.append(Columns(places, partial(_shared, moved), (some, moments, share)))
         return found
-
-    def _signs(
-        self, state: State, grad: Tensor, terms: Terms, moved: Callable[[Tensor, Tensor], Tensor] | None
-    ) -> Elementwise:
-        moment = state.get(self.moment)
-        if moved is None or moment is None or not terms.moment:
-            # Both parts of a first step have the gradient's signs.
-            return Elementwise(_itself, (grad,))
-        if not terms.gradient:
-            return Elementwise(moved, (grad, moment))
-        return Elementwise(
-            lambda g, m, share: g + moved(g, m) * share, (grad, moment, number(terms.moment / terms.gradient))
-        )
 
     def step_size(self, group: Group, state: State) -> float | Elementwise:
         """The s for which a gradient g that stays moves a weight by lr·s·g, by the state that a step has left."""
@@ -107,18 +106,16 @@ class Update:
         gain, eps = number(terms.settled * terms.gain), number(terms.eps)
         return Elementwise(_size, (second_moment(group, state), gain, eps))
 
-    def step_sizes(self, group: Group, states: Iterable[State]) -> list[float | Elementwise]:
+    def step_sizes(self, group: Group, states: Sequence[State]) -> float | list[Columns]:
         """`step_size` for several parameters; those that have taken as many steps share their numbers."""
-        known: dict[tuple[float, float], float | Elementwise] = {}
-        found: list[float | Elementwise] = []
-        for state in states:
-            key = _counted(state)
-            if key not in known:
-                known[key] = self.step_size(group, state)
-            size = known[key]
-            if isinstance(size, Elementwise):
-                size = Elementwise(size.of, (second_moment(group, state), *size.tensors[1:]))
-            found.append(size)
+        found = []
+        for places in _counted_alike(states, self.moment):
+            size = self.step_size(group, states[places[0]])
+            if not isinstance(size, Elementwise):
+                return size
+            found.append(
+                Columns(places, size.of, ([second_moment(group, states[i]) for i in places], *size.tensors[1:]))
+            )
         return found
 
     def divided(self, group: Group, state: State, moment: Tensor) -> Tensor:
@@ -149,9 +146,26 @@ class Update:
         return update.div_(second_moment(group, state).sqrt().add_(terms.eps)).mul_(terms.gain)
 
 
-def _counted(state: State) -> tuple[float, float]:
-    """All of a state that terms turn on."""
-    return float(state.get("step", 0)), float(state.get("mu_product", 1.0))
+def _counted_alike(states: Sequence[State], moment: str) -> list[list[int]]:
+    """Places of states that are alike in all that terms turn on, and in whether they have a moment yet."""
+    found: dict[Any, list[int]] = {}
+    counts = zip(*(_numbers([state.get(key, 0.0) for state in states]) for key in ("step", "mu_product")), strict=True)
+    for place, (count, state) in enumerate(zip(counts, states, strict=True)):
+        found.setdefault((count, state.get(moment) is None), []).append(place)
+    return list(found.values())
+
+
+def _numbers(values: list[Any]) -> list[float]:
+    import torch
+
+    if type(values[0]) is torch.Tensor and len({(type(one), getattr(one, "device", None)) for one in values}) == 1:
+        found: list[float] = torch.stack(values).tolist()
+        return found
+    return [float(one) for one in values]
+
+
+def _shared(moved: Callable[[Tensor, Tensor], Tensor], g: Tensor, m: Tensor, share: Tensor) -> Tensor:
+    return g + moved(g, m) * share
 
 
 def _itself(grad: Tensor) -> Tensor:
