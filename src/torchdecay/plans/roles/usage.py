@@ -31,7 +31,8 @@ from typing import Any
 from torch import nn
 
 from torchdecay.plans.names import per_class
-from torchdecay.plans.roles.flow import Bound, Reader
+from torchdecay.plans.roles.flow import Reader
+from torchdecay.plans.roles.frames import Bound
 from torchdecay.plans.roles.operations import SQUASHING
 from torchdecay.plans.tree import Node
 

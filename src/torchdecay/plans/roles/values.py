@@ -77,6 +77,12 @@ def either(values: Iterable[Value]) -> Value:
     )
 
 
+def together(items: Iterable[Value]) -> Value:
+    """A tuple or list of several values."""
+    several = tuple(items)
+    return mixed(several)._replace(items=several)
+
+
 def squashed(value: Value) -> Value:
     """The value behind softmax, exp and their like."""
     return value if value.foreign else Value(NONE, value.own, trailing=value.trailing)
