@@ -68,7 +68,7 @@ def course(decay: str, *, pull: float = 1.0, last: int = 100, name: str = "weigh
         half_life=math.log(2) / log,
         timescale=1 / fraction,
         timescale_epochs=0.1 / fraction,
-        remarks=(text or f"too weak: this run of {last} steps hardly sees it.",),
+        remarks=(text or f"too weak: its time scale is long, and the run has {last}.",),
         steps=steps,
         planned=tuple(step * log for step in steps),
         realized=tuple(step * log for step in steps),

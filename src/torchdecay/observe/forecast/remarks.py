@@ -91,10 +91,11 @@ def _pace(course: Course, steps_per_epoch: int | None) -> Iterator[Remark]:
     num_steps = round(course.stride * len(course.fractions))
     scale = timescale(course.mean_fraction)
     if scale > num_steps:
-        left = (
-            "nothing is taken at all" if math.isinf(scale) else f"the time scale, {scale:,.0f} steps, is longer than it"
+        has = f"the run has {num_steps:,}"
+        slow = f"in {num_steps:,} steps nothing is taken at all"
+        yield Remark(
+            "too weak", f"{slow}." if math.isinf(scale) else f"its time scale is {scale:,.0f} steps, and {has}."
         )
-        yield Remark("too weak", f"this run of {num_steps:,} steps hardly sees it: {left}.")
     elif steps_per_epoch is not None and scale < steps_per_epoch:
         text = f"weights forget in {scale:,.0f} steps, and an epoch has {steps_per_epoch:,}."
         yield Remark("within an epoch", text)
