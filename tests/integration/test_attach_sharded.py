@@ -117,7 +117,14 @@ def _a_part_read_as_the_whole_is_seen(rank):
 
 
 REDUCTIONS = {"decoupled": 0, "l1": 0, "cautious": 0, "stable": 1, "adaptive": 1, "constrained": 1, "norm_control": 1}
-REDUCTIONS |= {"constrained l1": 1, "projected": 2, "ada_decay": 2, "toward initial": 0}
+REDUCTIONS |= {
+    "hyperball": 1,
+    "relative_update": 1,
+    "constrained l1": 1,
+    "projected": 2,
+    "ada_decay": 2,
+    "toward initial": 0,
+}
 MORE = {
     "decoupled": td.decoupled(0.1),
     "constrained l1": td.forms.constrained(kappa_initial=0.5, measure="l1"),

@@ -25,7 +25,7 @@ from torchdecay.optimizers.cards import has_trait
 from torchdecay.optimizers.gradients import wide
 from torchdecay.plans.granularity import dims_of
 from torchdecay.plans.update_rules import Hyperball, NormProjection, RadialBrake, RelativeUpdate, Sphere, UpdateRule
-from torchdecay.sharding import local, norm, norms, slices_of, sums_of
+from torchdecay.sharding import all_over_ranks, cuts, local, norm, norms, slices_of, sums_of
 
 
 class Step(NamedTuple):
@@ -136,7 +136,7 @@ class UpdateRuntime(Runtime):
         """After the update: set the weights."""
         share, others = float(work.amount), list(work.targets)
         if share and self.rule.keeps_copy:
-            others = self._combine_together(others, work, share, run)
+            others = self._combine_together(self._combine_cut(others, work, share, run), work, share, run)
         elif share:
             others = self._rescale_together(others, share)
         for one in others:
@@ -199,6 +199,26 @@ class UpdateRuntime(Runtime):
             seen.combine_(places, b, a - b, run)
             left += [one for i, one in enumerate(ones) if i not in places]
         return left
+
+    def _combine_cut(self, targets: Sequence[Target], work: Work, share: float, run: kernels.Run) -> list[Target]:
+        """`_combine` of many whole tensors of which each process has a part: one reduction; those that are left."""
+        done: set[str] = set()
+        cut = [one for one in targets if cuts(one.param) and self._are_whole(one) and one.name not in self._emptied]
+        for ones in on_one_device(cut):
+            parts = [(local(self._copies[one.name]), local(one.param.detach())) for one in ones]
+            here = torch.stack([_exact_moments(copy, param) for copy, param in parts], dim=1)
+            sums = all_over_ranks(here, [one.param for one in ones])
+            # Squares of 1e200 are infinite. Elsewhere than on a CPU the question would cost more than the answer.
+            is_cpu = sums.device.type == "cpu"
+            known = sums.isfinite().all(dim=0).tolist() if is_cpu else [True] * len(ones)
+            before, update = sums[:2].sqrt().unbind()
+            radius = torch.stack([self._radius(one, size) for one, size in zip(ones, before.unbind(), strict=True)])
+            a, b = self._numbers(Step(before, update, sums[2], radius, work.group.get("lr")), share)
+            for one, is_known, by_copy, by_param in zip(ones, known, (a - b).unbind(), b.unbind(), strict=True):
+                if is_known:
+                    combine(one, self._copies[one.name], by_copy, by_param, 0.0, run)
+                    done.add(one.name)
+        return [one for one in targets if one.name not in done]
 
     def _rescale_together(self, targets: Sequence[Target], share: float) -> list[Target]:
         """`_rescale` of many whole tensors; those that are left."""
@@ -318,6 +338,15 @@ class Seen(NamedTuple):
         after.mul_(by_param.to(after)[:, None]).addcmul_(weights, by_copy.to(after)[:, None])
         made = kernels.cut(after.view(-1), self.params)
         torch._foreach_copy_([self.params[i] for i in places], [made[i] for i in places])
+
+
+def _exact_moments(copy: Tensor, param: Tensor) -> Tensor:
+    """‖W‖², ‖D‖² and ⟨W, D⟩ of what is here, in the precision of float64 where the device has it."""
+    taken = copy - param
+    exact = taken.dtype if taken.device.type == "mps" else torch.complex128 if taken.is_complex() else torch.float64
+    copy, taken = copy.to(exact), taken.to(exact)
+    pairs = ((copy, copy), (taken, taken), (copy, taken))
+    return torch.stack([(left * right.conj()).real.sum() for left, right in pairs])
 
 
 def _moments(param: Tensor, copy: Tensor, run: kernels.Run) -> Tensor:
