@@ -147,6 +147,13 @@ def _answered() -> Iterator[None]:
         ) from error
 
 
+def cuts_along(tensor: Tensor) -> set[int]:
+    """The dimensions of a DTensor that it is cut along."""
+    mesh: Any = tensor.device_mesh  # type: ignore[attr-defined]
+    placed = enumerate(tensor.placements)  # type: ignore[attr-defined]
+    return {one.dim % tensor.dim() for dim, one in placed if not one.is_replicate() and mesh.size(dim) > 1}
+
+
 def over_ranks(part: Tensor, of: Tensor, how: Literal["sum", "max"] = "sum") -> Tensor:
     """A number of what is here of a tensor → that of the whole, over the ranks."""
     for group in cuts(of):
@@ -179,6 +186,19 @@ def all_over_ranks(parts: Tensor, of: Sequence[Tensor], how: Literal["sum", "max
         parts = parts.clone()
         parts[..., indices] = some
     return parts
+
+
+def sums_together(parts: Sequence[Tensor], of: Sequence[Tensor]) -> list[Tensor]:
+    """Sums over what is here of some tensors, of any shapes, → those over the wholes; a reduction for all cut alike."""
+    made, alike = list(parts), dict[tuple[Any, ...], list[int]]()
+    for index, (part, tensor) in enumerate(zip(parts, of, strict=True)):
+        alike.setdefault((part.dtype, part.device, *cuts(tensor)), []).append(index)
+    for indices in alike.values():
+        joined = over_ranks(torch.cat([made[i].flatten() for i in indices]), of[indices[0]])
+        pieces = torch.split(joined, [made[i].numel() for i in indices])
+        for i, piece in zip(indices, pieces, strict=True):
+            made[i] = piece.view(made[i].shape)
+    return made
 
 
 def norms(tensors: Sequence[Tensor], of: Sequence[Tensor] | None = None, also: Tensor | None = None) -> Tensor:

@@ -36,6 +36,7 @@ FORMS = {
     "norm_control": td.forms.norm_control(0.1, ratio=0.5),
     "toward_average": td.forms.toward_average(0.1, beta=0.5),
     "spectral": td.forms.spectral(0.1),
+    "constrained std": td.forms.constrained(kappa_initial=0.5, measure="std"),
     "group_lasso": td.forms.group_lasso(0.1),
     "group_lasso by columns": td.forms.group_lasso(0.1, per="column"),
     "p_norm": td.forms.p_norm(0.1, p=1),

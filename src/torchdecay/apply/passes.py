@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from torchdecay.apply import kernels
+from torchdecay.apply.parts import by_grams, spectral_, toward_means_
 from torchdecay.apply.rounding import Debts, is_low, pay_
 from torchdecay.apply.row_pulls import RowPulls
 from torchdecay.apply.runtimes import Runtime, constrained_step_, constrained_steps_, runtime_of
@@ -27,7 +28,7 @@ from torchdecay.optimizers.steps import reads_update_sign, step_sizes, update_di
 from torchdecay.plans.controllers import Cautious, Controller, Multiplier, RowGate
 from torchdecay.plans.decay import Decay, Site
 from torchdecay.plans.references import Average
-from torchdecay.plans.regularizers import L2, PNorm, Regularizer, SquaredNorm
+from torchdecay.plans.regularizers import L2, Deviation, PNorm, Regularizer, Spectral, SquaredNorm
 from torchdecay.plans.update_rules import UpdateRule
 from torchdecay.sharding import cut_like, cuts, like, local, whole
 
@@ -244,6 +245,11 @@ class Passes:
                 with kernels.masked(here.params, here.masks):
                     constrained_steps_(here.params, [mu for mu in mus if isinstance(mu, Tensor)])
                 continue
+            if isinstance(regularizer, Deviation) and _must_be_whole(regularizer, ones) and not is_low(ones[0].param):
+                here = _Here.of(ones, work.pull.decay)
+                with kernels.masked(here.params, here.masks):
+                    toward_means_([one.param for one in ones], [mu for mu in mus if isinstance(mu, Tensor)])
+                continue
             for one, mu in zip(ones, mus, strict=True):
                 turn, kernel = self.debts.turn(one.name, work.steps), _constrained(regularizer, mu)
                 _run(one, turn, mu, kernel, regularizer)
@@ -282,6 +288,10 @@ class Passes:
         """θ ← θ − c·λ·∇R(θ − ref)."""
         regularizer = work.pull.decay.regularizer
         for ones, amounts in _buckets(work):
+            if isinstance(regularizer, Spectral) and not is_low(ones[0].param):
+                ones, amounts = _pull_by_grams(work, ones, amounts)
+            if not ones:
+                continue
             if is_low(ones[0].param) or _must_be_whole(regularizer, ones):
                 for one, amount in zip(ones, amounts, strict=True):
                     # Slices that are pulled unlike each other owe nothing: what is taken off them is rounded at random.
@@ -450,6 +460,19 @@ def _whole_sizes(sized: float | list[Columns], count: int) -> list[Amount]:
         return [sized] * count
     found = dict(pair for columns in sized for pair in replace(columns, tensors=tuple(_read(columns))).each())
     return [wide(found[place].whole()) for place in range(count)]
+
+
+def _pull_by_grams(work: Work, ones: list[Target], amounts: list[Amount]) -> tuple[list[Target], list[Amount]]:
+    """Pull spectrally what can be pulled on its parts; what is left."""
+    can = [one.weights is None and by_grams(one.param) for one in ones]
+    some = [one for one, is_one in zip(ones, can, strict=True) if is_one]
+    if some:
+        here = _Here.of(some, work.pull.decay)
+        with kernels.masked(here.params, here.masks):
+            own = [amount for amount, is_one in zip(amounts, can, strict=True) if is_one]
+            spectral_([one.param for one in some], own, here.references)
+    left = [pair for pair, is_one in zip(zip(ones, amounts, strict=True), can, strict=True) if not is_one]
+    return [one for one, _ in left], [amount for _, amount in left]
 
 
 def _must_be_whole(regularizer: Regularizer, ones: Sequence[Target]) -> bool:

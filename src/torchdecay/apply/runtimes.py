@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from torchdecay.apply.parts import deviations
 from torchdecay.apply.work import Amount, Pull, Target, Work
 from torchdecay.errors import ApplyError
 from torchdecay.optimizers.cards import settled_factor, update_of
@@ -153,13 +154,10 @@ def _of_one_dtype(targets: Sequence[Target]) -> list[list[Target]]:
 def _spread(parts: Sequence[Tensor], of: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Mean and population deviation of each whole, of which these are what is here; two reductions for all."""
     if not any(map(cuts, of)):
-        deviations, means = zip(*[torch.std_mean(one, correction=0) for one in parts], strict=True)
-        return torch.stack(means), torch.stack(deviations)
-    counts = torch.tensor([one.numel() for one in of], dtype=torch.float64, device=parts[0].device)
-    mean = all_over_ranks(torch.stack([one.sum(dtype=torch.float64) for one in parts]), of) / counts
-    off = torch._foreach_sub([one.double() for one in parts], mean.unbind())
-    squares = all_over_ranks(torch.stack([one.square().sum() for one in off]), of)
-    return mean.to(parts[0].dtype), (squares / counts).sqrt().to(parts[0].dtype)
+        each, means = zip(*[torch.std_mean(one, correction=0) for one in parts], strict=True)
+        return torch.stack(means), torch.stack(each)
+    mean, deviation = deviations(parts, of)
+    return mean.to(parts[0].dtype), deviation.to(parts[0].dtype)
 
 
 class _Multiplier(Runtime):
@@ -344,6 +342,8 @@ def _measured(regularizer: Regularizer, ones: Sequence[Target]) -> Tensor:
     if isinstance(regularizer, SquaredNorm):
         return norms(params).square()
     own = [wide(param.detach()) for param in params]
+    if isinstance(regularizer, Deviation) and any(map(cuts, params)):
+        return deviations([local(one) for one in own], params)[1]
     if not regularizer.elementwise:
         return torch.stack([regularizer.value(whole(one)) for one in own])
     return all_over_ranks(torch.stack([regularizer.value(local(one)) for one in own]), params)
