@@ -13,7 +13,7 @@ NOT_QUICK := $(ELSEWHERE) or long or docs or integration or browser
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo quick test distributed peers oldest newest studies evidence check format bench docs outputs dist clean
+.PHONY: help demo quick test distributed gpu peers oldest newest studies evidence check format bench docs outputs dist clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test: .venv/.dev  ## run the whole suite
 
 distributed: .venv/.dev  ## run what is about several processes: every form on every mesh, checkpoints, launchers, Ray
 	$(call pytest,.venv) -n 0 -m distributed $(PYTEST_ARGS)
+
+gpu: .venv/.dev  ## test and measure on a GPU, where there is one, in at most 8 minutes
+	$(BIN)/python benchmarks/gpu.py
 
 peers: .venv-peers/.dev  ## run the tests on optimizers and models of other libraries, in an environment of their own
 	$(call pytest,.venv-peers) -m peers $(PYTEST_ARGS)

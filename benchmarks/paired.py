@@ -16,7 +16,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -227,24 +227,29 @@ def main(name: str, measure: Callable[[Options], Iterable[Check]], *, repeats: i
 
     where = header()
     print(name + ": " + ", ".join(f"{key} {value}" for key, value in where.items()), flush=True)
-    checks = []
-    for check in measure(options):
-        checks.append(check)
+    checks = list(shown(measure(options)))
+    if not options.quick:
+        write(name, where, options, checks)
+    sys.exit(any(check.verdict == "FAIL" for check in checks))
+
+
+def shown(checks: Iterable[Check]) -> Iterator[Check]:
+    """Print each as it comes."""
+    for check in checks:
         times = ", ".join(f"{label} {spread.show('ms')}" for label, spread in check.detail.items())
         print(f"  {check.what}: {check.measured.show(check.unit)}", end="")
         print(f"; target {check.goal}: {check.verdict}" if check.target is not None else "")
         if times:
             print(f"      {times}", flush=True)
-    if not options.quick:
-        RESULTS.mkdir(exist_ok=True)
-        record = {
-            **where,
-            "repeats": options.repeats,
-            "alone": options.alone,
-            "checks": [_as_json(check) for check in checks],
-        }
-        (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    sys.exit(any(check.verdict == "FAIL" for check in checks))
+        yield check
+
+
+def write(name: str, where: dict[str, str], options: Options, checks: Iterable[Check]) -> None:
+    """Put figures into the file that `table.py` reads."""
+    RESULTS.mkdir(exist_ok=True)
+    told = [_as_json(check) for check in checks]
+    record = {**where, "repeats": options.repeats, "alone": options.alone, "checks": told}
+    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 def _as_json(check: Check) -> dict[str, object]:

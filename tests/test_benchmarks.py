@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 def _benchmarks_on_the_path(monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
     yield
-    for name in ("paired", "shapes", "table"):
+    for name in ("paired", "shapes", "table", "gpu"):
         sys.modules.pop(name, None)
 
 
@@ -24,6 +24,17 @@ def test_shapes_are_those_of_the_real_models():
 
     assert (len(gpt2()), num_elements(gpt2())) == (148, 124_439_808)
     assert (len(resnet50()), num_elements(resnet50())) == (161, 25_557_032)
+
+
+def test_without_a_gpu_its_script_says_so_and_runs_nothing(monkeypatch, capsys):
+    """`make gpu` passes then; tests/gpu runs on the CPU with all tests."""
+    import gpu
+
+    monkeypatch.setattr(gpu.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(gpu, "GIVEN", "")
+    monkeypatch.setattr(gpu, "tested", lambda: pytest.fail("it ran"))
+    gpu.main()
+    assert capsys.readouterr().out == "no GPU here; nothing was run\n"
 
 
 def test_pairs_alternate_and_reset_stays_outside_the_clock():

@@ -240,7 +240,7 @@ def test_a_gradient_scaler_changes_nothing(decay, fused):
 @pytest.mark.parametrize("decay", [td.cautious(WD), td.l1(0.01), td.forms.huber(WD)], ids=repr)
 def test_a_compiled_pass_is_one_kernel(decay):
     """Which reads and writes each stream once; and gives the numbers of the pass that is not compiled."""
-    from torch._inductor import metrics
+    from torch._inductor.utils import run_and_get_code
 
     found = []
     for compiled in (False, True):
@@ -250,10 +250,11 @@ def test_a_compiled_pass_is_one_kernel(decay):
             model.weight.copy_(torch.linspace(-1, 1, 512 * 512).view(512, 512))
         optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
         td.attach(optimizer, plan_of(model, decay), model=model, via="hook", compile=compiled)
-        metrics.reset()
-        # What comes from a cache counts no kernels.
+        # What comes from a cache generates none.
         with torch._inductor.config.patch(force_disable_caches=True):
-            found.append(trained(model, optimizer, 2))
-        kernels = metrics.generated_kernel_count
-    assert kernels == 1
+            made, code = run_and_get_code(trained, model, optimizer, 2)
+        found.append(made)
+    # One for each way to be called. Soft thresholding without a reference is one operation of torch already.
+    assert bool(code) == (decay != td.l1(0.01))
+    assert all(text.count("@triton.jit") + text.count('extern "C"') == 1 for text in code)
     torch.testing.assert_close(*found, rtol=1e-6, atol=1e-7)
