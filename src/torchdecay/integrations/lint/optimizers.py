@@ -73,7 +73,11 @@ _OTHERS = {
         "Adafactor": Card("Adafactor", 0.0, "decoupled", 7),
     },
     "lion_pytorch": {"Lion": Card("Lion", 0.0, "decoupled", 3, _ANY)},
-    "apex.optimizers": {"FusedAdam": Card("FusedAdam", 0.0, "decoupled", 6)},
+    "apex.optimizers": {
+        "FusedAdam": Card("FusedAdam", 0.0, "decoupled", 6),
+        "FusedLAMB": Card("FusedLAMB", 0.01, "decoupled", 5),
+        "FusedSGD": Card("FusedSGD", 0.0, "coupled", 4),
+    },
     "deepspeed.ops.adam": {
         "FusedAdam": Card("FusedAdam", 0.0, "decoupled", 6),
         "DeepSpeedCPUAdam": Card("DeepSpeedCPUAdam", 0.0, "decoupled", 5),
@@ -110,6 +114,13 @@ class Made:
     params: ast.expr | None
     options: dict[str, ast.expr]
     is_open: bool
+
+    def coupling(self, code: Code) -> Coupling:
+        """What its weight_decay means, with the switches that Adams of torch, apex and DeepSpeed have for it."""
+        if constant(code, self.options.get("decoupled_weight_decay")) is True:
+            return "decoupled"
+        is_coupled = any(constant(code, self.options.get(name)) is False for name in ("adam_w_mode", "adamw_mode"))
+        return "adaptive" if is_coupled else self.card.coupling
 
     def decay(self, code: Code) -> Any:
         """The weight_decay that it is given, or that its class has; UNKNOWN where that can't be told."""

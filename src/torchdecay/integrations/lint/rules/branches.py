@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 from collections.abc import Iterator
 
 from torchdecay.integrations.lint.code import FUNCTIONS, Code
@@ -43,12 +44,15 @@ def outside(code: Code) -> Iterator[Hit]:
     for loop in parameter_loops(code):
         if not isinstance(loop.node, ast.For) or any(isinstance(one, ast.Break) for one in ast.walk(loop.node)):
             continue
+        # The name, the parameter, and what the loop says of the last one.
+        asked = {loop.name, loop.parameter} | {
+            one.id for part in loop.node.body for one in ast.walk(part) if isinstance(one, ast.Name) and _is_stored(one)
+        }
         block = code.block(loop.node)
         for after in block[block.index(loop.node) + 1 :]:
-            if isinstance(after, ast.If) and {loop.name, loop.parameter} & _names(after.test) and _keeps(after, loop):
-                yield Hit(
-                    after.test, f'"{ast.unparse(after.test)}" stands behind the loop over {ast.unparse(loop.model)}'
-                )
+            test = _test_of(after)
+            if test is not None and asked & _names(test) and _keeps(after, loop):
+                yield Hit(test, f'"{ast.unparse(test)}" stands behind the loop over {ast.unparse(loop.model)}')
             if isinstance(after, ast.AugAssign | ast.Expr) and _adds_group(code, after, loop):
                 yield Hit(after, f"{loop.parameter} is put into a group behind the loop over {ast.unparse(loop.model)}")
             if loop.parameter in {one.id for one in ast.walk(after) if isinstance(one, ast.Name) and _is_stored(one)}:
@@ -97,7 +101,16 @@ def _is_stored(name: ast.Name) -> bool:
     return isinstance(name.ctx, ast.Store)
 
 
-def _keeps(branch: ast.If, loop: Loop) -> bool:
+def _test_of(statement: ast.stmt) -> ast.expr | None:
+    """What decides a statement: of an `if`, or of the list in `(a if test else b).append(p)`."""
+    if isinstance(statement, ast.If):
+        return statement.test
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    held = call.func.value if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) else None
+    return held.test if isinstance(held, ast.IfExp) else None
+
+
+def _keeps(branch: ast.stmt, loop: Loop) -> bool:
     """Whether a branch puts the loop's parameter into a list."""
     for node in ast.walk(branch):
         added: list[ast.expr] = [node.value] if isinstance(node, ast.AugAssign) else []
@@ -136,15 +149,9 @@ def split(code: Code) -> Iterator[Hit]:
     """Equal branches, equal conditions of two groups, and parameters that no list takes."""
     for loop in parameter_loops(code):
         for node in ast.walk(loop.node) if isinstance(loop.node, ast.For) else ():
-            if isinstance(node, ast.If) and node.orelse and _keeps(node, loop):
-                if _done(node.body) == _done(node.orelse):
-                    yield Hit(node.test, f'both branches of "{ast.unparse(node.test)}" do the same')
-            elif isinstance(node, ast.IfExp) and _is_same(node):
-                yield Hit(node, f"{ast.unparse(node)} is the same either way")
-    for one in groups(code):
-        value = one.items.get("weight_decay")
-        if isinstance(value, ast.IfExp) and _is_same(value) and not _is_in_loop(code, value):
-            yield Hit(value, f"{ast.unparse(value)} is the same either way")
+            if isinstance(node, ast.If) and _keeps(node, loop) and _done(node.body) == _done(node.orelse):
+                yield Hit(node.test, f'both branches of "{ast.unparse(node.test)}" do the same')
+    yield from _same_either_way(code)
     yield from _returned_alike(code)
     yield from _alike(code)
     for sort in sorts(code):
@@ -161,12 +168,13 @@ def _done(body: list[ast.stmt]) -> list[str]:
     ]
 
 
-def _is_same(choice: ast.IfExp) -> bool:
-    return ast.dump(choice.body) == ast.dump(choice.orelse)
-
-
-def _is_in_loop(code: Code, node: ast.AST) -> bool:
-    return any(isinstance(one.node, ast.For) and code.inside(node, one.node) for one in parameter_loops(code))
+def _same_either_way(code: Code) -> Iterator[Hit]:
+    """Choices between equals: in a loop over parameters, in a comprehension's groups, and of a group's weight_decay."""
+    inside = [one for loop in parameter_loops(code) if isinstance(loop.node, ast.For) for one in ast.walk(loop.node)]
+    made = [one for group in groups(code) for one in (code.parents.get(group.node), group.items.get("weight_decay"))]
+    for node in dict.fromkeys([*inside, *made]):
+        if isinstance(node, ast.IfExp) and ast.dump(node.body) == ast.dump(node.orelse):
+            yield Hit(node, f"{ast.unparse(node)} is the same either way")
 
 
 def _returned_alike(code: Code) -> Iterator[Hit]:
@@ -184,13 +192,11 @@ def _returned_alike(code: Code) -> Iterator[Hit]:
 
 def _alike(code: Code) -> Iterator[Hit]:
     """Two groups side by side that take the parameters of one condition, with options that differ."""
-    for one in groups(code):
-        for other in groups(code):
-            side_by_side = code.parents.get(one.node) is code.parents.get(other.node)
-            if one is not other and side_by_side and one.node.lineno < other.node.lineno:
-                first, then = (each.items["params"] for each in (one, other))
-                if isinstance(first, ast.ListComp) and first.generators[0].ifs and ast.dump(first) == ast.dump(then):
-                    yield Hit(then, f"the same parameters as in the group of line {first.lineno}")
+    for one, other in itertools.combinations(sorted(groups(code), key=lambda group: group.node.lineno), 2):
+        if code.parents.get(one.node) is code.parents.get(other.node):
+            first, then = (code.value(each.items["params"]) for each in (one, other))
+            if isinstance(first, ast.ListComp) and first.generators[0].ifs and ast.dump(first) == ast.dump(then):
+                yield Hit(other.items["params"], f"the same parameters as in the group of line {first.lineno}")
 
 
 def _lost(code: Code, sort: Sort) -> Iterator[Hit]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from torchdecay.integrations.lint.code import Code
-from torchdecay.integrations.lint.constants import constant, number
+from torchdecay.integrations.lint.constants import number
 from torchdecay.integrations.lint.optimizers import optimizers_made
 from torchdecay.integrations.lint.parameters import groups_in
 from torchdecay.integrations.lint.rule import Hit, rule
@@ -16,7 +16,7 @@ from torchdecay.integrations.lint.rule import Hit, rule
     "warning",
     "coupled L2 under an adaptive optimizer",
     why="The pull is divided by the size of the gradient: weights with large gradients hardly decay.",
-    fix="Use AdamW, or for Adam, NAdam and RAdam decoupled_weight_decay=True.",
+    fix="Use AdamW, or for Adam, NAdam and RAdam decoupled_weight_decay=True; for apex's, adam_w_mode=True.",
     bad="""
         from torch import optim
 
@@ -32,7 +32,7 @@ from torchdecay.integrations.lint.rule import Hit, rule
 def coupled(code: Code) -> Iterator[Hit]:
     """Adam and its kind with a weight_decay above 0, of their own or of a group."""
     for made in optimizers_made(code):
-        if made.card.coupling != "adaptive" or constant(code, made.options.get("decoupled_weight_decay")) is True:
+        if made.coupling(code) != "adaptive":
             continue
         own = made.decay(code)
         decays = [own] if isinstance(own, int | float) else []
