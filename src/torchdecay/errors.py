@@ -21,6 +21,9 @@ from types import ModuleType
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 """What a disk says that can take no more."""
 
+RAISED = (Exception, SystemExit)
+"""What a user's code may raise without ending more than what it was called for: sys.exit too, of what was a script."""
+
 
 class TorchdecayError(Exception):
     """Base of every error that this package raises on purpose.

@@ -67,6 +67,23 @@ def test_serial_is_the_training_loop() -> None:
         assert found[one] == dataclasses.replace(alone, seconds=0.0)
 
 
+def leaves(seed: int) -> Any:
+    """What was a script says so with sys.exit."""
+    if seed == 1:
+        sys.exit("no such rows")
+    return task().data(seed)
+
+
+@pytest.mark.parametrize("name", ["serial", "stacked"])
+def test_sys_exit_in_a_task_ends_that_run_only(name: str) -> None:
+    """Of the one seed it is a failure with the place; the others train."""
+    found = run(Engine(name), task(data=leaves), TRIALS)
+    failed = found[TRIALS[1]]
+    assert isinstance(failed, Failure) and failed.message.startswith("SystemExit: no such rows (at ")
+    assert failed.message.endswith("sys.exit ends a run as failed: return, or raise what went wrong")
+    assert isinstance(found[TRIALS[0]], TrainingRun) and isinstance(found[TRIALS[2]], TrainingRun)
+
+
 @pytest.mark.integration
 def test_process_is_serial_to_the_bit_and_a_failure_stays_its_own() -> None:
     """Workers train the same runs: every number equal; what raises in one comes back with its traceback."""

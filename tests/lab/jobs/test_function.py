@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,20 @@ def test_a_function_is_given_decay_seed_and_lr_scale_and_returns_the_metric() ->
     found = swept(train, form="coupled", values=[0.5], search=Search(lr_scales=(1, 2)), seeds=2)
     assert (td.coupled(0.5), 1, 2.0, 0.5, 1) in given and (None, 0, 1.0, 0.0, 0) in given and len(given) == 8
     assert {run.validation_loss for run in found.runs} == {(1.0,), (2.0,)} and td.lab.current() is None
+
+
+def test_sys_exit_ends_a_run_and_not_the_sweep() -> None:
+    """As an exception does: a failed run with the place and what to do instead; one value is told as one."""
+
+    def train(decay: Any, *, seed: int, lr_scale: float, report: Any) -> float:
+        if decay is not None and decay.coefficient > 1:
+            sys.exit(3)
+        return parabola(decay, seed=seed, lr_scale=lr_scale, report=report)
+
+    found = swept(train, values=[0.5, 10.0])
+    assert len(found.runs) == 6 and len(found.failures) == 3
+    assert found.failures[0].message.startswith("SystemExit: 3 (at ") and __file__ in found.failures[0].message
+    assert "of one value and no decay." in td.verdict(found)
 
 
 def test_curves_and_choice_are_those_of_the_reports(capfd: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import torch
 
+from torchdecay.errors import RAISED
 from torchdecay.lab.engines.cores import num_cores
 from torchdecay.lab.jobs.job import Job, RunFailed, Setting, Slot, Stopped
 from torchdecay.lab.training.results import Failure, TrainingRun
@@ -74,7 +75,7 @@ def job_outcome(
         return run(stopped=True)
     except RunFailed as error:
         return Failure(label=label, seed=trial.seed, message=str(error), traceback=error.output)
-    except Exception as error:
+    except RAISED as error:
         return Failure.of(label, trial.seed, error)
     if not metrics or not (metrics[-1] == last or (math.isnan(last) and math.isnan(metrics[-1]))):
         steps.append(steps[-1] + 1 if steps else 1)

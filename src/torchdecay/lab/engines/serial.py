@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from torchdecay.errors import RAISED
 from torchdecay.lab.engines.jobs import run_here
 from torchdecay.lab.engines.rounds import in_rounds
 from torchdecay.lab.jobs.job import Job
@@ -60,5 +61,5 @@ def outcome_of(
             on_point=on_point,
             resume=resume,
         )
-    except Exception as error:
+    except RAISED as error:
         return Failure.of(trial.contender.label, trial.seed, error)

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from torchdecay.errors import TaskError
+from torchdecay.errors import RAISED, TaskError
 from torchdecay.lab.tasks.task import Task
 from torchdecay.text import an, describe_error, listing, nearest, repr_quoted
 
@@ -51,7 +51,7 @@ def load(target: str, wanted: str = "task") -> Any:
                 nearest(missing, files) or "Call from the folder that holds it.",
             ) from error
         raise TaskError(f"{module_name} can't be imported: {describe_error(error, where=True)}.") from error
-    except Exception as error:
+    except RAISED as error:
         raise TaskError(f"{module_name} raises while it is imported: {describe_error(error, where=True)}.") from error
     for part in name.split("."):
         if not hasattr(found, part):
@@ -105,7 +105,7 @@ def call(found: Any, target: str) -> Any:
     """
     try:
         return found()
-    except Exception as error:
+    except RAISED as error:
         raise TaskError(
             f"{target} raises: {describe_error(error, where=True)}.",
             fix="It is called without arguments; try it in Python first.",

@@ -205,9 +205,11 @@ class Failure:
     traceback: str = ""
 
     @classmethod
-    def of(cls, label: str, seed: int, error: Exception) -> Failure:
+    def of(cls, label: str, seed: int, error: BaseException) -> Failure:
         """What an error makes of a run."""
         said = describe_error(error, where=True)
+        if isinstance(error, SystemExit):
+            said += "; sys.exit ends a run as failed: return, or raise what went wrong"
         return cls(label=label, seed=seed, message=said, traceback="".join(format_exception(error)))
 
 

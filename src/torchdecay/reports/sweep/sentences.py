@@ -153,7 +153,7 @@ def _choice(sweep: Sweep, chosen: Choice) -> str:
     where = "" if sweep.metric else " on the validation rows"
     line = (
         f"Chosen: {named}, by {RULES[chosen.rule]}{where}: {measure} {number(chosen.mean)}{span}, "
-        f"of {counted(tried, 'value')} and no decay."
+        f"of {'one value' if tried == 1 else counted(tried, 'value')} and no decay."
     )
     if chosen.leader != chosen.point.label:
         line += f" The best mean itself is that of {chosen.leader}."

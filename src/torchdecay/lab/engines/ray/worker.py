@@ -30,6 +30,10 @@ FILE = "training.pt"
 INDEX = "index"
 
 
+class _Over(BaseException):
+    """Ray ends this run: its SystemExit, past all that takes one for the user's."""
+
+
 def work(
     config: Mapping[str, int],
     *,
@@ -56,23 +60,25 @@ def work(
     except Exception as error:
         tune.report({"unusable": describe_error(error, where=True)})
         return
-    if isinstance(task, Job):
-        tune.report({"outcome": _job_outcome(task, trials[config[INDEX]])})
-        return
-    reports = _Reports(task, trials[config[INDEX]], rungs, every_point, checkpoint_seconds)
-    lasting = dataclasses.replace(task, num_steps=num_steps)
-    outcome = outcome_of(lasting, reports.trial, reports.on_step, on_point=reports.on_point, resume=_saved())
+    trial = trials[config[INDEX]]
+    try:
+        if isinstance(task, Job):
+            outcome = _job_outcome(task, trial)
+        else:
+            reports = _Reports(task, trial, rungs, every_point, checkpoint_seconds)
+            lasting = dataclasses.replace(task, num_steps=num_steps)
+            outcome = outcome_of(lasting, trial, reports.on_step, on_point=reports.on_point, resume=_saved())
+    except _Over:
+        sys.exit(0)
     tune.report({"outcome": outcome})
 
 
 def _job_outcome(job: Job, trial: Trial) -> TrainingRun | Failure:
     """A run of a job, of which every metric is reported; the report of one that is not to go on ends this thread."""
-    from ray import tune
-
     told: list[TrainingRun] = []
 
     def goes_on(trial: Trial, count: int, metric: float) -> bool:
-        tune.report({"count": count, "measure": metric, "so_far": told.pop()})
+        _report({"count": count, "measure": metric, "so_far": told.pop()})
         return True
 
     # Ray has set CUDA_VISIBLE_DEVICES to what the trial asked for.
@@ -110,10 +116,17 @@ class _Reports:
             self._saved = time.monotonic()
 
     def _tell(self, values: dict[str, Any], checkpoint: Any = None) -> None:
-        from ray import tune
-
-        tune.report(values, checkpoint=checkpoint)
+        _report(values, checkpoint)
         self._told = time.monotonic()
+
+
+def _report(values: dict[str, Any], checkpoint: Any = None) -> None:
+    from ray import tune
+
+    try:
+        tune.report(values, checkpoint=checkpoint)
+    except SystemExit as end:
+        raise _Over from end
 
 
 def _saved() -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from torchdecay.errors import TaskError
+from torchdecay.errors import RAISED, TaskError
 from torchdecay.lab.engines.stacked.fit import fitted
 from torchdecay.lab.engines.stacked.lanes import order_of
 from torchdecay.lab.engines.stacked.loop import StackedRun
@@ -91,7 +91,7 @@ def _advance(one: StackedRun, until: int, *, finish: bool = False) -> None:
         one.advance(until)
         if finish:
             one.finish()
-    except Exception as error:
+    except RAISED as error:
         one.fail(error)
 
 

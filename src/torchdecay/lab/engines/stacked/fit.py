@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from torchdecay.errors import RAISED
 from torchdecay.lab.engines.stacked.lanes import Lane
 from torchdecay.lab.engines.stacked.lowered import form_of
 from torchdecay.lab.engines.stacked.members import NotStackable
@@ -87,7 +88,7 @@ def _compare(task: Task, models: list[nn.Module], pairs: list[tuple[Tensor, Tens
     rows = Rows.of(pairs)
     try:
         grads, outputs = form_of(task, stack, rows, [pairs[0][1]]).gradients(rows)
-    except Exception as error:
+    except RAISED as error:
         text = str(error).strip().splitlines()
         told = text[0] if text else repr(error)
         raise NotStackable(f"the model can't be run for several members at once: {told}") from error

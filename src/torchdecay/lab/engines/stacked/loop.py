@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from torchdecay.errors import NotCompiledWarning
+from torchdecay.errors import RAISED, NotCompiledWarning
 from torchdecay.lab.engines.stacked.lanes import lanes_of, order_of
 from torchdecay.lab.engines.stacked.losses import Losses
 from torchdecay.lab.engines.stacked.lowered import Form, Lowered, form_of
@@ -122,7 +122,7 @@ class StackedRun:
                 self._hand_over(place, unfinished=True)
         self.members = []
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """End all runs with an error that none of them is known to have caused."""
         for member in self.members:
             self._fail_one(member.trial, error)
@@ -141,7 +141,7 @@ class StackedRun:
             try:
                 grads, self._outputs = self._form.gradients(rows)
                 break
-            except Exception as error:
+            except RAISED as error:
                 self.stack.buffers = kept
                 self._fail_alone(rows, error)
         else:
@@ -179,7 +179,7 @@ class StackedRun:
         """A point of the curves of some members."""
         assert self._grads is not None
         columns: dict[str, list[float]] = {}
-        raised: dict[int, Exception] = {}
+        raised: dict[int, BaseException] = {}
         for part in self._parts:
             measured = self._measured(part)
             raised |= measured.raised
@@ -230,27 +230,27 @@ class StackedRun:
             self._seconds[place] += (now - self._clock) / len(self.members)
         self._clock = now
 
-    def _fail_alone(self, rows: Rows, error: Exception) -> None:
+    def _fail_alone(self, rows: Rows, error: BaseException) -> None:
         """Fail the members that raise when they are computed alone; where none does, it is not any member's fault."""
-        found: dict[int, Exception] = {}
+        found: dict[int, BaseException] = {}
         for place in range(len(self.members)):
             x, y = rows.inputs([self.stack.seed_of[place]]), rows.targets([self.stack.seed_of[place]])
             tensors = {name: tensor[place].clone() for name, tensor in (self.stack.params | self.stack.buffers).items()}
             try:
                 with torch.no_grad():
                     self.task.loss(functional_call(self.stack.model, tensors, (x[0],)), y[0])
-            except Exception as own:
+            except RAISED as own:
                 found[place] = own
         if not found:
             raise error
         self._fail(found)
 
-    def _fail(self, errors: Mapping[int, Exception]) -> None:
+    def _fail(self, errors: Mapping[int, BaseException]) -> None:
         for place, error in errors.items():
             self._fail_one(self.members[place].trial, error)
         self._drop(list(errors))
 
-    def _fail_one(self, trial: Trial, error: Exception) -> None:
+    def _fail_one(self, trial: Trial, error: BaseException) -> None:
         self._on_run(trial, Failure.of(trial.contender.label, trial.seed, error))
 
     def _drop(self, places: Sequence[int]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from torchdecay.errors import RAISED
 from torchdecay.lab.engines.stacked.losses import Losses
 from torchdecay.lab.tasks.parts import accuracy
 from torchdecay.lab.tasks.task import Task, measures
@@ -18,7 +19,7 @@ class Measured:
 
     losses: list[float] = field(default_factory=list)
     scores: list[float] | None = None
-    raised: dict[int, Exception] = field(default_factory=dict)
+    raised: dict[int, BaseException] = field(default_factory=dict)
 
 
 @torch.no_grad()
@@ -28,14 +29,14 @@ def measure(task: Task, losses: Losses, outputs: Tensor, targets: Tensor) -> Mea
         try:
             scores = None if task.score is None else (outputs.argmax(2) == targets).double().mean(1).tolist()
             return Measured(losses(outputs, targets).tolist(), scores)
-        except Exception:
+        except RAISED:
             # Whose fault it is shows one by one.
             pass
     made = Measured(scores=None if task.score is None else [])
     for member in range(len(outputs)):
         try:
             loss, score = measures(task, outputs[member], targets[member])
-        except Exception as error:
+        except RAISED as error:
             made.raised[member] = error
             loss = score = float("nan")
         made.losses.append(loss)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from torchdecay.errors import RAISED
 from torchdecay.lab.engines.stacked.members import NotStackable, StackedMember, read_member
 from torchdecay.lab.tasks.task import Data, Task, data_of, model_of
 from torchdecay.lab.training.results import Failure
@@ -59,7 +60,7 @@ def prepare(task: Task, trials: Sequence[Trial]) -> Prepared:
                 made.members.append(StackedMember(trial, one.decays, one.groups, one.settings, one.optimizer_type))
             except NotStackable:
                 raise
-            except Exception as error:
+            except RAISED as error:
                 made.failures[trial] = Failure.of(trial.contender.label, trial.seed, error)
     return made
 
