@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+import threading
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,10 @@ import pytest
 import torch
 
 import torchdecay as td
+from torchdecay.observe.monitor.blocks import Recorder
+from torchdecay.observe.monitor.columns import packed
 from torchdecay.observe.monitor.history import History
+from torchdecay.observe.monitor.series import Record
 
 
 def record(path: Path, steps: int, **options: Any) -> td.Monitor:
@@ -60,6 +64,27 @@ def test_a_monitor_keeps_numbers_only(tmp_path: Path) -> None:
     """What its file and its writers have taken is not kept a second time."""
     monitor = record(tmp_path / "run.jsonl", 20, writers=[lambda values, step: None])
     assert not monitor._items and len(monitor.history.records) == 20
+
+
+def test_a_history_can_be_asked_for_while_another_thread_records() -> None:
+    """A page that fills while a training goes on: whole records only, and none is lost."""
+    recorder = Recorder()
+
+    def train() -> None:
+        for step in range(4000):
+            names = ("weight_norm", "lr") if step % 7 else ("weight_norm", "lr", "dual")
+            columns = {name: packed([step, 1.0]) for name in names}
+            recorder.append(Record(step=step, first=2 * (step % 3), columns=columns))
+
+    training = threading.Thread(target=train)
+    training.start()
+    seen = []
+    while training.is_alive():
+        seen.append(recorder.records())
+    training.join()
+    whole = recorder.records()
+    assert len(seen) > 3 and [one.step for one in whole] == list(range(4000))
+    assert all(len(some[-1]) == 2 and some[-1] == whole[len(some) - 1] for some in seen if len(some))
 
 
 @pytest.mark.parametrize(

@@ -47,15 +47,31 @@ class Block:
         """Some rows more; what their columns lack is NaN there, and what only they have is NaN before."""
         before = len(self)
         self.steps.extend(steps)
-        self.at.extend(at)
-        for name in columns.keys() - self.columns.keys():
-            self.columns[name] = _unknown(before * self.count)
-        more = _unknown((len(self) - before) * self.count)
+        # In their order, as the first one is in every record.
+        self.columns |= {name: _unknown(before * self.count) for name in columns if name not in self.columns}
+        more = _unknown((len(self.steps) - before) * self.count)
         for name, column in self.columns.items():
             if name in columns:
                 column.frombytes(columns[name])
             else:
                 column.extend(more)
+        # Last, because rows are as many as these, for another thread that copies them meanwhile.
+        self.at.extend(at)
+
+    def copy(self, until: int) -> Block:
+        """What there is of the first so many records."""
+        made, size = Block(self.first, self.count), bisect_left(self.at, until)
+        made.at, made.steps = self.at[:size], self.steps[:size]
+        made.columns = {name: column[: size * self.count] for name, column in [*self.columns.items()]}
+        made.unmeasured = {row: why for row, why in [*self.unmeasured.items()] if row < size}
+        return made._pruned()
+
+    def _pruned(self) -> Block:
+        """Itself without columns that have no number, but for the first."""
+        first = next(iter(self.columns), "")
+        kept = {name for name, one in self.columns.items() if name == first or not as_tensor(one).isnan().all()}
+        self.columns = {name: column for name, column in self.columns.items() if name in kept}
+        return self
 
     def record(self, row: int) -> Record:
         """One row. A column without a number is none, but for the first, which says how many groups there are."""
@@ -68,22 +84,15 @@ class Block:
         """A column, a row for each record; a view, not a copy."""
         return as_tensor(self.columns.get(name) or _unknown(len(self) * self.count)).view(len(self), self.count)
 
-    def part(self, *, first: int, rows: Tensor | None = None, groups: Sequence[int] | None = None,
-             names: Iterable[str] | None = None) -> Block:  # fmt: skip
-        """A copy of some rows, groups and columns; None is all. A column without a number is left out."""
-        made = Block(first, self.count if groups is None else len(groups))
-        kept = slice(None) if rows is None else rows
-        made.at, made.steps = (_as_array("q", as_tensor(one)[kept]) for one in (self.at, self.steps))
-        for name in self.columns if names is None else names:
-            numbers = self.numbers(name)[kept]
-            numbers = numbers if groups is None else numbers[:, list(groups)]
-            if not made.columns or not numbers.isnan().all():
-                made.columns[name] = _as_array("f", numbers)
+    def part(self, first: int, rows: Tensor, groups: Sequence[int], names: Iterable[str]) -> Block:
+        """A copy of some rows, groups and columns."""
+        made = Block(first, len(groups))
+        made.at, made.steps = (_as_array("q", as_tensor(one)[rows]) for one in (self.at, self.steps))
+        made.columns = {name: _as_array("f", self.numbers(name)[rows][:, list(groups)]) for name in names}
         if self.unmeasured:
-            places = range(len(self)) if rows is None else rows.tolist()
-            whys = ((new, self.unmeasured.get(old)) for new, old in enumerate(places))
+            whys = ((new, self.unmeasured.get(old)) for new, old in enumerate(rows.tolist()))
             made.unmeasured = {new: why for new, why in whys if why}
-        return made
+        return made._pruned()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Block) and self._content == other._content
@@ -161,8 +170,8 @@ class Recorder:
         self._size = 0
         self._whys: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
         if isinstance(records, Records):
-            self._blocks = {(block.first, block.count): block for block in records.where(_copied).blocks}
             self._size = len(records)
+            self._blocks = {(one.first, one.count): one.copy(self._size) for one in records.blocks}
         else:
             for record in records:
                 self.append(record)
@@ -198,8 +207,9 @@ class Recorder:
         self._size += len(steps)
 
     def records(self) -> Records:
-        """What came in so far; what comes in later is not in it."""
-        return Records(map(_copied, self._blocks.values()))
+        """What came in so far; what comes in later is not in it, also from another thread meanwhile."""
+        size = self._size
+        return Records(block.copy(size) for block in [*self._blocks.values()])
 
 
 def as_tensor(numbers: array[Any]) -> Tensor:
@@ -216,7 +226,3 @@ def _as_array(typecode: str, numbers: Tensor) -> array[Any]:
 
 def _unknown(count: int) -> array[float]:
     return array("f", [math.nan]) * count
-
-
-def _copied(block: Block) -> Block:
-    return block.part(first=block.first)

@@ -237,7 +237,7 @@ class History(Shown):
                 # The first column is in every record; another where it has a number.
                 inside &= torch.stack([~block.numbers(name).isnan().all(1) for name in own]).any(0)
             first = bisect_left(kept, places[0] + block.first)
-            part = block.part(first=first, rows=inside.nonzero()[:, 0], groups=places, names=own)
+            part = block.part(first, inside.nonzero()[:, 0], places, own)
             whys = {row: {name: why[name] for name in why.keys() & names} for row, why in part.unmeasured.items()}
             part.unmeasured = {row: why for row, why in whys.items() if why}
             return part
