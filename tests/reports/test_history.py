@@ -80,7 +80,7 @@ def test_planned_and_realized_stand_in_one_chart() -> None:
     assert shrink.realized is not None and shrink.planned is not None
     assert shrink.realized[-1] < 0.6 * shrink.planned[-1]
     assert chart.rows[-1] == ("1,100", number(100 * math.exp(-shrink.realized[-1])))
-    assert f"{number(100 * math.exp(-shrink.planned[-1]))} foretold" in chart.alt
+    assert f"{number(100 * math.exp(-shrink.planned[-1]))} expected" in chart.alt
     turned = quantity_chart(history, "rotation", ["group 0"], styles(1))
     assert turned is not None and turned.rows[-1][1] == f"{math.degrees(0.3):.1f}"
 

@@ -89,7 +89,7 @@ def test_hostile_names_stand_on_the_page_as_text() -> None:
 @pytest.mark.parametrize(
     ("change", "said", "sure"),
     [
-        ({}, "Take decoupled(1): validation accuracy 0.952, 95 % interval 0.947 to 0.957.", "larger than"),
+        ({}, "Use decoupled(1): validation accuracy 0.952, 95 % interval 0.947 to 0.957.", "larger than"),
         ({"seeds": 1}, "decoupled(1) did best: validation accuracy 0.950.", "One seed"),
         ({"seeds": 2}, "decoupled(1) did best: validation accuracy 0.951, 95 % interval 0.938 to 0.964.", "Two"),
         ({"seeds": 2, "peak": 1e4}, "Best without decay: validation accuracy 0.801, 95 % interval 0.788 to 0.814.",

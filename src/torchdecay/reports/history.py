@@ -96,7 +96,7 @@ _CAUSES = {
 
 @dataclass(frozen=True)
 class _Curve:
-    """One group's line, and the thin one of what was foretold beside it."""
+    """One group's line, and the thin one of what was expected beside it."""
 
     index: int
     steps: tuple[int, ...]
@@ -159,16 +159,15 @@ def article_of(history: History, *, first: int = 0) -> Article:
     listed = history.groups[:_MOST_LISTED]
     places = {name: place for place, name in enumerate((*drawn, *rest), first)}
     table = Table(
-        _HEAD, tuple(_row(history, name) for name in listed), series=tuple(places.get(name, -1) for name in listed)
+        _HEAD, tuple(row_of(history, name) for name in listed), series=tuple(places.get(name, -1) for name in listed)
     )
     sections.append(Section("groups", "The groups", table=table))
     weights = sum(history.of(name).num_elements for name in history.groups)
+    origin = (*history.about.items(), *history.versions.items(), *when(history.created))
     recorded = (
-        *history.about.items(),
+        *origin,
         ("groups", f"{len(history.groups):,}, of {counted(weights, 'weight')}"),
         ("recorded steps", f"{len(history.steps):,}, one of every {history.every_steps:,}"),
-        *history.versions.items(),
-        *when(history.created),
     )
     which = f"{len(drawn)} are drawn: those with alarms, then the largest"
     which = which if history.events else f"the {len(drawn)} largest are drawn"
@@ -180,7 +179,7 @@ def article_of(history: History, *, first: int = 0) -> Article:
         title="What decay did",
         headline=did or _headline(history),
         sure=" ".join(filter(None, [_headline(history) if did else "", which])),
-        origin=pairs_of((*history.about.items(), *history.versions.items(), *when(history.created))),
+        origin=pairs_of(origin),
         notices=_notices(history),
         hero=hero,
         keys=tuple(Key(shown(name), style, i) for i, (name, style) in enumerate(zip(drawn, look, strict=False), first)),
@@ -253,9 +252,9 @@ def _chart(
             marks.append(dot(curve.steps[-1], curve.values[-1], style, gid=f"{gid}-end"))
     height = y_axis([*values, *([0.0] if floor == 0.0 and not log else [])], floor=floor, log=log)
     keys = tuple(Key(shown(drawn[curve.index]), look[curve.index], first + curve.index) for curve in curves)
-    foretold = [f", {number(curve.beside[-1])} foretold" if curve.beside else "" for curve in curves]
+    expected = [f", {number(curve.beside[-1])} expected" if curve.beside else "" for curve in curves]
     ends = [f"{key.label} ends at {number(curve.values[-1])}" for key, curve in zip(keys, curves, strict=True)]
-    told = "; ".join(map("".join, zip(ends, foretold, strict=True)))
+    told = "; ".join(map("".join, zip(ends, expected, strict=True)))
     every = sorted({step for curve in curves for step in curve.steps})
     return Chart(
         name="-".join(filter(None, [slug(of) if of else "", quantity.replace("_", "-")])),
@@ -385,7 +384,8 @@ def _is_held(history: History, name: str) -> bool:
     return bool(history.of(name).decay and shrink.planned is not None and shrink.realized is not None)
 
 
-def _row(history: History, name: str) -> tuple[str, ...]:
+def row_of(history: History, name: str) -> tuple[str, ...]:
+    """A group's row in the table of them all."""
     about, shrink = history.of(name), history._sums(name)
     norms = history._ends(name, "weight_norm")
     sums_of = (shrink.realized, shrink.planned)

@@ -304,7 +304,8 @@ def _origin(record: RunRecord) -> Pairs:
         names["model"] += [one.model] if one.model else []
     known = [(name, listing(list(dict.fromkeys(found)))) for name, found in names.items() if found]
     process = [("process", f"{rank} of {world}")] if world > 1 else []
-    return pairs_of([("command", summary.command), *known, *process, *summary.versions.items(), *when(summary.created)])
+    command = [("command", f"torchdecay run {summary.command}")] if summary.command else []
+    return pairs_of([*command, *known, *process, *summary.versions.items(), *when(summary.created)])
 
 
 def _card(record: RunRecord) -> Card:

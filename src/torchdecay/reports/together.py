@@ -10,8 +10,8 @@ from torchdecay.errors import TaskError
 from torchdecay.reports.article import Article, Page, Section, Table, slug
 from torchdecay.reports.drawing.chart import Chart, Key
 from torchdecay.reports.drawing.palette import Style, styles
-from torchdecay.reports.history import group_chart, taken
-from torchdecay.text import capital, counted, listing, number, shown
+from torchdecay.reports.history import group_chart, row_of, taken
+from torchdecay.text import capital, counted, listing, shown
 
 if TYPE_CHECKING:
     from torchdecay.observe.monitor.history import History
@@ -101,17 +101,9 @@ def _rows(name: str, history: History, group: str) -> Iterator[tuple[str, ...]]:
     """The row of a training's group, where it has that."""
     if group not in history.groups:
         return
-    about, shrink = history.of(group), history.shrink(group)
-    norms = history._ends(group, "weight_norm")
-    yield (
-        f"{shown(group)}, {shown(name)}",
-        f"{history.steps[0]:,} to {history.steps[-1]:,}",
-        shown(about.decay) or "spared",
-        str(len(history.events)),
-        f"{about.num_elements:,}",
-        *(map(number, norms) if norms else ("", "")),
-        *("?" if sums is None else taken(sums[-1]) for sums in (shrink.realized, shrink.planned)),
-    )
+    _, decay, weights, *numbers, _ = row_of(history, group)
+    span = f"{history.steps[0]:,} to {history.steps[-1]:,}"
+    yield f"{shown(group)}, {shown(name)}", span, decay, str(len(history.events)), weights, *numbers
 
 
 def _headline(trained: Mapping[str, History], groups: Sequence[str]) -> str:

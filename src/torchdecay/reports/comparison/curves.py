@@ -15,7 +15,7 @@ from torchdecay.reports.comparison.series import (
     curve_name,
     series_of,
 )
-from torchdecay.reports.drawing.axes import Axis, cut_at, spans_decades, steps_axis, tick, y_axis
+from torchdecay.reports.drawing.axes import cut_at, spans_decades, steps_axis, tick, y_axis
 from torchdecay.reports.drawing.chart import Chart, Key, Plot, rows_at
 from torchdecay.reports.drawing.marks import Band, Line, Mark, Rule, Text, dot
 from torchdecay.reports.drawing.palette import SMALL, Style, ramp, styles
@@ -71,11 +71,12 @@ def curve_chart(comparison: Comparison, curve: str, *, look: Sequence[Style] | N
     last = max(one.steps[-1] for one in drawn)
     marks: list[Mark] = []
     if chance is not None:
-        x, ha, va = _free_corner(drawn, chance, height)
         marks.append(Rule("y", chance, Style("muted", (2, 3), "")))
-        marks.append(Text(x, chance, f"chance {tick(round(chance, 3))}", "muted", SMALL, ha=ha, va=va, halo=True))
+        marks.append(
+            Text(last, chance, f"chance {tick(round(chance, 3))}", "muted", SMALL, ha="right", va="bottom", halo=True)
+        )
     most = MOST_POINTS_OF_MANY if len(drawn) > 1 + _MOST_HUES else MOST_POINTS
-    for one in (one.thinned(most) for one in drawn):
+    for one in [full.thinned(most) for full in drawn]:
         style, gid = look[one.index], f"series-{one.index}"
         # Many bands on each other are mud: on a page these show under the pointer.
         is_mud = len(drawn) > _MOST_BANDS
@@ -100,21 +101,6 @@ def curve_chart(comparison: Comparison, curve: str, *, look: Sequence[Style] | N
         head=(comparison.step_name, *(one.label for one in drawn)),
         rows=rows_at(max((one.steps for one in drawn), key=len), [(one.steps, one.mean) for one in drawn]),
     )
-
-
-def _free_corner(drawn: Sequence[Series], height: float, axis: Axis) -> tuple[float, str, str]:
-    """Where a short text at this height crosses the fewest points: x, and how it is aligned there."""
-    first, last = 0.0, max(one.steps[-1] for one in drawn)
-    reach, tall = 0.3 * (last - first), 0.08 * (axis.high - axis.low)
-
-    def crowd(place: tuple[float, str, str]) -> int:
-        left = place[0] - (reach if place[1] == "right" else 0)
-        low = height - (tall if place[2] == "top" else 0)
-        return sum(left <= x <= left + reach and low <= y <= low + tall for one in drawn for x, y in one.finite)
-
-    middle = 0.35 * last
-    places = [(last, "right", "bottom"), (last, "right", "top"), (middle, "left", "bottom"), (middle, "left", "top")]
-    return min(places, key=crowd)
 
 
 def _width(index: int, same: Sequence[Sequence[Series]]) -> float:

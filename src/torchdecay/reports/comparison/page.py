@@ -42,7 +42,7 @@ _HOW_TO_READ = (
     "Training loss far below test loss: the model learned rows by heart. Decay should close that gap without lifting "
     "the test loss.",
     "Bands or points that overlap: these seeds can't tell the decays apart.",
-    "A value of decay belongs to its optimizer, learning rate and number of steps; carry half-lives over, not numbers.",
+    "A value belongs to its optimizer, learning rate and number of steps; compare half-lives between runs, not values.",
 )
 
 

@@ -28,7 +28,6 @@ class _Curve:
         style, width: its looks.
         least: α where it is least; None for the penalty, which is so at 0.
         height: its value there.
-        below, left: the side of that point on which its α is written, as `text`.
     """
 
     name: str
@@ -38,9 +37,6 @@ class _Curve:
     width: float
     least: float | None = None
     height: float = math.nan
-    below: bool = False
-    left: bool = False
-    text: str = ""
 
 
 def scan_charts(comparison: Comparison) -> list[Chart]:
@@ -63,7 +59,7 @@ def _scan_chart(index: int, run: TrainingRun, scan: LineScan) -> Chart:
         Text(1.0, 0.985, " solution", "muted", SMALL, va="top", in_heights=True, halo=True),
         *(Line(scan.alphas, one.values, one.style, one.width, "scan-line") for one in (curves[-1], *curves[:-1])),
     ]
-    for one in _labeled(scan, least, top):
+    for one in least:
         if math.isfinite(one.height) and one.height <= top:
             marks += _minimum_marks(one)
 
@@ -97,41 +93,19 @@ def _curves(scan: LineScan) -> Iterator[_Curve]:
     def curve(name: str, head: str, values: tuple[float, ...], least: float, style: Style, width: float) -> _Curve:
         return _Curve(name, head, values, style, width, least, values[scan.alphas.index(least)])
 
-    loss = curve("training loss", "training loss", scan.train_loss, scan.loss_minimum, Style("loss", (), "o"), 2.2)
-    yield replace(loss, below=True)
+    yield curve("training loss", "training loss", scan.train_loss, scan.loss_minimum, Style("loss", (), "o"), 2.2)
     if scan.penalty is not None and scan.total is not None and scan.total_minimum is not None:
         yield _Curve("penalty", "penalty", scan.penalty, Style("penalty", (2, 2), ""), 1.8)
         look = Style("total", (7, 2.5), "D")
         yield curve("training loss + penalty", "sum", scan.total, scan.total_minimum, look, 2.2)
     look = Style("held", (8, 2, 2, 2), "s")
-    # Below its least value a curve has nothing of its own that a number could cover.
-    yield replace(curve("test loss", "test loss", scan.test_loss, scan.test_minimum, look, 1.6), below=True)
+    yield curve("test loss", "test loss", scan.test_loss, scan.test_minimum, look, 1.6)
 
 
 def _minimum_marks(one: _Curve) -> Iterator[Mark]:
     assert one.least is not None
     yield Line((one.least, one.least), (0, one.height), replace(one.style, dashes=(1, 2)), 1.0, z=2)
     yield dot(one.least, one.height, one.style, gid="scan-minimum", size=8)
-    yield Text(one.least, one.height, one.text, size=SMALL, ha="right" if one.left else "left",
-               va="top" if one.below else "bottom", offset=(-7 if one.left else 7, -5 if one.below else 6),
-               halo=True)  # fmt: skip
-
-
-def _labeled(scan: LineScan, least: list[_Curve], top: float) -> list[_Curve]:
-    """The minima with their α written where no other is: a pair side by side points apart, one point has one label."""
-    reach, tall = 0.22 * (scan.alphas[-1] - scan.alphas[0]), 0.16 * top
-    made: list[_Curve] = []
-    for one in sorted(least, key=lambda one: one.least or 0.0):
-        alpha, text = one.least or 0.0, f"{one.least:.3g}"
-        before = made[-1] if made else None
-        if before is not None and alpha - (before.least or 0.0) < reach and abs(one.height - before.height) < tall:
-            if one.least == before.least and abs(one.height - before.height) < 0.02 * top:
-                text = ""
-            else:
-                made[-1] = replace(before, left=(before.least or 0.0) > scan.alphas[0] + 0.6 * reach)
-        left = alpha > scan.alphas[-1] - 0.6 * reach
-        made.append(replace(one, text=text, left=left, below=one.below and one.height > 0.15 * top))
-    return made
 
 
 def _top(scan: LineScan, curves: list[_Curve]) -> float:

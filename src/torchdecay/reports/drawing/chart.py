@@ -53,8 +53,9 @@ class Plot:
         Text(1, 0, self.x_label, "muted", SMALL, ha="right", va="top", offset=(0, -23), in_widths=True,
              in_heights=True)._paint(axes, colors)  # fmt: skip
         if self.y.log:
-            Text(1, 1, "log scale", "muted", SMALL, ha="right", va="top", in_widths=True, in_heights=True,
-                 halo=True)._paint(axes, colors)  # fmt: skip
+            # Below the axis, where no line can run into it.
+            Text(0, 0, "↑ log scale", "muted", SMALL, va="top", offset=(0, -23), in_widths=True,
+                 in_heights=True)._paint(axes, colors)  # fmt: skip
         paint_marks(self.marks, axes, colors)
 
 

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise, zip_longest
 from types import MappingProxyType
 
 # Every pair of series stays apart under the three kinds of color blindness, and each is at least 3:1 on its page.
 SERIES_LIGHT = ("#4a515c", "#0b5cd6", "#d8350f", "#0a9d8a", "#8f3690", "#b3873f")
 SERIES_DARK = ("#8d939c", "#4593ff", "#f0803f", "#4fe3a3", "#f292cd", "#e4d23a")
 
-
-def _finer(colors: tuple[str, ...]) -> tuple[str, ...]:
-    """Between each two colors the one halfway."""
-    parts = [[int(one[i : i + 2], 16) for i in (1, 3, 5)] for one in colors]
-    between = (f"#{''.join(f'{(a + b) // 2:02x}' for a, b in zip(*pair, strict=True))}" for pair in pairwise(parts))
-    return tuple(one for pair in zip_longest(colors, between) for one in pair if one)
-
-
 # Weak to strong, for what has an order; the same hues in both, each at least 3:1 on its page.
-RAMP_LIGHT = _finer(("#bf8500", "#d0601a", "#cf3f45", "#b02a6c", "#8a2a92", "#5f2a96", "#2f1a78"))
-RAMP_DARK = _finer(("#f5d547", "#f9a84a", "#f58062", "#ea6a96", "#d070c8", "#a97be4", "#7c82ea"))
+RAMP_LIGHT = ("#bf8500", "#c7720d", "#d0601a", "#cf4f2f", "#cf3f45", "#bf3458", "#b02a6c", "#9d2a7f",
+              "#8a2a92", "#742a94", "#5f2a96", "#472287", "#2f1a78")  # fmt: skip
+RAMP_DARK = ("#f5d547", "#f7be48", "#f9a84a", "#f79456", "#f58062", "#ef757c", "#ea6a96", "#dd6daf",
+             "#d070c8", "#bc75d6", "#a97be4", "#927ee7", "#7c82ea")  # fmt: skip
 
 # Of each color of the page: in light, and in dark.
 _PAGE = {

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _HOW_TO_READ = (
     "Marks that overlap between values: these seeds can’t tell them apart. Of values that can’t be told apart, any "
     "will do.",
-    "A value belongs to its optimizer, learning rate and number of steps; carry half-lives over, not numbers.",
+    "A value belongs to its optimizer, learning rate and number of steps; compare half-lives between runs, not values.",
     "The winner’s validation number is a little too good, as it is the best of many; its test number less so.",
 )
 

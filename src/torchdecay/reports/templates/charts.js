@@ -15,6 +15,7 @@ const say = (value) => {
   const text = size && (size < 1e-3 || size >= 1e6) ? value.toExponential(2) : String(Number(value.toPrecision(4)));
   return (Number.isInteger(value) && size < 1e9 ? value.toLocaleString("en") : text).replace("-", "−");
 };
+const colorOf = (line) => `var(--${line.color})`;
 const ticks = (low, high, log) => {
   if (log && Math.log10(high / low) >= 1) {
     const parts = Math.log10(high / low) > 2.5 ? [1] : [1, 2, 5];
@@ -181,12 +182,12 @@ class Chart {
       const y = this.toY(one.y);
       if (y < top - 1 || y > top + height + 1) continue;
       const dot = make("circle", {cx: this.toX(one.x), cy: y, r: 3});
-      dot.style.fill = this.color(one.line);
+      dot.style.fill = colorOf(one.line);
       this.cross.append(dot);
     }
     const rows = [...all].sort((one, other) => (other.y ?? -Infinity) - (one.y ?? -Infinity)).map((one) => {
       const row = html("div"), swatch = html("i");
-      swatch.style.background = this.color(one.line);
+      swatch.style.background = colorOf(one.line);
       const spread = one.low === undefined || this.view.smoothing ? "" : ` (${say(one.low)} to ${say(one.high)})`;
       row.append(swatch, html("bdi", {}, one.line.label), html("b", {}, say(one.y) + spread));
       return row;
@@ -201,10 +202,6 @@ class Chart {
     this.readout.style.left = `${Math.max(4, Math.min(beside, frame.width - this.readout.offsetWidth - 4))}px`;
   }
 
-  color(line) {
-    return `var(--${line.color})`;
-  }
-
   // Draw anew what the settings change; nothing changed, the picture as it was.
   draw() {
     const {smoothing, log, zoomed} = this.view;
@@ -216,7 +213,7 @@ class Chart {
     }));
     const values = seen.flatMap((line) => line.y.filter((value, index) => value !== null && line.within[index]));
     const can = values.length > 0 && Math.min(...values) > 0;
-    const asLog = log === null ? this.y[2] : log && can;
+    const asLog = (log ?? this.y[2]) && can;
     const each = this.view.seeds && seen.some((line) => line.seeds), more = seen.some((line) => line.more);
     const same = !smoothing && !zoomed && !each && !more && this.scale === 1 && asLog === this.y[2];
     this.svg.classList.toggle("redrawn", !same);
@@ -243,7 +240,7 @@ class Chart {
     const ends = this.range.map((end) => end / this.scale);
     for (const at of ticks(...ends, this.x[2])) text(this.toX(at * this.scale), bottom + 15, "middle", say(at));
     text(left + width, bottom + 31, "end", this.scale === 1 ? this.unit : "epoch");
-    if (this.height[2]) text(left + width, top + 8, "end", "log scale");
+    if (this.height[2]) text(left, bottom + 31, "start", "↑ log scale");
   }
 
   // A line of these values; what the scale can't show breaks it.
@@ -263,7 +260,7 @@ class Chart {
     const corner = (values) => (index) => `${this.toX(line.x[index]).toFixed(1)} ${this.toY(values[index]).toFixed(1)}`;
     const around = [...places.map(corner(line.high)), ...places.reverse().map(corner(line.low))];
     const outer = make("g", {class: `series-${line.series} ${kind}`});
-    outer.append(make("path", {class: "shade", d: around.length ? `M${around.join("L")}Z` : "", style: `fill: ${this.color(line)}`}));
+    outer.append(make("path", {class: "shade", d: around.length ? `M${around.join("L")}Z` : "", style: `fill: ${colorOf(line)}`}));
     return outer;
   }
 
@@ -277,7 +274,7 @@ class Chart {
     const group = make("g", {class: `series-${line.series} line`, "clip-path": `url(#${name})`});
     const add = (values, attributes, of = line) => {
       const made = make("path", {d: this.path(of, values, of === line ? (index) => wanted[index] : undefined), ...attributes});
-      made.style.stroke = this.color(line);
+      made.style.stroke = colorOf(line);
       group.append(made);
     };
     if (!smoothing && line.low) {
@@ -324,19 +321,11 @@ class Chart {
   asFile(title) {
     const copy = this.svg.cloneNode(true), style = getComputedStyle(document.documentElement);
     for (const gone of copy.querySelectorAll(".cross, .selection, .hidden, .quiet")) gone.remove();
-    const originals = [this.svg, ...this.svg.querySelectorAll(":scope .anew *")];
-    const copies = [copy, ...copy.querySelectorAll(":scope .anew *")];
     if (!this.svg.classList.contains("redrawn")) copy.querySelector(".anew").remove();
-    else {
-      // What the page's style sheet says of them goes along.
-      if (originals.length === copies.length)
-        originals.forEach((one, index) => {
-          const own = getComputedStyle(one);
-          for (const key of ["fill", "stroke", "stroke-width", "stroke-dasharray", "opacity", "fill-opacity", "font-size"])
-            if (index) copies[index].style.setProperty(key, own.getPropertyValue(key));
-        });
-      for (const old of [...copy.children].slice(0, this.picture.length)) if (old.tagName !== "defs") old.remove();
-    }
+    else for (const old of [...copy.children].slice(0, this.picture.length)) if (old.tagName !== "defs") old.remove();
+    // What the page's style sheet says of what is drawn anew goes along.
+    const rules = [...document.styleSheets[0].cssRules].filter((rule) => rule.selectorText?.startsWith(".chart "));
+    copy.append(make("style", {}, rules.map((rule) => rule.cssText.replaceAll(".chart ", "")).join("")));
     copy.setAttribute("width", this.svg.viewBox.baseVal.width);
     copy.setAttribute("height", this.svg.viewBox.baseVal.height);
     copy.setAttribute("font-family", style.fontFamily || "sans-serif");
