@@ -6,7 +6,9 @@ import dataclasses
 import gc
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +21,40 @@ EVERY = 100
 """The default of `every_steps`."""
 
 
-class MLP:
-    """Digits' shapes: 64-256-10, batch 64, fused AdamW, a real forward and backward pass."""
+class Unknown(torch.optim.Optimizer):
+    """A signed momentum with decoupled decay, of a class that nobody knows."""
 
-    def __init__(self) -> None:
+    def __init__(self, params: Any) -> None:
+        super().__init__(params, {"lr": 1e-3, "weight_decay": 0.1, "beta": 0.9})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for param in group["params"]:
+                moment = self.state[param].setdefault("moment", torch.zeros_like(param))
+                moment.lerp_(param.grad, 1 - group["beta"])
+                param.mul_(1 - group["lr"] * group["weight_decay"]).sub_(moment.sign(), alpha=group["lr"])
+
+
+OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
+    "fused AdamW": lambda groups: torch.optim.AdamW(groups, lr=1e-3, fused=True),
+    "AdamW": lambda groups: torch.optim.AdamW(groups, lr=1e-3),
+    "SGD": lambda groups: torch.optim.SGD(groups, lr=1e-2),
+    "SGD with momentum": lambda groups: torch.optim.SGD(groups, lr=1e-2, momentum=0.9),
+    "Adam, coupled": lambda groups: torch.optim.Adam(groups, lr=1e-3),
+    "Muon": lambda groups: torch.optim.Muon(groups[:1], lr=1e-3),
+    "a class that nobody knows": Unknown,
+}
+OFTEN = 50
+
+
+class MLP:
+    """Digits' shapes: 64-256-10, batch 64, a real forward and backward pass."""
+
+    def __init__(self, name: str = "fused AdamW") -> None:
         torch.manual_seed(0)
         self.model = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 10))
-        self.optimizer = torch.optim.AdamW(td.param_groups(self.model, 0.1), lr=1e-3, fused=True)
+        self.optimizer = OPTIMIZERS[name](td.param_groups(self.model, 0.1))
         self.x, self.y = torch.randn(64, 64), torch.randint(0, 10, (64,))
 
     def train(self, steps: int) -> None:
@@ -73,14 +102,30 @@ class Large:
         self.optimizer.step()
 
 
-def monitored(train: Callable[[], None], optimizer: torch.optim.Optimizer, folder: Path) -> Callable[[], None]:
+class Monitored:
     """The training with a monitor that writes a file, made anew each time, so that a record falls into each."""
 
-    def work() -> None:
-        with td.Monitor(optimizer, path=folder / "run.jsonl", if_exists="replace"):
-            train()
+    def __init__(self, train: Callable[[], None], optimizer: Any, folder: Path, every_steps: int = EVERY) -> None:
+        self._train, self._optimizer, self._path, self._every = train, optimizer, folder / "run.jsonl", every_steps
+        self.history = td.History()
 
-    return work
+    def __call__(self) -> None:
+        with td.Monitor(self._optimizer, every_steps=self._every, path=self._path, if_exists="replace") as monitor:
+            self._train()
+        self.history = monitor.history
+
+
+def by_class(options: Options, folder: Path) -> Iterator[Check]:
+    """The same at twice as many records, for each way in which decay is measured."""
+    steps = 200 if options.quick else 1000
+    for name in OPTIMIZERS:
+        mlp = MLP(name)
+        mlp.train(20)
+        work = Monitored(partial(mlp.train, steps), mlp.optimizer, folder, OFTEN)
+        found = ratio(name, ("with", work), ("without", partial(mlp.train, steps)), options, target=1.03, warmup=1)
+        measured = sum(not record.unmeasured for record in work.history)
+        said = f"decay was measured in {measured} of {len(work.history.records)} records"
+        yield dataclasses.replace(found, what=f"MLP, {name}, a record each {OFTEN} steps, {steps} steps; {said}")
 
 
 def measure(options: Options) -> Iterator[Check]:
@@ -91,11 +136,12 @@ def measure(options: Options) -> Iterator[Check]:
     steps = 200 if options.quick else 1000
     yield ratio(
         f"MLP 64-256-10, batch 64: {steps} steps with a monitor over the same without",
-        ("with", monitored(lambda: mlp.train(steps), mlp.optimizer, folder)),
+        ("with", Monitored(lambda: mlp.train(steps), mlp.optimizer, folder)),
         ("without", lambda: mlp.train(steps)),
         options,
         target=1.05,
     )
+    yield from by_class(options, folder)
     large = Large(8, width=64, depth=2, vocabulary=500) if options.quick else Large(32)
     large.step()
     yield from per_record(large, options, folder)

@@ -157,7 +157,7 @@ CARDS = (
     _of_torch("AdamW", _KEPT_DECOUPLED, *_ADAM, update=updates.ADAM, state="exp_avg exp_avg_sq max_exp_avg_sq"),
     _of_torch("NAdam", _EITHER, *_ADAPTIVE, update=updates.NADAM, state="exp_avg exp_avg_sq"),
     _of_torch("RAdam", _EITHER, *_ADAPTIVE, update=updates.RADAM, state="exp_avg exp_avg_sq"),
-    _of_torch("Adamax", _COUPLED, *_ADAPTIVE, update=updates.FIRST_MOMENT, state="exp_avg exp_inf"),
+    _of_torch("Adamax", _COUPLED, *_ADAPTIVE, update=updates.ADAMAX, state="exp_avg exp_inf"),
     _of_torch("Adagrad", _COUPLED, *_ADAPTIVE, "fused", update=updates.GRADIENT, state="sum"),
     _of_torch("Adadelta", _COUPLED, *_ADAPTIVE, state="square_avg acc_delta"),
     _of_torch("RMSprop", _COUPLED, *_ADAPTIVE, update=updates.RMSPROP, state="square_avg momentum_buffer grad_avg"),

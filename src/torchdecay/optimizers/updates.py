@@ -49,6 +49,7 @@ class Update:
         moment: the state's key of the first moment m, "" without one.
         moved: from the group to the function that takes gradient and moment to the moment after the step.
         fading: from the group to the part of the moment that a step leaves, and the part of the gradient that it adds.
+        divisor: the state's key of what an update is divided by as it is; "" where the terms tell.
         terms: from group, state and how many steps ahead of the state, to the numbers of that step.
         signs: instead of those, where the sign of the update follows in another way from group, state, gradient and
             weight; takes them to `Elementwise`.
@@ -63,6 +64,7 @@ class Update:
     moment: str = ""
     moved: Callable[[Group], Callable[[Tensor, Tensor], Tensor]] | None = None
     fading: Callable[[Group], tuple[float, float]] | None = None
+    divisor: str = ""
     terms: Callable[[Group, State, int], Terms] = lambda group, state, ahead: Terms(1.0, 0.0)
     signs: Callable[[Group, State, Tensor, Tensor], Elementwise] | None = None
     is_whole: bool = False
@@ -141,6 +143,8 @@ class Update:
 
     def _divided(self, group: Group, state: State, terms: Terms, update: Tensor) -> Tensor:
         update.mul_(float(group["lr"]))
+        if self.divisor:
+            return update.div_(state[self.divisor])
         if terms.eps is None:
             return update
         return update.div_(second_moment(group, state).sqrt().add_(terms.eps)).mul_(terms.gain)
@@ -257,6 +261,10 @@ def _adam(group: Group, state: State, ahead: int) -> Terms:
     return Terms(0.0, 1.0 / _filled(beta1, step), gain=root, eps=float(group["eps"]) * root)
 
 
+def _adamax(group: Group, state: State, ahead: int) -> Terms:
+    return Terms(0.0, 1.0 / _filled(_betas(group)[0], _step(state, ahead)))
+
+
 def _adam_spread(group: Group) -> tuple[float, float] | None:
     beta1 = _betas(group)[0]
     return None if group.get("amsgrad") else (1.0, (1.0 - beta1) / (1.0 + beta1))
@@ -364,7 +372,9 @@ _AVERAGED: dict[str, Any] = {
 ADAM = Update(**_AVERAGED, terms=_adam, reads=_MOMENTS, spread=_adam_spread)
 RADAM = Update(**_AVERAGED, terms=_radam, reads=_MOMENTS)
 NADAM = Update(**_AVERAGED, terms=_nadam, reads=("grad", *_MOMENTS, "mu_product"))
-FIRST_MOMENT = Update(moment="exp_avg", moved=_averaged, terms=lambda group, state, ahead: Terms(0.0, 1.0))
+ADAMAX = Update(
+    moment="exp_avg", moved=_averaged, fading=_average_fading, terms=_adamax, reads=("exp_inf",), divisor="exp_inf"
+)
 GRADIENT = Update()
 RMSPROP = Update(signs=_rmsprop_signs)
 ASGD = Update(signs=_asgd_signs)

@@ -122,6 +122,7 @@ LINEAR = {
     "Adam": (lambda params: optim.Adam(params, lr=LR / 10, amsgrad=True, weight_decay=WD), 0.9, 0.1),
     "NAdam": (lambda params: optim.NAdam(params, lr=LR / 10, weight_decay=WD), 0.9, 0.1),
     "RAdam": (lambda params: optim.RAdam(params, lr=LR / 10, weight_decay=WD), 0.9, 0.1),
+    "Adamax": (lambda params: optim.Adamax(params, lr=LR / 10, weight_decay=WD), 0.9, 0.1),
 }
 
 
@@ -131,6 +132,8 @@ def factor(name, optimizer, state, step):
     if name in ("SGD", "nesterov"):
         return lr * (0.9 if name == "nesterov" else 1.0)
     filled = 1 - 0.9**step
+    if name == "Adamax":
+        return lr / filled / state["exp_inf"]
     if name == "Adam":
         root = (state["max_exp_avg_sq"] / (1 - 0.999**step)).sqrt() + 1e-8
         return lr / filled / root

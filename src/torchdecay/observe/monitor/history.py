@@ -419,7 +419,8 @@ def _measured(history: History, about: Series) -> str:
 
 def _notes(history: History) -> Iterator[str]:
     """What numbers of the table do not say."""
-    yield from (f"{name}: not measured at step {history._last}, for {why}" for name, why in history.unmeasured.items())
+    for why, names in _grouped((why, name) for name, why in history.unmeasured.items()):
+        yield f"{listing(names)}: not measured at step {history._last}, for {why}"
     own = [history.of(name) for name in history.groups]
     if any(one.carried == "followed" and history._sums(one.name).planned is not None for one in own):
         yield "planned: what momentum brings in later steps counts as taken at once"

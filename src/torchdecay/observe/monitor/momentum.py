@@ -56,7 +56,7 @@ def momentum_of(pulled: Pulled) -> Momentum | None:
     group, decay = pulled.values, pulled.decay
     update = update_of(pulled.optimizer, group)
     is_coupled = decay is not None and decay.site is Site.GRADIENT and decay.is_plain_l2
-    if not is_coupled or update is None or not update.is_whole or update.fading is None:
+    if not is_coupled or update is None or update.fading is None:
         return None
     kept, added = update.fading(group)
     return Momentum(update, kept, added) if 0 < kept < 1 else None
