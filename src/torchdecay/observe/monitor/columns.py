@@ -94,12 +94,14 @@ def joined(values: Sequence[Any], length: int) -> bytes:
 
 def short(value: float) -> float:
     """The float with the fewest digits that is the same in float32."""
-    exact = _FLOAT.pack(value)
-    for spelled in (f"{value:.6g}", f"{value:.7g}", f"{value:.8g}"):
-        candidate = float(spelled)
-        if _FLOAT.pack(candidate) == exact:
-            return candidate
-    return float(f"{value:.9g}")
+    exact, found = _FLOAT.pack(value), float(f"{value:.9g}")
+    # Eight digits are enough as a rule, and six seldom; fewer are never enough where more are not.
+    for digits in (8, 7, 6):
+        candidate = float(f"{value:.{digits}g}")
+        if _FLOAT.pack(candidate) != exact:
+            break
+        found = candidate
+    return found
 
 
 def _little(column: bytes) -> bytes:

@@ -61,8 +61,7 @@ class Sums(NamedTuple):
         return self.dd + 2 * self.du + self.uu
 
 
-@dataclass(frozen=True)
-class Taken:
+class Taken(NamedTuple):
     """The decay's part of one tensor's displacement: the fraction, its noise, ‖d‖² and ⟨d, u⟩."""
 
     fraction: float
@@ -71,7 +70,7 @@ class Taken:
     du: float
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Measured:
     """What one tensor did in one step.
 

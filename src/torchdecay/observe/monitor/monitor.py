@@ -28,7 +28,7 @@ from torchdecay.observe.monitor.alarms import Alarms, no_gradients, no_steps, no
 from torchdecay.observe.monitor.blocks import Recorder
 from torchdecay.observe.monitor.budget import Budget
 from torchdecay.observe.monitor.carried import Carried
-from torchdecay.observe.monitor.columns import is_empty, packed
+from torchdecay.observe.monitor.columns import packed
 from torchdecay.observe.monitor.gather import gather
 from torchdecay.observe.monitor.history import History
 from torchdecay.observe.monitor.jsonl import Content, Head, Item, Writer, head_of, load
@@ -373,8 +373,9 @@ class _State:
         if is_another or self._layout.is_outdated(self.optimizer):
             self._follow(self._layout)
         left, self._left = self._left, []
-        self._see_moving()
-        settings = enumerate(zip(self._setting(), self._settings, strict=True))
+        setting = self._setting()
+        self._see_moving(setting)
+        settings = enumerate(zip(setting, self._settings, strict=True))
         changed = {index for index, (now, was) in settings if now is not was and now != was}
         return Reading(
             self.optimizer, self._layout, self._batches, self._handle, left,
@@ -396,9 +397,9 @@ class _State:
             return by_now(like.pulled, self._handle).coefficient(float(group["lr"]))
         return as_number(decay_of(self.optimizer, group)[1]) or 0.0
 
-    def _see_moving(self) -> None:
+    def _see_moving(self, setting: Sequence[Any]) -> None:
         """Which groups' weight_decay is scheduled by hand: a jump to or from 0, of a value that held, is none."""
-        for index, (value, (was, times)) in enumerate(zip(self._setting(), self._held, strict=True)):
+        for index, (value, (was, times)) in enumerate(zip(setting, self._held, strict=True)):
             now = as_number(value)
             if now != was and was and now:
                 self._moving.add(index)
@@ -439,8 +440,8 @@ class _State:
             events += together(not_attached(layout.series[i].name, lost[i], since) for i in sorted(lost))
         rows = gather(self.optimizer, layout, measured)
         events += self._alarms.look(step, rows, self._changed())
-        columns = {name: packed([row.values[name] for row in rows]) for name in QUANTITIES}
-        kept = {name: column for name, column in columns.items() if name == "weight_norm" or not is_empty(column)}
+        columns = ((name, [row.values[name] for row in rows]) for name in QUANTITIES)
+        kept = {name: packed(own) for name, own in columns if name == "weight_norm" or any(x == x for x in own)}
         unmeasured = {one.name: row.unmeasured for one, row in zip(layout.series, rows, strict=True) if row.unmeasured}
         monitor._add(Record(step=step, first=layout.first, columns=kept, unmeasured=unmeasured))
         return events

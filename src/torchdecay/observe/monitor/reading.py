@@ -50,6 +50,7 @@ _PAIRS = tuple(
     )
 )  # fmt: skip
 """The products that `Sums` begins with."""
+_AT = {name: place for place, name in enumerate(Sums._fields)}
 
 
 class Reading:
@@ -118,7 +119,7 @@ class Reading:
             for rows in batch.split(kinds):
                 part, own = idle.picked(rows), [one for row in rows if (one := found[row]) is not None]
                 if own:
-                    part = replace(part, gradients=own, is_updated=not own[0].is_sparse)
+                    part.gradients, part.is_updated = own, not own[0].is_sparse
                 self._parts.append(part)
                 self._sample_gradient(part)
         parts = [place for batch in self._batches if batch.is_part for place in batch.places]
@@ -170,11 +171,13 @@ class Reading:
             batch, places = part.batch, _places(*columns)
             for member, place, count, row in zip(batch.members, batch.places, batch.counts, rows, strict=True):
                 row += (math.nan, 0.0, float(count))
-                sums = Sums._make([row[at] for at in places])
+                found = [row[at] for at in places]
                 # Weights that were all 0 before the step need not be so by now.
-                weight = _square(sums.weight, member.param) if batch.is_part and sums.tt else sums.weight
-                gradient = _square(sums.gradient, member.param.grad) * unscaled**2
-                sums = sums._replace(weight=weight, gradient=gradient, radial=sums.radial * unscaled)
+                if batch.is_part and found[_AT["tt"]]:
+                    found[_AT["weight"]] = _square(found[_AT["weight"]], member.param)
+                found[_AT["gradient"]] = _square(found[_AT["gradient"]], member.param.grad) * unscaled**2
+                found[_AT["radial"]] *= unscaled
+                sums = Sums._make(found)
                 owed = self._owed.get(member.name, 0.0) - debts.get(member.name, 0.0)
                 dual = duals.get(member.name, math.nan) if member.is_constrained else math.nan
                 why = "" if part.gradients is None else self._beside_it.why_not(member)
