@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from torchdecay.arguments import check_word
 from torchdecay.errors import LoadError
 from torchdecay.text import describe_error, nearest, repr_quoted
 
@@ -348,6 +349,7 @@ def decode(data: Any, hint: Any = Any, *, callables: Callables = "refuse", kind:
         LoadError: an unknown tag, a missing or unknown field, a value that its field can't hold, or a callable that
             was refused.
     """
+    check_word(callables, "callables", get_args(Callables), error=LoadError)
     kind = kind or Kind("plan")
     try:
         return _Reader(kind, callables).value(data, hint, kind.name)

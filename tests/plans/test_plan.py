@@ -754,6 +754,14 @@ def test_a_sensible_edit_is_read() -> None:
     assert td.Plan.from_json(json.dumps(data))["0.weight"].decay == td.decoupled(1.0)
 
 
+@pytest.mark.parametrize("callables", ["yes", True, "Import"])
+def test_a_word_for_callables_that_is_none_imports_nothing(callables: Any) -> None:
+    """What is none of the words must not fall through to the one that runs code."""
+    plan = td.plan(mlp(), td.decoupled(0.1, schedule=double))
+    with pytest.raises(LoadError, match='Write "refuse", "import" or "describe"'):
+        td.Plan.from_json(plan.to_json(), callables=callables)
+
+
 def test_callables_in_a_file_are_refused_imported_or_described() -> None:
     """Refused unless told; "describe" is enough to read and compare, "import" gives the plan itself."""
     plan = td.plan(mlp(), td.decoupled(0.1, schedule=double))

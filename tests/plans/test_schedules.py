@@ -170,3 +170,15 @@ def test_none_is_constant_and_a_schedule_stays_itself() -> None:
     assert as_schedule(None) == Constant()
     assert as_schedule(chosen) is chosen
     assert as_schedule(LAMBDA) == Custom(LAMBDA)
+
+
+@pytest.mark.parametrize("function", [lambda: 1.0, lambda step, total: 1.0, lambda *, step: 1.0])
+def test_a_function_that_does_not_take_a_step_alone_is_refused_at_once(function: Any) -> None:
+    """Called in the middle of training it would raise torch's own TypeError there, which says nothing of schedules."""
+    with pytest.raises(DecayError, match=r"can't be called with a step alone.*\n.*\n.*def schedule\(step\)"):
+        td.decoupled(0.1, schedule=function)
+
+
+def test_a_function_may_take_more_than_a_step_where_it_has_defaults() -> None:
+    assert td.decoupled(0.1, schedule=lambda step, total=10: step / total).coefficient_at(5) == 0.05
+    assert td.decoupled(0.1, schedule=abs).coefficient_at(2) == 0.2

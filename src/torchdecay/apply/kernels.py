@@ -268,6 +268,8 @@ def _shrink_(params: Tensors, amounts: Amounts, references: Optional) -> None:
         some = [params[i] for i in free]
         if _is_one_number([amounts[i] for i in free]):
             torch._foreach_mul_(some, 1 - amounts[free[0]])
+        elif not torch.is_grad_enabled() and all(isinstance(amounts[i], float) for i in free):
+            torch._foreach_mul_(some, [1 - amounts[i] for i in free])  # type: ignore[misc]
         elif (numbers := _numbers([amounts[i] for i in free])) is not None:
             torch._foreach_mul_(some, list((1 - numbers).unbind()))
         else:
@@ -299,7 +301,9 @@ def _is_one_number(amounts: Amounts) -> bool:
 
 
 def _numbers(amounts: Amounts) -> Tensor | None:
-    """The amounts as a vector, where each is a tensor of one number, and nothing is to be differentiated."""
+    """The amounts as a vector, where each is one number, and nothing is to be differentiated."""
+    if all(isinstance(amount, float) for amount in amounts) and not torch.is_grad_enabled():
+        return torch.tensor(amounts, dtype=torch.float64)
     if torch.is_grad_enabled() or not all(isinstance(amount, Tensor) and not amount.dim() for amount in amounts):
         return None
     tensors = [amount for amount in amounts if isinstance(amount, Tensor)]

@@ -243,14 +243,15 @@ class Passes:
             if isinstance(regularizer, SquaredNorm) and not is_low(ones[0].param):
                 here = _Here.of(ones, work.pull.decay)
                 with kernels.masked(here.params, here.masks):
-                    constrained_steps_(here.params, [mu for mu in mus if isinstance(mu, Tensor)])
+                    constrained_steps_(here.params, mus)
                 continue
+            tensors = [mu if isinstance(mu, Tensor) else torch.tensor(mu, dtype=torch.float64) for mu in mus]
             if isinstance(regularizer, Deviation) and _must_be_whole(regularizer, ones) and not is_low(ones[0].param):
                 here = _Here.of(ones, work.pull.decay)
                 with kernels.masked(here.params, here.masks):
-                    toward_means_([one.param for one in ones], [mu for mu in mus if isinstance(mu, Tensor)])
+                    toward_means_([one.param for one in ones], tensors)
                 continue
-            for one, mu in zip(ones, mus, strict=True):
+            for one, mu in zip(ones, tensors, strict=True):
                 turn, kernel = self.debts.turn(one.name, work.steps), _constrained(regularizer, mu)
                 _run(one, turn, mu, kernel, regularizer)
 

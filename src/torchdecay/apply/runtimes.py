@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from torchdecay.apply.parts import deviations
-from torchdecay.apply.work import Amount, Pull, Target, Work
+from torchdecay.apply.work import Amount, Pull, Target, Work, numbers_of
 from torchdecay.errors import ApplyError
 from torchdecay.optimizers.cards import settled_factor, update_of
 from torchdecay.optimizers.gradients import maximizes, mean_second_moment, wide
@@ -76,7 +76,10 @@ class Runtime:
             for name, value in scalars.get(key, {}).items():
                 held = mine.get(name)
                 if held is not None or not isinstance(next(iter(mine.values()), None), Tensor):
-                    mine[name] = _like(held, value) if isinstance(held, Tensor) else value
+                    if isinstance(held, Tensor):
+                        held.copy_(_like(held, value))
+                    else:
+                        mine[name] = value
 
 
 class _Stable(Runtime):
@@ -168,13 +171,16 @@ class _Multiplier(Runtime):
     def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], controller: Any) -> None:
         super().__init__(optimizer, pulls, controller)
         self.kappa: dict[str, Tensor] = {}
+        self._vectors: dict[tuple[str, ...], tuple[Tensor, Tensor]] = {}
         for pull in pulls:
             for ones in on_one_device(pull.targets):
                 measured = _measured(pull.decay.regularizer, ones)
                 kappa = {"fixed": torch.full_like(measured, controller.bound), "initial": controller.bound * measured}
                 bounds = kappa.get(controller.kind, torch.full_like(measured, math.nan))
-                names = [one.name for one in ones]
-                self.mu |= dict(zip(names, torch.zeros_like(measured).unbind(), strict=True))
+                names, mu = tuple(one.name for one in ones), torch.zeros_like(measured)
+                self._vectors[names] = mu, bounds
+                # By name they are parts of the vectors, which are written to in place.
+                self.mu |= dict(zip(names, mu.unbind(), strict=True))
                 self.kappa |= dict(zip(names, bounds.unbind(), strict=True))
 
     def inherit(self, other: _Multiplier) -> None:
@@ -191,18 +197,19 @@ class _Multiplier(Runtime):
 
     def after(self, works: Sequence[Work]) -> None:
         for work in works:
-            for ones in on_one_device(work.targets):
-                self._follow(work, ones)
-            work.multiply(lambda one: self.mu[one.name])
+            work.multipliers = _in_order(
+                work, [(ones, self._follow(work, ones)) for ones in on_one_device(work.targets)]
+            )
 
-    def _follow(self, work: Work, ones: Sequence[Target]) -> None:
-        regularizer, names = work.pull.decay.regularizer, [one.name for one in ones]
+    def _follow(self, work: Work, ones: Sequence[Target]) -> Tensor:
+        """μ of some parameters on one device, as it is now."""
+        regularizer, names = work.pull.decay.regularizer, tuple(one.name for one in ones)
         measured = _measured(regularizer, ones)
-        kappa, mu = (torch.stack([held[name] for name in names]) for held in (self.kappa, self.mu))
+        held = self._vectors.get(names)
+        mu, kappa = held or (torch.stack([of[name] for name in names]) for of in (self.mu, self.kappa))
         if self.controller.kind == "warmup" and work.steps + 1 >= self.controller.warmup_steps:
             # Later for a tensor that had no part in the last step of the warm-up.
-            kappa = torch.where(kappa.isnan(), measured, kappa)
-            self.kappa |= dict(zip(names, kappa.unbind(), strict=True))
+            kappa.copy_(torch.where(kappa.isnan(), measured, kappa))
         rho = work.amount
         if self.controller.per_element and not isinstance(regularizer, Deviation):
             precision = rho.dtype if isinstance(rho, Tensor) else torch.float64
@@ -211,7 +218,11 @@ class _Multiplier(Runtime):
             rho = rho / torch.tensor([one.param.numel() for one in ones], dtype=precision, device=measured.device)
         # NaN while the warm-up lasts: no bound yet, so no pull. What is beyond all measure would stay in μ for ever.
         step = torch.nan_to_num(rho * (measured - kappa), nan=0.0, posinf=0.0).to(mu.dtype)
-        self.mu |= dict(zip(names, (mu + step).clamp(min=0).unbind(), strict=True))
+        mu.add_(step).clamp_(min=0)
+        for name, now, bound in () if held else zip(names, mu.unbind(), kappa.unbind(), strict=True):
+            self.mu[name].copy_(now)
+            self.kappa[name].copy_(bound)
+        return mu
 
 
 class _NormRatio(Runtime):
@@ -382,11 +393,12 @@ def tail_exponent(param: Tensor) -> float:
     return float(1 + count / (tail.sum() - count * squares[index].log()).clamp(min=_TINY))
 
 
-def constrained_steps_(params: Sequence[Tensor], mus: Sequence[Tensor]) -> None:
+def constrained_steps_(params: Sequence[Tensor], mus: Sequence[Amount]) -> None:
     """`constrained_step_` of ‖·‖² for several parameters of one dtype on one device."""
-    mu = torch.stack(list(mus))
-    factors = torch.where(2 * mu < 1, 1 - 2 * mu, 1 / (1 + 2 * mu)).to(params[0].dtype.to_real())
-    torch._foreach_mul_(list(params), list(factors.unbind()))
+    vector = [mu for mu in mus if isinstance(mu, Tensor)]
+    mu = torch.stack(vector) if vector else torch.tensor(mus, dtype=torch.float64)
+    factors: Any = numbers_of(torch.where(2 * mu < 1, 1 - 2 * mu, 1 / (1 + 2 * mu)).to(params[0].dtype.to_real()))
+    torch._foreach_mul_(list(params), factors)
 
 
 def constrained_step_(param: Tensor, regularizer: Regularizer, mu: Tensor) -> None:

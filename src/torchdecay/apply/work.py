@@ -85,6 +85,12 @@ class Target:
         return grad_of(self.param)
 
 
+def numbers_of(vector: Tensor) -> list[Amount]:
+    """The numbers of a vector: on a CPU as Python's own, which cost less to make and to multiply by."""
+    found: list[Amount] = vector.tolist() if vector.device.type == "cpu" else list(vector.unbind())
+    return found
+
+
 def buckets(params: Iterable[Tensor]) -> list[list[int]]:
     """Places of the parameters, grouped so that each group may go through one foreach kernel."""
     found: dict[tuple[object, ...], list[int]] = {}
@@ -155,7 +161,7 @@ class Work:
         if found is None:
             return [self.amount] * len(self.targets)
         if isinstance(found, Tensor):
-            return list((self.amount * found).unbind())
+            return numbers_of(self.amount * found)
         if found and all(one is found[0] for one in found):
             return [self.amount * found[0]] * len(found)
         if isinstance(self.amount, float) and all(isinstance(one, Tensor) and one.dim() for one in found):

@@ -55,21 +55,33 @@ def _second_moments(optimizer: Optimizer, live: list[tuple[Tensor, float]]) -> t
     sparse = any(grad.is_sparse for grad in grads)
     sizes = [grad.norm() for grad in grads] if sparse else list(torch._foreach_norm(grads))
     moments = [state.get("exp_avg_sq") for state in states]
-    kept = [size.new_zeros(()) if m is None else wide(local(m)).sum() for size, m in zip(sizes, moments, strict=True)]
+    # They are squares, so that their sum is that of their sizes, which one call takes of all.
+    held = iter(torch._foreach_norm(own, 1) if (own := [wide(local(m)) for m in moments if m is not None]) else ())
+    kept = [size.new_zeros(()) if m is None else next(held) for size, m in zip(sizes, moments, strict=True)]
     precision = torch.float32 if sizes[0].device.type == "mps" else torch.float64
     beta = torch.tensor([beta2 for _, beta2 in live], dtype=precision, device=sizes[0].device)
-    steps = torch.tensor([float(state.get("step", 0)) + 1 for state in states], dtype=precision, device=beta.device)
+    steps = 1 + torch.tensor(numbers([state.get("step", 0.0) for state in states]), dtype=precision, device=beta.device)
     scale = float(getattr(optimizer, "grad_scale", None) or 1.0)
     square, before = (_stacked(parts).to(precision) for parts in (sizes, kept))
     here = all_over_ranks((square / scale).square() * (1 - beta) + beta * before, params)
     return (here / (1 - beta**steps)).sum().to(sizes[0].dtype), sum(param.numel() for param in params)
 
 
-def _stacked(numbers: list[Tensor]) -> Tensor:
+def numbers(values: list[Any]) -> list[float]:
+    """Numbers that may stand in tensors, as Python's own: in one call where all do alike."""
     import torch
 
-    alike = len({one.dtype for one in numbers}) == 1
-    return torch.stack(numbers if alike else [one.double() for one in numbers])
+    if type(values[0]) is torch.Tensor and len({(type(one), getattr(one, "device", None)) for one in values}) == 1:
+        found: list[float] = torch.stack(values).tolist()
+        return found
+    return [float(one) for one in values]
+
+
+def _stacked(parts: list[Tensor]) -> Tensor:
+    import torch
+
+    alike = len({one.dtype for one in parts}) == 1
+    return torch.stack(parts if alike else [one.double() for one in parts])
 
 
 def wide(tensor: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchdecay.errors import ApplyError
 from torchdecay.optimizers.elementwise import Columns, Elementwise
+from torchdecay.optimizers.gradients import numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -153,19 +154,10 @@ class Update:
 def _counted_alike(states: Sequence[State], moment: str) -> list[list[int]]:
     """Places of states that are alike in all that terms turn on, and in whether they have a moment yet."""
     found: dict[Any, list[int]] = {}
-    counts = zip(*(_numbers([state.get(key, 0.0) for state in states]) for key in ("step", "mu_product")), strict=True)
+    counts = zip(*(numbers([state.get(key, 0.0) for state in states]) for key in ("step", "mu_product")), strict=True)
     for place, (count, state) in enumerate(zip(counts, states, strict=True)):
         found.setdefault((count, state.get(moment) is None), []).append(place)
     return list(found.values())
-
-
-def _numbers(values: list[Any]) -> list[float]:
-    import torch
-
-    if type(values[0]) is torch.Tensor and len({(type(one), getattr(one, "device", None)) for one in values}) == 1:
-        found: list[float] = torch.stack(values).tolist()
-        return found
-    return [float(one) for one in values]
 
 
 def _shared(moved: Callable[[Tensor, Tensor], Tensor], g: Tensor, m: Tensor, share: Tensor) -> Tensor:

@@ -159,7 +159,7 @@ class NormRatio(Controller):
     """m = 1 − ratio·‖θ₀‖/‖θ‖ per slice: shrinks what is longer than its target, lengthens what is shorter."""
 
     ratio: float = 1.0
-    per: Per = "tensor"
+    per: Per | None = "tensor"
     symbol = "(1 − r‖θ₀‖/‖θ‖)"
     most = 1.0
 

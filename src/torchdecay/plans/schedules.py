@@ -8,6 +8,7 @@ accumulated micro-batches does not count. λ is the Decay's coefficient, so the 
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -156,6 +157,22 @@ class Custom(Schedule):
 
     function: Callable[[int], float]
 
+    def __post_init__(self) -> None:
+        try:
+            # Of one that a file describes nobody knows either.
+            if not isinstance(cast(Any, self.function), Opaque):
+                inspect.signature(self.function).bind(0)
+        except ValueError:
+            # Of some built-in functions nobody knows.
+            return
+        except TypeError as error:
+            raise DecayError(
+                f"the schedule {self!r}{inspect.signature(self.function)} can't be called with a step alone: {error}.",
+                "It is called as schedule(step), with the number of steps taken, and returns the multiplier.",
+                "Write def schedule(step), with defaults for what else it takes, or bind that: "
+                "functools.partial(schedule, total=1000). What goes by the learning rate is td.schedules.follow_lr().",
+            ) from None
+
     def __call__(self, step: int, lr_ratio: float = 1.0) -> float:
         value: Any = self.function(step)
         if isinstance(value, bool) or not isinstance(value, Real):
@@ -258,7 +275,7 @@ def as_schedule(value: Any) -> Schedule:
     """A Schedule as it is, None as `constant()`, any other callable as `Custom`.
 
     Raises:
-        DecayError: for what is not callable.
+        DecayError: for what is not callable, or not with a step alone.
     """
     if value is None:
         return Constant()

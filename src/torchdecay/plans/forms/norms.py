@@ -18,7 +18,7 @@ def norm_control(
     wd: float,
     *,
     ratio: float = 1.0,
-    per: Per = "tensor",
+    per: Per | None = "tensor",
     schedule: Schedule | None = None,
     mask: Mask | str | None = None,
 ) -> Decay:
@@ -32,7 +32,7 @@ def norm_control(
         wd: λ, at least 0; η·λ must stay below 1.
         ratio: r, the target norm over the norm at attach, at least 0.
         per: the slices that have a norm each: "tensor", "row", "column", or "expert", what lies along the first
-            dimension.
+            dimension; None is "expert" for a tensor of three dimensions, a stack of matrices, and "tensor" for others.
 
     Example:
         >>> import torchdecay as td
