@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from study import HERE, VERDICTS, Claim, plus_minus, read, with_interval
+from study import HERE, VERDICTS, Claim, names, plus_minus, read, with_interval
 
 PAGE = HERE.parent / "docs" / "evidence.md"
 HEAD = """# Evidence
@@ -58,7 +58,10 @@ def page(studies: Mapping[str, Mapping[str, Any]]) -> str:
             if entries
             else "None.\n"
         )
-    return "\n".join([*parts, *(section(record) for record in studies.values()), TAIL])
+    parts += [section(record) for record in studies.values()]
+    if waiting := [f"`python studies/{name}.py`" for name in names() if name not in studies]:
+        parts.append(f"## Not measured yet\n\nWritten, and not run: {', '.join(waiting)}.\n")
+    return "\n".join([*parts, TAIL])
 
 
 def claims_of(record: Mapping[str, Any]) -> list[Claim]:

@@ -15,7 +15,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -166,6 +166,11 @@ def digits(value: float) -> str:
     )
 
 
-def read(paths: Iterable[Path] = ()) -> dict[str, dict[str, Any]]:
+def names() -> list[str]:
+    """The studies, whether they were run or not."""
+    return sorted(path.stem for path in HERE.glob("*.py") if path.stem not in ("page", "study"))
+
+
+def read() -> dict[str, dict[str, Any]]:
     """What is kept in results/, by the study's name."""
-    return {path.stem: json.loads(path.read_text()) for path in paths or sorted(RESULTS.glob("*.json"))}
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
