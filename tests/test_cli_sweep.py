@@ -22,6 +22,8 @@ from torchdecay.lab.engines.runs import Progress
 from torchdecay.lab.sweeps.result import Sweep
 from torchdecay.reports.drawing.files import place
 
+pytestmark = pytest.mark.long
+
 TASK = ["sweep", "sweeping:task", "--engine", "serial", "--seeds", "2"]
 SHORT = [*TASK, "--value", "0.1", "--value", "1"]
 

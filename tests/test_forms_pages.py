@@ -17,6 +17,8 @@ import torchdecay as td
 from torchdecay.plans.presets import PRESETS
 from torchdecay.reports.drawing.palette import DARK, LIGHT
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[1]
 PAGES, PICTURES = ROOT / "docs" / "forms", ROOT / "docs" / "assets" / "forms"
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 
+import pytest
 import torch
 from torch import nn, optim
 from torch.distributed.fsdp import fully_shard
@@ -161,6 +162,7 @@ def _reductions_are_counted(rank):
             assert counted.get_total_counts() <= most, (name, layers, dict(counted.get_comm_counts()))
 
 
+@pytest.mark.distributed
 def test_norms_of_all_tensors_are_added_up_in_one_reduction():
     """One for each step, however many tensors; two where weights are measured before the update and after it."""
     in_ranks(_reductions_are_counted)
@@ -171,11 +173,13 @@ def test_forms_of_each_kind_on_two_ranks_are_those_on_one():
     in_ranks(_forms_agree)
 
 
+@pytest.mark.distributed
 def test_a_sharded_run_is_resumed_bit_for_bit():
     """References are shards, and the numbers of controllers are the same on every rank."""
     in_ranks(_resume_agrees)
 
 
+@pytest.mark.distributed
 def test_a_ranks_part_of_a_norm_is_not_taken_for_the_norm():
     """The seeded fault: `float` of a sharded norm reads what this rank has."""
     in_ranks(_a_part_read_as_the_whole_is_seen)
@@ -199,6 +203,7 @@ def _another_plan_is_told(rank):
     assert "another plan than the others" in said
 
 
+@pytest.mark.distributed
 def test_a_rank_with_another_plan_is_told_of_and_tells():
     """The one that comes second at attach, the other before its first step moves a weight."""
     in_ranks(_another_plan_is_told)
@@ -220,6 +225,7 @@ def _bits_agree(rank):
     assert all(map(torch.equal, sharded, alone)) and debts == owed and any(debts.values())
 
 
+@pytest.mark.distributed
 def test_low_precision_shards_have_the_bits_of_one_process():
     """What is owed is paid with draws that go by the place in the whole tensor; uneven shards too."""
     in_ranks(_bits_agree)

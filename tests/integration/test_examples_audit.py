@@ -59,6 +59,7 @@ def test_a_snippet_has_what_it_says_and_its_mended_form_has_nothing(name: str) -
     assert mended.ok, str(mended)
 
 
+@pytest.mark.distributed
 def test_sharded_over_two_processes(tmp_path: Path) -> None:
     """Each process finds the same."""
     env = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}

@@ -7,6 +7,7 @@ import functools
 import io
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -251,6 +252,7 @@ def test_a_folder_is_kept_only_a_run_is_overwritten_and_findings_are_an_exit_cod
     page.unlink()
     assert CliRunner().invoke(main, ["report", str(page.parent)]).exit_code == 0
     assert "3 steps of AdamW" in page.read_text()
+    shutil.copytree(page.parent, tmp_path / "torchdecay-run-3")
     together = CliRunner().invoke(main, ["report", str(tmp_path), "--out", str(tmp_path / "all.html")])
     assert together.exit_code == 0 and "torchdecay-run-3" in (tmp_path / "all.html").read_text()
 
@@ -283,6 +285,8 @@ def test_what_could_not_be_looked_at_is_an_exit_code_too(code: str, expected: in
 
 
 def test_it_can_be_switched_off(tmp_path: Path) -> None:
-    """TORCHDECAY_DISABLE=1: the script as it is."""
-    seen = run(str(SCRIPTS / "plain.py"), "1", cwd=tmp_path, TORCHDECAY_DISABLE="1")
-    assert (seen.returncode, seen.stderr, list(tmp_path.iterdir())) == (0, "", [])
+    """TORCHDECAY_DISABLE=1: the script as it is, and nothing waits for its torch."""
+    code = "import sys; print([type(one).__name__ for one in sys.meta_path], *sorted(sys.modules), *sys.path)"
+    off, on = (run("-c", code, cwd=tmp_path, TORCHDECAY_DISABLE=switch) for switch in "10")
+    assert (off.returncode, off.stderr, list(tmp_path.iterdir())) == (0, "", [])
+    assert off.stdout == python("-c", code, cwd=tmp_path).stdout != on.stdout

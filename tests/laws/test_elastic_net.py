@@ -10,6 +10,8 @@ from torch import nn, optim
 
 import torchdecay as td
 
+pytestmark = pytest.mark.long
+
 ALPHA = 0.3
 OPTIMIZERS = {
     "SGD": (optim.SGD, {"lr": 0.1}),

@@ -12,6 +12,8 @@ from torch import nn, optim
 
 import torchdecay as td
 
+pytestmark = pytest.mark.long
+
 FEW = settings(max_examples=12)
 
 

@@ -16,6 +16,8 @@ from torchdecay.reports.drawing.palette import styles
 from torchdecay.reports.history import MOST, article_of, quantity_chart
 from torchdecay.text import number, percent
 
+pytestmark = pytest.mark.long
+
 
 def make_history(groups: int = 2, *, records: int = 12, lost_at: int = 999) -> History:
     series = tuple(

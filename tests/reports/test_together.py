@@ -18,6 +18,8 @@ from torchdecay.cli import main
 from torchdecay.errors import TaskError
 from torchdecay.observe.monitor.history import History
 
+pytestmark = pytest.mark.long
+
 
 def history(wd: float, path: Path, *, norm: bool = True) -> History:
     torch.manual_seed(0)

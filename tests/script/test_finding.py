@@ -12,6 +12,8 @@ from torch.optim import lr_scheduler
 
 from torchdecay.integrations.script.finding import Surroundings, around_it, look_around, model_of, run_of
 
+pytestmark = pytest.mark.long
+
 
 class Part(nn.Module):
     def __init__(self) -> None:

@@ -7,6 +7,8 @@ import torch._dynamo
 
 import torchdecay.integrations.script.watching
 
+pytestmark = pytest.mark.long
+
 # pytester forgets the modules that a run inside it imports, and torch can't be imported twice.
 assert torch._dynamo and torchdecay.integrations.script.watching
 

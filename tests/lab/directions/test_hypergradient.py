@@ -19,6 +19,8 @@ from torchdecay.lab.tasks.task import Data, model_of
 from torchdecay.lab.training.contenders import as_contender
 from torchdecay.lab.training.setup import Setup
 
+pytestmark = pytest.mark.long
+
 COLUMNS = ridge.COLUMNS
 FIRST = COLUMNS // 2
 

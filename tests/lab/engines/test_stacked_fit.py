@@ -23,6 +23,8 @@ from torchdecay.lab.training.contenders import as_contender
 from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.trial import Assignment, Keep, Trial
 
+pytestmark = pytest.mark.long
+
 
 def data(seed: int) -> Data:
     x = torch.randn(60, 5, generator=torch.Generator().manual_seed(seed))

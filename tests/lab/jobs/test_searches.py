@@ -15,6 +15,8 @@ from torchdecay.lab.jobs.command import Command
 from torchdecay.lab.sweeps.search import Search
 from torchdecay.lab.sweeps.sweep import sweep
 
+pytestmark = pytest.mark.long
+
 SCRIPT = """
 import math, sys
 value, seed = float(sys.argv[1]), int(sys.argv[2])

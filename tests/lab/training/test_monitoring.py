@@ -22,6 +22,8 @@ from torchdecay.lab.training.train import train
 from torchdecay.plans import policies
 from torchdecay.plans.rules import rule
 
+pytestmark = pytest.mark.long
+
 HALF = 100
 
 

@@ -13,6 +13,8 @@ from torch import Tensor, nn, optim
 import torchdecay as td
 from this_torch import Muon
 
+pytestmark = pytest.mark.long
+
 Model = tuple[nn.Module, Callable[[nn.Module], Tensor]]
 
 

@@ -151,6 +151,7 @@ def test_a_torn_last_line_is_left_out_with_a_warning(tmp_path, cut):
     assert caught[0].filename == __file__
 
 
+@pytest.mark.long
 def test_every_cut_of_a_file_loads_or_is_told(tmp_path):
     """Wherever it was cut off: a history of the whole lines, or an error that says that there is none yet."""
     whole = make_history(groups=2, records=2)
@@ -172,6 +173,7 @@ def test_every_cut_of_a_file_loads_or_is_told(tmp_path):
         assert found.records == whole.records[: len(found.records)]
 
 
+@pytest.mark.long
 @pytest.mark.integration
 def test_a_killed_training_leaves_all_but_the_last_line(tmp_path):
     """kill -9 while it writes, as fast as it can."""

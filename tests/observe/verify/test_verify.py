@@ -61,7 +61,7 @@ def faults(checked):
 
 
 @pytest.mark.parametrize("maximize", [False, pytest.param(True, marks=pytest.mark.long)], ids=["minimize", "maximize"])
-@pytest.mark.parametrize("dtype", [F32, F64, BF16, F16], ids=str)
+@pytest.mark.parametrize("dtype", [F32, F64, pytest.param(BF16, marks=pytest.mark.long), F16], ids=str)
 @pytest.mark.parametrize(("name", "implementation"), list(cases(TORCH)), ids=case_id)
 def test_every_torch_optimizer_does_what_the_native_table_says(name, implementation, dtype, maximize):
     """Site and amount are measured for each class, implementation and dtype, and agree with the table."""
@@ -743,6 +743,7 @@ def test_what_can_not_be_measured_is_said():
     assert faults(verify(optim.SGD(lazy.parameters(), lr=0.1))) == {"unmeasured"}
 
 
+@pytest.mark.long
 def test_of_very_many_parameters_an_even_choice_speaks_for_all():
     """First and last are among them, so that a loop that stops early is seen."""
     params = [nn.Parameter(torch.ones(2)) for _ in range(3000)]
@@ -790,6 +791,7 @@ def gpt2_sized():
     return [nn.Parameter(torch.empty(shape)) for shape in shapes + 12 * block]
 
 
+@pytest.mark.long
 def test_no_second_copy_of_the_weights_is_made():
     """Of a model of 497 MB not a megabyte is copied, with momentum in flight on all of it."""
     params = gpt2_sized()
