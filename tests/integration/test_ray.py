@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import socket
 import sys
+from pathlib import Path
 
 import pytest
 
 from torchdecay.errors import MissingExtra, TaskError
+from torchdecay.lab.engines.ray import cluster
 from torchdecay.lab.engines.ray.cluster import connected
 
 
@@ -24,6 +26,19 @@ def test_an_address_that_does_not_answer_is_told_at_once(address: str, said: str
     """With the reason, before anything is run."""
     pytest.importorskip("ray")
     with pytest.raises(TaskError, match=said), connected(address, num_cpus=1, runtime_env=None, timeout=5):
+        pytest.fail("connected to nothing")
+
+
+def test_an_address_file_that_was_left_over_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """At once: Ray itself would try the address for minutes."""
+    pytest.importorskip("ray")
+    file = tmp_path / "ray" / "ray_current_cluster"
+    file.parent.mkdir()
+    file.write_text("127.0.0.1:9")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setattr(cluster, "_running", set)
+    said = r'no Ray runs on this machine any more: .*ray_current_cluster names "127.0.0.1:9"'
+    with pytest.raises(TaskError, match=said), connected("auto", num_cpus=1, runtime_env=None, timeout=60):
         pytest.fail("connected to nothing")
 
 

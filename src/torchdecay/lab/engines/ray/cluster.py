@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from torchdecay.errors import TaskError, need
@@ -95,7 +96,9 @@ def _knock(address: str, timeout: float) -> None:
             "Through it the sweep itself would run on the cluster, and could not write here.",
             "Call from a node of the cluster with HOST:PORT or auto, or with: ray job submit -- torchdecay sweep ...",
         )
-    if address != "auto":
+    if address == "auto":
+        _refuse_left_over(timeout)
+    else:
         _reach(address, timeout)
     try:
         done = subprocess.run(
@@ -114,6 +117,31 @@ def _knock(address: str, timeout: float) -> None:
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()] or ["no reason was given"]
         raise _silent(address, printable(said[-1]).rstrip("."))
+
+
+def _refuse_left_over(timeout: float) -> None:
+    """The file by which Ray finds the one on this machine may be of one that was killed: Ray waits there for minutes."""
+    file = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
+    if not file.exists() or _running():
+        return
+    address = file.read_text(encoding="utf-8").strip()
+    try:
+        _reach(address, timeout)
+    except TaskError as error:
+        raise TaskError(
+            f"no Ray runs on this machine any more: {file} names {repr_quoted(address)}, where none answers.",
+            "One that was killed has left it.",
+            "Take it away with `ray stop`, or start one with `ray start --head`; without an address Ray is started here.",
+        ) from error
+
+
+def _running() -> set[str]:
+    """The addresses of those that run on this machine."""
+    from ray._private.services import find_gcs_addresses
+
+    # What it finds Ray remembers for the rest of the process.
+    found: set[str] = getattr(find_gcs_addresses, "__wrapped__", find_gcs_addresses)()
+    return found
 
 
 def _reach(address: str, timeout: float) -> None:
