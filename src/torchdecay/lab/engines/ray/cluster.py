@@ -120,7 +120,7 @@ def _knock(address: str, timeout: float) -> None:
 
 
 def _refuse_left_over(timeout: float) -> None:
-    """The file by which Ray finds the one on this machine may be of one that was killed: Ray waits there for minutes."""
+    """The file by which Ray finds the one on this machine may be of one that was killed: it waits there for minutes."""
     file = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
     if not file.exists() or _running():
         return
@@ -131,7 +131,7 @@ def _refuse_left_over(timeout: float) -> None:
         raise TaskError(
             f"no Ray runs on this machine any more: {file} names {repr_quoted(address)}, where none answers.",
             "One that was killed has left it.",
-            "Take it away with `ray stop`, or start one with `ray start --head`; without an address Ray is started here.",
+            "`ray stop` takes it away, `ray start --head` starts another; without an address one is started here.",
         ) from error
 
 
