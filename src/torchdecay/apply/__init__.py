@@ -16,7 +16,7 @@ the loss: `handle.penalty` adds it up (`loss`, `penalty`).
 What has to survive a checkpoint is packed by `state`, the plan by `ledger`; `checkpoint` loads one by names, and
 `copies` says what a copy of an optimizer takes along.
 
-Read in this order: ranks, rounding, bindings, work, unwritten, ledger, state, parts, runtimes, routes, stepping,
-    kernels, penalty, loss, update_rules, compiled, row_pulls, lowering, passes, program, engine, copies, readers,
+Read in this order: ranks, rounding, bindings, work, unwritten, ledger, state, parts, kernels, sums, runtimes, routes,
+    stepping, penalty, loss, update_rules, compiled, row_pulls, lowering, passes, program, engine, copies, readers,
     carried, saving, hooks, pickles, handle, attach, each, checkpoint.
 """

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from torchdecay.apply.kernels import in_parts
 from torchdecay.apply.parts import deviations
+from torchdecay.apply.sums import batches, is_summed, moments_beside
 from torchdecay.apply.work import Amount, Pull, Target, Work, numbers_of
 from torchdecay.errors import ApplyError
 from torchdecay.optimizers.cards import settled_factor, update_of
@@ -265,27 +267,28 @@ class _NormRatio(Runtime):
 class _Projection(Runtime):
     def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], controller: Any) -> None:
         super().__init__(optimizer, pulls, controller)
-        self._seen: dict[str, tuple[Tensor, Tensor]] = {}
+        self._seen: dict[tuple[str, ...], tuple[Tensor, Tensor]] = {}
 
     def before(self, works: Sequence[Work]) -> None:
         for work in works:
             sign = -1.0 if maximizes(self.optimizer, work.group) else 1.0
             for ones in on_one_device(work.targets):
-                offsets, params = _offsets(ones), [one.param for one in ones]
-                products = torch._foreach_mul([local(one.grad) for one in ones], offsets)
-                agreement = torch.stack([one.sum() for one in products])
-                distance, agreement = norms(offsets, params, agreement)
-                seen = zip(distance.unbind(), (agreement * sign).unbind(), strict=True)
-                self._seen |= dict(zip([one.name for one in ones], seen, strict=True))
+                found = _toward(ones, beside=True)
+                if found is None:
+                    offsets, params = _offsets(ones), [one.param for one in ones]
+                    products = torch._foreach_mul([local(one.grad) for one in ones], offsets)
+                    agreement = torch.stack([one.sum() for one in products])
+                    found = norms(offsets, params, agreement)
+                self._seen[tuple(one.name for one in ones)] = found[0], found[1] * sign
 
     def after(self, works: Sequence[Work]) -> None:
         for work in works:
             work.multipliers = _in_order(work, [self._multipliers(ones) for ones in on_one_device(work.targets)])
 
     def _multipliers(self, ones: Sequence[Target]) -> tuple[Sequence[Target], Tensor]:
-        seen = [self._seen.pop(one.name) for one in ones]
-        before, agreement = (torch.stack(list(column)) for column in zip(*seen, strict=True))
-        distance = norms(_offsets(ones), [one.param for one in ones])
+        before, agreement = self._seen.pop(tuple(one.name for one in ones))
+        found = _toward(ones, beside=False)
+        distance = norms(_offsets(ones), [one.param for one in ones]) if found is None else found[0]
         share = ((distance - before) / distance.clamp(min=_TINY)).clamp(0, 1)
         return ones, torch.where(agreement > 0, share, torch.zeros_like(share))
 
@@ -358,6 +361,26 @@ def _measured(regularizer: Regularizer, ones: Sequence[Target]) -> Tensor:
     if not regularizer.elementwise:
         return torch.stack([regularizer.value(whole(one)) for one in own])
     return all_over_ranks(torch.stack([regularizer.value(local(one)) for one in own]), params)
+
+
+def _toward(ones: Sequence[Target], *, beside: bool) -> Tensor | None:
+    """‖θ − ref‖ of each, and with the gradients `beside` them ⟨g, θ − ref⟩ as a second row; None where not known so."""
+    params, references = [one.param.detach() for one in ones], [one.reference for one in ones]
+    held = [reference for reference in references if reference is not None]
+    others = [one.grad.detach() for one in ones] if beside else None
+    if len(held) < len(ones) or not all(map(is_summed, (*params, *held, *(others or ())))):
+        return None
+    found = torch.zeros(2, len(ones), dtype=torch.float64)
+    for places in batches(params):
+        some, refs = [params[i] for i in places], [held[i] for i in places]
+        here = moments_beside(some, refs, None if others is None else [others[i] for i in places], in_parts)
+        if not bool(((here[:, 0] > 0) & here.isfinite().all(dim=1)).all()):
+            # Squares of 1e20 are infinite in float32, and those of 1e-30 are 0.
+            return None
+        found[0, places] = here[:, 0]
+        if others is not None:
+            found[1, places] = -here[:, 2]
+    return found
 
 
 def _offsets(ones: Sequence[Target]) -> list[Tensor]:

@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from torchdecay.apply import kernels
 from torchdecay.apply.rounding import DUE, Debts, is_low, pay_
 from torchdecay.apply.runtimes import Runtime, on_one_device
+from torchdecay.apply.sums import SMALL, batches, is_summed, moments_beside, rows
 from torchdecay.apply.work import Pull, Target, Work, buckets, lasting
 from torchdecay.optimizers.cards import has_trait
 from torchdecay.optimizers.gradients import wide
@@ -184,20 +185,23 @@ class UpdateRuntime(Runtime):
         left: list[Target] = []
         fit: list[Target] = []
         for one in targets:
-            plain = type(one.param) in kernels.PLAIN and one.param.dtype in (torch.float32, torch.float64)
-            fits = plain and one.param.device.type == "cpu" and self._are_whole(one) and one.name not in self._emptied
+            fits = is_summed(one.param) and self._are_whole(one) and one.name not in self._emptied
             (fit if fits else left).append(one)
-        for ones in _batches(fit):
+        for places in batches([one.param for one in fit]):
+            ones = [fit[i] for i in places]
             params, copies = [one.param.detach() for one in ones], [self._copies[one.name] for one in ones]
-            seen = Seen.of(params, copies, run)
+            seen = moments_beside(params, copies, copies, run)
             # Squares of 1e20 are infinite in float32, those of 1e-30 are 0, and of what does not move there is none.
-            known = ((seen.sums.abs() > 0) & seen.sums.isfinite()).all(dim=1)
-            before, update, product = seen.sums.unbind(1)
+            known = ((seen.abs() > 0) & seen.isfinite()).all(dim=1)
+            update, before, product = seen.unbind(1)
             radius = torch.stack([self._radius(one, size) for one, size in zip(ones, before.unbind(), strict=True)])
             a, b = self._numbers(Step(before, update, product, radius, work.group.get("lr")), share)
-            places = range(len(ones)) if bool(known.all()) else known.nonzero()[:, 0].tolist()
-            seen.combine_(places, b, a - b, run)
-            left += [one for i, one in enumerate(ones) if i not in places]
+            if bool(known.all()):
+                _combine_all_(params, copies, b, a - b, run)
+                continue
+            left += [ones[i] for i in (~known).nonzero()[:, 0].tolist()]
+            for i in known.nonzero()[:, 0].tolist():
+                _combine_all_(params[i : i + 1], copies[i : i + 1], b[i : i + 1], (a - b)[i : i + 1], run)
         return left
 
     def _combine_cut(self, targets: Sequence[Target], work: Work, share: float, run: kernels.Run) -> list[Target]:
@@ -278,66 +282,19 @@ class UpdateRuntime(Runtime):
         return isinstance(self.rule, Sphere) and self.rule.radius != "current"
 
 
-_SMALL = 1 << 14
-"""Elements up to which weights of one size are worked on together, as the rows of a matrix."""
-_ROOM = 1 << 20
-"""Elements of such a matrix at most: some of them are there for a moment."""
-
-
-def _batches(ones: Sequence[Target]) -> list[list[Target]]:
-    """Small weights of one size and dtype together; the others together too, each to be worked on for itself."""
-    found: dict[Any, list[list[Target]]] = {}
-    for one in ones:
-        param = one.param
-        size = param.numel() if param.numel() <= _SMALL else 0
-        alike = found.setdefault((size, param.dtype if size else None), [[]])
-        if size * len(alike[-1]) >= _ROOM:
-            alike.append([])
-        alike[-1].append(one)
-    return [some for alike in found.values() for some in alike]
-
-
-class Seen(NamedTuple):
-    """W's copies and what the update has left of W, for many: small ones as the rows of two matrices.
-
-    Attributes:
-        params, copies: the tensors.
-        rows: the two matrices; None of large ones, which are worked on one by one.
-        sums: ‖W‖, ‖D‖ and ⟨W, D⟩, a row for each.
-    """
-
-    params: list[Tensor]
-    copies: list[Tensor]
-    rows: tuple[Tensor, Tensor] | None
-    sums: Tensor
-
-    @classmethod
-    def of(cls, params: list[Tensor], copies: list[Tensor], run: kernels.Run) -> Seen:
-        """Look at them."""
-        if params[0].numel() > _SMALL:
-            sums = torch.stack([_moments(param, copy, run) for param, copy in zip(params, copies, strict=True)])
-            sums[:, :2] = sums[:, :2].sqrt()
-            return cls(params, copies, None, sums)
-        weights, after = (kernels.joined(column).view(len(params), -1) for column in (copies, params))
-        taken = weights - after
-        norms_of = [torch.linalg.vector_norm(one, dim=1) for one in (weights, taken)]
-        sums = torch.stack([*norms_of, (weights * taken).sum(dim=1)], dim=1).double()
-        return cls(params, copies, (weights, after), sums)
-
-    def combine_(self, places: Sequence[int], by_param: Tensor, by_copy: Tensor, run: kernels.Run) -> None:
-        """θ ← by_param·θ + by_copy·copy at some places."""
-        if self.rows is None:
-            by = list(zip(by_param.tolist(), by_copy.tolist(), strict=True))
-            for i in places:
-                run(_combine_, self.params[i], by[i][0], (self.copies[i],), by[i][1])
-            return
-        if not places:
-            return
-        weights, after = self.rows
-        # Of a single weight this is the weight itself.
-        after.mul_(by_param.to(after)[:, None]).addcmul_(weights, by_copy.to(after)[:, None])
-        made = kernels.cut(after.view(-1), self.params)
-        torch._foreach_copy_([self.params[i] for i in places], [made[i] for i in places])
+def _combine_all_(
+    params: list[Tensor], copies: list[Tensor], by_param: Tensor, by_copy: Tensor, run: kernels.Run
+) -> None:
+    """θ ← by_param·θ + by_copy·copy of some weights of one batch."""
+    if params[0].numel() > SMALL:
+        numbers = zip(by_param.tolist(), by_copy.tolist(), strict=True)
+        for param, copy, (own, other) in zip(params, copies, numbers, strict=True):
+            run(_combine_, param, own, (copy,), other)
+        return
+    weights, after = rows(copies), rows(params)
+    # Of a single weight this is the weight itself.
+    after.mul_(by_param.to(after)[:, None]).addcmul_(weights, by_copy.to(after)[:, None])
+    torch._foreach_copy_(params, kernels.cut(after.view(-1), params))
 
 
 def _exact_moments(copy: Tensor, param: Tensor) -> Tensor:
@@ -347,15 +304,6 @@ def _exact_moments(copy: Tensor, param: Tensor) -> Tensor:
     copy, taken = copy.to(exact), taken.to(exact)
     pairs = ((copy, copy), (taken, taken), (copy, taken))
     return torch.stack([(left * right.conj()).real.sum() for left, right in pairs])
-
-
-def _moments(param: Tensor, copy: Tensor, run: kernels.Run) -> Tensor:
-    """‖W‖², ‖D‖² and ⟨W, D⟩ of one plain weight on a CPU."""
-    # A compiled sum is one, and of many parts in the precision of the weights.
-    exact = torch.float64 if run is kernels.in_parts else param.dtype
-    sums = [torch.zeros((), dtype=exact) for _ in range(3)]
-    run(_moments_, param, 0.0, (copy, *sums))
-    return torch.stack(sums).double()
 
 
 def moments(param: Tensor, copy: Tensor, dims: tuple[int, ...] | None, emptied: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -368,16 +316,6 @@ def moments(param: Tensor, copy: Tensor, dims: tuple[int, ...] | None, emptied: 
     cosine = (local(weights) / units[0] * (local(taken) / units[1]).conj()).real
     found = sums_of(cosine, param, dims)
     return before, update, before * update * found.to(before)
-
-
-def _moments_(p: Tensor, amount: Any, parts: Sequence[Tensor]) -> None:
-    copy, before, update, product = parts
-    taken = torch.sub(copy, p, out=kernels.scratch(p))
-    for total, left, right in ((before, copy, copy), (update, taken, taken), (product, copy, taken)):
-        if p.dim() == 1 and not torch.compiler.is_compiling():
-            total.add_(torch.dot(left, right))
-        else:
-            total.add_((left * right).sum())
 
 
 def combine(one: Target, copy: Tensor, by_copy: Tensor, by_param: Tensor, turn: float, run: kernels.Run) -> None:
