@@ -222,3 +222,20 @@ def test_any_group_is_drawn_and_found(groups: Page) -> None:
     assert groups.locator(".finals tbody tr:visible").count() == 11
     groups.get_by_role("button", name="Weights", exact=True).click()
     assert groups.locator(".finals tbody tr:visible th").first.inner_text().strip() == "group 19"
+
+
+def test_a_chart_of_many_is_saved_as_it_stands(tmp_path: Path, offline_page: Page) -> None:
+    """Bands that wait for the pointer are not in the file; what was drawn anew is, once."""
+    labels = ("none", *(f"decoupled:{i}" for i in range(1, 8)))
+    path = tmp_path / "many.html"
+    path.write_text(render(page_of(samples.comparison(labels))), encoding="utf-8")
+    offline_page.goto(path.as_uri())
+    one = figure(offline_page, "Test loss")
+    for zoomed in (False, True):
+        if zoomed:
+            offline_page.get_by_role("button", name="Log scale").click()
+        with offline_page.expect_download() as waiting:
+            one.get_by_role("button", name="Save Test loss as SVG").click()
+        text = Path(waiting.value.path()).read_text(encoding="utf-8")
+        assert text.count('class="series-3 line"') == 1
+        assert "quiet" not in text.partition("<style")[0]

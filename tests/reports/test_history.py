@@ -12,8 +12,10 @@ from torchdecay.errors import LoadError, TaskError
 from torchdecay.observe.monitor.columns import packed
 from torchdecay.observe.monitor.history import History
 from torchdecay.observe.monitor.series import Event, Record, Series
+from torchdecay.observe.recorded.record import RunRecord, RunSummary, Seen, Stepped
 from torchdecay.reports.drawing.palette import styles
 from torchdecay.reports.history import MOST, article_of, quantity_chart
+from torchdecay.reports.recorded import page_of
 from torchdecay.text import number, percent
 
 pytestmark = pytest.mark.long
@@ -64,6 +66,7 @@ def test_the_headline_says_so_when_nothing_was_wrong() -> None:
     assert arranged.sure.startswith("Decay did what was planned: no alarm in 12")
     (lost,) = [article_of(make_history(lost_at=5)).headline]
     assert "; planned" in lost and "as planned" not in lost
+    assert " in steps 600 to 1,100, as planned." in article_of(history.select(steps=(600, 1100))).headline
 
 
 def test_the_page_names_what_was_recorded() -> None:
@@ -171,3 +174,26 @@ def test_a_long_run_is_drawn_with_few_points() -> None:
     """The first and the last are there; a page of 10,000 records stays small."""
     chart = quantity_chart(make_history(records=5000), "weight_norm", ["group 0"], styles(1))
     assert chart is not None and chart.rows[0][0] == "1" and chart.rows[-1][0] == "499,900" and len(chart.rows) == 11
+
+
+def test_the_page_of_a_run_opens_with_what_ran_and_what_decay_did() -> None:
+    """Command, optimizer, model, versions and date; of several optimizers the one that is spoken of is named."""
+    summary = RunSummary(
+        command="train.py --lr 1", created="2030-01-02T03:04:05", versions={"torch": "2.13"}, ended=True,
+        optimizers=(Stepped(number=1, optimizer="AdamW", model="Net", steps=1100),),
+    )  # fmt: skip
+    history = make_history()
+    (article,) = page_of(RunRecord(summary, (Seen(history=history),))).articles
+    said = article_of(history).headline
+    assert article.headline == said and article.hero is not None
+    assert article.origin == (
+        ("command", "torchdecay run train.py --lr 1"), ("optimizer", "AdamW"), ("model", "Net"),
+        ("torch", "2.13"), ("made", "2030-01-02 03:04"),
+    )  # fmt: skip
+    both = dataclasses.replace(
+        summary, optimizers=(*summary.optimizers, Stepped(number=2, optimizer="Muon", steps=1100))
+    )
+    (article,) = page_of(RunRecord(both, (Seen(), Seen(history=history)))).articles
+    assert article.headline == f"Muon 2: {said}"
+    drawn = [key.index for key in article.keys]
+    assert drawn == sorted(set(drawn))

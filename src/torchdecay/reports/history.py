@@ -343,7 +343,9 @@ def done(history: History) -> str:
     if not took:
         return ""
     planned = {name: float(found[-1]) for name in took if (found := sums[name].planned) is not None}
-    said = f"Decay took {_of_each(took)} in {counted(history.steps[-1], 'step')}"
+    first, last = history.steps[0], history.steps[-1]
+    span = counted(last, "step") if first == 1 else f"steps {first:,} to {last:,}"
+    said = f"Decay took {_of_each(took)} in {span}"
     if len(planned) < len(took):
         return f"{said}."
     # A tenth apart is what the page's numbers hardly show.

@@ -242,8 +242,10 @@ def _lengths(optimizers: Iterable[Stepped]) -> Iterator[str]:
 
 def _did(record: RunRecord) -> str:
     """What decay did in the first optimizer of which that was measured; "" where it was in none."""
-    known = (histories.done(seen.history) for seen in record.seen if seen.history is not None and seen.history.records)
-    return next(filter(None, known), "")
+    for about, seen in zip(record.summary.optimizers, record.seen, strict=True):
+        if seen.history is not None and seen.history.records and (did := histories.done(seen.history)):
+            return f"{about.optimizer} {about.number}: {did}" if len(record.seen) > 1 else did
+    return ""
 
 
 def _headline(record: RunRecord) -> str:

@@ -18,9 +18,9 @@ const say = (value) => {
 const colorOf = (line) => `var(--${line.color})`;
 const ticks = (low, high, log) => {
   if (log && Math.log10(high / low) >= 1) {
-    const parts = Math.log10(high / low) > 2.5 ? [1] : [1, 2, 5];
+    const tens = Math.log10(high / low), parts = tens > 2.5 ? [1] : [1, 2, 5];
     const found = [];
-    for (let ten = Math.floor(Math.log10(low)); ten <= Math.ceil(Math.log10(high)); ten++)
+    for (let ten = Math.floor(Math.log10(low)); ten <= Math.ceil(Math.log10(high)); ten += Math.ceil(tens / 8))
       for (const part of parts) found.push(part * 10 ** ten);
     return found.filter((at) => at >= low && at <= high);
   }
@@ -55,7 +55,6 @@ class Chart {
     this.range = [this.x[0], this.x[1]];
     this.height = this.y;
     for (const line of this.lines) if (line.quiet) this.svg.prepend(this.band(line, line.x.map(() => true), "quiet"));
-    this.picture = [...this.svg.children].filter((one) => one !== this.drawn && one !== this.cross);
     this.listen();
     this.offerFiles();
   }
@@ -143,11 +142,7 @@ class Chart {
   }
 
   nearest(places, at) {
-    let best = 0;
-    places.forEach((one, index) => {
-      if (Math.abs(one - at) < Math.abs(places[best] - at)) best = index;
-    });
-    return best;
+    return places.reduce((best, one, index) => (Math.abs(one - at) < Math.abs(places[best] - at) ? index : best), 0);
   }
 
   select(from, to) {
@@ -157,37 +152,29 @@ class Chart {
     this.svg.append(this.mark);
   }
 
-  // Where a line stands at the point nearest to `at`, and what its seeds reach from and to there.
-  values(at) {
-    return this.shown.map((line) => {
-      const index = this.nearest(line.x, at);
-      const y = smoothed(line.y, this.view.smoothing);
-      return {line, x: line.x[index], y: y[index], low: line.low?.[index], high: line.high?.[index]};
-    });
-  }
-
   point(at, own) {
     this.at = at;
     const nothing = at === null || at < this.range[0] || at > this.range[1] || !this.shown.length;
     this.cross.toggleAttribute("hidden", nothing);
     this.readout.hidden = nothing;
     if (nothing) return;
-    const all = this.values(at), [, top, , height] = this.box;
+    const [, top, , height] = this.box;
+    // Where each line stands at its point nearest to `at`, and what its seeds reach from and to there.
+    const all = this.shown.map((line) => {
+      const index = this.nearest(line.x, at), y = smoothed(line.y, this.view.smoothing)[index];
+      return {line, x: line.x[index], y, low: line.low?.[index], high: line.high?.[index]};
+    });
     // The line stands where there is a value.
     const there = all.reduce((one, other) => (Math.abs(other.x - at) < Math.abs(one.x - at) ? other : one)).x;
     const x = this.toX(there);
     this.cross.replaceChildren(make("line", {x1: x, x2: x, y1: top, y2: top + height}));
     for (const one of all) {
-      if (one.y === null) continue;
-      const y = this.toY(one.y);
-      if (y < top - 1 || y > top + height + 1) continue;
-      const dot = make("circle", {cx: this.toX(one.x), cy: y, r: 3});
-      dot.style.fill = colorOf(one.line);
-      this.cross.append(dot);
+      const cy = one.y === null ? NaN : this.toY(one.y);
+      if (cy >= top - 1 && cy <= top + height + 1)
+        this.cross.append(make("circle", {cx: this.toX(one.x), cy, r: 3, style: `fill: ${colorOf(one.line)}`}));
     }
     const rows = [...all].sort((one, other) => (other.y ?? -Infinity) - (one.y ?? -Infinity)).map((one) => {
-      const row = html("div"), swatch = html("i");
-      swatch.style.background = colorOf(one.line);
+      const row = html("div"), swatch = html("i", {style: `background: ${colorOf(one.line)}`});
       const spread = one.low === undefined || this.view.smoothing ? "" : ` (${say(one.low)} to ${say(one.high)})`;
       row.append(swatch, html("bdi", {}, one.line.label), html("b", {}, say(one.y) + spread));
       return row;
@@ -273,9 +260,8 @@ class Chart {
     this.drawn.querySelector("clipPath") ?? this.drawn.append(clip);
     const group = make("g", {class: `series-${line.series} line`, "clip-path": `url(#${name})`});
     const add = (values, attributes, of = line) => {
-      const made = make("path", {d: this.path(of, values, of === line ? (index) => wanted[index] : undefined), ...attributes});
-      made.style.stroke = colorOf(line);
-      group.append(made);
+      const d = this.path(of, values, of === line ? (index) => wanted[index] : undefined);
+      group.append(make("path", {d, style: `stroke: ${colorOf(line)}`, ...attributes}));
     };
     if (!smoothing && line.low) {
       const band = this.band(line, wanted, line.quiet ? "quiet" : "band");
@@ -322,7 +308,7 @@ class Chart {
     const copy = this.svg.cloneNode(true), style = getComputedStyle(document.documentElement);
     for (const gone of copy.querySelectorAll(".cross, .selection, .hidden, .quiet")) gone.remove();
     if (!this.svg.classList.contains("redrawn")) copy.querySelector(".anew").remove();
-    else for (const old of [...copy.children].slice(0, this.picture.length)) if (old.tagName !== "defs") old.remove();
+    else for (const old of [...copy.children]) if (!old.matches(".anew, defs")) old.remove();
     // What the page's style sheet says of what is drawn anew goes along.
     const rules = [...document.styleSheets[0].cssRules].filter((rule) => rule.selectorText?.startsWith(".chart "));
     copy.append(make("style", {}, rules.map((rule) => rule.cssText.replaceAll(".chart ", "")).join("")));
@@ -432,8 +418,7 @@ class View {
       const item = this.root.querySelector(`[data-legend] [data-series="${series}"] button`);
       if (item) return item.click();
       const made = this.root.querySelector("[data-legend]").appendChild(html("li", {"data-series": series}));
-      made.append(html("i"), html("bdi", {}, name));
-      made.firstChild.style.background = `var(--${line.color})`;
+      made.append(html("i", {style: `background: ${colorOf(line)}`}), html("bdi", {}, name));
       press(made, this.root);
       this.show(series, true);
     });
