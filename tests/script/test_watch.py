@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import torchdecay as td
 from torchdecay.apply.handle import handle_of
 from torchdecay.errors import DecayError, PlanError, TorchdecayError
+from torchdecay.integrations.script import ending
 from torchdecay.integrations.script import pages as written
 from torchdecay.integrations.script import session as sessions
 from torchdecay.integrations.script import steps as door_steps
@@ -521,7 +522,7 @@ def test_the_end_waits_for_every_optimizer_that_lives(
     code: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """One that steps more rarely is seen; of one that never steps the name is said, as of wrong use."""
-    monkeypatch.setattr(sessions, "_PATIENCE", 7)
+    monkeypatch.setattr(ending, "_PATIENCE", 7)
     net, other = model(), nn.Linear(6, 1)
     with pytest.raises(SystemExit) as ended, Watching(Options(out="", stop_after=1, quiet=True)) as seen:
         often, rarely = adamw(net), torch.optim.SGD(other.parameters(), lr=0.1)
@@ -665,9 +666,13 @@ def test_a_checkpoint_that_replaces_weight_decay_is_told_of(capfd: pytest.Captur
         train(net, optimizer, 3)
         optimizer.load_state_dict(optimizer.state_dict())
         assert seen.record.summary.notes == ()
+        odd = {**saved, "param_groups": [{**group, "weight_decay": "none"} for group in saved["param_groups"]]}
+        optimizer.load_state_dict(odd)
+        optimizer.param_groups[0]["weight_decay"] = 0.1
         optimizer.load_state_dict(saved)
         train(net, optimizer, 1)
-    (note,) = seen.record.summary.notes
+    fault, note = seen.record.summary.notes
+    assert "is not known: ValueError" in fault
     assert "loaded after step 3 of AdamW put weight_decay=0.3 in place of weight_decay=0.1" in note
     assert note in capfd.readouterr().err
     assert not optimizer._optimizer_load_state_dict_post_hooks

@@ -27,12 +27,17 @@ def findings_options(command: Any) -> Any:
     return command
 
 
+_CODES = {
+    "multiple": True,
+    "metavar": "CODE",
+    "callback": lambda ctx, param, given: tuple(one.strip() for text in given for one in text.split(",")),
+}
 _OPTIONS: list[tuple[str, dict[str, Any]]] = [
     (
         "--select",
-        {"multiple": True, "metavar": "CODE", "help": "Only these codes, or prefixes such as WD3; repeat it."},
+        {**_CODES, "help": "Only these codes, or prefixes such as WD3; repeat it, or write commas between."},
     ),
-    ("--ignore", {"multiple": True, "metavar": "CODE", "help": "Not these; repeat it."}),
+    ("--ignore", {**_CODES, "help": "Not these; repeat it, or write commas between."}),
     ("--severity", {"multiple": True, "metavar": "CODE=WORD", "help": "error, warning or info for a code; repeat it."}),
     ("--format style", {"type": click.Choice(FORMATS), "default": "text", "show_default": True}),
     ("--baseline", {"type": PATH, "metavar": "FILE", "help": "Tell only what is not in this file."}),

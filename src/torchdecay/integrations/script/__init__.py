@@ -1,5 +1,5 @@
 """Any script, unchanged: its optimizers are seen, and what is seen fills a record of `observe.recorded`.
 
-Read in this order: options, folder, guard, command, unseen, configured, finding, applying, met, looking,
-pages, session, steps, watching, door.
+Read in this order: options, folder, guard, command, unseen, configured, finding, applying, met, looking, loads,
+ending, pages, session, steps, watching, door.
 """

@@ -20,21 +20,21 @@ from torch.utils.hooks import RemovableHandle
 from torchdecay._version import __version__
 from torchdecay.apply.handle import handle_of
 from torchdecay.apply.stepping import step_depth
-from torchdecay.integrations.script.applying import apply, follow, follow_load, met_by, names_in, standing
+from torchdecay.integrations.script.applying import apply, follow, follow_load, met_by, names_in
 from torchdecay.integrations.script.configured import Configured
-from torchdecay.integrations.script.finding import Surroundings, look_around, scheduler_of, unserved
+from torchdecay.integrations.script.ending import Ending
+from torchdecay.integrations.script.finding import Surroundings, look_around, scheduler_of
 from torchdecay.integrations.script.folder import shown
 from torchdecay.integrations.script.guard import Guard, rank, say, unheard
+from torchdecay.integrations.script.loads import LOST, follow_loads
 from torchdecay.integrations.script.looking import find, look, watch
 from torchdecay.integrations.script.met import Met, alive
 from torchdecay.integrations.script.options import FAILING, Options
 from torchdecay.integrations.script.pages import Pages
 from torchdecay.observe.recorded.record import RunRecord, RunSummary, Seen, Stepped, Verdict
 from torchdecay.reports.recorded import closing, opening
-from torchdecay.text import counted, listing
+from torchdecay.text import counted
 
-_PATIENCE = 100
-"""Steps of one optimizer that `--stop-after` waits for the first of another."""
 _MOST = 20
 """Optimizers of a process that are looked at; where each task has one of its own, the rest are alike."""
 
@@ -60,8 +60,7 @@ class Session:
         self._all: list[Met] = []
         self._count = 0
         self._named: set[str] = set()
-        # What lived before is not of what is watched, so nothing waits for it.
-        self._earlier = weakref.WeakSet(look_around().optimizers if options.stop_after else ())
+        self._ending = Ending(options, self.guard)
         self._created = _now()
         self._ended = False
 
@@ -102,7 +101,7 @@ class Session:
             met.depth += 1
             return
         if self.options.stop_after and not met.depth and met.steps >= self.options.stop_after:
-            self._stop(met)
+            self._ending.reach(met, self._met.values())
         if met.about.applied and not met.depth:
             lost = f"{met.about.optimizer} is without --apply from here on"
             self.guard(lost, lambda: follow(optimizer, self.options))
@@ -124,27 +123,6 @@ class Session:
                     f"the script writes weight_decay of {met.about.optimizer} as it goes, which changes nothing: "
                     f"--apply {met.about.applied} is at work in its place."
                 )
-
-    def _stop(self, met: Met) -> None:
-        """End the script when every optimizer that lives took its steps; one that takes none is waited for a while."""
-
-        def late() -> list[str]:
-            gc.collect()
-            done = [one.optimizer() for one in self._met.values() if one.steps >= self.options.stop_after]
-            left = unserved([one for one in done if one is not None], look_around().optimizers)
-            left = [one for one in left if one not in self._earlier]
-            return [type(one).__name__ for one in left]
-
-        waiting = self.guard("whether other optimizers are to step is not known", late)
-        if not waiting:
-            raise SystemExit(0)
-        if met.steps >= self.options.stop_after + _PATIENCE:
-            steps = counted(met.steps, "step")
-            say(
-                f"torchdecay: --stop-after {self.options.stop_after}: {listing(waiting)} did not take as many steps "
-                f"while {met.about.optimizer} took {steps}."
-            )
-            raise SystemExit(2)
 
     def after(self, optimizer: Optimizer, *arguments: Any) -> None:
         """A step is over, be it one inside another."""
@@ -192,7 +170,7 @@ class Session:
         if self.options.every and not met.looked:
             self.guard(f"the monitor of {name} could not begin", lambda: self._watch(met, optimizer))
         if not met.about.applied:
-            self.guard(f"loads of {name} can't be followed", lambda: self._follow_loads(met, optimizer))
+            self._loads += self.guard(LOST, lambda: follow_loads(met, optimizer, self.guard)) or ()
         return met
 
     def _watch(self, met: Met, optimizer: Optimizer) -> None:
@@ -214,7 +192,11 @@ class Session:
         except Exception as error:
             # The reason stands last: of a script that never began there is nothing to say.
             self.guard.speaks = False
-            say(f"torchdecay: --apply {self.options.apply} can't be done on {met.about.optimizer}.", str(error))
+            said = f"--apply {self.options.apply} can't be done on {met.about.optimizer}"
+            if self.rank:  # Mostly all say the same, and the first one says why.
+                say(f"torchdecay: rank {self.rank}: {said}.")
+            else:
+                say(f"torchdecay: {said}.", str(error))
             raise SystemExit(2) from None
         met.about = replace(met.about, applied=applied, replaced=replaced)
         if (handle := handle_of(optimizer)) is not None and handle.model is not None:
@@ -225,25 +207,9 @@ class Session:
 
     def _find(self, met: Met, optimizer: Optimizer) -> Surroundings:
         around = look_around()
-        self._configured.add(around.settings, optimizer)
+        self.guard("the script's settings were not read", lambda: self._configured.add(around.settings, optimizer))
         find(met, optimizer, around, self.options)
         return around
-
-    def _follow_loads(self, met: Met, optimizer: Optimizer) -> None:
-        """Say where a checkpoint that is loaded from here on replaces the optimizer's weight_decay."""
-        before: list[str] = []
-
-        def later(one: Optimizer) -> None:
-            if before and (now := standing(one)) != before[-1]:
-                self.guard.tell(
-                    f"a checkpoint that the script loaded after step {met.steps} of {met.about.optimizer} put "
-                    f"{now} in place of {before[-1]}."
-                )
-
-        self._loads += [
-            optimizer.register_load_state_dict_pre_hook(lambda one, state: before.append(standing(one))),
-            optimizer.register_load_state_dict_post_hook(later),
-        ]
 
     def _look(self, met: Met, optimizer: Optimizer) -> None:
         met.looked, met.is_plain = True, not (met.about.applied or self.options.stop_after)
