@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import pickle
 import re
 import shutil
 from collections import Counter
@@ -112,14 +113,27 @@ def _copies_have_time_to_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torchdecay.observe.monitor.budget.FREE", math.inf)
 
 
+_drawn: dict[bytes, str] = {}
+
+
+def _draw_once(chart: Any, *, prefix: str) -> str:
+    from torchdecay.reports.drawing.svg import inline_svg
+
+    key = pickle.dumps((chart, prefix))
+    if key not in _drawn:
+        _drawn[key] = inline_svg(chart, prefix=prefix)
+    return _drawn[key]
+
+
 @pytest.fixture(autouse=True)
 def _figures_are_drawn_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Name the files beside a page in place of drawing them: inside the page is the same chart, in a third of the time.
+    """Equal charts of pages are drawn once for all tests, and the files beside a page, the same charts, are only named.
 
     tests/reports/test_svg.py looks at such files, and docs/cli.md writes real ones.
     """
+    names = "torchdecay.reports.document"
+    monkeypatch.setattr(f"{names}.inline_svg", _draw_once)
     if "[docs/cli.md]" not in request.node.name:
-        names = "torchdecay.reports.document"
         monkeypatch.setattr(f"{names}.png_file", lambda chart: b"\x89PNG Software\0torchdecay " + chart.name.encode())
         monkeypatch.setattr(f"{names}.svg_file", lambda chart: f"<!-- torchdecay --><svg>{chart.name}</svg>")
 

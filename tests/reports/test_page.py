@@ -22,6 +22,7 @@ from torchdecay.lab.comparisons.comparison import Comparison
 from torchdecay.reports.article import Table, slug
 from torchdecay.reports.comparison.page import article_of, page_of
 from torchdecay.reports.document import render, write
+from torchdecay.reports.drawing.svg import inline_svg
 from torchdecay.reports.example import demo_page
 
 pytestmark = pytest.mark.long
@@ -238,9 +239,10 @@ def test_figures_of_an_earlier_page_do_not_stay(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_the_same_comparison_gives_the_same_page(tmp_path: Path) -> None:
-    """A page made again from results.json is the page, byte for byte."""
+def test_the_same_comparison_gives_the_same_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page made again from results.json is the page, byte for byte; its charts are really drawn again."""
     first = td.report(samples.comparison(), tmp_path / "a")
+    monkeypatch.setattr("torchdecay.reports.document.inline_svg", inline_svg)
     kept = Comparison.from_json((tmp_path / "a" / "results.json").read_text(encoding="utf-8"))
     assert td.report(kept, tmp_path / "b").read_bytes() == first.read_bytes()
 
