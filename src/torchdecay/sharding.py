@@ -328,7 +328,7 @@ def cut_like(constant: Tensor, param: Tensor) -> Tensor:
         return constant
     for dim, index in enumerate(places(param)):
         if len(index) < constant.shape[dim]:
-            constant = constant.index_select(dim, index)
+            constant = constant.index_select(dim, index.to(constant.device))
     return constant
 
 

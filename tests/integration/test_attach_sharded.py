@@ -18,6 +18,7 @@ import torchdecay as td
 from plans.examples import everywhere
 from ranks import in_ranks
 from torchdecay import sharding
+from torchdecay.apply import bindings
 from torchdecay.sharding import beside, whole
 
 ONES = {"0.weight": torch.ones(7, 5).double(), "0.bias": torch.ones(7).double()}  # none for the second layer
@@ -166,6 +167,31 @@ def _reductions_are_counted(rank):
 def test_norms_of_all_tensors_are_added_up_in_one_reduction():
     """One for each step, however many tensors; two where weights are measured before the update and after it."""
     in_ranks(_reductions_are_counted)
+
+
+def _only_its_part_is_kept_of_a_file(rank, path):
+    model = fully_shard(make_model())
+    optimizer = optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.0)
+    seen, read = [], bindings.read_tensors
+    bindings.read_tensors = lambda *args, **options: seen.append(options["mapped"]) or read(*args, **options)
+    try:
+        plan = td.plan(model, td.toward(str(path), 0.1), rules=())
+        handle = td.attach(optimizer, plan, model=model)
+    finally:
+        bindings.read_tensors = read
+    assert seen == [True], "all of the file is read"
+    for name, param in model.named_parameters():
+        held = handle.reference(name)
+        assert torch.equal(held.full_tensor(), torch.load(path)[name])
+        assert held.to_local().untyped_storage().nbytes() == param.to_local().nbytes
+
+
+def test_of_a_file_of_references_each_rank_keeps_its_part(tmp_path):
+    """Mapped into memory, so that only the pages of that part are read; whole weights hold no file open."""
+    path = tmp_path / "began.pt"
+    torch.manual_seed(3)
+    torch.save({name: torch.randn_like(param) for name, param in make_model().named_parameters()}, path)
+    in_ranks(_only_its_part_is_kept_of_a_file, path)
 
 
 def test_forms_of_each_kind_on_two_ranks_are_those_on_one():

@@ -27,7 +27,7 @@ from torchdecay.plans.references import (
     Tensors,
 )
 from torchdecay.plans.tensor_files import read_tensors
-from torchdecay.sharding import beside, is_dtensor, local, share_memory, whole
+from torchdecay.sharding import beside, cut_like, is_dtensor, like, local, share_memory, whole
 from torchdecay.text import nearest, repr_quoted
 
 Bindings = Mapping[str, Mapping[str, Tensor]]
@@ -46,7 +46,7 @@ def reference_tensors(
         return [torch.full_like(param.detach(), reference.number) for param in params]
     if isinstance(reference, Initial):
         return [param.detach().clone() for param in params]
-    source = _source(reference, bind)
+    source = _source(reference, bind, cut=all(map(is_dtensor, params)))
     found: list[Tensor | None] = []
     for name, param in zip(names, params, strict=True):
         tensor = _tensor(source, name, param, "reference")
@@ -68,16 +68,24 @@ def reference_tensors(
 
 
 def _held(tensor: Tensor, param: Tensor) -> Tensor:
+    if is_dtensor(param) and not is_dtensor(tensor):
+        # Cut first: of a file that is mapped into memory only these entries are read.
+        part = cut_like(tensor.detach(), param).to(device=param.device, dtype=param.dtype)
+        return like(part.clone() if part.untyped_storage().data_ptr() == _begin(tensor) else part, param)
     held = tensor.detach().to(device=param.device, dtype=param.dtype)
     # model.state_dict() holds the weights themselves: such a reference would move along with what it pulls.
     return beside(held.clone() if share_memory(held, param) else held, param)
 
 
-def _source(reference: Reference, bind: Bindings) -> Mapping[str, Tensor]:
+def _begin(tensor: Tensor) -> int:
+    return int(local(tensor).untyped_storage().data_ptr())
+
+
+def _source(reference: Reference, bind: Bindings, *, cut: bool) -> Mapping[str, Tensor]:
     if isinstance(reference, Tensors):
         source = reference.tensors
     elif isinstance(reference, File):
-        source = read_tensors(Path(reference.path), sha256=reference.sha256)
+        source = read_tensors(Path(reference.path), sha256=reference.sha256, mapped=cut)
     elif isinstance(reference, Bound):
         source = _bound(reference.name, bind, "reference")
     else:
