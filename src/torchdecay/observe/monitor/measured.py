@@ -11,6 +11,7 @@ import torch
 
 from torchdecay.apply.rounding import is_low
 from torchdecay.observe.monitor.layout import Tracked
+from torchdecay.observe.monitor.sums import Sums
 
 _MUCH = 0.01
 """What is taken between steps is told of from here on even where it is no part of every weight, but of rows, say."""
@@ -20,45 +21,6 @@ _CLEARLY = 6
 """Standard deviations of what has nothing to do with decay that are no accident."""
 _LEAST = 16
 """Elements of which it is no accident that all shrink alike."""
-
-
-class Sums(NamedTuple):
-    """Inner products of the weights θ before the step, the displacements d of decay and u of the update, and b.
-
-    b is the weights that decay met: after the update where its pass comes after that, else θ. Of a large tensor they
-    are what its sample tells of all elements. `weight` and `gradient` are ‖θ‖² and ‖g‖² over all elements, `radial`
-    is ⟨θ, g⟩ or NaN; `zeros` and `masked` count elements; the sample has `sample`. The next three are inner products of
-    what moved since the step before, and of the weights that it left. `undone` is ‖x‖² of what a step of copies left
-    over against the real one, NaN where no copies took one; `tc` is the inner product with what d has of earlier steps.
-    """
-
-    tt: float
-    td: float
-    tu: float
-    tb: float
-    dd: float
-    du: float
-    db: float
-    uu: float
-    ub: float
-    bb: float
-    weight: float
-    gradient: float
-    radial: float
-    zeros: float
-    masked: float
-    sample: float
-    bl: float
-    between: float
-    left: float
-    undone: float
-    xd: float
-    tc: float
-
-    @property
-    def moved(self) -> float:
-        """‖d + u‖², where the step led as a whole."""
-        return self.dd + 2 * self.du + self.uu
 
 
 class Taken(NamedTuple):

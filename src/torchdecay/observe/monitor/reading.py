@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence, Set
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -18,16 +17,17 @@ from torch.optim import Optimizer
 
 from torchdecay.apply.handle import Handle
 from torchdecay.apply.rounding import is_low
-from torchdecay.apply.work import buckets
 from torchdecay.observe.forecast.equilibrium import equilibrium
 from torchdecay.observe.groups import float_of
 from torchdecay.observe.monitor.budget import Budget
 from torchdecay.observe.monitor.carried import Carried
 from torchdecay.observe.monitor.layout import Layout, Tracked
-from torchdecay.observe.monitor.measured import Measured, Sums
+from torchdecay.observe.monitor.measured import Measured
+from torchdecay.observe.monitor.norms import norms_of, radial_of, square_of, values_of
 from torchdecay.observe.monitor.parts import Part
 from torchdecay.observe.monitor.samples import Batch, gradient_of, options_of, over_ranks, products, wide
 from torchdecay.observe.monitor.selection import Beside
+from torchdecay.observe.monitor.sums import AT, Sums, places_of
 from torchdecay.observe.pulls import Pulled, own_pulls
 from torchdecay.optimizers.cards import update_of
 from torchdecay.optimizers.gradients import as_seen
@@ -35,22 +35,12 @@ from torchdecay.optimizers.steps import tells_update
 from torchdecay.optimizers.updates import Update
 from torchdecay.plans.controllers import RowGate
 from torchdecay.plans.decay import Site
-from torchdecay.plans.parameters import WEIGHTS
-from torchdecay.sharding import cuts, local, norm
+from torchdecay.sharding import cuts, local
 
-_PART = 1 << 18
 _Columns = tuple[tuple[str, ...], tuple[str, ...]]
 """The vectors whose products stand in a row, and what stands beside them."""
 _COUNTERS = ("step", "mu_product")
 """State that is one number for a whole tensor."""
-_PAIRS = tuple(
-    pair.split() for pair in (
-        "start start", "start decay", "start update", "start met", "decay decay", "decay update", "decay met",
-        "update update", "update met", "met met",
-    )
-)  # fmt: skip
-"""The products that `Sums` begins with."""
-_AT = {name: place for place, name in enumerate(Sums._fields)}
 
 
 class Reading:
@@ -123,9 +113,9 @@ class Reading:
                 self._parts.append(part)
                 self._sample_gradient(part)
         parts = [place for batch in self._batches if batch.is_part for place in batch.places]
-        self._weights = _norms({place: local(self.members[place].param).detach() for place in parts})
-        self._gradients = _norms({place: _values(one) for place, one in enumerate(gradients) if one is not None})
-        radial = ((place, _radial(self.members[place], one)) for place, one in enumerate(gradients))
+        self._weights = norms_of({place: local(self.members[place].param).detach() for place in parts})
+        self._gradients = norms_of({place: values_of(one) for place, one in enumerate(gradients) if one is not None})
+        radial = ((place, radial_of(self.members[place], one)) for place, one in enumerate(gradients))
         self._radial = {place: found for place, found in radial if found is not None}
         self._owed = self._debts()
         self._beside_it.begun()
@@ -168,15 +158,15 @@ class Reading:
         debts, duals = self._debts(), {} if self.handle is None else self.handle.duals
         made: dict[int, Measured] = {}
         for (part, _), (columns, _), rows in zip(parts, tables, numbers, strict=True):
-            batch, places = part.batch, _places(*columns)
+            batch, places = part.batch, places_of(*columns)
             for member, place, count, row in zip(batch.members, batch.places, batch.counts, rows, strict=True):
                 row += (math.nan, 0.0, float(count))
                 found = [row[at] for at in places]
                 # Weights that were all 0 before the step need not be so by now.
-                if batch.is_part and found[_AT["tt"]]:
-                    found[_AT["weight"]] = _square(found[_AT["weight"]], member.param)
-                found[_AT["gradient"]] = _square(found[_AT["gradient"]], member.param.grad) * unscaled**2
-                found[_AT["radial"]] *= unscaled
+                if batch.is_part and found[AT["tt"]]:
+                    found[AT["weight"]] = square_of(found[AT["weight"]], member.param)
+                found[AT["gradient"]] = square_of(found[AT["gradient"]], member.param.grad) * unscaled**2
+                found[AT["radial"]] *= unscaled
                 sums = Sums._make(found)
                 owed = self._owed.get(member.name, 0.0) - debts.get(member.name, 0.0)
                 dual = duals.get(member.name, math.nan) if member.is_constrained else math.nan
@@ -380,61 +370,3 @@ def _planned(pulled: Pulled, lr: float) -> tuple[float | None, float]:
     if pulled.taken(lr) is not None:
         rest = equilibrium(pulled, pulled.values, lr=lr, pull=pulled.amount(lr))
     return None if partial else pulled.fraction(lr), math.nan if rest is None else rest.rotation
-
-
-def _square(found: float, tensor: Tensor | None) -> float:
-    """‖·‖², where it overflowed in float32, or came to nothing there, taken of the tensor as it is by now."""
-    if 0 < found < math.inf or tensor is None or tensor.is_sparse:
-        return found
-    size = float(norm(tensor))
-    return size * size
-
-
-@lru_cache
-def _places(vectors: tuple[str, ...], beside: tuple[str, ...]) -> list[int]:
-    """Where the fields of `Sums` stand in a row that ends in NaN, 0 and how many elements the sample has."""
-    columns = [*(f"{a} {b}" for a in vectors for b in vectors), *beside]
-    at = {name: place for place, name in enumerate(columns)}
-    unknown, nothing, count = range(len(columns), len(columns) + 3)
-    # Without passes after the update, the weights that decay met are those before it.
-    pairs = [at[pair] if (pair := f"{a} {b}") in at else at[pair.replace("met", "start")] for a, b in _PAIRS]
-    return [
-        *pairs,
-        at.get("weight", at["start start"]),
-        at.get("gradient", nothing),
-        at.get("radial", unknown),
-        at.get("zero zero", nothing),
-        at.get("masked masked", nothing),
-        at.get("sample", count),
-        *(
-            at.get(pair, unknown)
-            for pair in ("left moved", "moved moved", "left left", "undone undone", "undone decay", "start carried")
-        ),
-    ]
-
-
-def _norms(tensors: dict[int, Tensor]) -> dict[int, Tensor]:
-    """‖·‖ of each tensor, by as few kernels as there are devices and dtypes."""
-    keys, norms = [*tensors], dict[int, Tensor]()
-    for places in buckets(tensors.values()):
-        some = [tensors[keys[place]] for place in places]
-        dtype = torch.float32 if is_low(some[0]) else None
-        norms |= zip((keys[place] for place in places), torch._foreach_norm(some, 2, dtype), strict=True)
-    return norms
-
-
-def _values(gradient: Tensor) -> Tensor:
-    """What of a gradient has a norm: all, the values of a sparse one."""
-    return gradient.coalesce().values() if gradient.is_sparse else gradient
-
-
-def _radial(member: Tracked, gradient: Tensor | None) -> Tensor | None:
-    """⟨θ, g⟩ of a tensor of which it is not yet known whether it is scale-invariant."""
-    if member.invariant is not None or gradient is None or gradient.is_sparse or gradient.is_complex():
-        return None
-    if member.param.dim() < 2 or member.role not in (*WEIGHTS, ""):
-        return None
-    weight = local(member.param).detach()
-    # In parts, because the product of a large tensor in float64 would need twice its memory.
-    parts = zip(torch.split(weight.reshape(-1), _PART), torch.split(gradient.reshape(-1), _PART), strict=True)
-    return torch.stack([(wide(w) * wide(g)).sum() for w, g in parts]).sum()
