@@ -44,6 +44,15 @@ def folders_in(path: Path) -> list[Path]:
     ]
 
 
+def _is_history(line: str) -> bool:
+    from torchdecay.records import kind_of
+
+    try:
+        return kind_of(line) == "history"
+    except LoadError:
+        return False
+
+
 def load_result(path: Path, wanted: str = "") -> Any:
     """What a file holds; code that a plan names is not imported.
 
@@ -59,7 +68,10 @@ def load_result(path: Path, wanted: str = "") -> Any:
     if path.is_dir():
         path = next((path / name for name in reversed(NAMES) if (path / name).exists()), path / NAMES[0])
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            # The first line of a history says so, and it may be long.
+            text = file.readline()
+            text += "" if _is_history(text) else file.read()
     except (OSError, UnicodeDecodeError) as error:
         fix = "Write one: torchdecay plan my_project:make_model --save plan.json." if wanted else NEEDED
         raise LoadError(f"{path} can't be read: {error}.", fix=fix) from error
