@@ -39,7 +39,12 @@ TAIL = """## Measured elsewhere
 
 def page(studies: Mapping[str, Mapping[str, Any]]) -> str:
     """The whole page."""
-    parts = [HEAD]
+    said = [claim.verdict for record in studies.values() for claim in claims_of(record)]
+    held, other, null = map(said.count, VERDICTS)
+    parts = [
+        HEAD,
+        f"**{len(said)} claims of {len(studies)} studies**: {held} held, {other} did not, {null} are null.\n",
+    ]
     for verdict in VERDICTS:
         entries = [
             [
