@@ -73,7 +73,7 @@ class Check:
 
     what: str
     measured: Spread
-    unit: Literal["x", "ms", "s", "runs", "MB", "calls"] = "x"
+    unit: Literal["x", "ms", "s", "runs", "MB", "calls", ""] = "x"
     target: float | None = None
     sense: Literal["at least", "at most"] = "at most"
     detail: dict[str, Spread] = dataclasses.field(default_factory=dict)

@@ -74,7 +74,7 @@ def with_figures(text: str, *names: str) -> str:
     return before + BEGIN + "\n" + figures(*names) + "\n" + END + rest.split(END)[1]
 
 
-FORMS = ("forms", "peers")
+FORMS = ("forms", "small", "peers")
 
 if __name__ == "__main__":
     README.write_text(with_figures(README.read_text()))

@@ -379,7 +379,7 @@ def _toward(ones: Sequence[Target], *, beside: bool) -> Tensor | None:
             return None
         found[0, places] = here[:, 0]
         if others is not None:
-            found[1, places] = -here[:, 2]
+            found[1, places] = -here[:, 1]
     return found
 
 

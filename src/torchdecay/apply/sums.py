@@ -43,7 +43,9 @@ def rows(tensors: Sequence[Tensor]) -> Tensor:
 def moments_beside(
     params: Sequence[Tensor], copies: Sequence[Tensor], others: Sequence[Tensor] | None, run: kernels.Run
 ) -> Tensor:
-    """‖C − P‖, ‖O‖ and ⟨O, C − P⟩, a row for each of some weights of one batch; without others the first alone.
+    """‖C − P‖, ⟨O, C − P⟩ and ‖O‖, a row for each of some weights of one batch; without others the first alone.
+
+    Of an O that is not C the last is left out.
 
     Args:
         params: P.
@@ -51,36 +53,39 @@ def moments_beside(
         others: O, of their shapes.
         run: how a kernel is run on a large one.
     """
+    is_own = others is not None and others[0] is copies[0]
     if params[0].numel() > SMALL:
-        found = torch.stack([_one(params, copies, others, place, run) for place in range(len(params))])
-        found[:, :2] = found[:, :2].sqrt()
+        made = []
+        for place, (param, copy) in enumerate(zip(params, copies, strict=True)):
+            made.append(_one(param, copy, None if others is None else others[place], run))
+        found = torch.stack(made)
+        found[:, ::2] = found[:, ::2].sqrt()
         return found
-    offset = rows(copies) - rows(params)
-    size = torch.linalg.vector_norm(offset, dim=1)
-    if others is None:
-        distances: Tensor = size[:, None].double()
-        return distances
-    beside_them = rows(others)
-    product = (beside_them * offset).sum(dim=1)
-    return torch.stack([size, torch.linalg.vector_norm(beside_them, dim=1), product], dim=1).double()
+    first = rows(copies)
+    offset = first - rows(params)
+    columns = [torch.linalg.vector_norm(offset, dim=1)]
+    if others is not None:
+        beside_them = first if is_own else rows(others)
+        columns.append((beside_them * offset).sum(dim=1))
+        columns += [torch.linalg.vector_norm(beside_them, dim=1)] if is_own else []
+    return torch.stack(columns, dim=1).double()
 
 
-def _one(
-    params: Sequence[Tensor], copies: Sequence[Tensor], others: Sequence[Tensor] | None, place: int, run: kernels.Run
-) -> Tensor:
+def _one(param: Tensor, copy: Tensor, other: Tensor | None, run: kernels.Run) -> Tensor:
     """The same of one large weight, with squares for norms."""
-    param, read = params[place], [copies[place]] if others is None else [copies[place], others[place]]
+    read = [copy] if other is None or other is copy else [copy, other]
     # A compiled sum is one, and of many parts in the precision of the weights.
     exact = torch.float64 if run is kernels.in_parts else param.dtype
-    sums = [torch.zeros((), dtype=exact) for _ in range(1 if others is None else 3)]
+    count = 1 if other is None else 3 if other is copy else 2
+    sums = [torch.zeros((), dtype=exact) for _ in range(count)]
     run(_moments_, param, 0.0, (*read, *sums), len(read))
     return torch.stack(sums).double()
 
 
 def _moments_(p: Tensor, amount: Any, parts: Sequence[Tensor], count: int) -> None:
-    offset, sums = torch.sub(parts[0], p, out=kernels.scratch(p)), parts[count:]
-    other = parts[1] if count > 1 else offset
-    for total, left, right in zip(sums, (offset, other, other), (offset, other, offset), strict=False):
+    copy, other, sums = parts[0], parts[count - 1], parts[count:]
+    offset = torch.sub(copy, p, out=kernels.scratch(p))
+    for total, left, right in zip(sums, (offset, other, other), (offset, offset, other), strict=False):
         if p.dim() == 1 and not torch.compiler.is_compiling():
             total.add_(torch.dot(left, right))
         else:

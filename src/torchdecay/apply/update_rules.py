@@ -180,6 +180,18 @@ class UpdateRuntime(Runtime):
             return before
         return self.start[one.name].to(before) if radius == "initial" else torch.full_like(before, radius)
 
+    def _radii(self, ones: Sequence[Target], before: Tensor) -> Tensor:
+        """`_radius` of many whole tensors, of which `before` has a number each."""
+        radius: Any = self.rule.radius if isinstance(self.rule, Sphere) else "current"
+        if radius == "current":
+            return before
+        names = [one.name for one in ones]
+        return (
+            torch.stack([self.start[name] for name in names]).to(before)
+            if radius == "initial"
+            else torch.full_like(before, radius)
+        )
+
     def _combine_together(self, targets: Sequence[Target], work: Work, share: float, run: kernels.Run) -> list[Target]:
         """`_combine` of many whole tensors on a CPU, whose numbers are one vector; those that are left."""
         left: list[Target] = []
@@ -193,8 +205,8 @@ class UpdateRuntime(Runtime):
             seen = moments_beside(params, copies, copies, run)
             # Squares of 1e20 are infinite in float32, those of 1e-30 are 0, and of what does not move there is none.
             known = ((seen.abs() > 0) & seen.isfinite()).all(dim=1)
-            update, before, product = seen.unbind(1)
-            radius = torch.stack([self._radius(one, size) for one, size in zip(ones, before.unbind(), strict=True)])
+            update, product, before = seen.unbind(1)
+            radius = self._radii(ones, before)
             a, b = self._numbers(Step(before, update, product, radius, work.group.get("lr")), share)
             if bool(known.all()):
                 _combine_all_(params, copies, b, a - b, run)
@@ -216,7 +228,7 @@ class UpdateRuntime(Runtime):
             is_cpu = sums.device.type == "cpu"
             known = sums.isfinite().all(dim=0).tolist() if is_cpu else [True] * len(ones)
             before, update = sums[:2].sqrt().unbind()
-            radius = torch.stack([self._radius(one, size) for one, size in zip(ones, before.unbind(), strict=True)])
+            radius = self._radii(ones, before)
             a, b = self._numbers(Step(before, update, sums[2], radius, work.group.get("lr")), share)
             for one, is_known, by_copy, by_param in zip(ones, known, (a - b).unbind(), b.unbind(), strict=True):
                 if is_known:
@@ -228,9 +240,8 @@ class UpdateRuntime(Runtime):
         """`_rescale` of many whole tensors; those that are left."""
         for ones in on_one_device([one for one in targets if self._are_whole(one)]):
             after = norms([one.param for one in ones])
-            held = [self._before.pop(one.name, size) for one, size in zip(ones, after.unbind(), strict=True)]
-            before = torch.stack(held)
-            radius = torch.stack([self._radius(one, size) for one, size in zip(ones, held, strict=True)])
+            before = torch.stack([self._before.pop(one.name) for one in ones]) if self._before else after
+            radius = self._radii(ones, before)
             factor = self._factor(before, after, radius, share)
             params = [local(one.param.detach()) for one in ones]
             for bucket in buckets(params):

@@ -46,6 +46,10 @@ def mean_second_moment(optimizer: Optimizer) -> Tensor:
     return total / count
 
 
+_SMALL = 1 << 14
+"""Elements up to which a call costs more than its arithmetic."""
+
+
 def _second_moments(optimizer: Optimizer, live: list[tuple[Tensor, float]]) -> tuple[Tensor, int]:
     """The sum of corrected second moments of some parameters on one device, and of how many elements it is."""
     import torch
@@ -55,9 +59,14 @@ def _second_moments(optimizer: Optimizer, live: list[tuple[Tensor, float]]) -> t
     sparse = any(grad.is_sparse for grad in grads)
     sizes = [grad.norm() for grad in grads] if sparse else list(torch._foreach_norm(grads))
     moments = [state.get("exp_avg_sq") for state in states]
-    # They are squares, so that their sum is that of their sizes, which one call takes of all.
-    held = iter(torch._foreach_norm(own, 1) if (own := [wide(local(m)) for m in moments if m is not None]) else ())
-    kept = [size.new_zeros(()) if m is None else next(held) for size, m in zip(sizes, moments, strict=True)]
+    # They are squares, so that their sum is that of their sizes, which one call takes of all small ones.
+    own = [None if m is None else wide(local(m)) for m in moments]
+    small = [m for m in own if m is not None and m.numel() <= _SMALL]
+    sums_of_small = iter(torch._foreach_norm(small, 1) if small else ())
+    kept = [
+        size.new_zeros(()) if m is None else next(sums_of_small) if m.numel() <= _SMALL else m.sum()
+        for size, m in zip(sizes, own, strict=True)
+    ]
     precision = torch.float32 if sizes[0].device.type == "mps" else torch.float64
     beta = torch.tensor([beta2 for _, beta2 in live], dtype=precision, device=sizes[0].device)
     steps = 1 + torch.tensor(numbers([state.get("step", 0.0) for state in states]), dtype=precision, device=beta.device)
