@@ -22,7 +22,7 @@ from study import Claim, Found, Row, main
 from torchdecay import lab
 from torchdecay.lab.training.train import batches_of
 
-SEEDS, NAME = (0, 1, 2), "3.weight"
+SEEDS, NAME = tuple(range(6)), "3.weight"
 Make = Callable[[Iterable[nn.Parameter]], optim.Optimizer]
 OPTIMIZERS: dict[str, Make] = {
     "AdamW": functools.partial(optim.AdamW, lr=2e-3, weight_decay=2.5),

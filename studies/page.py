@@ -88,7 +88,8 @@ def link(name: str, record: Mapping[str, Any]) -> str:
 def section(record: Mapping[str, Any]) -> str:
     """One study: question, setup, and what was measured."""
     seeds = ", ".join(map(str, record["seeds"]))
-    where = f"{record['date']}, {record['device']}, one thread, {record['seconds']} s beside a load of {record['load']}"
+    machine = f"{record['device']}, threads: {record['threads']}, beside a load of {record['load']}"
+    where = f"{record['date']}, {record['seconds']} s on {machine}"
     parts = [
         f"## {record['question']}\n",
         record["setup"] + "\n",

@@ -12,7 +12,6 @@ import argparse
 import dataclasses
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -116,7 +115,7 @@ def less(comparison: Comparison, label: str, other: str, curve: str) -> dict[str
 
 
 def main(measure: Callable[[bool], Found]) -> None:
-    """Run the study that was called: print what it found, write its JSON and the page.
+    """Run the study that was called: print what it found and write its JSON.
 
     Args:
         measure: takes whether to be quick, which is for trying out and writes nothing.
@@ -136,10 +135,11 @@ def main(measure: Callable[[bool], Found]) -> None:
         return
     question, setup = asked(sys.modules["__main__"].__doc__ or "")
     record = {"question": question, "setup": setup, "command": f"python studies/{path.name}", **where}
-    record |= {"load": f"{os.getloadavg()[0]:.1f}", "seconds": round(seconds), **dataclasses.asdict(found)}
+    record |= {"seconds": round(seconds), **dataclasses.asdict(found)}
     record["claims"] = [claim.record() for claim in found.claims]
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{path.stem}.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    print("kept; python studies/page.py writes the page")
 
 
 def asked(doc: str) -> tuple[str, str]:
@@ -161,9 +161,8 @@ def with_interval(claim: Claim) -> str:
 
 def digits(value: float) -> str:
     """Three digits, without an exponent where there is room."""
-    return (
-        f"{value:.3g}".replace("-", "−") if 1e-3 <= abs(value) < 1e4 or not value else f"{value:.1e}".replace("-", "−")
-    )
+    form = ".3g" if 1e-3 <= abs(value) < 1e4 or not value else ".1e"
+    return f"{value:{form}}".replace("-", "−")
 
 
 def names() -> list[str]:
