@@ -110,8 +110,9 @@ def by_hook(form: str, model: str, params: dict[str, Tensor], options: Options, 
         sets_norms = decay().update is not None
         rules = [td.rule(td.ndim(0, 1), None)] if sets_norms else td.policies.torch
         with td.attach(optimizer, td.plan(params, decay(), rules=rules), via="hook", compile=compiled):
-            # Of an update that is zero a rule makes nothing.
-            run = hooks_of(optimizer, [one.view(-1)[:1] for one in weights] if sets_norms else ())
+            # Of an update that is zero a rule makes nothing, and what is where it began is at no distance from there.
+            nudged = sets_norms or form == "projected"
+            run = hooks_of(optimizer, [one.view(-1)[:1] for one in weights] if nudged else ())
             run()
             peak = peak_bytes(run)
             check = ratio(

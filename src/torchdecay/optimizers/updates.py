@@ -74,14 +74,13 @@ class Update:
     spread: Callable[[Group], tuple[float, float] | None] = lambda group: None
     fits: Callable[[Any, Group], bool] = lambda optimizer, group: True
 
-    def coming_signs(self, group: Group, state: State, grad: Tensor, param: Tensor) -> Elementwise:
-        """Numbers with the signs of the update that comes next, zeros included; `grad` as the update rule sees it."""
-        return next(self.all_coming_signs(group, [state], [grad], [param])[0].each())[1]
-
     def all_coming_signs(
         self, group: Group, states: Sequence[State], grads: Sequence[Tensor], params: Sequence[Tensor]
     ) -> list[Columns]:
-        """`coming_signs` for several parameters; those that have taken as many steps share their function."""
+        """Numbers with the signs of the update that comes next, zeros included, of several parameters.
+
+        Those that have taken as many steps share their function. Gradients are as the update rule sees them.
+        """
         if self.signs is not None:
             signs = map(self.signs, repeat(group), states, grads, params)
             return [
