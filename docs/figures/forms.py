@@ -185,7 +185,6 @@ def train(
     if run.decay is not None:
         anchor = case.anchor or start
         bind = {"anchor": {name: weight.shaped(anchor) for name, _ in weight.named_parameters()}}
-        weight.move(start)  # its values are written in place: attach takes what never was for memory without values
         plan = td.plan(weight, run.decay, rules=())
         named = "anchor" in repr(run.decay)
         handle = td.attach(optimizer, plan, model=weight, bind=bind if named else None)

@@ -28,6 +28,7 @@ from torchdecay.apply.state import References
 from torchdecay.apply.work import Target, Work
 from torchdecay.errors import ApplyError
 from torchdecay.optimizers.cards import SWITCH
+from torchdecay.plans.controllers import NormRatio
 from torchdecay.plans.decay import Site
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.references import Average, Initial
@@ -100,10 +101,11 @@ class Engine:
         return {name: one.param for name, (_, one) in self.targets.items()}
 
     def measured(self) -> Iterator[Target]:
-        """Those of which something was measured when this was made: where they are, or a norm."""
+        """Those of which something was measured when this was made, and once: where they are, or a norm."""
         for decay, one in self.targets.values():
             began = isinstance(decay.reference, (Initial, Average)) and not self.references.are_loaded
-            if began or decay.controller is not None or decay.update is not None:
+            bound, radius = getattr(decay.controller, "kind", ""), getattr(decay.update, "radius", "")
+            if began or isinstance(decay.controller, NormRatio) or "initial" in (bound, radius):
                 yield one
 
     def is_outdated(self) -> bool:

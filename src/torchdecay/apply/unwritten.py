@@ -8,21 +8,23 @@ from torch import Tensor
 
 from torchdecay.apply.work import Target
 from torchdecay.errors import ApplyError
-from torchdecay.sharding import local
+from torchdecay.sharding import is_dtensor, local
 from torchdecay.text import listed
 
 
 class Unwritten:
-    """Refuses the first step where such weights got their values after they were measured.
+    """Refuses the first step where sharded weights got their values after they were measured.
 
-    Nothing tells memory that is no value yet from one: but that it was never written to, and then was.
+    Nothing tells memory that is no value yet from one: but that it was never written to, and then was. A tensor that
+    its owner made of values, and then gives others, looks the same; so only what is sharded is looked at, as that is
+    where weights are made on meta.
 
     Args:
         ones: what a plan has measured.
     """
 
     def __init__(self, ones: Iterable[Target]) -> None:
-        self._ones = {one.name: one.param for one in ones if _version(one.param) == 0}
+        self._ones = {one.name: one.param for one in ones if is_dtensor(one.param) and _version(one.param) == 0}
         self._stood = dict.fromkeys(self._ones, 0)
         self._written: set[str] = set()
 
@@ -35,8 +37,8 @@ class Unwritten:
         self._written |= {name for name, param in self._ones.items() if _version(param) != self._stood[name]}
         if moves and self._written:
             raise ApplyError(
-                f"{listed(sorted(self._written))} had no values yet when the plan measured them, and got them after.",
-                "Norms and references would be those of whatever was in memory then.",
+                f"{listed(sorted(self._written))} had no values, or others, when the plan measured them.",
+                "They were written to since; norms and references would be those of what was in memory before.",
                 "Initialize or load the weights, then call td.attach.",
             )
 
