@@ -7,6 +7,7 @@ import torch
 from torch import nn, optim
 
 import torchdecay as td
+from torchdecay.errors import ApplyError, OwnershipWarning
 
 WD, LR = 0.3, 0.1
 
@@ -224,3 +225,40 @@ def test_the_model_may_change_its_dtype_after_attach():
         param.grad = torch.ones_like(param)
     optimizer.step()
     assert all(torch.allclose(p, old - LR) for p, old in zip(model.parameters(), before, strict=True))
+
+
+def _sets(key, value):
+    return lambda optimizer: optimizer.param_groups[0].__setitem__(key, value)
+
+
+@pytest.mark.parametrize(
+    ("change", "heard"),
+    [
+        (_sets("weight_decay", 0.5), OwnershipWarning),
+        (_sets("lr", 20.0), ApplyError),
+        (lambda optimizer: optimizer.param_groups[0]["params"][0].requires_grad_(False), None),
+        (lambda optimizer: optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(2))]}), ApplyError),
+    ],
+    ids=["overwritten", "too fast", "frozen with a gradient", "unknown weight"],
+)
+def test_what_changes_after_steps_at_which_nothing_was_to_be_done_is_seen(change, heard):
+    """A native, constant plan is only looked at from its second step on, and must not overlook what others do."""
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    handle = td.attach(optimizer, td.plan(model, td.decoupled(0.1), rules=td.policies.torch), model=model)
+    for param in model.parameters():
+        param.grad = torch.ones_like(param)
+    for _ in range(3):
+        optimizer.step()
+    assert handle.steps(0) == 3
+    change(optimizer)
+    if heard is ApplyError:
+        with pytest.raises(ApplyError):
+            optimizer.step()
+    elif heard is not None:
+        with pytest.warns(heard):
+            optimizer.step()
+        assert optimizer.param_groups[0]["weight_decay"] == 0.1
+    else:
+        optimizer.step()
+        assert handle.lowering["weight"].route == "hook"
