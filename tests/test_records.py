@@ -97,7 +97,7 @@ def local() -> Any:
 
 @pytest.mark.parametrize(
     "function",
-    [LAMBDA, local(), Bag().method, Bag(), functools.partial(double, 1)],
+    [LAMBDA, local(), Bag().method, Bag(), functools.partial(double)],
     ids=["lambda", "local function", "bound method", "instance", "partial"],
 )
 def test_a_callable_that_no_name_leads_back_to_is_refused(function: Any) -> None:

@@ -24,16 +24,8 @@ def load_setup(target: str) -> dict[str, Any]:
     """
     from torchdecay.lab.tasks.custom import call, load
 
-    try:
-        found = load(target, "optimizer")
-        made = call(found, target) if callable(found) and not _is_optimizer(found) else found
-    except SystemExit as error:
-        raise TaskError(
-            f"{target} exits: SystemExit({error.code!r}).",
-            "A script that reads its own command line does that when it is imported.",
-            "Let a function without arguments make the optimizer, and put what runs under "
-            'if __name__ == "__main__"; or put print(td.audit(optimizer, model=model)) before the loop.',
-        ) from error
+    found = load(target, "optimizer")
+    made = call(found, target, "optimizer") if callable(found) and not _is_optimizer(found) else found
     if _is_optimizer(made):
         return {"optimizer": made}
     if isinstance(made, tuple) and len(made) == 2:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from torchdecay.errors import RAISED, TaskError
+from torchdecay.errors import TaskError
 from torchdecay.lab.tasks.task import Task
 from torchdecay.text import an, describe_error, listing, nearest, repr_quoted
 
@@ -51,7 +51,9 @@ def load(target: str, wanted: str = "task") -> Any:
                 nearest(missing, files) or "Call from the folder that holds it.",
             ) from error
         raise TaskError(f"{module_name} can't be imported: {describe_error(error, where=True)}.") from error
-    except RAISED as error:
+    except SystemExit as error:
+        raise _exits(target, error, wanted) from error
+    except Exception as error:
         raise TaskError(f"{module_name} raises while it is imported: {describe_error(error, where=True)}.") from error
     for part in name.split("."):
         if not hasattr(found, part):
@@ -91,13 +93,23 @@ def _unnamed(target: str, module: str, wanted: str) -> TaskError:
     return TaskError(f"{repr_quoted(target)} names no {wanted}: it is not of the form module:name.", fix=fix)
 
 
+def _exits(target: str, error: SystemExit, wanted: str) -> TaskError:
+    beside = "; or put print(td.audit(optimizer, model=model)) before the loop" if wanted == "optimizer" else ""
+    return TaskError(
+        f"{target} exits: SystemExit({error.code!r}).",
+        "A script that reads its own command line does that when it is imported.",
+        f"Let a function without arguments make the {wanted}, and put what runs under "
+        f'if __name__ == "__main__"{beside}.',
+    )
+
+
 def _arguments(function: ast.FunctionDef) -> int:
     """How many arguments it can't be called without."""
     own = function.args
     return len(own.posonlyargs) + len(own.args) - len(own.defaults) + own.kw_defaults.count(None)
 
 
-def call(found: Any, target: str) -> Any:
+def call(found: Any, target: str, wanted: str = "task") -> Any:
     """The value of a function without arguments; its own errors become a message with the line that raised.
 
     Raises:
@@ -105,7 +117,9 @@ def call(found: Any, target: str) -> Any:
     """
     try:
         return found()
-    except RAISED as error:
+    except SystemExit as error:
+        raise _exits(target, error, wanted) from error
+    except Exception as error:
         raise TaskError(
             f"{target} raises: {describe_error(error, where=True)}.",
             fix="It is called without arguments; try it in Python first.",
