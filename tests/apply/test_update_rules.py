@@ -272,6 +272,27 @@ def test_bf16_turns_toward_where_float32_turns() -> None:
     assert toward == pytest.approx(1.0, abs=0.1)
 
 
+@pytest.mark.parametrize("form", [td.forms.hyperball(), td.forms.relative_update(per="row")], ids=repr)
+def test_bf16_weights_of_several_groups_go_where_each_goes_alone(form: td.Decay) -> None:
+    """Each group is set by itself, and those of the next are 0 until it is their turn."""
+
+    def train_of(*names: str) -> dict[str, torch.Tensor]:
+        every = nn.ParameterDict({name: Bag(8, 6, dtype=torch.bfloat16).weight for name in "abc"})
+        groups = [{"params": [every[name]], "param_names": [name], "lr": 0.05 * (1 + ord(name) % 3)} for name in names]
+        optimizer = optim.AdamW(groups, weight_decay=0.0)
+        td.attach(optimizer, td.plan(every, form, rules=()), model=every)
+        for step in range(3):
+            drawn = torch.randn(8, 6, generator=torch.Generator().manual_seed(step))
+            for name in names:
+                every[name].grad = drawn.bfloat16()
+            optimizer.step()
+        return {name: every[name].detach() for name in names}
+
+    together = train_of(*"abc")
+    for name in "abc":
+        assert torch.equal(together[name], train_of(name)[name])
+
+
 @pytest.mark.parametrize("form", [td.forms.hyperball(per="row"), td.forms.norm_control(0.3, per="column")], ids=repr)
 def test_norms_of_slices_are_saved_and_come_back(form: td.Decay) -> None:
     """Resumed is never stopped, bit for bit: the norms at attach are those of the run that began."""

@@ -148,7 +148,8 @@ class UpdateRuntime(Runtime):
                 self._rescale(one, share, turn, debts)
             elif one.name in self._emptied:
                 self._combine(one, work, 0.0, turn, run)
-        self._emptied = {}
+            # Those of other groups are 0 still.
+            self._emptied.pop(one.name, None)
 
     def _norm(self, param: Tensor) -> Tensor:
         return norm(param, dims_of(self.rule.per, param.dim()))
