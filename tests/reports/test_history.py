@@ -186,6 +186,7 @@ def test_the_page_of_a_run_opens_with_what_ran_and_what_decay_did() -> None:
     (article,) = page_of(RunRecord(summary, (Seen(history=history),))).articles
     said = article_of(history).headline
     assert article.headline == said and article.hero is not None
+    assert any("decay took" in line for line in article.verdict) and "AdamW 1" not in " ".join(article.verdict)
     assert article.origin == (
         ("command", "torchdecay run train.py --lr 1"), ("optimizer", "AdamW"), ("model", "Net"),
         ("torch", "2.13"), ("made", "2030-01-02 03:04"),
@@ -195,5 +196,11 @@ def test_the_page_of_a_run_opens_with_what_ran_and_what_decay_did() -> None:
     )
     (article,) = page_of(RunRecord(both, (Seen(), Seen(history=history)))).articles
     assert article.headline == f"Muon 2: {said}"
+    assert all(line.startswith("Muon 2: ") for line in article.verdict if "decay took" in line)
+    longer = dataclasses.replace(
+        summary, optimizers=(Stepped(number=1, optimizer="AdamW", steps=2 * history.steps[-1]),)
+    )
+    (article,) = page_of(RunRecord(longer, (Seen(history=history),))).articles
+    assert f" in the first {history.steps[-1]:,} of {2 * history.steps[-1]:,} steps" in article.headline
     drawn = [key.index for key in article.keys]
     assert drawn == sorted(set(drawn))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import gc
+import os
 import sys
 import threading
 import weakref
 from argparse import Namespace
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +31,7 @@ from torchdecay.integrations.script import session as sessions
 from torchdecay.integrations.script import steps as door_steps
 from torchdecay.integrations.script.options import Options
 from torchdecay.integrations.script.watching import Watching
-from torchdecay.observe.recorded.record import RunRecord
+from torchdecay.observe.recorded.record import RunRecord, write_whole
 from torchdecay.reports import document
 from torchdecay.text import percent
 
@@ -401,6 +403,29 @@ def test_what_is_unfrozen_or_added_later_is_planned_by_the_same_rules(kind: str,
     assert "AdamW is without --apply from here on" in note
 
 
+@pytest.mark.parametrize("form", ["decoupled", "toward"])
+def test_a_backbone_that_is_trained_later_is_planned_too(form: str) -> None:
+    """The head was the model that owned all; what is added is of a larger one, and what the head began at is kept."""
+    net = model()
+    optimizer = torch.optim.AdamW(net[2].parameters(), lr=0.05)
+    began = net[2].weight.detach().clone()
+    with td.watch(apply="toward:initial,0.5" if form == "toward" else "decoupled:0.5", every_steps=0) as seen:
+        train(net, optimizer)
+        optimizer.add_param_group({"params": list(net[0].parameters())})
+        train(net, optimizer)
+    handle = handle_of(optimizer)
+    assert handle is not None and seen.record.summary.notes == ()
+    decays = {name: handle.plan[name].decay is not None for name in ("weight", "bias", "0.weight", "0.bias")}
+    assert decays == {"weight": True, "bias": False, "0.weight": True, "0.bias": False}
+    for param in net.parameters():
+        param.grad = torch.zeros_like(param)
+    for _ in range(600):
+        optimizer.step()
+    # Without gradients a pull of 0.025 a step leaves e^-15 of the way.
+    rest = began if form == "toward" else torch.zeros_like(began)
+    torch.testing.assert_close(net[2].weight.detach(), rest, rtol=0.0, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("apply", "rules", "kind"), [("decopled:1", "standard", DecayError), ("decoupled:1", "standrd", PlanError)]
 )
@@ -625,19 +650,20 @@ def test_modes_of_the_script_hear_nothing_of_it() -> None:
 
 @pytest.mark.parametrize("known", [True, False])
 def test_a_checkpoint_may_be_loaded_between_a_new_group_and_its_first_step(known: bool) -> None:
-    """What the model owns is planned by then; what it does not own costs the plan, and never the script."""
+    """What a model owns is planned by then; what none owns costs the plan, and never the script."""
     net = model()
     optimizer = torch.optim.AdamW(net[0].parameters(), lr=0.05, weight_decay=0.1)
-    added = net[2] if known else nn.Linear(3, 3)
+    added = list(net[2].parameters()) if known else [nn.Parameter(torch.ones(2))]
     holder = nn.Sequential(net, nn.Identity())
     with td.watch(apply="decoupled:0.5", every_steps=0) as seen:
         train(holder, optimizer)
-        optimizer.add_param_group({"params": list(added.parameters())})
+        optimizer.add_param_group({"params": added})
         optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
         train(holder, optimizer)
         handle = handle_of(optimizer)
     assert len(optimizer.param_groups) == 2 and seen.record.summary.optimizers[0].steps == 10
-    if known and handle is not None:
+    if known:
+        assert handle is not None and seen.record.summary.notes == ()
         assert [row.decay is not None for row in handle.plan.rows] == [True, False, True, False]
     else:
         assert "without --apply from here on" in seen.record.summary.notes[0]
@@ -732,3 +758,17 @@ def test_a_page_that_lacks_an_extra_says_which(tmp_path: Path, monkeypatch: pyte
     with td.watch(tmp_path / "out") as seen:
         train(net := model(), adamw(net))
     assert seen.record.summary.notes[0].endswith("Install it with: pip install 'torchdecay[lab]'")
+
+
+def test_threads_that_train_beside_each_other_write_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both wrote, and neither has put its file in place yet: each has one of its own."""
+    both, replace = threading.Barrier(2, timeout=20), os.replace
+
+    def late(staged: Path, path: Path) -> None:
+        both.wait()
+        replace(staged, path)
+
+    monkeypatch.setattr(os, "replace", late)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda text: write_whole(tmp_path / "plan.json", text), ("first", "second")))
+    assert (tmp_path / "plan.json").read_text() in ("first", "second") and len(os.listdir(tmp_path)) == 1

@@ -336,22 +336,34 @@ def _notices(history: History) -> tuple[Notice, ...]:
     return tuple(made)
 
 
-def done(history: History) -> str:
-    """What decay took of the weights over the recorded steps, and whether that was planned; "" where nobody knows."""
+def done(history: History, steps: int = 0) -> str:
+    """What decay took of the weights over the recorded steps, and whether that was planned; "" where nobody knows.
+
+    Args:
+        history: what was recorded.
+        steps: how many were taken; 0 where nobody knows.
+    """
     sums = {name: history._sums(name) for name in history.groups if history.of(name).decay}
     took = {name: float(found.realized[-1]) for name, found in sums.items() if found.realized is not None}
     if not took:
         return ""
     planned = {name: float(found[-1]) for name in took if (found := sums[name].planned) is not None}
     first, last = history.steps[0], history.steps[-1]
-    span = counted(last, "step") if first == 1 else f"steps {first:,} to {last:,}"
-    said = f"Decay took {_of_each(took)} in {span}"
+    recorded = counted(last, "step") if first == 1 else f"steps {first:,} to {last:,}"
+    said = f"Decay took {_of_each(took)}{(steps and span(first, last, steps)) or f' in {recorded}'}"
     if len(planned) < len(took):
         return f"{said}."
     # A tenth apart is what the page's numbers hardly show.
     off = {name: plan for name, plan in planned.items()
            if taken(plan) != taken(took[name]) and not abs(took[name] - plan) <= 0.1 * abs(plan)}  # fmt: skip
     return f"{said}; planned {_of_each(off)}." if off else f"{said}, as planned."
+
+
+def span(first: int, last: int, steps: int) -> str:
+    """The steps from the first record to the last one, which a sum over records is of; "" where they are all."""
+    if first > 1:
+        return f" in steps {first:,} to {last:,} of {steps:,}" if last > first else f" in step {first:,} of {steps:,}"
+    return "" if last >= steps else f" in the first {f'{last:,} ' if last > 1 else ''}of {counted(steps, 'step')}"
 
 
 def _of_each(sums: Mapping[str, float]) -> str:

@@ -24,7 +24,7 @@ from torchdecay.reports.article import (
 )
 from torchdecay.reports.drawing.chart import Chart, Key
 from torchdecay.reports.tables import as_table
-from torchdecay.text import counted, listed, listing, prose, shown
+from torchdecay.text import capital, counted, listed, listing, prose, shown
 
 if TYPE_CHECKING:
     from torchdecay.findings.finding import Finding
@@ -84,7 +84,7 @@ def verdict(record: RunRecord) -> str:
     """How many steps of which optimizers, what was found, and whether decay did what was planned."""
     lines = [_headline(record)]
     for about, seen in zip(record.summary.optimizers, record.seen, strict=True):
-        start = f"{about.optimizer} {about.number}: "
+        start = _whose(about, record)
         lines += [start + prose(_count(seen.audit))] if seen.audit is not None else []
         lines += [start + line for line in _measured(about, seen.history)] if seen.history is not None else []
     return "\n".join([*lines, *map(prose, record.summary.notes)])
@@ -157,7 +157,7 @@ def _measured(about: Stepped, history: History) -> Iterator[str]:
             if shrink.planned is not None
             else "what was planned is not known"
         )
-        when = _span(shrink.steps[0], shrink.steps[-1], about.steps)
+        when = histories.span(shrink.steps[0], shrink.steps[-1], about.steps)
         real = f"took {histories.taken(shrink.realized[-1])} of each weight" if shrink.realized else "was not measured"
         real += f" ({series.dtype}'s rounding of the updates is in it)" if series.is_rounded and shrink.realized else ""
         # Groups that came or went with the optimizer's own have no pace of all steps.
@@ -175,13 +175,6 @@ def _at_that_pace(shrink: Shrink, steps: int) -> str:
     return f"; at that pace {histories.taken(taken[-1] + (before + after) * shrink.pace)} in all {steps:,}"
 
 
-def _span(first: int, last: int, steps: int) -> str:
-    """The steps from the first record to the last one, which a sum over records is of; "" where they are all."""
-    if first > 1:
-        return f" in steps {first:,} to {last:,} of {steps:,}" if last > first else f" in step {first:,} of {steps:,}"
-    return "" if last >= steps else f" in the first {f'{last:,} ' if last > 1 else ''}of {counted(steps, 'step')}"
-
-
 # ── The page ──
 
 
@@ -193,7 +186,7 @@ def page_of(record: RunRecord) -> Page:
     hero: Chart | None = None
     keys: list[Key] = []
     for about, seen in zip(summary.optimizers, record.seen, strict=True):
-        own = f"{about.optimizer} {about.number}: " if len(record.seen) > 1 else ""
+        own = _whose(about, record)
         if about.differs:
             more = len(about.differs) - _MOST_LINES
             said = [*about.differs[:_MOST_LINES], *([f"and {more} more, see summary.json"] if more > 0 else [])]
@@ -243,9 +236,14 @@ def _lengths(optimizers: Iterable[Stepped]) -> Iterator[str]:
 def _did(record: RunRecord) -> str:
     """What decay did in the first optimizer of which that was measured; "" where it was in none."""
     for about, seen in zip(record.summary.optimizers, record.seen, strict=True):
-        if seen.history is not None and seen.history.records and (did := histories.done(seen.history)):
-            return f"{about.optimizer} {about.number}: {did}" if len(record.seen) > 1 else did
+        if seen.history is not None and seen.history.records and (did := histories.done(seen.history, about.steps)):
+            return _whose(about, record) + did
     return ""
+
+
+def _whose(about: Stepped, record: RunRecord) -> str:
+    """Which optimizer is spoken of; "" where there is one, since forecasts number its groups, "AdamW 0", from 0."""
+    return f"{about.optimizer} {about.number}: " if len(record.seen) > 1 else ""
 
 
 def _headline(record: RunRecord) -> str:
@@ -283,7 +281,7 @@ def _sections(about: Stepped, seen: Seen, own: str) -> Iterator[Section]:
         yield Section(
             f"{start}forecast",
             f"{own}what decay will do" if own else "What decay will do",
-            intro=prose(f"{said} ({about.length})"),
+            intro=prose(f"{said} {capital(about.length)}." if about.length else said),
             table=as_table(seen.forecast),
             remarks=tuple(remarks),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torchdecay.apply.handle import Handle, handle_of
 from torchdecay.apply.lowering import lower
 from torchdecay.errors import ApplyError, LoadError, PlanError, TorchdecayError
 from torchdecay.integrations.asked import refuse_penalties
+from torchdecay.integrations.script.finding import look_around, model_of
 from torchdecay.integrations.script.options import Options
 from torchdecay.observe.groups import decay_of
 from torchdecay.optimizers.cards import has_trait
@@ -22,7 +24,7 @@ from torchdecay.plans.plan import Plan
 from torchdecay.plans.planning import plan
 from torchdecay.plans.policies import BY_NAME
 from torchdecay.plans.spelling import parse_decay
-from torchdecay.plans.tree import one_model
+from torchdecay.plans.tree import Models, one_model
 from torchdecay.records import Callables
 from torchdecay.text import listing, nearest, repr_quoted
 
@@ -140,7 +142,28 @@ def follow_load(optimizer: Optimizer, options: Options) -> None:
 def _update(handle: Handle | None, optimizer: Optimizer, options: Options) -> None:
     """Plan the parameters that the optimizer has by now, where they are not those that were planned."""
     if handle is not None and handle.is_outdated():
+        _widen(handle, optimizer)
         handle.update(_planned(optimizer, handle.model, options, later=True))
+
+
+def _widen(handle: Handle, optimizer: Optimizer) -> None:
+    """Beside the model that owned the first parameters the one that owns those of now: a backbone trained later, say.
+
+    Counters and references are known by names, so what was planned keeps its own.
+    """
+    held = set() if handle.model is None else {id(param) for param in handle.model.parameters()}
+    if handle.model is None or all(id(param) in held for group in optimizer.param_groups for param in group["params"]):
+        return
+    whole = model_of(optimizer, look_around().modules)
+    if whole is not None and whole is not handle.model:
+        handle.model = _Grown({"model": handle.model, "whole": whole})
+
+
+class _Grown(Models):
+    """A model and the larger one that it is a part of: its parameters keep the names that they had."""
+
+    def whose(self, params: Iterable[Any]) -> nn.Module:
+        return self
 
 
 def _whole(optimizer: Optimizer, model: nn.Module | None) -> nn.Module | None:

@@ -222,7 +222,7 @@ def run_of(optimizer: Optimizer, found: Surroundings, steps: int) -> tuple[Run, 
     scheduler = scheduler_of(optimizer, found.schedulers)
     known, who = (steps, "--steps") if steps else _length(optimizer, scheduler, found)
     if not known:
-        said = f"its length is not known: over {_STAND_IN_STEPS:,} steps at this learning rate (--steps N says it)"
+        said = f"length unknown, so forecast over {_STAND_IN_STEPS:,} steps at this learning rate; --steps N sets it"
         return Run(steps=_STAND_IN_STEPS), 0, said
     said = f"{counted(known, 'step')}, says {who}"
     epochs = _epochwise(scheduler, found)

@@ -10,7 +10,7 @@ Shrinking them weakens the layer and does not reduce overfitting; some models ex
 Build the groups with td.param_groups(model, wd), which spares them.
 
 WD102 info embedding, position, token or state-space parameter decays
-Rows that a batch does not use shrink all the same, and A_log and D have a meaning at their own values.
+Rows that a batch does not use shrink all the same; A_log and D of a state-space model mean something as they are.
 Spare them: td.param_groups(model, wd), or a rule of your own if you mean it.
 
 WD103 info weight does not decay

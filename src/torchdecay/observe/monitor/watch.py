@@ -43,6 +43,8 @@ class Watch:
         self.optimizer, self.every_steps, self.start = optimizer, every_steps, start
         self._read, self._record, self._leave, self._see, self._guard = read, record, leave, see, guard
         self._own, self._ticks, self._due, self._next, self._depth = vars(optimizer), 0, 1, 1, 0
+        # Where the count stood at the last step whose learning rates were 0, which is not counted.
+        self._idle = -1
         self.has_stepped = False
         self._skipped: Tensor | None = None
         self._reading: Reading | None = None
@@ -101,8 +103,9 @@ class Watch:
 
     def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
         if self._depth and step_depth(self.optimizer) < 2:
-            # The step before this one raised, so its post hooks never came.
+            # The step before this one raised, so its post hooks never came: it was not taken.
             self._depth = 0
+            self._ticks -= self._ticks != self._idle
         self._depth += 1
         if self._depth > 1:
             return None
@@ -113,6 +116,7 @@ class Watch:
             if lr if type(lr) is float else isinstance(lr, Tensor) or lr != 0:
                 break
         else:
+            self._idle = self._ticks
             return None
         self._ticks += 1
         found = self._own.get("found_inf")

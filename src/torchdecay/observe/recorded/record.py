@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,7 +154,8 @@ def write_whole(path: Path, content: str) -> None:
     Raises:
         OSError: it can't be written; what stood there is kept.
     """
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    # Threads that train beside each other write the same folder.
+    staged = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
         staged.write_text(content, encoding="utf-8", errors="replace")
         os.replace(staged, path)
