@@ -255,3 +255,23 @@ def _bits_agree(rank):
 def test_low_precision_shards_have_the_bits_of_one_process():
     """What is owed is paid with draws that go by the place in the whole tensor; uneven shards too."""
     in_ranks(_bits_agree)
+
+
+def _zeros_are_those_of_the_whole(rank):
+    form = td.forms.p_norm(0.3, p=1.5)
+    for rows, zero in ((1, 0), (4, 2), (4, 4)):
+        model = nn.Linear(3, rows, bias=False).double()
+        model.weight.data.fill_(1.0)[rows - zero :] = 0.0
+        fully_shard(model)
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+        if zero < rows:
+            td.attach(optimizer, td.plan(model, form), model=model)
+            continue
+        with pytest.raises(td.ApplyError, match="all zeros"):
+            td.attach(optimizer, td.plan(model, form), model=model)
+
+
+@pytest.mark.distributed
+def test_a_weight_is_all_zeros_on_every_rank_or_on_none():
+    """A rank that has no part of it, or zeros alone, would refuse by itself, and the others wait."""
+    in_ranks(_zeros_are_those_of_the_whole)

@@ -334,9 +334,14 @@ def _unfit(param: Tensor, name: str, decay: Decay) -> tuple[str, str]:
         other = "take td.l1(wd)" if isinstance(decay.regularizer, GroupLasso) else 'write per="tensor"'
         return f"is no matrix, so it has no {decay.per}s", f"{spare}; or {other} for it."
     stays = isinstance(decay.regularizer, PNorm) and decay.regularizer.p < 2
-    if stays and not param.is_meta and param.numel() and not bool(param.detach().any()):
+    if stays and _is_zero(param):
         return "is all zeros, which this decay holds", f"{spare}, or take td.l1(wd), which lets zeros go."
-    if rule is not None and rule.needs_norm and not param.is_meta and param.numel() and not float(norm(param)):
+    if rule is not None and rule.needs_norm and _is_zero(param):
         form = f"{rule.word}(1.0)" if isinstance(rule, Sphere) else "hyperball(1.0)"
         return "is all zeros, and would stay so", f"{spare}; or give it a norm: td.forms.{form}."
     return "", ""
+
+
+def _is_zero(param: Tensor) -> bool:
+    """Whether all of a tensor is 0, of which a process may have no part: all that have one have to ask."""
+    return not param.is_meta and param.numel() > 0 and not float(norm(param))
