@@ -772,3 +772,13 @@ def test_threads_that_train_beside_each_other_write_one_folder(tmp_path: Path, m
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda text: write_whole(tmp_path / "plan.json", text), ("first", "second")))
     assert (tmp_path / "plan.json").read_text() in ("first", "second") and len(os.listdir(tmp_path)) == 1
+
+
+def test_what_momentum_brings_later_is_told_of_beside_what_was_planned(capfd: pytest.CaptureFixture[str]) -> None:
+    """Half as much measured as planned, and no alarm: the reader is told why; and a bound has one number."""
+    net = model()
+    with td.watch(every_steps=1, quiet=False):
+        train(net, torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01))
+    said = capfd.readouterr().err
+    assert "% planned, counting what momentum brings in later steps" in said and "no alarm" in said
+    assert "decay by itself takes at most 100 % of each weight" in said and "at most >" not in said

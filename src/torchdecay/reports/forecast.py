@@ -106,7 +106,9 @@ def _said(group: GroupForecast) -> str:
     if group.total_shrink is None or group.half_life is None:
         return f"{_label(group)}: unknown: {group.why}."
     most = "at most " if group.prediction == "at most" else ""
-    taken = f"takes {most}{percent(group.total_shrink)} of each weight in {counted(group.num_steps, 'step')}"
+    # "At most > 99.9 %" says two things at once.
+    share = "100 %" if most and 0.999 < group.total_shrink < 1.0 else percent(group.total_shrink)
+    taken = f"takes {most}{share} of each weight in {counted(group.num_steps, 'step')}"
     return f"{_label(group)}: decay by itself {taken}; {_numbers(group)}."
 
 

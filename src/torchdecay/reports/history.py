@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from torchdecay.observe.monitor.history import History
-    from torchdecay.observe.monitor.series import Event
+    from torchdecay.observe.monitor.series import Event, Series
 
 MOST = 6
 """Groups in one chart."""
@@ -356,7 +356,12 @@ def done(history: History, steps: int = 0) -> str:
     # A tenth apart is what the page's numbers hardly show.
     off = {name: plan for name, plan in planned.items()
            if taken(plan) != taken(took[name]) and not abs(took[name] - plan) <= 0.1 * abs(plan)}  # fmt: skip
-    return f"{said}; planned {_of_each(off)}." if off else f"{said}, as planned."
+    return f"{said}; planned {_of_each(off)}{later(*map(history.of, off))}." if off else f"{said}, as planned."
+
+
+def later(*groups: Series) -> str:
+    """Why what was planned is more than what was measured, though nothing is wrong: momentum brings the rest."""
+    return ", counting what momentum brings in later steps" if any(one.carried == "followed" for one in groups) else ""
 
 
 def span(first: int, last: int, steps: int) -> str:

@@ -153,7 +153,7 @@ def _measured(about: Stepped, history: History) -> Iterator[str]:
         if not series.decay or not history.records or (shrink.planned is None and shrink.realized is None):
             continue
         planned = (
-            f"{histories.taken(shrink.planned[-1])} planned"
+            f"{histories.taken(shrink.planned[-1])} planned{histories.later(series)}"
             if shrink.planned is not None
             else "what was planned is not known"
         )
