@@ -62,6 +62,7 @@ def test_a_folder_is_served_as_it_is_now_and_nothing_around_it(served: tuple[Pat
         with pytest.raises(urllib.error.HTTPError) as caught:
             fetch(url + outside)
         assert caught.value.code == 404
+        caught.value.close()
 
 
 def test_what_can_not_be_served_is_told(tmp_path: Path) -> None:

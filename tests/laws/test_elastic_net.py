@@ -73,7 +73,7 @@ def test_a_threshold_that_does_not_match_the_optimizer_is_seen(name, monkeypatch
     """The seeded fault: with s = 1 momentum and Adam end elsewhere."""
     from torchdecay.apply import passes
 
-    monkeypatch.setattr(passes, "step_sizes", lambda optimizer, group, params, regularizer: [1.0] * len(params))
+    monkeypatch.setattr(passes, "step_sizes", lambda optimizer, group, params, regularizer: 1.0)
     x, y = problem()
     expected = Lasso(alpha=ALPHA, fit_intercept=False, tol=1e-14).fit(x, y).coef_
     assert np.abs(trained(td.l1(ALPHA), name) - expected).max() > 1e-3

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from torchdecay.errors import ApplyError
 from torchdecay.optimizers.elementwise import Columns, Elementwise
-from torchdecay.optimizers.gradients import numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -152,6 +151,9 @@ class Update:
 
 def _counted_alike(states: Sequence[State], moment: str) -> list[list[int]]:
     """Places of states that are alike in all that terms turn on, and in whether they have a moment yet."""
+    # Cards load without torch, and gradients with it.
+    from torchdecay.optimizers.gradients import numbers
+
     found: dict[Any, list[int]] = {}
     counts = zip(*(numbers([state.get(key, 0.0) for state in states]) for key in ("step", "mu_product")), strict=True)
     for place, (count, state) in enumerate(zip(counts, states, strict=True)):
