@@ -21,12 +21,12 @@ from torchdecay.observe.monitor.history import History
 pytestmark = pytest.mark.long
 
 
-def history(wd: float, path: Path, *, norm: bool = True) -> History:
+def history(wd: float, path: Path, *, norm: bool = True, steps: int = 20) -> History:
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(4, 8), *([torch.nn.LayerNorm(8)] if norm else []))
     optimizer = torch.optim.AdamW(td.param_groups(model, wd), lr=0.01)
     with td.Monitor(optimizer, model=model, every_steps=5, path=path) as monitor:
-        for _ in range(20):
+        for _ in range(steps):
             optimizer.zero_grad()
             model(torch.randn(8, 4)).square().mean().backward()
             optimizer.step()
@@ -62,6 +62,13 @@ def test_trainings_stand_side_by_side(files: tuple[Path, Path], tmp_path: Path) 
     assert "<b>strong" not in text
     ids = re.findall(r' id="([^"]+)"', text)
     assert len(ids) == len(set(ids))
+
+
+def test_trainings_of_other_lengths_are_not_compared_without_a_word(tmp_path: Path) -> None:
+    """What decay took in 20 steps stands beside what it took in 40: the steps are said."""
+    made = {"short": history(0.1, tmp_path / "short.jsonl"), "long": history(0.1, tmp_path / "long.jsonl", steps=40)}
+    text = td.report(made, tmp_path / "both.html").read_text(encoding="utf-8")
+    assert "decay took 1.98 % in short (steps 1 to 20) and 3.92 % in long (steps 1 to 40)." in text
 
 
 def test_other_results_follow_each_other(tmp_path: Path) -> None:

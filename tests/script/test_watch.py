@@ -781,4 +781,8 @@ def test_what_momentum_brings_later_is_told_of_beside_what_was_planned(capfd: py
         train(net, torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01))
     said = capfd.readouterr().err
     assert "% planned, counting what momentum brings in later steps" in said and "no alarm" in said
+    # Of what is the same on both sides nothing has to be explained.
+    with td.watch(every_steps=20, quiet=False):
+        train(net, torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=0.02), steps=400)
+    assert "decay took > 99.9 % of each weight, > 99.9 % planned\n" in capfd.readouterr().err
     assert "decay by itself takes at most 100 % of each weight" in said and "at most >" not in said

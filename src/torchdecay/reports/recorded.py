@@ -152,8 +152,10 @@ def _measured(about: Stepped, history: History) -> Iterator[str]:
         shrink, series = history.shrink(name), history.of(name)
         if not series.decay or not history.records or (shrink.planned is None and shrink.realized is None):
             continue
+        ends = {histories.taken(sums[-1]) for sums in (shrink.realized, shrink.planned) if sums}
+        more = histories.later(series) if len(ends) > 1 else ""
         planned = (
-            f"{histories.taken(shrink.planned[-1])} planned{histories.later(series)}"
+            f"{histories.taken(shrink.planned[-1])} planned{more}"
             if shrink.planned is not None
             else "what was planned is not known"
         )

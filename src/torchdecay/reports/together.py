@@ -110,10 +110,10 @@ def _headline(trained: Mapping[str, History], groups: Sequence[str]) -> str:
     """What decay took in each, of the group that they share and that decays most."""
     if not groups:
         return f"{capital(listing([*map(shown, trained)], most=4))} have no group in common."
-    said = []
+    said, spans = [], {(history.steps[0], history.steps[-1]) for history in trained.values()}
     for name, history in trained.items():
         shrink = history.shrink(groups[0]) if groups[0] in history.groups else None
-        sums = None if shrink is None else shrink.realized or shrink.planned
-        if sums is not None:
-            said.append(f"{taken(sums[-1])} in {shown(name)}")
+        if shrink is not None and (sums := shrink.realized or shrink.planned) is not None:
+            steps = f" (steps {shrink.steps[0]:,} to {shrink.steps[-1]:,})" if len(spans) > 1 else ""
+            said.append(f"{taken(sums[-1])} in {shown(name)}{steps}")
     return f"{shown(groups[0])}: decay took {listing(said, most=4)}." if said else "Nothing decays."

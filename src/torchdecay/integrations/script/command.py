@@ -198,7 +198,7 @@ def refuse_flag_of_python(flag: str) -> None:
         TaskError: it is one.
     """
     if flag in _CLOSING:
-        raise _closed(f"the script is to have a Python with {flag}")
+        raise _closed(f"the script's Python would get {flag}")
     if flag in _OF_PYTHON:
         raise TaskError(
             f"{flag} is a flag of Python's, and no option of torchdecay run.",
