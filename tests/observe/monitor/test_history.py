@@ -231,12 +231,13 @@ def test_damage_in_the_middle_is_told_with_its_line(tmp_path):
     """Only the end of a file may be torn: anything else is no crash, and nothing is left out in silence."""
     path = make_history().save(tmp_path / "run.jsonl")
     lines = path.read_text().splitlines()
-    for number, damaged in ((4, lines[3][:40]), (4, lines[3].replace(",0,3,", ",7,3,", 1)), (2, "{}")):
+    for number, damaged in ((4, lines[3][:40]), (4, lines[3].replace(",0,3,", ",7,3,", 1)), (2, "{}"), (5, '{"a": 1}')):
         broken = [*lines]
         broken[number - 1] = damaged
         path.write_text("\n".join(broken) + "\n")
-        with pytest.raises(LoadError, match=f"line {number} of .*is damaged"):
+        with pytest.raises(LoadError, match=f"line {number} of .*is damaged") as told:
             History.load(path)
+        assert ("it holds no groups, record, alarm or columns" in str(told.value)) == damaged.startswith("{")
     with pytest.raises(LoadError, match="can't be read"):
         History.load(tmp_path / "nowhere.jsonl")
 
@@ -312,6 +313,8 @@ def test_a_part_comes_back_from_its_file(tmp_path):
         (lambda h: h.select(quantities="dual"), "It has weight_norm"),
         (lambda h: h.shrink("nothing"), 'no group "nothing"'),
         (lambda h: td.figure(h, "x.svg", quantity="dual"), 'no quantity "dual"'),
+        (lambda h: h[10], "no part 10"),
+        (lambda h: h[0:30:10], r"no part slice\(0, 30, 10\)"),
     ],
 )
 def test_a_name_that_is_not_there_is_told(ask, says):
@@ -340,6 +343,10 @@ def test_log_shrink_adds_up_every_step():
     assert shrink_of(steps, [math.nan, 0.01, 0.01]) == pytest.approx(constant, rel=1e-6)
     assert shrink_of(steps, [math.nan] * 3) is None
     assert shrink_of(steps, [0.01, 1.5, 0.01])[-1] == math.inf
+    # A run that was resumed at step 40 takes steps again, and at other places: each counts once.
+    assert shrink_of((1, 50, 100, 50, 75, 100), [0.01, 0.9, 0.9, *[0.01] * 3])[-1] == pytest.approx(
+        constant[-1], rel=1e-6
+    )
 
 
 def test_planned_and_realized_are_what_a_weight_without_gradient_does():

@@ -169,7 +169,11 @@ class History(Shown):
             (steps, planned), (_, realized) = (
                 self._numbers(group, f"{name}_shrink") for name in ("planned", "realized")
             )
-            logs = [_logs(fractions) for fractions in (planned, realized)]
+            # Steps that were taken again, by a run that was resumed, count once: as they were the last time.
+            steps, order = steps.sort(stable=True)
+            last = torch.cat([steps.diff() != 0, torch.ones_like(steps[:1], dtype=torch.bool)])
+            steps = steps[last]
+            logs = [_logs(fractions[order[last]]) for fractions in (planned, realized)]
             pace = next((log for own in reversed(logs) for log in own[-1:].tolist() if log == log), math.nan)
             planned_sum, realized_sum = (_accumulated(steps, own) for own in logs)
             self._shrinks[group] = _Sums(steps, planned_sum, realized_sum, pace)
@@ -253,7 +257,17 @@ class History(Shown):
         return iter(self.records)
 
     def __getitem__(self, part: str | slice) -> History:
-        """`history["weight"]`: one group, or a pattern; `history[100:500]`: the steps from 100 up to, not with, 500."""
+        """`history["weight"]`: one group, or a pattern; `history[100:500]`: the steps from 100 up to, not with, 500.
+
+        Raises:
+            LoadError: no such group, or a part that is neither.
+        """
+        given: Any = part
+        if isinstance(given, int) or (isinstance(given, slice) and given.step is not None):
+            raise LoadError(
+                f"a history has no part {part!r}.",
+                fix='Write history["weight"], a name or pattern, or history[100:500].',
+            )
         if isinstance(part, slice):
             low = -math.inf if part.start is None else part.start
             high = math.inf if part.stop is None else part.stop
@@ -409,7 +423,8 @@ def _row(history: History, name: str) -> tuple[str, ...]:
 
 def _measured(history: History, about: Series) -> str:
     """How the decay of a group was measured, and in how many of its records."""
-    own = [block for block in history._columns.blocks if about.name in history._names(block)]
+    places = history._place(about.name)
+    own = [one for one in history._columns.blocks if any(0 <= at - one.first < one.count for at in places)]
     missed = sum(about.name in why for block in own for why in block.unmeasured.values())
     if about.source != "shadow" or not missed:
         return _MEASURED[about.source]

@@ -245,8 +245,10 @@ class _Reader:
             self.found.series += decode(data["series"], tuple[Series, ...], kind=KIND)
         elif "event" in data:
             self.found.events.append(decode(data["event"], Event, kind=KIND))
-        else:
+        elif "columns" in data:
             self._columns = decode(data["columns"], tuple[str, ...], kind=KIND)
+        else:
+            raise ValueError("it holds no groups, record, alarm or columns")
 
     def _read_rows(self, *lines: bytes) -> None:
         rows = _ROWS.decode(f"[{b','.join(lines).decode()}]")
