@@ -60,7 +60,8 @@ format: .venv/.dev  ## put the source into the one format
 	$(BIN)/ruff format .
 
 bench: .venv/.dev  ## run every benchmark, one after the other
-	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+	@over=; for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" || over="$$over $$file"; done; \
+	    [ -z "$$over" ] || { echo "over a limit:$$over"; exit 1; }
 
 docs: .venv/.dev  ## run every code block of the docs, then build the site strictly
 	$(call pytest,.venv) -m docs $(PYTEST_ARGS)
