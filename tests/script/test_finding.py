@@ -118,13 +118,13 @@ def test_a_frozen_collector_hides_the_model() -> None:
             "35 steps, says SequentialLR",
             35,
         ),
-        (lambda one: lr_scheduler.StepLR(one, 10), "not known", 1_000),
+        (lambda one: lr_scheduler.StepLR(one, 10), "length unknown", 1_000),
         (
             lambda one: lr_scheduler.LambdaLR(one, partial(lambda step, num_training_steps: 1.0, num_training_steps=9)),
             "9 steps, says LambdaLR",
             9,
         ),
-        (lambda one: None, "not known", 1_000),
+        (lambda one: None, "length unknown", 1_000),
     ],
 )
 def test_how_long_the_run_is(make: object, said: str, steps: int) -> None:
