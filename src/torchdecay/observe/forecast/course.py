@@ -26,7 +26,7 @@ class Course:
 
     Attributes:
         pulls: c_t·λ_t; for a coupled decay of SGD η_t·λ_t.
-        fractions: what that takes off a weight per step once momentum has settled; of one that swings, of its swings.
+        fractions: what that takes off a weight per step once momentum has settled, to first order.
         losses: 1 − w_{t+1}/w_t as it comes out; above 1 the sign flips.
         stride: how many steps each of these numbers stands for.
         swings: whether momentum carries the weight through zero and back.
@@ -126,9 +126,9 @@ def _through_momentum(
     values = pulled.values
     fresh, nesterov = 1.0 - float(values.get("dampening") or 0.0), bool(values.get("nesterov", False))
     pulls = [lr * wd for lr, wd in zip(rates, coefficients, strict=True)]
-    fractions = [_root(values, pull, momentum) for pull, momentum in zip(pulls, momenta, strict=True)]
+    fractions = [pull * settled(values, momentum) for pull, momentum in zip(pulls, momenta, strict=True)]
     if stride > 1.0:
-        return Course(pulls, fractions, fractions, stride)
+        return Course(pulls, fractions, [_root(values, *one) for one in zip(pulls, momenta, strict=True)], stride)
     losses: list[float] = []
     begun = is_under_way(pulled)
     buffer = _full(pulled, max(rates), max(coefficients)) if begun else None
