@@ -13,7 +13,7 @@ from torch import nn, optim
 import torchdecay as td
 from torchdecay.apply import passes
 from torchdecay.errors import ApplyError
-from torchdecay.optimizers import gradients
+from torchdecay.optimizers import gradients, steps
 
 pytestmark = pytest.mark.peers
 WD, LR = 0.3, 0.01
@@ -192,7 +192,8 @@ def test_lower_says_how_a_lions_sign_is_found(peer: Peer) -> None:
 def test_a_lion_read_with_the_wrong_sign_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """The seeded fault of the comparison with what was measured."""
     right = run(LIONS[0], 0.0, td.cautious(WD))
-    monkeypatch.setattr(gradients, "maximizes", lambda optimizer, group: True)
+    for module in (gradients, steps):
+        monkeypatch.setattr(module, "maximizes", lambda optimizer, group: True)
     assert (run(LIONS[0], 0.0, td.cautious(WD)) - right).abs().max() > 1e-4
 
 
