@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from torchdecay.optimizers.updates import numbers
 from torchdecay.sharding import aligned, all_over_ranks, local
 
 if TYPE_CHECKING:
@@ -74,16 +75,6 @@ def _second_moments(optimizer: Optimizer, live: list[tuple[Tensor, float]]) -> t
     square, before = (_stacked(parts).to(precision) for parts in (sizes, kept))
     here = all_over_ranks((square / scale).square() * (1 - beta) + beta * before, params)
     return (here / (1 - beta**steps)).sum().to(sizes[0].dtype), sum(param.numel() for param in params)
-
-
-def numbers(values: list[Any]) -> list[float]:
-    """Numbers that may stand in tensors, as Python's own: in one call where all do alike."""
-    import torch
-
-    if type(values[0]) is torch.Tensor and len({(type(one), getattr(one, "device", None)) for one in values}) == 1:
-        found: list[float] = torch.stack(values).tolist()
-        return found
-    return [float(one) for one in values]
 
 
 def _stacked(parts: list[Tensor]) -> Tensor:

@@ -151,9 +151,6 @@ class Update:
 
 def _counted_alike(states: Sequence[State], moment: str) -> list[list[int]]:
     """Places of states that are alike in all that terms turn on, and in whether they have a moment yet."""
-    # Cards load without torch, and gradients with it.
-    from torchdecay.optimizers.gradients import numbers
-
     found: dict[Any, list[int]] = {}
     counts = zip(*(numbers([state.get(key, 0.0) for state in states]) for key in ("step", "mu_product")), strict=True)
     for place, (count, state) in enumerate(zip(counts, states, strict=True)):
@@ -171,6 +168,16 @@ def _itself(grad: Tensor) -> Tensor:
 
 def _size(v: Tensor, gain: Tensor, eps: Tensor) -> Tensor:
     return gain / v.sqrt().add_(eps)
+
+
+def numbers(values: list[Any]) -> list[float]:
+    """Numbers that may stand in tensors, as Python's own: in one call where all do alike."""
+    import torch
+
+    if type(values[0]) is torch.Tensor and len({(type(one), getattr(one, "device", None)) for one in values}) == 1:
+        found: list[float] = torch.stack(values).tolist()
+        return found
+    return [float(one) for one in values]
 
 
 def number(value: float) -> Tensor:
