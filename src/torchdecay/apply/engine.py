@@ -39,6 +39,11 @@ _FACTS = attrgetter("requires_grad", "dtype")
 """What of a parameter a lowering depends on, beside its group."""
 
 
+def _are_as_lowered(params: list[Tensor], known: list[Tensor], facts: list[Any]) -> bool:
+    """Whether these are the parameters of a group that were lowered, with what a lowering depends on as it was."""
+    return len(params) == len(known) and all(map(is_, params, known)) and list(map(_FACTS, params)) == facts
+
+
 class _Alike(NamedTuple):
     """What of a group has to be as it is for a step at which nothing is to be done; its `lr` at most `most`."""
 
@@ -117,7 +122,7 @@ class Engine:
             return True
         for place, (group, known, facts) in enumerate(zip(groups, self.members, self._facts, strict=True)):
             params = group["params"]
-            if len(params) != len(known) or not all(map(is_, params, known)) or list(map(_FACTS, params)) != facts:
+            if not _are_as_lowered(params, known, facts):
                 return True
             if (options := turns_on(group)) != self._options[place]:
                 # Mostly a momentum that follows a schedule.
@@ -134,7 +139,7 @@ class Engine:
         stepping: list[tuple[GroupProgram, float | None]] = []
         for group, (program, known, facts, options, owned, value, most) in zip(groups, self._alike, strict=True):
             params, lr = group["params"], group["lr"]
-            if len(params) != len(known) or not all(map(is_, params, known)) or list(map(_FACTS, params)) != facts:
+            if not _are_as_lowered(params, known, facts):
                 return False
             for key, mine in owned:
                 if group.get(key) is not mine:
