@@ -49,5 +49,4 @@ class Unwritten:
 
 def _version(param: Tensor) -> int:
     # What is done to a DTensor counts on it, what is done to its part on that.
-    seen = {id(one): one for one in (param, local(param))}.values()
-    return sum(1 if one.is_inference() else one._version for one in seen)
+    return sum(1 if one.is_inference() else one._version for one in (param, local(param)))
