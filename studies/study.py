@@ -138,7 +138,7 @@ def main(measure: Callable[[bool], Found]) -> None:
     record |= {"seconds": round(seconds), **dataclasses.asdict(found)}
     record["claims"] = [claim.record() for claim in found.claims]
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{path.stem}.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    (RESULTS / f"{path.stem}.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8")
     print("kept; python studies/page.py writes the page")
 
 
