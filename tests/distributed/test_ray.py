@@ -6,9 +6,10 @@ import dataclasses
 import os
 import pickle
 import shutil
+import signal
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +18,29 @@ import pytest
 from torchdecay.lab.training.results import Failure, TrainingRun
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kills a worker by a signal")
-SCRIPT = Path(__file__).parent / "ray_sweeps.py"
 Told = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
+def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
     """What the sweeps of `ray_sweeps.py` came to."""
+    return ran("ray_sweeps.py", tmp_path_factory.mktemp("sweeps"))
+
+
+def ran(script: str, folder: Path) -> Told:
+    """What a script that starts a Ray has left in the folder, and what it printed."""
     pytest.importorskip("ray", reason="NOT TESTED: the engine ray; pip install 'torchdecay[ray]'")
-    folder = tmp_path_factory.mktemp("sweeps")
     # Short, since sockets in it have names of a hundred characters at most.
     home = Path("/tmp") / f"td-ray-{os.getpid()}"
     home.mkdir()
-    paths = [str(Path(__file__).parents[2] / "src"), os.environ.get("PYTHONPATH", "")]
+    here = Path(__file__).parent
+    paths = [str(here.parents[1] / "src"), os.environ.get("PYTHONPATH", "")]
     env = os.environ | {"RAY_TMPDIR": str(home), "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
+    words = [*alone(), sys.executable, str(here / script), str(folder)]
     try:
-        done = subprocess.run(
-            [*alone(), sys.executable, str(SCRIPT), str(folder)], env=env, capture_output=True, text=True, timeout=280
-        )
+        done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=280)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-        yield pickle.loads((folder / "told").read_bytes()) | {"printed": done.stdout}
+        return pickle.loads((folder / "told").read_bytes()) | {"printed": done.stdout}
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
@@ -53,10 +57,12 @@ def alone() -> list[str]:
 
 def numbers(outcomes: Told) -> dict[str, Any]:
     """The outcomes without wall times and without where exactly a worker raised."""
-    return {
-        key: dataclasses.replace(one, seconds=0.0) if isinstance(one, TrainingRun) else one.message
-        for key, one in outcomes["found"].items()
-    }
+    found = outcomes["found"].items()
+    return {key: numbers_of(one) if isinstance(one, TrainingRun) else one.message for key, one in found}
+
+
+def numbers_of(run: TrainingRun) -> TrainingRun:
+    return dataclasses.replace(run, seconds=0.0)
 
 
 def test_ray_is_serial_to_the_bit_though_a_worker_is_killed(told: Told) -> None:
@@ -136,3 +142,19 @@ def test_ray_is_quiet_and_ends_with_who_started_it(told: Told) -> None:
     """Only the killed worker is spoken of; a Ray that was there stays, ours is shut down."""
     assert told["printed"].count("A worker died") == 1 and len(told["printed"].splitlines()) == 1
     assert told["still there"] and told["ended"]
+
+
+def test_a_node_that_is_lost_loses_no_run(tmp_path: Path) -> None:
+    """Two nodes, one killed in the middle of a run: it goes on from its checkpoint on the other, to the same bits."""
+    told = ran("ray_nodes.py", tmp_path)
+    left, lost = told["nodes"]
+    assert left != lost and told["ended"] == -signal.SIGKILL
+    swept, serial = ({(run.label, run.seed): numbers_of(run) for run in told[way].runs} for way in ("ray", "serial"))
+    assert swept == serial and len(swept) == 8 and told["ray"].failures == ()
+    # Every run once, and none has begun again: two steps are between checkpoints.
+    with sqlite3.connect(tmp_path / "sweep.db") as store:
+        keys = store.execute("SELECT value_json FROM trial_user_attributes WHERE key = 'key'").fetchall()
+        assert len(set(keys)) == len(keys) == 8
+        assert store.execute("SELECT state, COUNT(*) FROM trials GROUP BY state").fetchall() == [("COMPLETE", 8)]
+    assert (lost, 30) in told["tries"]
+    assert len(told["tries"]) == 9 and 8 * 61 < sum(passes for _, passes in told["tries"]) <= 8 * 61 + 4
