@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from torchdecay.findings.rule import SPOKEN, Severity
+from torchdecay.findings.rule import SPOKEN, Rule, Severity
 from torchdecay.text import listed, printable
 
 
@@ -81,6 +82,13 @@ class Finding:
     fix: str
     place: Place | None = None
     edits: tuple[Edit, ...] = ()
+
+    @classmethod
+    def of(cls, rule: Rule, what: str, where: object, *, severity: Severity | None = None, **more: Any) -> Finding:
+        """What was found of a rule, in its words; with its own severity, where nothing else is said."""
+        said = severity or rule.severity
+        own = {"code": rule.code, "severity": said, "where": str(where), "what": what, "why": rule.why, "fix": rule.fix}
+        return cls(**own | more)
 
     @property
     def head(self) -> str:

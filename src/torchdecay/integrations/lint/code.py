@@ -7,11 +7,10 @@ import builtins
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 Node = TypeVar("Node", bound=ast.AST)
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-Comprehension = ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.GeneratorExp, ast.DictComp)
@@ -95,11 +94,11 @@ class Code:
         elif isinstance(node, ast.AugAssign):
             self._assign(node.target, None, node, scope)
         elif isinstance(node, ast.For | ast.AsyncFor | ast.comprehension):
-            for name in _names(node.target):
+            for name in names_in(node.target):
                 names[name].append(Binding("loop", node, node.iter))
         elif isinstance(node, ast.With | ast.AsyncWith):
             for item in node.items:
-                for name in _names(item.optional_vars) if item.optional_vars else ():
+                for name in names_in(item.optional_vars):
                     names[name].append(Binding("other", node))
         elif isinstance(node, ast.Import):
             for alias in node.names:
@@ -128,11 +127,9 @@ class Code:
     def _change(self, node: ast.AST) -> None:
         """Note what changes a list or dictionary in place, under the text of its name."""
         owner: ast.expr | None = None
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _CHANGES:
-            owner = node.func.value
-            if isinstance(owner, ast.Subscript):
-                # The list in a dictionary.
-                owner = owner.value
+        if is_method(node, *_CHANGES):
+            # Of what is in a dictionary, that.
+            owner = node.func.value.value if isinstance(node.func.value, ast.Subscript) else node.func.value
         elif isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
             owner = node.value
         elif isinstance(node, ast.AugAssign):
@@ -316,8 +313,24 @@ class Code:
         ]
 
 
-def _names(target: ast.AST) -> list[str]:
-    return [node.id for node in ast.walk(target) if isinstance(node, ast.Name)]
+if TYPE_CHECKING:
+
+    class MethodCall(ast.Call):
+        """A call of an attribute."""
+
+        func: ast.Attribute
+
+
+def is_method(node: ast.AST | None, *names: str) -> TypeGuard[MethodCall]:
+    """Whether this calls a method; one of these names, where there are any."""
+    is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    return is_call and (not names or node.func.attr in names)  # type: ignore[union-attr]
+
+
+def names_in(*nodes: ast.AST | None, stored: bool = False) -> list[str]:
+    """Every name in some code, or those that are given a value there."""
+    every = (one for node in nodes if node is not None for one in ast.walk(node) if isinstance(one, ast.Name))
+    return [one.id for one in every if not stored or isinstance(one.ctx, ast.Store)]
 
 
 def _position(node: ast.AST) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import ast
 import operator
 from typing import Any, Final
 
-from torchdecay.integrations.lint.code import Code
+from torchdecay.integrations.lint.code import Code, is_method
 
 
 class _Unknown:
@@ -91,7 +91,7 @@ def items(code: Code, node: ast.AST) -> dict[str, ast.expr]:
 def field(code: Code, node: ast.Attribute) -> ast.expr | None:
     """The default behind `args.weight_decay`: of argparse, of a dataclass, of a class or a method of this file."""
     base = code.value(node.value)
-    if isinstance(base, ast.Call) and isinstance(base.func, ast.Attribute) and base.func.attr == "parse_args":
+    if is_method(base, "parse_args"):
         found = [one for one in code.all(ast.Call) if option(one) == node.attr]
         return keyword(found[0], "default") if len(found) == 1 else None
     owner: ast.AST | None = None
@@ -125,7 +125,7 @@ def field(code: Code, node: ast.Attribute) -> ast.expr | None:
 
 def option(call: ast.Call) -> str:
     """The name under which argparse keeps an option; "" for other calls."""
-    if not isinstance(call.func, ast.Attribute) or call.func.attr != "add_argument":
+    if not is_method(call, "add_argument"):
         return ""
     dest = keyword(call, "dest")
     if isinstance(dest, ast.Constant) and isinstance(dest.value, str):

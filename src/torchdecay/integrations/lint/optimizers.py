@@ -130,6 +130,11 @@ class Made:
             return 0.0
         return UNKNOWN if self.is_open else self.card.default
 
+    def number(self, code: Code) -> float | None:
+        """The same where it is a number."""
+        found = self.decay(code)
+        return float(found) if isinstance(found, int | float) else None
+
     def spoken_decay(self, code: Code) -> str:
         """The same for a message."""
         value = self.decay(code)

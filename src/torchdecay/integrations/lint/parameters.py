@@ -7,13 +7,12 @@ import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from torchdecay.integrations.lint.code import COMPREHENSIONS, FUNCTIONS, Code
+from torchdecay.integrations.lint.code import COMPREHENSIONS, FUNCTIONS, Code, is_method
 from torchdecay.integrations.lint.constants import items
-from torchdecay.integrations.lint.optimizers import optimizers_made
+from torchdecay.integrations.lint.optimizers import Made, optimizers_made
 
 _SAME = {"list", "tuple", "iter", "set", "sorted", "reversed", "itertools.chain"}
 _PASSING = ("enumerate", "filter", "tqdm.tqdm")
-_MEMBER = {"parameters": "", "named_parameters": "named"}
 _GIVEN = {"value", "item", "loop"}
 OPTIONS = {"weight_decay", "weight_decay_rate", "lr", "momentum", "betas", "eps"}
 
@@ -34,13 +33,14 @@ def whole(code: Code, node: ast.expr | None, *, depth: int = 8) -> ast.expr | No
         if name in _SAME and node.args:
             found = [whole(code, one, depth=less) for one in node.args]
             return found[0] if all(found) else None
-        if name == "filter" and len(node.args) == 2 and _only_trained(node.args[0]):
-            return whole(code, node.args[1], depth=less)
-        if isinstance(node.func, ast.Attribute) and node.func.attr == "values":
+        if name == "filter" and len(node.args) == 2:
+            test, among = node.args
+            if isinstance(test, ast.Lambda) and _requires_grad(test.body):
+                return whole(code, among, depth=less)
+        if is_method(node, "values"):
             inner = code.value(node.func.value)
-            named = inner.args[0] if isinstance(inner, ast.Call) and inner.args else None
-            is_dict = isinstance(inner, ast.Call) and code.dotted(inner.func) == "dict"
-            owner = walked(named) if is_dict and named is not None else None
+            is_dict = isinstance(inner, ast.Call) and inner.args and code.dotted(inner.func) == "dict"
+            owner = walked(inner.args[0]) if is_dict else None  # type: ignore[attr-defined]
             return owner[0] if owner else None
         returned = code.returned(code.definition(node.func))
         return whole(code, returned[0], depth=less) if len(returned) == 1 else None
@@ -64,18 +64,19 @@ def whole(code: Code, node: ast.expr | None, *, depth: int = 8) -> ast.expr | No
 
 def walked(node: ast.AST) -> tuple[ast.expr, str] | None:
     """For `model.parameters()` and `model.named_parameters()`: the model, and which of the two."""
-    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or node.args:
+    if not is_method(node, "parameters", "named_parameters") or node.args:
         return None
     recursive = all(
         one.arg in ("prefix", "remove_duplicate") or (isinstance(one.value, ast.Constant) and one.value.value)
         for one in node.keywords
     )
-    name = node.func.attr
-    return (node.func.value, name) if name in _MEMBER and recursive else None
+    return (node.func.value, node.func.attr) if recursive else None
 
 
-def _only_trained(node: ast.expr) -> bool:
-    return isinstance(node, ast.Lambda) and _requires_grad(node.body)
+def models_of(code: Code, made: Made) -> set[str]:
+    """The texts of the models whose parameters an optimizer gets, or some of them."""
+    starts = [] if made.params is None else [made.params]
+    return {ast.unparse(found[0]) for node in flow(code, starts) if (found := walked(node))}
 
 
 def _requires_grad(node: ast.expr) -> bool:
@@ -126,10 +127,9 @@ def parameter_loop(code: Code, node: ast.AST) -> Loop | None:
 
 def _walked_as_dict(code: Code, node: ast.expr, *, depth: int = 4) -> tuple[ast.expr, str] | None:
     """The same for `named.items()`, where `named` is a dictionary of names and parameters."""
-    is_items = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "items"
-    if not depth or not is_items or code.changed.get(ast.unparse(node.func.value)):  # type: ignore[attr-defined]
+    if not depth or not is_method(node, "items") or code.changed.get(ast.unparse(node.func.value)):
         return None
-    named = code.value(node.func.value)  # type: ignore[attr-defined]
+    named = code.value(node.func.value)
     if isinstance(named, ast.Call) and code.dotted(named.func) == "dict" and len(named.args) == 1:
         return walked(named.args[0])
     if not isinstance(named, ast.DictComp) or len(named.generators) != 1:
@@ -174,19 +174,18 @@ def _written(code: Code) -> Iterator[Group]:
             yield Group(node, found, len(found) < len(many))
 
 
-def groups_in(code: Code, node: ast.expr | None) -> list[Group] | None:
-    """The groups of a list that is written out, or None where it is something else or is added to."""
+def groups_in(code: Code, node: ast.expr | None) -> list[Group]:
+    """The groups of a list that is written out; none where it is something else or is added to."""
     if isinstance(node, ast.Name | ast.Attribute) and code.changed.get(ast.unparse(node)):
-        return None
+        return []
     behind = code.value(node) if node is not None else None
     if isinstance(behind, ast.Call):
         returned = code.returned(code.definition(behind.func))
-        return groups_in(code, returned[0]) if len(returned) == 1 else None
-    if not isinstance(behind, ast.List | ast.Tuple):
-        return None
-    by_node = {one.node: one for one in groups(code)}
-    found = [by_node.get(code.value(one)) for one in behind.elts]  # type: ignore[call-overload]
-    return [one for one in found if one is not None] if found and all(found) else None
+        return groups_in(code, returned[0]) if len(returned) == 1 else []
+    written = behind.elts if isinstance(behind, ast.List | ast.Tuple) else []
+    by_node: dict[ast.AST, Group] = {one.node: one for one in groups(code)}
+    found = [by_node.get(code.value(one)) for one in written]
+    return [] if None in found else [one for one in found if one is not None]
 
 
 def owner_of_group(code: Code, group: ast.expr) -> str:
@@ -207,9 +206,7 @@ def reaching(code: Code) -> frozenset[ast.AST]:
     """All expressions from which the groups of some optimizer come, and the conditions that chose what is in them."""
     starts: list[ast.AST] = [made.params for made in optimizers_made(code) if made.params is not None]
     starts += [one.node for one in _written(code) if OPTIONS & one.items.keys()]
-    for call in code.all(ast.Call):
-        if isinstance(call.func, ast.Attribute) and call.func.attr == "add_param_group":
-            starts += call.args
+    starts += [one for call in code.all(ast.Call) if is_method(call, "add_param_group") for one in call.args]
     return flow(code, starts)
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torchdecay.findings.finding import Finding, Place
-from torchdecay.findings.rule import Rule
-from torchdecay.integrations.lint.code import Code
+from torchdecay.findings.rule import Rule, Severity
+from torchdecay.integrations.lint.code import Code, Function
 from torchdecay.integrations.lint.constants import option
 from torchdecay.integrations.lint.files import find_named
 from torchdecay.integrations.lint.rule import CHECKS, PROJECT, Hit
@@ -29,6 +29,7 @@ UNREAD = Rule(
 )
 PROJECT.append(UNREAD)
 
+_NAMED: tuple[type[Function | ast.ClassDef], ...] = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _MARKS = (".git", "pyproject.toml", "setup.py", "setup.cfg")
 _BY_NAME = {"importlib", "pkgutil", "runpy", "import_module"}
 _HARMLESS = {"print", "pprint", "str", "repr", "info", "debug", "len", "isinstance", "type", "format", "pformat"}
@@ -68,49 +69,42 @@ class Facts:
 
     def with_declared(self, findings: Iterable[Finding]) -> Facts:
         """The same with the findings of options, each of which names its option first."""
-        return replace(
-            self, declared=tuple((one.what.split('"')[1], one) for one in findings if one.code == UNREAD.code)
-        )
+        declared = tuple((one.what.split('"')[1], one) for one in findings if one.code == UNREAD.code)
+        return replace(self, declared=declared)
 
 
 def words_of(text: str) -> Facts:
     """What a file says that no rule looks into."""
-    return Facts(read=frozenset(_WORD.findall(text)), is_opaque=bool(_OPAQUE.search(text)), imports=_imported(text))
+    # Of import statements every word: the names of modules are among them.
+    imports = frozenset(word for line in _IMPORT.findall(text) for word in re.findall(r"\w+", line))
+    return Facts(read=frozenset(_WORD.findall(text)), is_opaque=bool(_OPAQUE.search(text)), imports=imports)
 
 
-def _imported(text: str) -> frozenset[str]:
-    """Every word of the import statements: the names of modules are among them."""
-    return frozenset(word for line in _IMPORT.findall(text) for word in re.findall(r"\w+", line))
-
-
-def facts_of(code: Code, text: str) -> tuple[Facts, list[Hit]]:
+def facts_of(code: Code) -> tuple[Facts, list[Hit]]:
     """What a file says about the project, and the options that it declares."""
-    declared, holders = [*_declared(code)], _holders(code)
-    nodes = [inner for hit in declared for inner in ast.walk(hit.node)]
+    declared = [*_declared(code)]
+    nodes = {inner for hit in declared for inner in ast.walk(hit.node)}
+    # What argparse parsed, by the names that hold it.
+    parsed = (one.targets for one in code.all(ast.Assign) if ast.unparse(one.value).endswith("parse_args()"))
+    holders = {one.id for targets in parsed for one in targets if isinstance(one, ast.Name)}
     handed = {
         ast.unparse(call.func).rpartition(".")[2]
         for call in code.all(ast.Call)
-        if any(
-            isinstance(one, ast.Name) and one.id in holders for one in [*call.args, *(k.value for k in call.keywords)]
-        )
+        for one in (*call.args, *(word.value for word in call.keywords))
+        if isinstance(one, ast.Name) and one.id in holders
     }
     yaml = any(code.dotted(one.func).startswith("yaml.") for one in code.all(ast.Call))
     texts = [one.value for one in code.all(ast.Constant) if isinstance(one.value, str)]
-    facts = Facts(
-        read=frozenset(_reads(code, set(nodes))),
+    facts = replace(
+        words_of(code.text),
+        read=frozenset(_reads(code, nodes)),
         handed=frozenset(handed),
-        defined=frozenset(
-            [one.name for one in code.all(ast.FunctionDef)]
-            + [one.name for one in code.all(ast.AsyncFunctionDef)]
-            + [one.name for one in code.all(ast.ClassDef)]
-        ),
-        is_opaque=bool(_OPAQUE.search(text)),
+        defined=frozenset(one.name for kind in _NAMED for one in code.all(kind)),
         yaml=frozenset(Path(one).name for one in texts if one.endswith((".yaml", ".yml"))) if yaml else frozenset(),
         converts=any(
             code.dotted(call.func) == "float" and call.args and _WORD.search(ast.unparse(call.args[0]))
             for call in code.all(ast.Call)
         ),
-        imports=_imported(text),
     )
     return facts, declared
 
@@ -159,16 +153,6 @@ def _key_read(code: Code, use: ast.Name) -> str:
     call = code.parents.get(up) if isinstance(up, ast.Attribute) and up.attr == "get" else None
     first = call.args[0] if isinstance(call, ast.Call) and call.args else None
     return str(first.value) if isinstance(first, ast.Constant) else ""
-
-
-def _holders(code: Code) -> set[str]:
-    """The names that hold what argparse parsed."""
-    return {
-        target.id
-        for one in code.all(ast.Assign)
-        for target in one.targets
-        if isinstance(target, ast.Name) and ast.unparse(one.value).endswith("parse_args()")
-    }
 
 
 def _reads(code: Code, declarations: set[ast.AST]) -> Iterator[str]:
@@ -246,13 +230,7 @@ def _yaml_findings(given: list[Path], facts: list[Facts], exclude: Iterable[str]
             if found is not None and not _YAML_FLOAT.fullmatch(found[3]):
                 start, end = found.start(3) + 1, found.end(3) + 1
                 place = Place(path.as_posix(), number, start, number, end, text=line[:400])
-                sure = path.name in named and not converts
-                yield Finding(
-                    code=rule.code,
-                    severity="warning" if sure else "info",
-                    where=str(place),
-                    what=f"{found[3]} is text to PyYAML, which wants a point and a sign: {float(found[3]):.1e}",
-                    why=rule.why,
-                    fix="Write it so, or make a number of it where it is read: float(...).",
-                    place=place,
-                )
+                told: Severity = "warning" if path.name in named and not converts else "info"
+                what = f"{found[3]} is text to PyYAML, which wants a point and a sign: {float(found[3]):.1e}"
+                fix = "Write it so, or make a number of it where it is read: float(...)."
+                yield Finding.of(rule, what, place, severity=told, fix=fix, place=place)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ast
-import gc
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from torchdecay.findings.finding import Edit, Finding, Place
@@ -16,6 +14,7 @@ from torchdecay.integrations.lint.code import Code
 from torchdecay.integrations.lint.project import UNREAD, Facts, facts_of, words_of
 from torchdecay.integrations.lint.rule import CHECKS, UNREADABLE, Hit
 from torchdecay.integrations.lint.source import Source, UnreadableError, parse, read_source, spared
+from torchdecay.records import collecting_later
 
 _WORTH = re.compile(
     r"""weight[_-]decay|\.(?:named_)?parameters\s*\(|no_decay|param_groups|["']params["']|\bparams=|yaml\.|--wd"""
@@ -27,17 +26,13 @@ def read_file(path: Path) -> tuple[list[Finding], Facts]:
     """Every finding of a file, and what it says about the project."""
     name = name_of(path)
     # Trees hold no circles: what they hold goes at once, and the collector would walk them in vain.
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        return findings_in(read_source(path, name))
-    except RecursionError:
-        return [_unreadable(name, UnreadableError("its expressions are nested too deep"))], Facts()
-    except UnreadableError as error:
-        return [_unreadable(name, error)], Facts()
-    finally:
-        if collects:
-            gc.enable()
+    with collecting_later():
+        try:
+            return findings_in(read_source(path, name))
+        except RecursionError:
+            return [_unreadable(name, UnreadableError("its expressions are nested too deep"))], Facts()
+        except UnreadableError as error:
+            return [_unreadable(name, error)], Facts()
 
 
 def findings_in(source: Source) -> tuple[list[Finding], Facts]:
@@ -52,7 +47,7 @@ def findings_in(source: Source) -> tuple[list[Finding], Facts]:
         return unread, words_of(source.text)
     code = Code(tree, source.text)
     hits = [(check.rule, hit) for check in CHECKS for hit in check.hits(code)]
-    facts, declared = facts_of(code, source.text)
+    facts, declared = facts_of(code)
     hits += [(UNREAD, hit) for hit in declared]
     findings = [*_findings(source, code, hits), *unread]
     return [one for one in findings if one.code != UNREAD.code], facts.with_declared(findings)
@@ -68,17 +63,9 @@ def _findings(source: Source, code: Code, hits: list[tuple[Rule, Hit]]) -> Itera
         span = {*range(start, start + place.end_line - place.line + 1), _last_line(code, hit.node)}
         codes = [left_out[line] for line in span if line in left_out]
         if not any(not some or rule.code.startswith(tuple(some)) for some in codes):
-            mends = () if place.cell else tuple(_edit(source.place(one.node, lines), one.text) for one in hit.edits)
-            yield Finding(
-                code=rule.code,
-                severity=hit.severity or rule.severity,
-                where=str(place),
-                what=hit.what,
-                why=rule.why,
-                fix=rule.fix,
-                place=place,
-                edits=mends,
-            )
+            mends = () if place.cell else hit.edits
+            edits = tuple(_edit(source.place(one.node, lines), one.text) for one in mends)
+            yield Finding.of(rule, hit.what, place, severity=hit.severity, place=place, edits=edits)
 
 
 def _last_line(code: Code, node: ast.AST) -> int:
@@ -92,26 +79,16 @@ def _edit(place: Place, text: str) -> Edit:
 
 
 def _unreadable(name: str, error: UnreadableError) -> Finding:
-    text = error.text.rstrip("\r\n")
-    return _unseen(Place(name, error.line, error.column, error.line, error.column + 1, text=text[:400]), error.why)
+    text = error.text.rstrip("\r\n")[:400]
+    place = Place(name, error.line, error.column, error.line, error.column + 1, text=text)
+    return Finding.of(UNREADABLE, error.why, place, place=place)
 
 
 def _unread(source: Source, cell: UnreadableError) -> Finding:
     """A note of a cell that is no Python."""
     node = ast.Pass(lineno=cell.line, end_lineno=cell.line, col_offset=cell.column - 1, end_col_offset=cell.column)
-    return replace(_unseen(source.place(node, source.lines), cell.why), severity="info")
-
-
-def _unseen(place: Place, why: str) -> Finding:
-    return Finding(
-        code=UNREADABLE.code,
-        severity=UNREADABLE.severity,
-        where=str(place),
-        what=why,
-        why=UNREADABLE.why,
-        fix=UNREADABLE.fix,
-        place=place,
-    )
+    place = source.place(node, source.lines)
+    return Finding.of(UNREADABLE, cell.why, place, severity="info", place=place)
 
 
 def name_of(path: Path) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+import functools
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -50,10 +51,12 @@ CHECKS: list[Check] = []
 
 
 def rule(
-    code: str, severity: Severity, title: str, *, why: str, fix: str, bad: str, good: str
+    code: str, severity: Severity, title: str, *, why: str, fix: str, example: str, mends: Mapping[str, str]
 ) -> Callable[[Finder], Finder]:
-    """Decorator: this function looks for `code`; `bad` is found, `good` is its mended twin."""
-    told = Rule(code, severity, title, why, fix, textwrap.dedent(bad).strip(), textwrap.dedent(good).strip())
+    """Decorator: this function looks for `code`, which is in the example, and not once `mends` is replaced in it."""
+    example = textwrap.dedent(example).strip()
+    mended = functools.reduce(lambda text, mend: text.replace(*mend), mends.items(), example)
+    told = Rule(code, severity, title, why, fix, example, mended.strip())
 
     def register(hits: Finder) -> Finder:
         CHECKS.append(Check(told, hits))

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from torchdecay.integrations.lint.code import COMPREHENSIONS, Code
+from torchdecay.integrations.lint.code import COMPREHENSIONS, Code, is_method, names_in
 from torchdecay.integrations.lint.constants import constant
 from torchdecay.integrations.lint.layers import Kind, holders, kinds
 from torchdecay.integrations.lint.parameters import Loop, parameter_loops, reaching
@@ -109,9 +109,7 @@ def _sorts(code: Code) -> Iterator[Sort]:
 def _is_generator_of_text(code: Code, loop: Loop) -> bool:
     """Whether a comprehension only names parameters."""
     made = code.parents[loop.node]
-    return isinstance(made, ast.ListComp | ast.SetComp | ast.GeneratorExp) and not any(
-        isinstance(one, ast.Name) and one.id == loop.parameter for one in ast.walk(made.elt)
-    )
+    return not isinstance(made, ast.DictComp) and loop.parameter not in names_in(getattr(made, "elt", None))
 
 
 def _tests(made: ast.AST) -> list[ast.expr]:
@@ -240,13 +238,12 @@ def _compares(code: Code, test: ast.Compare, loop: Loop, kind: Kind) -> bool | N
 
 
 def _calls(code: Code, call: ast.Call, loop: Loop, kind: Kind, words: Mapping[str, str]) -> bool | None:
-    function = call.func
-    if isinstance(function, ast.Attribute) and function.attr == "endswith" and len(call.args) == 1:
+    if is_method(call, "endswith") and len(call.args) == 1:
         ends = _texts(code, call.args[0], words)
-        return None if ends is None or not _is_name(function.value, loop) else _any(_ends(kind, one) for one in ends)
+        return None if ends is None or not _is_name(call.func.value, loop) else _any(_ends(kind, one) for one in ends)
     if (asked := _asked(code, call, loop)) is not None:
         return holds(code, asked[0], asked[1], kind, words)
-    every = code.dotted(function)
+    every = code.dotted(call.func)
     made = call.args[0] if every in ("any", "all") and len(call.args) == 1 else None
     if not isinstance(made, ast.GeneratorExp | ast.ListComp) or len(made.generators) > 1 or made.generators[0].ifs:
         return None
@@ -282,7 +279,7 @@ def _contains(
 ) -> bool | None:
     """`"part" in name`; a list of full names is not known to hold one of which the end alone is."""
     part, lower = _text(left, words), isinstance(right, ast.Call)
-    if isinstance(right, ast.Call) and isinstance(right.func, ast.Attribute) and right.func.attr == "lower":
+    if is_method(right, "lower"):
         right = right.func.value
     if part is None or not kind.name or not _is_name(right, loop):
         return None

@@ -31,21 +31,12 @@ class Check:
 
     def findings(self, case: Case) -> Iterator[Finding]:
         """Its hits in the catalog's words; those alike but for their names as one with all the names."""
-        entry = CATALOG[self.code]
         together: dict[Hit, list[str]] = {}
         finder = self.hits if self.is_able(case) else self.guess
         for hit in finder(case) if finder is not None else ():
             together.setdefault(hit._replace(names=()), []).extend(hit.names)
         for hit, names in together.items():
-            yield Finding(
-                code=self.code,
-                severity=hit.severity or entry.severity,
-                where=hit.where,
-                names=tuple(names),
-                what=hit.what,
-                why=entry.why,
-                fix=entry.fix,
-            )
+            yield Finding.of(CATALOG[self.code], hit.what, hit.where, severity=hit.severity, names=tuple(names))
 
 
 CHECKS: list[Check] = []

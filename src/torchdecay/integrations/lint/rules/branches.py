@@ -6,7 +6,7 @@ import ast
 import itertools
 from collections.abc import Iterator
 
-from torchdecay.integrations.lint.code import FUNCTIONS, Code
+from torchdecay.integrations.lint.code import FUNCTIONS, Code, is_method, names_in
 from torchdecay.integrations.lint.layers import Kind, kinds
 from torchdecay.integrations.lint.parameters import OPTIONS, Loop, groups, parameter_loops
 from torchdecay.integrations.lint.rule import Hit, rule
@@ -19,24 +19,13 @@ from torchdecay.integrations.lint.sorting import BIAS, MATRIX, Sort, sorts
     "what a loop is for stands behind it",
     why="It runs once, when the loop is over: on the last parameter or group, and on no other.",
     fix="Indent it into the loop.",
-    bad="""
+    example="""
         decay, spared = [], []
         for name, param in model.named_parameters():
             print(name)
-        if "bias" in name:
-            spared.append(param)
-        else:
-            decay.append(param)
+        (spared if "bias" in name else decay).append(param)
     """,
-    good="""
-        decay, spared = [], []
-        for name, param in model.named_parameters():
-            print(name)
-            if "bias" in name:
-                spared.append(param)
-            else:
-                decay.append(param)
-    """,
+    mends={"(spared if": "    (spared if"},
 )
 def outside(code: Code) -> Iterator[Hit]:
     """What is done with the last parameter behind a loop over parameters, or with the last group behind its loop."""
@@ -45,17 +34,15 @@ def outside(code: Code) -> Iterator[Hit]:
         if not isinstance(loop.node, ast.For) or any(isinstance(one, ast.Break) for one in ast.walk(loop.node)):
             continue
         # The name, the parameter, and what the loop says of the last one.
-        asked = {loop.name, loop.parameter} | {
-            one.id for part in loop.node.body for one in ast.walk(part) if isinstance(one, ast.Name) and _is_stored(one)
-        }
+        asked = {loop.name, loop.parameter, *names_in(*loop.node.body, stored=True)}
         block = code.block(loop.node)
         for after in block[block.index(loop.node) + 1 :]:
             test = _test_of(after)
-            if test is not None and asked & _names(test) and _keeps(after, loop):
+            if test is not None and not asked.isdisjoint(names_in(test)) and _keeps(after, loop):
                 yield Hit(test, f'"{ast.unparse(test)}" stands behind the loop over {ast.unparse(loop.model)}')
             if isinstance(after, ast.AugAssign | ast.Expr) and _adds_group(code, after, loop):
                 yield Hit(after, f"{loop.parameter} is put into a group behind the loop over {ast.unparse(loop.model)}")
-            if loop.parameter in {one.id for one in ast.walk(after) if isinstance(one, ast.Name) and _is_stored(one)}:
+            if loop.parameter in names_in(after, stored=True):
                 break
 
 
@@ -69,7 +56,7 @@ def _last_group(code: Code) -> Iterator[Hit]:
         inside = {key for one in ast.walk(loop) if (key := _option_set(one, name))}
         block = code.block(loop)
         for after in block[block.index(loop) + 1 :]:
-            if any(isinstance(one, ast.Name) and one.id == name and _is_stored(one) for one in ast.walk(after)):
+            if name in names_in(after, stored=True):
                 break
             target = after.targets[0] if isinstance(after, ast.Assign) else None
             key = _option_set(target, name)
@@ -89,16 +76,8 @@ def _adds_group(code: Code, statement: ast.stmt, loop: Loop) -> bool:
     """Whether a statement adds a group of the loop's last parameter to a list."""
     if isinstance(statement, ast.Expr) and not ast.unparse(statement).partition("(")[0].endswith(".append"):
         return False
-    written = [one.items["params"] for one in groups(code) if code.inside(one.node, statement)]
-    return any(loop.parameter in _names(one) for one in written)
-
-
-def _names(node: ast.AST) -> set[str]:
-    return {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
-
-
-def _is_stored(name: ast.Name) -> bool:
-    return isinstance(name.ctx, ast.Store)
+    written = (one.items["params"] for one in groups(code) if code.inside(one.node, statement))
+    return loop.parameter in names_in(*written)
 
 
 def _test_of(statement: ast.stmt) -> ast.expr | None:
@@ -106,17 +85,15 @@ def _test_of(statement: ast.stmt) -> ast.expr | None:
     if isinstance(statement, ast.If):
         return statement.test
     call = statement.value if isinstance(statement, ast.Expr) else None
-    held = call.func.value if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) else None
+    held = call.func.value if is_method(call) else None
     return held.test if isinstance(held, ast.IfExp) else None
 
 
 def _keeps(branch: ast.stmt, loop: Loop) -> bool:
     """Whether a branch puts the loop's parameter into a list."""
     for node in ast.walk(branch):
-        added: list[ast.expr] = [node.value] if isinstance(node, ast.AugAssign) else []
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "append":
-            added = node.args
-        if any(loop.parameter in _names(one) for one in added):
+        added = [node.value] if isinstance(node, ast.AugAssign) else node.args if is_method(node, "append") else []
+        if loop.parameter in names_in(*added):
             return True
     return False
 
@@ -130,20 +107,14 @@ _MOST_DIMENSIONS = 5
     "a split that sorts nothing, or loses parameters",
     why="Both branches do the same, so all parameters decay alike; or what neither list takes is not trained at all.",
     fix="Let one list take what the other does not: `else`, or `not` the same test.",
-    bad="""
+    example="""
         from torch.optim import AdamW
 
         decay = [p for p in model.parameters() if p.ndim > 2]
         spared = [p for p in model.parameters() if p.ndim < 2]
         optimizer = AdamW([{"params": decay}, {"params": spared, "weight_decay": 0.0}], weight_decay=0.1)
     """,
-    good="""
-        from torch.optim import AdamW
-
-        decay = [p for p in model.parameters() if p.ndim >= 2]
-        spared = [p for p in model.parameters() if p.ndim < 2]
-        optimizer = AdamW([{"params": decay}, {"params": spared, "weight_decay": 0.0}], weight_decay=0.1)
-    """,
+    mends={"p.ndim > 2": "p.ndim >= 2"},
 )
 def split(code: Code) -> Iterator[Hit]:
     """Equal branches, equal conditions of two groups, and parameters that no list takes."""

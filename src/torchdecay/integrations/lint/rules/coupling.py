@@ -17,25 +17,22 @@ from torchdecay.integrations.lint.rule import Hit, rule
     "coupled L2 under an adaptive optimizer",
     why="The pull is divided by the size of the gradient: weights with large gradients hardly decay.",
     fix="Use AdamW, or for Adam, NAdam and RAdam decoupled_weight_decay=True; for apex's, adam_w_mode=True.",
-    bad="""
+    example="""
         from torch import optim
 
         optimizer = optim.Adam(model.parameters(), lr=1e-3, weight_decay=5e-4)
     """,
-    good="""
-        from torch import optim
-        import torchdecay as td
-
-        optimizer = optim.AdamW(td.param_groups(model, 0.05), lr=1e-3)
-    """,
+    mends={
+        "import optim\n": "import optim\nimport torchdecay as td\n",
+        "Adam(model.parameters(), lr=1e-3, weight_decay=5e-4)": "AdamW(td.param_groups(model, 0.05), lr=1e-3)",
+    },
 )
 def coupled(code: Code) -> Iterator[Hit]:
     """Adam and its kind with a weight_decay above 0, of their own or of a group."""
     for made in optimizers_made(code):
         if made.coupling(code) != "adaptive":
             continue
-        own = made.decay(code)
-        decays = [own] if isinstance(own, int | float) else []
-        decays += [number(code, one.items.get("weight_decay")) or 0 for one in groups_in(code, made.params) or ()]
-        if max(decays, default=0) > 0:
+        decays = [made.number(code) or 0.0]
+        decays += [number(code, one.items.get("weight_decay")) or 0.0 for one in groups_in(code, made.params)]
+        if max(decays) > 0:
             yield Hit(made.call.func, f"{made.card.name} adds weight_decay={max(decays):g} to the gradient")

@@ -30,17 +30,15 @@ _BIAS_ONLY = re.compile(r"Linear|Bilinear|Conv\w+|LSTM|GRU|RNN|MultiheadAttentio
     "all parameters decay, biases and norms too",
     why="Shrinking biases and norm scales weakens the layers and does not reduce overfitting.",
     fix="Give groups: td.param_groups(model, wd), or one list that decays and one with weight_decay=0.",
-    bad="""
+    example="""
         import torch
 
         optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, weight_decay=0.1)
     """,
-    good="""
-        import torch
-        import torchdecay as td
-
-        optimizer = torch.optim.AdamW(td.param_groups(model, 0.1), lr=3e-4)
-    """,
+    mends={
+        "import torch\n": "import torch\nimport torchdecay as td\n",
+        "model.parameters(), lr=3e-4, weight_decay=0.1": "td.param_groups(model, 0.1), lr=3e-4",
+    },
 )
 def everything(code: Code) -> Iterator[Hit]:
     """Whole models at a weight_decay above 0; for SGD, where that is common practice, a note."""
@@ -66,18 +64,19 @@ def everything(code: Code) -> Iterator[Hit]:
     "Muon gets every parameter",
     why="Muon is for matrices inside a network: it orthogonalizes their updates. torch's refuses anything else.",
     fix="Give it the hidden matrices, and AdamW the rest: td.split(model, wd) makes both.",
-    bad="""
+    example="""
         from torch.optim import Muon
 
         optimizer = Muon(model.parameters(), lr=0.02, weight_decay=0.1)
     """,
-    good="""
-        from torch.optim import AdamW, Muon
-
-        matrices = [p for p in model.blocks.parameters() if p.ndim == 2]
-        rest = [p for name, p in model.named_parameters() if p.ndim != 2 or not name.startswith("blocks.")]
-        optimizers = [Muon(matrices, lr=0.02, weight_decay=0.1), AdamW(rest, lr=3e-4, weight_decay=0.0)]
-    """,
+    mends={
+        "import Muon": "import AdamW, Muon",
+        "optimizer = Muon(model.parameters(), lr=0.02, weight_decay=0.1)": (
+            "matrices = [p for p in model.blocks.parameters() if p.ndim == 2]\n"
+            'rest = [p for name, p in model.named_parameters() if p.ndim != 2 or not name.startswith("blocks.")]\n'
+            "optimizers = [Muon(matrices, lr=0.02, weight_decay=0.1), AdamW(rest, lr=3e-4, weight_decay=0.0)]"
+        ),
+    },
 )
 def muon(code: Code) -> Iterator[Hit]:
     """Muon over a whole model."""
@@ -91,11 +90,10 @@ def muon(code: Code) -> Iterator[Hit]:
 
 def _wholes(code: Code, made: Made) -> Iterator[tuple[ast.expr, float]]:
     """The models that an optimizer gets whole, with their weight_decay where that can be read (else 0)."""
-    base = made.decay(code)
-    base = float(base) if isinstance(base, int | float) else 0.0
+    base = made.number(code) or 0.0
     if (model := whole(code, made.params)) is not None:
         yield model, base
-    for group in groups_in(code, made.params) or ():
+    for group in groups_in(code, made.params):
         own = base
         if "weight_decay" in group.items or group.is_open:
             own = number(code, group.items.get("weight_decay")) or 0.0

@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from torchdecay.integrations.lint.code import Code
+from torchdecay.integrations.lint.code import Code, is_method
 from torchdecay.integrations.lint.constants import items, number
 from torchdecay.integrations.lint.optimizers import assigned_to, optimizers_made
 from torchdecay.integrations.lint.parameters import Group, groups, groups_in, parameter_loops
@@ -19,34 +19,28 @@ from torchdecay.integrations.lint.rule import Hit, rule
     "a later group takes another weight_decay",
     why="add_param_group gives a group that says none the constructor's, and the groups before it have others.",
     fix='Say "weight_decay" in it.',
-    bad="""
+    example="""
         from torch.optim import AdamW
 
         optimizer = AdamW([{"params": decay, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}], lr=1e-3)
         optimizer.add_param_group({"params": head.bias})
     """,
-    good="""
-        from torch.optim import AdamW
-
-        optimizer = AdamW([{"params": decay, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}], lr=1e-3)
-        optimizer.add_param_group({"params": head.bias, "weight_decay": 0.0})
-    """,
+    mends={"head.bias}": 'head.bias, "weight_decay": 0.0}'},
 )
 def later(code: Code) -> Iterator[Hit]:
     """add_param_group without weight_decay where all groups of the constructor say one, and none the constructor's."""
     for made in optimizers_made(code):
-        own, names = made.decay(code), list(assigned_to(code, made.call))
-        found = groups_in(code, made.params) or []
-        decays = [number(code, one.items.get("weight_decay")) for one in found]
-        if not isinstance(own, int | float) or not decays or None in decays or float(own) in decays:
+        own, names = made.number(code), list(assigned_to(code, made.call))
+        decays = [number(code, one.items.get("weight_decay")) for one in groups_in(code, made.params)]
+        if own is None or not decays or None in decays or own in decays:
             continue
         for call in code.all(ast.Call):
-            if not isinstance(call.func, ast.Attribute) or call.func.attr != "add_param_group" or not call.args:
+            if not is_method(call, "add_param_group") or not call.args:
                 continue
             group = items(code, code.value(call.args[0]))
             same = ast.unparse(call.func.value) in names and code.function_of(call) is code.function_of(made.call)
             if same and "params" in group and "weight_decay" not in group:
-                yield Hit(call, f"this group gets weight_decay={float(own):g}, and those before it {_numbers(decays)}")
+                yield Hit(call, f"this group gets weight_decay={own:g}, and those before it {_numbers(decays)}")
 
 
 def _numbers(decays: list[float | None]) -> str:
@@ -59,7 +53,7 @@ def _numbers(decays: list[float | None]) -> str:
     "parameters are sorted and joined again",
     why="Both lists get the same weight_decay: what was to be spared decays.",
     fix="Give the second group weight_decay=0.0.",
-    bad="""
+    example="""
         from torch.optim import AdamW
 
         decay, spared = [], []
@@ -70,18 +64,7 @@ def _numbers(decays: list[float | None]) -> str:
                 decay.append(p)
         optimizer = AdamW([{"params": decay}, {"params": spared}], lr=1e-3, weight_decay=0.1)
     """,
-    good="""
-        from torch.optim import AdamW
-
-        decay, spared = [], []
-        for name, p in model.named_parameters():
-            if p.ndim < 2:
-                spared.append(p)
-            else:
-                decay.append(p)
-        groups = [{"params": decay}, {"params": spared, "weight_decay": 0.0}]
-        optimizer = AdamW(groups, lr=1e-3, weight_decay=0.1)
-    """,
+    mends={'{"params": spared}': '{"params": spared, "weight_decay": 0.0}'},
 )
 def joined(code: Code) -> Iterator[Hit]:
     """The two lists of one split in groups of equal options, or added to one list that an optimizer gets."""
@@ -122,7 +105,7 @@ def _extended(code: Code, params: ast.expr | None) -> set[str]:
     alias = found.value if found is not None and isinstance(found.value, ast.Name) else params
     for change in code.changed.get(params.id, ()):
         added = change.value if isinstance(change, ast.AugAssign) else None
-        if isinstance(change, ast.Call) and ast.unparse(change.func).endswith(".extend") and len(change.args) == 1:
+        if is_method(change, "extend") and len(change.args) == 1:
             added = change.args[0]
         if isinstance(added, ast.Name):
             return {alias.id, added.id}
@@ -138,7 +121,7 @@ def _is_spared(code: Code, group: Group) -> bool:
     """Whether neither group decays, so that it is all the same."""
     if "weight_decay" in group.items:
         return number(code, group.items["weight_decay"]) == 0
-    made = [one for one in optimizers_made(code) if group in (groups_in(code, one.params) or ())]
+    made = [one for one in optimizers_made(code) if group in groups_in(code, one.params)]
     return bool(made) and all(one.decay(code) == 0 for one in made)
 
 
@@ -179,7 +162,7 @@ def _two_lists(branch: ast.AST, parameter: str) -> tuple[set[str], str]:
     """The lists to which the two sides of a branch append the parameter, or those of a choice, and the test."""
     if isinstance(branch, ast.If) and len(branch.orelse) == 1:
         return {_appended(one, parameter) for one in (branch.body, branch.orelse)}, ast.unparse(branch.test)
-    choice = branch.func.value if isinstance(branch, ast.Call) and isinstance(branch.func, ast.Attribute) else None
+    choice = branch.func.value if is_method(branch) else None
     if isinstance(choice, ast.IfExp) and ast.unparse(branch).endswith(f".append({parameter})"):
         return {ast.unparse(choice.body), ast.unparse(choice.orelse)}, ast.unparse(choice.test)
     return set(), ""
@@ -187,8 +170,7 @@ def _two_lists(branch: ast.AST, parameter: str) -> tuple[set[str], str]:
 
 def _appended(body: list[ast.stmt], parameter: str) -> str:
     """The list to which a branch appends the parameter, and does nothing else."""
-    node = body[-1].value if len(body) == 1 and isinstance(body[-1], ast.Expr) else None
-    added = node.args if isinstance(node, ast.Call) else []
-    function = node.func if isinstance(node, ast.Call) else None
-    appends = isinstance(function, ast.Attribute) and function.attr == "append"
-    return ast.unparse(function.value) if appends and [ast.unparse(one) for one in added] == [parameter] else ""  # type: ignore[union-attr]
+    node = body[0].value if len(body) == 1 and isinstance(body[0], ast.Expr) else None
+    if is_method(node, "append") and [ast.unparse(one) for one in node.args] == [parameter]:
+        return ast.unparse(node.func.value)
+    return ""

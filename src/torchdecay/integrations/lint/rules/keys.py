@@ -20,18 +20,13 @@ _FOREIGN = {"wd", "decay", "weight_decay_rate", "l2", "l2_reg", "weight_decay_co
     "group key that is ignored",
     why="torch ignores keys of a group that it does not know, misspelled ones too, and its default applies.",
     fix='Write "weight_decay".',
-    bad="""
+    example="""
         from torch.optim import AdamW
 
         groups = [{"params": decay, "weigth_decay": 0.1}, {"params": rest, "weight_decay": 0.0}]
         optimizer = AdamW(groups, lr=1e-3)
     """,
-    good="""
-        from torch.optim import AdamW
-
-        groups = [{"params": decay, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}]
-        optimizer = AdamW(groups, lr=1e-3)
-    """,
+    mends={"weigth_decay": "weight_decay"},
 )
 def ignored(code: Code) -> Iterator[Hit]:
     """Keys that nearly are weight_decay, and other libraries' words for it where a torch optimizer gets them."""

@@ -25,7 +25,7 @@ _FRAGMENT = re.compile(r"bias|\..+|[A-Za-z]*Norm\w*(\.\w+)?|(layer_?norm|layerno
     "a full name is looked for in a list of fragments",
     why='`"layer.0.bias" in ["bias"]` is False: no name is in the list, and nothing is spared.',
     fix="Write any(part in name for part in no_decay).",
-    bad="""
+    example="""
         import torch
 
         no_decay = ["bias", "LayerNorm.weight"]
@@ -34,15 +34,10 @@ _FRAGMENT = re.compile(r"bias|\..+|[A-Za-z]*Norm\w*(\.\w+)?|(layer_?norm|layerno
         groups = [{"params": decay, "weight_decay": 0.01}, {"params": spared, "weight_decay": 0.0}]
         optimizer = torch.optim.AdamW(groups, lr=5e-5)
     """,
-    good="""
-        import torch
-
-        no_decay = ["bias", "LayerNorm.weight"]
-        decay = [p for n, p in model.named_parameters() if not any(part in n for part in no_decay)]
-        spared = [p for n, p in model.named_parameters() if any(part in n for part in no_decay)]
-        groups = [{"params": decay, "weight_decay": 0.01}, {"params": spared, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=5e-5)
-    """,
+    mends={
+        "n not in no_decay": "not any(part in n for part in no_decay)",
+        "n in no_decay": "any(part in n for part in no_decay)",
+    },
 )
 def membership(code: Code) -> Iterator[Hit]:
     """`name in no_decay`, where the list is visible and holds fragments that are no full names."""
@@ -74,7 +69,7 @@ _CALLED_SO = re.compile(r"norm|bias|ln|bn", re.IGNORECASE)
     "a list of names misses norms, or hits weights",
     why='Lists are handed from one model to the next: "LayerNorm.weight" is in names of BERT, "norm1.weight" is not.',
     fix="Go by what a module is, not by its name: td.param_groups(model, wd).",
-    bad="""
+    example="""
         from torch import nn
         from torch.optim import AdamW
 
@@ -93,25 +88,7 @@ _CALLED_SO = re.compile(r"norm|bias|ln|bn", re.IGNORECASE)
             spared = [p for n, p in named if any(nd in n for nd in no_decay)]
             return AdamW([{"params": decay, "weight_decay": 0.1}, {"params": spared, "weight_decay": 0.0}])
     """,
-    good="""
-        from torch import nn
-        from torch.optim import AdamW
-
-
-        class Block(nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.norm1 = nn.LayerNorm(64)
-                self.proj = nn.Linear(64, 64)
-
-
-        def optimizer(model):
-            no_decay = ["bias", "norm1.weight"]
-            named = list(model.named_parameters())
-            decay = [p for n, p in named if not any(nd in n for nd in no_decay)]
-            spared = [p for n, p in named if any(nd in n for nd in no_decay)]
-            return AdamW([{"params": decay, "weight_decay": 0.1}, {"params": spared, "weight_decay": 0.0}])
-    """,
+    mends={"LayerNorm.weight": "norm1.weight"},
 )
 def fragments_that_miss(code: Code) -> Iterator[Hit]:
     """Names that sort norms as weights, or weights as norms, held against the layers of this file; else a note."""
@@ -167,7 +144,7 @@ def _where(code: Code, sort: Sort) -> ast.expr:
 def _swapped(code: Code) -> Iterator[Hit]:
     """Groups in which biases decay, and weights do not."""
     for made in optimizers_made(code):
-        taken = groups_in(code, made.params) or []
+        taken = groups_in(code, made.params)
         for sort in sorts(code):
             of_bias, of_matrix = (_group_of(code, sort, taken, kind) for kind in (BIAS, MATRIX))
             if of_bias is None or of_matrix is None:

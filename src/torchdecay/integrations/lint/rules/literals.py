@@ -21,16 +21,12 @@ DECAY = re.compile(r"(adam_|optimizer_|optim_)?weight_?decay|wd")
     "a weight_decay that is text",
     why='"1e-4" is no number: torch compares it with 0 and raises, or in a group fails at the first step.',
     fix="Write the number, or give the option type=float.",
-    bad="""
+    example="""
         import torch
 
         optimizer = torch.optim.SGD(weights, lr=0.1, weight_decay="1e-4")
     """,
-    good="""
-        import torch
-
-        optimizer = torch.optim.SGD(weights, lr=0.1, weight_decay=1e-4)
-    """,
+    mends={'"1e-4"': "1e-4"},
 )
 def text(code: Code) -> Iterator[Hit]:
     """Text for a number in a constructor or a group, and options of argparse that stay text, or whole numbers."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from torchdecay.integrations.lint.code import Code
+from torchdecay.integrations.lint.code import Code, names_in
 from torchdecay.integrations.lint.layers import has_parameters
 from torchdecay.integrations.lint.optimizers import assigned_to, optimizers_made
-from torchdecay.integrations.lint.parameters import flow, groups_in, owner_of_group, walked
+from torchdecay.integrations.lint.parameters import groups_in, models_of, owner_of_group
 from torchdecay.integrations.lint.rule import Hit, rule
 
 _LOADING = ("from_pretrained", "load_from_checkpoint")
@@ -21,7 +21,7 @@ _NEW_PARAMETERS = ("fully_shard", "get_peft_model", "FullyShardedDataParallel")
     "the optimizer is built before the model is complete",
     why="It holds the parameters that the model had: those that came later it neither trains nor decays.",
     fix="Build the optimizer behind it.",
-    bad="""
+    example="""
         import torch
         from peft import LoraConfig, get_peft_model
 
@@ -31,24 +31,18 @@ _NEW_PARAMETERS = ("fully_shard", "get_peft_model", "FullyShardedDataParallel")
             model(batch).loss.backward()
             optimizer.step()
     """,
-    good="""
-        import torch
-        from peft import LoraConfig, get_peft_model
-
-        model = get_peft_model(model, LoraConfig())
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        for batch in batches:
-            model(batch).loss.backward()
-            optimizer.step()
-    """,
+    mends={
+        "optimizer = torch.optim.SGD(model.parameters(), lr=0.1)\n": "",
+        "LoraConfig())\n": "LoraConfig())\noptimizer = torch.optim.SGD(model.parameters(), lr=0.1)\n",
+    },
 )
 def too_early(code: Code) -> Iterator[Hit]:
     """Adapters, sharding or a new model between the optimizer and its first step."""
     for made in optimizers_made(code):
         names, start = list(assigned_to(code, made.call)), code.statement(made.call)
-        if len(names) != 1 or start is None or made.params is None:
+        if len(names) != 1 or start is None:
             continue
-        models = {ast.unparse(pair[0]) for node in flow(code, [made.params]) if (pair := walked(node))}
+        models = models_of(code, made)
         for after in _later(code, start):
             said = _renews(code, after, models)
             if (
@@ -87,8 +81,8 @@ def _renews(code: Code, statement: ast.stmt, models: set[str]) -> str:
     if len(targets) == 1 and targets[0] in models:
         loaded = isinstance(value.func, ast.Attribute) and value.func.attr in _LOADING
         copied = code.dotted(value.func) == "copy.deepcopy"
-        words = {one.id for arg in value.args for one in ast.walk(arg) if isinstance(one, ast.Name)}
-        if copied or code.dotted(value.func) == "torch.load" or ((made_here or loaded) and targets[0] not in words):
+        is_new = (made_here or loaded) and targets[0] not in names_in(*value.args)
+        if is_new or copied or code.dotted(value.func) == "torch.load":
             return f"{targets[0]} is made anew"
     return ""
 
@@ -127,18 +121,16 @@ def _is_used_between(code: Code, name: str, start: ast.stmt, end: ast.stmt | Non
     "a new weight_decay is overwritten by a checkpoint",
     why="load_state_dict puts the saved options of the groups, weight_decay among them, in the place of yours.",
     fix="Set it behind load_state_dict, or load with td.load_optimizer, which says whose value wins.",
-    bad="""
+    example="""
         def resume(optimizer, path, weight_decay):
             for group in optimizer.param_groups:
                 group["weight_decay"] = weight_decay
             optimizer.load_state_dict(torch.load(path)["optimizer"])
     """,
-    good="""
-        def resume(optimizer, path, weight_decay):
-            optimizer.load_state_dict(torch.load(path)["optimizer"])
-            for group in optimizer.param_groups:
-                group["weight_decay"] = weight_decay
-    """,
+    mends={
+        '    optimizer.load_state_dict(torch.load(path)["optimizer"])': "",
+        "    for": '    optimizer.load_state_dict(torch.load(path)["optimizer"])\n    for',
+    },
 )
 def overwritten(code: Code) -> Iterator[Hit]:
     """A weight_decay that is set in the groups, and then load_state_dict of the same optimizer, in one function."""
@@ -162,10 +154,8 @@ def overwritten(code: Code) -> Iterator[Hit]:
 def _built_then_loaded(code: Code) -> Iterator[Hit]:
     """A note of an optimizer that is built with a weight_decay which somebody chooses, and then loaded."""
     for made in optimizers_made(code):
-        said = [
-            made.options.get("weight_decay"),
-            *(one.items.get("weight_decay") for one in groups_in(code, made.params) or ()),
-        ]
+        options = [made.options, *(one.items for one in groups_in(code, made.params))]
+        said = [one.get("weight_decay") for one in options]
         chosen = [one for one in said if one is not None and isinstance(code.value(one), ast.Attribute | ast.Name)]
         names, start = list(assigned_to(code, made.call)), code.statement(made.call)
         loads = [one for one in _later(code, start) if _loads(one, names[0])] if start is not None and names else []

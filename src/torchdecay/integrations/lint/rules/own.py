@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from torchdecay.integrations.lint.code import FUNCTIONS, Code
+from torchdecay.integrations.lint.code import FUNCTIONS, Code, is_method
 from torchdecay.integrations.lint.rule import Hit, rule
 
 _BASES = ("torch.optim.Optimizer", "torch.optim.optimizer.Optimizer")
@@ -22,7 +22,7 @@ _HANDED = re.compile(r"\*\*\s*\w*group|[(,=]\s*\w*group\s*[,)]|\*\*self\.|defaul
     "an optimizer of your own that does not decay",
     why="It takes weight_decay, and its step does not do what everybody takes that for.",
     fix="Let the step read it, in front of every way out of it; td.verify(optimizer) measures what it does.",
-    bad="""
+    example="""
         import torch
 
 
@@ -37,22 +37,9 @@ _HANDED = re.compile(r"\*\*\s*\w*group|[(,=]\s*\w*group\s*[,)]|\*\*self\.|defaul
                         if p.grad is not None:
                             p.add_(p.grad.sign(), alpha=-group["lr"])
     """,
-    good="""
-        import torch
-
-
-        class SignSGD(torch.optim.Optimizer):
-            def __init__(self, params, lr=1e-3, weight_decay=0.0):
-                super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
-
-            @torch.no_grad()
-            def step(self, closure=None):
-                for group in self.param_groups:
-                    for p in group["params"]:
-                        if p.grad is not None:
-                            p.mul_(1 - group["lr"] * group["weight_decay"])
-                            p.add_(p.grad.sign(), alpha=-group["lr"])
-    """,
+    mends={
+        "p.add_": 'p.mul_(1 - group["lr"] * group["weight_decay"])\n                    p.add_',
+    },
 )
 def undecayed(code: Code) -> Iterator[Hit]:
     """A weight_decay that no step reads, that some steps pass by, with the wrong sign, or written into gradients."""
@@ -89,10 +76,7 @@ def _passed_by(method: ast.AST) -> Iterator[Hit]:
             if not isinstance(one, ast.If) or not isinstance(one.body[-1], ast.Continue):
                 continue
             before, after = ("\n".join(map(ast.unparse, some)) for some in (body[:index], body[index + 1 :]))
-            leaves = any(
-                isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in _UPDATES
-                for call in ast.walk(one)
-            )
+            leaves = any(is_method(call, *_UPDATES) for call in ast.walk(one))
             decays = _DECAY.search(before + ast.unparse(one)) or not _DECAY.search(after)
             if leaves and not decays and "weight_decay" not in before:
                 yield Hit(one.test, f'where "{ast.unparse(one.test)}" the weights are updated, and do not decay')
@@ -108,7 +92,7 @@ def _wrong(code: Code, method: ast.AST) -> Iterator[Hit]:
             left, right = node.target, ast.unparse(node.value)
         if left is not None and _is_gradient(code, left) and _DECAY.search(right) and "*" in right:
             yield Hit(node, f"{right} is taken off the gradient: the weights grow")
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "add_":
+        if is_method(node, "add_"):
             said = " ".join(map(ast.unparse, [*node.args, *(one.value for one in node.keywords)]))
             if _is_gradient(code, node.func.value) and _DECAY.search(said) and "-" not in said:
                 yield Hit(node, "added to .grad itself: where gradients are kept, it decays again", "info")

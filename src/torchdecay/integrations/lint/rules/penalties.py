@@ -6,10 +6,10 @@ import ast
 import re
 from collections.abc import Iterator
 
-from torchdecay.integrations.lint.code import FUNCTIONS, Code
+from torchdecay.integrations.lint.code import FUNCTIONS, Code, is_method
 from torchdecay.integrations.lint.constants import keyword
 from torchdecay.integrations.lint.optimizers import Made, optimizers_made
-from torchdecay.integrations.lint.parameters import Loop, flow, parameter_loop, parameter_loops, walked
+from torchdecay.integrations.lint.parameters import Loop, flow, models_of, parameter_loop, parameter_loops
 from torchdecay.integrations.lint.rule import Hit, rule
 
 _NORM = r"(torch(\.linalg)?\.(vector_)?norm\(_P_(, (p=|ord=)?2(\.0)?)?\)|_P_\.norm\((p=)?(2(\.0)?)?\))"
@@ -28,26 +28,18 @@ _SHAPES = (
     "a penalty that is not what it looks like",
     why="An unsquared norm pulls small weights as hard as large ones; beside weight_decay weights are pulled twice.",
     fix="Keep one decay: weight_decay of the optimizer, or td.penalty(model, l2=...), once per step.",
-    bad="""
+    example="""
         penalty = sum(p.norm(2) for p in model.parameters())
         loss = criterion(model(x), y) + 1e-4 * penalty
         loss.backward()
     """,
-    good="""
-        penalty = sum(p.pow(2).sum() for p in model.parameters())
-        loss = criterion(model(x), y) + 1e-4 * penalty
-        loss.backward()
-    """,
+    mends={"p.norm(2)": "p.pow(2).sum()"},
 )
 def penalties(code: Code) -> Iterator[Hit]:
     """Sums of norms or squares over parameters that reach a backward pass."""
-    calls = [one.func for one in code.all(ast.Call) if isinstance(one.func, ast.Attribute)]
-    backward = [one.value for one in calls if one.attr == "backward"]
-    backward += [
-        one.args[0]
-        for one in code.all(ast.Call)
-        if one.args and isinstance(one.func, ast.Attribute) and one.func.attr in ("backward", "manual_backward")
-    ]
+    calls = [one for one in code.all(ast.Call) if is_method(one, "backward", "manual_backward")]
+    backward = [one.func.value for one in calls if one.func.attr == "backward"]
+    backward += [one.args[0] for one in calls if one.args]
     for function in code.all(ast.FunctionDef):
         # Libraries call backward on what these return.
         backward += code.returned(function) if function.name in ("training_step", "compute_loss") else []
@@ -111,13 +103,8 @@ def _is_lasso(code: Code, node: ast.AST) -> bool:
 
 def _decays_too(code: Code, loop: Loop) -> Made | None:
     """The optimizer of this file that decays the same model."""
-    for made in optimizers_made(code):
-        decay = made.decay(code)
-        if isinstance(decay, int | float) and decay > 0 and made.params is not None:
-            models = {ast.unparse(pair[0]) for node in flow(code, [made.params]) if (pair := walked(node))}
-            if ast.unparse(loop.model) in models:
-                return made
-    return None
+    decaying = (made for made in optimizers_made(code) if (made.number(code) or 0.0) > 0)
+    return next((made for made in decaying if ast.unparse(loop.model) in models_of(code, made)), None)
 
 
 def _divided_before(code: Code, loop: Loop, term: ast.expr) -> str:
@@ -169,7 +156,7 @@ def _is_count(node: ast.expr, counts: set[str]) -> bool:
     "decay is added to gradients that are not done",
     why="Added in each micro-batch, it decays once for each; added to scaled gradients, it is divided with them.",
     fix="Add it right in front of optimizer.step(), or attach td.coupled(wd), which leaves .grad alone.",
-    bad="""
+    example="""
         for i, (x, y) in enumerate(loader):
             (criterion(model(x), y) / 4).backward()
             for p in model.parameters():
@@ -178,31 +165,21 @@ def _is_count(node: ast.expr, counts: set[str]) -> bool:
                 optimizer.step()
                 optimizer.zero_grad()
     """,
-    good="""
-        for i, (x, y) in enumerate(loader):
-            (criterion(model(x), y) / 4).backward()
-            if (i + 1) % 4 == 0:
-                for p in model.parameters():
-                    p.grad += 1e-4 * p.data
-                optimizer.step()
-                optimizer.zero_grad()
-    """,
+    mends={
+        "    for p in model.parameters():\n        p.grad += 1e-4 * p.data\n": "",
+        "== 0:\n": "== 0:\n        for p in model.parameters():\n            p.grad += 1e-4 * p.data\n",
+    },
 )
 def into_gradients(code: Code) -> Iterator[Hit]:
     """`p.grad += wd * p` outside the branch that steps, or in a hook in front of a step that takes a closure."""
     for loop in parameter_loops(code):
-        if isinstance(loop.node, ast.comprehension):
-            continue
         for node in ast.walk(loop.node):
-            if not _adds_to_gradient(node, loop.parameter):
+            if isinstance(loop.node, ast.comprehension) or not _adds_to_gradient(node, loop.parameter):
                 continue
             around = next((one for one in code.ancestors(loop.node) if isinstance(one, ast.For | ast.While)), None)
             branch = _stepping_branch(around) if around is not None else None
-            if (
-                branch is not None
-                and not code.inside(loop.node, branch)
-                and code.function_of(around or node) is (code.function_of(loop.node))
-            ):
+            same = around is not None and code.function_of(around) is code.function_of(loop.node)
+            if branch is not None and same and not code.inside(loop.node, branch):
                 yield Hit(node, f"added in every micro-batch; the step is taken in line {branch.lineno}")
             elif scaled := _scaled_at(code, loop):
                 yield Hit(node, f"added to gradients that line {scaled} divides")
@@ -218,7 +195,7 @@ def _adds_to_gradient(node: ast.AST, parameter: str) -> bool:
     if isinstance(node, ast.Assign) and isinstance(node.value, ast.BinOp) and isinstance(node.value.op, ast.Add):
         same = ast.unparse(node.targets[0]) == ast.unparse(node.value.left)
         gradient, added = ast.unparse(node.targets[0]) if same else "", [node.value.right]
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "add_":
+    if is_method(node, "add_"):
         gradient, added = ast.unparse(node.func.value), node.args
     of_parameter = re.compile(rf"\b{re.escape(parameter)}(\.data|\.detach\(\))?(?![\w.])") if parameter else None
     return (
@@ -234,45 +211,30 @@ def _scaled_at(code: Code, loop: Loop) -> int:
     block = code.block(statement) if statement is not None else []
     after = block[block.index(statement) + 1 :] if statement in block else []
     for one in after:
-        calls = [part for part in ast.walk(one) if isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute)]
-        if any(part.func.attr == "unscale_" for part in calls):  # type: ignore[attr-defined]
+        if any(is_method(part, "unscale_") for part in ast.walk(one)):
             return one.lineno
         again = parameter_loop(code, one) if isinstance(one, ast.For) else None
         if again is not None and re.search(rf"\b{again.parameter}\.grad(\.data)?(\.div_\(| /= )", ast.unparse(one)):
             return one.lineno
-        for part in calls:
-            scaler = ast.unparse(part.func.value) if part.func.attr == "step" else ""  # type: ignore[attr-defined]
-            before = "\n".join(map(ast.unparse, block[: block.index(one)])) if scaler else ""
-            if f"{scaler}.scale(" in before and f"{scaler}.unscale_(" not in before:
-                return one.lineno
-            if scaler:
-                return 0
+        step = next((part for part in ast.walk(one) if is_method(part, "step")), None)
+        if step is not None:
+            scaler, before = ast.unparse(step.func.value), "\n".join(map(ast.unparse, block[: block.index(one)]))
+            return one.lineno if f"{scaler}.scale(" in before and f"{scaler}.unscale_(" not in before else 0
     return 0
 
 
 def _stepping_branch(loop: ast.AST) -> ast.If | None:
     """The `if` of a loop that steps once in so many rounds."""
-    for node in ast.walk(loop):
-        if isinstance(node, ast.If) and any(isinstance(one, ast.Mod) for one in ast.walk(node.test)):
-            calls = (one.func for part in node.body for one in ast.walk(part) if isinstance(one, ast.Call))
-            if any(isinstance(one, ast.Attribute) and one.attr == "step" for one in calls):
-                return node
-    return None
+    branches = [one for one in ast.walk(loop) if isinstance(one, ast.If)]
+    counting = (one for one in branches if any(isinstance(part, ast.Mod) for part in ast.walk(one.test)))
+    steps = (one for one in counting if any(is_method(call, "step") for part in one.body for call in ast.walk(part)))
+    return next(steps, None)
 
 
 def _is_step_hook(code: Code, node: ast.AST) -> bool:
     """Whether a function is registered to run before steps, and some step of this file gets a closure."""
     home = code.function_of(node)
-    calls = [one for one in code.all(ast.Call) if isinstance(one.func, ast.Attribute)]
-    hooked = any(
-        one.func.attr == "register_step_pre_hook" and one.args and code.definition(one.args[0]) is home
-        for one in calls
-        if isinstance(one.func, ast.Attribute)
-    )
-    closes = any(
-        isinstance(one.func, ast.Attribute)
-        and one.func.attr == "step"
-        and isinstance(code.definition((*one.args, keyword(one, "closure"))[0] or one), FUNCTIONS)
-        for one in calls
-    )
-    return hooked and closes
+    hooks = (one for one in code.all(ast.Call) if is_method(one, "register_step_pre_hook") and one.args)
+    given = [(*one.args, keyword(one, "closure"))[0] for one in code.all(ast.Call) if is_method(one, "step")]
+    closes = any(one is not None and isinstance(code.definition(one), FUNCTIONS) for one in given)
+    return closes and any(code.definition(one.args[0]) is home for one in hooks)
