@@ -58,13 +58,13 @@ def listed(names: Iterable[str], *, most: int = 5) -> str:
     return ", ".join(repr_quoted(name) for name in all_names[:most]) + more
 
 
-def nearest(word: str, known: Iterable[str], *, most: int = 3) -> str:
+def nearest(word: str, known: Iterable[str]) -> str:
     """`Nearest: "a", "b".` for the known words closest to `word`, or an empty string."""
     import difflib
 
     names = list(dict.fromkeys(known))
     close = difflib.get_close_matches(word, names, n=len(names) or 1, cutoff=0.6)
-    return f"Nearest: {listed(close, most=most)}." if close else ""
+    return f"Nearest: {listed(close, most=3)}." if close else ""
 
 
 def first_of(names: Sequence[str]) -> str:
@@ -87,9 +87,9 @@ def an(noun: str) -> str:
     return f"{'an' if noun[:1].lower() in 'aeio' else 'a'} {noun}"
 
 
-def counted(count: int, noun: str, plural: str = "") -> str:
+def counted(count: int, noun: str) -> str:
     """`1 seed`, `3 seeds`."""
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def describe_error(error: BaseException, *, where: bool = False) -> str:

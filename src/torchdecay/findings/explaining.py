@@ -27,7 +27,8 @@ def explain(code: str, rules: Mapping[str, Rule]) -> str:
         raise PlanError(f"no finding has the code {repr_quoted(code)}.", fix=hint or "--list-rules lists them.")
     parts = [f"{rule.code} {SPOKEN[rule.severity][0]}: {rule.title}", f"Why: {rule.why}\nFix: {rule.fix}"]
     if rule.example:
-        parts += [f"Found in:\n\n{_indented(rule.example)}", f"Mended:\n\n{_indented(rule.mended)}"]
+        both = {"Found in": rule.example, "Mended": rule.mended}
+        parts += [f"{head}:\n\n{textwrap.indent(code, '    ')}" for head, code in both.items()]
     return "\n\n".join(parts)
 
 
@@ -40,7 +41,3 @@ def rules_page(rules: Iterable[Rule]) -> str:
         if one.example:
             parts += [f"```py\n{one.example}\n```", "Mended:", f"```py\n{one.mended}\n```"]
     return "\n\n".join(parts)
-
-
-def _indented(code: str) -> str:
-    return textwrap.indent(code, "    ")

@@ -83,13 +83,6 @@ class Finding:
     place: Place | None = None
     edits: tuple[Edit, ...] = ()
 
-    @classmethod
-    def of(cls, rule: Rule, what: str, where: object, *, severity: Severity | None = None, **more: Any) -> Finding:
-        """What was found of a rule, in its words; with its own severity, where nothing else is said."""
-        said = severity or rule.severity
-        own = {"code": rule.code, "severity": said, "where": str(where), "what": what, "why": rule.why, "fix": rule.fix}
-        return cls(**own | more)
-
     @property
     def head(self) -> str:
         """Code, place, what was found, and the names or the source line, without why and fix."""
@@ -101,6 +94,13 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.head}\n    {self.why}\n    {self.fix}"
+
+
+def finding_of(rule: Rule, what: str, where: object, *, severity: Severity | None = None, **more: Any) -> Finding:
+    """What was found of a rule, in its words; with its own severity, where nothing else is said."""
+    said = severity or rule.severity
+    own = {"code": rule.code, "severity": said, "where": str(where), "what": what, "why": rule.why, "fix": rule.fix}
+    return Finding(**own | more)
 
 
 def by_severity(findings: Iterable[Finding]) -> tuple[Finding, ...]:

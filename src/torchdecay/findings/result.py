@@ -79,14 +79,12 @@ class Findings(Entries[Finding], Shown, JsonRecord):
             PlanError: an unknown code or severity.
         """
         chosen = {prefixes((code,), self.rules)[0]: as_severity(one) for code, one in severity.items()}
-        longest = sorted(chosen, key=len)
-        return self._with(
-            replace(
-                one,
-                severity=next((chosen[code] for code in reversed(longest) if one.code.startswith(code)), one.severity),
-            )
-            for one in self.findings
-        )
+        longest = sorted(chosen, key=len, reverse=True)
+
+        def severity_of(one: Finding) -> Severity:
+            return next((chosen[code] for code in longest if one.code.startswith(code)), one.severity)
+
+        return self._with(replace(one, severity=severity_of(one)) for one in self.findings)
 
     def _with(self: F, findings: Iterable[Finding]) -> F:
         return replace(self, findings=tuple(findings))  # type: ignore[type-var]

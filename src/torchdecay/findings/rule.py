@@ -11,7 +11,7 @@ SPOKEN: dict[Severity, tuple[str, str]] = {
     "warning": ("warning", "warning"),
     "info": ("note", "notice"),
 }
-"""What people and GitHub call severities, worst first."""
+"""What people and SARIF call severities, and what GitHub does, worst first."""
 
 
 class Rule(NamedTuple):

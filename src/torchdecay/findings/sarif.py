@@ -10,10 +10,9 @@ from urllib.parse import quote
 from torchdecay._version import __version__
 from torchdecay.findings.baseline import fingerprints
 from torchdecay.findings.finding import Finding, Place
-from torchdecay.findings.rule import Rule, Severity
+from torchdecay.findings.rule import SPOKEN, Rule
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
-_LEVELS: dict[Severity, str] = {"error": "error", "warning": "warning", "info": "note"}
 
 
 def log(findings: Sequence[Finding], rules: Mapping[str, Rule]) -> str:
@@ -23,7 +22,7 @@ def log(findings: Sequence[Finding], rules: Mapping[str, Rule]) -> str:
         {
             "ruleId": one.code,
             "ruleIndex": order[one.code],
-            "level": _LEVELS[one.severity],
+            "level": SPOKEN[one.severity][0],
             "message": {"text": " ".join((f"{one.what}.", one.why, one.fix))},
             "locations": [_location(one)],
             "partialFingerprints": {"torchdecay/v1": mark},
@@ -41,7 +40,7 @@ def _rule(rule: Rule) -> dict[str, Any]:
         "shortDescription": {"text": rule.title},
         "fullDescription": {"text": rule.why},
         "help": {"text": rule.fix},
-        "defaultConfiguration": {"level": _LEVELS[rule.severity]},
+        "defaultConfiguration": {"level": SPOKEN[rule.severity][0]},
     }
 
 

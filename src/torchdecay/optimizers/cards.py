@@ -267,13 +267,10 @@ def torch_names(*, decaying: bool = False) -> list[str]:
 def _nearest(cls: type) -> tuple[Card, type] | None:
     # AdamW derives from Adam, so the first card along the bases is the right one.
     if cls not in _FOUND:
-        pairs = ((card, base) for base in cls.__mro__ for card in CARDS if _is_of(card, base))
+        named = [(base, f"{base.__module__}:{base.__name__}".lower()) for base in cls.__mro__]
+        pairs = ((card, base) for base, name in named for card in CARDS if fnmatchcase(name, card.classes.lower()))
         _FOUND[cls] = next(pairs, None)
     return _FOUND[cls]
-
-
-def _is_of(card: Card, cls: type) -> bool:
-    return fnmatchcase(f"{cls.__module__}:{cls.__name__}".lower(), card.classes.lower())
 
 
 def _step(cls: type) -> Any:

@@ -39,11 +39,12 @@ def peak_of(
     Raises:
         ApplyError: when the peak found is not above 0.
     """
+    peaks = getattr(scheduler, "max_lrs", None) or ()
     candidates = (
         ("max_lr of the decay", decay.max_lr),
         ("max_lr of attach", given),
         ("max_lr of the group", group.get("max_lr")),
-        ("max_lrs of the scheduler", _entry(getattr(scheduler, "max_lrs", None), index)),
+        ("max_lrs of the scheduler", next(iter(peaks[index : index + 1]), None)),
         ("initial_lr of the group", _scaled(group)),
         ("lr of the group", group.get("lr")),
     )
@@ -67,7 +68,3 @@ def _scaled(group: Mapping[str, Any]) -> Any:
     if initial is None or not isinstance(scale, (int, float)) or not scale > 0:
         return initial
     return initial * scale if float(group.get("lr") or 0.0) <= initial * scale * CLEARLY else initial
-
-
-def _entry(values: Any, index: int) -> Any:
-    return values[index] if values is not None and index < len(values) else None

@@ -103,8 +103,9 @@ def torch_optimizer(given: Any) -> Optimizer:
         )
     inside = [one for one in _inside(found) if _decays(one) and not hasattr(found, "_sync_param_groups")]
     if inside and card_of(found) is None and _weights([found]) <= _weights(inside):
+        names = " and ".join(sorted({type(one).__name__ for one in inside}))
         raise ApplyError(
-            f"this {type(found).__name__} hands its step on to {_listed(inside)} with parameter groups of its own.",
+            f"this {type(found).__name__} hands its step on to {names} with parameter groups of its own.",
             "What stands in the groups of the one is not what the other decays by.",
             "Give what is inside it, each on its own.",
         )
@@ -147,7 +148,3 @@ def _decays(optimizer: Any) -> bool:
 
 def _weights(optimizers: Iterable[Any]) -> set[int]:
     return {id(param) for one in optimizers for group in _groups(one) for param in group["params"]}
-
-
-def _listed(optimizers: Sequence[Any]) -> str:
-    return " and ".join(sorted({type(one).__name__ for one in optimizers}))

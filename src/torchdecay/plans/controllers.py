@@ -39,12 +39,7 @@ class Cautious(Gate):
 
 
 class RowGate(Gate):
-    """Decides by rows, the slices of a tensor along its first dimension: for tables with sparse gradients.
-
-    `spelling` is what presets call it.
-    """
-
-    spelling: str
+    """Decides by rows, the slices of a tensor along its first dimension: for tables with sparse gradients."""
 
 
 @value_type
@@ -52,7 +47,6 @@ class RowGate(Gate):
 class TouchedRows(RowGate):
     """Let the pull act only on rows that the step's gradient touches: its indices, or where a dense one is not 0."""
 
-    spelling = "touched"
     symbol = "1[row in g]"
 
 
@@ -65,10 +59,10 @@ class LazyRows(RowGate):
     end it is the pull without a gate.
     """
 
-    spelling = "lazy"
-
 
 Rows = Literal["all", "touched", "lazy"]
+ROW_GATES: dict[Rows, RowGate | None] = {"all": None, "touched": TouchedRows(), "lazy": LazyRows()}
+"""What a preset's `rows=` means."""
 
 
 def as_gate(rows: Rows) -> RowGate | None:
@@ -77,9 +71,8 @@ def as_gate(rows: Rows) -> RowGate | None:
     Raises:
         DecayError: anything but "all", "touched" and "lazy".
     """
-    gates: dict[str, RowGate | None] = {"all": None, "touched": TouchedRows(), "lazy": LazyRows()}
-    check_word(rows, "rows", gates)
-    return gates[rows]
+    check_word(rows, "rows", ROW_GATES)
+    return ROW_GATES[rows]
 
 
 class Controller:

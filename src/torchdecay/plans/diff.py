@@ -45,14 +45,14 @@ class PlanDiff(Shown):
     def between(cls, before: Sequence[Row], after: Sequence[Row]) -> PlanDiff:
         """Compare row by row, by first name."""
         old, new = ({row.name: row for row in rows} for rows in (before, after))
-        alike = _Alike()
+        compared: dict[tuple[int, int], bool] = {}
         return cls(
             added=tuple(row for name, row in new.items() if name not in old),
             removed=tuple(row for name, row in old.items() if name not in new),
             changed=tuple(
                 Change(name, was, row)
                 for name, row in new.items()
-                if (was := old.get(name)) is not None and not alike.rows(was, row)
+                if (was := old.get(name)) is not None and not _are_alike(was, row, compared)
             ),
         )
 
@@ -71,26 +71,18 @@ def _compared(row: Row) -> dict[str, Any]:
     return both | {"options": dict(row.options)}
 
 
-class _Alike:
-    """Compares rows; most share one Decay, and two decays are compared once."""
-
-    def __init__(self) -> None:
-        self._decays: dict[tuple[int, int], bool] = {}
-
-    def rows(self, old: Row, new: Row) -> bool:
-        """Whether two rows say the same."""
-        if old.role != new.role or old.shape != new.shape or old.names != new.names:
+def _are_alike(old: Row, new: Row, compared: dict[tuple[int, int], bool]) -> bool:
+    """Whether two rows say the same; most share one Decay, and those that were `compared` are so once."""
+    if old.role != new.role or old.shape != new.shape or old.names != new.names:
+        return False
+    if old.options != new.options:
+        mine, theirs = (tuple(sorted(row.options, key=itemgetter(0))) for row in (old, new))
+        if not _same(mine, theirs):
             return False
-        if old.options != new.options and not _same(_sorted(old.options), _sorted(new.options)):
-            return False
-        key = id(old.decay), id(new.decay)
-        if key not in self._decays:
-            self._decays[key] = _same(old.decay, new.decay)
-        return self._decays[key]
-
-
-def _sorted(options: tuple[tuple[str, Any], ...]) -> tuple[tuple[str, Any], ...]:
-    return tuple(sorted(options, key=itemgetter(0)))
+    key = id(old.decay), id(new.decay)
+    if key not in compared:
+        compared[key] = _same(old.decay, new.decay)
+    return compared[key]
 
 
 def _same(old: Any, new: Any) -> bool:

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import TYPE_CHECKING, TypeVar, cast
-
-if TYPE_CHECKING:
-    from torch import nn
+from typing import TypeVar, cast
 
 WRAPPERS = {
     "module": (
@@ -51,33 +48,18 @@ def transparent_children(kind: type) -> frozenset[str]:
     return frozenset(child for child, wrappers in WRAPPERS.items() if not bases.isdisjoint(wrappers))
 
 
-def canonical(name: str, model: nn.Module | None = None) -> str:
-    """The name of a parameter or module without the segments that wrappers put in.
+def canonical(name: str) -> str:
+    """The name of a parameter or module without the segments that nobody but a wrapper puts in.
 
-    With the model in hand its structure decides: `module.` goes where a real DDP, DataParallel or
-    AveragedModel has put it and stays where the user called a child "module". From the name alone only
-    unmistakable segments go. A parametrized weight keeps the name that torch gives it
-    (`fc.parametrizations.weight.original`): its tensors are other ones
-    than the weight that the layer uses, and there may be several.
-
-    Args:
-        name: dotted, as in `named_parameters` or `state_dict`.
-        model: the model that the name belongs to.
+    Where the model is at hand its structure tells more, see `torchdecay.plans.tree`. A parametrized weight keeps the
+    name that torch gives it (`fc.parametrizations.weight.original`): its tensors are other ones than the weight that
+    the layer uses, and there may be several.
 
     Example:
         >>> canonical("_orig_mod.layers.0._checkpoint_wrapped_module.fc.weight")
         'layers.0.fc.weight'
     """
-    segments = name.split(".")
-    if model is None:
-        return ".".join(segment for segment in segments if segment not in UNMISTAKABLE) or name
-    kept: list[str] = []
-    module: nn.Module | None = model
-    for segment in segments:
-        if module is None or segment not in transparent_children(type(module)):
-            kept.append(segment)
-        module = module._modules.get(segment) if module is not None else None
-    return ".".join(kept)
+    return ".".join(segment for segment in name.split(".") if segment not in UNMISTAKABLE) or name
 
 
 def canonical_keys(names: Iterable[str]) -> dict[str, str]:

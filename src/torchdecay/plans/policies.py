@@ -41,24 +41,11 @@ timm: tuple[Rule, ...] = (
 )
 """Spare what is at most 1-D, is called bias, or is named by the model's `no_weight_decay()`; decay the rest."""
 
-_HUGGINGFACE_NAMES = (
-    "*bias*",
-    "*layernorm*",
-    "*rmsnorm*",
-    "norm",
-    "norm.*",
-    "*.norm",
-    "*.norm.*",
-    "*_norm",
-    "*_norm.*",
-)
+_NORM_NAMES = ("*bias*", "*layernorm*", "*rmsnorm*", "norm", "norm.*", "*.norm", "*.norm.*", "*_norm", "*_norm.*")
 
 huggingface: tuple[Rule, ...] = (
     _spare(OfClass("torch.nn.modules.normalization.LayerNorm"), "torch's LayerNorm is spared"),
-    *(
-        _spare(Glob(pattern, any_case=True), "names with bias or a norm in them are spared")
-        for pattern in _HUGGINGFACE_NAMES
-    ),
+    *(_spare(Glob(one, any_case=True), "names with bias or a norm in them are spared") for one in _NORM_NAMES),
 )
 """As the transformers Trainer: spare torch's LayerNorm and what has bias, layernorm, rmsnorm or norm in its name;
 decay the rest, batch norms, class tokens, position tables and embeddings included."""
@@ -119,21 +106,11 @@ apertus: tuple[Rule, ...] = (_spare(Glob("*.bias") | Glob("bias"), "what is call
 The alphas' flag, --weight-decay-on-xielu-alphas, stands in the runs of swiss-ai/pretrain-code (2026); that gains decay
 was not found in its sources. The model: arXiv 2509.14233, 2025."""
 
-BY_NAME: dict[str, tuple[Rule, ...]] = {
-    "standard": STANDARD,
-    "torch": torch,
-    "timm": timm,
-    "huggingface": huggingface,
-    "nanogpt": nanogpt,
-    "detectron2": detectron2,
-    "megatron": megatron,
-    "torchtitan": torchtitan,
-    "moonlight": moonlight,
-    "nanochat": nanochat,
-    "fastai": fastai,
-    "levanter": levanter,
-    "apertus": apertus,
+# Each policy above is a name of this module in lower case, in this order.
+BY_NAME: dict[str, tuple[Rule, ...]] = {"standard": STANDARD} | {
+    name: value for name, value in vars().items() if name.islower() and name[0] != "_" and isinstance(value, tuple)
 }
+"""Every policy by the name that people give."""
 
 
 def name_of(rules: tuple[Rule, ...]) -> str:
@@ -175,24 +152,5 @@ def sparing(rules: Iterable[Rule]) -> Callable[[Parameter], bool]:
     return asked_once if of_kinds else spares
 
 
-__all__ = [
-    "BY_NAME",
-    "DEFAULT",
-    "STANDARD",
-    "UNSURE",
-    "apertus",
-    "detectron2",
-    "fastai",
-    "huggingface",
-    "levanter",
-    "megatron",
-    "moonlight",
-    "name_of",
-    "named",
-    "nanochat",
-    "nanogpt",
-    "sparing",
-    "timm",
-    "torch",
-    "torchtitan",
-]
+__all__ = ["BY_NAME", "DEFAULT", "STANDARD", "UNSURE", "name_of", "named", "sparing"]
+__all__ += [name for name in BY_NAME if name != "standard"]

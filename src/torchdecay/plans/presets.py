@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from torchdecay.errors import DecayError, UnitError
 from torchdecay.numbers import read_number
-from torchdecay.plans.controllers import RowGate
+from torchdecay.plans.controllers import ROW_GATES, RowGate
 from torchdecay.plans.references import Average
 from torchdecay.plans.schedules import Constant
 from torchdecay.text import repr_quoted, spelled
@@ -129,7 +129,7 @@ class Preset:
         if key == "wd":
             return decay.coefficient
         if key == "rows":
-            return decay.gate.spelling if isinstance(decay.gate, RowGate) else "all"
+            return next((rows for rows, gate in ROW_GATES.items() if gate == decay.gate), "all")
         holders = (decay, *(getattr(decay, axis) for axis in AXES))
         return next((getattr(one, key) for one in holders if hasattr(one, key)), self.parameters[key].default)
 

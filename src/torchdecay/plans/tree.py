@@ -169,11 +169,7 @@ def as_module(model: Any) -> nn.Module:
 
 
 def parameters_by_name(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Canonical name → parameter; a tied parameter stands under all its names.
-
-    Args:
-        model: any module, wrapped or not.
-    """
+    """Canonical name → parameter; a tied parameter stands under all its names."""
     return {name: one.tensor for name, one in occurrences_by_name(model).items()}
 
 
@@ -187,9 +183,4 @@ def names_of(model: nn.Module) -> dict[int, str]:
 
 def _above(node: Node, module: nn.Module) -> bool:
     """Whether the module is this node's own or stands above it: a cycle."""
-    at: Node | None = node
-    while at is not None:
-        if at.module is module:
-            return True
-        at = at.parent
-    return False
+    return node.module is module or (node.parent is not None and _above(node.parent, module))

@@ -7,7 +7,7 @@ With W before the step, ηu the update that the optimizer took, and N(x) = x/‖
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torchdecay.arguments import check_number, check_word, store
 from torchdecay.plans.granularity import Per, check_per
@@ -26,17 +26,14 @@ class UpdateRule:
         per: the slices that have a norm each; None is each expert of three dimensions, else the tensor.
         symbol: how equations name what W becomes.
         keeps_copy: whether it takes a copy of the weights before the step.
+        needs_norm: whether a weight that is all zeros would stay so.
     """
 
     per: Per | None = None
     word = ""
     symbol = "W"
     keeps_copy = False
-
-    @property
-    def needs_norm(self) -> bool:
-        """Whether a weight that is all zeros would stay so."""
-        return False
+    needs_norm: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_per(self.per, self.word)
@@ -56,8 +53,8 @@ class Sphere(UpdateRule):
             store(self, radius=check_number(self.radius, f"{self.word} radius", open_minimum=True))
 
     @property
-    def needs_norm(self) -> bool:
-        """Whether a weight that is all zeros would stay so: not where the norm is a number."""
+    def needs_norm(self) -> bool:  # type: ignore[override]
+        """Not where the norm is a number."""
         return isinstance(self.radius, str)
 
 
@@ -104,8 +101,4 @@ class RelativeUpdate(UpdateRule):
     word = "relative_update"
     symbol = "W − η·(‖W‖/‖u‖)·u"
     keeps_copy = True
-
-    @property
-    def needs_norm(self) -> bool:
-        """Whether a weight that is all zeros would stay so."""
-        return True
+    needs_norm = True

@@ -11,19 +11,7 @@ from torchdecay.errors import LoadError
 from torchdecay.text import repr_quoted
 
 SUFFIXES = (".py", ".pyw", ".ipynb")
-LEFT_OUT = frozenset(
-    {
-        ".venv",
-        "venv",
-        "node_modules",
-        "__pycache__",
-        "site-packages",
-        "build",
-        "dist",
-        "__pypackages__",
-        ".ipynb_checkpoints",
-    }
-)
+LEFT_OUT = {"venv", "node_modules", "__pycache__", "site-packages", "build", "dist", "__pypackages__"}
 
 
 def find_files(paths: Iterable[Path], exclude: Iterable[str] = ()) -> list[Path]:
@@ -51,7 +39,7 @@ def find_files(paths: Iterable[Path], exclude: Iterable[str] = ()) -> list[Path]
     return list(found)
 
 
-def find_named(paths: Iterable[Path], suffixes: tuple[str, ...], exclude: Iterable[str] = ()) -> list[Path]:
+def find_named(paths: Iterable[Path], suffixes: tuple[str, ...], exclude: Iterable[str]) -> list[Path]:
     """The files with these endings, in folders and among the paths themselves."""
     globs, found = tuple(exclude), list[Path]()
     for path in paths:
@@ -61,17 +49,13 @@ def find_named(paths: Iterable[Path], suffixes: tuple[str, ...], exclude: Iterab
 
 def _walk(folder: Path, globs: tuple[str, ...], suffixes: tuple[str, ...] = SUFFIXES) -> Iterator[Path]:
     for here, folders, files in os.walk(folder):
-        at = Path(here)
-        folders[:] = sorted(
-            one for one in folders if one not in LEFT_OUT and one[0] != "." and not _matches(at / one, globs)
-        )
-        for name in sorted(files):
-            if name.endswith(suffixes) and name[0] != "." and not _matches(at / name, globs):
-                yield at / name
+        folders[:] = [one for one in _kept(here, folders, globs) if one not in LEFT_OUT]
+        yield from (Path(here) / one for one in _kept(here, files, globs) if one.endswith(suffixes))
 
 
-def _matches(path: Path, globs: tuple[str, ...]) -> bool:
-    return matches(path.as_posix(), globs)
+def _kept(folder: str, names: list[str], globs: tuple[str, ...]) -> list[str]:
+    """Those that are not hidden, and not to be left out."""
+    return sorted(one for one in names if one[0] != "." and not matches((Path(folder) / one).as_posix(), globs))
 
 
 def matches(path: str, globs: Iterable[str]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import tokenize
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -46,15 +47,12 @@ def mended(findings: Iterable[Finding], wanted: Callable[[Finding], bool]) -> It
 def _edited(text: str, edits: Iterable[Edit]) -> str:
     """The text with all edits, from the last to the first; of those that overlap the later one alone."""
     starts = [0, *(match.end() for match in re.finditer(r"\r\n|\n|\r", text))]
-    places = sorted(
-        (
-            (starts[one.line - 1] + one.column - 1, starts[one.end_line - 1] + one.end_column - 1, one.text)
-            for one in edits
-        ),
-        reverse=True,
-    )
+    places = [
+        (starts[one.line - 1] + one.column - 1, starts[one.end_line - 1] + one.end_column - 1, one.text)
+        for one in edits
+    ]
     least = len(text) + 1
-    for start, end, new in places:
+    for start, end, new in sorted(places, reverse=True):
         if end <= least:
             text, least = text[:start] + new + text[end:], start
     return text
@@ -74,8 +72,6 @@ def diff(files: Iterable[tuple[Path, str, str]]) -> str:
 
 def write(files: Iterable[tuple[Path, str, str]]) -> list[Path]:
     """Write the mended files in their own encoding; which ones."""
-    import tokenize
-
     written = []
     for path, _, after in files:
         with path.open("rb") as file:

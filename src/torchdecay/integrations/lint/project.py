@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torchdecay.findings.finding import Finding, Place
+from torchdecay.findings.finding import Finding, Place, finding_of
 from torchdecay.findings.rule import Rule, Severity
 from torchdecay.integrations.lint.code import Code, Function
 from torchdecay.integrations.lint.constants import option
@@ -233,4 +233,4 @@ def _yaml_findings(given: list[Path], facts: list[Facts], exclude: Iterable[str]
                 told: Severity = "warning" if path.name in named and not converts else "info"
                 what = f"{found[3]} is text to PyYAML, which wants a point and a sign: {float(found[3]):.1e}"
                 fix = "Write it so, or make a number of it where it is read: float(...)."
-                yield Finding.of(rule, what, place, severity=told, fix=fix, place=place)
+                yield finding_of(rule, what, place, severity=told, fix=fix, place=place)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from torchdecay.findings.finding import Edit, Finding, Place
+from torchdecay.findings.finding import Edit, Finding, Place, finding_of
 from torchdecay.findings.rule import Rule
 from torchdecay.integrations.lint.code import Code
 from torchdecay.integrations.lint.project import UNREAD, Facts, facts_of, words_of
@@ -65,7 +65,7 @@ def _findings(source: Source, code: Code, hits: list[tuple[Rule, Hit]]) -> Itera
         if not any(not some or rule.code.startswith(tuple(some)) for some in codes):
             mends = () if place.cell else hit.edits
             edits = tuple(_edit(source.place(one.node, lines), one.text) for one in mends)
-            yield Finding.of(rule, hit.what, place, severity=hit.severity, place=place, edits=edits)
+            yield finding_of(rule, hit.what, place, severity=hit.severity, place=place, edits=edits)
 
 
 def _last_line(code: Code, node: ast.AST) -> int:
@@ -81,14 +81,14 @@ def _edit(place: Place, text: str) -> Edit:
 def _unreadable(name: str, error: UnreadableError) -> Finding:
     text = error.text.rstrip("\r\n")[:400]
     place = Place(name, error.line, error.column, error.line, error.column + 1, text=text)
-    return Finding.of(UNREADABLE, error.why, place, place=place)
+    return finding_of(UNREADABLE, error.why, place, place=place)
 
 
 def _unread(source: Source, cell: UnreadableError) -> Finding:
     """A note of a cell that is no Python."""
     node = ast.Pass(lineno=cell.line, end_lineno=cell.line, col_offset=cell.column - 1, end_col_offset=cell.column)
     place = source.place(node, source.lines)
-    return Finding.of(UNREADABLE, cell.why, place, severity="info", place=place)
+    return finding_of(UNREADABLE, cell.why, place, severity="info", place=place)
 
 
 def name_of(path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from torchdecay.findings.finding import Finding
+from torchdecay.findings.finding import Finding, finding_of
 from torchdecay.observe.audit.case import Case, Hit
 from torchdecay.observe.audit.catalog import CATALOG
 
@@ -36,7 +36,7 @@ class Check:
         for hit in finder(case) if finder is not None else ():
             together.setdefault(hit._replace(names=()), []).extend(hit.names)
         for hit, names in together.items():
-            yield Finding.of(CATALOG[self.code], hit.what, hit.where, severity=hit.severity, names=tuple(names))
+            yield finding_of(CATALOG[self.code], hit.what, hit.where, severity=hit.severity, names=tuple(names))
 
 
 CHECKS: list[Check] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from torchdecay.plans.roles import operations
 from torchdecay.plans.roles.syntax import axes_of, number_of, pattern_of
@@ -56,7 +56,8 @@ class Arithmetic:
 
     def multiply(self, sides: Sequence[Value]) -> Value:
         """An elementwise product; what comes in times a parameter may become a dot product by a sum."""
-        if not _are_constant(sides):
+        # By a plain constant a parameter is only scaled or shifted.
+        if all(side.foreign or side.own for side in sides):
             for side in sides:
                 self.note(side, "scaled")
         pending = {pair for side in sides for pair in side.products}
@@ -193,11 +194,6 @@ def _aligned(made: Value, sides: Sequence[Value]) -> Value:
     """A value keeps its axes through a sum or product with constants."""
     own = [side for side in sides if side.own]
     return made._replace(trailing=own[0].trailing) if len(own) == 1 and not made.foreign else made
-
-
-def _are_constant(sides: Iterable[Value]) -> bool:
-    """Whether one side is a plain constant, which a parameter is only scaled or shifted by."""
-    return any(not side.foreign and not side.own for side in sides)
 
 
 def _argument(given: Sequence[Value], named: Mapping[str, Value], position: int, keyword: str) -> Value:

@@ -137,7 +137,8 @@ class Calls(Expressions):
             return self.call_method(inspect.unwrap(target.__func__), given, named, bound=False)
         if isinstance(target, classmethod):
             return self.call_method(inspect.unwrap(target.__func__), [FOREIGN, *given], named, bound=False)
-        if inspect.isfunction(target) and _is_method_of(target, frame.kind, name) and receiver is None:
+        own: Any = None if frame.kind is None else inspect.getattr_static(frame.kind, name, None)
+        if inspect.isfunction(target) and own is target and receiver is None:
             if target.__module__.partition(".")[0] == "torch":
                 return FOREIGN
             return self.call_method(inspect.unwrap(target), given, named, bound=True)
@@ -232,13 +233,6 @@ class Calls(Expressions):
         return self.call(name, receiver, target, values, {}, inner, frame)
 
 
-def _is_method_of(function: Any, kind: type | None, name: str) -> bool:
-    return kind is not None and inspect.getattr_static(kind, name, None) is function
-
-
 def _is_readable(function: Any) -> bool:
-    return (
-        inspect.isfunction(function)
-        and function.__module__ is not None
-        and (function.__module__.partition(".")[0] not in ("torch", "numpy", "math"))
-    )
+    home = function.__module__ if inspect.isfunction(function) else None
+    return home is not None and home.partition(".")[0] not in ("torch", "numpy", "math")

@@ -23,8 +23,7 @@ class Reader(Calls):
 
     Args:
         kind: the module class.
-        natures: of children that are called with a parameter, what they do with it: "function" for one without
-            parameters, "squashing" for a softmax and its like, "layer" for one with parameters, or a function to read.
+        natures: as for `Calls`.
     """
 
     def __init__(self, kind: type, natures: Mapping[str, Any]) -> None:

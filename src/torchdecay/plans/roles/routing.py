@@ -23,7 +23,8 @@ def routed(place: Place) -> str:
     names = (place.attribute, *around[:1], *names)
     if _is_expert(place.attribute) or _is_expert(place.segment):
         return "weight"
-    if any(_has(ROUTERS, name) for name in names) or (place.node is not None and _is_router(place)):
+    # The matrices of a router's class are its own, whatever they are called.
+    if any(_has(ROUTERS, name) for name in names) or any(map(_is_router_class, around)):
         return "router"
     named = place.attribute if _is_gate(place.attribute) else place.segment
     if not _is_gate(named):
@@ -33,14 +34,9 @@ def routed(place: Place) -> str:
         beside |= place.node.parent.module._modules.keys()
     if _has(EXPERTS, named):
         return "gate"
-    if any(_has(EXPERTS, name) for name in beside) or any(_has(MIXTURES, name) for name in _around(place)):
+    if any(_has(EXPERTS, name) for name in beside) or any(_has(MIXTURES, name) for name in around):
         return "router"
     return "weight" if any(_has(HALVES, name) or name in HALVES for name in beside) else "gate"
-
-
-def _is_router(place: Place) -> bool:
-    """Whether a class around is a router's: its own matrices are, whatever they are called."""
-    return any(map(_is_router_class, _around(place)))
 
 
 def _around(place: Place) -> tuple[str, ...]:

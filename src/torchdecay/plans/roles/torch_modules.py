@@ -71,7 +71,10 @@ def torch_module(place: Place) -> Verdict | None:
     verdict = known.get(place.attribute) or known.get(_LAYER_SUFFIX.sub("", place.attribute))
     if verdict is None:
         return None
-    if verdict.evidence in _READ_BY_POSITION and place.attribute == "weight" and _is_table(place):
+    read_by_position = verdict.evidence in _READ_BY_POSITION and place.attribute == "weight"
+    above = place.node.parent
+    # What is above only indexes the weight of this one by position, and never calls it.
+    if read_by_position and above is not None and place.node.segment in usage.tables(above.module):
         return Verdict("position", "", f"{verdict.evidence} that is never called, and whose rows are read by position")
     return _embedding(place, verdict) if verdict.role == "embedding" else verdict
 
@@ -79,12 +82,6 @@ def torch_module(place: Place) -> Verdict | None:
 def torch_norm(kind: type) -> bool:
     """Whether a class is one of torch's normalizations."""
     return any(KNOWN.get(f"{base.__module__}.{base.__qualname__}") is _NORM for base in kind.__mro__)
-
-
-def _is_table(place: Place) -> bool:
-    """Whether the module above only indexes the weight of this one by position, and never calls it."""
-    node = place.node
-    return node is not None and node.parent is not None and node.segment in usage.tables(node.parent.module)
 
 
 def parametrization(place: Place) -> Verdict | None:
@@ -116,9 +113,8 @@ def _known_of(kind: type) -> dict[str, Verdict]:
 def _shown(kind: type, base: type) -> str:
     """The class for people: "nn.Linear", or "MyLinear, an nn.Linear" for a subclass."""
     public = next((step for step in kind.__mro__ if getattr(nn, step.__name__, None) is step), base)
-    return (
-        f"nn.{public.__name__}" if public.__module__ == kind.__module__ else f"{kind.__name__}, an nn.{public.__name__}"
-    )
+    name = f"nn.{public.__name__}"
+    return name if public.__module__ == kind.__module__ else f"{kind.__name__}, an {name}"
 
 
 def _embedding(place: Place, verdict: Verdict) -> Verdict:

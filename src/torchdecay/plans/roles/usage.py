@@ -64,7 +64,7 @@ class Usage:
         for name in ("weight", "bias"):
             # A torch layer whose weight is made from others by a property.
             if use := _used_by_torch(kind, name):
-                reader.read(inspect.unwrap(_getter(kind, name)), returned=use)
+                reader.read(inspect.unwrap(inspect.getattr_static(kind, name).fget), returned=use)
         self.uses: Uses = {name: frozenset(uses) for name, uses in reader.found.items()}
         self.tables = frozenset(child for child, count in reader.indexed.items() if reader.seen.get(child) == count)
         self.asked = tuple(sorted(reader.asked))
@@ -77,22 +77,12 @@ class Usage:
         return found or NO_USE
 
 
-def _getter(kind: type, name: str) -> Any:
-    """The getter of a property of a class."""
-    return inspect.getattr_static(kind, name).fget
-
-
 def _used_by_torch(kind: type, name: str) -> str:
     """What torch's own forward does with a property of a class that derives from a layer of torch's."""
     if not isinstance(inspect.getattr_static(kind, name, None), property):
         return ""
     linear, conv = issubclass(kind, (nn.Linear, nn.Bilinear)), issubclass(kind, nn.modules.conv._ConvNd)
     return "" if not linear and not conv else "bias" if name == "bias" else "matmul" if linear else "conv"
-
-
-@per_class
-def _of_class(kind: type) -> Usage:
-    return Usage(kind, {})
 
 
 @per_class
@@ -119,15 +109,16 @@ def tables(module: nn.Module) -> frozenset[str]:
 
 
 @lru_cache(maxsize=4096)
-def _of_natures(kind: type, natures: tuple[tuple[str, Any], ...]) -> Usage:
+def _read(kind: type, natures: tuple[tuple[str, Any], ...] = ()) -> Usage:
     return Usage(kind, dict(natures))
 
 
 def of(module: nn.Module) -> Usage:
     """The usage of a module's attributes, in the light of the children that it calls with parameters."""
     kind: Any = type(module)
-    plain = _of_class(kind)
-    return _of_natures(kind, tuple((name, _nature(module, name)) for name in plain.asked)) if plain.asked else plain
+    plain = _read(kind)
+    natures = tuple((name, _nature(module, name)) for name in plain.asked)
+    return _read(kind, natures) if natures else plain
 
 
 def _nature(module: nn.Module, name: str) -> Any:

@@ -13,6 +13,7 @@ from torchdecay.integrations.lint.parameters import groups
 from torchdecay.integrations.lint.rule import Edit, Hit, rule
 
 DECAY = re.compile(r"(adam_|optimizer_|optim_)?weight_?decay|wd")
+_NUMBER = re.compile(r"\s*(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 
 
 @rule(
@@ -30,14 +31,13 @@ DECAY = re.compile(r"(adam_|optimizer_|optim_)?weight_?decay|wd")
 )
 def text(code: Code) -> Iterator[Hit]:
     """Text for a number in a constructor or a group, and options of argparse that stay text, or whole numbers."""
-    for value in [one.options.get("weight_decay") for one in optimizers_made(code)] + [
-        one.items.get("weight_decay") for one in groups(code)
-    ]:
+    said = [*(one.options for one in optimizers_made(code)), *(one.items for one in groups(code))]
+    for value in (one.get("weight_decay") for one in said):
         behind = code.value(value) if value is not None else None
         if isinstance(behind, ast.Subscript):
             behind = entry(code, behind) or behind
         if isinstance(behind, ast.Constant) and isinstance(behind.value, str):
-            edits = (Edit(behind, behind.value.strip()),) if _is_number(behind.value) else ()
+            edits = (Edit(behind, behind.value.strip()),) if _NUMBER.fullmatch(behind.value) else ()
             yield Hit(behind, f"weight_decay is the text {ast.unparse(behind)}", edits=edits)
         elif behind is not None and _is_from_outside(code, behind):
             yield Hit(behind, f"weight_decay is the text of {ast.unparse(behind)}")
@@ -50,9 +50,8 @@ def text(code: Code) -> Iterator[Hit]:
         if any(one.arg in (None, "action", "choices") for one in call.keywords) or _is_converted(code, name):
             continue
         if kind is None or code.dotted(kind) == "str":
-            yield Hit(
-                call.args[0] if call.args else call, f'"{name}" from the command line is text: type=float is missing'
-            )
+            what = f'"{name}" from the command line is text: type=float is missing'
+            yield Hit(call.args[0] if call.args else call, what)
         elif code.dotted(kind) == "int":
             yield Hit(kind, f'"{name}" takes whole numbers only')
 
@@ -62,10 +61,6 @@ def _is_from_outside(code: Code, value: ast.expr) -> bool:
     if isinstance(value, ast.Call):
         return code.dotted(value.func) in ("os.getenv", "os.environ.get")
     return isinstance(value, ast.Subscript) and code.dotted(value.value) in ("os.environ", "sys.argv")
-
-
-def _is_number(said: str) -> bool:
-    return bool(re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*", said))
 
 
 def _is_converted(code: Code, name: str) -> bool:

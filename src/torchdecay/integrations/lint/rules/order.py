@@ -43,13 +43,14 @@ def too_early(code: Code) -> Iterator[Hit]:
         if len(names) != 1 or start is None:
             continue
         models = models_of(code, made)
+        added = [one for one in code.all(ast.Call) if ast.unparse(one.func) == f"{names[0]}.add_param_group"]
         for after in _later(code, start):
             said = _renews(code, after, models)
             if (
                 said
                 and _is_used_between(code, names[0], after, None)
                 and not (said.endswith("anew") and _is_used_between(code, names[0], start, after))
-                and not _is_added_later(code, names[0], after)
+                and not any(one.lineno > after.lineno for one in added)
             ):
                 yield Hit(made.call.func, f"{made.card.name} is built in front of line {after.lineno}, where {said}")
                 break
@@ -76,7 +77,9 @@ def _renews(code: Code, statement: ast.stmt, models: set[str]) -> str:
         return f"{name} changes the parameters of {first}"
     made_here = isinstance(code.definition(value.func), ast.ClassDef) or has_parameters(code, value)
     if len(targets) == 1 and targets[0].rpartition(".")[0] in models:
-        wraps = any(ast.unparse(one) == targets[0] and not _is_asked(code, one) for one in ast.walk(value))
+        # In `model.fc.in_features` it is an attribute of `model.fc` that is used.
+        parts = [one for one in ast.walk(value) if not isinstance(code.parents.get(one), ast.Attribute)]
+        wraps = targets[0] in map(ast.unparse, parts)
         return f"{targets[0]} is made anew" if made_here and not wraps else ""
     if len(targets) == 1 and targets[0] in models:
         loaded = isinstance(value.func, ast.Attribute) and value.func.attr in _LOADING
@@ -85,17 +88,6 @@ def _renews(code: Code, statement: ast.stmt, models: set[str]) -> str:
         if is_new or copied or code.dotted(value.func) == "torch.load":
             return f"{targets[0]} is made anew"
     return ""
-
-
-def _is_asked(code: Code, node: ast.AST) -> bool:
-    """Whether it is an attribute of this that is used: `model.fc` in `model.fc.in_features`."""
-    return isinstance(code.parents.get(node), ast.Attribute)
-
-
-def _is_added_later(code: Code, name: str, after: ast.stmt) -> bool:
-    """Whether groups are added to an optimizer behind a statement."""
-    calls = (one for one in code.all(ast.Call) if one.lineno > after.lineno)
-    return any(ast.unparse(one.func) == f"{name}.add_param_group" for one in calls)
 
 
 def _is_used_between(code: Code, name: str, start: ast.stmt, end: ast.stmt | None) -> bool:

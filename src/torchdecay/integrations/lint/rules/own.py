@@ -45,7 +45,8 @@ def undecayed(code: Code) -> Iterator[Hit]:
     """A weight_decay that no step reads, that some steps pass by, with the wrong sign, or written into gradients."""
     for home in code.all(ast.ClassDef):
         methods = {one.name: one for one in home.body if isinstance(one, FUNCTIONS)}
-        if "__init__" not in methods or "step" not in methods or not _is_optimizer(code, home):
+        is_optimizer = any(code.dotted(one) in _BASES for one in home.bases)
+        if "__init__" not in methods or "step" not in methods or not is_optimizer:
             continue
         taken = [one for one in ast.walk(methods["__init__"].args) if isinstance(one, ast.arg)]
         own = next((one for one in taken if _DECAY.fullmatch(one.arg)), None)
@@ -55,10 +56,6 @@ def undecayed(code: Code) -> Iterator[Hit]:
         for method in others:
             yield from _passed_by(method)
             yield from _wrong(code, method)
-
-
-def _is_optimizer(code: Code, home: ast.ClassDef) -> bool:
-    return any(code.dotted(one) in _BASES for one in home.bases)
 
 
 def _code_of(method: ast.AST) -> str:
