@@ -24,6 +24,8 @@ ROOMS = {
     "text": 0,
     "arguments": 0,
     "numbers": 0,
+    "kinds": 0,
+    "encoding": 0,
     "records": 0,
     "printing": 0,
     "tables": 0,

@@ -18,12 +18,14 @@ import torch
 import torchdecay as td
 from plans.examples import DECAYS, LAMBDA, double, values_of_every_type
 from torchdecay import records
+from torchdecay.encoding import Opaque, decode, described, encode, is_opaque
 from torchdecay.errors import LoadError
+from torchdecay.kinds import kind_of
 from torchdecay.plans.decay import Scale, Site
 from torchdecay.plans.references import Tensors
 from torchdecay.plans.regularizers import L2, ElasticNet
 from torchdecay.plans.schedules import Constant, Custom, Linear, Schedule, Warmup
-from torchdecay.records import JsonRecord, Opaque, decode, described, encode, is_opaque, kind_of
+from torchdecay.records import JsonRecord
 
 
 def through_json(value: Any, **how: Any) -> Any:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import torchdecay as td
+from torchdecay.encoding import Opaque
 from torchdecay.plans import controllers, forms, update_rules
 from torchdecay.plans.decay import Decay, Scale, Site
 from torchdecay.plans.presets import PRESETS
@@ -28,7 +29,6 @@ from torchdecay.plans.regularizers import (
 )
 from torchdecay.plans.rows import Row
 from torchdecay.plans.schedules import Constant, Cosine, Custom, FollowLr, InverseTime, Linear, Piecewise, Warmup
-from torchdecay.records import Opaque
 
 LAMBDA = lambda step: 1.0  # noqa: E731  (what cannot be written to a file is what is tested)
 

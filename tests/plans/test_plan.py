@@ -29,13 +29,13 @@ from plans.examples import (
     resnet50,
     rules,
 )
+from torchdecay.encoding import is_opaque
 from torchdecay.errors import DecayError, LoadError, PlanError
 from torchdecay.plans.census import census
 from torchdecay.plans.parameters import Parameter
 from torchdecay.plans.rows import Row
 from torchdecay.plans.schedules import Custom
 from torchdecay.plans.selectors import as_selector
-from torchdecay.records import is_opaque
 
 pytestmark = pytest.mark.filterwarnings("ignore::torchdecay.UnknownRoleWarning")
 GOLDEN = Path(__file__).parents[1] / "golden"

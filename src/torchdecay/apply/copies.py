@@ -18,11 +18,11 @@ from typing import Any, Protocol
 from torch.optim import Optimizer
 
 from torchdecay.apply.stepping import Arguments
+from torchdecay.encoding import described, encode
 from torchdecay.errors import DetachedWarning, LoadError, warn_in_step
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.plan import Plan
-from torchdecay.records import described, encode
 
 Remembered = Mapping[str, Any]
 """What an optimizer remembers, as a state dict, of a plan that was attached to it or to what it is a copy of."""

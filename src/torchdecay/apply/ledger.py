@@ -11,8 +11,8 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+from torchdecay.encoding import decode, encode
 from torchdecay.plans.decay import Decay
-from torchdecay.records import decode, encode
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from torch.optim import Optimizer
 
 from torchdecay.apply.copies import Remembered, is_there, readable, remembered_by, what_is_copied
 from torchdecay.apply.hooks import Stepped
+from torchdecay.encoding import is_opaque
 from torchdecay.errors import ApplyError, TorchdecayError
 from torchdecay.plans.groups import MARK
-from torchdecay.records import is_opaque
 
 _LIVE = ("optimizer", "model", "scheduler", "_engine", "_marks", "_former", "_is_gone", "_penalty_called")
 """What a handle has that is at work, and one that was pickled has not."""

@@ -42,7 +42,8 @@ def print_result(found: JsonRecord, as_json: bool) -> None:
 
 def print_json(body: dict[str, Any]) -> None:
     """Anything else, for programs."""
-    from torchdecay.records import dumps, plain
+    from torchdecay.encoding import plain
+    from torchdecay.records import dumps
 
     click.echo(dumps(plain(body)))
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from torchdecay.arguments import check_count, check_number, check_word, store
+from torchdecay.encoding import value_type
 from torchdecay.plans.granularity import Per, check_per
-from torchdecay.records import value_type
 
 
 class Gate:

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from torchdecay.arguments import check_number, store
+from torchdecay.encoding import Opaque, value_type
 from torchdecay.errors import DecayError
 from torchdecay.plans.controllers import Controller, Gate, LazyRows, RowGate
 from torchdecay.plans.granularity import Per
@@ -19,7 +20,6 @@ from torchdecay.plans.references import Average, Mask, Reference, as_mask, as_re
 from torchdecay.plans.regularizers import L2, CustomRegularizer, ElasticNet, Regularizer, as_regularizer
 from torchdecay.plans.schedules import Constant, Schedule, as_schedule
 from torchdecay.plans.update_rules import UpdateRule
-from torchdecay.records import Opaque, value_type
 from torchdecay.text import nearest
 
 

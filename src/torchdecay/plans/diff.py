@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
+from torchdecay.encoding import described, is_opaque
 from torchdecay.plans.rows import Row
-from torchdecay.records import described, is_opaque
 from torchdecay.tables import Shown
 from torchdecay.text import printable
 

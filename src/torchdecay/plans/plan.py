@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from torchdecay.encoding import Callables, described, encode, is_opaque, value_type
 from torchdecay.errors import LoadError, PlanError
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.diff import PlanDiff
 from torchdecay.plans.rows import Row
 from torchdecay.plans.table import PlanTable
-from torchdecay.records import Callables, JsonRecord, described, encode, is_opaque, value_type
+from torchdecay.records import JsonRecord
 from torchdecay.text import listed, nearest, printable, repr_quoted
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from torchdecay.arguments import check_count, check_number, store
+from torchdecay.encoding import Opaque, value_type
 from torchdecay.errors import DecayError
-from torchdecay.records import Opaque, value_type
 from torchdecay.text import spelled
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torchdecay.arguments import check_number, check_word, store
+from torchdecay.encoding import Opaque, open_type, value_type
 from torchdecay.errors import DecayError
 from torchdecay.plans.granularity import WORDS, Per, dims_of
-from torchdecay.records import Opaque, open_type, value_type
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from torchdecay.encoding import value_type
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.parameters import Parameter
-from torchdecay.records import value_type
 
 
 @value_type

@@ -17,8 +17,8 @@ from numbers import Real
 from typing import Any, cast
 
 from torchdecay.arguments import check_count, check_number, store
+from torchdecay.encoding import Opaque, open_type, value_type
 from torchdecay.errors import DecayError
-from torchdecay.records import Opaque, open_type, value_type
 from torchdecay.text import spelled
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from torchdecay.arguments import check_number, check_word, store
+from torchdecay.encoding import value_type
 from torchdecay.plans.granularity import Per, check_per
-from torchdecay.records import value_type
 
 Radius = float | Literal["initial", "current"]
 """A norm: a number, that at attach, or that before the step."""

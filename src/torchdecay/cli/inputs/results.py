@@ -45,7 +45,7 @@ def folders_in(path: Path) -> list[Path]:
 
 
 def _is_history(line: str) -> bool:
-    from torchdecay.records import kind_of
+    from torchdecay.kinds import kind_of
 
     try:
         return kind_of(line) == "history"
@@ -63,7 +63,7 @@ def load_result(path: Path, wanted: str = "") -> Any:
     Raises:
         LoadError: it can't be read, is no file of torchdecay's or another kind, or means nothing.
     """
-    from torchdecay.records import kind_of
+    from torchdecay.kinds import kind_of
 
     if path.is_dir():
         path = next((path / name for name in reversed(NAMES) if (path / name).exists()), path / NAMES[0])

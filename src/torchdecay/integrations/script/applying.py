@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torchdecay.apply.attach import attach
 from torchdecay.apply.handle import Handle, handle_of
 from torchdecay.apply.lowering import lower
+from torchdecay.encoding import Callables
 from torchdecay.errors import ApplyError, LoadError, PlanError, TorchdecayError
 from torchdecay.integrations.asked import refuse_penalties
 from torchdecay.integrations.script.finding import look_around, model_of
@@ -25,7 +26,6 @@ from torchdecay.plans.planning import plan
 from torchdecay.plans.policies import BY_NAME
 from torchdecay.plans.spelling import parse_decay
 from torchdecay.plans.tree import Models, one_model
-from torchdecay.records import Callables
 from torchdecay.text import listing, nearest, repr_quoted
 
 

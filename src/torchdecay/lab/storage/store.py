@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torchdecay.encoding import decode, encode
 from torchdecay.errors import LoadError, TaskError, need
 from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.trial import Trial
-from torchdecay.records import decode, encode, loads
+from torchdecay.records import loads
 from torchdecay.text import listed, repr_quoted
 
 FORMAT = 1

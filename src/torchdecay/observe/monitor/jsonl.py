@@ -19,12 +19,14 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
+from torchdecay.encoding import decode, plain
 from torchdecay.errors import NO_ROOM, LoadError, TornHistoryWarning
+from torchdecay.kinds import Kind
 from torchdecay.observe.monitor.blocks import Recorder, Records
 from torchdecay.observe.monitor.columns import joined, to_json
 from torchdecay.observe.monitor.quantities import QUANTITIES
 from torchdecay.observe.monitor.series import Event, Record, Series
-from torchdecay.records import Kind, decode, loads, plain
+from torchdecay.records import loads
 from torchdecay.text import counted, repr_quoted
 
 KIND = Kind("history", again="Give a file that td.Monitor(..., path=) or history.save() wrote.")

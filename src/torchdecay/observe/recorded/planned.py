@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from torchdecay.apply.handle import handle_of
+from torchdecay.encoding import described
 from torchdecay.observe.groups import name_all
 from torchdecay.observe.pulls import Pulled, own_pulls
 from torchdecay.plans.census import census
@@ -16,7 +17,6 @@ from torchdecay.plans.parameters import Parameter
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.rows import Row
 from torchdecay.plans.tree import names_of
-from torchdecay.records import described
 from torchdecay.text import dtype_name, printable
 
 
