@@ -17,7 +17,7 @@ import torch
 
 import torchdecay as td
 from plans.examples import DECAYS, LAMBDA, double, values_of_every_type
-from torchdecay import records
+from torchdecay import encoding
 from torchdecay.encoding import Opaque, decode, described, encode, is_opaque
 from torchdecay.errors import LoadError
 from torchdecay.kinds import kind_of
@@ -45,7 +45,7 @@ def test_a_value_of_every_registered_type_comes_back_equal(value: Any) -> None:
 
 def test_every_registered_type_has_an_example_here() -> None:
     """A value type that is added later must come with a round trip."""
-    assert {type(value).__name__ for value in values_of_every_type()} == set(records._KNOWN)
+    assert {type(value).__name__ for value in values_of_every_type()} == set(encoding._KNOWN)
 
 
 @pytest.mark.parametrize("decay", DECAYS, ids=repr)
@@ -368,7 +368,7 @@ def test_a_result_is_written_for_readers_of_any_language() -> None:
     assert (data["format"], data["version"], data["ok"], data["site"]) == ("torchdecay.outcome", 1, True, "after")
     assert data["parts"][0]["curve"] == [0.1, "Infinity", "-Infinity", 3.0]
     assert data["parts"][0]["most"] is None and "_only_here" not in data["parts"][0]
-    assert records.plain({"a": (math.nan, HUGE)})["a"][0] == "NaN"
+    assert encoding.plain({"a": (math.nan, HUGE)})["a"][0] == "NaN"
 
 
 def test_each_item_of_a_list_stands_on_a_line_of_its_own() -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import torchdecay as td
 from results_of_each_kind import every_result
 from sweeping import task
-from torchdecay import records
+from torchdecay import encoding
 from torchdecay.cli.inputs.results import CLASSES, load_result
 from torchdecay.errors import TorchdecayError
 from torchdecay.observe.recorded.record import RunSummary
@@ -150,8 +150,8 @@ def test_a_tree_of_a_hundred_thousand_brackets_is_refused(kind: str, bracket: st
 
 def test_a_bare_error_is_seen(texts: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The seeded fault: where what was only described may stand anywhere, printing fails in the middle."""
-    fits = records._fits
-    monkeypatch.setattr(records, "_fits", lambda value, hint: isinstance(value, records.Opaque) or fits(value, hint))
+    fits = encoding._fits
+    monkeypatch.setattr(encoding, "_fits", lambda value, hint: isinstance(value, encoding.Opaque) or fits(value, hint))
     tree = json.loads(texts["suggestion"])
     tree["value"] = {"type": "Opaque", "description": "x"}
     path = tmp_path / "summary.json"
