@@ -60,11 +60,7 @@ def check_word(value: Any, name: str, words: Iterable[str], *, error: type[Torch
 
 
 def check_lengths(what: str, curves: Mapping[str, Sequence[float] | None]) -> None:
-    """Refuse curves of one thing that are empty, or not all as long as the first; None is one that is not there.
-
-    Raises:
-        TaskError: with both lengths.
-    """
+    """Refuse curves of one thing that are empty, or not all as long as the first; None is one that is not there."""
     lengths = {name: len(curve) for name, curve in curves.items() if curve is not None}
     first, count = next(iter(lengths.items()))
     for name, length in lengths.items():
@@ -83,11 +79,7 @@ _MOST = 2**63
 
 
 def check_count(value: Any, name: str, *, minimum: int = 1, error: type[TorchdecayError] = DecayError) -> int:
-    """`value` as an int that is at least `minimum`.
-
-    Raises:
-        error: anything else, bools included.
-    """
+    """`value` as an int that is at least `minimum`."""
     if isinstance(value, bool) or not isinstance(value, Integral) or not minimum <= int(value) < _MOST:
         said, span = repr(value), f"at least {minimum}"
         if isinstance(value, Integral) and int(value) >= _MOST:

@@ -399,11 +399,7 @@ def is_opaque(value: Any) -> bool:
 
 
 def qualname(function: Any) -> str:
-    """`module:qualname` of a function that can be found again under that name.
-
-    Raises:
-        LoadError: for lambdas, local functions, instances and their methods; and for what is no function.
-    """
+    """`module:qualname` of a function that can be found again under that name."""
     if not callable(function):
         raise LoadError(
             f"{function!r} cannot be written as JSON.",

@@ -45,11 +45,7 @@ class Kind:
         return LoadError(f"{f'{where} is ' if where else ''}not {a} {self.name} file: {why}.", fix=self.fix)
 
     def body(self, data: Any, where: str = "") -> dict[str, Any]:
-        """What a file holds below its header.
-
-        Raises:
-            LoadError: another kind of file, or another version.
-        """
+        """What a file holds below its header."""
         said = data.get("format") if isinstance(data, Mapping) else None
         if said != _FORMAT + self.name:
             other = f", but {repr_quoted(said)}" if isinstance(said, str) else ""
@@ -68,11 +64,7 @@ class Kind:
 
 
 def kind_of(text: str) -> str:
-    """What a file says it is: "plan", "comparison", "history", ...
-
-    Raises:
-        LoadError: it is no file of torchdecay's.
-    """
+    """What a file says it is: "plan", "comparison", "history", ..."""
     try:
         # The first value alone: of a history, which has a line for each record, its header.
         said = json.JSONDecoder().raw_decode(text.lstrip())[0].get("format")

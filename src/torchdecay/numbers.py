@@ -17,9 +17,6 @@ def read_number(text: str, what: str = "") -> float:
     Args:
         text: digits, with underscores between them; an exponent; k, M, B, T or % behind.
         what: what it is of, for the message.
-
-    Raises:
-        UnitError: it spells none.
     """
     found = _NUMBER.fullmatch(text.strip().replace("_", "").replace("per cent", "percent").replace("−", "-"))
     if found is None:
@@ -35,11 +32,7 @@ def read_number(text: str, what: str = "") -> float:
 
 
 def read_count(text: str, what: str = "") -> int:
-    """The whole number that a text spells, 124000000 for 124M.
-
-    Raises:
-        UnitError: it spells none, or a fraction.
-    """
+    """The whole number that a text spells, 124000000 for 124M."""
     number = read_number(text, what)
     if not abs(number) < 2**63 or number != int(number):
         raise UnitError(f"{what + '=' if what else ''}{repr_quoted(text)} is not a whole number.", fix="Write 10000.")

@@ -12,7 +12,7 @@ import math
 import sys
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -93,8 +93,8 @@ def left_behind(params: Iterable[Tensor]) -> list[Tensor]:
     They are whole and no module has them, and a module has a DTensor of their shape that no optimizer steps. Looks
     through all that the garbage collector knows, once there are processes to shard over.
     """
-    distributed, module = torch.distributed, sys.modules.get("torch.distributed.tensor")
-    if module is None or not (distributed.is_available() and distributed.is_initialized()):
+    module = sys.modules.get("torch.distributed.tensor")
+    if module is None or not _are_several():
         return []
     whole_ones = [one for one in params if one.requires_grad and type(one) in _PLAIN and not is_flat_part(one)]
     if not whole_ones:
@@ -110,12 +110,13 @@ def left_behind(params: Iterable[Tensor]) -> list[Tensor]:
     return [one for one in whole_ones if id(one) not in owned and one.shape in shapes]
 
 
-def cuts(tensor: Tensor) -> list[Any]:
-    """The groups of processes over which a tensor is cut: one for each dimension of a mesh, strided shards included.
+def _are_several() -> bool:
+    """Whether there are processes that may each hold a part."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
-    Raises:
-        ApplyError: FSDP1 has cut it, and nobody has shown us the model.
-    """
+
+def cuts(tensor: Tensor) -> list[Any]:
+    """The groups of processes over which a tensor is cut: one for each dimension of a mesh, strided shards included."""
     if is_flat_part(tensor):
         if tensor not in _FLAT:
             raise ApplyError(
@@ -126,10 +127,19 @@ def cuts(tensor: Tensor) -> list[Any]:
         return [_FLAT[tensor]]
     if not is_dtensor(tensor):
         return []
-    mesh: Any = tensor.device_mesh  # type: ignore[attr-defined]
-    placed = enumerate(tensor.placements)  # type: ignore[attr-defined]
-    cut = [dim for dim, placement in placed if not placement.is_replicate() and mesh.size(dim) > 1]
-    return [mesh.get_group(dim) for dim in cut]
+    whole: Any = tensor
+    return [whole.device_mesh.get_group(dim) for dim, _ in _cuts(whole)]
+
+
+def cuts_along(tensor: Tensor) -> set[int]:
+    """The dimensions of a DTensor that it is cut along."""
+    return {how.dim % tensor.dim() for _, how in _cuts(tensor)}
+
+
+def _cuts(tensor: Any) -> list[tuple[int, Any]]:
+    """The dimensions of the mesh over which a DTensor is cut, each with how."""
+    mesh = tensor.device_mesh
+    return [(at, how) for at, how in enumerate(tensor.placements) if not how.is_replicate() and mesh.size(at) > 1]
 
 
 @contextmanager
@@ -145,13 +155,6 @@ def _answered() -> Iterator[None]:
             "One of them has ended, or does something else.",
             "What the first to fail has said is the cause. Then go on from the last checkpoint.",
         ) from error
-
-
-def cuts_along(tensor: Tensor) -> set[int]:
-    """The dimensions of a DTensor that it is cut along."""
-    mesh: Any = tensor.device_mesh  # type: ignore[attr-defined]
-    placed = enumerate(tensor.placements)  # type: ignore[attr-defined]
-    return {one.dim % tensor.dim() for dim, one in placed if not one.is_replicate() and mesh.size(dim) > 1}
 
 
 def over_ranks(part: Tensor, of: Tensor, how: Literal["sum", "max"] = "sum") -> Tensor:
@@ -172,7 +175,7 @@ def all_over_ranks(parts: Tensor, of: Sequence[Tensor], how: Literal["sum", "max
 
     One reduction for all that are cut alike, however many they are; and nothing where no process has a part.
     """
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    if not _are_several():
         return parts
     alike: dict[tuple[Any, ...], list[int]] = {}
     for index, tensor in enumerate(of):
@@ -270,8 +273,7 @@ def norm(tensor: Tensor, dims: tuple[int, ...] | None = None) -> Tensor:
         if not 0 < largest < math.inf:
             return found
         own, scale = own / largest, largest
-    exact = torch.complex128 if own.is_complex() else torch.float64
-    dtype = None if own.device.type == "mps" else exact
+    dtype = None if own.device.type == "mps" else _exact(own)
     found = torch.linalg.vector_norm(own, dim=dims, keepdim=kept, dtype=dtype)
     return (_added(found.square(), tensor, dims).sqrt() if cuts(tensor) else found) * scale
 
@@ -336,20 +338,15 @@ def beside(constant: Tensor, param: Tensor) -> Tensor:
     """A constant of the parameter's shape, cut over the ranks as the parameter is, or whole if that is."""
     if not is_dtensor(param):
         return whole(constant)
-    if is_dtensor(constant) and _cut(constant) == _cut(param):
+    one, other = cast(Any, constant), cast(Any, param)
+    if is_dtensor(constant) and (one.device_mesh, one.placements) == (other.device_mesh, other.placements):
         return constant
     # Under tensor parallel inside FSDP2 a weight is on one mesh between forward and backward, on two at other times.
     return like(cut_like(whole(constant), param), param)
 
 
-def _cut(tensor: Any) -> tuple[Any, Any]:
-    return tensor.device_mesh, tensor.placements
-
-
 def share_memory(left: Tensor, right: Tensor) -> bool:
     """Whether two tensors, or the parts of them that are here, lie in the same memory."""
-    here = [local(one) for one in (left, right)]
-    if any(one.numel() == 0 for one in here):
-        return False
-    first, second = (one.untyped_storage().data_ptr() for one in here)
-    return bool(first == second)
+    one, other = local(left), local(right)
+    same = one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+    return bool(one.numel() and other.numel() and same)

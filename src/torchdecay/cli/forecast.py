@@ -12,7 +12,7 @@ from torchdecay.cli.inputs.runs import run_from, run_options
 from torchdecay.cli.inputs.setups import load_setup
 from torchdecay.cli.output import json_option, print_result
 from torchdecay.cli.paths import PATH
-from torchdecay.errors import UnitError
+from torchdecay.errors import TaskError, UnitError
 from torchdecay.text import nearest, repr_quoted
 
 if TYPE_CHECKING:
@@ -20,11 +20,7 @@ if TYPE_CHECKING:
 
 
 def optimizer_class(name: str) -> type[Optimizer]:
-    """An optimizer of torch by name, in any case.
-
-    Raises:
-        UnitError: torch has none of this name whose weight_decay is known.
-    """
+    """An optimizer of torch by name, in any case."""
     from torchdecay.optimizers.cards import torch_class, torch_names
 
     names = torch_names(decaying=True)
@@ -94,8 +90,6 @@ def forecast(
 
 
 def _setup(target: str) -> dict[str, Any]:
-    from torchdecay.errors import TaskError
-
     try:
         return load_setup(target)
     except TaskError as error:

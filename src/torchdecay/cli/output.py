@@ -19,20 +19,16 @@ if TYPE_CHECKING:
 Result = TypeVar("Result", "Comparison", "Sweep")
 
 
-def json_option(command: Any) -> Any:
-    """The `--json` of every command."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+"""The `--json` of every command."""
+_REPLACE = "Replace the page of an earlier run there.  [default: keep it, and write to FOLDER-2]"
+overwrite_option = click.option("--overwrite", is_flag=True, help=_REPLACE)
+"""The `--overwrite` of commands that write a page."""
 
 
 def out_option(text: str, **more: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The `--out` of commands that write a page."""
     return click.option("--out", type=PATH, help=text, **more)
-
-
-def overwrite_option(command: Any) -> Any:
-    """The `--overwrite` of commands that write a page."""
-    text = "Replace the page of an earlier run there.  [default: keep it, and write to FOLDER-2]"
-    return click.option("--overwrite", is_flag=True, help=text)(command)
 
 
 def print_result(found: JsonRecord, as_json: bool) -> None:
@@ -49,11 +45,7 @@ def print_json(body: dict[str, Any]) -> None:
 
 
 def require_writable(folder: Path) -> None:
-    """Find out before training, not after, whether results can be written.
-
-    Raises:
-        TaskError: the folder can't be made or written; nothing is left behind.
-    """
+    """Find out before training, not after, whether results can be written."""
     import tempfile
 
     missing = [one for one in (folder, *folder.parents) if not one.exists()]

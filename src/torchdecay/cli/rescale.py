@@ -18,11 +18,7 @@ if TYPE_CHECKING:
 
 
 def read_pair(text: str | None, option: str) -> tuple[int, int] | None:
-    """`256,1024` as two whole numbers.
-
-    Raises:
-        UnitError: anything else.
-    """
+    """`256,1024` as two whole numbers."""
     if text is None:
         return None
     try:
@@ -35,11 +31,7 @@ def read_pair(text: str | None, option: str) -> tuple[int, int] | None:
 
 
 def read_decay(text: str) -> float | Decay:
-    """A number as it is, else the decay that `text` spells.
-
-    Raises:
-        DecayError: no such decay, or none.
-    """
+    """A number as it is, else the decay that `text` spells."""
     from torchdecay.plans.spelling import parse_decay
 
     if ":" not in text and not text.strip().isalpha():

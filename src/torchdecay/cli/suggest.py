@@ -13,11 +13,7 @@ from torchdecay.numbers import read_count, read_number
 
 
 def read_known(text: str) -> tuple[Any, ...]:
-    """`0.1,lr=1e-3,epochs=10,...` as (value, run), or (value, run, num_params).
-
-    Raises:
-        UnitError: a part that is no number, or a run that is none.
-    """
+    """`0.1,lr=1e-3,epochs=10,...` as (value, run), or (value, run, num_params)."""
     value, _, rest = text.partition(",")
     try:
         number = read_number(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from torchdecay.tables import RIGHT, rich_table
@@ -26,8 +26,7 @@ def print_comparison(result: Comparison) -> None:
     from torchdecay.reports.comparison.planned_and_measured import acting_remarks
 
     tables = [_curves(result), _finals(result), *_acting(result)] if result.runs else []
-    lines = [*verdict(result).splitlines(), *acting_remarks(result)]
-    _print(result.title, result.notes, tables, result.failures, lines, has_runs=bool(result.runs))
+    _print(result, result.title, result.notes, tables, [*verdict(result).splitlines(), *acting_remarks(result)])
 
 
 def print_sweep(result: Sweep) -> None:
@@ -37,15 +36,9 @@ def print_sweep(result: Sweep) -> None:
 
     why = f" ({result.why_engine})" if result.why_engine else ""
     said = f"{len(result.runs)} runs by the engine {result.engine}{why}."
-    lines = verdict(result).splitlines()
-    _print(
-        f"{result.title}: {result.form}",
-        [said, *result.notes],
-        [_points(result)],
-        result.failures,
-        lines,
-        has_runs=bool(result.runs),
-    )
+    tables = [_points(result)] if result.runs else []
+    title = f"{result.title}: {result.form}"
+    _print(result, title, [said, *result.notes], tables, verdict(result).splitlines())
     if command := next_command(result):
         _console().print(f"\nNext: {command}", markup=False, soft_wrap=True)
 
@@ -57,16 +50,10 @@ def _console() -> Console:
 
 
 def _print(
-    title: str,
-    notes: Iterable[str],
-    tables: Iterable[Table],
-    failures: Sequence[Failure],
-    verdict: Iterable[str],
-    *,
-    has_runs: bool,
+    result: Comparison | Sweep, title: str, notes: Iterable[str], tables: Iterable[Table], verdict: Iterable[str]
 ) -> None:
-    console = _console()
-    if not has_runs and (first := next(iter(failures), None)) is not None:
+    console, failures = _console(), result.failures
+    if not result.runs and (first := next(iter(failures), None)) is not None:
         console.print(f"\nEvery run failed: {first.message}", style="red", markup=False, soft_wrap=True)
         if said := first.traceback.strip():
             console.print(f"The end of what {first.label} with seed {first.seed} said:\n{said}", markup=False)
@@ -74,7 +61,7 @@ def _print(
     for note in notes:
         console.print(note, style="dim", markup=False)
     console.print()
-    for table in tables if has_runs else ():
+    for table in tables:
         console.print(table, "")
     alike: dict[str, list[Failure]] = {}
     for failure in failures:

@@ -43,11 +43,7 @@ class Baseline(JsonRecord, kind="baseline", again="Write it again with --update-
 
     @classmethod
     def read(cls, path: Path) -> Baseline:
-        """The baseline in a file.
-
-        Raises:
-            LoadError: no such file, another kind or version, or one that was edited so that it means nothing.
-        """
+        """The baseline in a file."""
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -56,11 +52,7 @@ class Baseline(JsonRecord, kind="baseline", again="Write it again with --update-
         return cls.from_json(text)
 
     def write(self, path: Path) -> None:
-        """Write it.
-
-        Raises:
-            LoadError: the file can't be written.
-        """
+        """Write it."""
         try:
             path.write_text(self.to_json() + "\n", encoding="utf-8")
         except OSError as error:

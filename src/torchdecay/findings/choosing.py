@@ -10,11 +10,7 @@ from torchdecay.text import nearest, repr_quoted
 
 
 def prefixes(given: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
-    """Codes and prefixes of codes, each of which one of those known has.
-
-    Raises:
-        PlanError: one that no code begins with.
-    """
+    """Codes and prefixes of codes, each of which one of those known has."""
     chosen, codes = (given,) if isinstance(given, str) else tuple(given), sorted(known)
     for prefix in chosen:
         if not isinstance(prefix, str) or not prefix or not any(code.startswith(prefix) for code in codes):
@@ -32,11 +28,7 @@ def is_wanted(code: str, chosen: tuple[str, ...], left_out: tuple[str, ...]) -> 
 
 
 def as_severity(word: str) -> Severity:
-    """A severity as people write it: "error", "warning", "info" or "note".
-
-    Raises:
-        PlanError: another word.
-    """
+    """A severity as people write it: "error", "warning", "info" or "note"."""
     spoken = {name: one for one in SPOKEN for name in (one, SPOKEN[one][0])}
     if word not in spoken:
         raise PlanError(f"there is no severity {word!r}.", fix=f"Write {', '.join(SPOKEN)}.")

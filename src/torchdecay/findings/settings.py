@@ -24,9 +24,6 @@ def read_settings(section: str, known: Mapping[str, Shape]) -> tuple[Path, dict[
     Args:
         section: "lint", "audit", "monitor".
         known: the keys that there are, and the type of each.
-
-    Raises:
-        LoadError: a file that is no TOML, an unknown key, or a value of another type.
     """
     here = Path.cwd()
     path = next((one / "pyproject.toml" for one in (here, *here.parents) if (one / "pyproject.toml").is_file()), None)
@@ -66,11 +63,7 @@ def _table(path: Path, text: str, section: str) -> dict[str, Any]:
 
 
 def texts(value: Any, where: str) -> tuple[str, ...]:
-    """A list of text.
-
-    Raises:
-        LoadError: something else in it.
-    """
+    """A list of text."""
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
         raise LoadError(f"{where} is {value!r}.", fix=f"Write a list of text, [{repr_quoted('WD501')}] say.")
     return tuple(value)

@@ -84,11 +84,7 @@ def overruled(handles: Iterable[Handle]) -> str:
 
 
 def refuse_penalties(planned: Plan) -> None:
-    """Refuse what decays through the loss, where the loss is another's.
-
-    Raises:
-        ApplyError: with the parameters.
-    """
+    """Refuse what decays through the loss, where the loss is another's."""
     if penalties := [row.name for row in planned if row.decay is not None and row.decay.site is Site.LOSS]:
         raise ApplyError(
             f"{listed(penalties)} would decay through the loss, which is made elsewhere.",

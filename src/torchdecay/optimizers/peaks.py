@@ -35,9 +35,6 @@ def peak_of(
         scheduler: the learning rate scheduler, if it is known.
         given: the group's peak by `attach`.
         kept: what was found at an earlier step.
-
-    Raises:
-        ApplyError: when the peak found is not above 0.
     """
     peaks = getattr(scheduler, "max_lrs", None) or ()
     candidates = (

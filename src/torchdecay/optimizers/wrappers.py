@@ -79,11 +79,7 @@ def _chain(given: Any, *, keep_steps: bool = False) -> list[Any]:
 
 
 def torch_optimizer(given: Any) -> Optimizer:
-    """The torch optimizer in what was given, on which hooks can stand.
-
-    Raises:
-        ApplyError: there is none, there are several, or its hooks would not be called.
-    """
+    """The torch optimizer in what was given, on which hooks can stand."""
     from torch.optim import Optimizer
 
     found = unwrap(given)

@@ -283,11 +283,7 @@ def pull(coefficient: float, site: Site, scale: Scale = Scale.ONE, **axes: Any) 
 
 
 def as_decay(value: Any) -> Decay | None:
-    """A Decay as it is; a number as `native(number)`; None and 0 as None.
-
-    Raises:
-        DecayError: for anything else.
-    """
+    """A Decay as it is; a number as `native(number)`; None and 0 as None."""
     if value is None or isinstance(value, Decay):
         return value
     if isinstance(value, str):

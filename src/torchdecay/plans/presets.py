@@ -86,11 +86,7 @@ class Preset:
         return self.call(self.example)
 
     def call(self, text: str) -> Any:
-        """The Decay from arguments as a spelling has them.
-
-        Raises:
-            DecayError: arguments that the function does not take, or a number outside its range.
-        """
+        """The Decay from arguments as a spelling has them."""
         quoted = repr_quoted(f"{self.name}:{text}")
         positional: list[Any] = []
         named: dict[str, Any] = {}

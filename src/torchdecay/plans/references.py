@@ -104,11 +104,7 @@ class Tensors(Reference):
 
 
 def as_reference(value: Any) -> Reference:
-    """A Reference from what people write: "initial", a number, a file's path, a name to bind, or a mapping of tensors.
-
-    Raises:
-        DecayError: for a file that does not exist, or a value of another type.
-    """
+    """A Reference from what people write: "initial", a number, a file's path, a name to bind, or tensors by name."""
     if isinstance(value, (Reference, Opaque)):
         return cast(Reference, value)
     if not isinstance(value, bool) and isinstance(value, Real):
@@ -195,11 +191,7 @@ def spare_rows(*rows: int) -> SpareRows:
 
 
 def as_mask(value: Any) -> Mask | None:
-    """A Mask from what people write: None, `spare_rows(...)`, or a name to bind at attach.
-
-    Raises:
-        DecayError: for a value of another type.
-    """
+    """A Mask from what people write: None, `spare_rows(...)`, or a name to bind at attach."""
     if value is None or isinstance(value, (Mask, Opaque)):
         return cast("Mask | None", value)
     if isinstance(value, str) and value:

@@ -129,11 +129,7 @@ def check_options(options: Mapping[str, Any], who: str) -> None:
 
 
 def as_rules(rules: Any) -> tuple[Rule, ...]:
-    """Rules from an iterable of rules and `(selector, decay)` pairs.
-
-    Raises:
-        PlanError: for anything else.
-    """
+    """Rules from an iterable of rules and `(selector, decay)` pairs."""
     if isinstance(rules, Rule):
         return (rules,)
     if isinstance(rules, str) or not isinstance(rules, Iterable):

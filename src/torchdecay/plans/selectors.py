@@ -359,11 +359,7 @@ def exempt() -> Selector:
 
 
 def as_selector(value: Any) -> Selector:
-    """A Selector as it is, a string as a glob, a module class (or a union of some) as `OfClass`.
-
-    Raises:
-        PlanError: for anything else.
-    """
+    """A Selector as it is, a string as a glob, a module class (or a union of some) as `OfClass`."""
     if isinstance(value, Selector):
         return value
     if isinstance(value, str) and value:

@@ -158,11 +158,7 @@ def one_model(given: Any) -> nn.Module | None:
 
 
 def as_module(model: Any) -> nn.Module:
-    """The model as it is.
-
-    Raises:
-        PlanError: it is no module.
-    """
+    """The model as it is."""
     if not isinstance(model, nn.Module):
         raise PlanError(f"got a {type(model).__name__} where a model belongs.", fix="Give a torch.nn.Module.")
     return model

@@ -22,29 +22,28 @@ FORMATS = ("text", "json", "github", "sarif")
 
 def findings_options(command: Any) -> Any:
     """The options."""
-    for name, more in reversed(_OPTIONS):
-        command = click.option(*name.split(), **more)(command)
+    for option in reversed(_OPTIONS):
+        command = option(command)
     return command
 
 
-_CODES = {
+_CODES: dict[str, Any] = {
     "multiple": True,
     "metavar": "CODE",
     "callback": lambda ctx, param, given: tuple(one.strip() for text in given for one in text.split(",")),
 }
-_OPTIONS: list[tuple[str, dict[str, Any]]] = [
-    (
-        "--select",
-        {**_CODES, "help": "Only these codes, or prefixes such as WD3; repeat it, or write commas between."},
-    ),
-    ("--ignore", {**_CODES, "help": "Not these; repeat it, or write commas between."}),
-    ("--severity", {"multiple": True, "metavar": "CODE=WORD", "help": "error, warning or info for a code; repeat it."}),
-    ("--format style", {"type": click.Choice(FORMATS), "default": "text", "show_default": True}),
-    ("--baseline", {"type": PATH, "metavar": "FILE", "help": "Tell only what is not in this file."}),
-    ("--update-baseline", {"is_flag": True, "help": "Write all that is found into the baseline, and exit 0."}),
-    ("--list-rules", {"is_flag": True, "help": "List all codes."}),
-    ("--explain", {"metavar": "CODE", "help": "Explain a code, with an example."}),
-]
+_SELECT = "Only these codes, or prefixes such as WD3; repeat it, or write commas between."
+_SEVERITY = "error, warning or info for a code; repeat it."
+_OPTIONS = (
+    click.option("--select", help=_SELECT, **_CODES),
+    click.option("--ignore", help="Not these; repeat it, or write commas between.", **_CODES),
+    click.option("--severity", multiple=True, metavar="CODE=WORD", help=_SEVERITY),
+    click.option("--format", "style", type=click.Choice(FORMATS), default="text", show_default=True),
+    click.option("--baseline", type=PATH, metavar="FILE", help="Tell only what is not in this file."),
+    click.option("--update-baseline", is_flag=True, help="Write all that is found into the baseline, and exit 0."),
+    click.option("--list-rules", is_flag=True, help="List all codes."),
+    click.option("--explain", metavar="CODE", help="Explain a code, with an example."),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,18 +112,19 @@ def settings_of(section: str, given: Mapping[str, Any], more: Mapping[str, Shape
     baseline = given["baseline"] or (folder / table["baseline"] if "baseline" in table else None)
     if given["update_baseline"] and baseline is None:
         raise click.BadParameter("say where: --baseline FILE.", param_hint="--update-baseline")
+    by_name = isinstance(table.get("ignore"), dict) and not given["ignore"]
+    found = {
+        key: many(key) if shape is list else table.get(key, {} if shape is dict else None)
+        for key, shape in more.items()
+    }
     return Said(
         select=many("select"),
-        ignore=() if isinstance(table.get("ignore"), dict) and not given["ignore"] else many("ignore"),
+        ignore=() if by_name else many("ignore"),
         severity=severity,
         style="json" if as_json else style,
         baseline=baseline,
         update=given["update_baseline"],
-        more={
-            key: many(key) if shape is list else table.get(key, {} if shape is dict else None)
-            for key, shape in more.items()
-        }
-        | {"patterns": table["ignore"] if isinstance(table.get("ignore"), dict) and not given["ignore"] else {}},
+        more=found | {"patterns": table["ignore"] if by_name else {}},
     )
 
 

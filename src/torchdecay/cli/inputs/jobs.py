@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchdecay.cli.inputs.names import FormsCommand
-from torchdecay.cli.inputs.numbers import NUMBER
+from torchdecay.cli.inputs.numbers import COUNTS, NUMBER
 from torchdecay.cli.inputs.options import gathered, typed
 from torchdecay.cli.paths import PATH
 
@@ -34,19 +34,6 @@ class CommandAfter(FormsCommand):
         return ["[OPTIONS]", "TASK | -- COMMAND..."]
 
 
-class Counts(click.ParamType):  # type: ignore[type-arg]
-    """Whole numbers with commas between: `2,6`."""
-
-    name = "counts"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The numbers."""
-        try:
-            return tuple(int(part) for part in value.split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not numbers with commas between: 2,6 say.", param, ctx)
-
-
 @dataclass(frozen=True)
 class AskedJob:
     """How a command's metric is read, as it was asked for on the command line."""
@@ -56,7 +43,7 @@ class AskedJob:
     metric_tag: str | None
     take: Any
     maximize: bool | None
-    rungs: tuple[int, ...] | None
+    rungs: list[int] | None
     lr: float | None
     time_limit: float | None
     fork: Path | None
@@ -93,7 +80,7 @@ class AskedJob:
             metric=self._reading(ctx),
             take=self.take,
             maximize=self.maximize,
-            rungs=self.rungs or (),
+            rungs=tuple(self.rungs or ()),
             lr=self.lr,
             time_limit=self.time_limit,
             checkpoint=self.fork,
@@ -123,7 +110,7 @@ job_options = gathered(
     click.option("--metric-tag", metavar="TAG", help="Or a scalar of TensorBoard's in {out}."),
     click.option("--take", type=click.Choice(["last", "best"]), default="last", show_default=True, help="Which of it."),
     click.option("--maximize/--minimize", default=None, help="Whether more of the metric is better, or less."),
-    click.option("--rungs", type=Counts(), metavar="A,B,...", help="Halving looks after so many metrics."),
+    click.option("--rungs", type=COUNTS, metavar="A,B,...", help="Halving looks after so many metrics."),
     click.option("--lr", type=NUMBER, metavar="LR", help="Of the command, for halving."),
     click.option("--fork", type=PATH, metavar="FILE", help="Runs go on from this checkpoint: {checkpoint} in them."),
     click.option("--time-limit", type=NUMBER, metavar="SECONDS", help="For each run of a command."),

@@ -27,9 +27,6 @@ def load_model(target: str) -> nn.Module:
 
     The name may be a model, a class or function that makes one without arguments, or a configuration or model class
     of transformers, which is built without memory for its weights.
-
-    Raises:
-        TaskError: it does not import, raises, or gives no model.
     """
     from torch import nn
 

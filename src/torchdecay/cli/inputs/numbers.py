@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,7 @@ from torchdecay.numbers import read_count, read_number
 class Numbers(click.ParamType):  # type: ignore[type-arg]
     """For options: what `read` makes of their text, where it is at least `minimum`."""
 
-    def __init__(self, name: str, read: Callable[..., Any], minimum: float = -math.inf) -> None:
+    def __init__(self, name: str, read: Callable[..., Any], minimum: float | None = None) -> None:
         self.name, self.read, self._minimum = name, read, minimum
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -24,10 +23,19 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
             number = self.read(value) if isinstance(value, str) else value
         except UnitError as error:
             self.fail(f"{error.what} {error.fix}", param, ctx)
-        if number < self._minimum:
+        if self._minimum is not None and number < self._minimum:
             self.fail(f"{value} is below {self._minimum:g}.", param, ctx)
         return number
 
 
+def read_counts(text: str) -> list[int]:
+    """`3`, or `2,6`."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        said = f"{text!r} is no number, and not numbers with commas between."
+        raise UnitError(said, fix="Write 2,6 say.") from error
+
+
 NUMBER, COUNT = Numbers("number", read_number), Numbers("count", read_count)
-POSITIVE = Numbers("count", read_count, 1)
+POSITIVE, COUNTS = Numbers("count", read_count, 1), Numbers("counts", read_counts)

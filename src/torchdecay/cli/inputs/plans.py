@@ -35,10 +35,6 @@ def make_plan(target: str, decay: str | None, rules: str | None, *, option: str 
         decay: what decays it; None where nothing was said.
         rules: who decays; None where nothing was said.
         option: which one says the rules.
-
-    Raises:
-        PlanError: unknown rules, or a plan that does not fit.
-        LoadError: a file that can't be read, or a saved plan with options that it would ignore.
     """
     from torchdecay.plans.planning import plan
     from torchdecay.plans.policies import BY_NAME

@@ -59,9 +59,6 @@ def load_result(path: Path, wanted: str = "") -> Any:
     Args:
         path: of the file, or of the folder that compare, run or sweep wrote.
         wanted: the only kind that will do.
-
-    Raises:
-        LoadError: it can't be read, is no file of torchdecay's or another kind, or means nothing.
     """
     from torchdecay.kinds import kind_of
 

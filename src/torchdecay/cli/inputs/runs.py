@@ -32,11 +32,7 @@ run_options = gathered("run", given, *options_of(PARTS))
 
 
 def run_from(told: dict[str, Any], own: Run | None = None) -> Run:
-    """The run that some options make: a setup's own, where it brings one, but for what they say.
-
-    Raises:
-        UnitError: nothing says how long it is, or it contradicts itself.
-    """
+    """The run that some options make: a setup's own, where it brings one, but for what they say."""
     if own is not None:
         import dataclasses
 
@@ -50,11 +46,7 @@ def run_from(told: dict[str, Any], own: Run | None = None) -> Run:
 
 
 def read_run(text: str, *, also: Sequence[str] = ()) -> tuple[Run, dict[str, int]]:
-    """The run that `lr=1e-3,epochs=10,batch_size=128,num_samples=50000` spells, and the whole numbers named in `also`.
-
-    Raises:
-        UnitError: an unknown part, a part that is no number, or a run that contradicts itself.
-    """
+    """The run that `lr=1e-3,epochs=10,batch_size=128,num_samples=50000` spells, and whole numbers named in `also`."""
     told: dict[str, Any] = {}
     for part in filter(None, (one.strip() for one in text.split(","))):
         name, equals, value = part.partition("=")

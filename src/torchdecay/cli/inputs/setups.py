@@ -18,9 +18,6 @@ def load_setup(target: str) -> dict[str, Any]:
     """What the function `module:name` returns, as keywords: an optimizer, `(optimizer, model)`, or a dict of `KEYS`.
 
     The two of a pair may come in either order.
-
-    Raises:
-        TaskError: it does not import, raises, or returns something else.
     """
     from torchdecay.lab.tasks.custom import call, load
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from torchdecay.arguments import store
 from torchdecay.cli.inputs.names import Known
-from torchdecay.cli.inputs.numbers import POSITIVE
+from torchdecay.cli.inputs.numbers import COUNTS, POSITIVE
 from torchdecay.cli.inputs.options import Decorator, gathered
 from torchdecay.cli.output import print_json
 from torchdecay.cli.paths import PATH
@@ -17,19 +18,6 @@ from torchdecay.cli.paths import PATH
 if TYPE_CHECKING:
     from torchdecay.lab.storage.store import Store
     from torchdecay.lab.tasks.task import Task
-
-
-class Seeds(click.ParamType):  # type: ignore[type-arg]
-    """How many seeds, or which: `3`, or `0,7,42`."""
-
-    name = "seeds"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """A count, or the seeds."""
-        try:
-            return [int(part) for part in value.split(",")] if "," in value else int(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither a number nor numbers with commas between.", param, ctx)
 
 
 @dataclass(frozen=True)
@@ -43,6 +31,11 @@ class AskedTask:
     categorical: tuple[str, ...]
     steps: int | None
     seeds: Any
+
+    def __post_init__(self) -> None:
+        # A number alone says how many.
+        if self.seeds is not None and len(self.seeds) == 1:
+            store(self, seeds=self.seeds[0])
 
     def load(self) -> Task:
         """The task.
@@ -96,7 +89,7 @@ def _list_tasks(ctx: click.Context, param: click.Parameter, value: bool) -> None
 
 
 _options = (
-    click.option("--seeds", type=Seeds(), metavar="N|A,B,...", help="How many seeds, or which.  [default: the task's]"),
+    click.option("--seeds", type=COUNTS, metavar="N|A,B,...", help="How many seeds, or which.  [default: the task's]"),
     click.option("--steps", type=POSITIVE, help="Optimizer steps of each run.  [default: the task's]"),
     click.option("--data", type=PATH, help="The file, for csv; a folder, for fashion."),
     click.option("--target", metavar="COLUMN", help="The column to predict, for csv."),

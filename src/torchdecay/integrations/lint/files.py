@@ -20,9 +20,6 @@ def find_files(paths: Iterable[Path], exclude: Iterable[str] = ()) -> list[Path]
     Args:
         paths: a file is taken whatever it is called; of a folder what is Python, hidden and installed things left out.
         exclude: globs of paths or of names of files and folders to leave out.
-
-    Raises:
-        LoadError: a path that is not there, or nothing that is Python.
     """
     given, globs = list(paths), tuple(exclude)
     found: dict[Path, None] = {}

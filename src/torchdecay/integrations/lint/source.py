@@ -71,11 +71,7 @@ def _characters(lines: list[str], line: int, offset: int) -> int:
 
 
 def read_source(path: Path, name: str) -> Source:
-    """A file's text.
-
-    Raises:
-        UnreadableError: it is missing, too large, in no encoding that it names, or no notebook.
-    """
+    """A file's text."""
     try:
         if path.is_symlink() and not path.exists():
             raise UnreadableError("a symbolic link to nothing")
@@ -160,11 +156,7 @@ def _python(cell: str) -> str:
 
 
 def parse(text: str) -> ast.Module:
-    """The syntax tree; nothing is run.
-
-    Raises:
-        UnreadableError: it is no Python to this Python.
-    """
+    """The syntax tree; nothing is run."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
