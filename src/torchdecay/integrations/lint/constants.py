@@ -85,6 +85,26 @@ def items(code: Code, node: ast.AST) -> dict[str, ast.expr]:
     return {}
 
 
+# ── Lists of text ──
+
+
+def written(code: Code, node: ast.expr) -> ast.expr:
+    """The list behind a name: what it was given, or the default of a parameter."""
+    behind = code.value(node)
+    found = code.binding(behind) if isinstance(behind, ast.Name) else None
+    return found.value if found is not None and found.kind == "param" and found.value is not None else behind
+
+
+def strings(code: Code, node: ast.expr) -> list[str] | None:
+    """The texts of a list that is written out and never changed."""
+    behind = written(code, node)
+    changed = isinstance(node, ast.Name | ast.Attribute) and code.changed.get(ast.unparse(node))
+    if changed or not isinstance(behind, ast.List | ast.Tuple | ast.Set):
+        return None
+    found = [one.value for one in behind.elts if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+    return found if found and len(found) == len(behind.elts) else None
+
+
 # ── Options and fields ──
 
 

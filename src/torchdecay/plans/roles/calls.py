@@ -52,7 +52,7 @@ class Calls(Expressions):
     def call_local(self, local: Local, given: Sequence[Value], named: Mapping[str, Value]) -> Value:
         """What a function returns that is defined where it is called."""
 
-    def read_call(self, node: ast.Call, frame: Frame) -> Value:
+    def _call(self, node: ast.Call, frame: Frame) -> Value:
         """What a call gives, its arguments read first."""
         name, receiver, target = self._callee(node.func, frame)
         given: list[Value] = []

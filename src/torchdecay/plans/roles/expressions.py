@@ -37,14 +37,15 @@ class Expressions(Arithmetic, ABC):
         """What a method of the class returns."""
 
     @abstractmethod
-    def read_call(self, node: ast.Call, frame: Frame) -> Value:
+    def _call(self, node: ast.Call, frame: Frame) -> Value:
         """What a call gives."""
 
     def value(self, node: ast.expr, frame: Frame) -> Value:
         """What an expression is, with a note of every use in it."""
-        read = _READERS.get(type(node))
+        # By kind of expression: of a name `_name` reads it.
+        read = getattr(self, f"_{type(node).__name__.lower()}", None)
         if read is not None:
-            made: Value = getattr(self, read)(node, frame)
+            made: Value = read(node, frame)
             return made
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.expr):
@@ -130,11 +131,11 @@ class Expressions(Arithmetic, ABC):
                 self.value(part, frame)
         return CONSTANT
 
-    def _unary(self, node: ast.UnaryOp, frame: Frame) -> Value:
+    def _unaryop(self, node: ast.UnaryOp, frame: Frame) -> Value:
         value = self.value(node.operand, frame)
         return value._replace(path="", items=None, target=None)
 
-    def _binary(self, node: ast.BinOp, frame: Frame) -> Value:
+    def _binop(self, node: ast.BinOp, frame: Frame) -> Value:
         left, right = self.value(node.left, frame), self.value(node.right, frame)
         if isinstance(node.op, ast.Pow) and left.foreign and number_of(node.right) == -0.5:
             self.flags.add("normed")
@@ -142,18 +143,18 @@ class Expressions(Arithmetic, ABC):
             self.flags.add("normed")
         return self.operate(node.op, left, right, node.right)
 
-    def _either(self, node: ast.IfExp, frame: Frame) -> Value:
+    def _ifexp(self, node: ast.IfExp, frame: Frame) -> Value:
         self.value(node.test, frame)
         return either([self.value(node.body, frame), self.value(node.orelse, frame)])
 
-    def _or(self, node: ast.BoolOp, frame: Frame) -> Value:
+    def _boolop(self, node: ast.BoolOp, frame: Frame) -> Value:
         return either([self.value(one, frame) for one in node.values])
 
-    def _compared(self, node: ast.Compare, frame: Frame) -> Value:
+    def _compare(self, node: ast.Compare, frame: Frame) -> Value:
         values = [self.value(one, frame) for one in (node.left, *node.comparators)]
         return FOREIGN if any(one.foreign for one in values) else CONSTANT
 
-    def _several(self, node: ast.Tuple | ast.List, frame: Frame) -> Value:
+    def _tuple(self, node: ast.Tuple | ast.List, frame: Frame) -> Value:
         items: list[Value] = []
         for one in node.elts:
             value = self.value(one, frame)
@@ -163,10 +164,12 @@ class Expressions(Arithmetic, ABC):
                 items.append(value)
         return together(items)
 
+    _list = _tuple
+
     def _starred(self, node: ast.Starred, frame: Frame) -> Value:
         return self.value(node.value, frame)
 
-    def _named(self, node: ast.NamedExpr, frame: Frame) -> Value:
+    def _namedexpr(self, node: ast.NamedExpr, frame: Frame) -> Value:
         value = self.value(node.value, frame)
         self.bind(node.target, value, frame)
         return value
@@ -174,7 +177,7 @@ class Expressions(Arithmetic, ABC):
     def _lambda(self, node: ast.Lambda, frame: Frame) -> Value:
         return CONSTANT._replace(target=Local(node, frame))
 
-    def _comprehension(self, node: ast.ListComp | ast.GeneratorExp | ast.SetComp, frame: Frame) -> Value:
+    def _listcomp(self, node: ast.ListComp | ast.GeneratorExp | ast.SetComp, frame: Frame) -> Value:
         inner = Frame(frame.globals, frame.kind, frame.self_name, frame)
         first = self.value(node.generators[0].iter, frame)
         several = first.items if first.items is not None and len(node.generators) == 1 else None
@@ -187,6 +190,8 @@ class Expressions(Arithmetic, ABC):
                 self.value(test, inner)
             made.append(self.value(node.elt, inner))
         return together(made) if several else made[0]._replace(path="", items=None)
+
+    _setcomp = _generatorexp = _listcomp
 
     def bind(self, target: ast.expr, value: Value, frame: Frame) -> None:
         """Set what is left of an equals sign."""
@@ -212,27 +217,3 @@ class Expressions(Arithmetic, ABC):
         if value.items is not None:
             return either(value.items) if value.items else FOREIGN
         return value if value.path else viewed(value, None)
-
-
-_READERS: dict[type, str] = {
-    ast.Constant: "_constant",
-    ast.Name: "_name",
-    ast.Attribute: "_attribute",
-    ast.Subscript: "_subscript",
-    ast.Slice: "_slice",
-    ast.UnaryOp: "_unary",
-    ast.BinOp: "_binary",
-    ast.IfExp: "_either",
-    ast.BoolOp: "_or",
-    ast.Compare: "_compared",
-    ast.Tuple: "_several",
-    ast.List: "_several",
-    ast.Starred: "_starred",
-    ast.NamedExpr: "_named",
-    ast.Lambda: "_lambda",
-    ast.ListComp: "_comprehension",
-    ast.SetComp: "_comprehension",
-    ast.GeneratorExp: "_comprehension",
-    ast.Call: "read_call",
-}
-"""By kind of expression the method that reads it."""

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 
 from torchdecay.findings.rule import Severity
 from torchdecay.integrations.lint.code import Code
-from torchdecay.integrations.lint.constants import constant
+from torchdecay.integrations.lint.constants import constant, strings, written
 from torchdecay.integrations.lint.layers import Kind, kinds
 from torchdecay.integrations.lint.optimizers import optimizers_made
+from torchdecay.integrations.lint.outcomes import Passage
 from torchdecay.integrations.lint.parameters import Group, groups_in, parameter_loops, reaching
 from torchdecay.integrations.lint.rule import Edit, Hit, rule
-from torchdecay.integrations.lint.sorting import BIAS, MATRIX, Sort, outcome, sorts, strings, written
+from torchdecay.integrations.lint.sorting import BIAS, MATRIX, Sort, sorts
 
 # No model has a parameter of such a full name: a class in capitals, a dot in front, "bias" at the root.
 _FRAGMENT = re.compile(r"bias|\..+|[A-Za-z]*Norm\w*(\.\w+)?|(layer_?norm|layernorm)(\.weight|\.bias)?")
@@ -163,7 +164,7 @@ def _group_of(code: Code, sort: Sort, among: list[Group], kind: Kind) -> Group |
     for one in among:
         params = one.items["params"]
         loops = [loop for loop in sort.loops if code.parents.get(loop.node) is code.value(params)]
-        taken = [outcome(code, loop, kind) for loop in loops] if not sort.is_loop else [sort.outcome(kind)]
+        taken = [sort.outcome(kind)] if sort.is_loop else [Passage(code, loop, kind).outcome() for loop in loops]
         texts = [text for each in taken for text in each or ()]
         if any(not sort.is_loop or text.startswith(f"{ast.unparse(params)}.append(") for text in texts):
             found.append(one)
