@@ -84,8 +84,7 @@ def need(module: str, extra: str, *, at_least: str = "") -> ModuleType:
         found = importlib.import_module(module)
     except ImportError as error:
         raise MissingExtra(
-            f"This needs {top}, which could not be imported ({error}).",
-            fix=fix.replace("--upgrade ", ""),
+            f"This needs {top}, which could not be imported ({error}).", fix=fix.replace("--upgrade ", "")
         ) from error
     version = str(getattr(importlib.import_module(top), "__version__", at_least)) if at_least else ""
     if _numbers(version) < _numbers(at_least):

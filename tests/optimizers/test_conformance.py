@@ -10,8 +10,8 @@ from torch import nn, optim
 
 from this_torch import torch_classes
 from torchdecay.optimizers.cards import CARDS, card_of, has_trait, torch_class, update_of
-from torchdecay.optimizers.steps import reads_update_sign, update_direction
-from torchdecay.optimizers.updates import settled
+from torchdecay.optimizers.formulas import settled
+from torchdecay.optimizers.steps import reads_update_sign, update_directions
 
 # Settings in which the parts of an update differ: name → options.
 SETTINGS = {
@@ -61,7 +61,8 @@ def test_the_sign_of_the_coming_update_is_read_from_gradient_and_state(name, opt
     for now in run(weight, optimizer, 30):
         if signs is not None:
             assert torch.equal(signs, (before - now).sign())
-        before, signs = now, update_direction(optimizer, group, weight).whole().sign()
+        (columns,) = update_directions(optimizer, group, [weight])
+        before, signs = now, next(columns.each())[1].whole().sign()
         assert signs.abs().sum() > 0
 
 

@@ -52,12 +52,7 @@ def read_value(text: str) -> Any:
 @click.option("--list", "listing", is_flag=True, help="All units, with their equations.")
 @json_option
 def convert(
-    value: str | None,
-    source: str | None,
-    target: str | None,
-    listing: bool,
-    as_json: bool,
-    context: dict[str, Any],
+    value: str | None, source: str | None, target: str | None, listing: bool, as_json: bool, context: dict[str, Any]
 ) -> None:
     """The same decay in another unit: VALUE of unit SOURCE, in unit TARGET.
 

@@ -43,10 +43,7 @@ class Bar:
         best = f", best so far {progress.best} {progress.best_value:.3g}" if progress.best else ""
         far = f"{progress.runs_done} of {progress.runs_planned} runs{best}"
         self._bar.update(
-            self._task,
-            description=f"{self._title}: {far}",
-            completed=progress.steps_done,
-            total=progress.steps_planned,
+            self._task, description=f"{self._title}: {far}", completed=progress.steps_done, total=progress.steps_planned
         )
         if progress.run_is_done and not self._is_terminal:
             ended = "diverged (NaN or infinite)" if progress.diverged else "done"

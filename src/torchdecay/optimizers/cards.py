@@ -17,8 +17,9 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
-from torchdecay.optimizers import updates
-from torchdecay.optimizers.updates import Update, settled
+from torchdecay.optimizers import formulas
+from torchdecay.optimizers.formulas import settled
+from torchdecay.optimizers.updates import Update
 from torchdecay.plans.decay import Decay, Scale, Site
 
 if TYPE_CHECKING:
@@ -152,24 +153,24 @@ _ADAPTIVE: tuple[Trait, ...] = ("elementwise", "blind", "adaptive")
 _ADAM: tuple[Trait, ...] = (*_ADAPTIVE, "fused", "tensor decay")
 
 CARDS = (
-    _of_torch("SGD", _COUPLED, *_PLAIN, update=updates.SGD, state="momentum_buffer"),
-    _of_torch("Adam", _EITHER, *_ADAM, update=updates.ADAM, state="exp_avg exp_avg_sq max_exp_avg_sq"),
-    _of_torch("AdamW", _KEPT_DECOUPLED, *_ADAM, update=updates.ADAM, state="exp_avg exp_avg_sq max_exp_avg_sq"),
-    _of_torch("NAdam", _EITHER, *_ADAPTIVE, update=updates.NADAM, state="exp_avg exp_avg_sq"),
-    _of_torch("RAdam", _EITHER, *_ADAPTIVE, update=updates.RADAM, state="exp_avg exp_avg_sq"),
-    _of_torch("Adamax", _COUPLED, *_ADAPTIVE, update=updates.ADAMAX, state="exp_avg exp_inf"),
-    _of_torch("Adagrad", _COUPLED, *_ADAPTIVE, "fused", update=updates.GRADIENT, state="sum"),
+    _of_torch("SGD", _COUPLED, *_PLAIN, update=formulas.SGD, state="momentum_buffer"),
+    _of_torch("Adam", _EITHER, *_ADAM, update=formulas.ADAM, state="exp_avg exp_avg_sq max_exp_avg_sq"),
+    _of_torch("AdamW", _KEPT_DECOUPLED, *_ADAM, update=formulas.ADAM, state="exp_avg exp_avg_sq max_exp_avg_sq"),
+    _of_torch("NAdam", _EITHER, *_ADAPTIVE, update=formulas.NADAM, state="exp_avg exp_avg_sq"),
+    _of_torch("RAdam", _EITHER, *_ADAPTIVE, update=formulas.RADAM, state="exp_avg exp_avg_sq"),
+    _of_torch("Adamax", _COUPLED, *_ADAPTIVE, update=formulas.ADAMAX, state="exp_avg exp_inf"),
+    _of_torch("Adagrad", _COUPLED, *_ADAPTIVE, "fused", update=formulas.GRADIENT, state="sum"),
     _of_torch("Adadelta", _COUPLED, *_ADAPTIVE, state="square_avg acc_delta"),
-    _of_torch("RMSprop", _COUPLED, *_ADAPTIVE, update=updates.RMSPROP, state="square_avg momentum_buffer grad_avg"),
-    _of_torch("ASGD", _COUPLED, "elementwise", update=updates.ASGD, state="ax", shrinks_by="lambd"),
+    _of_torch("RMSprop", _COUPLED, *_ADAPTIVE, update=formulas.RMSPROP, state="square_avg momentum_buffer grad_avg"),
+    _of_torch("ASGD", _COUPLED, "elementwise", update=formulas.ASGD, state="ax", shrinks_by="lambd"),
     _of_torch("Adafactor", _SIZED_FIRST),
     _of_torch("Muon", _DECOUPLED, "blind", "orthogonal", state="momentum_buffer"),
     _of_torch("Rprop", None, "elementwise", "blind", "no decay", state="prev step_size"),
     _of_torch("SparseAdam", None, "sparse", "blind", "no decay", state="exp_avg exp_avg_sq"),
     _of_torch("LBFGS", None, "reevaluating", "no decay"),
     # Of other libraries. What weight_decay means there turns on options of each: td.verify measures it.
-    Card(name="Lion", classes="*:lion", update=updates.LION, state=("exp_avg",)),
-    Card(name="ForeachLion", classes="*:foreachlion", update=updates.LION, state=("exp_avg",)),
+    Card(name="Lion", classes="*:lion", update=formulas.LION, state=("exp_avg",)),
+    Card(name="ForeachLion", classes="*:foreachlion", update=formulas.LION, state=("exp_avg",)),
     Card(
         name="ZeroRedundancyOptimizer",
         classes="torch.distributed.*:zeroredundancyoptimizer",

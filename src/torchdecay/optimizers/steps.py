@@ -18,21 +18,16 @@ if TYPE_CHECKING:
 
 
 def reads_update_sign(optimizer: Optimizer, group: Mapping[str, Any]) -> bool:
-    """Whether `update_direction` knows this optimizer."""
+    """Whether `update_directions` knows this optimizer."""
     return update_of(optimizer, group) is not None
 
 
-def update_direction(optimizer: Optimizer, group: Mapping[str, Any], param: Tensor) -> Elementwise:
-    """Numbers with the signs of the update u in θ ← θ − u that comes next, zeros included.
+def update_directions(optimizer: Optimizer, group: Mapping[str, Any], params: Sequence[Tensor]) -> list[Columns]:
+    """Numbers with the signs of the update u in θ ← θ − u that comes next, zeros included, for parameters of a group.
 
     Only for what `reads_update_sign` knows.
     The decay must not go through the gradient in this group, since the gradient is read as it is.
     """
-    return next(update_directions(optimizer, group, [param])[0].each())[1]
-
-
-def update_directions(optimizer: Optimizer, group: Mapping[str, Any], params: Sequence[Tensor]) -> list[Columns]:
-    """`update_direction` for several parameters of a group."""
     card = card_of(optimizer)
     assert card is not None and card.update is not None
     grads = list(map(grad_of, params))

@@ -60,8 +60,7 @@ class Plan(JsonRecord, kind="plan"):
                 "Unfreeze it before td.plan(model, ...).",
             )
         raise PlanError(
-            f"the plan has no parameter {repr_quoted(name)}.",
-            fix=nearest(name, [*self._by_name, *self.frozen]),
+            f"the plan has no parameter {repr_quoted(name)}.", fix=nearest(name, [*self._by_name, *self.frozen])
         )
 
     def __contains__(self, name: object) -> bool:

@@ -145,7 +145,6 @@ def as_rules(rules: Any) -> tuple[Rule, ...]:
             made.append(rule(item[0], item[1]))
         else:
             raise PlanError(
-                f"rule {number} is {item!r}.",
-                fix="Write td.rule(selector, decay) or a pair (selector, decay).",
+                f"rule {number} is {item!r}.", fix="Write td.rule(selector, decay) or a pair (selector, decay)."
             )
     return tuple(made)

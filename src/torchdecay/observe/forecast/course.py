@@ -13,7 +13,7 @@ from torchdecay.observe.fractions import log_retention
 from torchdecay.observe.groups import DECAY_NAMES, as_number, decay_of
 from torchdecay.observe.lr_curve import points
 from torchdecay.observe.pulls import Pulled
-from torchdecay.optimizers.updates import settled
+from torchdecay.optimizers.formulas import settled
 from torchdecay.plans.controllers import Stable
 
 KEYS = ("lr", "momentum", "betas", *DECAY_NAMES)

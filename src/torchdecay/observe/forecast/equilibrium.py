@@ -10,11 +10,12 @@ from typing import Any, Literal
 
 from torchdecay.errors import UnitError
 from torchdecay.observe.pulls import Pulled
-from torchdecay.optimizers import updates
+from torchdecay.optimizers import formulas
 from torchdecay.optimizers.cards import has_trait, update_of
+from torchdecay.optimizers.updates import Update
 
 Rule = Literal["AdamW", "SGD", "Lion", "Muon"]
-_RULES: Mapping[updates.Update, Rule] = {updates.SGD: "SGD", updates.ADAM: "AdamW", updates.LION: "Lion"}
+_RULES: Mapping[Update, Rule] = {formulas.SGD: "SGD", formulas.ADAM: "AdamW", formulas.LION: "Lion"}
 
 
 @dataclass(frozen=True, kw_only=True)

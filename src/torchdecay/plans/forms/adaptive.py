@@ -7,14 +7,7 @@ from typing import Literal
 
 from torchdecay.arguments import check_number, check_word
 from torchdecay.errors import DecayError
-from torchdecay.plans.controllers import (
-    BySpectrum,
-    Cautious,
-    GradientNormRatio,
-    GradientSigmoid,
-    Multiplier,
-    Stable,
-)
+from torchdecay.plans.controllers import BySpectrum, Cautious, GradientNormRatio, GradientSigmoid, Multiplier, Stable
 from torchdecay.plans.decay import Decay, Scale, Site, pull
 from torchdecay.plans.presets import preset
 from torchdecay.plans.references import Mask

@@ -47,11 +47,7 @@ def coupled(wd: float, *, schedule: Schedule | None = None, mask: Mask | str | N
 
 @preset("0.1")
 def decoupled(
-    wd: float,
-    *,
-    schedule: Schedule | None = None,
-    mask: Mask | str | None = None,
-    rows: Rows = "all",
+    wd: float, *, schedule: Schedule | None = None, mask: Mask | str | None = None, rows: Rows = "all"
 ) -> Decay:
     r"""Decay that leaves the gradient alone, as torch's AdamW does it, on any optimizer.
 
@@ -113,11 +109,7 @@ def independent(
 
 @preset("1e-4", fraction=lambda decay: decay.coefficient)
 def per_step(
-    fraction: float,
-    *,
-    schedule: Schedule | None = None,
-    mask: Mask | str | None = None,
-    rows: Rows = "all",
+    fraction: float, *, schedule: Schedule | None = None, mask: Mask | str | None = None, rows: Rows = "all"
 ) -> Decay:
     r"""Remove a fixed fraction of each weight at every step, whatever the learning rate.
 

@@ -110,11 +110,7 @@ def projection(
 
 @preset("outward=0.5,inward=1")
 def radial_brake(
-    *,
-    outward: float = 0.5,
-    inward: float = 1.0,
-    per: Per | None = None,
-    schedule: Schedule | None = None,
+    *, outward: float = 0.5, inward: float = 1.0, per: Per | None = None, schedule: Schedule | None = None
 ) -> Decay:
     r"""Let only a part of what the step changes in a weight's norm through; its direction is the step's.
 

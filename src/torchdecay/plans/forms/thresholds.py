@@ -34,13 +34,7 @@ def l1(wd: float, *, schedule: Schedule | None = None, mask: Mask | str | None =
 
 
 @preset("l1=1e-4,l2=0.1")
-def elastic_net(
-    *,
-    l1: float,
-    l2: float,
-    schedule: Schedule | None = None,
-    mask: Mask | str | None = None,
-) -> Decay:
+def elastic_net(*, l1: float, l2: float, schedule: Schedule | None = None, mask: Mask | str | None = None) -> Decay:
     r"""L1 and L2 together as one proximal step after the update.
 
     $$\theta \leftarrow \frac{\operatorname{sign}(z)\max(|z| - \eta_t l_1 s, 0)}{1 + \eta_t l_2 s}, \qquad
@@ -69,11 +63,7 @@ def elastic_net(
 
 @preset("0.01")
 def proximal(
-    wd: float,
-    *,
-    max_lr: float | None = None,
-    schedule: Schedule | None = None,
-    mask: Mask | str | None = None,
+    wd: float, *, max_lr: float | None = None, schedule: Schedule | None = None, mask: Mask | str | None = None
 ) -> Decay:
     r"""Independent decay as a proximal step: implicit, so that no coefficient ever flips a sign.
 

@@ -74,12 +74,7 @@ class Arithmetic:
         return mixed(sides)
 
     def known(
-        self,
-        name: str,
-        receiver: Value | None,
-        given: Sequence[Value],
-        named: Mapping[str, Value],
-        node: ast.Call,
+        self, name: str, receiver: Value | None, given: Sequence[Value], named: Mapping[str, Value], node: ast.Call
     ) -> Value | None:
         """A call of something in the tables; None for anything else."""
         operands = [*([receiver] if receiver is not None else []), *given]
@@ -150,12 +145,7 @@ class Arithmetic:
         return made if value.foreign or name not in ("chunk", "split", "unbind") else made._replace(items=None)
 
     def _summed(
-        self,
-        value: Value,
-        receiver: Value | None,
-        given: Sequence[Value],
-        named: Mapping[str, Value],
-        node: ast.Call,
+        self, value: Value, receiver: Value | None, given: Sequence[Value], named: Mapping[str, Value], node: ast.Call
     ) -> Value:
         """A sum; over an axis of a parameter that was multiplied in before, it is a dot product with it."""
         said = next((word.value for word in node.keywords if word.arg in ("dim", "axis")), None)

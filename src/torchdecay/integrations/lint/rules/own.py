@@ -37,9 +37,7 @@ _HANDED = re.compile(r"\*\*\s*\w*group|[(,=]\s*\w*group\s*[,)]|\*\*self\.|defaul
                         if p.grad is not None:
                             p.add_(p.grad.sign(), alpha=-group["lr"])
     """,
-    mends={
-        "p.add_": 'p.mul_(1 - group["lr"] * group["weight_decay"])\n                    p.add_',
-    },
+    mends={"p.add_": 'p.mul_(1 - group["lr"] * group["weight_decay"])\n                    p.add_'},
 )
 def undecayed(code: Code) -> Iterator[Hit]:
     """A weight_decay that no step reads, that some steps pass by, with the wrong sign, or written into gradients."""
