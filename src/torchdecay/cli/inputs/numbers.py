@@ -33,7 +33,7 @@ def read_counts(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
-        said = f"{text!r} is no number, and not numbers with commas between."
+        said = f"{text!r} is neither a number nor several: these are not numbers with commas between."
         raise UnitError(said, fix="Write 2,6 say.") from error
 
 
