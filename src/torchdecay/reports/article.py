@@ -6,9 +6,9 @@ import contextlib
 import itertools
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torchdecay.reports.drawing.chart import Chart, Key, Row
 from torchdecay.text import capital, prose, shown
@@ -212,25 +212,26 @@ def page_with(article: Article, **numbers: str) -> Page:
     return Page(title=article.title, description=article.headline, articles=(article,), numbers=numbers)
 
 
-def cards_of(result: Comparison | Sweep, how: Row, heading: str, pairs: Iterable[tuple[str, str]]) -> tuple[Card, ...]:
-    """How to read the result of a task, what the task was, and how it was run: `pairs`, versions and date."""
-    task = [Card("The task", pairs=pairs_of(result.facts))] if result.facts else []
-    made = pairs_of((*pairs, *result.versions.items(), *when(result.created)))
-    command = shown(result.command, most=4000)
-    return (Card("How to read it", (*how, *map(prose, result.notes))), *task, Card(heading, (), command, made))
-
-
-def origin_of(result: Comparison | Sweep) -> Pairs:
-    """With what a result of a task was made, and when."""
-    known = {**dict(result.facts), **result.versions}
+def article_on(result: Comparison | Sweep, how: Row, again: Card, **own: Any) -> Article:
+    """The result of a task: how to read it, what the task was and how it was run, and what is its `own`."""
+    facts, made = dict(result.facts), when(result.created)
+    known = {**facts, **result.versions}
     picked = [(name, known[name]) for name in ("optimizer", "torch", "torchdecay") if name in known]
-    return pairs_of((*picked, *when(result.created)))
-
-
-def steps_per_epoch(result: Comparison | Sweep) -> float:
-    """How many batches the training rows make, by what a result says of its task; 0 where it does not say it."""
-    rows, batch = (re.match(r"[\d,]+", dict(result.facts).get(name, "")) for name in ("train rows", "batch"))
-    return int(rows[0].replace(",", "")) / int(batch[0].replace(",", "")) if rows and batch else 0.0
+    # How many batches the training rows make, where it says so.
+    rows, batch = (re.match(r"[\d,]+", facts.get(name, "")) for name in ("train rows", "batch"))
+    task = [Card("The task", pairs=pairs_of(result.facts))] if facts else []
+    repeat = replace(
+        again,
+        command=shown(result.command, most=4000),
+        pairs=pairs_of((*again.pairs, *result.versions.items(), *made)),
+    )
+    return Article(
+        id=slug(result.task),
+        origin=pairs_of((*picked, *made)),
+        steps_per_epoch=int(rows[0].replace(",", "")) / int(batch[0].replace(",", "")) if rows and batch else 0.0,
+        cards=(Card("How to read it", (*how, *map(prose, result.notes))), *task, repeat),
+        **own,
+    )
 
 
 def pairs_of(values: Iterable[tuple[str, str]]) -> Pairs:

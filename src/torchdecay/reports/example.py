@@ -59,11 +59,10 @@ def page_of(example: WorkedExample) -> Page:
 
 def verdict(example: WorkedExample) -> str:
     """What the step does, in a few sentences."""
-    loss = example.updates[0].loss if example.updates else 0.0
     return (
-        f"Twenty weights w and three inputs x; the loss is sum(x @ w) = {loss:.4f}. One step of SGD with "
-        f"learning rate {example.lr:g} moves every weight by the learning rate times two gradients: that of the loss, "
-        "and that of the penalty. Both are taken with respect to the weights."
+        f"Twenty weights w and three inputs x; the loss is sum(x @ w) = {example.updates[0].loss:.4f}. One step of SGD "
+        f"with learning rate {example.lr:g} moves every weight by the learning rate times two gradients: that of the "
+        "loss, and that of the penalty. Both are taken with respect to the weights."
     )
 
 

@@ -193,7 +193,7 @@ def page_of(record: RunRecord) -> Page:
             more = len(about.differs) - _MOST_LINES
             said = [*about.differs[:_MOST_LINES], *([f"and {more} more, see summary.json"] if more > 0 else [])]
             notices.append(Notice(f"{own}{_NOT_PLANNED}", prose("; ".join(said))))
-        sections += _sections(about, seen, own)
+        sections += [_of(one, about, own) for one in _sections(about, seen)]
         if seen.history is None or not seen.history.records:
             continue
         curves = histories.article_of(seen.history, first=len(keys))
@@ -261,28 +261,27 @@ def _headline(record: RunRecord) -> str:
     return f"{steps}{'' if summary.ended else ' so far'}: {listing(said) if said else 'nothing was found'}."
 
 
-def _sections(about: Stepped, seen: Seen, own: str) -> Iterator[Section]:
-    start = f"{about.number}-"
+def _sections(about: Stepped, seen: Seen) -> Iterator[Section]:
     if seen.audit is not None:
         rows = tuple(
             tuple(map(prose, (one.code, one.severity, one.what, listed(one.names, most=8)))) for one in seen.audit
         )
         advice = tuple(dict.fromkeys(prose(f"{one.code}: {one.why} {one.fix}") for one in seen.audit))
         table = Table(("Code", "Severity", "What", "Parameters"), rows)
-        yield Section(f"{start}findings", f"{own}findings" if own else "Findings", table=table, remarks=advice)
+        yield Section("findings", "Findings", table=table, remarks=advice)
     if seen.plan is not None:
         table = as_table(seen.plan.table(group=True))
         yield Section(
-            f"{start}plan",
-            f"{own}who decays" if own else "Who decays",
+            "plan",
+            "Who decays",
             intro=prose(f"{_named(about)}. {seen.plan.table().summary}. {_applied(about)}"),
             table=Table(table.head, table.rows[:_MOST_ROWS]),
         )
     if seen.forecast is not None:
         said, *remarks = forecasts.verdict(seen.forecast).splitlines()
         yield Section(
-            f"{start}forecast",
-            f"{own}what decay will do" if own else "What decay will do",
+            "forecast",
+            "What decay will do",
             intro=prose(f"{said} {capital(about.length)}." if about.length else said),
             table=as_table(seen.forecast),
             remarks=tuple(remarks),
@@ -290,7 +289,7 @@ def _sections(about: Stepped, seen: Seen, own: str) -> Iterator[Section]:
 
 
 def _of(section: Section, about: Stepped, own: str) -> Section:
-    """A section of a history's own page, on this one: with names that no other optimizer's have."""
+    """A section of one optimizer, with names that no other's have."""
     charts = tuple(replace(one, name=f"{about.number}-{one.name}") for one in section.charts)
     heading = own + (section.heading[0].lower() + section.heading[1:] if own else section.heading)
     return replace(section, id=f"{about.number}-{section.id}", heading=heading, charts=charts)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torchdecay.errors import TaskError
 from torchdecay.reports.article import Article, Page, Section, Table, slug
 from torchdecay.reports.drawing.chart import Chart, Key
-from torchdecay.reports.drawing.palette import Style, styles
+from torchdecay.reports.drawing.palette import styles
 from torchdecay.reports.history import group_chart, row_of, taken
 from torchdecay.text import capital, counted, listing, shown
 
@@ -63,7 +63,8 @@ def _side_by_side(trained: Mapping[str, History]) -> Article:
     sections = []
     hero: Chart | None = None
     for group in groups:
-        charts = _charts(histories, group, names, look)
+        drawn = (group_chart(histories, quantity, group, names, look) for quantity in _QUANTITIES)
+        charts = [*filter(None, drawn)]
         if hero is None and charts:
             hero, *charts = charts
         if charts:
@@ -90,11 +91,6 @@ def _common(histories: Sequence[History]) -> list[str]:
             size.setdefault(name, []).append((bool(about.decay), about.num_elements))
     shared = [name for name, found in size.items() if len(found) > 1]
     return sorted(shared, key=lambda name: max(size[name]), reverse=True)[:_MOST_GROUPS]
-
-
-def _charts(histories: Sequence[History], group: str, names: Sequence[str], look: Sequence[Style]) -> list[Chart]:
-    drawn = (group_chart(histories, quantity, group, names, look) for quantity in _QUANTITIES)
-    return [*filter(None, drawn)]
 
 
 def _rows(name: str, history: History, group: str) -> Iterator[tuple[str, ...]]:

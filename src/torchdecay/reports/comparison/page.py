@@ -9,18 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from torchdecay.lab.comparisons.statistics import mean
-from torchdecay.reports.article import (
-    Article,
-    Fold,
-    Page,
-    Section,
-    Table,
-    cards_of,
-    origin_of,
-    page_with,
-    slug,
-    steps_per_epoch,
-)
+from torchdecay.reports.article import Article, Card, Fold, Page, Section, Table, article_on, page_with
 from torchdecay.reports.comparison.curves import curve_chart, label_styles
 from torchdecay.reports.comparison.gaps import gap_chart
 from torchdecay.reports.comparison.notices import notices_of
@@ -55,14 +44,14 @@ def article_of(comparison: Comparison) -> Article:
     """What the page says."""
     look = label_styles(comparison)
     said, sure = headline(comparison)
-    return Article(
-        id=slug(comparison.task),
+    return article_on(
+        comparison,
+        _HOW_TO_READ,
+        Card("The same again"),
         name=shown(comparison.task, most=30),
         title=shown(comparison.title or comparison.task),
         headline=said,
         sure=sure,
-        origin=origin_of(comparison),
-        steps_per_epoch=steps_per_epoch(comparison),
         notices=notices_of(comparison),
         verdict=tuple(prose(line) for line in verdict(comparison).splitlines()),
         hero=gap_chart(comparison, "score" if comparison.score_name else "loss"),
@@ -72,7 +61,6 @@ def article_of(comparison: Comparison) -> Article:
             if comparison.of(label)
         ),
         sections=tuple(_sections(comparison)),
-        cards=cards_of(comparison, _HOW_TO_READ, "The same again", ()),
     )
 
 

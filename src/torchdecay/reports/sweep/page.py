@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from torchdecay.errors import TaskError
-from torchdecay.reports.article import Article, Page, Section, cards_of, origin_of, page_with, slug, steps_per_epoch
+from torchdecay.reports.article import Article, Card, Page, Section, article_on, page_with
 from torchdecay.reports.comparison.page import runs_as_csv
 from torchdecay.reports.drawing.chart import Chart
 from torchdecay.reports.drawing.svg import Picture, titled
@@ -41,15 +41,14 @@ def article_of(sweep: Sweep) -> Article:
     """What the page says."""
     points = Points(sweep)
     said, sure = headline(points)
-    hero = _hero(points)
-    drawn = along_path(points)
-    return Article(
-        id=slug(sweep.task),
+    hero, drawn = _hero(points), along_path(points)
+    return article_on(
+        sweep,
+        _HOW_TO_READ[: 2 if sweep.metric else 3],
+        Card("How it was run", pairs=tuple(_made(sweep))),
         title=f"{shown(sweep.title or sweep.task)}: {shown(sweep.form)}",
         headline=said,
         sure=sure,
-        origin=origin_of(sweep),
-        steps_per_epoch=steps_per_epoch(sweep),
         notices=notices(points),
         verdict=tuple(prose(line) for line in verdict(sweep).splitlines()),
         open_lines=0,
@@ -57,7 +56,6 @@ def article_of(sweep: Sweep) -> Article:
         hero=hero,
         keys=path_keys(points, drawn),
         sections=tuple(_sections(points, hero, drawn)),
-        cards=cards_of(sweep, _HOW_TO_READ[: 2 if sweep.metric else 3], "How it was run", _made(sweep)),
     )
 
 

@@ -58,12 +58,9 @@ class Points:
         return sorted({point.lr_scale for point in self.sweep.points})
 
     @cached_property
-    def runs(self) -> Mapping[str, list[TrainingRun]]:
+    def runs(self) -> Mapping[str, tuple[TrainingRun, ...]]:
         """By label, those that halving stopped among them."""
-        found: dict[str, list[TrainingRun]] = {point.label: [] for point in self.sweep.points}
-        for run in sorted(self.sweep.runs, key=lambda run: run.seed):
-            found[run.label].append(run)
-        return found
+        return {point.label: self.sweep.of(point.label, whole=False) for point in self.sweep.points}
 
     @cached_property
     def spots(self) -> Mapping[str, list[Spot]]:

@@ -2,13 +2,7 @@
 // The picture that stands there stays for whoever has no script; what is changed is drawn anew beside it.
 const SVG = "http://www.w3.org/2000/svg";
 const SMOOTHING = {off: 0, light: 0.6, strong: 0.9};
-const make = (tag, attributes = {}, text = "", space = SVG) => {
-  const made = space ? document.createElementNS(space, tag) : document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.textContent = text;
-  return made;
-};
-const html = (tag, attributes, text) => make(tag, attributes, text, "");
+const make = (tag, attributes, text) => filled(document.createElementNS(SVG, tag), attributes, text);
 const say = (value) => {
   if (value === null || !Number.isFinite(value)) return "not finite";
   const size = Math.abs(value);

@@ -1,13 +1,16 @@
 "use strict";
 const views = new Map();
+const filled = (made, attributes = {}, text = "") => {
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.textContent = text;
+  return made;
+};
+const html = (tag, attributes, text) => filled(document.createElement(tag), attributes, text);
 // Make a name in a legend a button that hides and shows its line, and that points at it.
 const press = (item, view) => {
   // Looked for at each press: charts may have been drawn anew.
   const series = () => view.querySelectorAll(`.charts .series-${item.dataset.series}, .hero .series-${item.dataset.series}`);
-  const button = document.createElement("button");
-  button.type = "button";
-  button.setAttribute("aria-pressed", "true");
-  button.title = "Show or hide in the charts";
+  const button = html("button", {type: "button", "aria-pressed": true, title: "Show or hide in the charts"});
   button.append(...item.childNodes);
   item.append(button);
   const others = () => view.querySelectorAll("svg.chart [class^='series-']");
@@ -30,10 +33,7 @@ const press = (item, view) => {
 for (const item of document.querySelectorAll("[data-legend] [data-series]")) press(item, item.closest("[data-view]"));
 for (const block of document.querySelectorAll("pre.command")) {
   if (!navigator.clipboard) break;
-  const button = document.createElement("button");
-  button.type = "button";
-  button.className = "copy";
-  button.textContent = "Copy";
+  const button = html("button", {type: "button", class: "copy"}, "Copy");
   button.addEventListener("click", async () => {
     try {
       await navigator.clipboard.writeText(block.textContent);
@@ -54,8 +54,7 @@ for (const table of document.querySelectorAll("table.sortable, table.finals")) {
     return text === "" ? NaN : text === "inf" ? Infinity : Number(text);
   };
   heads.forEach((head, column) => {
-    const button = document.createElement("button");
-    button.type = "button";
+    const button = html("button", {type: "button"});
     button.append(...head.childNodes);
     head.append(button);
     button.addEventListener("click", () => {
@@ -74,8 +73,8 @@ for (const table of document.querySelectorAll("table.sortable, table.finals")) {
     });
   });
   if (body.rows.length > 12) {
-    const field = Object.assign(document.createElement("input"), {type: "search", className: "filter", placeholder: "Filter rows"});
-    field.setAttribute("aria-label", `Filter ${table.caption.textContent}`);
+    const label = `Filter ${table.caption.textContent}`;
+    const field = html("input", {type: "search", class: "filter", placeholder: "Filter rows", "aria-label": label});
     field.addEventListener("input", () => {
       for (const row of body.rows) row.hidden = !row.textContent.toLowerCase().includes(field.value.toLowerCase());
     });
