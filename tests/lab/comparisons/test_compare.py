@@ -14,7 +14,7 @@ from torchdecay.errors import ApplyError, DecayError, TaskError
 from torchdecay.lab.comparisons.compare import compare
 from torchdecay.lab.engines.runs import Progress
 from torchdecay.lab.tasks.task import Task
-from torchdecay.lab.training.seeds import as_seeds
+from torchdecay.lab.training.trial import as_seeds
 from torchdecay.plans.rules import rule
 
 

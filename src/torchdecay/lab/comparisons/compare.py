@@ -16,8 +16,7 @@ from torchdecay.lab.storage.store import Store, as_store
 from torchdecay.lab.tasks.task import Task, data_of, model_of
 from torchdecay.lab.training.contenders import ContenderLike, as_contenders
 from torchdecay.lab.training.facts import describe, summarize
-from torchdecay.lab.training.seeds import as_seeds
-from torchdecay.lab.training.trial import Trial
+from torchdecay.lab.training.trial import Trial, as_seeds
 
 
 def compare(

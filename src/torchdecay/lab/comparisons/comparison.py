@@ -23,7 +23,8 @@ from torchdecay.lab.comparisons.statistics import (
     spread,
     together,
 )
-from torchdecay.lab.training.results import CURVES, Curve, PlanSummary, TrainingRun, Trainings
+from torchdecay.lab.training.planned_and_measured import Curve
+from torchdecay.lab.training.results import CURVES, PlanSummary, TrainingRun, Trainings
 from torchdecay.text import nearest, repr_quoted
 
 
@@ -71,13 +72,6 @@ class Comparison(Trainings, kind="comparison"):
                 nearest(label, self.labels),
             )
         return tuple(self._by_label.get(label, ()))
-
-    @cached_property
-    def _by_label(self) -> Mapping[str, list[TrainingRun]]:
-        found: dict[str, list[TrainingRun]] = {}
-        for run in self.runs:
-            found.setdefault(run.label, []).append(run)
-        return found
 
     @cached_property
     def _grains(self) -> dict[str, float]:

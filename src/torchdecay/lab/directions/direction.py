@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from torchdecay.errors import TaskError
 from torchdecay.lab.directions.fixed_point import pulls_of
@@ -20,9 +19,10 @@ from torchdecay.lab.training.contenders import Contender, ContenderLike, as_cont
 from torchdecay.lab.training.groups import members_of
 from torchdecay.lab.training.holdout import with_validation
 from torchdecay.lab.training.results import TrainingRun
-from torchdecay.lab.training.seeds import as_seeds
+from torchdecay.lab.training.running import Running
 from torchdecay.lab.training.setup import Setup
 from torchdecay.lab.training.train import threads, train
+from torchdecay.lab.training.trial import as_seeds
 from torchdecay.plans.plan import Plan
 from torchdecay.text import nearest
 
@@ -118,24 +118,14 @@ def _implicit(
     groups: Mapping[str, Any] | None,
     options: Mapping[str, Any],
 ) -> Hypergradient:
-    models: list[nn.Module] = []
-    optimizers: list[Optimizer] = []
-
-    def model() -> nn.Module:
-        models.append(task.model())
-        return models[-1]
-
-    def optimizer(param_groups: list[dict[str, Any]]) -> Optimizer:
-        optimizers.append(task.optimizer(param_groups))
-        return optimizers[-1]
-
-    _finite(train(dataclasses.replace(task, model=model, optimizer=optimizer), contender, seed=seed, with_line=False))
-    trained = models[-1].double().eval()
+    seen: list[Running] = []
+    _finite(train(task, contender, seed=seed, with_line=False, on_point=seen.append))
+    trained = seen[0].setup.model.double().eval()
     with torch.random.fork_rng(devices=[]), threads(task.num_threads):
         data = task.data(seed)
         assert data.validation is not None
         losses = [_loss(task, trained, rows) for rows in (data.train, data.validation)]
-        return hypergradient(trained, plan, *losses, optimizer=optimizers[-1], groups=groups, **options)
+        return hypergradient(trained, plan, *losses, optimizer=seen[0].setup.optimizer, groups=groups, **options)
 
 
 def _loss(task: Task, model: nn.Module, rows: Rows) -> Loss:

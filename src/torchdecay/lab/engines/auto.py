@@ -14,8 +14,7 @@ from collections.abc import Callable, Mapping
 
 from torchdecay.errors import TaskError
 from torchdecay.lab.engines import process, serial
-from torchdecay.lab.engines.cores import num_cores
-from torchdecay.lab.engines.jobs import slots_of
+from torchdecay.lab.engines.jobs import num_cores, slots_of
 from torchdecay.lab.engines.stacked import engine as stacked
 from torchdecay.lab.jobs.job import Job
 from torchdecay.lab.training.results import TrainingRun

@@ -68,7 +68,8 @@ class Engine:
             )
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "options", options)
-        known = _options_of(self._module.run)
+        parameters = inspect.signature(self._module.run).parameters.values()
+        known = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
         for option in options:
             if option not in known:
                 has = f"It has {', '.join(known)}." if known else "It has none."
@@ -87,8 +88,8 @@ class Engine:
         Raises:
             TaskError, MissingExtra: as `run`.
         """
-        made: AbstractContextManager[None] = getattr(self._module, "session", _no_session)(task, **self.options)
-        return made
+        session = getattr(self._module, "session", None)
+        return nullcontext() if session is None else session(task, **self.options)
 
     def run(self, assignment: Assignment, tell: Callable[[Engine, str], None] = lambda engine, why: None) -> None:
         """Run the trials.
@@ -118,11 +119,3 @@ def as_engine(engine: str | Engine) -> Engine:
         TaskError: there is no such engine.
     """
     return engine if isinstance(engine, Engine) else Engine(engine)
-
-
-def _options_of(function: Any) -> list[str]:
-    return [one.name for one in inspect.signature(function).parameters.values() if one.kind is one.KEYWORD_ONLY]
-
-
-def _no_session(task: Task | Job, **options: Any) -> AbstractContextManager[None]:
-    return nullcontext()

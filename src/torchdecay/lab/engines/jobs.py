@@ -14,7 +14,6 @@ from collections.abc import Callable
 import torch
 
 from torchdecay.errors import RAISED
-from torchdecay.lab.engines.cores import num_cores
 from torchdecay.lab.jobs.job import Job, RunFailed, Setting, Slot, Stopped
 from torchdecay.lab.training.results import Failure, TrainingRun
 from torchdecay.lab.training.trial import Assignment, GoesOn, Trial
@@ -149,6 +148,11 @@ def slots_of(workers: int | None) -> list[Slot]:
         )
         for place in range(count)
     ]
+
+
+def num_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _devices() -> list[str]:

@@ -22,8 +22,7 @@ import torch
 
 from torchdecay.arguments import check_count
 from torchdecay.errors import TaskError, need
-from torchdecay.lab.engines.cores import num_cores
-from torchdecay.lab.engines.jobs import job_outcome, run_watched
+from torchdecay.lab.engines.jobs import job_outcome, num_cores, run_watched
 from torchdecay.lab.engines.rounds import in_rounds
 from torchdecay.lab.engines.serial import outcome_of
 from torchdecay.lab.jobs.command import Command

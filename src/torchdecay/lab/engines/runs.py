@@ -68,6 +68,7 @@ class Runs:
         on_run: called after each run of ours.
         store: where finished runs are kept.
         why_engine: why the engine is the one that it is, in words.
+        scores: the deciding measure of the whole runs of each label, by seed, more being better.
         interrupted: whether runs are missing: until all are done, and where it was stopped before that.
     """
 
@@ -84,7 +85,7 @@ class Runs:
     interrupted: bool = True
     trials: list[Trial] = field(default_factory=list)
     outcomes: dict[str, TrainingRun | Failure] = field(default_factory=dict)
-    _scores: dict[str, dict[int, float]] = field(default_factory=dict)
+    scores: dict[str, dict[int, float]] = field(default_factory=dict)
     _ours: int = 0
     _steps: int = 0
     _best: tuple[str, float] = ("", math.nan)
@@ -126,9 +127,6 @@ class Runs:
         """
         self.trials += trials
         self._refresh()
-        todo = self._missing(trials)
-        if not todo:
-            return
         while todo := self._missing(trials):
             if self.store is None or keep is None:
                 self._run(todo, keep, goes_on)
@@ -145,15 +143,15 @@ class Runs:
         found = {trial: self.outcomes.get(trial.key) for trial in trials}
         return {trial: run for trial, run in found.items() if isinstance(run, TrainingRun)}
 
-    def scores(self) -> Mapping[str, Mapping[int, float]]:
-        """The deciding measure of the whole runs of each label, by seed, more being better."""
-        return self._scores
-
     @property
     def _sign(self) -> float:
         return 1.0 if self.measure.endswith("score") else -1.0
 
     def _run(self, trials: list[Trial], keep: Keep | None, goes_on: GoesOn | None) -> None:
+        def taken(engine: Engine, why: str) -> None:
+            # What remains for a later stage is most often alike.
+            self.engine, self.why_engine = engine, why
+
         self.engine.run(
             Assignment(
                 task=self.task,
@@ -164,12 +162,8 @@ class Runs:
                 goes_on=goes_on or (lambda trial, count, metric: True),
                 claim=self._claim if keep is None else lambda trial: True,
             ),
-            self._engine_is,
+            taken,
         )
-
-    def _engine_is(self, engine: Engine, why: str) -> None:
-        # What remains for a later stage is most often alike.
-        self.engine, self.why_engine = engine, why
 
     def _missing(self, trials: Sequence[Trial]) -> list[Trial]:
         return [trial for trial in trials if trial.key not in self.outcomes]
@@ -198,14 +192,14 @@ class Runs:
     def _keep(self, trial: Trial, outcome: TrainingRun | Failure) -> None:
         self.outcomes[trial.key] = outcome
         if isinstance(outcome, TrainingRun) and outcome.reached(self.task.num_steps):
-            self._scores.setdefault(outcome.label, {})[outcome.seed] = self._sign * outcome.final(self.measure)
+            self.scores.setdefault(outcome.label, {})[outcome.seed] = self._sign * outcome.final(self.measure)
 
     def _take(self, trial: Trial, outcome: TrainingRun | Failure) -> None:
         self._keep(trial, outcome)
         if self.store is not None:
             self.store.record(trial, outcome)
         self._ours += 1
-        finite = {label: some for label, some in self._scores.items() if all(map(math.isfinite, some.values()))}
+        finite = {label: some for label, some in self.scores.items() if all(map(math.isfinite, some.values()))}
         common = common_seeds(finite.values())
         means = {
             label: sum(some[seed] for seed in common) / len(common)

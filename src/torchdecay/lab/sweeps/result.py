@@ -108,15 +108,8 @@ class Sweep(Trainings, kind="sweep"):
             TaskError: there is no such point.
         """
         self.point(label)
-        runs = self._by_label.get(label, ())
+        runs = sorted(self._by_label.get(label, ()), key=lambda run: run.seed)
         return tuple(run for run in runs if not whole or run.reached(self.num_steps))
-
-    @cached_property
-    def _by_label(self) -> Mapping[str, list[TrainingRun]]:
-        found: dict[str, list[TrainingRun]] = {}
-        for run in sorted(self.runs, key=lambda run: run.seed):
-            found.setdefault(run.label, []).append(run)
-        return found
 
     @cached_property
     def curve(self) -> tuple[CurvePoint, ...]:

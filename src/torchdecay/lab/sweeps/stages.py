@@ -66,11 +66,11 @@ def _trials_of(
 def _racing(maker: TrialMaker, candidates: Sequence[Candidate], seeds: Sequence[int], runs: Runs) -> list[Candidate]:
     """Those that get the next seed."""
     labels = {one: maker.contender(one, one.lr_scale).label for one in candidates}
-    left = still_racing(runs.scores(), labels.values(), seeds)
+    left = still_racing(runs.scores, labels.values(), seeds)
     return [one for one, label in labels.items() if label in left]
 
 
 def _scores(maker: TrialMaker, candidates: list[Candidate], runs: Runs) -> Scores:
-    known = runs.scores()
+    known = runs.scores
     labels = {one: maker.contender(one, one.lr_scale).label for one in candidates}
     return {one: known[label] for one, label in labels.items() if label in known}

@@ -32,7 +32,7 @@ from torchdecay.lab.sweeps.subject import as_trained, subject_of
 from torchdecay.lab.sweeps.trials import FormLike, TrialMaker
 from torchdecay.lab.tasks.registry import BUILT_IN
 from torchdecay.lab.tasks.task import Task
-from torchdecay.lab.training.seeds import as_seeds
+from torchdecay.lab.training.trial import as_seeds
 from torchdecay.text import nearest
 
 _APART = "each group has its own"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from torchdecay.errors import need
+from torchdecay.lab.tasks.parts import Classification
 from torchdecay.lab.tasks.task import Data, Task
 
 TRAIN_ROWS = VALIDATION_ROWS = 1000
@@ -20,17 +21,16 @@ LEARNING_RATE = 1e-2
 
 def mnist1d() -> Task:
     """MNIST-1D with few rows: 1,000 to train on, 1,000 to choose by, 1,000 for test, and a small CNN."""
-    return Task(
+    return Classification(
         name="mnist1d",
         title="MNIST-1D: digits drawn as curves of 40 points",
         data=data,
         model=model,
-        loss=nn.functional.cross_entropy,
         optimizer=partial(AdamW, lr=LEARNING_RATE),
         num_steps=1000,
         batch_size=100,
         eval_every=50,
-        num_threads=1,
+        score=None,
         decays=("none", "decoupled:0.1", "decoupled:0.3", "decoupled:1"),
         notes=(
             "Made on this machine by the package mnist1d (make_dataset with its own defaults, seed 42), as in Scaling "

@@ -6,17 +6,16 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from traceback import format_exception
 
 from torchdecay.arguments import check_lengths
 from torchdecay.errors import TaskError
-from torchdecay.lab.training.planned_and_measured import PlannedAndMeasured
+from torchdecay.lab.training.planned_and_measured import Curve, PlannedAndMeasured
 from torchdecay.printing import words_of
 from torchdecay.records import JsonRecord
 from torchdecay.tables import Shown
 from torchdecay.text import describe_error, nearest, repr_quoted
-
-Curve = tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,6 +249,13 @@ class Trainings(Shown, JsonRecord):
     command: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     created: str = ""
+
+    @cached_property
+    def _by_label(self) -> Mapping[str, list[TrainingRun]]:
+        found: dict[str, list[TrainingRun]] = {}
+        for run in self.runs:
+            found.setdefault(run.label, []).append(run)
+        return found
 
     def require_each_once(self) -> None:
         """Refuse the same run twice, which would count as two seeds.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torchdecay.errors import TaskError
@@ -103,3 +103,18 @@ class Assignment:
                 fix="Use the engine serial, process or ray.",
             )
         return self.task
+
+
+def as_seeds(seeds: Iterable[int] | int) -> tuple[int, ...]:
+    """Distinct seeds, from seeds or from how many."""
+    made = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    if not made:
+        raise TaskError(f"seeds is {seeds!r}, so there is nothing to run.", fix="Ask for at least one.")
+    wrong = [s for s in made if isinstance(s, bool) or not isinstance(s, int) or not 0 <= s < 2**63]
+    if wrong or len(set(made)) != len(made):
+        raise TaskError(
+            f"seeds is {list(made)}.",
+            "Each must be a whole number from 0 up, and there once.",
+            "Write seeds=3 or seeds=[0, 1, 2].",
+        )
+    return made

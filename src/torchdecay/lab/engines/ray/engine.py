@@ -10,7 +10,7 @@ from typing import Any
 
 from torchdecay.arguments import check_count
 from torchdecay.errors import TaskError
-from torchdecay.lab.engines.cores import num_cores
+from torchdecay.lab.engines.jobs import num_cores
 from torchdecay.lab.engines.ray.cluster import connected
 from torchdecay.lab.engines.ray.tuning import tune_all
 from torchdecay.lab.engines.rounds import in_rounds

@@ -96,7 +96,6 @@ class Lane:
 
     def move(self, stack: Stack, picked: Sequence[int], place: slice) -> None:
         """Go on with some of the members, whose weights stand at `place` in the stack now."""
-        count = self.members.stop - self.members.start
         for group in self.optimizer.param_groups:
             moved = []
             for old, name in zip(group["params"], group["param_names"], strict=True):
@@ -108,7 +107,6 @@ class Lane:
                 self.params[name] = new
                 moved.append(new)
             group["params"] = moved
-        assert count >= len(picked)
         self.members = place
 
 

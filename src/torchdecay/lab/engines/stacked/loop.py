@@ -12,9 +12,8 @@ from torch.func import functional_call
 
 from torchdecay.errors import RAISED, NotCompiledWarning
 from torchdecay.lab.engines.stacked.lanes import lanes_of, order_of
-from torchdecay.lab.engines.stacked.losses import Losses
+from torchdecay.lab.engines.stacked.losses import Losses, Measured, measure
 from torchdecay.lab.engines.stacked.lowered import Form, Lowered, form_of
-from torchdecay.lab.engines.stacked.measuring import Measured, measure
 from torchdecay.lab.engines.stacked.members import StackedMember
 from torchdecay.lab.engines.stacked.prepare import Prepared
 from torchdecay.lab.engines.stacked.pulls import LaneDecay, MembersRefused, initial_of

@@ -1,15 +1,18 @@
-"""The losses of all members at once: one number each, and their gradients with respect to the outputs."""
+"""Losses and scores of all members at once: one number each, and the losses' gradients with respect to the outputs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.func import grad, vmap
 from torch.nn import functional as F
 
-from torchdecay.lab.tasks.task import Task
+from torchdecay.errors import RAISED
+from torchdecay.lab.tasks.parts import accuracy
+from torchdecay.lab.tasks.task import Task, measures
 
 _OF_ELEMENTS = (
     F.mse_loss,
@@ -70,3 +73,35 @@ class Losses:
 
     def _is_of_classes(self, outputs: Tensor, targets: Tensor) -> bool:
         return self._of_classes and outputs.ndim == 3 and targets.ndim == 2
+
+
+@dataclass
+class Measured:
+    """One number for each member; what a member's own measurement raised, by its place."""
+
+    losses: list[float] = field(default_factory=list)
+    scores: list[float] | None = None
+    raised: dict[int, BaseException] = field(default_factory=dict)
+
+
+@torch.no_grad()
+def measure(task: Task, losses: Losses, outputs: Tensor, targets: Tensor) -> Measured:
+    """Loss and score of each member's outputs, as `measures` gives them one by one."""
+    if task.score is None or task.score is accuracy:
+        try:
+            scores = None if task.score is None else (outputs.argmax(2) == targets).double().mean(1).tolist()
+            return Measured(losses(outputs, targets).tolist(), scores)
+        except RAISED:
+            # Whose fault it is shows one by one.
+            pass
+    made = Measured(scores=None if task.score is None else [])
+    for member in range(len(outputs)):
+        try:
+            loss, score = measures(task, outputs[member], targets[member])
+        except RAISED as error:
+            made.raised[member] = error
+            loss = score = float("nan")
+        made.losses.append(loss)
+        if made.scores is not None and score is not None:
+            made.scores.append(score)
+    return made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -56,8 +56,7 @@ def prepare(task: Task, trials: Sequence[Trial]) -> Prepared:
                     model = made.models[trial.seed]
                     setup = Setup.make(task, model, trial.contender, lr_scale=trial.lr_scale)
                     read[key] = read_member(task, trial, setup)
-                one = read[key]
-                made.members.append(StackedMember(trial, one.decays, one.groups, one.settings, one.optimizer_type))
+                made.members.append(replace(read[key], trial=trial))
             except NotStackable:
                 raise
             except RAISED as error:

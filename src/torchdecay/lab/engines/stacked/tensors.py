@@ -94,15 +94,10 @@ def rows_of(tensor: Tensor, picked: Sequence[int]) -> Tensor:
 
 def norms_of(tensors: Sequence[Tensor]) -> list[float]:
     """For each member ‖·‖ over all tensors, summed in float64."""
-    parts = [torch.cat([_norms(part) for part in _in_parts(one.detach().flatten(1))]) for one in tensors]
-    return torch.linalg.vector_norm(torch.stack(parts), dim=0).tolist() if parts else []
-
-
-def _norms(tensor: Tensor) -> Tensor:
-    found: Tensor = torch.linalg.vector_norm(tensor, dim=1, dtype=torch.float64)
-    return found
-
-
-def _in_parts(tensor: Tensor) -> Sequence[Tensor]:
-    """Some members at a time, because a norm in float64 first copies what it is of."""
-    return torch.split(tensor, max(1, (1 << 20) // max(1, tensor.shape[1])))
+    norms = []
+    for tensor in tensors:
+        flat = tensor.detach().flatten(1)
+        # Some members at a time, because a norm in float64 first copies what it is of.
+        parts = torch.split(flat, max(1, (1 << 20) // max(1, flat.shape[1])))
+        norms.append(torch.cat([torch.linalg.vector_norm(part, dim=1, dtype=torch.float64) for part in parts]))
+    return torch.linalg.vector_norm(torch.stack(norms), dim=0).tolist() if norms else []
