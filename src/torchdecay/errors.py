@@ -133,13 +133,7 @@ _shown: set[tuple[type[Warning], str]] = set()
 
 
 def warn_in_step(said: str, category: type[Warning], *, stacklevel: int) -> None:
-    """Warn; where warnings are errors, show it all the same, once: raised, it would end the user's step halfway.
-
-    Args:
-        said: what is said.
-        category: of these warnings.
-        stacklevel: as for `warnings.warn`, called in this place.
-    """
+    """Warn; where warnings are errors, show it all the same, once: raised, it would end the user's step halfway."""
     try:
         warnings.warn(said, category, stacklevel=stacklevel + 1)
     except category:

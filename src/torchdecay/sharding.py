@@ -222,8 +222,7 @@ def norms(tensors: Sequence[Tensor], of: Sequence[Tensor] | None = None, also: T
         each = tuple(torch.linalg.vector_norm(one, dtype=_exact(one)) for one in own)
     else:
         each = torch._foreach_norm(own, 2, torch.float64)
-    precise = len({one.dtype for one in each}) > 1
-    here = torch.stack([one.double() for one in each] if precise else list(each))
+    here = stacked(each)
     here = here if device == "mps" else here.double()
     rows = here.square()[None] if also is None else torch.stack((here.square(), also.to(here.dtype)))
     added = all_over_ranks(rows, wholes)
@@ -232,6 +231,12 @@ def norms(tensors: Sequence[Tensor], of: Sequence[Tensor] | None = None, also: T
     if device == "cpu" and (odd := ((found == 0) | found.isinf()).nonzero().flatten().tolist()):
         _scale_(found, odd, own, wholes)
     return found if also is None else torch.stack((found, added[1]))
+
+
+def stacked(numbers: Sequence[Tensor]) -> Tensor:
+    """Some numbers as a vector, in the precision that they have, or in double where those differ."""
+    alike = len({one.dtype for one in numbers}) == 1
+    return torch.stack(list(numbers) if alike else [one.double() for one in numbers])
 
 
 def _scale_(found: Tensor, odd: list[int], own: Sequence[Tensor], of: Sequence[Tensor]) -> None:

@@ -83,15 +83,10 @@ def check_decay(decay: Decay) -> None:
 def decoupled_decay_is_a_multiplication_before_the_step(make: MakeOptimizer, shapes: Shapes = SHAPES) -> None:
     """Attached, w ← (1 − ηλ)·w and then the update: the weights of steps with that line by hand, to the bit."""
 
-    def by_hand(optimizer: torch.optim.Optimizer) -> None:
-        for group in optimizer.param_groups:
-            for param in group["params"]:
-                with torch.no_grad():
-                    param.mul_(1 - group["lr"] * _COEFFICIENT)
+    def by_hand(group: dict[str, Any], param: torch.Tensor) -> None:
+        param.mul_(1 - group["lr"] * _COEFFICIENT)
 
-    _same(
-        _trained(make, shapes, decoupled(_COEFFICIENT)), _trained(make, shapes, before=by_hand), "attached, and by hand"
-    )
+    _same_by_hand(make, shapes, decoupled(_COEFFICIENT), by_hand)
 
 
 def decay_of_a_single_step_arrives(make: MakeOptimizer, shapes: Shapes = SHAPES) -> None:
@@ -104,22 +99,18 @@ def decay_of_a_single_step_arrives(make: MakeOptimizer, shapes: Shapes = SHAPES)
         handle.update(make_plan(_Holder(weights), decay, rules=()))
         optimizer.step()
     for place, (weight, bare) in enumerate(zip(weights, _trained(make, shapes), strict=True)):
-        assert not torch.equal(weight.detach(), bare), (
-            f"Decay in one step left weight {place} as it is without:\n{bare}"
-        )
+        said = f"Decay in one step left weight {place} as it is without:\n{bare}"
+        assert not torch.equal(weight.detach(), bare), said
 
 
 def coupled_decay_is_an_addition_to_the_gradient(make: MakeOptimizer, shapes: Shapes = SHAPES) -> None:
     """Attached, g ← g + λ·w and then the update: the weights of steps with that line by hand, to the bit."""
 
-    def by_hand(optimizer: torch.optim.Optimizer) -> None:
-        for group in optimizer.param_groups:
-            for param in group["params"]:
-                param.grad.add_(param.detach(), alpha=_COEFFICIENT)
+    def by_hand(group: dict[str, Any], param: torch.Tensor) -> None:
+        assert param.grad is not None
+        param.grad.add_(param, alpha=_COEFFICIENT)
 
-    _same(
-        _trained(make, shapes, coupled(_COEFFICIENT)), _trained(make, shapes, before=by_hand), "attached, and by hand"
-    )
+    _same_by_hand(make, shapes, coupled(_COEFFICIENT), by_hand)
 
 
 def a_plan_without_decay_changes_nothing(make: MakeOptimizer, shapes: Shapes = SHAPES) -> None:
@@ -134,11 +125,8 @@ def decay_at_learning_rate_zero_takes_nothing(make: MakeOptimizer, shapes: Shape
         for group in optimizer.param_groups:
             group["lr"] = 0.0
 
-    _same(
-        _trained(make, shapes, decoupled(_COEFFICIENT), before=still),
-        _trained(make, shapes, before=still),
-        "attached, and bare",
-    )
+    attached = _trained(make, shapes, decoupled(_COEFFICIENT), before=still)
+    _same(attached, _trained(make, shapes, before=still), "attached, and bare")
 
 
 def a_parameter_without_gradient_is_left_alone(make: MakeOptimizer, shapes: Shapes = SHAPES) -> None:
@@ -221,7 +209,9 @@ def a_form_moves_weights_and_leaves_them_finite(decay: Decay) -> None:
         for scale in (1.0, 0.0):
             if shapes := _taken(decay, scale):
                 weights = _trained(make, shapes, decay, scale=scale)
-                assert all(map(_finite, weights)), f"{decay!r}: not finite from weights times {scale:g}"
+                assert all(bool(one.isfinite().all()) for one in weights), (
+                    f"{decay!r}: not finite from weights times {scale:g}"
+                )
         shapes = _taken(decay)
         bare = _trained(make, shapes)
         assert not all(map(torch.equal, _trained(make, shapes, decay), bare)), f"{decay!r} moves no weight"
@@ -367,6 +357,18 @@ def _resumed(make: MakeOptimizer, shapes: Shapes, decay: Decay) -> list[torch.Te
         _set_gradients(weights, step)
         optimizer.step()
     return [weight.detach() for weight in weights]
+
+
+def _same_by_hand(make: MakeOptimizer, shapes: Shapes, decay: Decay, line: Callable[..., None]) -> None:
+    """A decay that is attached, against a line before each step, for each group and weight."""
+
+    def before(optimizer: torch.optim.Optimizer) -> None:
+        with torch.no_grad():
+            for group in optimizer.param_groups:
+                for param in group["params"]:
+                    line(group, param)
+
+    _same(_trained(make, shapes, decay), _trained(make, shapes, before=before), "attached, and by hand")
 
 
 def _same(left: list[torch.Tensor], right: list[torch.Tensor], what: str) -> None:

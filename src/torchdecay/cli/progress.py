@@ -11,11 +11,7 @@ if TYPE_CHECKING:
 
 
 class Bar:
-    """Takes the `Progress` of a comparison or a sweep; a context manager.
-
-    Args:
-        title: what is running.
-    """
+    """Takes the `Progress` of a comparison or a sweep; a context manager."""
 
     def __init__(self, title: str) -> None:
         from rich.console import Console

@@ -16,11 +16,7 @@ _PYTHON_ONLY = re.compile(
 
 
 def in_options(text: str, options: Mapping[str, str]) -> str:
-    """A message with `lr=0.1` as `--lr 0.1`, where the command has that option.
-
-    Args:
-        text: the message.
-        options: keyword of Python → option.
+    """A message with `lr=0.1` as `--lr 0.1`, where the command has that option, by keyword of Python.
 
     Example:
         >>> in_options("Write seeds=3 or seeds=[0, 1, 2].", {"seeds": "--seeds"})

@@ -7,12 +7,11 @@ from dataclasses import replace
 from typing import ClassVar, TypeVar
 
 from torchdecay.findings.baseline import Baseline
-from torchdecay.findings.choosing import as_severity, is_wanted, prefixes
+from torchdecay.findings.choosing import Ignore, as_severity, is_wanted, patterns_of, prefixes, spare
 from torchdecay.findings.finding import Finding
 from torchdecay.findings.github import command
 from torchdecay.findings.rule import SPOKEN, Rule, Severity
 from torchdecay.findings.sarif import log
-from torchdecay.findings.sparing import Ignore, patterns_of, spare
 from torchdecay.records import JsonRecord
 from torchdecay.tables import Entries, Shown
 from torchdecay.text import counted

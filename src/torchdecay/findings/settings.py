@@ -19,12 +19,7 @@ MONITOR: dict[str, Shape] = {"ignore": (list, dict), "severity": dict}
 
 
 def read_settings(section: str, known: Mapping[str, Shape]) -> tuple[Path, dict[str, Any]]:
-    """The table `[tool.torchdecay.SECTION]` of the nearest pyproject.toml, from the current folder up, and its folder.
-
-    Args:
-        section: "lint", "audit", "monitor".
-        known: the keys that there are, and the type of each.
-    """
+    """The table `[tool.torchdecay.SECTION]` of the nearest pyproject.toml, from here up, and its folder."""
     here = Path.cwd()
     path = next((one / "pyproject.toml" for one in (here, *here.parents) if (one / "pyproject.toml").is_file()), None)
     if path is None:

@@ -22,9 +22,7 @@ def settled(group: Group, momentum: float | None = None) -> float:
 
     With Nesterov's too, where torch lets dampening be 0 alone: 1 + momentum/(1 − momentum) is the same.
 
-    Args:
-        group: the parameter group.
-        momentum: instead of the group's; from 1 on nothing settles, and the factor is infinite.
+    A momentum that is given counts instead of the group's; from 1 on nothing settles, and the factor is infinite.
     """
     momentum = _number(group, "momentum") if momentum is None else momentum
     if not momentum:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from torchdecay.optimizers.updates import numbers
-from torchdecay.sharding import aligned, all_over_ranks, local
+from torchdecay.sharding import aligned, all_over_ranks, local, stacked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,16 +72,9 @@ def _second_moments(optimizer: Optimizer, live: list[tuple[Tensor, float]]) -> t
     beta = torch.tensor([beta2 for _, beta2 in live], dtype=precision, device=sizes[0].device)
     steps = 1 + torch.tensor(numbers([state.get("step", 0.0) for state in states]), dtype=precision, device=beta.device)
     scale = float(getattr(optimizer, "grad_scale", None) or 1.0)
-    square, before = (_stacked(parts).to(precision) for parts in (sizes, kept))
+    square, before = (stacked(parts).to(precision) for parts in (sizes, kept))
     here = all_over_ranks((square / scale).square() * (1 - beta) + beta * before, params)
     return (here / (1 - beta**steps)).sum().to(sizes[0].dtype), sum(param.numel() for param in params)
-
-
-def _stacked(parts: list[Tensor]) -> Tensor:
-    import torch
-
-    alike = len({one.dtype for one in parts}) == 1
-    return torch.stack(parts if alike else [one.double() for one in parts])
 
 
 def wide(tensor: Tensor) -> Tensor:

@@ -26,15 +26,7 @@ def peak_of(
     In this order: the decay's own `max_lr`; that given to `attach`; the group's `max_lr` (OneCycleLR sets it; its
     `initial_lr` is peak/25); the scheduler's `max_lrs` (CyclicLR keeps it there); the group's `initial_lr`, which every
     scheduler sets, times its `lr_scale`, which timm's multiply by; the highest learning rate that the group has had,
-    where it is set by hand.
-
-    Args:
-        decay: the decay.
-        group: the live group.
-        index: of the group.
-        scheduler: the learning rate scheduler, if it is known.
-        given: the group's peak by `attach`.
-        kept: what was found at an earlier step.
+    where it is set by hand. `kept` is what was found at an earlier step.
     """
     peaks = getattr(scheduler, "max_lrs", None) or ()
     candidates = (

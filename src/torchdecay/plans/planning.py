@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, get_args
 
 from torch import Tensor, nn
 
@@ -19,7 +19,7 @@ from torchdecay.plans.plan import Plan
 from torchdecay.plans.policies import STANDARD, UNSURE, name_of
 from torchdecay.plans.rows import Row
 from torchdecay.plans.rules import DECAY, Rule, as_rules, rule
-from torchdecay.plans.selectors import as_selectors, kind_of
+from torchdecay.plans.selectors import as_selectors, once_for_each_kind
 from torchdecay.plans.tree import as_module
 from torchdecay.text import listed, repr_quoted
 
@@ -113,7 +113,7 @@ def param_groups(
 
 def decide(model: Any, decay: Any, rules: Any, tied: Tied) -> Plan:
     """`plan`, which documents it, for the public functions; warnings point at the line that called those."""
-    check_word(tied, "tied", ("spare", "first", "error"), error=PlanError)
+    check_word(tied, "tied", get_args(Tied), error=PlanError)
     default, ordered = as_decay(decay), as_rules(rules)
     is_census = isinstance(model, Sequence) and all(isinstance(item, Parameter) for item in model)
     everyone: Sequence[Parameter] = model if is_census else census(model)
@@ -170,21 +170,10 @@ class _Judge:
         self.rules, self.default = rules, default
         self.said = [one.decides for one in rules]
         self.won: set[tuple[str, int]] = set()
-        self._of_kinds = all(one.selector.of_kinds for one in rules)
-        self._known: dict[Hashable, _Verdict] = {}
-
-    def verdict(self, use: Parameter) -> _Verdict:
-        """What this use of a parameter gets; asked once about all that no rule can tell apart."""
-        if not self._of_kinds:
-            return self._verdict(use)
-        key = kind_of(use)
-        verdict = self._known.get(key)
-        if verdict is None:
-            verdict = self._known[key] = self._verdict(use)
-        return verdict
+        self.verdict = once_for_each_kind(self._verdict, [one.selector for one in rules])
 
     def _verdict(self, use: Parameter) -> _Verdict:
-        """The first match decides, for the decay and for each option apart."""
+        """What this use of a parameter gets: the first match decides, for the decay and for each option apart."""
         found: dict[str, int] = {}
         for index, (one, said) in enumerate(zip(self.rules, self.said, strict=True)):
             if not said <= found.keys() and one.selector.picks(use):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 
 from torchdecay.errors import PlanError
 from torchdecay.plans.parameters import Parameter
 from torchdecay.plans.rules import DECAY, DEFAULT, Rule, as_rules
-from torchdecay.plans.selectors import Exempt, Glob, OfClass, OfClassNamed, OfNdim, OfRole, Selector, kind_of
+from torchdecay.plans.selectors import Exempt, Glob, OfClass, OfClassNamed, OfNdim, OfRole, Selector, once_for_each_kind
 from torchdecay.text import nearest, repr_quoted
 
 
@@ -137,19 +137,12 @@ def named(recipe: str | Iterable[Rule]) -> tuple[str, tuple[Rule, ...]]:
 def sparing(rules: Iterable[Rule]) -> Callable[[Parameter], bool]:
     """What tells of a parameter whether the first of the rules that has a word about its decay spares it."""
     deciding = [one for one in rules if DECAY in one.decides]
-    of_kinds, known = all(one.selector.of_kinds for one in deciding), dict[Hashable, bool]()
 
     def spares(parameter: Parameter) -> bool:
         first = next((one for one in deciding if one.selector.picks(parameter)), None)
         return first is not None and first.decay is None
 
-    def asked_once(parameter: Parameter) -> bool:
-        kind = kind_of(parameter)
-        if kind not in known:
-            known[kind] = spares(parameter)
-        return known[kind]
-
-    return asked_once if of_kinds else spares
+    return once_for_each_kind(spares, [one.selector for one in deciding])
 
 
 __all__ = ["BY_NAME", "DEFAULT", "STANDARD", "UNSURE", "name_of", "named", "sparing"]

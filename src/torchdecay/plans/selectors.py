@@ -6,21 +6,36 @@ import difflib
 import fnmatch
 import re
 import types
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from torchdecay.arguments import check_count, check_number
 from torchdecay.errors import PlanError
 from torchdecay.plans.parameters import KINDS, ROLES, WEIGHTS, Parameter
 from torchdecay.text import listed, nearest, repr_quoted, spelled
 
+A = TypeVar("A")
+
 
 def kind_of(parameter: Parameter) -> Hashable:
     """What many parameters share: role, kind, evidence, classes, number of dimensions, exemption."""
     one = parameter
     return one.role, one.kind, one.evidence, one.classes, len(one.shape), one.exempt
+
+
+def once_for_each_kind(ask: Callable[[Parameter], A], selectors: Iterable[Selector]) -> Callable[[Parameter], A]:
+    """A question about parameters, asked once about all that none of the selectors can tell apart."""
+    known: dict[Hashable, A] = {}
+
+    def answer(parameter: Parameter) -> A:
+        kind = kind_of(parameter)
+        if kind not in known:
+            known[kind] = ask(parameter)
+        return known[kind]
+
+    return answer if all(one.of_kinds for one in selectors) else ask
 
 
 class Selector:

@@ -80,12 +80,7 @@ def _every_rule() -> dict[str, Rule]:
 
 
 def settings_of(section: str, given: Mapping[str, Any], more: Mapping[str, Shape]) -> Said:
-    """What is asked for: each option that was typed, else the table of pyproject.toml.
-
-    Args:
-        section: of pyproject.toml.
-        given: the options.
-        more: further keys of that table, and their types; of those that have an option it wins.
+    """What is asked for: each option that was typed, else the table of pyproject.toml, which has `more` keys.
 
     Raises:
         LoadError: an unknown key there, or a value of another type.

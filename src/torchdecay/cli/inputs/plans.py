@@ -28,14 +28,7 @@ def plan_options(command: Any) -> Any:
 
 
 def make_plan(target: str, decay: str | None, rules: str | None, *, option: str = "--rules") -> Plan:
-    """The plan for a model or a checkpoint that `target` names, or the one that was saved there.
-
-    Args:
-        target: as it was typed.
-        decay: what decays it; None where nothing was said.
-        rules: who decays; None where nothing was said.
-        option: which one says the rules.
-    """
+    """The plan for a model or checkpoint that `target` names, or that was saved there; `option` says the rules."""
     from torchdecay.plans.planning import plan
     from torchdecay.plans.policies import BY_NAME
     from torchdecay.plans.references import SUFFIXES

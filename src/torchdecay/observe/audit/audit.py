@@ -9,10 +9,9 @@ from torch import Tensor
 
 from torchdecay.apply.handle import handle_of
 from torchdecay.errors import PlanError
-from torchdecay.findings.choosing import is_wanted, prefixes
+from torchdecay.findings.choosing import Ignore, is_wanted, patterns_of, prefixes, spare, whole_codes
 from torchdecay.findings.finding import by_severity
 from torchdecay.findings.rule import Severity
-from torchdecay.findings.sparing import Ignore, patterns_of, spare, whole_codes
 from torchdecay.observe.audit import interplay, magnitude, selection, wiring
 from torchdecay.observe.audit.case import Case, cuts_apart
 from torchdecay.observe.audit.catalog import CATALOG

@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar, TypeVar
 
-from torchdecay.findings.choosing import is_wanted, prefixes
+from torchdecay.findings.choosing import Ignore, is_wanted, patterns_of, prefixes, whole_codes
 from torchdecay.findings.finding import Finding
 from torchdecay.findings.result import Findings
-from torchdecay.findings.sparing import Ignore, patterns_of, whole_codes
 from torchdecay.observe.audit.catalog import CATALOG
 
 A = TypeVar("A", bound="Audit")

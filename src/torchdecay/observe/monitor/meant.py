@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+from torchdecay.findings.choosing import Ignore
 from torchdecay.findings.finding import Finding
 from torchdecay.findings.result import Findings
 from torchdecay.findings.rule import Severity
-from torchdecay.findings.sparing import Ignore
 from torchdecay.observe.monitor.catalog import ALARMS
 from torchdecay.observe.monitor.series import Event
 

@@ -21,8 +21,8 @@ from torchdecay.apply.handle import handle_of
 from torchdecay.apply.ranks import in_turn, meet
 from torchdecay.arguments import check_count
 from torchdecay.errors import ApplyError, LoadError
+from torchdecay.findings.choosing import Ignore
 from torchdecay.findings.rule import Severity
-from torchdecay.findings.sparing import Ignore
 from torchdecay.observe.groups import as_number, decay_of, optimizers_of
 from torchdecay.observe.monitor.alarms import Alarms, no_gradients, no_steps, not_attached, together
 from torchdecay.observe.monitor.blocks import Recorder

@@ -19,12 +19,7 @@ _DEPTH, _CALLS = 5, 200
 
 
 class Reader(Calls):
-    """Notes the uses of `self.<name>` in the methods of a class.
-
-    Args:
-        kind: the module class.
-        natures: as for `Calls`.
-    """
+    """Notes the uses of `self.<name>` in the methods of a class."""
 
     def __init__(self, kind: type, natures: Mapping[str, Any]) -> None:
         super().__init__(natures)
