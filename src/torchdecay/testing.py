@@ -209,9 +209,7 @@ def a_form_moves_weights_and_leaves_them_finite(decay: Decay) -> None:
         for scale in (1.0, 0.0):
             if shapes := _taken(decay, scale):
                 weights = _trained(make, shapes, decay, scale=scale)
-                assert all(bool(one.isfinite().all()) for one in weights), (
-                    f"{decay!r}: not finite from weights times {scale:g}"
-                )
+                assert all(map(_finite, weights)), f"{decay!r}: not finite from weights times {scale:g}"
         shapes = _taken(decay)
         bare = _trained(make, shapes)
         assert not all(map(torch.equal, _trained(make, shapes, decay), bare)), f"{decay!r} moves no weight"

@@ -38,6 +38,3 @@ class Comet:
         own = self._experiment.curr_step
         self._experiment.log_text(str(event), step=event.step, metadata={"kind": event.kind})
         self._experiment.set_step(own)
-
-
-__all__ = ["Comet"]

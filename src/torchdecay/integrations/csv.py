@@ -49,6 +49,3 @@ class CSV:
     def _write(self, lines: list[tuple[object, ...]]) -> None:
         with self._path.open("a", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows(lines)
-
-
-__all__ = ["CSV"]

@@ -91,6 +91,3 @@ class DecayedWrapper(OptimWrapper):  # type: ignore[misc]
         super().freeze_to(n)
         if self.decay_handle is not None:
             self.asked.follow([self.decay_handle])
-
-
-__all__ = ["DecayedWrapper", "opt_func"]

@@ -200,6 +200,3 @@ class DecayMonitor(Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"monitor": None}
-
-
-__all__ = ["DecayMonitor", "WeightDecay"]

@@ -54,6 +54,3 @@ class MLflow:
 
     def _name(self, name: str) -> str:
         return re.sub(r"[^\w\-. :/]", "_", f"{self._prefix}/{name}")[:250]
-
-
-__all__ = ["MLflow"]

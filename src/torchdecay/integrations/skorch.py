@@ -110,6 +110,3 @@ def _module_of(net: Any) -> nn.Module:
         if isinstance(part, nn.Module) and next(part.parameters(), None) is not None
     }
     return next(iter(held.values())) if len(held) == 1 else nn.ModuleDict(held)
-
-
-__all__ = ["WeightDecay"]

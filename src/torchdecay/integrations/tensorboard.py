@@ -57,6 +57,3 @@ class TensorBoard:
         """No more records; a SummaryWriter of the user's own stays open."""
         if self._owns:
             self._writer.close()
-
-
-__all__ = ["TensorBoard"]

@@ -230,6 +230,3 @@ class DecayCallback(TrainerCallback, ExportableState):
         """End."""
         if self._monitor is not None:
             self._monitor.close()
-
-
-__all__ = ["DecayCallback", "decayed"]

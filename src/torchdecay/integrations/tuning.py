@@ -102,6 +102,3 @@ def decay_metrics(history: History) -> dict[str, float]:
         for kind, values in (("planned", shrink.planned), ("realized", shrink.realized)):
             made |= {f"decay/{group}/{kind}": values[-1]} if values and values[-1] is not None else {}
     return made | {"decay/alarms": float(len(history.events))}
-
-
-__all__ = ["decay_metrics", "decay_range", "suggest_decay"]

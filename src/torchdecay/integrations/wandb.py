@@ -60,6 +60,3 @@ class WandB:
         for record in self._waiting:
             self._run.log(record)
         self._waiting = []
-
-
-__all__ = ["WandB"]

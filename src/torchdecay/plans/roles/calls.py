@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -14,16 +14,20 @@ from torch.autograd import Function
 
 from torchdecay.plans.roles import operations
 from torchdecay.plans.roles.expressions import Expressions
-from torchdecay.plans.roles.frames import Bound, Frame, Local, Partial, parsed
+from torchdecay.plans.roles.frames import SELF, Bound, Frame, Local, Partial, bind_arguments, parsed, returned_by
 from torchdecay.plans.roles.syntax import pattern_of
 from torchdecay.plans.roles.values import CONSTANT, FOREIGN, Value, mixed, together
 from torchdecay.plans.roles.words import words
+
+_DEPTH, _CALLS = 5, 200
+"""How deep functions are followed, and how many of them for one class."""
 
 
 class Calls(Expressions):
     """Reads calls.
 
     Args:
+        kind: the module class.
         natures: of children that are called with a parameter, what they do with it: "function" for one without
             parameters, "squashing" for a softmax and its like, "layer" for one with parameters, or a function to read.
 
@@ -31,13 +35,18 @@ class Calls(Expressions):
         asked: children that are called with a parameter.
     """
 
-    def __init__(self, natures: Mapping[str, Any]) -> None:
+    def __init__(self, kind: type, natures: Mapping[str, Any]) -> None:
         super().__init__()
-        self.natures = natures
+        self.kind, self.natures = kind, natures
         self.asked: set[str] = set()
         self._stack: list[Any] = []
+        self._calls = 0
+        self._returns: dict[Any, Value] = {}
 
     @abstractmethod
+    def body(self, statements: Iterable[ast.stmt], frame: Frame) -> None:
+        """Statements one after the other; of loops one round."""
+
     def run(
         self,
         function: Any,
@@ -46,11 +55,49 @@ class Calls(Expressions):
         named: Mapping[str, Value],
         kind: type | None,
     ) -> Value:
-        """What a function returns for these arguments."""
+        """What a function returns for these arguments; arguments that are not given are constants or foreign."""
+        if function in self._stack or len(self._stack) >= _DEPTH or self._calls >= _CALLS:
+            return mixed([FOREIGN])
+        self._calls += 1
+        self._stack.append(function)
+        known = given[0] is SELF if given else False
+        positional = [*tree.args.posonlyargs, *tree.args.args]
+        frame = Frame(function, kind, positional[0].arg if known and positional else "")
+        bind_arguments(frame, tree.args, given, named, called=len(self._stack) > 1)
+        self.body(tree.body, frame)
+        self._stack.pop()
+        return returned_by(frame)
 
-    @abstractmethod
+    def call_method(self, function: Any, given: Sequence[Value], named: Mapping[str, Value], *, bound: bool) -> Value:
+        """A method of the class itself, or a property."""
+        plain = not any(one.own or one.products for one in (*given, *named.values()))
+        if plain and function in self._returns:
+            return self._returns[function]
+        tree = parsed(function)
+        if tree is None:
+            return mixed([FOREIGN])
+        if plain:
+            self._returns[function] = FOREIGN
+        made = self.run(function, tree, [SELF, *given] if bound else given, named, self.kind)
+        if plain:
+            self._returns[function] = made
+        return made
+
     def call_local(self, local: Local, given: Sequence[Value], named: Mapping[str, Value]) -> Value:
-        """What a function returns that is defined where it is called."""
+        """A lambda, or a function that is defined where it is called."""
+        if local.node in self._stack or len(self._stack) >= 2 * _DEPTH or self._calls >= _CALLS:
+            return FOREIGN
+        self._calls += 1
+        self._stack.append(local.node)
+        frame = Frame(local.frame.globals, local.frame.kind, local.frame.self_name, local.frame)
+        bind_arguments(frame, local.node.args, given, named)
+        if isinstance(local.node, ast.Lambda):
+            made = self.value(local.node.body, frame)
+        else:
+            self.body(local.node.body, frame)
+            made = returned_by(frame)
+        self._stack.pop()
+        return made
 
     def _call(self, node: ast.Call, frame: Frame) -> Value:
         """What a call gives, its arguments read first."""

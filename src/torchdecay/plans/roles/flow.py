@@ -7,26 +7,20 @@ and functions of other modules than torch's; what can't be read, a kernel say, i
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torchdecay.plans.roles.calls import Calls
-from torchdecay.plans.roles.frames import SELF, Frame, Local, bind_arguments, parsed, returned_by
-from torchdecay.plans.roles.values import CONSTANT, FOREIGN, Value, either, mixed
-
-_DEPTH, _CALLS = 5, 200
-"""How deep functions are followed, and how many of them for one class."""
+from torchdecay.plans.roles.frames import SELF, Frame, Local, parsed
+from torchdecay.plans.roles.values import CONSTANT, FOREIGN, either
 
 
 class Reader(Calls):
     """Notes the uses of `self.<name>` in the methods of a class."""
 
     def __init__(self, kind: type, natures: Mapping[str, Any]) -> None:
-        super().__init__(natures)
-        self.kind = kind
+        super().__init__(kind, natures)
         self.found: dict[str, set[str]] = {}
-        self._calls = 0
-        self._returns: dict[Any, Value] = {}
 
     def read(self, method: Any, returned: str = "") -> None:
         """Read one method; what it scales is noted as normed or filtered, if it normalizes or takes a spectrum.
@@ -42,60 +36,6 @@ class Reader(Calls):
             if "scaled" in uses:
                 uses |= self.flags
             self.found.setdefault(attribute_name, set()).update(uses)
-
-    def run(
-        self,
-        function: Any,
-        tree: ast.FunctionDef,
-        given: Sequence[Value],
-        named: Mapping[str, Value],
-        kind: type | None,
-    ) -> Value:
-        """What a function returns for these arguments; arguments that are not given are constants or foreign."""
-        if function in self._stack or len(self._stack) >= _DEPTH or self._calls >= _CALLS:
-            return mixed([FOREIGN])
-        self._calls += 1
-        self._stack.append(function)
-        known = given[0] is SELF if given else False
-        positional = [*tree.args.posonlyargs, *tree.args.args]
-        frame = Frame(function, kind, positional[0].arg if known and positional else "")
-        bind_arguments(frame, tree.args, given, named, called=len(self._stack) > 1)
-        self.body(tree.body, frame)
-        self._stack.pop()
-        return returned_by(frame)
-
-    def call_method(self, function: Any, given: Sequence[Value], named: Mapping[str, Value], *, bound: bool) -> Value:
-        """A method of the class itself, or a property."""
-        plain = not any(one.own or one.products for one in (*given, *named.values()))
-        if plain and function in self._returns:
-            return self._returns[function]
-        tree = parsed(function)
-        if tree is None:
-            return mixed([FOREIGN])
-        if plain:
-            self._returns[function] = FOREIGN
-        made = self.run(function, tree, [SELF, *given] if bound else given, named, self.kind)
-        if plain:
-            self._returns[function] = made
-        return made
-
-    def call_local(self, local: Local, given: Sequence[Value], named: Mapping[str, Value]) -> Value:
-        """A lambda, or a function that is defined where it is called."""
-        if local.node in self._stack or len(self._stack) >= 2 * _DEPTH or self._calls >= _CALLS:
-            return FOREIGN
-        self._calls += 1
-        self._stack.append(local.node)
-        frame = Frame(local.frame.globals, local.frame.kind, local.frame.self_name, local.frame)
-        bind_arguments(frame, local.node.args, given, named)
-        if isinstance(local.node, ast.Lambda):
-            made = self.value(local.node.body, frame)
-        else:
-            self.body(local.node.body, frame)
-            made = returned_by(frame)
-        self._stack.pop()
-        return made
-
-    # --- statements -------------------------------------------------------------------------------------------------
 
     def body(self, statements: Iterable[ast.stmt], frame: Frame) -> None:
         """Statements one after the other; of loops one round."""

@@ -34,13 +34,8 @@ KNOWN: dict[str, dict[str, tuple[str, str]]] = {
     "torch.nn.modules.rnn.RNNCellBase": _RECURRENT,
     "torch.nn.modules.activation.PReLU": {"weight": ("scale", "")},
     "torch.nn.modules.activation.MultiheadAttention": {
-        "in_proj_weight": ("weight", "matrix"),
-        "q_proj_weight": ("weight", "matrix"),
-        "k_proj_weight": ("weight", "matrix"),
-        "v_proj_weight": ("weight", "matrix"),
-        "in_proj_bias": ("bias", ""),
-        "bias_k": ("bias", ""),
-        "bias_v": ("bias", ""),
+        **{f"{part}_proj_weight": ("weight", "matrix") for part in ("in", "q", "k", "v")},
+        **dict.fromkeys(("in_proj_bias", "bias_k", "bias_v"), ("bias", "")),
     },
 }
 """Qualified class name → attribute → (role, kind). A norm's bias is of role norm too: it belongs to the norm."""

@@ -13,6 +13,7 @@ from torchdecay.integrations.lint.parameters import groups
 from torchdecay.integrations.lint.rule import Edit, Hit, rule
 
 DECAY = re.compile(r"(adam_|optimizer_|optim_)?weight_?decay|wd")
+"""What options, fields and keys for weight decay are called."""
 _NUMBER = re.compile(r"\s*(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 
 
