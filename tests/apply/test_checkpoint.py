@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -627,3 +628,105 @@ def test_the_0_that_a_plan_wrote_is_no_weight_decay_of_a_checkpoint() -> None:
         else:
             td.load_optimizer(fresh, optimizer.state_dict(), weight_decay="checkpoint", model=model)
             assert fresh.param_groups[0]["weight_decay"] == now
+
+
+def scheduled(model: nn.Module, optimizer: optim.Optimizer) -> td.Handle:
+    """Under a plan that counts, and by a controller that remembers."""
+    decay = td.forms.constrained(kappa_initial=0.8).replace(schedule=td.schedules.linear(1.0, 0.0, 8))
+    return td.attach(optimizer, decay, model=model)
+
+
+LATER: dict[str, Callable[[nn.Module, optim.Optimizer], tuple[nn.Module, optim.Optimizer]]] = {
+    "copied": lambda model, optimizer: copy.deepcopy((model, optimizer)),
+    "pickled": lambda model, optimizer: pickle.loads(pickle.dumps((model, optimizer))),
+}
+
+
+@pytest.mark.parametrize("how", [*LATER, "saved again"])
+def test_what_was_loaded_by_name_waits_for_a_plan_in_copies_and_checkpoints(how: str) -> None:
+    """A checkpoint that is laid out anew in a process of its own keeps its counters and controllers."""
+    model = net()
+    optimizer = optim.AdamW(td.param_groups(model, 0.0), lr=0.1)
+    scheduled(model, optimizer)
+    train(model, optimizer)
+    other = copy.deepcopy(model)
+    resumed = optim.AdamW(td.param_groups(other, 0.0)[::-1], lr=0.1)
+    td.load_optimizer(resumed, copy.deepcopy(optimizer.state_dict()))
+    if how == "saved again":
+        saved = copy.deepcopy(resumed.state_dict())
+        resumed = optim.AdamW(td.param_groups(other, 0.0)[::-1], lr=0.1)
+        handle = scheduled(other, resumed)
+        resumed.load_state_dict(saved)
+    else:
+        other, resumed = LATER[how](other, resumed)
+        handle = scheduled(other, resumed)
+    assert "torchdecay" not in vars(resumed)
+    train(model, optimizer)
+    train(other, resumed)
+    assert handle.steps(0) == 6
+    assert same(dict(model.named_parameters()), dict(other.named_parameters()))
+
+
+def test_a_load_by_name_mends_one_by_place() -> None:
+    """What torch's own load left in the groups is of a checkpoint in another order, or of an older one."""
+    model = net()
+    optimizer = optim.AdamW(each_alone(model), lr=0.1)
+    scheduled(model, optimizer)
+    older = copy.deepcopy(optimizer.state_dict())
+    train(model, optimizer)
+    saved = optimizer.state_dict()
+    for first in (older, saved):
+        other = copy.deepcopy(model)
+        resumed = optim.AdamW(each_alone(other)[::-1], lr=0.1)
+        resumed.load_state_dict(copy.deepcopy(first))
+        with pytest.raises(LoadError, match=r"Load it by name: td\.load_optimizer"):
+            scheduled(other, resumed)
+        td.load_optimizer(resumed, copy.deepcopy(saved), model=other)
+        assert scheduled(other, resumed).steps(0) == 3
+        twin, stepping = copy.deepcopy((model, optimizer))
+        scheduled(twin, stepping)
+        train(twin, stepping)
+        train(other, resumed)
+        assert same(dict(twin.named_parameters()), dict(other.named_parameters()))
+
+
+class Wrapped(nn.Module):
+    """Of a class that nobody knows, so that it is part of what a plan calls a parameter."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+
+AROUND = [(nn.DataParallel, None), (None, nn.DataParallel), (Wrapped, None), (None, Wrapped)]
+ATTACHED = [(around, how) for around in AROUND for how in ("before", "after", "after, with the model")]
+# Without the model nobody knows then what a plan will call them.
+ATTACHED.remove(((None, Wrapped), "after"))
+
+
+@pytest.mark.parametrize(("around", "attached"), ATTACHED)
+@pytest.mark.parametrize("decay", [td.forms.norm_control(0.4, ratio=0.7), td.toward("initial", 0.3)], ids=repr)
+def test_what_a_plan_remembers_follows_a_parameter_to_another_name(decay: td.Decay, around: Any, attached: str) -> None:
+    """Not its moments alone: the norms that it began with, and where it began."""
+    weights = []
+    for goes_on in (True, False):
+        torch.manual_seed(0)
+        model = net()
+        outer, inner = ((lambda one: one) if one is None else one for one in around)
+        seen = outer(model)
+        optimizer = optim.SGD([*seen.named_parameters()], lr=0.1, momentum=0.9)
+        td.attach(optimizer, td.plan(seen, decay), model=seen, save_references=True)
+        train(model, optimizer)
+        if not goes_on:
+            saved, model = copy.deepcopy((optimizer.state_dict(), model))
+            seen = inner(model)
+            optimizer = optim.SGD([*seen.named_parameters()][::-1], lr=0.1, momentum=0.9)
+            if attached == "before":
+                td.attach(optimizer, td.plan(seen, decay), model=seen)
+            report = td.load_optimizer(optimizer, saved, model=seen if "with" in attached else None)
+            assert not report.missing and not report.unused
+            if attached != "before":
+                td.attach(optimizer, td.plan(seen, decay), model=seen)
+        train(model, optimizer)
+        weights.append(dict(model.named_parameters()))
+    assert same(*weights)

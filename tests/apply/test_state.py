@@ -367,6 +367,54 @@ def test_a_checkpoint_of_a_pause_knows_where_the_run_began(way, meanwhile):
         assert found.keys() == start.keys() and same(found.values(), start.values())
 
 
+@pytest.mark.parametrize("way", ["in the optimizer's", "the handle's"])
+def test_a_checkpoint_may_know_where_a_parameter_began_that_is_gone(way):
+    """It was taken out of the optimizer; where it comes back without its beginning, that is said."""
+    model, old, handle = attached(td.toward("initial", 0.1), save_references=way != "the handle's")
+    gone = [old.param_groups[0]["params"].pop() for _ in range(2)]
+    zero_gradients(model)
+    old.step()
+    saved, beside = through_a_file(old.state_dict()), through_a_file(handle.state_dict())
+    assert {"paused/2.weight", "paused/2.bias"} < beside.keys()
+    optimizer = optim.AdamW(model[0].parameters(), lr=0.1)
+    plan = td.plan(model, td.toward("initial", 0.1), rules=())
+    for param in model.parameters():
+        param.data += 1
+    resumed = td.attach(optimizer, plan, model=model)
+    if way == "the handle's":
+        resumed.load_state_dict(beside)
+    optimizer.load_state_dict(saved)
+    found = resumed.state_dict()
+    assert found.keys() == {"0.weight", "0.bias"} and all(torch.equal(found[name], beside[name]) for name in found)
+    optimizer.add_param_group({"params": gone})
+    with pytest.raises(td.ApplyError, match="where the run began did not come along"):
+        resumed.update(plan)
+
+
+def test_a_plan_that_comes_after_a_load_owes_what_the_checkpoint_says():
+    """And not what the weights of before the load owed, to a plan that was removed."""
+    weights = {}
+    for rolls_back in (False, True):
+        model = make_model().bfloat16()
+        _, optimizer, handle = attached(td.decoupled(0.003), model=model, steps=3)
+        begun, saved = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+        owed = dict(handle.debts)
+        assert owed and any(owed.values())
+        if rolls_back:
+            zero_gradients(model)
+            optimizer.step()
+            handle.remove()
+            model.load_state_dict(begun)
+            optimizer.load_state_dict(saved)
+            handle = td.attach(optimizer, handle.plan, model=model)
+        assert handle.debts == owed
+        for _ in range(20):
+            zero_gradients(model)
+            optimizer.step()
+        weights[rolls_back] = [param.detach().clone() for param in model.parameters()]
+    assert same(weights[False], weights[True])
+
+
 FORMS = [
     td.native(0.1),
     td.coupled(0.1),

@@ -151,22 +151,31 @@ def load_optimizer(
             "Each optimizer has its own state dict.",
             "Load each on its own: td.load_optimizer(optimizer, state_dict).",
         )
-    if weight_decay != "plan" and handle_of(optimizer) is not None:
+    handle = handle_of(optimizer)
+    if weight_decay != "plan" and handle is not None:
         raise LoadError(
             f"weight_decay={weight_decay!r}, but a plan is attached, which owns weight_decay.",
             fix=f"Say it there: td.attach(optimizer, plan, on_load={weight_decay!r}).",
         )
+    if handle is not None and model is None:
+        model = handle.model
     match = _matched(_read(state_dict, model, old_plan), _names_here(optimizer, model))
     _check(optimizer, match)
     before = optimizer.state_dict()["param_groups"]
     options = [_options(match.sources(index).values()) for index in range(len(before))]
     groups = [_merged(index, *pair, weight_decay) for index, pair in enumerate(zip(before, options, strict=True))]
     loaded = {"state": _state(optimizer, match, state_dict["state"], before), "param_groups": groups}
-    handle, left = handle_of(optimizer), left_in(state_dict)
+    left = left_in(state_dict)
+    if handle is None:
+        for group in groups:
+            # What another load left there is not of this checkpoint.
+            if str(group.get(MARK)).startswith("attached"):
+                del group[MARK]
     if left is not None and weight_decay == "checkpoint":
         _check_written(match, left, groups)
     if left is not None:
-        moved = _moved(match, left, {} if handle is None else handle.state_dict())
+        names = _names_now(match, are_planned=model is not None or handle is not None)
+        moved = _moved(match, left, names, {} if handle is None else handle.state_dict())
         # No hooks are here without a handle: the groups are not to be marked as if some were lost.
         loaded |= {MARK: moved} if handle is not None else {}
     optimizer.load_state_dict(loaded)
@@ -298,25 +307,61 @@ def _state(
     return found
 
 
-def _moved(match: _Match, left: Mapping[str, Any], mine: Mapping[str, Tensor]) -> dict[str, Any]:
+def _names_now(match: _Match, *, are_planned: bool) -> dict[str, str | None]:
+    """What a plan called each parameter of the checkpoint → what one here calls it; None for those that are not here.
+
+    Args:
+        match: which parameter is which.
+        are_planned: whether the names here are those of a model or a plan, and not what an optimizer was given.
+    """
+    before, here = canonical_keys(one.name for one in match.saved), canonical_keys(match.names)
+    now = {id(one): name for name, one in match.known.items()}
+    short: dict[str, str | None] = {}
+    whole: dict[str, str | None] = {}
+    for one in match.saved:
+        name = now.get(id(one))
+        # Of the same names nobody can tell whether the plan saw through a wrapper, but they stay the same.
+        short[before[one.name]] = (
+            before[one.name] if name == one.name else name if are_planned else here.get(name or "")
+        )
+        whole[one.name] = name if are_planned or name == one.name else here.get(name or "")
+    return short | whole
+
+
+def _renamed(numbers: Mapping[str, Any], names: Mapping[str, str | None]) -> dict[str, Any]:
+    """Nested numbers by parameter, under its name of now; without those of parameters that are not here."""
+    found = {}
+    for key, value in numbers.items():
+        if isinstance(value, Mapping) and key not in names:
+            found[key] = _renamed(value, names)
+        elif (name := names.get(key, key)) is not None:
+            found[name] = value
+    return found
+
+
+def _moved(
+    match: _Match, left: Mapping[str, Any], names: Mapping[str, str | None], mine: Mapping[str, Tensor]
+) -> dict[str, Any]:
     """What an attached plan left in the checkpoint, for the groups that are here.
 
     Args:
         match: which parameter is which.
         left: what it left.
+        names: what it called each parameter → what one here calls it.
         mine: where pulls lead now, by name: what is new here begins there.
     """
     groups = [[left["groups"][place] for place in match.sources(index)] for index in range(len(match.here))]
     counted = [_counted(index, sources) for index, sources in enumerate(groups)]
     plan = {"plan": write(match.reordered(read(left["plan"])))} if "plan" in left else {}
-    paused = [name for name, one in match.known.items() if one.name in left["paused"]]
-    moved = {**left, "groups": counted, "names": [None] * len(counted), "paused": paused} | plan
+    paused = [name for one in left["paused"] if (name := names.get(one)) is not None]
+    scalars = _renamed(left["scalars"], names)
+    moved = {**left, "groups": counted, "names": [None] * len(counted), "paused": paused, "scalars": scalars} | plan
     if saved := initial_in(left):
-        then = {name: one.name for name, one in match.known.items()}
-        known = {
-            kind + new: saved[kind + old] for new, old in then.items() for kind in ("", PAUSED) if kind + old in saved
-        }
-        held = known | {name: tensor for name, tensor in mine.items() if name.removeprefix(PAUSED) not in then}
+        held = {name: tensor for name, tensor in mine.items() if name.removeprefix(PAUSED) not in match.known}
+        for key, tensor in saved.items():
+            bare = key.removeprefix(PAUSED)
+            if (name := names.get(bare)) is not None:
+                held[key.removesuffix(bare) + name] = tensor
         moved["initial"] = {"keys": {name: name for name in held}, "held": held}
     return moved
 

@@ -98,15 +98,23 @@ def carry(optimizer: Optimizer, bond: Bond, remembered: Callable[[], Remembered]
         What takes this away.
     """
 
+    def beside() -> dict[str, Any]:
+        return {MARK: remembered(), "_optimizer_step_pre_hooks": OrderedDict({_KEY: Detached(optimizer, bond)})}
+
+    _copy_with(optimizer, beside)
+    return lambda: vars(optimizer).pop("__getstate__", None)
+
+
+def _copy_with(optimizer: Optimizer, beside: Callable[[], dict[str, Any]]) -> None:
+    """Let copies of an optimizer have these attributes."""
+
     def getstate() -> dict[str, Any]:
         state: dict[str, Any] = dict(type(optimizer).__getstate__(optimizer))
         for own in ("__getstate__", "load_state_dict", "step"):
             state.pop(own, None)
-        hooks = OrderedDict({_KEY: Detached(optimizer, bond)})
-        return state | {MARK: remembered(), "_optimizer_step_pre_hooks": hooks}
+        return state | beside()
 
     optimizer.__getstate__ = getstate  # type: ignore[method-assign]
-    return lambda: vars(optimizer).pop("__getstate__", None)
 
 
 def remembered_by(optimizer: Optimizer) -> Remembered | None:
@@ -120,8 +128,16 @@ def remembered_by(optimizer: Optimizer) -> Remembered | None:
 
 
 def remember(optimizer: Optimizer, left: Remembered) -> None:
-    """Keep for `attach` what a plan left elsewhere."""
+    """Keep for `attach` what a plan left elsewhere; until then copies and state dicts of the optimizer take it along."""
     vars(optimizer)[MARK] = left
+    _copy_with(optimizer, lambda: {MARK: vars(optimizer)[MARK]})
+    if _add_remembered not in optimizer._optimizer_state_dict_post_hooks.values():
+        optimizer.register_state_dict_post_hook(_add_remembered)
+
+
+def _add_remembered(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    if MARK in vars(optimizer):
+        state.setdefault(MARK, vars(optimizer)[MARK])
 
 
 def forget_copying(optimizer: Optimizer) -> None:

@@ -68,7 +68,9 @@ class Handle(Copied):
         values = self._engine.check()
         self._agreement = self._agree()
         self._unwritten = Unwritten(() if remembered is not None else self._engine.measured())
-        self._engine.passes.debts.take(self._engine.pulled())
+        if remembered is None:
+            # Else the checkpoint says what its weights owed.
+            self._engine.passes.debts.take(self._engine.pulled())
         self._undo: list[Callable[[], None]] = []
         self._is_late = bool(late_because(optimizer))
         _ATTACHED[optimizer] = weakref.ref(self)

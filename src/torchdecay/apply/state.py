@@ -124,8 +124,10 @@ class References:
         """
         mine = self._of(Initial, Average)
         for name, tensor in state.items():
-            paused = self._named.get(name.removeprefix(PAUSED)) if name.startswith(PAUSED) else None
-            if name not in mine and (paused is None or paused.shape != tensor.shape):
+            param = self._named.get(name.removeprefix(PAUSED))
+            # One that the optimizer no longer has may be among those that are paused.
+            fits = name.startswith(PAUSED) and (param is None or param.shape == tensor.shape)
+            if name not in mine and not fits:
                 raise LoadError(f'"{name}" has no "initial" reference here.', fix=nearest(name, mine))
         for name, tensor in mine.items():
             if name not in state or state[name].shape != tensor.shape:
@@ -140,10 +142,10 @@ class References:
     def load(self, state: Mapping[str, Tensor], *, given: bool) -> None:
         """Overwrite the initial ones, with those of a checkpoint or with what was `given` for itself."""
         _overwrite(self._of(Initial, Average), state)
-        for name in (key.removeprefix(PAUSED) for key in state if key.startswith(PAUSED)):
-            param = self._named[name]
-            self._paused[name] = param, state[PAUSED + name].to(param.device, copy=True)
-            self._lost.discard(name)
+        for name, param in self._named.items():
+            if PAUSED + name in state:
+                self._paused[name] = param, state[PAUSED + name].to(param.device, copy=True)
+                self._lost.discard(name)
         self._are_given = self._are_given or given
 
     def inherit(self, other: References) -> None:
