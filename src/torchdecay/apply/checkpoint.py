@@ -320,11 +320,11 @@ def _names_now(match: _Match, *, are_planned: bool) -> dict[str, str | None]:
     whole: dict[str, str | None] = {}
     for one in match.saved:
         name = now.get(id(one))
-        # Of the same names nobody can tell whether the plan saw through a wrapper, but they stay the same.
-        short[before[one.name]] = (
-            before[one.name] if name == one.name else name if are_planned else here.get(name or "")
-        )
-        whole[one.name] = name if are_planned or name == one.name else here.get(name or "")
+        if name == one.name:
+            # Nobody can tell whether the plan saw through a wrapper, but it does so still.
+            short[before[name]], whole[name] = before[name], name
+        else:
+            short[before[one.name]] = whole[one.name] = name if name is None or are_planned else here[name]
     return short | whole
 
 

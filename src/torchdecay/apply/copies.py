@@ -128,7 +128,7 @@ def remembered_by(optimizer: Optimizer) -> Remembered | None:
 
 
 def remember(optimizer: Optimizer, left: Remembered) -> None:
-    """Keep for `attach` what a plan left elsewhere; until then copies and state dicts of the optimizer take it along."""
+    """Keep for `attach` what a plan left elsewhere, also in copies and state dicts that are made until then."""
     vars(optimizer)[MARK] = left
     _copy_with(optimizer, lambda: {MARK: vars(optimizer)[MARK]})
     if _add_remembered not in optimizer._optimizer_state_dict_post_hooks.values():
