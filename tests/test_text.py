@@ -29,6 +29,7 @@ from torchdecay.text import (
     ("value", "text"),
     [
         (0.0, "0"),
+        (0.01184, "0.012"),
         (0.69314, "0.693"),
         (2.2431, "2.243"),
         (-0.555, "−0.555"),
@@ -84,6 +85,7 @@ def test_shown_leaves_nothing_that_steers_a_reader(name: str) -> None:
 def test_shown_keeps_what_people_can_read() -> None:
     """Greek, Japanese and pictures are names like others."""
     assert shown("λ=½ 日本 🔥") == "λ=½ 日本 🔥"
+    assert shown("a\x00b\u202ec") == "a\\x00b\\u202ec"
 
 
 def test_shown_cuts_a_name_that_would_flood_the_page() -> None:

@@ -24,23 +24,13 @@ def repr_quoted(text: str) -> str:
 
 
 def shown(text: str, *, most: int = 200) -> str:
-    r"""A name as it may stand on a page: printable, long ones cut. Escaping for HTML is the template's job.
-
-    Example:
-        >>> shown("a\x00b\u202ec")
-        'a\\x00b\\u202ec'
-    """
+    """A name as it may stand on a page: printable, long ones cut. Escaping for HTML is the template's job."""
     spelled = printable(text)
     return spelled if len(spelled) <= most else spelled[: most - 1] + "…"
 
 
 def prose(text: str) -> str:
-    r"""Sentences as they may stand on a page: line breaks and runs of blanks become one blank.
-
-    Example:
-        >>> prose("what\n  why")
-        'what why'
-    """
+    """Sentences as they may stand on a page: line breaks and runs of blanks become one blank."""
     return shown(" ".join(text.split()), most=2000)
 
 
@@ -93,15 +83,9 @@ def counted(count: int, noun: str) -> str:
 
 
 def describe_error(error: BaseException, *, where: bool = False) -> str:
-    r"""An error as text: one of ours as it speaks, another as one line, its type and the first line of its text.
+    """An error as text: one of ours as it speaks, another as one line, its type and the first line of its text.
 
-    Args:
-        error: what was raised.
-        where: for the user's own code: all of its text, and the file and line.
-
-    Example:
-        >>> describe_error(ValueError("no\n  such thing")), describe_error(KeyboardInterrupt())
-        ('ValueError: no', 'KeyboardInterrupt')
+    With `where`, for the user's own code: all of its text, and the file and line.
     """
     if isinstance(error, TorchdecayError):
         return str(error)
@@ -123,12 +107,7 @@ def spelled(value: float) -> str:
 
 
 def number(value: float, *, signed: bool = False) -> str:
-    """About three digits: 0.926, 2.24, 1,340, 3.1e-05; "not a number" and "infinite" in words.
-
-    Example:
-        >>> number(0.01184), number(1340.2), number(0.0), number(float("nan")), number(0.5, signed=True)
-        ('0.012', '1,340', '0', 'not a number', '+0.500')
-    """
+    """About three digits: 0.926, 2.240, 1,340, 3.1e-05; "not a number" and "infinite" in words."""
     if math.isnan(value):
         return "not a number"
     size = abs(value)
@@ -146,12 +125,7 @@ def number(value: float, *, signed: bool = False) -> str:
 
 
 def mean_and_spread(mean: float, spread: float | None, *, digits: int | None = None) -> str:
-    """`0.926 ± 0.012`, both to the digits that the spread supports, or to `digits`; the mean alone without a spread.
-
-    Example:
-        >>> mean_and_spread(0.92613, 0.0123), mean_and_spread(2.2434, None)
-        ('0.926 ± 0.012', '2.243')
-    """
+    """`0.926 ± 0.012`, both to the digits that the spread supports, or to `digits`; the mean alone without a spread."""
     if spread is None or not math.isfinite(spread) or not math.isfinite(mean):
         return number(mean)
     own = _digits(mean, spread)
@@ -163,12 +137,7 @@ def mean_and_spread(mean: float, spread: float | None, *, digits: int | None = N
 
 
 def means_and_spreads(column: Sequence[tuple[float, float | None]]) -> list[str]:
-    """Each mean and spread of a column, all to the digits that its least spread supports.
-
-    Example:
-        >>> means_and_spreads([(0.635, 0.0), (0.6094, 0.0009), (0.71, 0.02)])
-        ['0.6350 ± 0.0000', '0.6094 ± 0.0009', '0.7100 ± 0.0200']
-    """
+    """Each mean and spread of a column, all to the digits that its least spread supports."""
     known = [(mean, spread) for mean, spread in column if spread is not None and math.isfinite(mean + spread)]
     every = [digits for mean, spread in known if (digits := _digits(mean, spread)) is not None]
     plain = all(spread <= 1e-9 * abs(mean) or _digits(mean, spread) is not None for mean, spread in known)
@@ -189,34 +158,19 @@ def three_digits(value: float) -> float:
 
 
 def step_count(steps: float) -> str:
-    """How many steps something takes: whole ones, or three digits of few; "never" for infinitely many.
-
-    Example:
-        >>> step_count(69.3147), step_count(34567.8), step_count(float("inf"))
-        ('69.3', '34,568', 'never')
-    """
+    """How many steps something takes: 34,568, or three digits of few, 69.3; "never" for infinitely many."""
     if math.isinf(steps):
         return "never"
     return f"{steps:,.0f}" if steps >= 100 else f"{steps:.3g}"
 
 
 def percent(share: float) -> str:
-    """A share in percent: digits that tell something, also near 0 and near 1.
-
-    Example:
-        >>> percent(0.3149), percent(2e-6), percent(0.99999), percent(1.0)
-        ('31.5 %', '0.0002 %', '> 99.9 %', '100 %')
-    """
+    """A share in percent, in digits that tell something, also near 0 and near 1: 31.5 %, 0.0002 %, > 99.9 %, 100 %."""
     return "> 99.9 %" if 0.999 < share < 1.0 else f"{100.0 * share:.3g} %"
 
 
 def share(value: float) -> str:
-    """A part of something, in percent up to all of it and in times above; "never" for infinitely many times.
-
-    Example:
-        >>> share(0.34), share(7.2345), share(float("inf"))
-        ('34 %', '7.23 times', 'never')
-    """
+    """A part of something: 34 % up to all of it, 7.23 times above; "never" for infinitely many times."""
     return percent(value) if value <= 1 else "never" if math.isinf(value) else f"{step_count(value)} times"
 
 

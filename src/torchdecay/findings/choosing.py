@@ -42,11 +42,7 @@ def as_severity(word: str) -> Severity:
 
 
 def patterns_of(ignore: Ignore, known: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """For each code or prefix globs of names; `*` for all.
-
-    Raises:
-        PlanError: an unknown code.
-    """
+    """For each code or prefix globs of names; `*` for all."""
     if isinstance(ignore, Mapping):
         codes = prefixes(ignore, known)
         globs = ((one,) if isinstance(one, str) else tuple(one) for one in ignore.values())

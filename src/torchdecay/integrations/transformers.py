@@ -172,11 +172,8 @@ class DecayCallback(TrainerCallback, ExportableState):
     def __init__(self, every_n_steps: int | None = None, by: By = "role", path: str | None = None) -> None:
         if every_n_steps is not None:
             check_count(every_n_steps, "every_n_steps", error=ApplyError)
-        self._args: dict[str, Any] = {
-            "every_n_steps": every_n_steps,
-            "by": by,
-            "path": None if path is None else str(path),
-        }
+        named = None if path is None else str(path)
+        self._args: dict[str, Any] = {"every_n_steps": every_n_steps, "by": by, "path": named}
         self._monitor: Monitor | None = None
         self._latest: dict[str, float] = {}
 

@@ -66,11 +66,7 @@ ROW_GATES: dict[Rows, RowGate | None] = {"all": None, "touched": TouchedRows(), 
 
 
 def as_gate(rows: Rows) -> RowGate | None:
-    """The gate that a preset's `rows=` means.
-
-    Raises:
-        DecayError: anything but "all", "touched" and "lazy".
-    """
+    """The gate that a preset's `rows=` means."""
     check_word(rows, "rows", ROW_GATES)
     return ROW_GATES[rows]
 

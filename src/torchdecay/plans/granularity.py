@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from torchdecay.arguments import check_word
 
 Per = Literal["tensor", "row", "column", "expert"]
 """Slices that have a norm each: the tensor itself; rows or columns of its matrices; what lies along its first
 dimension, the experts of a stack."""
-WORDS: tuple[Per, ...] = ("tensor", "row", "column", "expert")
+WORDS: tuple[Per, ...] = get_args(Per)
 
 
 def check_per(per: Per | None, name: str) -> None:
-    """Refuse what is no granularity; None is `natural`.
-
-    Raises:
-        DecayError: with all that there are.
-    """
+    """Refuse what is no granularity; None is `natural`."""
     if per is not None:
         check_word(per, f"{name} per", WORDS)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +56,7 @@ class Said:
     style: str
     baseline: Path | None
     update: bool
-    more: Mapping[str, Any] = field(default_factory=dict)
+    more: Mapping[str, Any]
 
 
 def known_rules(given: Mapping[str, Any], rules: Mapping[str, Rule]) -> bool:
@@ -124,11 +124,7 @@ def settings_of(section: str, given: Mapping[str, Any], more: Mapping[str, Shape
 
 
 def print_findings(ctx: click.Context, found: Findings, said: Said) -> None:
-    """Print what is not known yet, in the form asked for, and exit 1 where some of it is an error or a warning.
-
-    Raises:
-        LoadError: a baseline that can't be read or written.
-    """
+    """Print what is not known yet, in the form asked for, and exit 1 where some of it is an error or a warning."""
     if said.baseline is not None:
         from torchdecay.findings.baseline import Baseline
         from torchdecay.text import counted

@@ -61,11 +61,7 @@ def lint(
 def choice(
     select: Iterable[str], ignore: Iterable[str], per_file_ignores: Mapping[str, Iterable[str]]
 ) -> Callable[[Finding], bool]:
-    """Whether a finding is asked for.
-
-    Raises:
-        PlanError: an unknown code.
-    """
+    """Whether a finding is asked for."""
     chosen, left_out = prefixes(select, RULES), prefixes(ignore, RULES)
     left_out_in = {glob: prefixes(codes, RULES) for glob, codes in per_file_ignores.items()}
 
