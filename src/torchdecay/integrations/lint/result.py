@@ -19,13 +19,13 @@ from torchdecay.integrations.lint.rules import (
     lists,
     literals,
     order,
-    own,
+    own_optimizers,
     penalties,
 )
 from torchdecay.text import counted
 
 # Importing the modules is what fills CHECKS.
-_MODULES = (branches, coupling, coverage, groups, keys, lists, literals, order, own, penalties)
+_MODULES = (branches, coupling, coverage, groups, keys, lists, literals, order, own_optimizers, penalties)
 RULES: Mapping[str, Rule] = {one.code: one for one in sorted([*PROJECT, *(check.rule for check in CHECKS)])}
 """For each code of the lint its rule."""
 

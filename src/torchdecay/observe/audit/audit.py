@@ -12,12 +12,12 @@ from torchdecay.errors import PlanError
 from torchdecay.findings.choosing import Ignore, is_wanted, patterns_of, prefixes, spare, whole_codes
 from torchdecay.findings.finding import by_severity
 from torchdecay.findings.rule import Severity
-from torchdecay.observe.audit import interplay, magnitude, selection, wiring
 from torchdecay.observe.audit.case import Case, cuts_apart
 from torchdecay.observe.audit.catalog import CATALOG
 from torchdecay.observe.audit.check import CHECKS
+from torchdecay.observe.audit.checks import interplay, magnitude, selection, wiring
+from torchdecay.observe.audit.checks.selection import nearest_recipe
 from torchdecay.observe.audit.result import Audit
-from torchdecay.observe.audit.selection import nearest_recipe
 from torchdecay.observe.groups import optimizers_of
 from torchdecay.observe.run import Run
 from torchdecay.observe.verify.result import Verification

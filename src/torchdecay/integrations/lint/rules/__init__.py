@@ -1,4 +1,4 @@
 """The rules, by what they are about.
 
-Read in this order: coverage, coupling, keys, lists, literals, branches, groups, order, penalties, own.
+Read in this order: coverage, coupling, keys, lists, literals, branches, groups, order, penalties, own_optimizers.
 """
