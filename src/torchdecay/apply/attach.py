@@ -108,8 +108,7 @@ def attach(
             "Two would decay the weights twice.",
             "Use handle.update(plan) to change it, or handle.remove() first.",
         )
-    if on_load not in ("plan", "checkpoint", "equal"):
-        raise ApplyError(f"on_load is {on_load!r}.", fix='Write "plan", "checkpoint" or "equal".')
+    check_word(on_load, "on_load", ("plan", "checkpoint", "equal"), error=ApplyError)
     check_word(resume, "resume", ("continue", "restart", "error"), error=ApplyError)
     if not isinstance(save_references, (bool, torch.dtype)):
         raise ApplyError(f"save_references is {save_references!r}.", fix="Write True, False, or a dtype.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torchdecay.apply.copies import remember
 from torchdecay.apply.handle import handle_of
 from torchdecay.apply.ledger import Entry, read, write
 from torchdecay.apply.state import ELEMENTWISE, PAUSED, GroupState, check_class, initial_in, left_in
+from torchdecay.arguments import check_word
 from torchdecay.errors import LoadError
 from torchdecay.optimizers.cards import SWITCH, card_of
 from torchdecay.optimizers.wrappers import is_optimizer, unwrap
@@ -25,7 +26,6 @@ from torchdecay.sharding import beside
 from torchdecay.tables import Shown
 from torchdecay.text import listed
 
-T = TypeVar("T")
 Winner = Literal["plan", "checkpoint", "equal"]
 _NAMING = {"params", "param_names", MARK}
 
@@ -90,9 +90,11 @@ class _Match:
     def names(self) -> list[str]:
         return [name for names in self.here for name in names]
 
-    def reordered(self, then: Sequence[Sequence[T | None]]) -> list[list[T | None]]:
-        """What stands for each parameter of the checkpoint, by group and place, at its place here; None is unknown."""
-        found = [[self.known.get(name) for name in names] for names in self.here]
+    def entries(self, left: Mapping[str, Any]) -> list[list[Entry | None]]:
+        """What a plan that was attached says of each parameter here, by group; None is unknown, [] says nothing."""
+        if "plan" not in left:
+            return []
+        then, found = read(left["plan"]), [[self.known.get(name) for name in names] for names in self.here]
         return [[None if one is None else then[one.index][one.place] for one in ones] for ones in found]
 
     def sources(self, index: int) -> dict[int, Mapping[str, Any]]:
@@ -142,8 +144,7 @@ def load_optimizer(
         >>> report.matched, report.weight_decay
         (('weight', 'bias'), ((0, 0.1, 0.2, 0.2),))
     """
-    if weight_decay not in ("plan", "checkpoint", "equal"):
-        raise LoadError(f"weight_decay is {weight_decay!r}.", fix='Write "plan", "checkpoint" or "equal".')
+    check_word(weight_decay, "weight_decay", ("plan", "checkpoint", "equal"), error=LoadError)
     optimizer = unwrap(optimizer)
     if not is_optimizer(optimizer):
         raise LoadError(
@@ -352,7 +353,7 @@ def _moved(
     """
     groups = [[left["groups"][place] for place in match.sources(index)] for index in range(len(match.here))]
     counted = [_counted(index, sources) for index, sources in enumerate(groups)]
-    plan = {"plan": write(match.reordered(read(left["plan"])))} if "plan" in left else {}
+    plan = {"plan": write(match.entries(left))} if "plan" in left else {}
     paused = [name for one in left["paused"] if (name := names.get(one)) is not None]
     scalars = _renamed(left["scalars"], names)
     moved = {**left, "groups": counted, "names": [None] * len(counted), "paused": paused, "scalars": scalars} | plan
@@ -368,8 +369,7 @@ def _moved(
 
 def _check_written(match: _Match, left: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> None:
     """Refuse a weight_decay of 0 that a plan wrote over what decayed otherwise."""
-    entries: list[list[Entry | None]] = match.reordered(read(left["plan"])) if "plan" in left else []
-    for index, (group, own) in enumerate(zip(groups, entries, strict=False)):
+    for index, (group, own) in enumerate(zip(groups, match.entries(left), strict=False)):
         found = next((one.decay for one in own if one is not None and one.decay is not None), None)
         if not group.get("weight_decay") and found is not None:
             raise LoadError(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from torchdecay.apply.routes import Place, Route, Via, check_part
+from torchdecay.arguments import check_word
 from torchdecay.errors import ApplyError
 from torchdecay.optimizers.cards import native_of
 from torchdecay.optimizers.wrappers import torch_optimizer
@@ -155,8 +156,7 @@ def lower(
         >>> td.lower(plan, torch.optim.AdamW(plan.param_groups(model), lr=0.1))["weight"].route
         'native'
     """
-    if via not in ("auto", "hook"):
-        raise ApplyError(f"via is {via!r}.", fix='Write "auto" or "hook".')
+    check_word(via, "via", ("auto", "hook"), error=ApplyError)
     optimizer = torch_optimizer(optimizer)
     groups, rows = [], []
     with collecting_later():

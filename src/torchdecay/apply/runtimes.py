@@ -8,7 +8,7 @@ what it keeps is scalars, by parameter name, which travel in the optimizer's sta
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from torchdecay.apply.kernels import in_parts
 from torchdecay.apply.parts import deviations
 from torchdecay.apply.sums import batches, is_summed, moments_beside
-from torchdecay.apply.work import Amount, Pull, Target, Work, numbers_of
+from torchdecay.apply.work import Amount, Pull, Target, Work, numbers_of, together
 from torchdecay.errors import ApplyError
 from torchdecay.optimizers.cards import settled_factor, update_of
 from torchdecay.optimizers.gradients import maximizes, mean_second_moment, wide
@@ -27,8 +27,6 @@ from torchdecay.plans.decay import Decay
 from torchdecay.plans.granularity import dims_of
 from torchdecay.plans.regularizers import Deviation, Huber, Regularizer, SquaredNorm
 from torchdecay.sharding import all_over_ranks, cuts, local, norm, norms, slices_of, whole
-
-Scalars = dict[str, dict[str, Any]]
 
 
 class Runtime:
@@ -62,7 +60,7 @@ class Runtime:
     def take_back(self) -> None:
         """Undo what was done to weights before an update that raised."""
 
-    def scalars(self) -> Scalars:
+    def scalars(self) -> dict[str, dict[str, Any]]:
         """What has to survive a checkpoint: a number, or nested lists of them, one for each slice."""
         kept = {key: getattr(self, key).items() for key in self.keeps}
         return {key: {n: one.tolist() if isinstance(one, Tensor) else one for n, one in kept[key]} for key in kept}
@@ -79,7 +77,8 @@ class Runtime:
                 held = mine.get(name)
                 if held is not None or not isinstance(next(iter(mine.values()), None), Tensor):
                     if isinstance(held, Tensor):
-                        held.copy_(_like(held, value))
+                        # A number, or nested lists of them.
+                        held.copy_(torch.tensor(value, dtype=held.dtype, device=held.device).reshape(held.shape))
                     else:
                         mine[name] = value
 
@@ -131,11 +130,9 @@ class _GradientNormRatio(Runtime):
 
 class _GradientSigmoid(Runtime):
     def before(self, works: Sequence[Work]) -> None:
-        for work in works:
-            alike = (same for ones in on_one_device(work.targets) for same in _of_one_dtype(ones))
-            work.multipliers = _in_order(work, [(ones, self._of(ones)) for ones in alike])
+        _multiply(works, self._of, alike=lambda one: (one.param.device, one.grad.dtype))
 
-    def _of(self, ones: Sequence[Target]) -> list[Amount]:
+    def _of(self, work: Work, ones: Sequence[Target]) -> list[Amount]:
         sizes = torch._foreach_abs([local(one.grad) for one in ones])
         mean, deviation = _spread(sizes, [one.param for one in ones])
         # Where all gradients are of one size none is larger than the others.
@@ -147,13 +144,6 @@ class _GradientSigmoid(Runtime):
         torch._foreach_sigmoid_(standard)
         torch._foreach_mul_(standard, 2)
         return list(standard)
-
-
-def _of_one_dtype(targets: Sequence[Target]) -> list[list[Target]]:
-    found: dict[torch.dtype, list[Target]] = {}
-    for one in targets:
-        found.setdefault(one.grad.dtype, []).append(one)
-    return list(found.values())
 
 
 def _spread(parts: Sequence[Tensor], of: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -198,10 +188,7 @@ class _Multiplier(Runtime):
         self.load(scalars)
 
     def after(self, works: Sequence[Work]) -> None:
-        for work in works:
-            work.multipliers = _in_order(
-                work, [(ones, self._follow(work, ones)) for ones in on_one_device(work.targets)]
-            )
+        _multiply(works, self._follow)
 
     def _follow(self, work: Work, ones: Sequence[Target]) -> Tensor:
         """μ of some parameters on one device, as it is now."""
@@ -242,8 +229,7 @@ class _NormRatio(Runtime):
             super().inherit(other)
 
     def after(self, works: Sequence[Work]) -> None:
-        for work in works:
-            work.multipliers = _in_order(work, [self._multipliers(ones) for ones in on_one_device(work.targets)])
+        _multiply(works, self._multipliers)
 
     def _is_whole(self, ones: Sequence[Target]) -> bool:
         return all(dims_of(self.controller.per, one.param.dim()) is None for one in ones)
@@ -253,15 +239,15 @@ class _NormRatio(Runtime):
             return norms([one.param for one in ones]).unbind()
         return [norm(one.param, dims_of(self.controller.per, one.param.dim())) for one in ones]
 
-    def _multipliers(self, ones: Sequence[Target]) -> tuple[Sequence[Target], Any]:
+    def _multipliers(self, work: Work, ones: Sequence[Target]) -> list[Amount] | Tensor:
         start, ratio = [self.start[one.name] for one in ones], self.controller.ratio
         if self._is_whole(ones):
             now, began = norms([one.param for one in ones]), torch.stack(start)
-            return ones, torch.where(now > 0, 1 - ratio * began / now, now)
-        found = []
-        for one, began, now in zip(ones, start, self._norms(ones), strict=True):
-            found.append(slices_of(torch.where(now > 0, 1 - ratio * began / now, now), one.param))
-        return ones, found
+            return torch.where(now > 0, 1 - ratio * began / now, now)
+        return [
+            slices_of(torch.where(now > 0, 1 - ratio * began / now, now), one.param)
+            for one, began, now in zip(ones, start, self._norms(ones), strict=True)
+        ]
 
 
 class _Projection(Runtime):
@@ -282,15 +268,14 @@ class _Projection(Runtime):
                 self._seen[tuple(one.name for one in ones)] = found[0], found[1] * sign
 
     def after(self, works: Sequence[Work]) -> None:
-        for work in works:
-            work.multipliers = _in_order(work, [self._multipliers(ones) for ones in on_one_device(work.targets)])
+        _multiply(works, self._multipliers)
 
-    def _multipliers(self, ones: Sequence[Target]) -> tuple[Sequence[Target], Tensor]:
+    def _multipliers(self, work: Work, ones: Sequence[Target]) -> Tensor:
         before, agreement = self._seen.pop(tuple(one.name for one in ones))
         found = _toward(ones, beside=False)
         distance = norms(_offsets(ones), [one.param for one in ones]) if found is None else found[0]
         share = ((distance - before) / distance.clamp(min=_TINY)).clamp(0, 1)
-        return ones, torch.where(agreement > 0, share, torch.zeros_like(share))
+        return torch.where(agreement > 0, share, torch.zeros_like(share))
 
 
 class _BySpectrum(Runtime):
@@ -328,26 +313,25 @@ class _BySpectrum(Runtime):
 _TINY = 1e-30
 
 
-def _like(held: Tensor, value: Any) -> Tensor:
-    """A number that was saved, or nested lists of them, in place of what is held."""
-    return torch.tensor(value, dtype=held.dtype, device=held.device).reshape(held.shape)
-
-
-def on_one_device(targets: Sequence[Target]) -> list[Sequence[Target]]:
+def on_one_device(targets: Sequence[Target]) -> list[list[Target]]:
     """The targets, those on one device together."""
-    found: dict[Any, list[Target]] = {}
-    for one in targets:
-        found.setdefault(one.param.device, []).append(one)
-    return list(found.values())
+    return together(targets, lambda one: one.param.device)
 
 
-def _in_order(work: Work, found: Sequence[tuple[Sequence[Target], Any]]) -> list[Amount] | Tensor:
-    """The numbers of a work's targets in their order: a vector where all are on one device."""
-    if len(found) == 1:
-        numbers: list[Amount] | Tensor = found[0][1]
-        return numbers
-    by_name = {one.name: number for ones, numbers in found for one, number in zip(ones, numbers, strict=True)}
-    return [by_name[one.name] for one in work.targets]
+def _multiply(
+    works: Sequence[Work],
+    numbers: Callable[[Work, Sequence[Target]], list[Amount] | Tensor],
+    *,
+    alike: Callable[[Target], Any] = lambda one: one.param.device,
+) -> None:
+    """Set the multipliers of works, asked for those that are `alike` together: a vector where that is all of them."""
+    for work in works:
+        found = [(ones, numbers(work, ones)) for ones in together(work.targets, alike)]
+        if len(found) == 1:
+            work.multipliers = found[0][1]
+            continue
+        by_name = {one.name: number for ones, many in found for one, number in zip(ones, many, strict=True)}
+        work.multipliers = [by_name[one.name] for one in work.targets]
 
 
 def _measured(regularizer: Regularizer, ones: Sequence[Target]) -> Tensor:
@@ -385,15 +369,12 @@ def _toward(ones: Sequence[Target], *, beside: bool) -> Tensor | None:
 
 def _offsets(ones: Sequence[Target]) -> list[Tensor]:
     """What is here of θ − ref."""
-    own, references = [local(wide(one.param.detach())) for one in ones], _references(ones)
+    own = [local(wide(one.param.detach())) for one in ones]
+    references = [None if (away := one.reference) is None else local(away) for one in ones]
     held = [one for one in references if one is not None]
     if len(held) == len(own) and {one.dtype for one in held} == {one.dtype for one in own} == {own[0].dtype}:
         return list(torch._foreach_sub(own, held))
     return [one if ref is None else one - ref for one, ref in zip(own, references, strict=True)]
-
-
-def _references(ones: Sequence[Target]) -> list[Tensor | None]:
-    return [None if (held := one.reference) is None else local(held) for one in ones]
 
 
 def _norms(tensors: Sequence[Tensor]) -> list[float]:

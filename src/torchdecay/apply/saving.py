@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, cast
@@ -10,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from torchdecay.apply.bindings import digest
 from torchdecay.apply.carried import Carried
 from torchdecay.apply.copies import Remembered, remembered_by
 from torchdecay.apply.engine import Engine
-from torchdecay.apply.state import GroupState, Loaded, check_class, initial_in, pack, unpack
+from torchdecay.apply.state import VERSION, GroupState, Loaded, check_class, initial_in, mark_of, unpack
 from torchdecay.errors import ApplyError
 from torchdecay.plans.groups import MARK
 
@@ -109,9 +111,37 @@ class Saved(Carried):
             self._pack(state, keep=self._options.save_references)
 
     def _pack(self, state: dict[str, Any], *, keep: bool | torch.dtype) -> None:
-        engine = self._engine
-        groups = [program.state for program in engine.programs]
-        pack(state, self.plan, groups, engine.ledger, engine.passes.scalars(), engine.references, self._stood(), keep)
+        """Write what has to survive into a state dict, and where pulls lead if it is to `keep` that, in which dtype."""
+        ledger, references, scalars = self._engine.ledger, self._engine.references, self._engine.passes.scalars()
+        shared = {"version": VERSION, "who": ledger.who, "decays": ledger.decays}
+        shared |= {"references": references.digest(over_ranks=True)}
+        groups = [program.state.to_dict() for program in self._engine.programs]
+        rows, stood = ledger.written_by_name, self._stood()
+        whole = zip(state["param_groups"], groups, ledger.names, ledger.orders, rows, stood, strict=False)
+        for packed, group, own, orders, said, before in whole:
+            # The state dict would hold the very tensor that later steps fill.
+            if isinstance(packed.get("weight_decay"), Tensor):
+                packed["weight_decay"] = packed["weight_decay"].item()
+            of_group = {
+                "groups": [group],
+                "names": [orders],
+                "rows": said,
+                "scalars": _part({key: value for key, value in scalars.items() if key != "rows"}, set(own)),
+                "rows owe": "rows" in scalars,
+                "paused": sorted(references.paused & set(own)),
+                "stood": {key: value.item() if hasattr(value, "item") else value for key, value in before.items()},
+            }
+            packed[MARK] = f"{mark_of(self.plan)}; {json.dumps(shared | of_group)}"
+        state[MARK] = shared | {
+            "fingerprint": self.plan.fingerprint,
+            "plan": ledger.written,
+            "groups": groups,
+            "names": ledger.orders,
+            "scalars": scalars,
+            "paused": sorted(references.paused),
+        }
+        if keep and (initial := references.initial()):
+            state[MARK]["initial"] = _once_each(initial, None if keep is True else keep)
 
     def _read(self, state: Mapping[str, Any]) -> Loaded | None:
         return unpack(state, self.plan, self._engine.ledger, self._engine.references, self._options.on_load)
@@ -163,3 +193,24 @@ class Saved(Carried):
     def _count(engine: Engine, states: Sequence[GroupState]) -> None:
         for program, state in zip(engine.programs, states, strict=False):
             program.state = state
+
+
+def _part(numbers: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
+    """Of nested numbers those that go by these names, or by "", which is all together."""
+    return {
+        key: _part(value, names) if isinstance(value, Mapping) else value
+        for key, value in numbers.items()
+        if isinstance(value, Mapping) or key in names or not key
+    }
+
+
+def _once_each(tensors: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Any]:
+    """Tensors by name, those that are equal only once: zeros and ones that many layers began as."""
+    held: dict[str, Tensor] = {}
+    keys = {}
+    for name, tensor in tensors.items():
+        kept = tensor if dtype is None or tensor.is_complex() else tensor.to(dtype)
+        sharded = hasattr(kept, "device_mesh")
+        keys[name] = name if sharded else f"{kept.dtype} {tuple(kept.shape)} {digest([kept])}"
+        held.setdefault(keys[name], kept)
+    return {"keys": keys, "held": held}

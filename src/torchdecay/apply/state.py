@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -32,7 +31,7 @@ ELEMENTWISE = frozenset(key for card in CARDS for key in card.state)
 """State that has the weight's shape; other entries are as the optimizer likes them."""
 _OF_MANY = {"lr", "weight_decay", SWITCH, "maximize", "foreach", "fused", "capturable", "differentiable"}
 """Options of which older versions of torch lack some, and which say nothing of the class."""
-_VERSION = 1
+VERSION = 1
 _SHARDED = "of shards"
 PAUSED = "paused/"
 """Before the names of parameters that were pulled toward where they began, and are no more, for now."""
@@ -59,7 +58,9 @@ class References:
         self._pulls = [pull for pull in pulls if pull.decay.reference is not None]
         self._named = named
         self._digest: tuple[list[tuple[int, int]], str] | None = None
-        self._are_given = self._were_loaded = False
+        self.are_given = False
+        """Whether they were loaded for themselves, and win over those of a checkpoint."""
+        self._were_loaded = False
         self._made = dict(self._stand(Initial))
         # Beginnings of parameters that are pulled there no more, for when they are again; with the parameters, since a
         # name may become another's.
@@ -99,15 +100,10 @@ class References:
         return self._digest[1]
 
     @property
-    def are_given(self) -> bool:
-        """Whether they were loaded for themselves, and win over those of a checkpoint."""
-        return self._are_given
-
-    @property
     def are_loaded(self) -> bool:
         """Whether the initial ones came from the run that is resumed."""
         written = any(now > self._made.get(one, now) for one, now in self._stand(Initial))
-        return self._are_given or self._were_loaded or written
+        return self.are_given or self._were_loaded or written
 
     def agree(self, saved: str) -> bool:
         """Whether a digest is that of these; where it can't tell, whether these were loaded."""
@@ -146,7 +142,7 @@ class References:
             if PAUSED + name in state:
                 self._paused[name] = param, state[PAUSED + name].to(param.device, copy=True)
                 self._lost.discard(name)
-        self._are_given = self._are_given or given
+        self.are_given = self.are_given or given
 
     def inherit(self, other: References) -> None:
         """Take over those of the same kind: where a run began is not where it went.
@@ -180,7 +176,7 @@ class References:
             one.name: (one.param, known[one.name]) for pull in other._pulls for one in pull.targets if one.name in known
         }
         self._paused |= {name: pair for name, pair in (other._paused | kept).items() if name not in held}
-        self._are_given, self._were_loaded, self._made = other._are_given, other.are_loaded, dict(self._stand(Initial))
+        self.are_given, self._were_loaded, self._made = other.are_given, other.are_loaded, dict(self._stand(Initial))
 
     def _stand(self, *kinds: type[Reference]) -> list[tuple[int, int]]:
         """Which tensors they are, and how often they, or the parts that are here, were written to."""
@@ -219,72 +215,6 @@ def mark_of(plan: Plan) -> str:
     return f"attached: {plan.fingerprint}"
 
 
-def pack(
-    state: dict[str, Any],
-    plan: Plan,
-    groups: Sequence[GroupState],
-    ledger: Ledger,
-    scalars: Mapping[str, Any],
-    references: References,
-    stood: Sequence[Mapping[str, Any]],
-    keep: bool | torch.dtype = False,
-) -> None:
-    """Write what has to survive into the state dict of an optimizer.
-
-    Args:
-        state: the state dict.
-        plan: the plan.
-        groups: what each group remembers.
-        ledger: what the plan says of the parameters here.
-        scalars: what controllers and debts are.
-        references: where pulls lead.
-        stood: what stood in each group before the plan came.
-        keep: whether the state dict holds those as well, or the dtype in which it does.
-    """
-    shared = {"version": _VERSION, "who": ledger.who, "decays": ledger.decays}
-    numbers = {key: value for key, value in scalars.items() if key != "rows"}
-    rows = ledger.written_by_name
-    whole = zip(state["param_groups"], groups, ledger.names, ledger.orders, rows, stood, strict=False)
-    for packed, group, own, orders, said, before in whole:
-        # The state dict would hold the very tensor that later steps fill.
-        if isinstance(packed.get("weight_decay"), Tensor):
-            packed["weight_decay"] = packed["weight_decay"].item()
-        of_group = {
-            "references": references.digest(over_ranks=True),
-            "groups": [group.to_dict()],
-            "names": [orders],
-            "rows": said,
-            "scalars": _part(numbers, set(own)),
-            "rows owe": "rows" in scalars,
-            "paused": sorted(references.paused & set(own)),
-            "stood": {key: value.item() if hasattr(value, "item") else value for key, value in before.items()},
-        }
-        packed[MARK] = f"{mark_of(plan)}; {json.dumps(shared | of_group)}"
-    state[MARK] = shared | {
-        "fingerprint": plan.fingerprint,
-        "plan": ledger.written,
-        "groups": [group.to_dict() for group in groups],
-        "names": ledger.orders,
-        "references": references.digest(over_ranks=True),
-        "scalars": scalars,
-        "paused": sorted(references.paused),
-    }
-    if keep and (initial := references.initial()):
-        state[MARK]["initial"] = _once_each(initial, None if keep is True else keep)
-
-
-def _once_each(tensors: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Any]:
-    """Tensors by name, those that are equal only once: zeros and ones that many layers began as."""
-    held: dict[str, Tensor] = {}
-    keys = {}
-    for name, tensor in tensors.items():
-        kept = tensor if dtype is None or tensor.is_complex() else tensor.to(dtype)
-        sharded = hasattr(kept, "device_mesh")
-        keys[name] = name if sharded else f"{kept.dtype} {tuple(kept.shape)} {digest([kept])}"
-        held.setdefault(keys[name], kept)
-    return {"keys": keys, "held": held}
-
-
 def initial_in(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """The references that an optimizer's state dict holds, by name; none where it holds none."""
     kept = state.get(MARK, state).get("initial")
@@ -309,9 +239,9 @@ def left_in(state: Mapping[str, Any]) -> dict[str, Any] | None:
         lists["rows"] = [one["rows"] for one in found]
         paused = [name for one in found for name in one["paused"]]
         left = found[0] | lists | {"scalars": _joined([one["scalars"] for one in found]), "paused": paused}
-    if left.get("version") != _VERSION:
+    if left.get("version") != VERSION:
         raise LoadError(
-            f"the checkpoint's decay state is of version {left.get('version')!r}, this one reads {_VERSION}.",
+            f"the checkpoint's decay state is of version {left.get('version')!r}, this one reads {VERSION}.",
             fix="Upgrade torchdecay.",
         )
     return left
@@ -436,15 +366,6 @@ def check_class(optimizer: Optimizer, groups: Iterable[Mapping[str, Any]], state
             "The state of another optimizer means something else, or nothing, to this one.",
             "Build the optimizer that wrote the checkpoint; to begin with fresh state, load nothing.",
         )
-
-
-def _part(numbers: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
-    """Of nested numbers those that go by these names, or by "", which is all together."""
-    return {
-        key: _part(value, names) if isinstance(value, Mapping) else value
-        for key, value in numbers.items()
-        if isinstance(value, Mapping) or key in names or not key
-    }
 
 
 def _joined(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

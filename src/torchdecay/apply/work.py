@@ -28,6 +28,7 @@ from torchdecay.optimizers.gradients import grad_of
 from torchdecay.plans.decay import Decay
 
 Amount = float | Tensor
+T = TypeVar("T")
 _Row = TypeVar("_Row", bound=tuple[Any, Any, Any])
 
 
@@ -91,12 +92,18 @@ def numbers_of(vector: Tensor) -> list[Amount]:
     return found
 
 
+def together(items: Iterable[T], key: Callable[[T], object]) -> list[list[T]]:
+    """The items, those with the same key together, in the order of the first of each."""
+    found: dict[object, list[T]] = {}
+    for item in items:
+        found.setdefault(key(item), []).append(item)
+    return list(found.values())
+
+
 def buckets(params: Iterable[Tensor]) -> list[list[int]]:
     """Places of the parameters, grouped so that each group may go through one foreach kernel."""
-    found: dict[tuple[object, ...], list[int]] = {}
-    for index, param in enumerate(params):
-        found.setdefault((param.device, param.dtype, type(param)), []).append(index)
-    return list(found.values())
+    placed = together(enumerate(params), lambda pair: (pair[1].device, pair[1].dtype, type(pair[1])))
+    return [[place for place, _ in some] for some in placed]
 
 
 _KIND = attrgetter("device", "dtype")
