@@ -93,7 +93,7 @@ def encode(value: Any, hint: Any = Any, *, opaque: bool = False, done: dict[tupl
     """The JSON form of a value: numbers, strings, lists and objects only.
 
     Args:
-        value: the value.
+        value: what is written.
         hint: what the reader will expect, as a type hint; what that does not tell, the form says.
         opaque: describe what can't be read back, as `Opaque`, in place of raising.
         done: what was written so far of values that stand in several places, as one Decay does in most rows of a plan.

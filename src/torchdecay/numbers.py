@@ -12,12 +12,7 @@ _NUMBER = re.compile(r"([+-]?(?:inf|infinity|nan|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?
 
 
 def read_number(text: str, what: str = "") -> float:
-    """The number that a text spells, 0.001 for 0.1%.
-
-    Args:
-        text: digits, with underscores between them; an exponent; k, M, B, T or % behind.
-        what: what it is of, for the message.
-    """
+    """The number that a text spells, 0.001 for 0.1%; `what` it is of is for the message."""
     found = _NUMBER.fullmatch(text.strip().replace("_", "").replace("per cent", "percent").replace("−", "-"))
     if found is None:
         if re.fullmatch(r"\s*[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?\s*", text):

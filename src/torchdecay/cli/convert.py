@@ -35,11 +35,7 @@ _SECTIONS = (
 
 
 def read_value(text: str) -> Any:
-    """A number, or the pair that a comma makes.
-
-    Raises:
-        UnitError: neither.
-    """
+    """A number, or the pair that a comma makes."""
     numbers = [read_number(part) for part in text.split(",")]
     return numbers[0] if len(numbers) == 1 else tuple(numbers)
 

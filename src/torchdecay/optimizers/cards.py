@@ -58,33 +58,19 @@ class Native:
 
 
 Trait = Literal[
-    "adaptive",
-    "elementwise",
-    "blind",
-    "fused",
-    "tensor decay",
-    "averaging",
-    "reevaluating",
-    "sparse",
-    "no decay",
-    "in shares",
-    "orthogonal",
+    "adaptive",  # it divides each element's gradient by the size of earlier ones
+    "elementwise",  # the update of an element reads nothing but that element's own gradient and state
+    "blind",  # without decay of its own its update reads no weights, but their gradients and state alone
+    "fused",  # it has a fused kernel
+    "tensor decay",  # weight_decay may be a tensor that is filled anew at each step
+    "averaging",  # its parameters are no weights, but mixtures of hidden weights and their average
+    "reevaluating",  # it evaluates its closure many times a step, and keeps one vector over all parameters
+    "sparse",  # it takes sparse gradients alone
+    "no decay",  # it has no weight_decay of its own
+    "in shares",  # each process steps some of the weights, and has their state alone
+    "orthogonal",  # its update is the momentum, all singular values at about 1, times a number that the shape gives
 ]
-"""
-What else is true of a class.
-
-* adaptive: it divides each element's gradient by the size of earlier ones.
-* elementwise: the update of an element reads nothing but that element's own gradient and state.
-* blind: without decay of its own its update reads no weights, but their gradients and state alone.
-* fused: it has a fused kernel.
-* tensor decay: weight_decay may be a tensor that is filled anew at each step.
-* averaging: its parameters are no weights, but mixtures of hidden weights and their average.
-* reevaluating: it evaluates its closure many times a step, and keeps one vector over all parameters.
-* sparse: it takes sparse gradients alone.
-* no decay: it has no weight_decay of its own.
-* in shares: each process steps some of the weights, and has their state alone.
-* orthogonal: its update is the momentum with all singular values at about 1, times a number that the shape gives.
-"""
+"""What else is true of a class."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,12 +80,7 @@ def _every_rule() -> dict[str, Rule]:
 
 
 def settings_of(section: str, given: Mapping[str, Any], more: Mapping[str, Shape]) -> Said:
-    """What is asked for: each option that was typed, else the table of pyproject.toml, which has `more` keys.
-
-    Raises:
-        LoadError: an unknown key there, or a value of another type.
-        click.BadParameter: options that contradict each other.
-    """
+    """What is asked for: each option that was typed, else the table of pyproject.toml, which has `more` keys."""
     from torchdecay.findings.settings import AUDIT, LINT, read_settings, texts
 
     style, as_json = given["style"], given["as_json"]

@@ -54,12 +54,7 @@ def _is_history(line: str) -> bool:
 
 
 def load_result(path: Path, wanted: str = "") -> Any:
-    """What a file holds; code that a plan names is not imported.
-
-    Args:
-        path: of the file, or of the folder that compare, run or sweep wrote.
-        wanted: the only kind that will do.
-    """
+    """What a file, or the folder that compare, run or sweep wrote, holds; code that a plan names is not imported."""
     from torchdecay.kinds import kind_of
 
     if path.is_dir():

@@ -213,10 +213,7 @@ def reaching(code: Code) -> frozenset[ast.AST]:
 def flow(code: Code, starts: Iterable[ast.AST], *, every: bool = False) -> frozenset[ast.AST]:
     """The expressions from which these come: through names, changes of lists, functions of this file, and conditions.
 
-    Args:
-        code: the file.
-        starts: where to begin.
-        every: follow a name to every meaning that it gets in its function, not to the one that it has there alone.
+    With `every`, a name is followed to every meaning that it gets in its function, not to the one that it has there.
     """
     left, found = list(starts), set[ast.AST]()
     while left:

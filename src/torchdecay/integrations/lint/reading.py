@@ -36,12 +36,7 @@ def read_file(path: Path) -> tuple[list[Finding], Facts]:
 
 
 def findings_in(source: Source) -> tuple[list[Finding], Facts]:
-    """The same of a text.
-
-    Raises:
-        UnreadableError: it is no Python.
-        RecursionError: it is nested too deep.
-    """
+    """The same of a text; raises UnreadableError, and RecursionError for what is nested too deep."""
     tree, unread = parse(source.text), [_unread(source, one) for one in source.unread]
     if not _WORTH.search(source.text):
         return unread, words_of(source.text)

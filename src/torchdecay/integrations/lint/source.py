@@ -127,11 +127,7 @@ def _notebook(raw: bytes, name: str) -> Source:
 
 
 def _python(cell: str) -> str:
-    """A cell as Python, line by line: what IPython adds becomes `pass`, what stands behind `%time` stays in its place.
-
-    Raises:
-        UnreadableError: it is neither Python nor what IPython takes.
-    """
+    """A cell as Python, line by line: what IPython adds becomes `pass`, what is behind `%time` stays in its place."""
     if cell.lstrip().startswith("%%") and not _PYTHON_CELL.match(cell):
         return "\n" * cell.count("\n")
     try:

@@ -1,17 +1,7 @@
 """What each parameter is for: from the module that owns it, its use there, shape, value, class and name.
 
-Witnesses are asked in order; the first that knows decides, and what it saw is kept as evidence. Where none
+`WITNESSES` are asked in their order; the first that knows decides, and what it saw is kept as evidence. Where none
 knows, the role is `unknown`: spared, with a warning, never guessed.
-
-    parametrization   a weight norm's length; a tensor made from several others
-    torch_module      the owner is a torch.nn module: known exactly
-    adapter           LoRA, DoRA and their like
-    state_space       A_log, D, dt_bias
-    norm … scale      custom modules: use in the source first, then class and name with the shape
-    hint              words that are no proof, but only for what is spared anyway
-    factor            a matrix that is multiplied with others, and the product handed on
-    lone_gain         the only vector of a module, still all ones or zeros
-    scalar            one number
 
 The bias of a norm is of role norm. A parametrized tensor has the role of the tensor that it stands for. Values are
 read last, and only to tell spared roles apart, so that training never changes who decays.
