@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import optim
 
 import torchdecay as td
-from meshes import both, fsdp2, hsdp, make_model, plan_of, tensor_parallel
+from meshes import HUBER, both, fsdp2, hsdp, make_model, plan_of, tensor_parallel
 from ranks import in_ranks
 from torchdecay.apply.rounding import drawn_at
 from torchdecay.sharding import beside, cut_like, local, whole
@@ -66,6 +67,28 @@ def test_shards_have_the_bits_of_one_process(mesh):
     """A payment draws by name, turn, weights and the place in the whole tensor: uneven and strided shards too."""
     ranks, wrap = MESHES[mesh]
     in_ranks(_same_bits, wrap, ranks=ranks)
+
+
+def _penalties(rank, wrap):
+    for dtype in (torch.float32, torch.bfloat16):
+        for penalized in (td.penalized(0.1), td.penalized(0.1).replace(regularizer=HUBER)):
+            found = []
+            for model in (wrap(make_model().to(dtype)), make_model().to(dtype)):
+                optimizer = optim.AdamW(model.parameters(), weight_decay=0.0)
+                found.append(td.attach(optimizer, plan_of(model, penalized), model=model).penalty(model))
+            mine = found[0].detach()
+            every = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+            dist.all_gather(every, mine)
+            assert len({float(value) for value in every}) == 1, every
+            # Summed in float32, in another order.
+            torch.testing.assert_close(mine, found[1].detach(), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("mesh", ["FSDP2 on 3", "TP + FSDP2"])
+def test_a_penalty_is_the_same_number_on_every_rank(mesh):
+    """That of one process, in half precision too."""
+    ranks, wrap = MESHES[mesh]
+    in_ranks(_penalties, wrap, ranks=ranks)
 
 
 def _places_are_right(rank):

@@ -32,6 +32,8 @@ def penalty_of(
         if target.weights is not None:
             # L2 alone has such: ½·M·x² is ½·(√M·x)².
             offset = offset * beside(target.weights, param).sqrt()
+        # As in `penalty`: half precision is summed in float32.
+        offset = offset.float() if offset.dtype.itemsize < 4 else offset
         total = total.to(param.device) + coefficient * _value(regularizer, offset)
     return total
 
@@ -43,7 +45,8 @@ def _value(regularizer: Regularizer, offset: Tensor) -> Tensor:
     if not regularizer.elementwise:
         return regularizer.value(whole(offset))
     here = regularizer.value(offset.to_local())  # type: ignore[attr-defined]
-    return here + (over_ranks(here.detach(), offset) - here.detach())
+    # In this order: here + (whole − here) would be rounded otherwise on each rank.
+    return over_ranks(here.detach(), offset) + (here - here.detach())
 
 
 def _linear_terms(regularizer: Regularizer) -> tuple[float, float] | None:
