@@ -11,9 +11,11 @@ import os
 import pytest
 import torch
 from torch import nn, optim
+from torch.overrides import TorchFunctionMode
 
 import torchdecay as td
 from this_torch import Muon
+from torchdecay.lab.training.train import batches_of
 
 DEVICE = os.environ.get("TORCHDECAY_GPU_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
 on_gpu = pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU: make gpu")
@@ -38,6 +40,7 @@ FREE_OF_SYNC = {
     "toward": td.toward("initial", WD),
     "norm_control": td.forms.norm_control(WD),
     "constrained": td.forms.constrained(kappa_initial=0.5),
+    "constrained huber": td.forms.constrained(kappa_initial=0.5).replace(regularizer=td.forms.huber(WD).regularizer),
     "projected": td.forms.projected("initial", WD),
     "hyperball": td.forms.hyperball(),
 }
@@ -160,11 +163,20 @@ def test_a_scheduled_step_can_not_be_captured():
         optimizer.step()
 
 
+class NothingIsSent(TorchFunctionMode):
+    """A CPU waits for nobody; but numbers that are sent to a device in a step are seen there too."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        assert func is not torch.tensor or "device" not in (kwargs or {}), "the host would wait for the device"
+        return func(*args, **(kwargs or {}))
+
+
 @contextlib.contextmanager
 def no_sync():
     """Where the host waits for the device, an error."""
     if DEVICE == "cpu":
-        yield
+        with NothingIsSent():
+            yield
         return
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -187,6 +199,16 @@ def test_a_step_does_not_wait_for_the_device(name):
             for _ in range(3):
                 optimizer.step()
     assert not torch.equal(before, weights(model)) and bool(weights(model).isfinite().all())
+
+
+def test_batches_are_the_same_rows_on_every_device():
+    """Drawn on the CPU, taken where the rows are."""
+    x = torch.arange(20.0)
+    found = []
+    for device in (DEVICE, "cpu"):
+        batches = batches_of((x.to(device), x.to(device)), 8, torch.Generator().manual_seed(0))
+        found.append([next(batches)[0].cpu() for _ in range(5)])
+    assert all(map(torch.equal, *found))
 
 
 @pytest.mark.parametrize("decay", [td.decoupled(0.01), td.l1(0.001), td.forms.huber(0.01)], ids=repr)

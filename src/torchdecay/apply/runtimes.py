@@ -164,6 +164,8 @@ class _Multiplier(Runtime):
         super().__init__(optimizer, pulls, controller)
         self.kappa: dict[str, Tensor] = {}
         self._vectors: dict[tuple[str, ...], tuple[Tensor, Tensor]] = {}
+        # In each step anew they would have to wait for a GPU to take them.
+        self._counts: dict[tuple[str, ...], Tensor] = {}
         for pull in pulls:
             for ones in on_one_device(pull.targets):
                 measured = _measured(pull.decay.regularizer, ones)
@@ -201,10 +203,11 @@ class _Multiplier(Runtime):
             kappa.copy_(torch.where(kappa.isnan(), measured, kappa))
         rho = work.amount
         if self.controller.per_element and not isinstance(regularizer, Deviation):
-            precision = rho.dtype if isinstance(rho, Tensor) else torch.float64
-            if measured.device.type == "mps":
-                precision = torch.float32
-            rho = rho / torch.tensor([one.param.numel() for one in ones], dtype=precision, device=measured.device)
+            if names not in self._counts:
+                counts, exact = [one.param.numel() for one in ones], measured.device.type != "mps"
+                precision = torch.float64 if exact else torch.float32
+                self._counts[names] = torch.tensor(counts, dtype=precision, device=measured.device)
+            rho = rho / self._counts[names]
         # NaN while the warm-up lasts: no bound yet, so no pull. What is beyond all measure would stay in μ for ever.
         step = torch.nan_to_num(rho * (measured - kappa), nan=0.0, posinf=0.0).to(mu.dtype)
         mu.add_(step).clamp_(min=0)

@@ -170,7 +170,8 @@ def batches_of(
         while True:
             yield x, y
     while True:
-        order = torch.randperm(len(x), generator=generator)
+        # Drawn on a CPU, so that it is the same order wherever the rows are.
+        order = torch.randperm(len(x), generator=generator).to(x.device)
         for start in range(0, len(x) - batch_size + 1, batch_size):
             picked = order[start : start + batch_size]
             yield x.index_select(0, picked), y.index_select(0, picked)
