@@ -79,30 +79,27 @@ class Seen:
         return self.one.amount(1.0 if self.lr is None else self.lr) if any(self.amounts) else 0.0
 
     @property
-    def expected_site(self) -> Site | None:
-        """Where the pull should enter, where that is known."""
-        return self.one.decay.site if self.one.decay is not None and self.one.source != "group" else None
+    def wanted(self) -> Verdict:
+        """What should have been measured: where the pull should enter, if that is known, and how much of it."""
+        decay = self.one.decay if self.one.source != "group" else None
+        return Verdict(expected_site=None if decay is None else decay.site, expected=self.expected)
 
 
 def verdict_of(seen: Seen) -> Verdict:
     """The verdict of one slot."""
     if seen.state == "unmoved":
         fused = " with fused=True" if seen.group.get("fused") else ""
-        name = type(seen.optimizer).__name__
-        return Verdict(
-            fault="unmoved", why=f"{name}{fused} leaves {seen.dtype} weights where they are, in {seen.steps} steps."
-        )
+        left = f"{type(seen.optimizer).__name__}{fused} leaves {seen.dtype} weights where they are"
+        return Verdict(fault="unmoved", why=f"{left}, in {seen.steps} steps.")
     if seen.state == "ignored":
         why = f"{wish(seen)}, but in {seen.steps} steps nothing shows of it."
-        return Verdict(expected_site=seen.expected_site, expected=seen.expected, measured=0.0, fault="ignored", why=why)
+        return replace(seen.wanted, measured=0.0, fault="ignored", why=why)
     if seen.state == "late":
         why = f"{wish(seen)}, and it shows first in step {seen.steps}: it does not come in each."
-        if seen.one.source == "group":
-            return Verdict(why=why)
-        return Verdict(expected_site=seen.expected_site, expected=seen.expected, fault="unexplained", why=why)
+        return Verdict(why=why) if seen.one.source == "group" else replace(seen.wanted, fault="unexplained", why=why)
     if seen.state == "faint":
         why = f"{wish(seen)}, and so little of it is taken that {seen.dtype} does not show how much."
-        return Verdict(expected_site=seen.expected_site, expected=seen.expected, fault="unmeasured", why=why)
+        return replace(seen.wanted, fault="unmeasured", why=why)
     if seen.state == "open":
         return _explained(seen, seen.explanation) if seen.explanation is not None else _unexplained(seen)
     return _as_expected(seen)
@@ -136,13 +133,13 @@ def _as_expected(seen: Seen) -> Verdict:
     if one.decay is None or not any(seen.amounts):
         return Verdict(expected=0.0, measured=0.0, why=_spared(one) + besides)
     site = one.decay.site
-    found = Verdict(expected_site=seen.expected_site, expected=seen.expected)
     if not seen.is_visible:
         subject = one.spoken or f"a weight_decay of {one.decay.coefficient:g}"
-        return replace(found, fault="unmeasured", why=f"In {seen.dtype} {subject} does not show beside rounding.")
+        return replace(seen.wanted, fault="unmeasured", why=f"In {seen.dtype} {subject} does not show beside rounding.")
     measured = seen.multiple * seen.expected
     enters = site is Site.GRADIENT or one.decay.scale is not Scale.ONE or one.decay.schedule.needs_lr
-    return replace(found, site=site, measured=measured, lr_enters=enters, why=_said(one, site, measured) + besides)
+    why = _said(one, site, measured) + besides
+    return replace(seen.wanted, site=site, measured=measured, lr_enters=enters, why=why)
 
 
 def _hidden(seen: Seen, extra: float) -> Verdict:
@@ -150,18 +147,11 @@ def _hidden(seen: Seen, extra: float) -> Verdict:
     why = f"{percent(extra)} of each weight is taken off per step at a weight_decay of 0 too."
     if seen.one.source == "nothing":
         return Verdict(measured=extra, why=why)
-    found = Verdict(expected=0.0, measured=extra, fault="hidden", why=why)
     if seen.one.decay is None or not any(seen.amounts):
-        return found
-    coupled = seen.one.decay.site is Site.GRADIENT
-    return replace(
-        found,
-        site=seen.one.decay.site,
-        expected_site=seen.expected_site,
-        expected=seen.expected,
-        measured=seen.expected if coupled else seen.expected + extra,
-        why=f"{wish(seen)}. Besides, {why}",
-    )
+        return Verdict(expected=0.0, measured=extra, fault="hidden", why=why)
+    site = seen.one.decay.site
+    measured = seen.expected if site is Site.GRADIENT else seen.expected + extra
+    return replace(seen.wanted, site=site, measured=measured, fault="hidden", why=f"{wish(seen)}. Besides, {why}")
 
 
 def _unexplained(seen: Seen) -> Verdict:
@@ -176,7 +166,7 @@ def _unexplained(seen: Seen) -> Verdict:
     if one.source in ("group", "nothing"):
         return Verdict(why=why)
     about = f"{wish(seen)}. " if one.decay is not None else ""
-    return Verdict(expected_site=seen.expected_site, expected=seen.expected, fault="unexplained", why=about + why)
+    return replace(seen.wanted, fault="unexplained", why=about + why)
 
 
 def _explained(seen: Seen, pull: Explanation) -> Verdict:
@@ -186,14 +176,8 @@ def _explained(seen: Seen, pull: Explanation) -> Verdict:
     if pull.site is not Site.GRADIENT and seen.lr is not None and seen.telling_lr:
         measured *= (seen.lr / seen.telling_lr) ** pull.power
     said = _said(one, pull.site, measured)
-    found = Verdict(
-        site=pull.site,
-        expected_site=seen.expected_site,
-        expected=seen.expected,
-        measured=measured,
-        lr_enters=pull.site is Site.GRADIENT or pull.power != 0,
-        why=said,
-    )
+    enters = pull.site is Site.GRADIENT or pull.power != 0
+    found = replace(seen.wanted, site=pull.site, measured=measured, lr_enters=enters, why=said)
     if one.unsayable:
         why = f"{one.unsayable}; at this step it takes {percent(measured)} off each weight."
         return replace(found, expected_site=None, expected=None, why=why)

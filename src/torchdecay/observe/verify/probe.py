@@ -136,11 +136,30 @@ class Probe:
         Raises:
             StepFailed: the optimizer's step raised.
         """
+
+        def attempt() -> Tensor:
+            self._rewind(lrs, native)
+            self._write(weights)
+            # What was rounded is what counts as the start.
+            rows = [self._read()]
+            for step, gradient in enumerate(gradients):
+                begun = rows[-1]
+                if by_hand is not None:
+                    begun, gradient = by_hand.before(step, begun, gradient)
+                    self._write(begun)
+                self._step(gradient, active)
+                if by_hand is not None:
+                    self._write(by_hand.after(step, self._read()))
+                if not trace:
+                    del rows[1:]
+                rows.append(self._read())
+            return torch.stack(rows)
+
         failed = None
         for way in dict.fromkeys([self._way, *self._ways]):
             was, self._way = self._way, way
             try:
-                return self._run(weights, gradients, active, lrs, native, by_hand, trace)
+                return attempt()
             except StepFailed as error:
                 failed, self._way = failed or error, was
         assert failed is not None
@@ -156,34 +175,6 @@ class Probe:
         for loan, _, pristine in self._samples:
             if loan.tensor is tensor:
                 reals(pristine.view(-1)).copy_(vector[slot.span])
-
-    def _run(
-        self,
-        weights: Tensor,
-        gradients: Sequence[Tensor],
-        active: Sequence[bool],
-        lrs: Sequence[float | None],
-        native: bool,
-        by_hand: ByHand | None,
-        trace: bool,
-    ) -> Tensor:
-        self._rewind(lrs, native)
-        self._write(weights)
-        # What was rounded is what counts as the start.
-        weights = self._read()
-        rows = [weights]
-        for step, gradient in enumerate(gradients):
-            if by_hand is not None:
-                weights, gradient = by_hand.before(step, weights, gradient)
-                self._write(weights)
-            self._step(gradient, active)
-            weights = self._read()
-            if by_hand is not None:
-                self._write(by_hand.after(step, weights))
-                weights = self._read()
-            if trace or step == len(gradients) - 1:
-                rows.append(weights)
-        return torch.stack(rows)
 
     def _lay_out(self, only: Collection[int] | None) -> None:
         """Give every parameter that can and should be measured a place."""
