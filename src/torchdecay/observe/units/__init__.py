@@ -1,5 +1,5 @@
 """Units of decay: what a number means, what it becomes elsewhere, and which one to start from.
 
-Read in this order: coupling, context, graph, decays, converting, peak, remarks, sources, scaling_rules, suggestion,
+Read in this order: coupling, context, graph, decays, converting, peak, sources, scaling_rules, remarks, suggestion,
     rescaled, rescaling, suggesting.
 """

@@ -172,13 +172,7 @@ def _of_width(number: float, form: str, ratio: float, exponent: float | None, ru
         # Beside the gradient and without lr, λ is the fraction itself, in which both exponents meet.
         power = one.exponent if form == "decoupled" else one.exponent + one.lr_exponent
         meanwhile = f"lr ∝ width^{spelled(one.lr_exponent)}" if one.lr_exponent else "lr kept"
-        versions.append(
-            Version(
-                rule=one.name,
-                formula=f"λ ∝ width^{spelled(power)}{along}",
-                value=number * ratio**power,
-                source=one.source,
-                remark=f"takes for granted {meanwhile}",
-            )
-        )
+        formula, value = f"λ ∝ width^{spelled(power)}{along}", number * ratio**power
+        said = f"takes for granted {meanwhile}"
+        versions.append(Version(rule=one.name, formula=formula, value=value, source=one.source, remark=said))
     return versions

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -14,30 +13,15 @@ from torchdecay.errors import UnitError
 from torchdecay.observe.run import Run
 from torchdecay.observe.units import sources
 from torchdecay.observe.units.context import missing
-from torchdecay.observe.units.coupling import Kind, kind_of
+from torchdecay.observe.units.coupling import kind_of
 from torchdecay.observe.units.peak import lr_of_run
-from torchdecay.observe.units.remarks import general, of_power_law, of_timescale
+from torchdecay.observe.units.remarks import Case, general, of_power_law, of_timescale
 from torchdecay.observe.units.rescaled import Rescaled
 from torchdecay.observe.units.rescaling import facts_of, rescale
-from torchdecay.observe.units.scaling_rules import tokens_per_parameter
 from torchdecay.observe.units.suggestion import Suggestion
-from torchdecay.plans.decay import Decay
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """All that a rule may look at. `facts` are what `facts_of` knows of the run, and its peak learning rate."""
-
-    run: Run
-    lr: float
-    curve: Sequence[float]
-    facts: Mapping[str, float]
-    kind: Kind | None
-    embedding_share: float
-    known: tuple[float | Decay, Run, int | None] | None
 
 
 def suggest(
@@ -108,8 +92,7 @@ def suggest(
     made = RULES[chosen](case)
     others = tuple(RULES[name](case) for name in able if name != chosen) if rule is None else ()
     is_mixed = case.kind is not None and case.kind.lr is None and len(getattr(optimizer, "param_groups", ())) > 1
-    is_language = "tokens_per_step" in told
-    remarks = (*made.remarks, *general(case.kind, case.curve, made.value, is_mixed, is_language=is_language))
+    remarks = (*made.remarks, *general(case, made.value, is_mixed=is_mixed))
     return dataclasses.replace(made, remarks=remarks, others=others)
 
 
@@ -184,12 +167,11 @@ def _by_timescale(case: Case) -> Suggestion:
         formula=f"between 1/(lr·{steps:,.0f} steps) and 1/(lr·{min(per_epoch, steps):,.0f} steps of an epoch), "
         f"lr {case.lr:g}; their geometric mean",
         source=sources.TIMESCALE,
-        remarks=tuple(of_timescale(case.kind, steps, per_epoch)),
+        remarks=tuple(of_timescale(case)),
     )
 
 
 def _by_power_law(case: Case) -> Suggestion:
-    ratio = tokens_per_parameter(case.facts)
     value, said = _inherited(case, "tokens_per_parameter")
     return _made(
         case,
@@ -197,9 +179,9 @@ def _by_power_law(case: Case) -> Suggestion:
         value / 2,
         value * 2,
         rule="tokens_per_parameter",
-        formula=f"{said}; {ratio:.3g} tokens per parameter, lr {case.lr:g}",
+        formula=f"{said}; {case.tokens_per_parameter:.3g} tokens per parameter, lr {case.lr:g}",
         source=sources.POWER_LINES,
-        remarks=("half and twice the value is a first sweep; the source gives no interval", *_of_power_law(case)),
+        remarks=("half and twice the value is a first sweep; the source gives no interval", *of_power_law(case)),
     )
 
 
@@ -213,7 +195,7 @@ def _by_inheritance(case: Case) -> Suggestion:
     first = next(by_name[name] for name in _INHERITED if name in by_name)
     assert first.source is not None
     remarks = [] if made.agree else ["the rules disagree here: td.rescale shows each"]
-    remarks += _of_power_law(case) if first.rule == "tokens_per_parameter" else []
+    remarks += of_power_law(case) if first.rule == "tokens_per_parameter" else []
     value, said = _inherited(case, first.rule)
     factor = first.value / value
     return _made(
@@ -226,11 +208,6 @@ def _by_inheritance(case: Case) -> Suggestion:
         source=first.source,
         remarks=tuple(remarks),
     )
-
-
-def _of_power_law(case: Case) -> list[str]:
-    ratio = tokens_per_parameter(case.facts)
-    return list(of_power_law(case.kind, case.facts, ratio, case.curve, case.embedding_share))
 
 
 def _inherited(case: Case, rule: str) -> tuple[float, str]:
