@@ -67,11 +67,6 @@ class Facts:
     converts: bool = False
     imports: frozenset[str] = frozenset()
 
-    def with_declared(self, findings: Iterable[Finding]) -> Facts:
-        """The same with the findings of options, each of which names its option first."""
-        declared = tuple((one.what.split('"')[1], one) for one in findings if one.code == UNREAD.code)
-        return replace(self, declared=declared)
-
 
 def words_of(text: str) -> Facts:
     """What a file says that no rule looks into."""

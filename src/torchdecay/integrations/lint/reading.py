@@ -6,6 +6,7 @@ import ast
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from torchdecay.findings.finding import Edit, Finding, Place, finding_of
@@ -45,7 +46,9 @@ def findings_in(source: Source) -> tuple[list[Finding], Facts]:
     facts, declared = facts_of(code)
     hits += [(UNREAD, hit) for hit in declared]
     findings = [*_findings(source, code, hits), *unread]
-    return [one for one in findings if one.code != UNREAD.code], facts.with_declared(findings)
+    # Each names its option first.
+    options = tuple((one.what.split('"')[1], one) for one in findings if one.code == UNREAD.code)
+    return [one for one in findings if one.code != UNREAD.code], replace(facts, declared=options)
 
 
 def _findings(source: Source, code: Code, hits: list[tuple[Rule, Hit]]) -> Iterator[Finding]:

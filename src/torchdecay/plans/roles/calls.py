@@ -6,17 +6,25 @@ import ast
 import inspect
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from types import ModuleType
 from typing import Any
 
 from torch import nn
-from torch.autograd import Function
 
 from torchdecay.plans.roles import operations
 from torchdecay.plans.roles.expressions import Expressions
-from torchdecay.plans.roles.frames import SELF, Bound, Frame, Local, Partial, bind_arguments, parsed, returned_by
+from torchdecay.plans.roles.frames import (
+    SELF,
+    Bound,
+    Frame,
+    Local,
+    Partial,
+    attribute_of,
+    bind_arguments,
+    parsed,
+    returned_by,
+)
 from torchdecay.plans.roles.syntax import pattern_of
-from torchdecay.plans.roles.values import CONSTANT, FOREIGN, Value, mixed, together
+from torchdecay.plans.roles.values import CONSTANT, FOREIGN, Value, mixed, side_by_side, together
 from torchdecay.plans.roles.words import words
 
 _DEPTH, _CALLS = 5, 200
@@ -138,22 +146,11 @@ class Calls(Expressions):
                     return node.attr, None, found
                 return node.attr, None, self.of_self(node.attr, frame)
             if base.target is not None and not base.own:
-                return node.attr, None, self._attribute_of(base, node.attr)
+                return node.attr, None, attribute_of(base.target, node.attr)
             return node.attr, base, None
         there = self.value(node, frame)
         name = getattr(there.target, "__name__", "") if isinstance(there.target, type) else ""
         return name.lower(), None, there if there.path else there.target
-
-    def _attribute_of(self, base: Value, name: str) -> Any:
-        target = base.target
-        if isinstance(target, ModuleType):
-            return getattr(target, name, None)
-        if isinstance(target, type):
-            if name == "apply" and issubclass(target, Function):
-                return Bound(getattr(vars(target).get("forward"), "__func__", None))
-            found = inspect.getattr_static(target, name, None)
-            return getattr(found, "__func__", found)
-        return None
 
     def call(
         self,
@@ -263,9 +260,7 @@ class Calls(Expressions):
         if name == "enumerate" and given:
             return mixed(given)._replace(items=(together([CONSTANT, self.element(given[0])]),))
         if name == "zip":
-            lengths = {len(one.items) if one.items is not None else -1 for one in given}
-            if len(lengths) == 1 and lengths != {-1}:
-                rows = zip(*(one.items or () for one in given), strict=True)
+            if (rows := side_by_side(given)) is not None:
                 return mixed(given)._replace(items=tuple(map(together, rows)))
             return mixed(given)._replace(items=(together([self.element(one) for one in given]),))
         return given[0]._replace(target=None) if given else CONSTANT

@@ -10,11 +10,9 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from torch.autograd import Function
-
 from torchdecay.plans.roles import operations
 from torchdecay.plans.roles.arithmetic import Arithmetic
-from torchdecay.plans.roles.frames import SELF, Frame, Local
+from torchdecay.plans.roles.frames import SELF, Frame, Local, attribute_of
 from torchdecay.plans.roles.syntax import by_position, has_root, is_none, number_of
 from torchdecay.plans.roles.values import CONSTANT, FOREIGN, Value, attribute, either, mixed, together, viewed
 
@@ -74,12 +72,7 @@ class Expressions(Arithmetic, ABC):
         if base.path and node.attr not in operations.TENSOR_ATTRIBUTES:
             return attribute(f"{base.path}.{node.attr}")
         if isinstance(base.target, (ModuleType, type)):
-            found = inspect.getattr_static(base.target, node.attr, None)
-            if isinstance(base.target, ModuleType):
-                found = getattr(base.target, node.attr, None)
-            if node.attr == "apply" and isinstance(base.target, type) and issubclass(base.target, Function):
-                found = vars(base.target).get("forward")
-            return CONSTANT._replace(target=getattr(found, "__func__", found))
+            return CONSTANT._replace(target=attribute_of(base.target, node.attr))
         return viewed(base, base.trailing if node.attr in ("data", "real", "imag") else None)
 
     def of_self(self, name: str, frame: Frame) -> Value:

@@ -7,9 +7,12 @@ import inspect
 import textwrap
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from types import ModuleType
 from typing import Any, NamedTuple
 
-from torchdecay.plans.roles.values import CONSTANT, FOREIGN, Value, either, together
+from torch.autograd import Function
+
+from torchdecay.plans.roles.values import CONSTANT, FOREIGN, Value, either, side_by_side, together
 
 SELF = Value(target="self")
 
@@ -54,6 +57,18 @@ class Bound(NamedTuple):
     function: Any
 
 
+def attribute_of(holder: Any, name: str) -> Any:
+    """What a Python module or a class holds under a name; under `apply` of an autograd function it is its forward."""
+    if isinstance(holder, ModuleType):
+        return getattr(holder, name, None)
+    if not isinstance(holder, type):
+        return None
+    if name == "apply" and issubclass(holder, Function):
+        return Bound(getattr(vars(holder).get("forward"), "__func__", None))
+    found = inspect.getattr_static(holder, name, None)
+    return getattr(found, "__func__", found)
+
+
 @lru_cache(maxsize=1 << 14)
 def parsed(function: Any) -> ast.FunctionDef | None:
     """The syntax tree of a function; None where its source can't be read."""
@@ -87,13 +102,10 @@ def bind_arguments(
 
 def returned_by(frame: Frame) -> Value:
     """What a function returns, whichever of its returns it takes."""
-    several = frame.returned
-    if not several:
+    if not frame.returned:
         return FOREIGN
-    lengths = {len(one.items) if one.items is not None else -1 for one in several}
-    if len(lengths) == 1 and lengths != {-1}:
-        return together([either(column) for column in zip(*(one.items or () for one in several), strict=True)])
-    return either(several)
+    columns = side_by_side(frame.returned)
+    return either(frame.returned) if columns is None else together(map(either, columns))
 
 
 def _closure(function: Any) -> dict[str, Any]:

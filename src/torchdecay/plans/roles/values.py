@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 NONE: frozenset[str] = frozenset()
@@ -81,6 +81,13 @@ def together(items: Iterable[Value]) -> Value:
     """A tuple or list of several values."""
     several = tuple(items)
     return mixed(several)._replace(items=several)
+
+
+def side_by_side(several: Sequence[Value]) -> list[tuple[Value, ...]] | None:
+    """The first items of several tuples or lists, the second ones and so on; None where their numbers differ."""
+    items = [one.items for one in several if one.items is not None]
+    alike = len(items) == len(several) and len(set(map(len, items))) == 1
+    return list(zip(*items, strict=True)) if alike else None
 
 
 def squashed(value: Value) -> Value:
