@@ -2,7 +2,7 @@
 
 Nothing heavy is imported before a command runs, so that help is quick.
 
-Read in this order: paths, output, inputs, words, audit, group, progress, tables, compare, convert, demo, diff, example,
+Read in this order: types, output, inputs, words, audit, group, progress, tables, compare, convert, demo, diff, example,
     explain, forecast, lint, plan, report, rescale, run, serve, suggest, sweep, verify.
 """
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from torchdecay.cli.inputs.numbers import COUNT, NUMBER
 from torchdecay.cli.inputs.options import gathered, given, options_of
 from torchdecay.cli.inputs.runs import PARTS
 from torchdecay.cli.output import json_option, print_json
+from torchdecay.cli.types import COUNT, NUMBER
 from torchdecay.errors import UnitError
 from torchdecay.numbers import read_number
 from torchdecay.text import spelled

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from torchdecay.cli.inputs.numbers import NUMBER
 from torchdecay.cli.output import json_option
+from torchdecay.cli.types import NUMBER
 
 
 @click.command()

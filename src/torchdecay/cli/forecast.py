@@ -11,7 +11,7 @@ from torchdecay.cli.inputs.plans import POLICIES, is_saved, make_plan
 from torchdecay.cli.inputs.runs import run_from, run_options
 from torchdecay.cli.inputs.setups import load_setup
 from torchdecay.cli.output import json_option, print_result
-from torchdecay.cli.paths import PATH
+from torchdecay.cli.types import PATH
 from torchdecay.errors import TaskError, UnitError
 from torchdecay.text import nearest, repr_quoted
 

@@ -10,7 +10,7 @@ import click
 
 from torchdecay.cli.inputs.findings import findings_options, known_rules, print_findings, settings_of
 from torchdecay.cli.output import json_option
-from torchdecay.cli.paths import PATH
+from torchdecay.cli.types import PATH
 
 
 @click.command()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from torchdecay.cli.paths import PATH
+from torchdecay.cli.types import PATH
 from torchdecay.errors import TaskError
 
 if TYPE_CHECKING:

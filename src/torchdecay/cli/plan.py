@@ -8,7 +8,7 @@ import click
 
 from torchdecay.cli.inputs.plans import make_plan, plan_options
 from torchdecay.cli.output import json_option
-from torchdecay.cli.paths import PATH
+from torchdecay.cli.types import PATH
 from torchdecay.errors import LoadError
 
 

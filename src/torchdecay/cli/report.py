@@ -8,7 +8,7 @@ import click
 
 from torchdecay.cli.inputs.results import NAMES, folders_in, load_result
 from torchdecay.cli.output import json_option, out_option, overwrite_option, print_json
-from torchdecay.cli.paths import PATH
+from torchdecay.cli.types import PATH
 
 
 @click.command()

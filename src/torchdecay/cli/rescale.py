@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from torchdecay.cli.inputs.numbers import NUMBER
 from torchdecay.cli.inputs.runs import read_run
 from torchdecay.cli.output import json_option, print_result
+from torchdecay.cli.types import NUMBER
 from torchdecay.errors import DecayError, UnitError
 from torchdecay.numbers import read_count, read_number
 from torchdecay.text import repr_quoted

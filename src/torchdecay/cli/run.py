@@ -7,8 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from torchdecay.cli.inputs.numbers import POSITIVE
-from torchdecay.cli.paths import Paths
+from torchdecay.cli.types import POSITIVE, Paths
 from torchdecay.integrations.script.command import Split, become, refuse_flag_of_python, split
 from torchdecay.integrations.script.options import FAILING, Options, name_of
 

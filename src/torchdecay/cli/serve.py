@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from torchdecay.cli.paths import PATH
+from torchdecay.cli.types import PATH
 from torchdecay.errors import TaskError
 from torchdecay.text import printable, repr_quoted
 

@@ -11,10 +11,10 @@ import click
 from torchdecay.cli.group import as_typed
 from torchdecay.cli.inputs.jobs import AskedJob, CommandAfter, job_options
 from torchdecay.cli.inputs.names import FORMS, Known
-from torchdecay.cli.inputs.numbers import COUNT, NUMBER, POSITIVE
 from torchdecay.cli.inputs.options import gathered, given, typed
 from torchdecay.cli.inputs.tasks import AskedTask, store_options, task_options
 from torchdecay.cli.output import SoFar, finish, json_option, out_option, overwrite_option, require_writable
+from torchdecay.cli.types import COUNT, NUMBER, POSITIVE
 
 if TYPE_CHECKING:
     from torchdecay.lab.engines.engine import Engine

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchdecay.cli.inputs.options import typed
-from torchdecay.cli.paths import PATH
+from torchdecay.cli.types import PATH
 
 if TYPE_CHECKING:
     from torchdecay.findings.result import Findings

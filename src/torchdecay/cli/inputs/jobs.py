@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchdecay.cli.inputs.names import FormsCommand
-from torchdecay.cli.inputs.numbers import COUNTS, NUMBER
 from torchdecay.cli.inputs.options import gathered, typed
-from torchdecay.cli.paths import PATH
+from torchdecay.cli.types import COUNTS, NUMBER, PATH
 
 if TYPE_CHECKING:
     from torchdecay.lab.jobs.command import Command

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from torchdecay.cli.inputs.numbers import COUNT, NUMBER, Numbers
 from torchdecay.cli.inputs.options import gathered, given, options_of
+from torchdecay.cli.types import COUNT, NUMBER, Numbers
 from torchdecay.errors import UnitError
 from torchdecay.text import nearest, repr_quoted
 

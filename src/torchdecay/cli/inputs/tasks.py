@@ -10,10 +10,9 @@ import click
 
 from torchdecay.arguments import store
 from torchdecay.cli.inputs.names import Known
-from torchdecay.cli.inputs.numbers import COUNTS, POSITIVE
 from torchdecay.cli.inputs.options import Decorator, gathered
 from torchdecay.cli.output import print_json
-from torchdecay.cli.paths import PATH
+from torchdecay.cli.types import COUNTS, PATH, POSITIVE
 
 if TYPE_CHECKING:
     from torchdecay.lab.storage.store import Store

@@ -1,8 +1,9 @@
-"""Options that are numbers."""
+"""What options take: numbers and paths."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -39,3 +40,16 @@ def read_counts(text: str) -> list[int]:
 
 NUMBER, COUNT = Numbers("number", read_number), Numbers("count", read_count)
 POSITIVE, COUNTS = Numbers("count", read_count, 1), Numbers("counts", read_counts)
+
+
+class Paths(click.Path):
+    """A path; "" is refused, which would mean the current folder, or be taken for an option that was left out."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path."""
+        if value == "":
+            self.fail('the path is "": most often a variable that is not set. Write . for the folder here.', param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = Paths(path_type=Path)
