@@ -134,6 +134,18 @@ def _rmsprop_signs(group: Group, state: State, grad: Tensor, param: Tensor) -> E
     return Elementwise(direction, (grad, buffer, state["square_avg"], *averages))
 
 
+def _rmsprop(group: Group, state: State, ahead: int) -> Terms:
+    momentum = _number(group, "momentum")
+    return Terms(0.0, 1.0, 1 / (1 - momentum) if momentum < 1 else math.inf) if momentum else Terms(1.0, 0.0)
+
+
+def _rmsprop_divisor(group: Group, state: State) -> Tensor:
+    square: Tensor = state["square_avg"]
+    if group["centered"]:
+        square = square.addcmul(state["grad_avg"], state["grad_avg"], value=-1)
+    return square.sqrt().add_(float(group["eps"]))
+
+
 def _asgd_signs(group: Group, state: State, grad: Tensor, param: Tensor) -> Elementwise:
     lambd = float(group["lambd"])
     return Elementwise(lambda g, p: g + p * lambd, (grad, param.detach()))
@@ -198,6 +210,12 @@ ADAMAX = Update(
     moment="exp_avg", moved=_averaged, fading=_average_fading, terms=_adamax, reads=("exp_inf",), divisor="exp_inf"
 )
 GRADIENT = Update()
-RMSPROP = Update(signs=_rmsprop_signs)
+RMSPROP = Update(
+    moment="momentum_buffer",
+    fading=lambda group: (_number(group, "momentum"), 1.0),
+    divisor_of=_rmsprop_divisor,
+    terms=_rmsprop,
+    signs=_rmsprop_signs,
+)
 ASGD = Update(signs=_asgd_signs)
 LION = Update(signs=_lion_signs, spread=_lion_spread, fits=_is_plain_lion)

@@ -45,6 +45,8 @@ class Update:
         moment: the state's key of the first moment m, "" without one.
         moved: from the group to the function that takes gradient and moment to the moment after the step.
         fading: from the group to the part of the moment that a step leaves, and the part of the gradient that it adds.
+        divisor_of: from group and state to what a step divided its gradient by before the moment took it; None where
+            moments are of plain gradients.
         divisor: the state's key of what an update is divided by as it is; "" where the terms tell.
         terms: from group, state and how many steps ahead of the state, to the numbers of that step.
         signs: instead of those, where the sign of the update follows in another way from group, state, gradient and
@@ -60,6 +62,7 @@ class Update:
     moment: str = ""
     moved: Callable[[Group], Callable[[Tensor, Tensor], Tensor]] | None = None
     fading: Callable[[Group], tuple[float, float]] | None = None
+    divisor_of: Callable[[Group, State], Tensor] | None = None
     divisor: str = ""
     terms: Callable[[Group, State, int], Terms] = lambda group, state, ahead: Terms(1.0, 0.0)
     signs: Callable[[Group, State, Tensor, Tensor], Elementwise] | None = None

@@ -18,7 +18,7 @@ from torch import nn, optim
 import torchdecay as td
 from this_torch import Muon
 from torch_optimizers import TORCH
-from torchdecay.observe.monitor import budget, selection
+from torchdecay.observe.monitor import budget, carried, samples, selection
 
 LR, WD = 0.02, 0.1
 
@@ -117,61 +117,207 @@ def test_what_decay_takes_at_once_is_the_difference_of_two_real_steps_and_nothin
 
 
 LINEAR = {
-    "SGD": (lambda params: optim.SGD(params, lr=LR, momentum=0.9, dampening=0.3, weight_decay=WD), 0.9, 0.7),
-    "nesterov": (lambda params: optim.SGD(params, lr=LR, momentum=0.9, nesterov=True, weight_decay=WD), 0.9, 1.0),
-    "Adam": (lambda params: optim.Adam(params, lr=LR / 10, amsgrad=True, weight_decay=WD), 0.9, 0.1),
-    "NAdam": (lambda params: optim.NAdam(params, lr=LR / 10, weight_decay=WD), 0.9, 0.1),
-    "RAdam": (lambda params: optim.RAdam(params, lr=LR / 10, weight_decay=WD), 0.9, 0.1),
-    "Adamax": (lambda params: optim.Adamax(params, lr=LR / 10, weight_decay=WD), 0.9, 0.1),
+    "SGD": (lambda params: optim.SGD(params, lr=LR, momentum=0.9, dampening=0.3, weight_decay=WD), 0.7),
+    "nesterov": (lambda params: optim.SGD(params, lr=LR, momentum=0.9, nesterov=True, weight_decay=WD), 1.0),
+    "Adam": (lambda params: optim.Adam(params, lr=LR / 10, amsgrad=True, weight_decay=WD), 0.1),
+    "NAdam": (lambda params: optim.NAdam(params, lr=LR / 10, weight_decay=WD), 0.1),
+    "RAdam": (lambda params: optim.RAdam(params, lr=LR / 10, weight_decay=WD), 0.1),
+    "Adamax": (lambda params: optim.Adamax(params, lr=LR / 10, weight_decay=WD), 0.1),
+    "RMSprop": (lambda params: optim.RMSprop(params, lr=LR / 100, momentum=0.9, centered=True, weight_decay=WD), 1.0),
 }
+
+
+def exact(tensor):
+    """With 64 bits of mantissa."""
+    return tensor.detach().numpy().astype(np.longdouble)
 
 
 def factor(name, optimizer, state, step):
     """By what an element of momentum moves its weight in the step that left this state, from torch's own formulas."""
-    lr = optimizer.param_groups[0]["lr"]
-    if name in ("SGD", "nesterov"):
+    lr = np.longdouble(optimizer.param_groups[0]["lr"])
+    if name in ("SGD", "nesterov", "RMSprop"):
         return lr * (0.9 if name == "nesterov" else 1.0)
     filled = 1 - 0.9**step
     if name == "Adamax":
-        return lr / filled / state["exp_inf"]
+        return lr / filled / exact(state["exp_inf"])
     if name == "Adam":
-        root = (state["max_exp_avg_sq"] / (1 - 0.999**step)).sqrt() + 1e-8
-        return lr / filled / root
+        return lr / filled / (np.sqrt(exact(state["max_exp_avg_sq"]) / (1 - 0.999**step)) + 1e-8)
+    root = np.sqrt(exact(state["exp_avg_sq"]))
     if name == "NAdam":
         after = 0.9 * (1 - 0.5 * 0.96 ** ((step + 1) * 0.004))
-        root = (state["exp_avg_sq"] / (1 - 0.999**step)).sqrt() + 1e-8
-        return lr * after / (1 - float(state["mu_product"]) * after) / root
+        return lr * after / (1 - float(state["mu_product"]) * after) / (root / np.sqrt(1 - 0.999**step) + 1e-8)
     longest = 2 / (1 - 0.999) - 1
     length = longest - 2 * step * 0.999**step / (1 - 0.999**step)
     if length <= 5:
         return lr / filled
     rect = ((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)) ** 0.5
-    return lr / filled * rect * (1 - 0.999**step) ** 0.5 / (state["exp_avg_sq"].sqrt() + 1e-8)
+    return lr / filled * rect * (1 - 0.999**step) ** 0.5 / (root + 1e-8)
 
 
-@pytest.mark.parametrize(("every", "rel"), [(1, 1e-4), (40, 0.02)], ids=["each step", "some steps"])
+def divided(name, state, weights):
+    """What a step adds to its momentum: RMSprop divides before that, by what the step leaves."""
+    if name != "RMSprop":
+        return weights
+    return weights / (np.sqrt(exact(state["square_avg"]) - exact(state["grad_avg"]) ** 2) + 1e-8)
+
+
+def carried_by_hand(name, optimizer, every, steps, seen):
+    """λw of each step by hand, in long double, through the momentum that the optimizer has; (carried, all) by step."""
+    added, found = LINEAR[name][1], {}
+    params, lies = [param for group in optimizer.param_groups for param in group["params"]], {}
+    for step in range(1, steps + 1):
+        starts = [exact(param) for param in params]
+        seen(step)
+        along = whole = size = np.longdouble(0)
+        for place, (param, start) in enumerate(zip(params, starts, strict=True)):
+            state = optimizer.state[param]
+            before, by = lies.get(place, 0 * start) * np.longdouble(0.9), factor(name, optimizer, state, step)
+            share = 1.0 if step == 1 and name in ("SGD", "nesterov") else added
+            own = share * WD * divided(name, state, start)
+            lies[place] = before + own
+            along += (before * by * start).sum()
+            direct = WD * start * optimizer.param_groups[0]["lr"] if name == "nesterov" else 0
+            whole += (((before + own) * by + direct) * start).sum()
+            size += (start * start).sum()
+        if step == 1 or step % every == 0:
+            found[step] = (float(along / size), float(whole / size))
+    return found
+
+
+@pytest.mark.parametrize("every", [1, 40])
 @pytest.mark.parametrize("name", LINEAR)
-def test_what_momentum_brings_of_earlier_decay_is_that_of_every_step(name, every, rel):
-    """λw of each step by hand, through the momentum and over the denominator that the optimizer really has."""
-    make, kept, added = LINEAR[name]
+def test_what_momentum_brings_of_earlier_decay_is_that_of_every_step(name, every):
+    """Against the recursion in long double over the denominators that the optimizer really has; of SGD all decay is."""
+    make = LINEAR[name][0]
     model = make_model(torch.float64)
     optimizer = make(list(model.parameters()))
-    carried, expected = {}, []
     with td.Monitor(optimizer, every_steps=every, by=lambda name: "all") as monitor:
-        for step in range(1, 61):
-            starts = [param.detach().clone() for param in model.parameters()]
-            train(model, optimizer, 1, step)
-            along = size = 0.0
-            for place, (param, start) in enumerate(zip(model.parameters(), starts, strict=True)):
-                before = carried.get(place, torch.zeros_like(start)) * kept
-                moved = before * factor(name, optimizer, optimizer.state[param], step)
-                along, size = along + float((moved * start).sum()), size + float(start.square().sum())
-                share = 1.0 if step == 1 and name in ("SGD", "nesterov") else added
-                carried[place] = before + share * WD * start
-            if step in (1, 40) or every == 1:
-                expected.append(along / size)
+        expected = carried_by_hand(name, optimizer, every, 60, lambda step: train(model, optimizer, 1, step))
+    history = monitor.history
+    steps = history.curve("all", "realized_shrink")[0]
+    assert set(steps) == set(expected) if every == 40 else len(steps) >= 3
+    # Records keep float32.
+    assert values(history, "carried_shrink") == pytest.approx([expected[step][0] for step in steps], rel=3e-7)
+    assert set(values(history, "followed_every")) == {1}
+    if name in ("SGD", "nesterov"):
+        assert values(history, "realized_shrink") == pytest.approx([expected[step][1] for step in steps], rel=3e-7)
+
+
+def test_momentum_is_followed_where_memory_is_otherwise_and_where_options_change():
+    """Weights in bf16 or turned around, elements of large ones, a decay that is scheduled."""
+    weights = [nn.Parameter(torch.randn(40, 300).t()), nn.Parameter(torch.randn(130, 130, dtype=torch.bfloat16))]
+    optimizer = optim.SGD(weights, lr=0.5, momentum=0.9, weight_decay=WD)
+    lies = [torch.zeros(1) for _ in weights]
+    with td.Monitor(optimizer, every_steps=30, by="tensor") as monitor:
+        for step in range(1, 31):
+            optimizer.param_groups[0]["weight_decay"] = decay = WD * (step % 7)
+            entering = [one * 0.9 for one in lies]
+            starts = [samples.sampled(one, samples.SHADOWED).double() for one in weights]
+            for one in weights:
+                one.grad = torch.randn(one.shape, generator=torch.Generator().manual_seed(step)).to(one.dtype)
+            optimizer.step()
+            lies = [one + decay * start for one, start in zip(entering, starts, strict=True)]
+    pairs = zip(entering, starts, strict=True)
+    expected = [0.5 * float((one * start).sum() / (start * start).sum()) for one, start in pairs]
+    found = [monitor.history.curve(group, "carried_shrink")[1][-1] for group in monitor.history.groups]
+    # Thirty roundings of float32.
+    assert found == pytest.approx(expected, rel=3e-6)
+
+
+def test_where_following_takes_too_long_each_third_step_stands_for_three(monkeypatch):
+    """By a clock on which a step takes ten seconds, and following it one, which is too much."""
+    now = [0]
+
+    def look():
+        now[0] += 1
+        return now[0]
+
+    def step_once(step):
+        now[0] += 10
+        train(model, optimizer, 1, step)
+
+    monkeypatch.setattr(carried, "time", SimpleNamespace(perf_counter=look))
+    monkeypatch.setattr(carried, "FOLLOWING", 0.034)
+    monkeypatch.setattr(budget, "FREE", 0)
+    monkeypatch.setattr(budget, "MOST_SHARE", math.inf)
+    model = make_model(torch.float64)
+    optimizer = LINEAR["nesterov"][0](list(model.parameters()))
+    with td.Monitor(optimizer, every_steps=40, by=lambda name: "all") as monitor:
+        expected = carried_by_hand("nesterov", optimizer, 40, 120, step_once)
+    assert values(monitor.history, "followed_every") == (1, 1, 3, 3)
     found = values(monitor.history, "carried_shrink")
-    assert found == pytest.approx(expected, rel=rel)
+    assert found[2:] == pytest.approx([expected[step][0] for step in (80, 120)], rel=0.01)
+    assert "was followed at 1 step in 3" in str(monitor.history)
+
+
+def replace_weights(model, optimizer):
+    for param in model.parameters():
+        param.data = param.data.clone()
+
+
+def replace_state(model, optimizer):
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+
+
+def drop_state(model, optimizer):
+    optimizer.state.clear()
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [(replace_weights, "its weights were replaced"), (replace_state, "its state was replaced"), (drop_state, "")],
+)
+def test_momentum_that_nobody_could_follow_is_said(change, why):
+    """The record after it is unmeasured and says why; without any momentum there is nothing to know."""
+    model = make_model()
+    optimizer = optim.SGD(model.parameters(), lr=LR, momentum=0.9, weight_decay=WD)
+    with td.Monitor(optimizer, every_steps=4, by=lambda name: "all") as monitor:
+        train(model, optimizer, 7)
+        change(model, optimizer)
+        train(model, optimizer, 5, 7)
+    records = list(monitor.history)
+    assert [record.step for record in records] == [1, 4, 8, 12]
+    assert why in records[2].unmeasured.get("all", "")
+    assert not any(records[place].unmeasured for place in (0, 1, 3))
+    if not why:
+        assert records[2]["carried_shrink"][0] == 0
+
+
+@pytest.mark.parametrize("make", [optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop])
+def test_what_a_hook_after_the_step_does_is_beside_the_step(make):
+    """Weights that a user's hook scales: decay is measured without that, which is told as what it is."""
+    options = {"momentum": 0.9} if make in (optim.SGD, optim.RMSprop) else {}
+    took = []
+    for scaled in (1.0, 0.9):
+        model = make_model()
+        optimizer = make(model.parameters(), lr=LR / 10, weight_decay=WD, **options)
+        optimizer.register_step_post_hook(lambda *_, by=scaled, own=model: [p.data.mul_(by) for p in own.parameters()])
+        with td.Monitor(optimizer, every_steps=1, by=lambda name: "all") as monitor:
+            train(model, optimizer, 1)
+        history = monitor.history
+        assert history.unmeasured == {}
+        took.append(values(history, "realized_shrink") + values(history, "update_norm"))
+        assert [event.kind for event in history.events] == (["between steps"] if scaled < 1 else [])
+    assert took[0] == took[1] and values(history, "between_shrink") == pytest.approx([0.1])
+
+
+@pytest.mark.parametrize("make", [optim.SGD, optim.Adam, optim.RMSprop])
+def test_a_differentiable_step_is_measured_as_another(make):
+    """Copies are leaves: they step without being differentiable, and what is the user's stays in its graph."""
+    took, options = [], {"momentum": 0.9} if make in (optim.SGD, optim.RMSprop) else {}
+    for is_differentiable in (False, True):
+        weight = torch.randn(24, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        if is_differentiable:
+            weight = weight.clone()
+            weight.retain_grad()
+        optimizer = make([weight], lr=LR, weight_decay=WD, differentiable=is_differentiable, **options)
+        with td.Monitor(optimizer, every_steps=1, by=lambda name: "all") as monitor:
+            for step in range(3):
+                weight.grad = torch.randn(24, 8, generator=torch.Generator().manual_seed(step))
+                optimizer.step()
+        assert monitor.history.unmeasured == {} and optimizer.param_groups[0]["differentiable"] is is_differentiable
+        took.append(values(monitor.history, "realized_shrink"))
+    assert took[0] == pytest.approx(took[1], rel=1e-4)
 
 
 # ── What is not as it seems ──

@@ -9,6 +9,9 @@ FREE = 3
 MOST_SHARE = 0.01
 """What later ones may take of the time since then, all together."""
 
+FOLLOWING = MOST_SHARE / 2
+"""What following of what momentum carries may take of that."""
+
 
 class Budget:
     """The time that steps on copies took, what of it is left, and why there are no more.
@@ -21,12 +24,22 @@ class Budget:
         self._count, self._since = 0, time.perf_counter()
         self.stopped = ""
 
+    @property
+    def is_free(self) -> bool:
+        """Whether the next record's steps take what they take."""
+        return self._count < FREE
+
+    def follow(self, seconds: float) -> None:
+        """Time that following what momentum carries took, between records."""
+        if not self.is_free:
+            self._spent += seconds
+
     def refusal(self) -> str:
         """Why no such step may be taken now, or ""."""
         if self.stopped:
             return f"it is not tried again: {self.stopped}"
         left = MOST_SHARE * (time.perf_counter() - self._since) - self._spent - self._open
-        if self._count < FREE or self._last <= left:
+        if self.is_free or self._last <= left:
             return ""
         return (
             f"steps on copies have {MOST_SHARE:.0%} of the time, it took {1e3 * self._last:.2g} ms the last time, and "

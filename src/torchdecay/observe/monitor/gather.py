@@ -41,21 +41,21 @@ class Gathered(NamedTuple):
     kept: float
 
 
-def gather(optimizer: Optimizer, layout: Layout, measured: Sequence[Measured]) -> list[Gathered]:
+def gather(optimizer: Optimizer, layout: Layout, measured: Sequence[Measured], every: int) -> list[Gathered]:
     """One row of quantities per series; what is not known is NaN.
 
     Shrinks are weighted with ‖θ‖², so that of a group they say what its ‖θ‖² does; angles, learning rates and
-    shares with numbers of elements.
+    shares with numbers of elements. `every` is at each how manyth step momentum's decay was followed.
     """
     by_series: list[list[Measured]] = [[] for _ in layout.series]
     for one in measured:
         if one.member.invariant is None and not math.isnan(one.radial):
             one.member.invariant = one.radial < INVARIANT
         by_series[one.member.series].append(one)
-    return [_row(optimizer, ones) for ones in by_series]
+    return [_row(optimizer, ones, every) for ones in by_series]
 
 
-def _row(optimizer: Optimizer, ones: Sequence[Measured]) -> Gathered:
+def _row(optimizer: Optimizer, ones: Sequence[Measured], every: int) -> Gathered:
     known, source = [one for one in ones if not one.unmeasured], ones[0].member.source
     total = seen = uu = dd = du = square = weight = gradient = asked = took = carried = prompt = 0.0
     for one in ones:
@@ -92,6 +92,7 @@ def _row(optimizer: Optimizer, ones: Sequence[Measured]) -> Gathered:
         "planned_shrink": planned,
         "realized_shrink": realized,
         "carried_shrink": carried / seen if seen > 0 and ones[0].member.carries else math.nan,
+        "followed_every": float(every) if known and ones[0].member.carries == "followed" else math.nan,
         "sample": float(sum(one.sums.sample for one in known)) if source == "shadow" and known else math.nan,
         "between_shrink": _between(ones),
         "update_norm": math.sqrt(max(0.0, uu)),

@@ -439,12 +439,21 @@ def _notes(history: History) -> Iterator[str]:
     own = [history.of(name) for name in history.groups]
     if any(one.carried == "followed" and history._sums(one.name).planned is not None for one in own):
         yield "planned: what momentum brings in later steps counts as taken at once"
+    for each, names in _grouped(_followed(history)):
+        yield f"{listing(names)}: for lack of time what momentum carries was followed at 1 step in {each}"
     if unknown := [one.name for one in own if one.carried == "unknown"]:
         yield f"{listing(unknown)}: measured is what a step's own decay takes; what momentum brings later is not known"
     for dtype, names in _grouped((one.dtype, one.name) for one in own if one.is_rounded):
         yield f"{listing(names)}: {dtype}'s rounding of the updates is in what was measured"
     for why, names in _grouped((one.unplanned, one.name) for one in own if one.unplanned):
         yield f"{listing(names)}: nothing planned, for {why}"
+
+
+def _followed(history: History) -> Iterator[tuple[str, str]]:
+    for name in history.groups if "followed_every" in history.quantities else ():
+        each = max(history.curve(name, "followed_every")[1], default=1)
+        if each > 1:
+            yield f"{each:g}", name
 
 
 def _grouped(pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str, list[str]]]:

@@ -40,15 +40,10 @@ class Momentum:
         """In how many steps it is forgotten."""
         return math.ceil(math.log(_FORGOTTEN) / math.log(self.kept))
 
-    def over(self, steps: int) -> tuple[float, float, float]:
-        """What so many steps leave of it, and add of a gradient that goes straight from one to another, of either."""
+    def over(self, steps: int) -> tuple[float, float]:
+        """What so many steps leave of it, and add of a gradient that stays."""
         left = self.kept**steps
-        total, end = self.at_rest * (1 - left), 0.0
-        if steps > self.num_steps:
-            return left, 0.0, total
-        for ahead in range(steps):
-            end += self.added * self.kept**ahead * (steps - ahead) / steps
-        return left, total - end, end
+        return left, self.at_rest * (1 - left)
 
 
 def momentum_of(pulled: Pulled) -> Momentum | None:

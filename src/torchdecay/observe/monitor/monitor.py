@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import partial
@@ -302,7 +301,7 @@ class _State:
         self._watch: Watch | None = None
         self._taken = 0
         self._left: list[Tensor] = []
-        self._budget = Budget()
+        self._budget, self._skips = Budget(), 0
         self._follow()
 
     @property
@@ -353,7 +352,7 @@ class _State:
         if not self._layout.members:
             raise ApplyError(f"the {type(self.optimizer).__name__} has no weights to monitor.")
         self._batches, self._left = batches(self._layout.members, monitor._sample), []
-        self._carried = Carried(self.optimizer, self._batches, self._coefficient)
+        self._carried = Carried(self.optimizer, self._batches, self._coefficient, self._budget)
         known = {} if was is None else {id(member.param): member.invariant for member in was.members}
         self._had_plan = was is not None and any(member.pulled.wiring == "attached" for member in was.members)
         for member in self._layout.members:
@@ -373,6 +372,10 @@ class _State:
         if is_another or self._layout.is_outdated(self.optimizer):
             self._follow(self._layout)
         left, self._left = self._left, []
+        skips = 0 if self._watch is None else self._watch.skips
+        if skips != self._skips:
+            self._skips = skips
+            self._carried.interrupt("a gradient scaler had steps skipped since the record before")
         setting = self._setting()
         self._see_moving(setting)
         settings = enumerate(zip(setting, self._settings, strict=True))
@@ -383,11 +386,8 @@ class _State:
         )  # fmt: skip
 
     def _see(self, step: int, steps_left: int) -> int:
-        if self._carried.is_due(step, steps_left) and not self._budget.refusal():
-            begin = time.perf_counter()
-            with unheard_by_modes():
-                self.monitor._guard.does(self._carried.follow)
-            self._budget.note(time.perf_counter() - begin)
+        with unheard_by_modes():
+            self.monitor._guard.does(partial(self._carried.see, step, steps_left))
         return self._carried.next_due(steps_left)
 
     def _coefficient(self, like: Tracked) -> float:
@@ -438,7 +438,7 @@ class _State:
             elif gone := left_behind(idle):
                 events.append(no_gradients(type(self.optimizer).__name__, step, len(gone)))
             events += together(not_attached(layout.series[i].name, lost[i], since) for i in sorted(lost))
-        rows = gather(self.optimizer, layout, measured)
+        rows = gather(self.optimizer, layout, measured, self._carried.every)
         events += self._alarms.look(step, rows, self._changed())
         columns = ((name, [row.values[name] for row in rows]) for name in QUANTITIES)
         kept = {name: packed(own) for name, own in columns if name == "weight_norm" or any(x == x for x in own)}

@@ -20,8 +20,9 @@ class Part:
         gradients: of each; None where there are none.
         is_updated: whether the update of each can be told by its gradient and state.
         samples: before the step ("start"), after the passes before the update ("decayed"), after the update
-            ("updated"), at the end of the step before ("left"); and of the gradient as the update rule sees it
-            ("gradient"), where that needs it; of the decay that momentum brings along ("entering").
+            ("updated"), after it and before hooks of others that come next ("own end"), at the end of the step before
+            ("left"); and of the gradient as the update rule sees it ("gradient"), where that needs it; of the decay
+            that momentum brings along ("entering").
         prompt: the part of a planned coupled decay that this step's own comes to at once.
     """
 

@@ -29,7 +29,12 @@ QUANTITIES: dict[str, Quantity] = {
         Quantity("planned_shrink", "Planned shrink", "The fraction of each weight that decay is to take in this step."),
         Quantity("realized_shrink", "Realized shrink", "The fraction that it took: −⟨d, θ⟩/‖θ‖², d being measured."),
         Quantity("carried_shrink", "Carried shrink", "What of that fraction momentum brought from earlier steps."),
-        Quantity("between_shrink", "Between steps", "What something took of the weights since the step before."),
+        Quantity("followed_every", "Followed", "That was taken from each k-th step, which stood for k of them."),
+        Quantity(
+            "between_shrink",
+            "Between steps",
+            "What something took of the weights beside the steps, a hook after one too.",
+        ),
         Quantity("sample", "Measured on", "How many weights took the step on copies, see `Series.source`."),
         Quantity("decay_norm", "Decay", "‖d‖, what decay displaced; as planned where nothing could be measured."),
         Quantity("update_norm", "Update", "‖u‖, what the optimizer displaced without decay."),

@@ -29,6 +29,7 @@ from torchdecay.observe.monitor.samples import Batch, gradient_of, options_of, o
 from torchdecay.observe.monitor.selection import Beside
 from torchdecay.observe.monitor.sums import AT, Sums, places_of
 from torchdecay.observe.pulls import Pulled, own_pulls
+from torchdecay.observe.verify.hooks import hooks_around, owner_of
 from torchdecay.optimizers.cards import update_of
 from torchdecay.optimizers.gradients import as_seen
 from torchdecay.optimizers.steps import tells_update
@@ -94,8 +95,10 @@ class Reading:
                     at_work = by_now(self._at_work(member.pulled), self.handle)
                     self._planned[id(member.pulled)] = _planned(at_work, self._lrs[member.group])
             samples = {"start": batch.kept([member.param for member in batch.members])}
-            if self._beside_it.is_wanted and (carried := self._carried.entering(batch, samples["start"])) is not None:
-                samples["entering"] = carried
+            if self._beside_it.is_wanted:
+                self._beside_it.refuse(batch, self._carried.lost(batch))
+                if (carried := self._carried.entering(batch)) is not None:
+                    samples["entering"] = carried
             if self._left:
                 samples["left"] = self._left[index]
             # Optimizers pass over what has no gradient, and decay with them.
@@ -132,8 +135,13 @@ class Reading:
         self._beside_it.stepped(self._users)
 
     def updated(self) -> None:
-        """When the update is over, and passes after it are to come."""
+        """When the update is over, and passes after it are to come, and hooks of others."""
         self._snapshot("updated")
+        after = (hooks for where, hooks in hooks_around([self.optimizer]) if "post" in where)
+        if any(owner_of(hook) == "foreign" for hooks in after for hook in hooks.values()):
+            for part in self._parts:
+                if part.like.source in ("state", "shadow"):
+                    part.samples["own end"] = part.batch.kept(part.params)
 
     def _snapshot(self, name: str) -> None:
         for part in self._parts:
@@ -184,6 +192,10 @@ class Reading:
         """What `Sums` is made of, on the device: a row for each tensor, and what its columns are."""
         batch, like = part.batch, part.like
         start, end = wide(part.samples["start"]), wide(batch.read(part.params))
+        last, own = end, part.samples.get("own end")
+        if own is not None:
+            # What hooks of others did after the update was no part of it.
+            end = wide(own)
         decay, update = self._displaced(part, start, end, state)
         vectors = {"start": start, "decay": decay, "update": update}
         if (ends := self._beside_it.ends_of(batch, part.samples["start"])) is not None:
@@ -200,9 +212,12 @@ class Reading:
         if self._may_have_moved(part):
             vectors["left"] = wide(part.samples["left"])
             vectors["moved"] = start - vectors["left"]
+        if own is not None and not self._is_same(part, own, last):
+            vectors["moved"] = last - end + vectors.get("moved", 0.0)
+            vectors.setdefault("left", end)
         # Frozen entries count as zeros too: what matters is how many multiplications could be saved.
         if like.counts_zeros:
-            vectors["zero"] = (end == 0).to(start)
+            vectors["zero"] = (last == 0).to(start)
         if like.is_cautious:
             vectors["masked"] = ((decay == 0) & (start != 0)).to(start)
         sums = products(vectors.values(), batch.counts).flatten(1)
@@ -222,8 +237,11 @@ class Reading:
         # Rows that pay late are paid for when they are read.
         if left is None or (decay is not None and isinstance(decay.gate, RowGate)):
             return False
-        asks = left.device.type == "cpu" and not cuts(part.like.param)
-        return not (asks and torch.equal(left, part.samples["start"]))
+        return not self._is_same(part, left, part.samples["start"])
+
+    def _is_same(self, part: Part, one: Tensor, other: Tensor) -> bool:
+        """Whether two samples are equal, and all processes know."""
+        return one.device.type == "cpu" and not cuts(part.like.param) and bool((one == other).all())
 
     def _beside(self, part: Part) -> dict[str, Tensor]:
         """What was taken of the whole tensors, by name, each with a number for each of them."""

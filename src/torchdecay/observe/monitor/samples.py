@@ -35,6 +35,11 @@ def sampled(tensor: Tensor, most: int | None) -> Tensor:
 
     Tensors of one shape give elements at the same places, whatever their memory looks like: about `most`, None is all.
     """
+    return strided(tensor, most).reshape(-1)
+
+
+def strided(tensor: Tensor, most: int | None) -> Tensor:
+    """The same in the dimensions that they have in memory: a view of all tensors without gaps there."""
     part = local(tensor).detach()
     if part.is_complex():
         part = torch.view_as_real(part)
@@ -44,7 +49,7 @@ def sampled(tensor: Tensor, most: int | None) -> Tensor:
         return flat
     runs = max(1, most // RUN)
     # The last run ends within the tensor, because a run is shorter than the distance between two.
-    return flat.as_strided((runs, RUN), (count // runs, 1), flat.storage_offset()).reshape(-1)
+    return flat.as_strided((runs, RUN), (count // runs, 1), flat.storage_offset())
 
 
 def wide(tensor: Tensor) -> Tensor:
@@ -74,6 +79,11 @@ class Batch:
     def groups(self) -> list[int]:
         """Of which groups the members are."""
         return [*dict.fromkeys(member.group for member in self.members)]
+
+    @property
+    def most_of_each(self) -> int | None:
+        """About how many elements of each member its sample has; None is all."""
+        return self.most if self.is_part or len(self.members) == 1 else None
 
     def read(self, tensors: Sequence[Tensor]) -> Tensor:
         """Samples of tensors that have the shapes of the members, one behind the other; a view of one tensor alone."""

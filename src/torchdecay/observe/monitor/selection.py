@@ -150,6 +150,10 @@ class Beside:
             refusal = refusal or ("another process has no time for steps on copies" if refused else "")
         return refusal
 
+    def refuse(self, batch: Batch, why: str) -> None:
+        """Take no step for a batch, and say why; "" is no reason."""
+        self.why |= {id(member.param): why for member in batch.members if why}
+
     def _refuse(self, why: str) -> None:
         self.why |= {id(member.param): why for batch in self._batches for member in batch.members}
 
@@ -188,7 +192,7 @@ class Beside:
         rows = []
         for row, member in enumerate(batch.members):
             param, gradient = member.param, member.param.grad
-            if (gradient is None and not waits) or not param.requires_grad:
+            if (gradient is None and not waits) or not param.requires_grad or id(param) in self.why:
                 continue
             if gradient is not None and gradient.is_sparse:
                 self.why[id(param)] = "its gradient is sparse"

@@ -206,6 +206,10 @@ def _twin(optimizer: Any, copies: Sequence[Copy], *, is_known: bool) -> Any:
         elif name not in skipped:
             made.__dict__[name] = copied(value)
     made.__dict__.update(state=state, param_groups=groups)
+    if is_known:
+        # Weights of copies are leaves, and nobody asks for gradients through their steps.
+        for names in (made.defaults, *groups):
+            names.update(dict.fromkeys({"differentiable"} & names.keys(), False))
     return made
 
 

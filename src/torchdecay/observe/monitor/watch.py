@@ -67,7 +67,12 @@ class Watch:
     @property
     def steps(self) -> int:
         """Steps taken, those before this watch included; asks the device whether any were skipped."""
-        return self.start + self._ticks - (0 if self._skipped is None else round(float(self._skipped)))
+        return self.start + self._ticks - self.skips
+
+    @property
+    def skips(self) -> int:
+        """Steps that a gradient scaler had a kernel skip; asks the device."""
+        return 0 if self._skipped is None else round(float(self._skipped))
 
     def read_next(self) -> None:
         """Have the next step read, whatever its number."""
@@ -124,13 +129,11 @@ class Watch:
             with unheard_by_modes():
                 inf = torch.as_tensor(found)
                 self._skipped = inf.detach().clone() if self._skipped is None else self._skipped + inf
-        return (
-            None if self._ticks < self._next else self._due_uncompiled(args, kwargs, found is not None and bool(found))
-        )
+        return None if self._ticks < self._next else self._due_uncompiled(args, kwargs, found)
 
-    def _begin_due(self, args: tuple[Any, ...], kwargs: dict[str, Any], is_skipped: bool) -> Arguments | None:
+    def _begin_due(self, args: tuple[Any, ...], kwargs: dict[str, Any], found: Any) -> Arguments | None:
         self._next = self._due - self._see(self._ticks, self._due - self._ticks)
-        if self._ticks < self._due or is_skipped:
+        if self._ticks < self._due or (found is not None and bool(found)):
             # Each change of the hooks would be compiled anew.
             if not self._is_compiled:
                 self._post[0].remove()
