@@ -1,6 +1,6 @@
 """`Monitor`: what decay really does while a model trains; `History`: what was seen, as a value.
 
 Read in this order: modes, catalog, columns, quantities, momentum, series, meant, blocks, jsonl, outlets, layout,
-    history, samples, norms, sums, measured, carried, parts, budget, shadow, selection, reading, gather, watch, alarms,
+    history, samples, norms, sums, measured, budget, carried, parts, shadow, selection, reading, gather, watch, alarms,
     monitor.
 """
