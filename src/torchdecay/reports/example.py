@@ -67,15 +67,7 @@ def verdict(example: WorkedExample) -> str:
 
 
 def demo_page(example: WorkedExample, comparisons: Sequence[Comparison]) -> Page:
-    """One page of the worked example and several comparisons.
-
-    Args:
-        example: what `torchdecay.lab.worked_example()` made.
-        comparisons: of tasks with different names, after which their files are called.
-
-    Raises:
-        TaskError: two comparisons of one name.
-    """
+    """One page of the worked example and several comparisons, whose tasks' names become those of files."""
     articles = tuple(map(article_of, comparisons))
     names = [one.id for one in articles]
     if len(set(names)) != len(names) or "example" in names:

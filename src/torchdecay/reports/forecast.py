@@ -28,11 +28,7 @@ _LEFT_OF = "Left of a weight without gradient"
 
 
 def picture_of(forecast: Forecast) -> Picture:
-    """What is left of a weight over the run, and the learning rate below it.
-
-    Raises:
-        TaskError: no group whose course is known.
-    """
+    """What is left of a weight over the run, and the learning rate below it."""
     every = _known(forecast)
     if not every:
         raise TaskError(

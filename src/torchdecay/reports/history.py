@@ -118,16 +118,7 @@ def verdict(history: History) -> str:
 
 
 def picture_of(history: History, *, quantity: str = "shrink") -> Picture:
-    """One quantity of the largest groups over the steps.
-
-    Args:
-        history: with at least one record.
-        quantity: one of its quantities, "shrink" or "ratio".
-
-    Raises:
-        LoadError: a quantity that was not recorded.
-        TaskError: no group has a number for it.
-    """
+    """One quantity of the largest groups over the steps, "shrink", "ratio" or another that it recorded."""
     if quantity not in ("shrink", "ratio"):
         history._check_quantity(quantity)
     drawn = _drawn(history)
@@ -339,9 +330,7 @@ def _notices(history: History) -> tuple[Notice, ...]:
 def done(history: History, steps: int = 0) -> str:
     """What decay took of the weights over the recorded steps, and whether that was planned; "" where nobody knows.
 
-    Args:
-        history: what was recorded.
-        steps: how many were taken; 0 where nobody knows.
+    Of how many steps that is, `steps` says; 0 where nobody knows.
     """
     sums = {name: history._sums(name) for name in history.groups if history.of(name).decay}
     took = {name: float(found.realized[-1]) for name, found in sums.items() if found.realized is not None}

@@ -24,14 +24,7 @@ _HEAD = ("Group, training", "Steps", "Decay", "Alarms", "Weights", "Norm, first"
 
 
 def page_together(results: Mapping[str, tuple[Any, Page]]) -> Page:
-    """One page of several results.
-
-    Args:
-        results: name → the result, and the page that it has by itself.
-
-    Raises:
-        TaskError: none, or too many.
-    """
+    """One page of several results, by name, each with the page that it has by itself."""
     if not 1 <= len(results) <= MOST:
         raise TaskError(
             f"{counted(len(results), 'result')} don't make a page.", fix=f"Give at least one, and at most {MOST}."

@@ -20,15 +20,8 @@ from torchdecay.plans.tree import parameters_by_name
 def pulls_of(model: nn.Module, plan: Plan, optimizer: Optimizer | None) -> dict[str, float]:
     """Parameter → the k with ∇L(w) + k·w = 0 at rest, for the parameters that decay.
 
-    k is the decay's coefficient times numbers that training does not change, so that ln k and ln λ move alike.
-
-    Args:
-        model: what was trained.
-        plan: who decays.
-        optimizer: the one that trained it; None will do for decays in the gradient or the loss.
-
-    Raises:
-        TaskError: nothing decays, or a decay for which the balance is not known.
+    k is the decay's coefficient times numbers that training does not change, so that ln k and ln λ move alike. Decays
+    in the gradient or the loss need no optimizer.
     """
     tensors = parameters_by_name(model)
     places: dict[int, int] = {}

@@ -37,13 +37,7 @@ Tell = Callable[[str, str], None]
 
 
 def run(assignment: Assignment, tell: Tell, *, workers: int | None = None) -> None:
-    """Run the trials in the way that will be done first.
-
-    Args:
-        assignment: what to run.
-        tell: told "stacked", "process" or "serial", and a sentence for people.
-        workers: how many processes there may be; None for one per core.
-    """
+    """Run the trials on up to so many processes, None being one per core; `tell` is told which engine, and why."""
     task, trials = assignment.task, assignment.trials
     if isinstance(task, Job):
         _by("process" if len(slots_of(workers)) > 1 else "serial", "", assignment, tell, workers)

@@ -113,9 +113,5 @@ class Engine:
 
 
 def as_engine(engine: str | Engine) -> Engine:
-    """An engine from its name, or as it is.
-
-    Raises:
-        TaskError: there is no such engine.
-    """
+    """An engine from its name, or as it is."""
     return engine if isinstance(engine, Engine) else Engine(engine)

@@ -29,12 +29,7 @@ def job_outcome(
 ) -> TrainingRun | Failure:
     """One run of a job; what it raises becomes a `Failure`.
 
-    Args:
-        job: what runs.
-        trial: which run.
-        goes_on: asked at each metric.
-        slot: what it gets of the machine.
-        so_far: given the curve up to now, before `goes_on` is asked.
+    At each metric `so_far` is given the curve up to now, and then `goes_on` is asked.
     """
     label, began = trial.contender.label, time.perf_counter()
     sign = 1.0 if job.maximize else -1.0

@@ -66,11 +66,7 @@ def run(assignment: Assignment, *, workers: int | None = None) -> None:
 
 
 def packed(task: Task | Job, value: Any) -> bytes:
-    """The task, or something with the task in it, as bytes for other processes.
-
-    Raises:
-        TaskError: it holds what can't travel.
-    """
+    """The task, or something with the task in it, as bytes for other processes."""
     try:
         return _pickled(value)
     except Exception as error:

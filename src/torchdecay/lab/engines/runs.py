@@ -120,10 +120,7 @@ class Runs:
     def stage(self, trials: Sequence[Trial], keep: Keep | None = None, goes_on: GoesOn | None = None) -> None:
         """Have an outcome for each of some more trials, from the store, another process or the engine.
 
-        Args:
-            trials: which.
-            keep: who goes on, of a task's runs.
-            goes_on: whether a run of a job goes on.
+        Of a task `keep` says who goes on, of a job `goes_on`.
         """
         self.trials += trials
         self._refresh()

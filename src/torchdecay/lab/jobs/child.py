@@ -20,13 +20,9 @@ _END, _MOST = 40, 100_000
 
 
 class Child:
-    """A command in a process group of its own, with nothing to read from.
+    """A command in a process group of its own, with nothing to read from; both its streams go into the file.
 
-    Args:
-        words: the command.
-        environment: all of its variables.
-        output: the file for what it prints, both streams.
-        grace: seconds from SIGTERM to SIGKILL.
+    From SIGTERM to SIGKILL it has `grace` seconds.
     """
 
     def __init__(self, words: Sequence[str], environment: Mapping[str, str], output: Path, grace: float) -> None:

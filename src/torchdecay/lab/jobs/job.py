@@ -18,15 +18,7 @@ Report = Callable[[float, float], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What one run of a job is to be.
-
-    Attributes:
-        label: its name in tables.
-        decay: the decay; None for the run without.
-        value: the coefficient; 0 without decay.
-        seed: the seed.
-        lr_scale: multiplier of the learning rate.
-    """
+    """What one run of a job is to be; value is 0 without decay, lr_scale multiplies the learning rate."""
 
     label: str
     decay: Decay | None
@@ -39,10 +31,8 @@ class Setting:
 class Slot:
     """What a run gets of the machine.
 
-    Attributes:
-        devices: for CUDA_VISIBLE_DEVICES; None leaves what is there.
-        num_threads: for OMP_NUM_THREADS, where nobody set it; None leaves it to the run.
-        halt: set when the run is to end at once.
+    `devices` are for CUDA_VISIBLE_DEVICES and `num_threads` for OMP_NUM_THREADS, where nobody set it; None leaves them
+    as they are. `halt` is set when the run is to end at once.
     """
 
     devices: str | None = None
@@ -55,12 +45,7 @@ class Stopped(BaseException):
 
 
 class RunFailed(Exception):
-    """A run that did not come to its end, or told no metric.
-
-    Args:
-        message: why.
-        output: the end of what it printed.
-    """
+    """A run that did not come to its end, or told no metric: why, and the end of what it printed."""
 
     def __init__(self, message: str, output: str = "") -> None:
         super().__init__(message)

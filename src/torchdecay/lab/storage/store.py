@@ -134,11 +134,7 @@ class StoredRuns:
             self._claims.release(key)
 
     def record(self, trial: Trial, outcome: TrainingRun | Failure) -> None:
-        """Write an outcome, and then give its claim back.
-
-        Raises:
-            TaskError: it can't be written; earlier ones are safe.
-        """
+        """Write an outcome, and then give its claim back."""
         optuna = need("optuna", "lab")
         params = {"seed": trial.seed, "lr_scale": trial.lr_scale}
         axes = optuna.distributions

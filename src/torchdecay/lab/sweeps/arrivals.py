@@ -17,14 +17,9 @@ from torchdecay.lab.training.trial import Trial
 class Arrivals:
     """Says whether a run goes on (asynchronous successive halving, arXiv 1810.05934); one without decay always does.
 
-    The rungs are numbers of metrics: the job's own, or a ninth and a third of those of the longest run that came to
-    its end, so that until there is one nothing is stopped. These wait until decay has acted at the middle value,
-    where a record of a run says when that is.
-
-    Args:
-        job: what runs.
-        known: the runs that have ended.
-        middle: the middle value.
+    The rungs are numbers of metrics: the job's own, or a ninth and a third of those of the longest run `known` to have
+    come to its end, so that until there is one nothing is stopped. These wait until decay has acted at the middle
+    value, where a record of a run says when that is.
     """
 
     def __init__(self, job: Job, known: Callable[[], Mapping[Trial, TrainingRun]], middle: float) -> None:

@@ -19,12 +19,7 @@ REDUCTION_FACTOR = 3
 
 @dataclass(frozen=True)
 class Rungs:
-    """Where some stop.
-
-    Attributes:
-        steps: ascending, below the task's own; points of the curves, so that a whole run has them too.
-        why: why they are where they are, where that is not at a ninth and a third of the steps; else "".
-    """
+    """Where some stop: at which points of the curves; and why there, where not at a ninth and a third of the steps."""
 
     steps: tuple[int, ...]
     why: str = ""
@@ -33,14 +28,7 @@ class Rungs:
 def rungs_of(task: Task, acting: Sequence[float] = ()) -> Rungs:
     """A ninth and a third of the steps, but not before decay has acted at half of the values that act in the run.
 
-    Before about 1/(2·lr·λ) steps decay has not acted: a rung there ranks noise.
-
-    Args:
-        task: what is trained.
-        acting: for each value after how many steps it has acted.
-
-    Raises:
-        TaskError: no value has acted at any rung.
+    `acting` says for each value after how many steps it has acted, about 1/(2·lr·λ): a rung before that ranks noise.
     """
     every, shares = task.eval_every, [REDUCTION_FACTOR**rung for rung in range(1, RUNGS + 1)]
     plain = {max(1, round(task.num_steps / share / every)) * every for share in shares}

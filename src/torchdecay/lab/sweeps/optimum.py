@@ -40,11 +40,7 @@ class Optimum:
 
 
 def optimum_of(scores: Mapping[float, Mapping[int, float]]) -> Optimum | None:
-    """The interval for the best value; None for fewer than four values or three seeds.
-
-    Args:
-        scores: of each coefficient by seed, more being better.
-    """
+    """The interval for the best value, of scores by seed (more is better); None below four values or three seeds."""
     found = brackets(scores)
     if found is None:
         return None

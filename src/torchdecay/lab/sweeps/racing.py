@@ -17,11 +17,7 @@ P_VALUE = 0.1
 
 
 def check_seeds(seeds: Sequence[int]) -> None:
-    """Refuse a race with so few seeds that no value could leave it.
-
-    Raises:
-        TaskError: four seeds or fewer.
-    """
+    """Refuse a race with so few seeds that no value could leave it."""
     if len(seeds) <= FEWEST:
         raise TaskError(
             f"values are raced with {len(seeds)} seeds, and none could leave the race.",
@@ -36,13 +32,7 @@ def rounds_of(seeds: Sequence[int]) -> list[Sequence[int]]:
 
 
 def still_racing(scores: Mapping[str, Mapping[int, float]], labels: Iterable[str], seeds: Sequence[int]) -> set[str]:
-    """Those of some labels that are not clearly worse than the best over these seeds.
-
-    Args:
-        scores: of each label by seed, more being better; the best is looked for among all.
-        labels: who is in the race.
-        seeds: those that are done.
-    """
+    """Those of some labels that are not clearly worse, over these seeds, than the best of all; more is better."""
     whole = {label: [some[seed] for seed in seeds] for label, some in scores.items() if all(s in some for s in seeds)}
     sound = {label: values for label, values in whole.items() if all(map(math.isfinite, values))}
     if not sound:

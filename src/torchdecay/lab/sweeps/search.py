@@ -147,11 +147,7 @@ class Search:
 
 
 def as_search(search: str | tuple[float, float] | Search, values: Iterable[float] | None) -> Search:
-    """A search from its kind, from the two ends of a range, or as it is; with named values where there are some.
-
-    Raises:
-        TaskError, DecayError: as `Search`.
-    """
+    """A search from its kind, from the two ends of a range, or as it is; with named values where there are some."""
     if isinstance(search, str):
         search = Search(kind=search)
     elif not isinstance(search, Search):
@@ -176,12 +172,7 @@ def _positive(values: Iterable[float], name: str) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One thing to try.
-
-    Attributes:
-        values: one coefficient per group; a single one without groups.
-        lr_scale: multiplier of the learning rate.
-    """
+    """One thing to try: a coefficient per group, or a single one, at a multiplier of the learning rate."""
 
     values: tuple[float, ...]
     lr_scale: float = 1.0

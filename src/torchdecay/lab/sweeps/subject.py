@@ -73,12 +73,7 @@ def subject_of(
     seeds: tuple[int, ...],
     fork_at: int | None,
 ) -> Subject:
-    """Look at what is to be trained; with `fork_at` train what is shared by all.
-
-    Raises:
-        TaskError: what can't be swept in this way.
-        DecayError, PlanError, ApplyError: a form or a group that means nothing, or does not fit.
-    """
+    """Look at what is to be trained; with `fork_at` train what is shared by all."""
     if isinstance(task, Job):
         if fork_at is not None:
             raise TaskError(
@@ -216,11 +211,7 @@ def _meaning_of_job(job: Job, contender: Contender) -> Meaning:
 
 
 def as_trained(task: Any, maximize: bool | None) -> Task | Job:
-    """A task, a job, or a function as one.
-
-    Raises:
-        TaskError: something else, or a direction for what has its own.
-    """
+    """A task, a job, or a function as one."""
     if isinstance(task, (Task, Job)):
         if maximize is not None:
             raise TaskError(f"maximize is given, and {task.name} says by itself what is better.", fix="Leave it out.")

@@ -26,21 +26,13 @@ ROUNDS = 20
 
 @dataclass(frozen=True)
 class Surface:
-    """The posterior. Made by `Surface.of`.
-
-    Attributes:
-        process: scikit-learn's, fitted.
-    """
+    """The posterior, scikit-learn's own process, fitted. Made by `Surface.of`."""
 
     process: Any
 
     @classmethod
     def of(cls, scores: Mapping[Place, Mapping[int, float]]) -> Surface:
-        """Fit it to the scores of each place by seed, more being better; those that are not finite are worst.
-
-        Raises:
-            MissingExtra: scikit-learn is not installed.
-        """
+        """Fit it to the scores of each place by seed, more being better; those that are not finite are worst."""
         np = need("numpy", "lab")
         gaussian, kernels = (need(f"sklearn.gaussian_process{tail}", "lab") for tail in ("", ".kernels"))
         places = np.array([*scores], dtype=float)

@@ -27,12 +27,9 @@ FormLike: TypeAlias = "str | Callable[[float], Decay]"
 
 @dataclass(frozen=True)
 class Form:
-    """A coefficient to a Decay.
+    """A coefficient to a Decay, under the name that people write: "decoupled", "huber:delta=0.1".
 
-    Attributes:
-        name: as people write it: "decoupled", "huber:delta=0.1".
-        make: the function.
-        place: where a command takes the coefficient, "--wd {value}", which then names its points; "" elsewhere.
+    `place` is where a command takes the coefficient, "--wd {value}", which then names its points; "" elsewhere.
     """
 
     name: str
@@ -51,11 +48,7 @@ class Form:
 
 
 def as_form(form: FormLike) -> Form:
-    """A preset by name, with further arguments where it has some ("toward:initial"), or a function.
-
-    Raises:
-        DecayError: an unknown name, or a preset that does not take a single value.
-    """
+    """A preset by name, with further arguments where it has some ("toward:initial"), or a function."""
     if callable(form):
         name = getattr(form, "__name__", type(form).__name__)
         return Form(name if name in PRESETS and PRESETS[name].make is form else f"function {name}", form)
@@ -97,12 +90,7 @@ class TrialMaker:
 
     @classmethod
     def make(cls, task: Task, model: nn.Module, form: Form, groups: Mapping[str, Any] | None) -> TrialMaker:
-        """Find out on a model of the task who is in which group: the first that picks a parameter has it.
-
-        Raises:
-            TaskError: no groups, one that is empty, or parameters that decay and are in none.
-            PlanError: something that is no selector, or that matches nothing.
-        """
+        """Find out on a model of the task who is in which group: the first that picks a parameter has it."""
         if groups is None:
             return cls(form, {})
         with Setup.make(task, model, Contender(label="1e-3", what=form(1e-3))) as setup:

@@ -23,14 +23,9 @@ WANTED = {
 
 
 def load(target: str, wanted: str = "task") -> Any:
-    """What `module:name` names, found as Python would find it from the current folder.
+    """What `module:name`, or `path/to/module.py:name`, names, found as Python would find it from the current folder.
 
-    Args:
-        target: as it was typed; a path to the module's file will do for its name.
-        wanted: what it is to be, for messages.
-
-    Raises:
-        TaskError: it does not import, or the module has no such name.
+    What is `wanted` stands in messages.
     """
     module_name, name = module_of(target), target.partition(":")[2]
     if not module_name or not name:
@@ -110,11 +105,7 @@ def _arguments(function: ast.FunctionDef) -> int:
 
 
 def call(found: Any, target: str, wanted: str = "task") -> Any:
-    """The value of a function without arguments; its own errors become a message with the line that raised.
-
-    Raises:
-        TaskError: it raises, or wants arguments.
-    """
+    """The value of a function without arguments; its own errors become a message with the line that raised."""
     try:
         return found()
     except SystemExit as error:
@@ -127,11 +118,7 @@ def call(found: Any, target: str, wanted: str = "task") -> Any:
 
 
 def custom(target: str) -> Task:
-    """The Task that `module:function` returns, or that `module:name` is.
-
-    Raises:
-        TaskError: it does not import, raises, or is no Task.
-    """
+    """The Task that `module:function` returns, or that `module:name` is."""
     found = load(target)
     made = found if isinstance(found, Task) else call(found, target) if callable(found) else found
     if not isinstance(made, Task):

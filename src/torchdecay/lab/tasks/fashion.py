@@ -35,9 +35,6 @@ def fashion(folder: str | Path | None = None) -> Task:
     Args:
         folder: holds the four idx.gz files under their usual names; None takes the folder that the environment
             variable TORCHDECAY_FASHION_MNIST names, else that of Debian's package dataset-fashion-mnist.
-
-    Raises:
-        TaskError: a file is missing; the message says where it was looked for and how to get it.
     """
     return Classification(
         name="fashion",
@@ -58,11 +55,7 @@ def fashion(folder: str | Path | None = None) -> Task:
 
 
 def find_files(folder: str | Path | None = None) -> Path:
-    """The folder with the four files.
-
-    Raises:
-        TaskError: a file is missing.
-    """
+    """The folder with the four files."""
     named = folder or os.environ.get(VARIABLE)
     place = Path(named).expanduser() if named else DEBIAN_FOLDER
     missing = [name for name in FILES if not (place / name).is_file()]

@@ -20,11 +20,7 @@ MOST_BYTES = 1 << 30
 
 
 def read_images(path: Path) -> Tensor:
-    """Images from an idx3 file: uint8, (images, height, width); not to be written to.
-
-    Raises:
-        TaskError: the file can't be read, or is no idx3 file of bytes.
-    """
+    """Images from an idx3 file: uint8, (images, height, width); not to be written to."""
     try:
         stamp = path.stat()
     except OSError as error:
@@ -39,11 +35,7 @@ def _images(path: Path, written: int, size: int) -> Tensor:
 
 
 def read_labels(path: Path, count: int, num_classes: int) -> Tensor:
-    """As many labels as there are images: uint8, (count,).
-
-    Raises:
-        TaskError: the file can't be read, is no idx1 file of bytes, or holds other numbers than 0 to num_classes − 1.
-    """
+    """As many labels as there are images: uint8, (count,)."""
     labels = _read(path, num_dims=1)
     if len(labels) != count:
         raise TaskError(f"{path} holds {len(labels)} labels for {count} images.", fix="Do the files belong together?")

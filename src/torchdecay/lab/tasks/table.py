@@ -22,21 +22,12 @@ MOST_LEVELS = 20
 
 
 def table(path: str | Path, target: str, *, kind: Kind | None = None, categorical: Sequence[str] = ()) -> Task:
-    """Predict one column of a CSV file from the others with a small MLP.
+    """Predict one column of a CSV file from the others with a small MLP; see `read_table` for what may be said of it.
 
     Missing numbers become the column's median, numbers are scaled to mean 0 and variance 1, categories become one
     column per value (the rare ones share one); all that is learned from the training rows. A quarter of the rows,
     drawn by the seed, is for testing. The network has two hidden layers whose width grows with the number of rows and
     columns, from 16 to 256.
-
-    Args:
-        path: the file; names in the first line.
-        target: name of the column to predict.
-        kind: "classification" or "regression" where the column does not tell.
-        categorical: columns of numbers that are names in truth.
-
-    Raises:
-        TaskError: the file can't be used; the message says why.
     """
     made = read_table(path, target, kind=kind, categorical=categorical)
     source = _Source(made)

@@ -65,10 +65,6 @@ def read_table(path: str | Path, target: str, *, kind: Kind | None = None, categ
         target: name of the column to predict.
         kind: "classification" or "regression" where the column does not tell.
         categorical: columns of numbers that are names in truth, such as postal codes.
-
-    Raises:
-        TaskError: the file is missing, empty, no table, lacks a column, has text where numbers belong, a target that
-            can't be learned, or too few rows.
     """
     path = Path(path)
     frame = _read(path)

@@ -186,11 +186,7 @@ class Task:
 
 
 def data_of(task: Task, seed: int) -> Data:
-    """The task's data for a seed.
-
-    Raises:
-        TaskError: the task gives something else.
-    """
+    """The task's data for a seed."""
     made = task.data(seed)
     if not isinstance(made, Data):
         raise TaskError(
@@ -201,11 +197,7 @@ def data_of(task: Task, seed: int) -> Data:
 
 
 def model_of(task: Task, seed: int) -> nn.Module:
-    """A fresh model, initialized from the seed; the global random state is left as the model left it.
-
-    Raises:
-        TaskError: the task gives something else.
-    """
+    """A fresh model, initialized from the seed; the global random state is left as the model left it."""
     torch.manual_seed(seed)
     made = task.model()
     if not isinstance(made, nn.Module):

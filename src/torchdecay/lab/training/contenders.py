@@ -45,11 +45,9 @@ class ByHand:
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """One contender: a label, and what it puts into training.
+    """One contender: its name in tables and charts, and what it puts into training.
 
-    Attributes:
-        label: its name in tables and charts.
-        what: a Decay for the task's rules; a whole Plan; `ByHand`; or None for no decay.
+    That is a Decay for the task's rules, a whole Plan, `ByHand`, or None for no decay.
     """
 
     label: str
@@ -82,11 +80,7 @@ ContenderLike: TypeAlias = "Contender | Plan | Decay | ByHand | float | str | No
 
 
 def as_contender(value: ContenderLike, label: str | None = None) -> Contender:
-    """A contender from a spelling, a number, a Decay, a Plan, `ByHand` or None.
-
-    Raises:
-        DecayError: a spelling or number that means nothing.
-    """
+    """A contender from a spelling, a number, a Decay, a Plan, `ByHand` or None."""
     if isinstance(value, Contender):
         return value
     what: Any = value
@@ -100,12 +94,7 @@ def as_contender(value: ContenderLike, label: str | None = None) -> Contender:
 
 
 def as_contenders(contenders: Mapping[str, ContenderLike] | Sequence[ContenderLike]) -> tuple[Contender, ...]:
-    """Contenders with distinct labels, in order.
-
-    Raises:
-        TaskError: none at all, or the same one twice.
-        DecayError: a spelling or number that means nothing.
-    """
+    """Contenders with distinct labels, in order."""
     if isinstance(contenders, Mapping):
         made = tuple(as_contender(value, label) for label, value in contenders.items())
     elif isinstance(contenders, (str, Plan, Decay, ByHand)) or not isinstance(contenders, Sequence):

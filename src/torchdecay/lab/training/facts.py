@@ -17,11 +17,7 @@ from torchdecay.text import listed
 
 
 def summarize(task: Task, model: nn.Module, contender: Contender) -> PlanSummary:
-    """Who decays and how it is carried out, found by setting a model of the task up without training.
-
-    Raises:
-        TaskError, PlanError, ApplyError, DecayError: the decay does not fit this task.
-    """
+    """Who decays and how it is carried out, found by setting a model of the task up without training."""
     with Setup.make(task, model, contender) as setup:
         if setup.handle is None:
             how = "by hand: after backward, the training loop adds wd·w to each gradient"
@@ -49,11 +45,7 @@ def summarize(task: Task, model: nn.Module, contender: Contender) -> PlanSummary
 
 
 def describe(task: Task, model: nn.Module, data: Data) -> dict[str, Any]:
-    """What every result says about its task, under the names of the results' own fields.
-
-    Raises:
-        TaskError: the task does not give what it must.
-    """
+    """What every result says about its task, under the names of the results' own fields."""
     with Setup.make(task, model, BARE) as setup:
         optimizer, rows = setup.optimizer, setup.plan.rows
     parameters = [p for p in model.parameters() if p.requires_grad]

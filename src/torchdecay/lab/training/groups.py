@@ -19,16 +19,9 @@ from torchdecay.text import listed, repr_quoted
 def members_of(
     model: nn.Module, decaying: Iterable[str], groups: Mapping[str, Any] | None
 ) -> dict[str, tuple[str, ...]]:
-    """Group → its parameters that decay; the first group that picks a parameter has it.
+    """Group → its parameters that decay; the first group, {name: selector}, that picks a parameter has it.
 
-    Args:
-        model: whose parameters.
-        decaying: names of those that decay.
-        groups: {name: selector}; None takes the model's top-level modules.
-
-    Raises:
-        TaskError: no groups, a parameter that decays and is in none, or a group without any.
-        PlanError: something that is no selector, or that matches nothing.
+    Without groups it is the model's top-level modules that they go by.
     """
     names = list(decaying)
     if groups is None:

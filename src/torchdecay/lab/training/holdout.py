@@ -16,11 +16,7 @@ SHARE = 0.2
 
 
 def with_validation(task: Task, seed: int) -> tuple[Task, str]:
-    """The task with validation rows, and a sentence on where they come from.
-
-    Raises:
-        TaskError: too few training rows to set some aside, or data that is none.
-    """
+    """The task with validation rows, and a sentence on where they come from."""
     data = data_of(task, seed)
     sizes = data.sizes
     if data.validation is not None:

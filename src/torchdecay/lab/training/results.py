@@ -149,15 +149,7 @@ CURVES = (
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedRow:
-    """One line of a plan's table: a parameter, whether it decays, and why.
-
-    Attributes:
-        name: the parameter.
-        shape: sizes.
-        role: what it is for.
-        decay: its decay, printed; "" when spared.
-        reason: the rule that decided, in words.
-    """
+    """One line of a plan's table; decay is "" when spared, reason the rule that decided, in words."""
 
     name: str
     shape: tuple[int, ...]

@@ -42,12 +42,7 @@ class Setup:
 
     @classmethod
     def make(cls, task: Task, model: nn.Module, contender: Contender, *, lr_scale: float = 1.0) -> Setup:
-        """Set a model of the task up for one contender.
-
-        Raises:
-            TaskError: the task's optimizer is none.
-            PlanError, ApplyError, DecayError: the decay does not fit this task.
-        """
+        """Set a model of the task up for one contender."""
         what = contender.what
         plan = what if isinstance(what, Plan) else quiet_plan(model, contender.decay, task.rules)
         bare = replace(plan, rows=tuple(replace(row, decay=None) for row in plan.rows))

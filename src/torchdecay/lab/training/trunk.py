@@ -19,11 +19,7 @@ class _There(BaseException):
 
 
 def forked(task: Task, step: int, seeds: Iterable[int], lr_scales: Iterable[float]) -> Task:
-    """The task with what its runs go on from: where they are after the first point of the curves from this step on.
-
-    Raises:
-        TaskError: a step that is not inside the run, or a training that fails before it.
-    """
+    """The task with what its runs go on from: where they are after the first point of the curves from this step on."""
     check_count(step, "fork_at", error=TaskError)
     point = -(-step // task.eval_every) * task.eval_every
     if point >= task.num_steps:

@@ -46,11 +46,6 @@ def curve_chart(comparison: Comparison, curve: str, *, look: Sequence[Style] | N
     """Mean and range over seeds of one curve, a line per label; None when no run has it.
 
     Train and test charts of the same measure share their y axis, so that the gap can be seen between them.
-
-    Args:
-        comparison: the results.
-        curve: its name, "test_loss" say.
-        look: a style per label, where the page has others than `label_styles`.
     """
     drawn = series_of(comparison, curve)
     if not drawn:

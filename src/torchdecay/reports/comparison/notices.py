@@ -38,12 +38,8 @@ def unfinished(
 ) -> list[Notice]:
     """Which runs are missing.
 
-    Args:
-        names: by label, as the page has it.
-        done: by label the seeds that are not missing.
-        seeds: all of them.
-        count: how many were finished, in words.
-        interrupted: whether it was stopped.
+    By label `names` has what the page calls it, and `done` the seeds that are not missing; `count` says how many were
+    finished.
     """
     missing = []
     for label, name in names.items():

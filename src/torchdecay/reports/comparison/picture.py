@@ -25,11 +25,7 @@ _MOST_NAMES = 12
 
 
 def picture_of(comparison: Comparison) -> Picture:
-    """Training and test curves of a comparison.
-
-    Raises:
-        TaskError: no finished run.
-    """
+    """Training and test curves of a comparison."""
     if not comparison.runs:
         raise TaskError("the comparison has no finished run, so there is nothing to draw.", fix="Let one finish.")
     what = "score" if comparison.score_name else "loss"

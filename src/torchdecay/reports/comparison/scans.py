@@ -20,14 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Curve:
-    """One curve along the line.
+    """One curve along the line, named in the legend, `head` in the table.
 
-    Attributes:
-        name: in the legend; `head` in the table.
-        values: one per point.
-        style, width: its looks.
-        least: α where it is least; None for the penalty, which is so at 0.
-        height: its value there.
+    `least` is the α where it is least and `height` its value there; None for the penalty, which is so at 0.
     """
 
     name: str

@@ -19,13 +19,7 @@ Row = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Plot:
-    """Two axes and what stands between them.
-
-    Attributes:
-        x, y: the axes.
-        x_label: at the right end of the x axis.
-        marks: in the order in which they are drawn.
-    """
+    """Two axes and what stands between them, in the order in which it is drawn."""
 
     x: Axis
     y: Axis

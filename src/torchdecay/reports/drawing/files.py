@@ -61,17 +61,7 @@ def _is_lost(path: Path, content: str | bytes, overwrite: bool) -> bool:
 def place(folder: Path, contents: Contents, *, last: str, without: Iterable[str] = ()) -> Path:
     """Write files into a folder: all are made before the first is moved into place; a failure puts the old ones back.
 
-    Args:
-        folder: where; made when it is not there.
-        contents: relative path to text or bytes.
-        last: the one of them that appears only when all else is in place.
-        without: files in it that go.
-
-    Returns:
-        The path of `last`.
-
-    Raises:
-        TaskError: the folder can't be written.
+    The file named `last` appears only when all else is in place, and is returned; those `without` go.
     """
     names = sorted(contents, key=last.__eq__)
     made: list[Path] = []
@@ -98,11 +88,7 @@ def place(folder: Path, contents: Contents, *, last: str, without: Iterable[str]
 
 
 def place_file(path: Path, content: str | bytes, *, overwrite: bool) -> Path:
-    """Write one file, or path-2 beside what stands there.
-
-    Raises:
-        TaskError: the folder can't be written.
-    """
+    """Write one file, or path-2 beside what stands there."""
     path = settle(path, lambda one: (one.parent, {one.name: content}), overwrite=overwrite)
     return place(path.parent, {path.name: content}, last=path.name)
 

@@ -69,12 +69,7 @@ class Style:
 
 
 def styles(count: int, *, baseline: int | None = None) -> list[Style]:
-    """One style per series; no two of the first hundred are alike.
-
-    Args:
-        count: how many series.
-        baseline: which one is gray, the one that the others are compared with; None: none is.
-    """
+    """One style per series, the `baseline` gray; no two of the first hundred are alike."""
     colors = [f"s{i}" for i in range(1, len(SERIES_LIGHT))]
     made, others = [], 0
     for index in range(count):

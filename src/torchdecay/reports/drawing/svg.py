@@ -75,12 +75,7 @@ class Picture:
 
 
 def inline_svg(chart: Chart, *, prefix: str) -> str:
-    """The chart as an `<svg>` element for an HTML page, colored by the page's CSS variables.
-
-    Args:
-        chart: what to draw.
-        prefix: makes the ids of this chart unique on the page.
-    """
+    """The chart as an `<svg>` for an HTML page, in the page's CSS variables; the prefix makes its ids unique there."""
     root = ElementTree.fromstring(_paint(_bare(chart), SENTINELS, "svg", background=""))
     names = {color: f"var(--{name})" for name, color in SENTINELS.items()}
     _clean(root, prefix=f"{prefix}-{chart.name}", colors=names)

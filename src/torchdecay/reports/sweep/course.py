@@ -58,11 +58,9 @@ def path_keys(points: Points, drawn: Sequence[tuple[Point, Style]]) -> tuple[Key
 
 
 def gap_path(points: Points, what: str) -> Chart | None:
-    """Final training and test values against the coefficient, the gap between them shaded; None with groups.
+    """Final training and test "loss" or "score" against the coefficient, the gap between them shaded; None with groups.
 
-    Args:
-        points: of the sweep; of several learning rates the chosen one's are drawn.
-        what: "loss" or "score".
+    Of several learning rates the chosen one's are drawn.
     """
     sweep, scale = points.sweep, _scale(points)
     train, test = (

@@ -60,11 +60,7 @@ def article_of(sweep: Sweep) -> Article:
 
 
 def picture_of(sweep: Sweep) -> Picture:
-    """What the coefficient does: against the deciding measure, or as a map where two numbers were varied.
-
-    Raises:
-        TaskError: no run ended with a finite number.
-    """
+    """What the coefficient does: against the deciding measure, or as a map where two numbers were varied."""
     drawn = _hero(Points(sweep))
     if drawn is None:
         raise TaskError("the sweep has no finished run, so there is nothing to draw.", fix="Let one finish.")

@@ -27,12 +27,7 @@ _CLOSE = 5.0
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of the chart: a learning rate, or a group.
-
-    Attributes:
-        name, style: in the legend.
-        spots: coefficients, ascending, and what was measured there.
-    """
+    """One line of the chart, a learning rate or a group: its ascending coefficients, and what was measured there."""
 
     name: str
     style: Style
@@ -89,10 +84,7 @@ class Response:
 def response_of(points: Points, curve: str, *, close: bool = False) -> Response | None:
     """Select what a chart of this quantity shows; None where no run has it.
 
-    Args:
-        points: of the sweep; with groups each has a line, at the best of what the others had.
-        curve: the quantity.
-        close: only the range of the better half.
+    With groups each has a line, at the best of what the others had.
     """
     told = tuple(spot for spot in points.spots[curve] if spot.values)
     lines = tuple(_lines(points, points.spots[curve]))

@@ -54,11 +54,7 @@ def fitted(task: Task, trials: Sequence[Trial]) -> Prepared:
 
 
 def try_it(task: Task, prepared: Prepared) -> None:
-    """Compute two members together and each alone, and compare.
-
-    Raises:
-        NotStackable: they differ, or it can't be computed; or seeds have data of different shapes.
-    """
+    """Compute two members together and each alone, and compare."""
     if not prepared.members:
         return
     seeds = list(prepared.models)

@@ -41,11 +41,7 @@ class Lane:
 
     @classmethod
     def of(cls, task: Task, stack: Stack, members: Sequence[StackedMember], place: slice) -> Lane:
-        """A lane for members that stand at `place` in the stack.
-
-        Raises:
-            NotStackable: the task builds another optimizer from stacked parameters than from a model's own.
-        """
+        """A lane for members that stand at `place` in the stack."""
         first = members[0]
         params = {name: stack.params[name].detach()[place] for name in stack.names}
         # All are float tensors on one device, as a fused kernel wants them, unless the model says otherwise.

@@ -30,9 +30,7 @@ CACHE = 2 << 20
 class Activation:
     """An elementwise function whose derivative can be told from its own output.
 
-    Attributes:
-        apply_: in place.
-        backward_: (gradient, output) to the gradient before it, in place of the gradient.
+    `apply_` works in place; so does `backward_`, from (gradient, output) to the gradient before it.
     """
 
     apply_: Callable[[Tensor], Tensor]

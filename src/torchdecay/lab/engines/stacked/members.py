@@ -74,11 +74,7 @@ def template_of(decay: Decay) -> Decay:
 
 
 def read_member(task: Task, trial: Trial, setup: Setup) -> StackedMember:
-    """What a trial asks for, from the setup that `train` would begin with.
-
-    Raises:
-        NotStackable: an optimizer or a decay that the stack can't carry out.
-    """
+    """What a trial asks for, from the setup that `train` would begin with."""
     model, optimizer, plan = setup.model, setup.optimizer, setup.plan
     # What hooks are left afterwards are the task's own.
     with setup:

@@ -40,9 +40,6 @@ def prepare(task: Task, trials: Sequence[Trial]) -> Prepared:
     """Everything that a stack needs; what goes wrong for a single trial is its own failure.
 
     Data and initial weights are those of `train`: the model is made right after `torch.manual_seed(seed)`.
-
-    Raises:
-        NotStackable: a trial that can't be stacked.
     """
     made = Prepared()
     read: dict[tuple[str, float], StackedMember] = {}
