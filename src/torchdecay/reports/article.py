@@ -212,8 +212,8 @@ def page_with(article: Article, **numbers: str) -> Page:
     return Page(title=article.title, description=article.headline, articles=(article,), numbers=numbers)
 
 
-def article_on(result: Comparison | Sweep, how: Row, again: Card, **own: Any) -> Article:
-    """The result of a task: how to read it, what the task was and how it was run, and what is its `own`."""
+def article_on(result: Comparison | Sweep, verdict: str, how: Row, again: Card, **own: Any) -> Article:
+    """The result of a task: its verdict, how to read it, what the task was, how it was run, and what is its `own`."""
     facts, made = dict(result.facts), when(result.created)
     known = {**facts, **result.versions}
     picked = [(name, known[name]) for name in ("optimizer", "torch", "torchdecay") if name in known]
@@ -228,6 +228,7 @@ def article_on(result: Comparison | Sweep, how: Row, again: Card, **own: Any) ->
     return Article(
         id=slug(result.task),
         origin=pairs_of((*picked, *made)),
+        verdict=tuple(map(prose, verdict.splitlines())),
         steps_per_epoch=int(rows[0].replace(",", "")) / int(batch[0].replace(",", "")) if rows and batch else 0.0,
         cards=(Card("How to read it", (*how, *map(prose, result.notes))), *task, repeat),
         **own,

@@ -38,9 +38,10 @@ def picture_of(forecast: Forecast) -> Picture:
         )
     drawn, look = every[:_MOST], styles(min(len(every), _MOST))
     height = _TOP + _RETENTION + _GAP + _RATE + _BELOW + _KEY * len(drawn)
+    left_out = f"; {counted(len(every) - len(drawn), 'group')} not drawn" if len(every) > len(drawn) else ""
     cover: list[Mark] = [
         Text(20, 34, _TITLE, size=17, bold=True),
-        Text(20, 56, shown(_subtitle(forecast, len(every) - len(drawn)), most=110), "muted"),
+        Text(20, 56, shown(_run(forecast) + left_out, most=110), "muted"),
     ]
     panels = []
     for top, tall, title, plot in (
@@ -158,10 +159,6 @@ def _numbers(group: GroupForecast) -> str:
 
 def _run(forecast: Forecast) -> str:
     return f"{counted(forecast.num_steps, 'step')}; learning rate: {forecast.schedule}"
-
-
-def _subtitle(forecast: Forecast, left_out: int) -> str:
-    return _run(forecast) + (f"; {counted(left_out, 'group')} not drawn" if left_out else "")
 
 
 def _alt(forecast: Forecast, drawn: Sequence[GroupForecast]) -> str:

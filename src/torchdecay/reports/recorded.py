@@ -206,20 +206,23 @@ def page_of(record: RunRecord) -> Page:
     forecast = next(filter(None, (seen.forecast for seen in record.seen)), None)
     following = next_command(record)
     nexts = (Next("Try another decay, without a change to the script", following),) if following else ()
+    again = f"torchdecay run {summary.command}" if summary.command else ""
+    origin = _origin(record)
+    made = pairs_of([*origin, *when(summary.written, "written")])
     page = page_with(
         Article(
             id="run",
             title=f"What decay does in {shown(summary.command, most=80) or 'this run'}",
             headline=_did(record) or _headline(record),
             sure=prose(" ".join([*([_headline(record)] if _did(record) else []), *_lengths(summary.optimizers)])),
-            origin=_origin(record),
+            origin=origin,
             notices=tuple(notices),
             verdict=tuple(verdict(record).splitlines()[1:]),
             nexts=nexts if summary.optimizers else (),
             hero=hero or (None if forecast is None else forecasts.chart_of(forecast)),
             keys=tuple(keys),
             sections=tuple(sections),
-            cards=(_card(record),),
+            cards=(Card("How it was run", (), again, made),),
         )
     )
     return replace(page, grows=not summary.ended)
@@ -307,8 +310,3 @@ def _origin(record: RunRecord) -> Pairs:
     process = [("process", f"{rank} of {world}")] if world > 1 else []
     command = [("command", f"torchdecay run {summary.command}")] if summary.command else []
     return pairs_of([*command, *known, *process, *summary.versions.items(), *when(summary.created)])
-
-
-def _card(record: RunRecord) -> Card:
-    command = f"torchdecay run {record.summary.command}" if record.summary.command else ""
-    return Card("How it was run", (), command, pairs_of([*_origin(record), *when(record.summary.written, "written")]))

@@ -58,7 +58,7 @@ def test_no_end_takes_whole_weights(changes: dict[str, Any], scales: tuple[float
     model = model_of(asked, 0)
     maker = TrialMaker.make(asked, model, as_form("decoupled"), None)
     low, high = with_range(Search(lr_scales=scales), maker, asked, model).ends
-    contender = maker.contender(Candidate((high,)), max(scales))
+    contender = maker.contender(Candidate((high,), max(scales)))
     most = meaning_of(asked, model, contender, lr_scale=max(scales)).max_fraction
     assert most is not None and most <= 0.5 and high >= 10 * low * (1 - 1e-9)
 

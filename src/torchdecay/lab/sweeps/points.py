@@ -29,7 +29,7 @@ class Point:
     lr_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        for number in (self.lr_scale, *([] if self.value is None else [self.value]), *dict(self.values).values()):
+        for number in (self.lr_scale, *self.coefficients):
             check_number(number, "a value of a sweep", open_minimum=True)
 
     @property
@@ -38,10 +38,15 @@ class Point:
         return self.value is None and not self.values
 
     @property
+    def coefficients(self) -> tuple[float, ...]:
+        """That of each group, or the single one; none without decay."""
+        return tuple(dict(self.values).values()) if self.value is None else (self.value,)
+
+    @property
     def pull(self) -> float:
         """How hard it pulls, to put points of one form in order: lr_scale · coefficient, groups by geometric mean."""
-        values = [value for _, value in self.values] or ([] if self.value is None else [self.value])
-        return self.lr_scale * math.exp(sum(map(math.log, values)) / len(values)) if values else 0.0
+        logs = [math.log(value) for value in self.coefficients]
+        return self.lr_scale * math.exp(sum(logs) / len(logs)) if logs else 0.0
 
 
 def points_of(trials: Iterable[Trial]) -> tuple[Point, ...]:

@@ -36,7 +36,7 @@ def fraction_of(maker: TrialMaker, task: Task, model: nn.Module, scale: float) -
 
     Where it is no fixed fraction of a weight, it counts as if the learning rate times it were.
     """
-    contender = maker.contender(Candidate((PROBE,) * maker.num_values), scale)
+    contender = maker.contender(Candidate((PROBE,) * maker.num_values, scale))
     found = meaning_of(task, model, contender, lr_scale=scale)
     if found.fraction and found.max_fraction:
         return found.fraction / PROBE, found.max_fraction / PROBE

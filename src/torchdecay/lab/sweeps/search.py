@@ -172,7 +172,7 @@ def _positive(values: Iterable[float], name: str) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One thing to try: a coefficient per group, or a single one, at a multiplier of the learning rate."""
+    """One thing to try: a coefficient per group, a single one, or none, at a multiplier of the learning rate."""
 
     values: tuple[float, ...]
     lr_scale: float = 1.0

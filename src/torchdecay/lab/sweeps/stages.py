@@ -33,14 +33,14 @@ def run_stages(
         batch = next(batches)
         while True:
             new = [one for one in dict.fromkeys(batch) if one not in tried]
-            bare = () if tried else search.lr_scales
+            bare = [] if tried else [Candidate((), scale) for scale in search.lr_scales]
             tried += new
             racing = new
             for some in rounds_of(seeds) if search.race else [seeds]:
                 if some[0] != seeds[0]:
                     # Who has left does not come back for want of the seeds since.
                     racing = _racing(maker, racing, seeds[: seeds.index(some[0])], runs)
-                trials = list(_trials_of(maker, racing, some, bare))
+                trials = list(_trials_of(maker, [*bare, *racing], some))
                 keep, goes_on = None, None
                 if search.kind == "halving":
                     known = partial(runs.known, trials)
@@ -52,25 +52,19 @@ def run_stages(
             batch = batches.send(_scores(maker, tried, runs))
 
 
-def _trials_of(
-    maker: TrialMaker, candidates: Sequence[Candidate], seeds: Sequence[int], bare: Sequence[float]
-) -> Iterator[Trial]:
-    """Seed by seed, so that what is finished when it is stopped can be paired; without decay at some lr scales."""
-    asked: list[tuple[Candidate | None, float]] = [(None, scale) for scale in bare]
-    asked += [(one, one.lr_scale) for one in candidates]
-    by_candidate = [maker.trials(one, scale, seeds) for one, scale in asked]
-    for of_seed in zip(*by_candidate, strict=True):
+def _trials_of(maker: TrialMaker, candidates: Sequence[Candidate], seeds: Sequence[int]) -> Iterator[Trial]:
+    """Seed by seed, so that what is finished when it is stopped can be paired."""
+    for of_seed in zip(*(maker.trials(one, seeds) for one in candidates), strict=True):
         yield from of_seed
 
 
 def _racing(maker: TrialMaker, candidates: Sequence[Candidate], seeds: Sequence[int], runs: Runs) -> list[Candidate]:
     """Those that get the next seed."""
-    labels = {one: maker.contender(one, one.lr_scale).label for one in candidates}
+    labels = {one: maker.contender(one).label for one in candidates}
     left = still_racing(runs.scores, labels.values(), seeds)
     return [one for one, label in labels.items() if label in left]
 
 
 def _scores(maker: TrialMaker, candidates: list[Candidate], runs: Runs) -> Scores:
-    known = runs.scores
-    labels = {one: maker.contender(one, one.lr_scale).label for one in candidates}
-    return {one: known[label] for one, label in labels.items() if label in known}
+    labels = {one: maker.contender(one).label for one in candidates}
+    return {one: runs.scores[label] for one, label in labels.items() if label in runs.scores}

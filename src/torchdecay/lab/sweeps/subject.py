@@ -111,7 +111,7 @@ def _of_task(
         model, data = model_of(task, 0), data_of(task, 0)
         maker = TrialMaker.make(task, model, made, groups)
         search, scale = with_range(search, maker, task, model), min(search.lr_scales)
-        weakest = maker.contender(Candidate((search.ends[0],) * maker.num_values), scale)
+        weakest = maker.contender(Candidate((search.ends[0],) * maker.num_values, scale))
         with Setup.make(task, model, weakest, lr_scale=scale) as setup:
             lr = max(float(group["lr"]) for group in setup.optimizer.param_groups) / scale
         about = describe(task, model, data)

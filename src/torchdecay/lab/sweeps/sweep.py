@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-import torch
-
 from torchdecay.errors import TaskError
 from torchdecay.lab.directions.direction import direction as find_direction
 from torchdecay.lab.engines.engine import Engine, as_engine
@@ -202,15 +200,10 @@ def _direction(sweep: Sweep, task: Task, maker: TrialMaker, groups: Mapping[str,
     chosen = sweep.best
     if sweep.interrupted or chosen is None or chosen.point.is_bare:
         return ("No direction: no value was chosen to go on from.",)
-    candidate = Candidate(
-        (chosen.point.value,) if chosen.point.value is not None else tuple(value for _, value in chosen.point.values),
-        chosen.point.lr_scale,
-    )
-    if candidate.lr_scale != 1:
+    if chosen.point.lr_scale != 1:
         return ("No direction: it is worked out at the task's own learning rate only.",)
     try:
-        with torch.random.fork_rng(devices=[]):
-            contender = maker.contender(candidate, candidate.lr_scale)
+        contender = maker.contender(Candidate(chosen.point.coefficients))
         found = find_direction(task, contender.what, seeds=sweep.seeds, groups=groups)
     except KeyboardInterrupt:
         return ("No direction: stopped early.",)

@@ -102,18 +102,14 @@ class TrialMaker:
         """Coefficients of a candidate."""
         return len(self.members) or 1
 
-    def contender(self, candidate: Candidate | None, lr_scale: float) -> Contender:
-        """The contender; None is the one without decay."""
-        tail = "" if lr_scale == 1.0 else f" at lr x {spelled(lr_scale)}"
-        if place := self.form.place:
-            made = BARE if candidate is None else as_contender(self.form(candidate.values[0]))
-            value = 0.0 if candidate is None else candidate.values[0]
-            return dataclasses.replace(made, label=place.replace("{value}", spelled(value)))
-        if candidate is None:
-            return dataclasses.replace(BARE, label=f"none{tail}")
-        if self.template is None:
-            made = as_contender(self.form(candidate.values[0]))
-            return dataclasses.replace(made, label=made.label + tail)
+    def contender(self, candidate: Candidate) -> Contender:
+        """What is trained for it."""
+        tail = "" if candidate.lr_scale == 1.0 else f" at lr x {spelled(candidate.lr_scale)}"
+        if self.template is None or not candidate.values:
+            value = candidate.values[0] if candidate.values else 0.0
+            made = as_contender(self.form(value)) if candidate.values else BARE
+            place = self.form.place.replace("{value}", spelled(value))
+            return dataclasses.replace(made, label=place or made.label + tail)
         decays = [self.form(value) for value in candidate.values]
         decay_of = {name: decay for names, decay in zip(self.members.values(), decays, strict=True) for name in names}
         rows = tuple(
@@ -124,17 +120,16 @@ class TrialMaker:
         plan = dataclasses.replace(self.template, decay=decays[0], rows=rows)
         return Contender(label=f"{self.form.name}: {said}{tail}", what=plan)
 
-    def trials(self, candidate: Candidate | None, lr_scale: float, seeds: Sequence[int]) -> tuple[Trial, ...]:
+    def trials(self, candidate: Candidate, seeds: Sequence[int]) -> tuple[Trial, ...]:
         """One trial per seed."""
-        contender = self.contender(candidate, lr_scale)
-        values = () if candidate is None else candidate.values
+        contender, values = self.contender(candidate), candidate.values
         return tuple(
             Trial(
                 contender=contender,
                 seed=seed,
                 value=values[0] if values and not self.members else None,
                 values=tuple(zip(self.members, values, strict=True)) if values and self.members else (),
-                lr_scale=lr_scale,
+                lr_scale=candidate.lr_scale,
             )
             for seed in seeds
         )

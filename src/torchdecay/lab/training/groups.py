@@ -8,7 +8,6 @@ from typing import Any
 from torch import nn
 
 from torchdecay.errors import TaskError
-from torchdecay.plans.decay import Decay
 from torchdecay.plans.forms.l2 import coupled
 from torchdecay.plans.planning import plan as make_plan
 from torchdecay.plans.rules import rule
@@ -31,7 +30,8 @@ def members_of(
         keys = list(groups)
         if not keys:
             raise TaskError("groups is empty.", fix='Write groups={"body": "0.*", "head": "*"}, or leave it out.')
-        rules = [rule(as_selector(selector), _marker(i)) for i, selector in enumerate(groups.values())]
+        # Coefficients that tell which rule matched; nothing is carried out.
+        rules = [rule(as_selector(selector), coupled(i)) for i, selector in enumerate(groups.values(), 1)]
         marked = make_plan(model, None, rules=rules)
         found = {row.name: keys[int(row.decay.coefficient) - 1] for row in marked.rows if row.decay is not None}
     lost = [name for name in names if name not in found]
@@ -50,8 +50,3 @@ def members_of(
             "Correct its selector, or leave it out.",
         )
     return members
-
-
-def _marker(index: int) -> Decay:
-    """A decay whose coefficient tells which rule matched; it is never carried out."""
-    return coupled(index + 1.0)

@@ -46,6 +46,7 @@ def article_of(comparison: Comparison) -> Article:
     said, sure = headline(comparison)
     return article_on(
         comparison,
+        verdict(comparison),
         _HOW_TO_READ,
         Card("The same again"),
         name=shown(comparison.task, most=30),
@@ -53,7 +54,6 @@ def article_of(comparison: Comparison) -> Article:
         headline=said,
         sure=sure,
         notices=notices_of(comparison),
-        verdict=tuple(prose(line) for line in verdict(comparison).splitlines()),
         hero=gap_chart(comparison, "score" if comparison.score_name else "loss"),
         keys=tuple(
             Key(shown(label), look[index], index)

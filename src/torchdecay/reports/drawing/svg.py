@@ -76,7 +76,9 @@ class Picture:
 
 def inline_svg(chart: Chart, *, prefix: str) -> str:
     """The chart as an `<svg>` for an HTML page, in the page's CSS variables; the prefix makes its ids unique there."""
-    root = ElementTree.fromstring(_paint(_bare(chart), SENTINELS, "svg", background=""))
+    # What stands around it is HTML.
+    bare = Picture(chart.name, chart.title, chart.alt, _WIDTH, chart.height, (_panel(chart, 0.0),))
+    root = ElementTree.fromstring(_paint(bare, SENTINELS, "svg", background=""))
     names = {color: f"var(--{name})" for name, color in SENTINELS.items()}
     _clean(root, prefix=f"{prefix}-{chart.name}", colors=names)
     root.set("role", "img")
@@ -134,11 +136,6 @@ def _paint(picture: Picture, colors: Colors, form: str, *, background: str = "ca
         buffer = io.BytesIO()
         figure.savefig(buffer, format=form, dpi=picture.dpi if form == "png" else 72, metadata=metadata)
     return buffer.getvalue()
-
-
-def _bare(chart: Chart) -> Picture:
-    """The chart alone: what stands around it is HTML."""
-    return Picture(chart.name, chart.title, chart.alt, _WIDTH, chart.height, (_panel(chart, 0.0),))
 
 
 def titled(chart: Chart) -> Picture:

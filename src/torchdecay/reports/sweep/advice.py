@@ -191,19 +191,15 @@ def open_end(sweep: Sweep, chosen: Choice) -> str:
     Nothing is looked for beyond what these seeds can't tell from no decay, nor where a step takes whole weights.
     """
     edge, against = _at_edge(sweep, chosen.point), chosen.against
-    if edge == "upper" and (against is None or against.better) and _most(sweep) >= 1.5 * max(_values(chosen.point)):
+    if edge == "upper" and (against is None or against.better) and _most(sweep) >= 1.5 * max(chosen.point.coefficients):
         return "upper"
     return "lower" if edge == "lower" and against is not None and against.better else ""
 
 
 def _at_edge(sweep: Sweep, point: Point) -> str | None:
     """Tell "upper" or "lower" where a point holds the largest or smallest coefficient that was tried, else None."""
-    values = [value for one in sweep.points for value in _values(one)]
-    own = _values(point)
+    values = [value for one in sweep.points for value in one.coefficients]
+    own = point.coefficients
     if not own or len(set(values)) < 2:
         return None
     return "upper" if max(own) == max(values) else "lower" if min(own) == min(values) else None
-
-
-def _values(point: Point) -> list[float]:
-    return [value for _, value in point.values] or ([] if point.value is None else [point.value])

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from torchdecay.errors import TaskError
-from torchdecay.reports.article import Article, Card, Page, Section, article_on, page_with
+from torchdecay.reports.article import Card, Page, Section, article_on, page_with
 from torchdecay.reports.comparison.page import runs_as_csv
 from torchdecay.reports.drawing.chart import Chart
 from torchdecay.reports.drawing.svg import Picture, titled
@@ -34,29 +34,25 @@ _HOW_TO_READ = (
 
 def page_of(sweep: Sweep) -> Page:
     """The page of one sweep."""
-    return page_with(article_of(sweep), **{"sweep.json": sweep.to_json(verdict=verdict(sweep))})
-
-
-def article_of(sweep: Sweep) -> Article:
-    """What the page says."""
-    points = Points(sweep)
+    points, words = Points(sweep), verdict(sweep)
     said, sure = headline(points)
     hero, drawn = _hero(points), along_path(points)
-    return article_on(
+    article = article_on(
         sweep,
+        words,
         _HOW_TO_READ[: 2 if sweep.metric else 3],
         Card("How it was run", pairs=tuple(_made(sweep))),
         title=f"{shown(sweep.title or sweep.task)}: {shown(sweep.form)}",
         headline=said,
         sure=sure,
         notices=notices(points),
-        verdict=tuple(prose(line) for line in verdict(sweep).splitlines()),
         open_lines=0,
         nexts=nexts(points),
         hero=hero,
         keys=path_keys(points, drawn),
         sections=tuple(_sections(points, hero, drawn)),
     )
+    return page_with(article, **{"sweep.json": sweep.to_json(verdict=words)})
 
 
 def picture_of(sweep: Sweep) -> Picture:
