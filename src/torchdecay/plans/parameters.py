@@ -20,8 +20,25 @@ KINDS = ("matrix", "kernel", "recurrent", "expert", "adapter")
 """What sort of weight a parameter of one of the roles in `WEIGHTS` is."""
 
 
+class Named:
+    """What has the names and the shape of a parameter."""
+
+    names: tuple[str, ...]
+    shape: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """The name that the plan uses: the first one."""
+        return self.names[0]
+
+    @property
+    def num_elements(self) -> int:
+        """How many numbers the parameter holds."""
+        return math.prod(self.shape)
+
+
 @dataclass(kw_only=True)
-class Parameter:
+class Parameter(Named):
     """A parameter's names, shape and role, with the evidence for the role.
 
     Nobody changes one, though nothing forbids it: frozen ones take three times as long to make, and a model may have
@@ -54,16 +71,6 @@ class Parameter:
     trainable: bool = True
     exempt: str = ""
     tensor: Tensor = field(compare=False, repr=False)
-
-    @property
-    def name(self) -> str:
-        """The name that the plan uses: the first one."""
-        return self.names[0]
-
-    @property
-    def num_elements(self) -> int:
-        """How many numbers the parameter holds."""
-        return math.prod(self.shape)
 
     @cached_property
     def radial(self) -> float | None:

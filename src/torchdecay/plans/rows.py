@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from torchdecay.encoding import value_type
 from torchdecay.plans.decay import Decay
-from torchdecay.plans.parameters import Parameter
+from torchdecay.plans.parameters import Named, Parameter
 
 
 @value_type
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class Row(Named):
     """What happens to one parameter, and why.
 
     Attributes:
@@ -52,13 +51,3 @@ class Row:
             evidence=parameter.evidence,
             **decided,
         )
-
-    @property
-    def name(self) -> str:
-        """The name that the plan uses: the first one."""
-        return self.names[0]
-
-    @property
-    def num_elements(self) -> int:
-        """How many numbers the parameter holds."""
-        return math.prod(self.shape)
