@@ -6,7 +6,7 @@ import ast
 from collections.abc import Mapping, Sequence
 
 from torchdecay.plans.roles import operations
-from torchdecay.plans.roles.syntax import axes_of, number_of, pattern_of
+from torchdecay.plans.roles.syntax import axes_of, is_one, number_of, pattern_of
 from torchdecay.plans.roles.values import CONSTANT, FOREIGN, Value, mixed, squashed, viewed
 
 
@@ -16,11 +16,13 @@ class Arithmetic:
     Attributes:
         noted: the uses of each attribute in the method that is read.
         flags: what the method does besides: "normed" for a normalization, "filtered" for a spectrum.
+        from_one: attributes that are added to one, in any of the methods.
     """
 
     def __init__(self) -> None:
         self.noted: dict[str, set[str]] = {}
         self.flags: set[str] = set()
+        self.from_one: set[str] = set()
 
     def note(self, value: Value, use: str) -> None:
         """A use of the attributes that a value is a function of; of what is squashed only that it is."""
@@ -30,6 +32,13 @@ class Arithmetic:
             self.noted.setdefault(name, set()).add(use)
         for name in value.squashed:
             self.noted.setdefault(name, set()).add("logits")
+
+    def note_ones(self, sides: Sequence[Value], nodes: Sequence[ast.expr]) -> None:
+        """The attribute that a term is a function of, where another term of the sum is one."""
+        ones = [node for node in nodes if is_one(node)]
+        for side, node in zip(sides, nodes, strict=False):
+            if len(side.own) == 1 and any(one is not node for one in ones):
+                self.from_one |= side.own
 
     def operate(self, op: ast.operator, left: Value, right: Value, divisor: ast.expr) -> Value:
         """An operator between two values."""
@@ -79,6 +88,9 @@ class Arithmetic:
         """A call of something in the tables; None for anything else."""
         operands = [*([receiver] if receiver is not None else []), *given]
         first = operands[0] if operands else next(iter(named.values()), CONSTANT)
+        if name == "add":
+            behind = [node.func.value] if receiver is not None and isinstance(node.func, ast.Attribute) else []
+            self.note_ones(operands, [*behind, *node.args])
         if name in ("rsqrt", "rsqrt_") or (name in operations.NORMALIZING and first.foreign):
             self.flags.add("normed")
         if name in ("pow", "power") and first.foreign and any(number_of(one) == -0.5 for one in node.args):

@@ -134,6 +134,8 @@ class Expressions(Arithmetic, ABC):
             self.flags.add("normed")
         if isinstance(node.op, ast.Div) and right.foreign and has_root(node.right):
             self.flags.add("normed")
+        if isinstance(node.op, ast.Add):
+            self.note_ones((left, right), (node.left, node.right))
         return self.operate(node.op, left, right, node.right)
 
     def _ifexp(self, node: ast.IfExp, frame: Frame) -> Value:

@@ -35,6 +35,13 @@ def by_position(node: ast.expr) -> bool:
     return False
 
 
+def is_one(node: ast.expr) -> bool:
+    """Whether an expression spells 1, or a tensor of ones."""
+    if isinstance(node, ast.Call):
+        return getattr(node.func, "attr", "") in ("ones", "ones_like")
+    return number_of(node) == 1
+
+
 def pattern_of(node: ast.expr) -> str:
     """A name that is put together from text and numbers, with * for each number."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):

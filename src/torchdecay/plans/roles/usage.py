@@ -49,6 +49,7 @@ class Usage:
         uses: attribute, or path to one of a child's, → its uses.
         tables: children whose weight is only indexed by position, and that are never called.
         asked: children whose nature matters, as they are called with parameters.
+        from_one: attributes that are used as 1 + w.
     """
 
     def __init__(self, kind: type, natures: Mapping[str, Any]) -> None:
@@ -67,7 +68,7 @@ class Usage:
                 reader.read(inspect.unwrap(inspect.getattr_static(kind, name).fget), returned=use)
         self.uses: Uses = {name: frozenset(uses) for name, uses in reader.found.items()}
         self.tables = frozenset(child for child, count in reader.indexed.items() if reader.seen.get(child) == count)
-        self.asked = tuple(sorted(reader.asked))
+        self.asked, self.from_one = tuple(sorted(reader.asked)), frozenset(reader.from_one)
 
     def of(self, name: str) -> frozenset[str]:
         """The uses of an attribute, also of one that the source names by a pattern."""

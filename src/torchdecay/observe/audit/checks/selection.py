@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ast
-import contextlib
 import inspect
-import textwrap
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 import torch
@@ -21,9 +18,9 @@ from torchdecay.observe.audit.penalties import penalized_parameters
 from torchdecay.observe.groups import DECAY_NAMES, as_number, decay_of, wiring_of
 from torchdecay.optimizers.cards import card_of, has_trait
 from torchdecay.plans.controllers import TouchedRows
-from torchdecay.plans.names import per_class
 from torchdecay.plans.parameters import WEIGHTS, Parameter
 from torchdecay.plans.policies import BY_NAME, sparing
+from torchdecay.plans.roles import usage
 from torchdecay.text import counted
 
 _BLUNTED = ("bias", "norm", "scale", "scalar")
@@ -219,58 +216,7 @@ def _used_as_one_plus(case: Case) -> set[int]:
     """Gains that are used as 1 + w: toward 0 lies the norm that scales nothing, and not a weaker one."""
     blunted = {id(one.param) for one in case.pulled if one.about is not None and one.about.role in _BLUNTED}
     own = [(module, name, param) for module in case.modules for name, param in module._parameters.items()]
-    return {id(param) for module, name, param in own if id(param) in blunted and name in _added_to_one(type(module))}
-
-
-@per_class
-def _added_to_one(kind: type) -> frozenset[str]:
-    """The attributes that a class's own methods add to one, read from their source."""
-    found: set[str] = set()
-    bases = [base for base in kind.__mro__ if not base.__module__.startswith("torch.")]
-    # Of a class in a notebook the methods have a source, and the whole has none.
-    for method in (one for base in bases for one in vars(base).values() if inspect.isfunction(one)):
-        with contextlib.suppress(OSError, SyntaxError):
-            (tree,) = ast.parse(textwrap.dedent(inspect.getsource(method))).body
-            if isinstance(tree, ast.FunctionDef) and tree.args.args:
-                found |= _added_in(tree)
-    return frozenset(found)
-
-
-def _added_in(method: ast.FunctionDef) -> set[str]:
-    """`1 + self.w`, `self.w.float() + 1.0`, `torch.add(w, 1)` after `w = self.w`."""
-    own, steps = method.args.args[0].arg, list(ast.walk(method))
-    called: dict[str, set[str]] = {}
-
-    def attributes(of: Iterable[ast.AST]) -> set[str]:
-        inside = [one for each in of for one in ast.walk(each)]
-        named = {one.attr for one in inside if isinstance(one, ast.Attribute) and _is_name(one.value, own)}
-        return named.union(*(called.get(one.id, ()) for one in inside if isinstance(one, ast.Name)))
-
-    for step in steps:
-        if isinstance(step, ast.Assign):
-            called |= {to.id: attributes([step.value]) for to in step.targets if isinstance(to, ast.Name)}
-    found: set[str] = set()
-    for step in steps:
-        if isinstance(step, ast.BinOp) and isinstance(step.op, ast.Add):
-            sides: list[ast.AST] = [step.left, step.right]
-        elif isinstance(step, ast.Call) and isinstance(step.func, ast.Attribute) and step.func.attr == "add":
-            sides = [step.func.value, *step.args]
-        else:
-            continue
-        others = [side for side in sides if not _is_one(side)]
-        named = attributes(others) if len(others) < len(sides) else set()
-        found |= named if len(named) == 1 else set()
-    return found
-
-
-def _is_name(node: ast.AST, name: str) -> bool:
-    return isinstance(node, ast.Name) and node.id == name
-
-
-def _is_one(node: ast.AST) -> bool:
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-        return node.func.attr in ("ones", "ones_like")
-    return isinstance(node, ast.Constant) and type(node.value) in (int, float) and node.value == 1
+    return {id(param) for module, name, param in own if id(param) in blunted and name in usage.of(module).from_one}
 
 
 def _without_optimizer(case: Case) -> list[Parameter]:
