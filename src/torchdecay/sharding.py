@@ -87,10 +87,11 @@ def tell_flat(module: Any) -> None:
         _FLAT[part] = module._handle.process_group
 
 
-def left_behind(params: Iterable[Tensor]) -> list[Tensor]:
+def left_behind(params: Iterable[Tensor], *, are_idle: bool = False) -> list[Tensor]:
     """Parameters in whose place sharding has put others, so that nothing trains them any more.
 
-    They are whole and no module has them, and a module has a DTensor of their shape that no optimizer steps. Looks
+    They are whole and no module has them, and a module has a DTensor of their shape that no optimizer steps; of those
+    that are known to be idle, without a gradient when they are stepped, also one that another optimizer steps. Looks
     through all that the garbage collector knows, once there are processes to shard over.
     """
     module = sys.modules.get("torch.distributed.tensor")
@@ -104,7 +105,7 @@ def left_behind(params: Iterable[Tensor]) -> list[Tensor]:
         bases = type(one).__mro__
         if torch.nn.Module in bases:
             owned |= {id(param): param for param in vars(one).get("_parameters", {}).values() if param is not None}
-        elif torch.optim.Optimizer in bases:
+        elif torch.optim.Optimizer in bases and not are_idle:
             stepped |= {id(param) for group in vars(one).get("param_groups", ()) for param in group["params"]}
     shapes = {param.shape for key, param in owned.items() if key not in stepped and isinstance(param, module.DTensor)}
     return [one for one in whole_ones if id(one) not in owned and one.shape in shapes]

@@ -10,6 +10,7 @@ from torch.distributed.fsdp import fully_shard
 import torchdecay as td
 from meshes import FORMS, fsdp2, make_model, plan_of, tensor_parallel
 from ranks import in_ranks
+from torchdecay.sharding import local
 
 GONE = r"{} parameters of the optimizer are in no model any more; the first is of shape"
 
@@ -38,6 +39,17 @@ def _optimizer_before_sharding(rank):
         # A plan that was attached before it: at its first step.
         with pytest.raises(td.ApplyError, match=GONE.format(gone)):
             earlier.step()
+        # Beside one that was built anew the old one goes on, and is told so all the same.
+        anew = optim.AdamW(td.param_groups(model, 0.1), lr=0.1)
+        for one in (optimizer, earlier):
+            one.zero_grad()
+        with td.Monitor(optimizer, every_steps=1) as monitor:
+            model(x).sum().backward()
+            optimizer.step()
+        assert [event.kind for event in monitor.history.events] == ["no gradients"]
+        with pytest.raises(td.ApplyError, match=GONE.format(gone)):
+            earlier.step()
+        anew.step()
         # As it should be.
         optimizer = optim.AdamW(td.param_groups(model, 0.1), lr=0.1)
         td.attach(optimizer, plan)
@@ -62,6 +74,9 @@ def _values_after_the_plan(rank):
                 with pytest.raises(td.ApplyError, match="on the meta device: there is nothing yet"):
                     td.attach(optimizer, plan, model=model)
             model.to_empty(device="cpu")
+            for param in model.parameters():
+                # What is in that memory: zeros may be, by chance, which some forms refuse. It counts as no writing.
+                local(param).data.fill_(3.0)
             if not attach_after:
                 td.attach(optimizer, plan, model=model)
             torch.manual_seed(0)

@@ -82,7 +82,8 @@ class Stepped(Saved):
         moves = any(program.moves for program in self._engine.programs)
         unwritten.check(moves=moves)
         if moves:
-            check_in_place(param for params in self._engine.members for param in params if param.grad is None)
+            idle = [param for params in self._engine.members for param in params if param.grad is None]
+            check_in_place(idle, are_idle=True)
             self._unwritten = None
 
     def _after_closure(self, closure: Callable[[], Any]) -> Callable[[], Any]:

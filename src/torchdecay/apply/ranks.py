@@ -40,13 +40,17 @@ def holders(params: Iterable[Tensor]) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def check_in_place(params: Iterable[Tensor]) -> None:
+def check_in_place(params: Iterable[Tensor], *, are_idle: bool = False) -> None:
     """Refuse parameters that the model no longer has, where no model is given to look them up in.
+
+    Args:
+        params: the parameters.
+        are_idle: whether it is known that they have no gradients in a step.
 
     Raises:
         ApplyError: others stand in the place of some of them.
     """
-    if gone := left_behind(params):
+    if gone := left_behind(params, are_idle=are_idle):
         raise ApplyError(
             f"{len(gone)} parameters of the optimizer are in no model any more; the first is of shape "
             f"{tuple(gone[0].shape)}.",

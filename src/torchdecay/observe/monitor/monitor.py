@@ -435,7 +435,7 @@ class _State:
             idle = [member.param for member in layout.members if member.param.grad is None]
             if len(idle) == len(layout.members):
                 events.append(no_gradients(type(self.optimizer).__name__, step))
-            elif gone := left_behind(idle):
+            elif gone := left_behind(idle, are_idle=True):
                 events.append(no_gradients(type(self.optimizer).__name__, step, len(gone)))
             events += together(not_attached(layout.series[i].name, lost[i], since) for i in sorted(lost))
         rows = gather(self.optimizer, layout, measured, self._carried.every)
