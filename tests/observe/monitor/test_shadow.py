@@ -246,7 +246,7 @@ def test_where_following_takes_too_long_each_third_step_stands_for_three(monkeyp
         expected = carried_by_hand("nesterov", optimizer, 40, 120, step_once)
     assert values(monitor.history, "followed_every") == (1, 1, 3, 3)
     found = values(monitor.history, "carried_shrink")
-    assert found[2:] == pytest.approx([expected[step][0] for step in (80, 120)], rel=0.01)
+    assert found[2:] == pytest.approx([expected[step][0] for step in (80, 120)], rel=0.05)
     assert "was followed at 1 step in 3" in str(monitor.history)
 
 

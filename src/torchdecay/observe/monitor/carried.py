@@ -25,7 +25,7 @@ from torch.optim import Optimizer
 from torchdecay.apply.rounding import is_low
 from torchdecay.observe.monitor.budget import FOLLOWING, Budget
 from torchdecay.observe.monitor.layout import Tracked
-from torchdecay.observe.monitor.momentum import Momentum, momentum_of
+from torchdecay.observe.monitor.momentum import FORGOTTEN, PRESSED, Momentum, momentum_of
 from torchdecay.observe.monitor.samples import Batch, strided
 from torchdecay.sharding import local
 
@@ -55,28 +55,32 @@ class Carried:
         self._followed = {
             id(batch): _Followed(optimizer, batch, momentum) for batch, momentum in known if momentum is not None
         }
-        self._longest = max((one.momentum.num_steps for one in self._followed.values()), default=0)
+        longest = max((one.momentum for one in self._followed.values()), key=lambda one: one.kept, default=None)
+        self._longest = (0, 0) if longest is None else (longest.steps_until(FORGOTTEN), longest.steps_until(PRESSED))
         self.every = self._stride = 1
-        self._step = self._last = 0
-        self._cost, self._since = 0.0, time.perf_counter()
+        self._span = self._longest[0]
+        self._step = self._last = self._count = 0
+        self._took, self._since = 0.0, time.perf_counter()
 
-    def see(self, step: int, steps_left: int) -> None:
-        """A step comes, so many before one with a record: take its decay in where that is due."""
+    def is_due(self, step: int, steps_left: int) -> bool:
+        """Whether the decay of the step that comes is to be taken in, so many steps before one with a record."""
         self._step = step
-        if not self._followed:
-            return
-        if not steps_left:
+        if not steps_left and self._followed:
             self._pace()
-        elif steps_left <= self._longest + self._ahead and not (steps_left - 1 - self._ahead) % self._stride:
-            begin = time.perf_counter()
-            self._take(step + self._ahead)
-            self._cost = time.perf_counter() - begin
-            self._budget.follow(self._cost)
+        return 0 < steps_left <= self._span and (steps_left - 1) % self._stride == self._stride // 2
 
     def next_due(self, steps_left: int) -> int:
         """How many steps before one with a record the next such step is; 0 where there is none."""
-        at, last = min(steps_left - 1, self._longest + self._ahead), 1 + self._ahead
-        return at - (at - last) % self._stride if self._followed and at >= last else 0
+        at, last = min(steps_left - 1, self._span), 1 + self._stride // 2
+        return at - (at - last) % self._stride if at >= last else 0
+
+    def follow(self) -> None:
+        """Take the decay of the step that comes in, before weights move, and of those beside it that it stands for."""
+        begin, up_to = time.perf_counter(), self._step + self._stride // 2
+        _lerp([one.due(self._coefficient(one.batch.members[0]), up_to) for one in self._followed.values()])
+        took = time.perf_counter() - begin
+        self._took, self._count = self._took + took, self._count + 1
+        self._budget.follow(took)
 
     def interrupt(self, why: str) -> None:
         """Steps went otherwise than they were followed."""
@@ -103,23 +107,18 @@ class Carried:
         _lerp([one.due(pull, self._step)])
         return entering
 
-    @property
-    def _ahead(self) -> int:
-        """For how many steps to come those stand that are taken in."""
-        return self._stride // 2
-
     def _pace(self) -> None:
-        """Follow so many of the steps to the next record as there is time for, by what the last one took."""
+        """Follow so many of the steps to the next record as there is time for, by what they took up to this one."""
         now, self.every = time.perf_counter(), self._stride
         steps, seconds = self._step - self._last, now - self._since
-        self._last, self._since = self._step, now
-        if steps > 0 and self._cost and not self._budget.is_free:
-            times = min(steps, self._longest) * self._cost / (FOLLOWING * seconds)
-            self._stride = min(math.ceil(times), self._longest) | 1
-
-    @torch.no_grad()
-    def _take(self, up_to: int) -> None:
-        _lerp([one.due(self._coefficient(one.batch.members[0]), up_to) for one in self._followed.values()])
+        if self._count and not self._budget.is_free:
+            most = FOLLOWING * seconds * self._count / self._took
+            self._span, pressed = self._longest
+            if most < min(steps, self._span):
+                # What lies far back counts for little, and near steps for most.
+                self._span = max(pressed, min(self._span, int(most)))
+            self._stride = min(math.ceil(min(steps, self._span) / max(1.0, most)), self._span) | 1
+        self._last, self._since, self._took, self._count = self._step, now, 0.0, 0
 
 
 _Due = tuple[float, list[Tensor], list[Tensor]]

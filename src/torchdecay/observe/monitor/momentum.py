@@ -12,8 +12,8 @@ from torchdecay.optimizers.updates import Update
 from torchdecay.plans.decay import Site
 
 Carrying = Literal["", "followed", "unknown"]
-_FORGOTTEN = 1e-3
-"""Momentum of which no more is left is not followed."""
+FORGOTTEN, PRESSED = 1e-3, 0.1
+"""Momentum of which no more is left is not followed; and where there is little time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,10 +35,9 @@ class Momentum:
         """What a gradient that stays comes to in it."""
         return self.added / (1 - self.kept)
 
-    @property
-    def num_steps(self) -> int:
-        """In how many steps it is forgotten."""
-        return math.ceil(math.log(_FORGOTTEN) / math.log(self.kept))
+    def steps_until(self, left: float) -> int:
+        """In how many steps no more than a part of it is left."""
+        return math.ceil(math.log(left) / math.log(self.kept))
 
     def over(self, steps: int) -> tuple[float, float]:
         """What so many steps leave of it, and add of a gradient that stays."""

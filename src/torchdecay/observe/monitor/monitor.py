@@ -386,9 +386,11 @@ class _State:
         )  # fmt: skip
 
     def _see(self, step: int, steps_left: int) -> int:
-        with unheard_by_modes():
-            self.monitor._guard.does(partial(self._carried.see, step, steps_left))
-        return self._carried.next_due(steps_left)
+        carried = self._carried
+        if carried.is_due(step, steps_left):
+            with unheard_by_modes():
+                self.monitor._guard.does(carried.follow)
+        return carried.next_due(steps_left)
 
     def _coefficient(self, like: Tracked) -> float:
         """λ of a coupled decay in the step that comes: the plan's, or what the group says."""

@@ -49,6 +49,8 @@ class Watch:
         self._skipped: Tensor | None = None
         self._reading: Reading | None = None
         self._is_misplaced = self._is_read = self._is_compiled = False
+        # Whether hooks next to the step may stand: of steps with a record alone.
+        self._is_open = True
         # torch.compile(optimizer.step) would trace what runs here, and again whenever the counter changes. A frame that
         # it gives up on runs as if nothing were compiled, and what is called there is traced by itself.
         disable: Callable[..., Any] = torch.compiler.disable
@@ -135,9 +137,11 @@ class Watch:
         self._next = self._due - self._see(self._ticks, self._due - self._ticks)
         if self._ticks < self._due or (found is not None and bool(found)):
             # Each change of the hooks would be compiled anew.
-            if not self._is_compiled:
+            if self._is_open and not self._is_compiled:
                 self._post[0].remove()
+            self._is_open = False
             return None
+        self._is_open = True
         hooks, after = self.optimizer._optimizer_step_pre_hooks, self.optimizer._optimizer_step_post_hooks
         keys, own = [*hooks], [hook.id for hook in self._pre]
         # Another watch may stand around this one: it moves nothing.
@@ -179,7 +183,7 @@ class Watch:
             self._depth -= 1
             return
         self._depth = 0
-        if self._ticks + 1 >= self._next:
+        if self._is_open or self._ticks + 1 >= self._due:
             self._end_due_uncompiled()
 
     def _end_due(self) -> None:
