@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import random
 import tracemalloc
+from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -98,7 +100,7 @@ def test_a_scheduler_of_torch_is_not_run_for_hours() -> None:
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_one_answer_to_what_momentum_makes_of_a_decay(momentum: float, nesterov: bool) -> None:
-    """inspect, forecast and a monitor's plan say one fraction per step."""
+    """inspect, forecast and a monitor's plan say one fraction per step, and weights take it."""
     weight = nn.Parameter(torch.ones(3, dtype=torch.float64))
     nesterov = nesterov and momentum > 0
     optimizer = optim.SGD([weight], lr=0.1, momentum=momentum, nesterov=nesterov, weight_decay=0.02)
@@ -108,9 +110,47 @@ def test_one_answer_to_what_momentum_makes_of_a_decay(momentum: float, nesterov:
             before = weight.detach().clone()
             step(optimizer, None, weight)
     lost = float(1 - (weight.detach() / before).mean())
-    # To first order, as the formula of inspect's docs has it; what is left in all is exact.
-    assert told.fraction == pytest.approx(lost, rel=0.3)
+    assert told.fraction == pytest.approx(lost, rel=1e-9)
     assert td.inspect(optimizer)[0].pull == pytest.approx((told.fraction,) * 2, rel=1e-9)
     (group,) = monitor.history.groups
     assert monitor.history.curve(group, "planned_shrink")[1][-1] == pytest.approx(told.fraction, rel=1e-6)
     assert told.total_shrink == pytest.approx(1 - float(weight.detach().mean()), rel=1e-9)
+
+
+def test_what_momentum_makes_of_a_decay_is_what_a_weight_comes_to_lose() -> None:
+    """Also far from first order, where weights swing, and where each step flips their sign."""
+    kinds: list[dict[str, Any]] = [{}, {"dampening": 0.3}, {"nesterov": True}]
+    # In units of the pull at which weights begin to swing, without Nesterov and dampening; the last flips at each step.
+    sizes = (0.01, 0.1, 0.6, 2.0, 30.0, math.inf)
+    groups = []
+    for momentum in (0.3, 0.6, 0.9):
+        for kind in kinds:
+            critical = (1 - momentum**0.5) ** 2
+            most = 1.02 * 2 * (1 + momentum) / (1 + 2 * momentum if "nesterov" in kind else 1)
+            for size in sizes:
+                pull = min(critical * size, most)
+                weight = nn.Parameter(torch.ones(1, dtype=torch.float64))
+                groups.append({"params": [weight], "momentum": momentum, "weight_decay": pull / 0.25} | kind)
+    optimizer = optim.SGD(groups, lr=0.25)
+    forecast, inspected = td.forecast(optimizer, run=td.Run(steps=600)), td.inspect(optimizer)
+    course = []
+    for _ in range(600):
+        for group in groups:
+            group["params"][0].grad = torch.zeros(1, dtype=torch.float64)
+        optimizer.step()
+        course.append([float(group["params"][0].detach()) for group in groups])
+    kinds_seen = set()
+    for told, read, weights in zip(forecast, inspected, zip(*course, strict=True), strict=True):
+        a, b, c, d = weights[-4:]
+        swings = any(later * earlier < 0 for earlier, later in pairwise(weights))
+        lost = 1 - d / c
+        if d / c != pytest.approx(c / b, rel=1e-9):
+            # Of two roots of one size w·w″ − w′² goes as their product.
+            lost = 1 - math.sqrt((c / b) ** 2 * (b / c * d / c - 1) / (a / b * c / b - 1))
+        assert told.fraction == pytest.approx(lost, rel=1e-6), read
+        assert read.pull == pytest.approx((told.fraction,) * 2, rel=1e-12)
+        (remark,) = [one.kind for one in told.remarks if one.kind in ("swings", "diverges")] or [""]
+        assert read.swings == swings == (remark != "")
+        assert (remark == "diverges") == (abs(d) > 1)
+        kinds_seen.add((swings, remark, d / c < 0))
+    assert len(kinds_seen) >= 4

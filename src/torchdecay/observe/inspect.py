@@ -15,6 +15,7 @@ from torchdecay.errors import ApplyError
 from torchdecay.observe.groups import Wiring, float_of, name_all, optimizers_of, why_unusable, wiring_of
 from torchdecay.observe.pulls import Pulled, pulls_of
 from torchdecay.optimizers.cards import has_trait, native_of
+from torchdecay.optimizers.formulas import Pace
 from torchdecay.plans.decay import Site
 from torchdecay.plans.tree import ModelLike, names_of, one_model
 from torchdecay.records import JsonRecord
@@ -55,8 +56,9 @@ class InspectedGroup:
             it); "hooks lost" (one was attached, and a copy or a pickle dropped its hooks); "" without a plan.
         decays: what an attached plan does here, as (decay or "spared", route, number of parameters).
         pull: the fraction of each weight that decay takes per step, at the learning rate as it stands, lowest and
-            highest of its parameters; for plain SGD with coupled decay, the fraction once momentum has settled;
+            highest of its parameters; for SGD with coupled decay, the fraction once momentum has settled;
             None where it depends on gradients, or is not known.
+        swings: whether momentum carries weights without gradient through zero and back; `pull` is then of how far.
         num_params: how many parameters.
         num_elements: how many elements.
         num_frozen: how many of the parameters ask for no gradient.
@@ -76,6 +78,7 @@ class InspectedGroup:
     wiring: Wiring
     decays: tuple[tuple[str, str, int], ...]
     pull: tuple[float, float] | None
+    swings: bool
     num_params: int
     num_elements: int
     num_frozen: int
@@ -121,9 +124,10 @@ def inspect(optimizer: Any, *, model: ModelLike = None) -> Inspection:
     The pull per step is
 
     $$f = \eta\lambda \text{ (decoupled)}, \qquad
-    f = \eta\lambda\,\frac{1 - \text{dampening}}{1 - \text{momentum}} \text{ (coupled, SGD)}$$
+    f \approx \eta\lambda\,\frac{1 - \text{dampening}}{1 - \text{momentum}} \text{ (coupled, SGD)}$$
 
-    with the group's learning rate η and weight_decay λ; an attached plan's pulls are c·λ as each `Decay` says. In
+    with the group's learning rate η and weight_decay λ; an attached plan's pulls are c·λ as each `Decay` says. Under
+    momentum it is what weights without gradient come to lose per step, of which the formula is the first order. In
     adaptive optimizers a coupled decay takes off what the gradients leave it to, so no number is given there.
     What groups say may not be what happens: `torchdecay.verify` measures.
 
@@ -169,19 +173,22 @@ def _inspected(
     if "weight_decay" in group:
         problems.append(why_unusable(group["weight_decay"], "weight_decay"))
     problem = "; ".join(one for one in problems if one)
+    lr = float_of(group.get("lr"))
+    paces = [] if problem else _paces(pulls, lr)
     return InspectedGroup(
         optimizer=type(optimizer).__name__,
         optimizer_index=number,
         index=index,
         names=tuple(names),
-        lr=float_of(group.get("lr")),
+        lr=lr,
         weight_decay=float_of(group.get("weight_decay")),
         problem=problem,
         meaning=_meaning(optimizer, group),
         claim=_claim(optimizer, group),
         wiring=wiring_of(group, handle),
         decays=_decays(handle, index),
-        pull=None if problem else _range(pulls, float_of(group.get("lr"))),
+        pull=None if not paces else (paces[0].fraction, paces[-1].fraction),
+        swings=any(one.swings for one in paces),
         num_params=len(params),
         num_elements=sum(param.numel() for param in params if not is_lazy(param)),
         num_frozen=sum(not param.requires_grad for param in params),
@@ -217,15 +224,15 @@ def _decays(handle: Handle | None, index: int) -> tuple[tuple[str, str, int], ..
     return tuple((decay, route, count) for (decay, route), count in counts.items())
 
 
-def _range(pulls: Iterable[Pulled], lr: float | None) -> tuple[float, float] | None:
-    """Lowest and highest fraction of a weight that decay takes per step, where it takes the same of each."""
-    fractions = []
+def _paces(pulls: Iterable[Pulled], lr: float | None) -> list[Pace]:
+    """What decay takes of a weight per step, the least first, where it takes the same of each; else nothing."""
+    paces = []
     for pulled in dict.fromkeys(pulls):
-        fraction = pulled.fraction(lr or 0.0) if pulled.is_even else None
-        if fraction is None or (pulled.decay is not None and lr is None):
-            return None
-        fractions.append(fraction)
-    return (min(fractions), max(fractions)) if fractions else None
+        pace = pulled.pace(lr or 0.0) if pulled.is_even else None
+        if pace is None or (pulled.decay is not None and lr is None):
+            return []
+        paces.append(pace)
+    return sorted(paces)
 
 
 def _may_decay(group: InspectedGroup) -> bool:
@@ -269,6 +276,8 @@ def _told(group: InspectedGroup) -> str:
         )
     else:
         parts.append("has no weight_decay" if group.meaning == "none" else group.meaning)
+    if group.swings:
+        parts.append("momentum swings weights through zero")
     if group.num_frozen:
         parts.append(f"{group.num_frozen} frozen")
     return "; ".join(parts)

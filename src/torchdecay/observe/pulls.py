@@ -18,6 +18,7 @@ from torchdecay.apply.lowering import Lowering, name_parameters
 from torchdecay.errors import ApplyError, TorchdecayError, UnitError
 from torchdecay.observe.groups import Wiring, decay_of, why_unusable, wiring_of
 from torchdecay.optimizers.cards import has_trait, native_of, settled_factor
+from torchdecay.optimizers.formulas import Pace, pace
 from torchdecay.optimizers.peaks import peak_of
 from torchdecay.plans.controllers import Stable
 from torchdecay.plans.decay import Decay, Scale, Site
@@ -104,9 +105,14 @@ class Pulled:
         return decay is None or (decay.is_plain_l2 and not decay.proximal and decay.site is not Site.LOSS)
 
     @property
-    def settled(self) -> float | None:
-        """By how much momentum multiplies a coupled pull; None where what it comes to is no multiple."""
-        return settled_factor(self.optimizer, self.values) if self.is_coupled else 1.0
+    def is_linear(self) -> bool:
+        """Whether gradients have no part in what it comes to: beside the gradient, or in SGD's."""
+        return not self.is_coupled or settled_factor(self.optimizer, self.values) is not None
+
+    @property
+    def gathers(self) -> bool:
+        """Whether momentum gathers it over the steps."""
+        return self.is_coupled and bool(self.values.get("momentum"))
 
     def keeps_rounded(self, param: Tensor) -> bool:
         """Whether an option or the state of the optimizer says that it keeps what low precision rounds away."""
@@ -165,10 +171,17 @@ class Pulled:
         lost = self.wiring in ("not attached", "hooks lost")
         return None if lost or self.error or self.why or not self.is_fraction else self.amount(lr, ahead)
 
+    def pace(self, lr: float, ahead: int = 0) -> Pace | None:
+        """What that comes to once momentum has settled; None where it is no part of each weight."""
+        taken = self.taken(lr, ahead)
+        if taken is None or not self.is_linear:
+            return None
+        return pace(self.values, taken) if self.is_coupled else Pace(taken)
+
     def fraction(self, lr: float, ahead: int = 0) -> float | None:
         """The part of each weight that a step takes once momentum has settled; None where it is no such part."""
-        taken, settled = self.taken(lr, ahead), self.settled
-        return None if taken is None or settled is None else taken * settled
+        found = self.pace(lr, ahead)
+        return None if found is None else found.fraction
 
 
 def pulls_of(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torchdecay.errors import ApplyError
 from torchdecay.optimizers.elementwise import Elementwise
@@ -28,6 +28,53 @@ def settled(group: Group, momentum: float | None = None) -> float:
     if not momentum:
         return 1.0
     return (1.0 - _number(group, "dampening")) / (1.0 - momentum) if momentum < 1.0 else math.inf
+
+
+class Pace(NamedTuple):
+    """What a coupled decay comes to under SGD, once momentum has settled.
+
+    Attributes:
+        fraction: of each weight without gradient, per step; where weights swing, of how far they do.
+        swings: whether they go through zero and back, again and again.
+    """
+
+    fraction: float
+    swings: bool = False
+
+
+def pace(group: Group, pull: float, momentum: float | None = None) -> Pace:
+    r"""What SGD takes of a weight without gradient, per step, of a coupled decay λ, once momentum has settled.
+
+    Weight and buffer follow a linear recursion, which its root ρ of the largest size carries on:
+
+    $$\begin{aligned}
+    \rho^2 - \big(1 + \mu - \eta\lambda(1 - d)\big)\rho + \mu &= 0 \\
+    \rho^2 - \big(1 + \mu - \eta\lambda(1 + \mu)\big)\rho + \mu(1 - \eta\lambda) &= 0 \quad (\text{Nesterov})
+    \end{aligned}$$
+
+    The fraction is 1 − ρ, for small ηλ about ηλ(1 − d)/(1 − μ). Complex roots swing, and shrink by |ρ|.
+
+    Args:
+        group: the parameter group.
+        pull: ηλ.
+        momentum: μ, instead of the group's.
+    """
+    momentum = _number(group, "momentum") if momentum is None else momentum
+    if not momentum or not pull:
+        return Pace(pull)
+    fresh = 1.0 - _number(group, "dampening")
+    trace, product, both = 1.0 + momentum - pull * fresh, momentum, pull * fresh
+    if group.get("nesterov"):
+        trace, product = 1.0 + momentum - pull * (1.0 + momentum * fresh), momentum * (1.0 - pull)
+        both = pull * (1.0 + momentum * (fresh - 1.0))
+    half, square = trace / 2.0, trace * trace / 4.0 - product
+    if square < 0.0:
+        return Pace(1.0 - math.sqrt(product), swings=True)
+    root = math.sqrt(square)
+    if half <= 0.0:
+        return Pace(1.0 - half + root, swings=True)
+    # The product of 1 − ρ of both roots is `both`: so no digits are lost, where the other root is not near 1 as well.
+    return Pace(both / (1.0 - half + root) if momentum < 1.0 else 1.0 - half - root)
 
 
 def _number(group: Group, key: str) -> float:

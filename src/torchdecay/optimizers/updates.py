@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -124,13 +123,13 @@ class Update:
         return self._divided(group, state, terms, moment * terms.moment)
 
     def prompt(self, group: Group, *, is_first: bool) -> float:
-        """The part of what a gradient that stays comes to in the end that it comes to at once, where that is linear."""
+        """By how much the step that comes multiplies its own gradient, where that is linear."""
         terms = self.terms(group, {}, 1)
         if self.fading is None or not terms.moment:
             return 1.0
         # The buffer begins as the first gradient.
         fresh = 1.0 if is_first else self.fading(group)[1]
-        return (terms.gradient + terms.moment * fresh) / terms.settled if terms.settled else math.inf
+        return terms.gradient + terms.moment * fresh
 
     def taken(self, group: Group, state: State, grad: Tensor | None) -> Tensor:
         """U of the step that left this state, as a new tensor; `grad` as the step saw it, where the update reads it."""

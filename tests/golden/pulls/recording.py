@@ -175,7 +175,11 @@ def _audit_alone(made: Setup) -> dict[str, Any]:
 def _inspect(made: Setup) -> dict[str, Any]:
     def look() -> dict[str, Any]:
         found = td.inspect(made.optimizer, model=made.model if made.named else None)
-        return _body(found) | {"text": _text(found)}
+        body = _body(found)
+        for group in body["groups"]:
+            # The text has it.
+            del group["swings"]
+        return body | {"text": _text(found)}
 
     return _guarded(look)
 

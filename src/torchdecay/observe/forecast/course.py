@@ -13,7 +13,7 @@ from torchdecay.observe.fractions import log_retention
 from torchdecay.observe.groups import DECAY_NAMES, as_number, decay_of
 from torchdecay.observe.lr_curve import points
 from torchdecay.observe.pulls import Pulled
-from torchdecay.optimizers.formulas import settled
+from torchdecay.optimizers.formulas import pace, settled
 from torchdecay.plans.controllers import Stable
 
 KEYS = ("lr", "momentum", "betas", *DECAY_NAMES)
@@ -26,7 +26,7 @@ class Course:
 
     Attributes:
         pulls: c_t·λ_t; for a coupled decay of SGD η_t·λ_t.
-        fractions: what that takes off a weight per step once momentum has settled, to first order.
+        fractions: what that takes off a weight per step once momentum has settled, see `pace`.
         losses: 1 − w_{t+1}/w_t as it comes out; above 1 the sign flips.
         stride: how many steps each of these numbers stands for.
         swings: whether momentum carries the weight through zero and back.
@@ -126,13 +126,15 @@ def _through_momentum(
     values = pulled.values
     fresh, nesterov = 1.0 - float(values.get("dampening") or 0.0), bool(values.get("nesterov", False))
     pulls = [lr * wd for lr, wd in zip(rates, coefficients, strict=True)]
-    fractions = [pull * settled(values, momentum) for pull, momentum in zip(pulls, momenta, strict=True)]
+    known = {one: pace(values, *one) for one in set(zip(pulls, momenta, strict=True))}
+    fractions = [known[one].fraction for one in zip(pulls, momenta, strict=True)]
+    swings = any(one.swings for one in known.values())
     if stride > 1.0:
-        return Course(pulls, fractions, [_root(values, *one) for one in zip(pulls, momenta, strict=True)], stride)
+        return Course(pulls, fractions, fractions, stride, swings)
     losses: list[float] = []
     begun = is_under_way(pulled)
     buffer = _full(pulled, max(rates), max(coefficients)) if begun else None
-    swings = begun and buffer is None
+    swings = swings or (begun and buffer is None)
     for pull, lr, momentum, wd in zip(pulls, rates, momenta, coefficients, strict=True):
         if not momentum:
             losses.append(pull)
@@ -153,8 +155,8 @@ def _full(pulled: Pulled, lr: float, wd: float) -> float | None:
     values = pulled.values
     lr = max(lr, *(as_number(values.get(key)) or 0.0 for key in ("lr", "initial_lr", "max_lr")))
     momentum = max(as_number(values.get(key)) or 0.0 for key in ("momentum", "max_momentum"))
-    nesterov, loss = values.get("nesterov"), _root(values, lr * wd, momentum)
-    if (1.0 - loss) ** 2 <= momentum * (1.0 - lr * wd if nesterov else 1.0) * (1.0 + 1e-9):
+    nesterov, (loss, swings) = values.get("nesterov"), pace(values, lr * wd, momentum)
+    if swings or (1.0 - loss) ** 2 <= momentum * (1.0 - lr * wd if nesterov else 1.0) * (1.0 + 1e-9):
         return None
     settled_at = (loss / lr - wd) / momentum if nesterov else loss / lr
     # A first step takes the gradient whole, without dampening.
@@ -163,26 +165,7 @@ def _full(pulled: Pulled, lr: float, wd: float) -> float | None:
 
 def is_under_way(pulled: Pulled) -> bool:
     """Whether the buffers of momentum hold what earlier steps took, which nobody can tell from gradients."""
-    if pulled.optimizer is None or not pulled.is_coupled or not pulled.values.get("momentum"):
+    if pulled.optimizer is None or not pulled.gathers:
         return False
     states = (pulled.optimizer.state.get(param, {}) for param in pulled.values["params"])
     return any(state.get("momentum_buffer") is not None for state in states)
-
-
-def _root(group: Mapping[str, Any], pull: float, momentum: float) -> float:
-    """1 − the larger root of the recursion of weight and buffer, to first order pull·(1 − dampening)/(1 − momentum).
-
-    Where the roots are complex, weights swing, and shrink by √product per step.
-    """
-    if not momentum or not pull:
-        return pull
-    fresh = 1.0 - float(group.get("dampening") or 0.0)
-    nesterov = bool(group.get("nesterov"))
-    trace = 1.0 + momentum - (pull * (1.0 + momentum * fresh) if nesterov else pull * fresh)
-    product = momentum * (1.0 - pull) if nesterov else momentum
-    discriminant = trace * trace / 4.0 - product
-    if discriminant < 0.0:
-        return 1.0 - math.sqrt(abs(product))
-    # 1 − root, where the product of both such differences is 1 − trace + product, which is this: no digits are lost.
-    both = pull * (1.0 + momentum * (fresh - 1.0) if nesterov else fresh)
-    return both / (1.0 - (trace / 2.0 - math.sqrt(discriminant)))

@@ -67,7 +67,11 @@ def _flips(course: Course) -> Iterator[Remark]:
     worst = round(course.worst * course.stride)
     largest = course.pulls[course.worst]
     if course.swings:
-        yield Remark("swings", "momentum carries a weight without gradient through zero and back, again and again.")
+        through = "momentum carries a weight without gradient through zero and back"
+        if min(course.fractions) < 0.0 or max(course.fractions) > 2.0:
+            yield Remark("diverges", f"{through}, further each time.")
+        else:
+            yield Remark("swings", f"{through}: what a step takes, and the half-life, are of how far it swings.")
     elif largest > 2.0:
         yield Remark("diverges", f"step {worst:,} takes {largest:.3g} of each weight: it flips its sign and grows.")
     elif largest > 1.0:

@@ -27,7 +27,7 @@ class Gathered(NamedTuple):
     `noise` is the standard deviation of the realized shrink by rounding; `outside` the fraction that something else
     took since the step before; `unseen` the lr·weight_decay of low-precision weights of which nobody knows whether
     this optimizer keeps what they round away; `unmeasured` why the decay could not be measured, where
-    that was tried; `prompt` the part of the planned shrink that this step's own decay comes to, and `at_once` the
+    that was tried; `prompt` the fraction that this step's own decay is to take, and `at_once` the
     fraction that it took; `kept` the least part of a tensor's decay that is in the weights after the step.
     """
 
@@ -63,7 +63,7 @@ def _row(optimizer: Optimizer, ones: Sequence[Measured], every: int) -> Gathered
         weight += one.sums.weight
         gradient += one.sums.gradient
         asked += (one.planned or 0.0) * one.sums.tt
-        prompt += (one.planned or 0.0) * one.sums.tt * one.prompt
+        prompt += one.prompt * one.sums.tt
     for one in known:
         sums, taken = one.sums, one.taken
         seen += sums.tt

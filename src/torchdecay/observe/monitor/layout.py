@@ -178,7 +178,7 @@ def _source(pulled: Pulled, readable: bool) -> Source:
     if pulled.site is Site.LOSS:
         return "planned"
     # Adafactor, whose update reads the weight before its decay, is no exception here: it has no rule.
-    if readable and (decay is None or decay.site is Site.BEFORE or pulled.settled is not None):
+    if readable and (decay is None or decay.site is Site.BEFORE or pulled.is_linear):
         return "state"
     return "none" if decay is None else "shadow"
 

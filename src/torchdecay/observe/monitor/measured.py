@@ -44,7 +44,7 @@ class Measured:
         rotation: the angle that it would settle at, if it is scale-invariant; NaN where that is not known.
         owed: log-shrink that was put off in this step, by weights that pay late.
         dual: μ of `constrained`, NaN elsewhere.
-        prompt: the part of `planned` that this step's own decay comes to at once; momentum brings the rest later.
+        prompt: the fraction that this step's own decay is to take at once; momentum brings the rest later.
         why_not: why no copies took the step, where these are to tell the decay, and there is a gradient.
     """
 
@@ -55,7 +55,7 @@ class Measured:
     rotation: float
     owed: float
     dual: float
-    prompt: float = 1.0
+    prompt: float
     why_not: str = ""
 
     @property

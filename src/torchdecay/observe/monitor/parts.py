@@ -23,7 +23,7 @@ class Part:
             ("updated"), after it and before hooks of others that come next ("own end"), at the end of the step before
             ("left"); and of the gradient as the update rule sees it ("gradient"), where that needs it; of the decay
             that momentum brings along ("entering").
-        prompt: the part of a planned coupled decay that this step's own comes to at once.
+        prompt: by how much the step multiplies a pull in its own gradient.
     """
 
     batch: Batch

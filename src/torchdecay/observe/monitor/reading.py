@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence, Set
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,6 +44,20 @@ _COUNTERS = ("step", "mu_product")
 """State that is one number for a whole tensor."""
 
 
+class _Planned(NamedTuple):
+    """What decay is to take in the step that comes.
+
+    Attributes:
+        fraction: of each weight, once momentum has settled; None where it is no fraction.
+        taken: momentum left aside.
+        rotation: the angle per step of a scale-invariant tensor at rest, in radians; NaN where no equation is known.
+    """
+
+    fraction: float | None
+    taken: float
+    rotation: float
+
+
 class Reading:
     """Measures one step: `before`, `copied`, `decayed`, `updated`, `after`, around what happens in between.
 
@@ -71,7 +85,7 @@ class Reading:
         self._updates = [update_of(optimizer, group) for group in optimizer.param_groups]
         self._is_told = [tells_update(optimizer, group) for group in optimizer.param_groups]
         self._lrs: list[float] = []
-        self._planned: dict[int, tuple[float | None, float]] = {}
+        self._planned: dict[int, _Planned] = {}
         self._parts: list[Part] = []
         self._radial: dict[int, Tensor] = {}
         self._weights: dict[int, Tensor] = {}
@@ -179,9 +193,9 @@ class Reading:
                 owed = self._owed.get(member.name, 0.0) - debts.get(member.name, 0.0)
                 dual = duals.get(member.name, math.nan) if member.is_constrained else math.nan
                 why = "" if part.gradients is None else self._beside_it.why_not(member)
-                planned, rotation = self._planned[id(member.pulled)]
-                planned, lr = 0.0 if part.gradients is None else planned, self._lrs[member.group]
-                made[place] = Measured(member, sums, lr, planned, rotation, owed, dual, part.prompt, why)
+                told, lr = self._planned[id(member.pulled)], self._lrs[member.group]
+                planned, prompt = (told.fraction, told.taken * part.prompt) if part.gradients else (0.0, 0.0)
+                made[place] = Measured(member, sums, lr, planned, told.rotation, owed, dual, prompt, why)
         whys = [one.unmeasured for one in made.values() if one.member.source == "shadow" and not one.why_not]
         if whys and all(whys):
             # What a step changes that nobody knows of may be the user's.
@@ -274,7 +288,7 @@ class Reading:
             group = self.optimizer.param_groups[like.group]
             update = rule.taken(group, state, None if gradient is None else wide(gradient)).neg_()
             return moved - update, update
-        decay = start * -((part.gradients and self._planned[id(like.pulled)][0]) or 0.0)
+        decay = start * -((part.gradients and self._planned[id(like.pulled)].fraction) or 0.0)
         return decay, moved - decay
 
     def _prompt(self, like: Tracked) -> float:
@@ -378,13 +392,10 @@ def by_now(pulled: Pulled, handle: Handle | None) -> Pulled:
     return replace(pulled, steps=handle.steps(pulled.index), peak=peak, error=None)
 
 
-def _planned(pulled: Pulled, lr: float) -> tuple[float | None, float]:
-    """The fraction of each weight that decay is to take in the step that comes, None where it is no fraction.
-
-    And the angle per step of a scale-invariant tensor at rest, in radians; NaN where no equation is known.
-    """
-    decay, rest = pulled.decay, None
+def _planned(pulled: Pulled, lr: float) -> _Planned:
+    decay, taken, rest = pulled.decay, pulled.taken(lr), None
     partial = decay is not None and (decay.mask is not None or isinstance(decay.gate, RowGate))
-    if pulled.taken(lr) is not None:
-        rest = equilibrium(pulled, pulled.values, lr=lr, pull=pulled.amount(lr))
-    return None if partial else pulled.fraction(lr), math.nan if rest is None else rest.rotation
+    if taken is not None:
+        rest = equilibrium(pulled, pulled.values, lr=lr, pull=taken)
+    rotation = math.nan if rest is None else rest.rotation
+    return _Planned(None if partial else pulled.fraction(lr), taken or 0.0, rotation)

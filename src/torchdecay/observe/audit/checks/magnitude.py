@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -50,9 +50,10 @@ def huge(case: Case) -> Iterator[Hit]:
     """Groups that lose more than a hundredth of each weight per step."""
     for pulled, members in case.pulls.items():
         lr = _rate(pulled)
-        taken, settled = pulled.taken(lr) or 0.0, pulled.fraction(lr) or 0.0
-        if taken < 1 and settled > _HUGE * _SURELY:
-            yield from _all(members, f"{pulled.means} at lr {lr:g} removes {settled:.3g} of each weight per step")
+        taken, pace = pulled.taken(lr) or 0.0, pulled.pace(lr)
+        if pace is not None and taken < 1 and pace.fraction > _HUGE * _SURELY:
+            what = f"{pulled.means} at lr {lr:g} removes {pace.fraction:.3g} of each weight per step"
+            yield from _all(members, f"{what}, and momentum swings it through zero" if pace.swings else what)
 
 
 @check("WD303")
@@ -63,7 +64,7 @@ def flips(case: Case) -> Iterator[Hit]:
             # A Decay refuses a fraction above 1, and who writes per_step(1) means it.
             continue
         taken, when = pulled.taken(_rate(pulled)) or 0.0, "now"
-        peak, step = max(((one, -step) for one, step, _ in _over_run(case, pulled)), default=(0.0, 0))
+        peak, step = max(((one, -step) for one, step, _ in _over_run(case, pulled, pulled.taken)), default=(0.0, 0))
         if peak > taken:
             taken, when = peak, f"at step {-step:,} of the run"
         if taken * _SURELY >= 1:
@@ -100,11 +101,11 @@ def idle(case: Case) -> Iterator[Hit]:
     for pulled, members in case.pulls.items():
         scale = _timescale(case, pulled)
         if scale is not None and scale > case.run.num_steps * _SURELY:
-            shares = ((min(taken * (pulled.settled or 1.0), 1.0 - 1e-9), n) for taken, _, n in _over_run(case, pulled))
+            shares = ((min(one, 1.0 - 1e-9), n) for one, _, n in _over_run(case, pulled, pulled.fraction))
             lost = -math.expm1(sum(n * math.log1p(-share) for share, n in shares))
             what = (
-                f"{pulled.means} takes {percent(lost)} of a weight in the whole run: its time scale is {scale:,.0f} "
-                f"steps, the run has {case.run.num_steps:,}"
+                f"{pulled.means} takes {'about ' * pulled.gathers}{percent(lost)} of a weight in the whole run: "
+                f"its time scale is {scale:,.0f} steps, the run has {case.run.num_steps:,}"
             )
             yield from _all(members, what, "info" if lost > _MUCH else None)
 
@@ -134,7 +135,8 @@ def _lost_in_weight(case: Case, pulled: Pulled, members: Iterable[Member]) -> It
     rates = _rates(pulled)
     known = pulled.site is Site.BEFORE
     if known:
-        taken = max([*(one for one, *_ in _over_run(case, pulled)), *(pulled.taken(lr) or 0.0 for lr in rates)])
+        over = (one for one, *_ in _over_run(case, pulled, pulled.taken))
+        taken = max([*over, *(pulled.taken(lr) or 0.0 for lr in rates)])
     elif pulled.decay is None:
         return
     else:
@@ -169,7 +171,7 @@ def _lost_in_step(case: Case, member: Member) -> Iterator[Hit]:
     """Pulls that reach the gradient, in a step of plain SGD that is too small to move the weight."""
     param, grad, pulled = member.param.detach(), member.param.grad, member.pulled
     decay = member.decay
-    if decay is None or not decay.is_plain_l2 or pulled.settled is None or pulled.values.get("momentum"):
+    if decay is None or not decay.is_plain_l2 or not pulled.is_linear or pulled.gathers:
         # Momentum moves weights, and with them what decay asks for arrives.
         return
     lr = max([*_rates(pulled), *(case.curve(pulled.optimizer, pulled.index) or ())])
@@ -210,7 +212,9 @@ def _rate(pulled: Pulled) -> float:
     return as_number(pulled.values.get("lr")) or 0.0
 
 
-def _over_run(case: Case, pulled: Pulled) -> Iterator[tuple[float, int, int]]:
+def _over_run(
+    case: Case, pulled: Pulled, part: Callable[[float, int], float | None]
+) -> Iterator[tuple[float, int, int]]:
     """(part taken, step, how many such steps) over the run; steps alike are counted, not repeated."""
     curve = case.curve(pulled.optimizer, pulled.index) or []
     if pulled.is_constant:
@@ -219,13 +223,13 @@ def _over_run(case: Case, pulled: Pulled) -> Iterator[tuple[float, int, int]]:
     else:
         steps = ((step, lr, 1) for step, lr in enumerate(curve))
     for step, lr, count in steps:
-        taken = pulled.taken(lr, step)
+        taken = part(lr, step)
         if taken is not None:
             yield taken, step, count
 
 
 def _timescale(case: Case, pulled: Pulled) -> float | None:
     """1/(mean fraction per step) over the run, in steps."""
-    taken = [(one * count, count) for one, _, count in _over_run(case, pulled)]
+    taken = [(one * count, count) for one, _, count in _over_run(case, pulled, pulled.fraction)]
     total, count = sum(one for one, _ in taken), sum(count for _, count in taken)
-    return count / (total * (pulled.settled or 1.0)) if total > 0 else None
+    return count / total if total > 0 else None
