@@ -67,13 +67,13 @@ class Carried:
         optimizer: Optimizer,
         plan: Plan,
         *,
-        model: nn.Module | None,
+        model: nn.Module | Mapping[str, Tensor] | None,
         options: Options,
         remembered: Remembered | None = None,
-        names: Mapping[str, Tensor] | None = None,
     ) -> None:
-        self.optimizer, self.plan, self.model, self.scheduler = optimizer, plan, model, options.scheduler
-        self._options, self._names = options, names
+        self.optimizer, self.plan, self.scheduler = optimizer, plan, options.scheduler
+        self.model = model if isinstance(model, nn.Module) else None
+        self._options, self._named = options, model
         self._run = runner() if options.compile else in_parts
         # Also a plan that begins anew puts back what stood there before the one that left its marks.
         left = (remembered or remembered_by(optimizer) or {}).get(MARK, {})
@@ -82,7 +82,7 @@ class Carried:
         self._former: list[tuple[Engine, list[dict[str, Any]]]] = []
         self._watches: list[RemovableHandle] = []
         params = [param for group in optimizer.param_groups for param in group["params"]]
-        if model is None:
+        if self.model is None:
             check_in_place(params)
         if options.check_ranks:
             meet("td.attach", params)
@@ -137,8 +137,7 @@ class Carried:
         return Agreement(self.plan, self._engine.ledger.decays, named, expected, measured)
 
     def _build(self, plan: Plan, before: Sequence[Mapping[str, Any]]) -> Engine:
-        named = self._names if self.model is None else self.model
-        lowering = lower(plan, self.optimizer, model=named, via=self._options.via)
+        lowering = lower(plan, self.optimizer, model=self._named, via=self._options.via)
         masks = {row.decay.mask for row in plan.rows if row.decay is not None and row.decay.mask is not None}
         if masks:
             known = {name for row in plan.rows for name in row.names}

@@ -84,8 +84,8 @@ def _check(optimizers: list[Any], plan: Plan, model: nn.Module) -> None:
                     "Give each weight to one of them.",
                 )
     held = {name: owner.get(id(param)) for name, param in model.named_parameters(remove_duplicate=False)}
-    shared = [row.decay for row in plan if row.decay is not None and _is_joint(row.decay)]
-    for decay in dict.fromkeys(shared):
+    decays = dict.fromkeys(row.decay for row in plan if row.decay is not None)
+    for decay in (one for one in decays if isinstance(one.controller, (GradientNormRatio, Stable))):
         rows = [row for row in plan if row.decay == decay]
         places = {held.get(name) for row in rows for name in row.names} - {None}
         if len(places) > 1:
@@ -94,7 +94,3 @@ def _check(optimizers: list[Any], plan: Plan, model: nn.Module) -> None:
                 "Each would go by its own part, which is another form.",
                 "Use one optimizer for them, or a form that looks at one tensor: decoupled, norm_control, ...",
             )
-
-
-def _is_joint(decay: Decay) -> bool:
-    return isinstance(decay.controller, (GradientNormRatio, Stable))

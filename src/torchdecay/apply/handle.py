@@ -56,13 +56,12 @@ class Handle(Copied):
         optimizer: Optimizer,
         plan: Plan,
         *,
-        model: nn.Module | None,
+        model: nn.Module | Mapping[str, Tensor] | None,
         options: Options,
         remembered: Remembered | None = None,
-        names: Mapping[str, Tensor] | None = None,
         outer: Sequence[Optimizer] = (),
     ) -> None:
-        super().__init__(optimizer, plan, model=model, options=options, remembered=remembered, names=names)
+        super().__init__(optimizer, plan, model=model, options=options, remembered=remembered)
         self._bond, self.left = Bond(), None
         self._resume(remembered)
         values = self._engine.check()

@@ -74,10 +74,9 @@ class Copied(Stepped):
         try:
             if any(is_opaque(row.decay) for row in self.plan.rows):
                 raise ApplyError("of a function without a name a copy has a description alone.")
-            given, left = vars(self).get("_twin"), remembered_by(optimizer)
-            type(self).__init__(
-                self, optimizer, self.plan, model=given, options=self._options, remembered=left, names=named
-            )
+            left, given = remembered_by(optimizer), vars(self).get("_twin")
+            model = named if given is None else given
+            type(self).__init__(self, optimizer, self.plan, model=model, options=self._options, remembered=left)
         except TorchdecayError as error:
             return error.what
         return ""

@@ -1,4 +1,4 @@
 """What is wrong, or worth knowing, about the decay of a model under its optimizers.
 
-Read in this order: catalog, case, result, check, penalties, checks, audit.
+Read in this order: catalog, penalties, case, result, check, checks, audit.
 """

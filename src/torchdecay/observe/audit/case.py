@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchdecay.apply.handle import Handle, handle_of
 from torchdecay.errors import ApplyError
 from torchdecay.findings.rule import Severity
+from torchdecay.observe.audit.penalties import penalized_parameters
 from torchdecay.observe.groups import as_number, decay_of, name_all
 from torchdecay.observe.lr_curve import lr_curve
 from torchdecay.observe.pulls import Pulled, own_pulls, pulls_of
@@ -177,6 +178,11 @@ class Case:
                 group.members.extend(Member(group, *row) for row in rows)
                 made.append(group)
         return made
+
+    @cached_property
+    def penalized(self) -> set[int]:
+        """Identities of the parameters that the loss holds a penalty of."""
+        return set() if self.loss is None else penalized_parameters(self.loss)
 
     def is_explicit(self, member: Member) -> bool:
         """Whether a recipe, or a rule of the user's own in a plan, given or attached, decides what pulls it."""

@@ -14,7 +14,6 @@ from torch.optim.swa_utils import AveragedModel
 from torchdecay.findings.rule import Severity
 from torchdecay.observe.audit.case import Case, Hit, Member, is_readable
 from torchdecay.observe.audit.check import check
-from torchdecay.observe.audit.penalties import penalized_parameters
 from torchdecay.observe.groups import DECAY_NAMES, as_number, decay_of, wiring_of
 from torchdecay.optimizers.cards import card_of, has_trait
 from torchdecay.plans.controllers import TouchedRows
@@ -187,7 +186,7 @@ def nothing_decays(case: Case) -> Iterator[Hit]:
     broken = any(one.misfit or wiring_of(one.values, one.handle) not in ("", "attached") for one in case.groups)
     if not weights or broken or any(member.decay is not None or member.pulled.error for member in weights):
         return
-    if case.loss is not None and penalized_parameters(case.loss):
+    if case.penalized:
         return
     if any(as_number(group.values.get(getattr(card_of(group.optimizer), "shrinks_by", ""))) for group in case.groups):
         # WD211 tells of ASGD's.

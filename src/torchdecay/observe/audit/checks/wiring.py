@@ -15,7 +15,6 @@ from torch import Tensor
 from torchdecay.errors import ApplyError
 from torchdecay.observe.audit.case import Case, Hit
 from torchdecay.observe.audit.check import check
-from torchdecay.observe.audit.penalties import penalized_parameters
 from torchdecay.observe.groups import as_number, wiring_of
 from torchdecay.optimizers.cards import card_of, has_trait
 from torchdecay.plans.decay import Decay, Site
@@ -160,10 +159,8 @@ def not_contiguous(case: Case) -> Iterator[Hit]:
 @check("WD210", needs="loss")
 def penalty_too(case: Case) -> Iterator[Hit]:
     """Weights that a penalty in the loss and a decay both pull."""
-    assert case.loss is not None
-    penalized = penalized_parameters(case.loss)
     for member in case.pulled:
-        if id(member.param) in penalized and member.pulled.site is not Site.LOSS:
+        if id(member.param) in case.penalized and member.pulled.site is not Site.LOSS:
             yield member.hit(f"a penalty in the loss, and {member.pulled.means}")
 
 
@@ -180,10 +177,8 @@ def hidden_lambd(case: Case) -> Iterator[Hit]:
 @check("WD212", needs="loss")
 def missing_penalty(case: Case) -> Iterator[Hit]:
     """Rows that the plan pulls through the loss, and the loss does not."""
-    assert case.loss is not None
-    penalized = penalized_parameters(case.loss)
     for member in case.pulled:
-        if member.pulled.site is Site.LOSS and id(member.param) not in penalized:
+        if member.pulled.site is Site.LOSS and id(member.param) not in case.penalized:
             yield member.hit(f"{member.pulled.means} is not in the loss")
 
 
