@@ -20,19 +20,9 @@ if TYPE_CHECKING:
     from torchdecay.reports.drawing.svg import Picture
 
 _DRAWN = {"Comparison": "comparison", "Sweep": "sweep", "History": "history", "Forecast": "forecast"}
-_SAID = (
-    "Direction",
-    "Findings",
-    "Hypergradient",
-    "Inspection",
-    "Ladder",
-    "Plan",
-    "Rescaled",
-    "Suggestion",
-    "Verification",
-)
-_MODULES = {**_DRAWN, **dict.fromkeys(_SAID, "tables"), "WorkedExample": "example", "RunRecord": "recorded"}
 """Class of a result → the module here with its `page_of`, its `verdict` and, where it is drawn, its `picture_of`."""
+_SAID = {"WorkedExample": "example", "RunRecord": "recorded"}
+"""Likewise, beside those that are a table."""
 
 
 def report(result: Any, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -140,12 +130,15 @@ def verdict(result: Any) -> str:
 
 
 def _speaker(result: Any) -> Any:
+    from torchdecay.reports.tables import SAYING
+
+    modules = {**_DRAWN, **dict.fromkeys(SAYING, "tables"), **_SAID}
     for cls in type(result).__mro__:
-        if cls.__name__ in _MODULES and cls.__module__.startswith("torchdecay."):
-            return importlib.import_module(f"torchdecay.reports.{_MODULES[cls.__name__]}")
+        if cls.__name__ in modules and cls.__module__.startswith("torchdecay."):
+            return importlib.import_module(f"torchdecay.reports.{modules[cls.__name__]}")
     raise TaskError(
         f"nothing is known to say about {_a(type(result).__name__)}.",
-        f"What can be said: {', '.join(_MODULES)}.",
+        f"What can be said: {', '.join(modules)}.",
         "Give a result of this package: what td.lab.compare, td.forecast or td.audit returned, say.",
     )
 

@@ -37,8 +37,8 @@ def verdict(result: Any) -> str:
 
 
 def _said(result: Any) -> tuple[str, Said]:
-    name = next(cls.__name__ for cls in type(result).__mro__ if cls.__name__ in _SAYING)
-    return name.lower(), _SAYING[name](result)
+    name = next(cls.__name__ for cls in type(result).__mro__ if cls.__name__ in SAYING)
+    return name.lower(), SAYING[name](result)
 
 
 def _findings(found: Findings) -> Said:
@@ -117,7 +117,7 @@ def _rescaled(found: Rescaled) -> Said:
     return "What a weight decay becomes in another run", said, "By each rule", table, left
 
 
-_SAYING: Mapping[str, Callable[[Any], Said]] = {
+SAYING: Mapping[str, Callable[[Any], Said]] = {
     "Direction": _direction,
     "Findings": _findings,
     "Hypergradient": _hypergradient,

@@ -16,8 +16,9 @@ import torchdecay as td
 from torchdecay.errors import NotCompiledWarning, TaskError
 from torchdecay.lab.engines import auto, process, serial
 from torchdecay.lab.engines.stacked import engine as stacked
-from torchdecay.lab.engines.stacked.fit import why_not
+from torchdecay.lab.engines.stacked.fit import fitted
 from torchdecay.lab.engines.stacked.loop import StackedRun
+from torchdecay.lab.engines.stacked.members import NotStackable
 from torchdecay.lab.tasks.task import Data, Task
 from torchdecay.lab.training.contenders import as_contender
 from torchdecay.lab.training.results import Failure, TrainingRun
@@ -102,6 +103,14 @@ class Own(nn.Linear):
 def longer(seed: int) -> Data:
     made = data(seed)
     return Data(train=tuple(one[: 30 + seed] for one in made.train), test=made.test)
+
+
+def why_not(task: Task, trials: list[Trial]) -> str | None:
+    try:
+        fitted(task, trials)
+    except NotStackable as reason:
+        return str(reason)
+    return None
 
 
 REFUSED = {

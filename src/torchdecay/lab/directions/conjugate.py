@@ -11,15 +11,10 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Solved:
-    """What conjugate gradients found.
+    """What conjugate gradients found: x, or the last one before the matrix turned out not to be positive.
 
-    Attributes:
-        x: the solution; where the matrix turned out not to be positive, the last one before.
-        residual: ‖Ax − b‖/‖b‖, computed anew at the end.
-        iterations: products with A until then.
-        converged: whether the residual is within the tolerance.
-        curvature: the smallest dᵀAd/dᵀd over the directions d that were tried; at most 0 means that A is not
-            positive definite, and then the search ends.
+    `residual` is ‖Ax − b‖/‖b‖, computed anew at the end; `iterations` counts products with A until then. `curvature`
+    is the smallest dᵀAd/dᵀd over the directions d that were tried; at most 0 ends the search.
     """
 
     x: Tensor

@@ -18,13 +18,7 @@ RECORD, SUMMARY = "torchdecay-run", "summary.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Applied:
-    """One run that came to its end under `--apply`.
-
-    Attributes:
-        coefficient: that of its decay.
-        forecast: made when the first step was taken, with the learning rate that the optimizer had.
-        num_steps: steps of the optimizer.
-    """
+    """One run that came to its end under `--apply`, and the forecast that was made at its first step."""
 
     coefficient: float
     forecast: Forecast

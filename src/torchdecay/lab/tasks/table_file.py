@@ -28,7 +28,6 @@ class Table:
         path: the file.
         frame: a pandas DataFrame of the inputs: numeric columns as floats, categorical ones as text or missing.
         target: the targets, without missing ones: floats, or class names.
-        target_name: the column they are from.
         kind: what they are.
         numeric, categorical: names of the input columns that are used.
         notes: what was left out and why, in sentences.
@@ -37,7 +36,6 @@ class Table:
     path: Path
     frame: Any
     target: Any
-    target_name: str
     kind: Kind
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]
@@ -103,7 +101,6 @@ def read_table(path: str | Path, target: str, *, kind: Kind | None = None, categ
         path=path,
         frame=inputs[[*numeric, *names]],
         target=values,
-        target_name=target,
         kind=found,
         numeric=tuple(numeric),
         categorical=tuple(names),

@@ -37,18 +37,10 @@ class Record:
 
 @dataclass(kw_only=True)
 class Running:
-    """A training under way, between two steps.
+    """A training under way, between two steps, with its curves so far.
 
-    Attributes:
-        contender: its decay.
-        seed: its seed.
-        setup: what trains.
-        scheduler: of its learning rates, or None.
-        record: the curves so far.
-        step: how many steps are done.
-        modes_agree: whether the loss of a full batch is the training loss.
-        earlier: seconds of the try that it goes on from.
-        started: when this try began, by `time.perf_counter`.
+    `modes_agree` says whether the loss of a full batch is the training loss; `earlier` has the seconds of the try that
+    it goes on from, `started` when this try began, by `time.perf_counter`.
     """
 
     contender: Contender

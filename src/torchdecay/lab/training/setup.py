@@ -26,12 +26,8 @@ from torchdecay.plans.tree import parameters_by_name
 class Setup:
     """A model and an optimizer that are ready to train, with the decay attached; as a context, detached at its end.
 
-    Attributes:
-        model: as it was given; setting up changes none of its weights, so one model serves many setups.
-        optimizer: built by the task from the plan's groups.
-        plan: who decays.
-        handle: carries the plan out; None where the loop does it by hand.
-        by_hand: the weights that the loop itself decays, and how hard.
+    Setting up changes no weight, so one model serves many setups. The handle is None where the loop itself decays the
+    weights of `by_hand`, each that hard.
     """
 
     model: nn.Module

@@ -18,18 +18,11 @@ MOST_POINTS, MOST_POINTS_OF_MANY = 220, 70
 
 @dataclass(frozen=True)
 class Series:
-    """One decay's curve, point by point.
+    """One decay's curve, point by point: mean, least and greatest over seeds, and `each` seed's, of several.
 
-    Attributes:
-        label: the decay's name, safe to show.
-        index: its place among the comparison's labels, which decides its color.
-        steps: x.
-        mean: over seeds; NaN where a seed was not finite, which breaks the line.
-        low, high: the least and the greatest over seeds.
-        each: the curve of each seed, where there are several.
-        num_seeds: how many runs.
-        diverged: (seed, step) of the first value of a run that is not finite.
-        stride: how many measured points each of these stands for.
+    NaN where a seed was not finite, which breaks the line. `index` is its label's place in the comparison, which
+    decides its color; `diverged` has (seed, step) of a run's first value that is not finite; `stride` says how many
+    measured points each of these stands for.
     """
 
     label: str

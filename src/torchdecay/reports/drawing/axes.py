@@ -19,16 +19,7 @@ _GREATEST = 1e150
 
 @dataclass(frozen=True)
 class Axis:
-    """From where to where, and what stands along it.
-
-    Attributes:
-        low, high: the range.
-        log: whether on a logarithmic scale.
-        ticks: places and their names; None: at most `most_ticks` round numbers.
-        most_ticks: how many of these.
-        grid: whether lines go from them across the plot.
-        size: of the names.
-    """
+    """From where to where, and what stands along it: `ticks`, or at most `most_ticks` round numbers, in a size."""
 
     low: float
     high: float

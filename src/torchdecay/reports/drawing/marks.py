@@ -72,15 +72,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Dots:
-    """Markers.
-
-    Attributes:
-        x, y: where; `at_bottom` counts y in heights of the plot.
-        marker, size: as matplotlib names and measures them.
-        fill, edge: colors; "" for none.
-        edge_width, alpha, gid, z: as matplotlib has them.
-        clip: whether they end where the plot does.
-    """
+    """Markers, in colors or "" for none; `at_bottom` counts y in heights of the plot."""
 
     x: Sequence[float]
     y: Sequence[float]
@@ -107,13 +99,8 @@ class Dots:
 class Text:
     """Words, never read as mathematics: a label may hold dollar signs.
 
-    Attributes:
-        x, y: where; `in_widths` and `in_heights` count them in those of the plot.
-        text, color, size, bold: what and how.
-        ha, va: which part of the words stands there.
-        offset: from there, in points.
-        halo: whether the color of the page goes around them.
-        z: what lies above what.
+    `in_widths` and `in_heights` count x and y in those of the plot, `offset` goes from there in points, and with a halo
+    the color of the page goes around them.
     """
 
     x: float

@@ -26,13 +26,9 @@ MOST = 100
 
 @dataclass(frozen=True)
 class Spot:
-    """What the runs of one point measured.
+    """What the runs of one point measured: finite ends of whole runs, by seed, and `early` ones that halving stopped.
 
-    Attributes:
-        point: the point.
-        values: of each whole run, by seed, those that are finite.
-        early: the last value of each run that halving stopped.
-        lost: runs that ended in NaN or infinities.
+    `lost` counts runs that ended in NaN or infinities.
     """
 
     point: Point

@@ -36,16 +36,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class Response:
-    """What was measured of one quantity against the coefficient.
+    """What was measured of one quantity against the coefficient, or `close`, in the range of the better half only.
 
-    Attributes:
-        points: of the sweep.
-        curve: the quantity, "validation_loss" say.
-        close: whether only the range of the better half is shown.
-        lines: one per learning rate or group.
-        told: the spots with a number.
-        bare: the run without decay.
-        error: from the best mean to one standard error from it, where this is the quantity that decides.
+    `told` are the spots with a number; `error` reaches from the best mean to one standard error from it, where this is
+    the quantity that decides.
     """
 
     points: Points

@@ -37,8 +37,8 @@ const smoothed = (values, share) => {
 };
 
 class Chart {
-  constructor(figure, view) {
-    Object.assign(this, JSON.parse(figure.dataset.curves), {figure, view});
+  constructor(figure, view, number) {
+    Object.assign(this, JSON.parse(figure.dataset.curves), {figure, view, number});
     for (const line of this.lines) line.x ??= this.xs;
     this.svg = figure.querySelector("svg.chart");
     this.svg.classList.add("answers");
@@ -184,8 +184,8 @@ class Chart {
   }
 
   // Draw anew what the settings change; nothing changed, the picture as it was.
-  draw() {
-    const {smoothing, log, zoomed} = this.view;
+  draw(zoomed) {
+    const {smoothing, log} = this.view;
     this.range = zoomed ? [Math.max(zoomed[0], this.x[0]), Math.min(zoomed[1], this.x[1])] : [this.x[0], this.x[1]];
     const seen = this.shown.map((line) => ({
       ...line,
@@ -319,8 +319,7 @@ class Chart {
 class View {
   constructor(root, number) {
     Object.assign(this, {root, number, smoothing: 0, log: null, zoomed: null, seeds: false, perEpoch: 0});
-    this.charts = [...root.querySelectorAll("figure[data-curves]")].map((figure) => new Chart(figure, this));
-    this.charts.forEach((chart, index) => (chart.number = index));
+    this.charts = [...root.querySelectorAll("figure[data-curves]")].map((figure, index) => new Chart(figure, this, index));
     const more = this.charts.flatMap((chart) => chart.lines.filter((line) => line.more));
     this.hidden = new Set(more.map((line) => String(line.series)));
     this.more = new Map(more.map((line) => [String(line.series), line]));
@@ -345,13 +344,8 @@ class View {
   }
 
   draw() {
-    const zoomed = this.zoomed;
-    for (const chart of this.charts) {
-      this.zoomed = chart.unit === this.unit ? zoomed : null;
-      chart.draw();
-    }
-    this.zoomed = zoomed;
-    this.reset.hidden = !zoomed;
+    for (const chart of this.charts) chart.draw(chart.unit === this.unit ? this.zoomed : null);
+    this.reset.hidden = !this.zoomed;
   }
 
   offer() {

@@ -1,4 +1,4 @@
-"""`engine="stacked"`: all runs at once as one model with stacked weights; for tasks that can be (see `why_not`)."""
+"""`engine="stacked"`: all runs at once as one model with stacked weights; for tasks that can be (see `fitted`)."""
 
 from __future__ import annotations
 

@@ -21,27 +21,10 @@ from torchdecay.text import repr_quoted
 TRIED_ROWS = 64
 
 
-def why_not(task: Task, trials: Sequence[Trial]) -> str | None:
-    """Why these trials can't be trained as one stacked model, as a phrase; None if they can.
-
-    Nothing is guessed: two members are computed together and each alone, on a few rows, and must agree.
-
-    Example:
-        >>> from torchdecay.lab import task_named
-        >>> from torchdecay.lab.training.contenders import as_contender
-        >>> from torchdecay.lab.training.trial import Trial
-        >>> why_not(task_named("digits"), [Trial(contender=as_contender("adaptive:0.1"), seed=0, value=None)])
-        'adaptive(0.1) sets its coefficient from what it sees of one run, at "0.weight"'
-    """
-    try:
-        fitted(task, trials)
-    except NotStackable as reason:
-        return str(reason)
-    return None
-
-
 def fitted(task: Task, trials: Sequence[Trial]) -> Prepared:
     """The trials ready to be stacked.
+
+    Nothing is guessed: two members are computed together and each alone, on a few rows, and must agree.
 
     Raises:
         NotStackable: they can't be.
@@ -54,7 +37,7 @@ def fitted(task: Task, trials: Sequence[Trial]) -> Prepared:
 
 
 def try_it(task: Task, prepared: Prepared) -> None:
-    """Compute two members together and each alone, and compare."""
+    """Compute and compare; seeds must have data and models of the same shapes."""
     if not prepared.members:
         return
     seeds = list(prepared.models)

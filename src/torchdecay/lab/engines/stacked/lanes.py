@@ -21,14 +21,9 @@ from torchdecay.optimizers.cards import has_trait
 class Lane:
     """Members side by side in the stack, whose optimizers differ in nothing, and whose decays in their strength only.
 
-    Attributes:
-        members: which, as a slice of the stack.
-        optimizer: of the task, on this slice of every stacked parameter.
-        scheduler: of the task, on this optimizer.
-        params: the slices by name.
-        group_of: the parameter group of each.
-        steps: for each group the steps that moved weights, which decay schedules count.
-        peaks: for each group its peak learning rate by decay, once a step needed it.
+    The task's optimizer and scheduler work on this slice of every stacked parameter. For each group `steps` counts
+    those that moved weights, as decay schedules do, and `peaks` keeps its peak learning rate by decay, once a step
+    needed it.
     """
 
     members: slice

@@ -19,14 +19,9 @@ from torchdecay.lab.training.trial import Trial
 
 @dataclass(eq=False)
 class Prepared:
-    """What a stack is built from.
+    """What a stack is built from: data and initial models by seed, members that can begin, and who can't and why.
 
-    Attributes:
-        members: the trials that can begin.
-        data: by seed.
-        models: by seed, with initial weights.
-        failures: the trials that can't begin, and why.
-        watched: names of the weights that norms are about.
+    `watched` names the weights that norms are about.
     """
 
     members: list[StackedMember] = field(default_factory=list)

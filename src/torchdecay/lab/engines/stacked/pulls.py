@@ -60,12 +60,7 @@ class LaneDecay:
 class StackedPull:
     """One decay of a lane's members over some parameters of a group, alike but for how hard it is.
 
-    Attributes:
-        lane: whose optimizer.
-        index: of the group.
-        decay: with coefficient 1.
-        coefficients: one for each member, float64, shaped to multiply the parameters.
-        pull: the parameters, and the weights they are pulled toward.
+    `decay` has coefficient 1; `coefficients` has one for each member, float64, shaped to multiply the parameters.
     """
 
     lane: Lane

@@ -13,14 +13,10 @@ from torch import Tensor, nn
 
 @dataclass(eq=False)
 class Stack:
-    """The weights of several members.
+    """The weights of several members, every parameter and buffer by name, (members, ...), contiguous.
 
-    Attributes:
-        model: one member's modules, through which all are computed; its own weights are not used.
-        params: every parameter by name, (members, ...), contiguous.
-        buffers: every buffer by name, (members, ...).
-        names: the parameters that are trained.
-        seed_of: for each member the index of its seed.
+    All are computed through the modules of `model`, whose own weights are not used. `names` are the parameters that
+    are trained, `seed_of` has for each member the index of its seed.
     """
 
     model: nn.Module
