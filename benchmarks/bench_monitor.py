@@ -153,7 +153,7 @@ def per_record(large: Large, options: Options, folder: Path) -> Iterator[Check]:
     pairs = []
     with td.Monitor(large.optimizer, every_steps=1, path=folder / "large.jsonl") as monitor:
         large.step()
-        watches = [state._watch for state in monitor._states]
+        watches = [one._watch for one in monitor._watched]
 
         def with_record() -> float:
             return timed(large.step)

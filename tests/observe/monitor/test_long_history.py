@@ -64,7 +64,7 @@ def test_a_number_takes_four_bytes(files: dict[int, Path]) -> None:
 def test_a_monitor_keeps_numbers_only(tmp_path: Path) -> None:
     """What its file and its writers have taken is not kept a second time."""
     monitor = record(tmp_path / "run.jsonl", 20, writers=[lambda values, step: None])
-    assert not monitor._items and len(monitor.history.records) == 20
+    assert not monitor._store._items and len(monitor.history.records) == 20
 
 
 def test_a_history_can_be_asked_for_while_another_thread_records() -> None:

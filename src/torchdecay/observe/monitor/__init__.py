@@ -2,5 +2,5 @@
 
 Read in this order: modes, catalog, columns, quantities, momentum, series, meant, blocks, jsonl, outlets, layout,
     history, samples, norms, sums, measured, budget, carried, parts, shadow, selection, reading, gather, watch, alarms,
-    monitor.
+    store, watched, monitor.
 """

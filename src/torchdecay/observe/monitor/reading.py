@@ -205,11 +205,10 @@ class Reading:
     def _table(self, part: Part, state: dict[str, Any]) -> tuple[_Columns, Tensor]:
         """What `Sums` is made of, on the device: a row for each tensor, and what its columns are."""
         batch, like = part.batch, part.like
-        start, end = wide(part.samples["start"]), wide(batch.read(part.params))
-        last, own = end, part.samples.get("own end")
-        if own is not None:
-            # What hooks of others did after the update was no part of it.
-            end = wide(own)
+        last = batch.read(part.params)
+        # What hooks of others did after the update was no part of it.
+        own = part.samples.get("own end", last)
+        start, end = wide(part.samples["start"]), wide(own)
         decay, update = self._displaced(part, start, end, state)
         vectors = {"start": start, "decay": decay, "update": update}
         if (ends := self._beside_it.ends_of(batch, part.samples["start"])) is not None:
@@ -226,7 +225,7 @@ class Reading:
         if self._may_have_moved(part):
             vectors["left"] = wide(part.samples["left"])
             vectors["moved"] = start - vectors["left"]
-        if own is not None and not self._is_same(part, own, last):
+        if own is not last and not self._is_same(part, own, last):
             vectors["moved"] = last - end + vectors.get("moved", 0.0)
             vectors.setdefault("left", end)
         # Frozen entries count as zeros too: what matters is how many multiplications could be saved.
@@ -255,7 +254,7 @@ class Reading:
 
     def _is_same(self, part: Part, one: Tensor, other: Tensor) -> bool:
         """Whether two samples are equal, and all processes know."""
-        return one.device.type == "cpu" and not cuts(part.like.param) and bool((one == other).all())
+        return one.device.type == "cpu" and not cuts(part.like.param) and torch.equal(one, other)
 
     def _beside(self, part: Part) -> dict[str, Tensor]:
         """What was taken of the whole tensors, by name, each with a number for each of them."""
