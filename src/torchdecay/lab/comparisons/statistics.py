@@ -64,14 +64,9 @@ class Contrast:
 
 @dataclass(frozen=True, kw_only=True)
 class Best:
-    """The decay with the best mean of the deciding curve.
+    """The decay with the best mean of the deciding curve, the 95 % t interval of that mean, None with a single seed.
 
-    Attributes:
-        label: the decay.
-        measure: the curve that decided.
-        value: its mean over seeds.
-        low, high: a 95 % t interval of that mean; None with a single seed.
-        tied: the other decays that these seeds can't tell from it.
+    `tied` are the other decays that these seeds can't tell from it.
     """
 
     label: str
@@ -97,13 +92,9 @@ def spread(values: Sequence[float]) -> float | None:
 def interval(
     values: Sequence[float], level: float = LEVEL, *, grain: float = 0.0, bounds: Bounds = UNBOUNDED
 ) -> tuple[float | None, float | None]:
-    """The two-sided t interval of the mean; (None, None) with fewer than two values.
+    """The two-sided t interval of the mean over seeds; (None, None) with fewer than two values.
 
-    Args:
-        values: one per seed.
-        level: between 0 and 1.
-        grain: the step in which what the values are differences of moves.
-        bounds: what the mean can't be below or above.
+    The values are differences of what moves in steps of `grain`; their mean can't be outside of the bounds.
     """
     deviation = spread(values)
     if deviation is None:

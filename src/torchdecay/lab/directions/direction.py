@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
@@ -89,7 +90,10 @@ def direction(
     with torch.random.fork_rng(devices=[]), Setup.make(task, model_of(task, chosen[0]), contender) as made:
         setup = made
     if method == "auto":
-        method = "implicit" if _rests(setup) else "differences"
+        method = "differences"
+        with contextlib.suppress(TaskError):
+            pulls_of(setup.model, setup.plan, setup.optimizer)
+            method = "implicit"
     options = {"damping": damping, "tolerance": tolerance, "max_iterations": max_iterations}
     found = []
     for seed in chosen:
@@ -100,14 +104,6 @@ def direction(
     return Direction(
         task=task.name, decay=contender.printed, method=method, seeds=chosen, by_seed=tuple(found), damping=damping
     )
-
-
-def _rests(setup: Setup) -> bool:
-    try:
-        pulls_of(setup.model, setup.plan, setup.optimizer)
-    except TaskError:
-        return False
-    return True
 
 
 def _implicit(

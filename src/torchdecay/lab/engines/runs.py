@@ -58,15 +58,11 @@ class Runs:
     """Trials while they run, and what came of them.
 
     Attributes:
-        task: what is trained.
         measure: the curve that decides.
-        engine: what runs the trials.
-        on_progress: called at every point of the curves, and after each run.
+        on_progress: called at every point of the curves, and after each run; `on_run` after each run of ours.
         planned: how many runs there will be, where more trials are to come.
         steps_of: about how many steps so many runs take.
         takes_stopped: whether runs in the store that ended early count.
-        on_run: called after each run of ours.
-        store: where finished runs are kept.
         why_engine: why the engine is the one that it is, in words.
         scores: the deciding measure of the whole runs of each label, by seed, more being better.
         interrupted: whether runs are missing: until all are done, and where it was stopped before that.

@@ -22,13 +22,8 @@ class Optimum:
 
     A Gaussian process is fitted to the scores of the whole runs. In each of many draws from its posterior the best of
     the values that were tried has two neighbors, and one hump has its top between them; the interval reaches from the
-    lower of these ends at 2.5 % to the upper at 97.5 %. So it is never narrower than the values are apart.
-
-    Attributes:
-        low, high: the interval, at 95 %.
-        opens_down, opens_up: whether an end of it is the weakest or the strongest value that was tried, beyond which
-            nothing is known.
-        num_values, num_seeds: how many stand behind it.
+    lower of these ends at 2.5 % to the upper at 97.5 %. So it is never narrower than the values are apart. It opens
+    where its end is the weakest or strongest value that was tried, beyond which nothing is known.
     """
 
     low: float

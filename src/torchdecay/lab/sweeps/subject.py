@@ -45,8 +45,7 @@ class Subject:
     Attributes:
         trained: the task, with validation rows; or the job.
         measure: the curve that decides.
-        maker: makes the trials.
-        search: the search, with a range.
+        search: with a range.
         rungs: where halving stops some; of a job at numbers of its metrics, as they come.
         lr: the largest learning rate at lr_scale 1; None where nobody knows it.
         about: fields of the result.

@@ -77,11 +77,8 @@ def as_form(form: FormLike) -> Form:
 class TrialMaker:
     """Makes the trials of a sweep.
 
-    Attributes:
-        form: the form under sweep.
-        members: with groups, in the order of a candidate's values, the parameters of each that the rules let decay;
-            empty sweeps one value for all.
-        template: a plan of the task's model with every such parameter decaying; None without groups.
+    With groups `members` has, in the order of a candidate's values, the parameters of each that the rules let decay,
+    and `template` is a plan of the task's model in which all of them do; else it is empty, and there is none.
     """
 
     form: Form

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
-from torch.optim import Optimizer
-
 from torchdecay.lab.tasks.task import Task
 from torchdecay.lab.training.planned_and_measured import Curve, GroupCourse, PlannedAndMeasured
 from torchdecay.lab.training.setup import Setup
@@ -50,8 +47,11 @@ class Monitoring:
         made = self._try("no forecast", lambda: forecast(plan if by_hand else optimizer, run=run, model=model, **given))
         self._forecast: Forecast | None = made
         self._pulled = {name: group for group in _pulled(made) for name in group.names}
+        every = max(1, task.num_steps // RECORDS)
         if self._pulled:
-            self._monitor = self._try("not monitored", lambda: self._watch(task, model, optimizer))
+            self._monitor = self._try(
+                "not monitored", lambda: Monitor(optimizer, model=model, every_steps=every, by=self._label)
+            )
 
     def close(self) -> None:
         """Take the hooks away."""
@@ -70,10 +70,6 @@ class Monitoring:
         names = {places[name] for name in self._pulled if name in places} | {""}
         alarms = () if self._by_hand else tuple(one for one in history.events if not names.isdisjoint(one.groups))
         return PlannedAndMeasured(groups=groups, alarms=alarms, note=" ".join(self._notes))
-
-    def _watch(self, task: Task, model: nn.Module, optimizer: Optimizer) -> Monitor:
-        every = max(1, task.num_steps // RECORDS)
-        return Monitor(optimizer, model=model, every_steps=every, by=self._label)
 
     def _label(self, name: str) -> str:
         """Weights of one forecast are recorded together, by what they are for."""

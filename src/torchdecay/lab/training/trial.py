@@ -51,12 +51,10 @@ class Trial:
 
 @dataclass(frozen=True)
 class Keep:
-    """Successive halving: at certain steps, those that are not chosen stop.
+    """Successive halving: at certain steps, ascending and below the task's own, those that are not chosen stop.
 
-    Attributes:
-        rungs: numbers of steps, ascending, below the task's own.
-        choose: takes the rung and each living trial's deciding measure there (more is better: a loss comes negated),
-            returns the trials that go on.
+    `choose` takes the rung and each living trial's deciding measure there (more is better: a loss comes negated), and
+    returns the trials that go on.
     """
 
     rungs: tuple[int, ...]

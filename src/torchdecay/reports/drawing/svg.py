@@ -48,14 +48,8 @@ class Panel:
 class Picture:
     """A figure of its own: one plot or several, with title and legend.
 
-    Attributes:
-        name: file name without ending.
-        title: of the file.
-        alt: what it shows, in numbers, for whoever does not see it.
-        width, height: in units of 1/72 inch, which are the units of the SVG.
-        panels: the plots.
-        cover: marks over all of it, in its own units from its upper left corner.
-        dpi: resolution of a PNG.
+    `alt` is for whoever does not see it. Sizes are in 1/72 inch, the units of the SVG; the cover's marks, which go over
+    all of it, count from its upper left corner. `dpi` is that of a PNG.
     """
 
     name: str

@@ -95,19 +95,13 @@ def _on_test(points: Points, chosen: Choice) -> str:
 def verdict(sweep: Sweep) -> str:
     """What these runs show and what they do not, in plain words: one paragraph per line."""
     chosen, leader = sweep.best, sweep.leader
+    lines = _unfinished(sweep)
     if leader is None:
-        return "\n".join(
-            [
-                *_unfinished(sweep),
-                "No point has a finished run with finite numbers, so nothing is chosen.",
-                *_lost(sweep),
-            ]
-        )
-    if chosen is None:
-        return "\n".join([*_unfinished(sweep), f"Nothing is chosen before all are done. {_so_far(sweep, leader)}"])
-    return "\n".join(
-        [
-            *_unfinished(sweep),
+        lines += ["No point has a finished run with finite numbers, so nothing is chosen.", *_lost(sweep)]
+    elif chosen is None:
+        lines.append(f"Nothing is chosen before all are done. {_so_far(sweep, leader)}")
+    else:
+        lines += [
             _choice(sweep, chosen),
             *_test(sweep, chosen),
             *_ties(sweep, chosen),
@@ -118,7 +112,7 @@ def verdict(sweep: Sweep) -> str:
             *_limits(sweep, chosen),
             *sweep.direction,
         ]
-    )
+    return "\n".join(lines)
 
 
 def _unfinished(sweep: Sweep) -> list[str]:

@@ -41,14 +41,9 @@ class GroupSpec:
 
 @dataclass(frozen=True, eq=False)
 class StackedMember:
-    """One trial, as the stack needs it.
+    """One trial, as the stack needs it, by names of parameters: what pulls each, and the groups of its optimizer.
 
-    Attributes:
-        trial: the trial.
-        decays: for each trainable parameter, by its name in `named_parameters`, what pulls it.
-        groups: the parameter groups that its optimizer is built from.
-        settings: for each parameter what its group says in the finished optimizer, as text, to compare with.
-        optimizer_type: the optimizer's class.
+    `settings` say of each parameter what its group says in the finished optimizer, as text, to compare with.
     """
 
     trial: Trial

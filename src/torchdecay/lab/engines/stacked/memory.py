@@ -23,13 +23,9 @@ SHARE = 0.7
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Memory of a stack in bytes.
+    """Memory of a stack in bytes: kept by a member for the whole run, and passing while its step is computed.
 
-    Attributes:
-        kept: of one member, for the whole run: weights, gradients, optimizer state, references.
-        passing: of one member, while its step is computed: activations, rows, temporaries.
-        at_once: how many members are computed at the same time, where not all are.
-        available: on the device, now.
+    So many are computed `at_once`, where not all are; `available` is on the device, now.
     """
 
     kept: int
