@@ -67,6 +67,7 @@ def test_a_path_may_be_spelled(tmp_path: Path) -> None:
         ("Decoupled:0.1", 'Nearest: "decoupled"'),
         ("adamw:0.1", "NAME:VALUE"),
         ("abc", "unknown decay"),
+        ("l2:0.1", 'Nearest: "coupled"'),
         ("0,1", "unknown decay"),
         (":0.1", "unknown decay"),
         ("decoupled", r"decoupled\(wd\)"),

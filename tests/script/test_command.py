@@ -55,6 +55,23 @@ def test_flags_of_python_are_those_before_the_program(words: str, flags: list[st
     assert flags_of_python(words.split()) == flags
 
 
+@pytest.mark.parametrize(
+    ("words", "front"),
+    [
+        ("/v/python /v/torchrun --nnodes 1 -m torchdecay run x.py", "torchrun --nnodes 1 -m torchdecay run"),
+        ("/v/python -m torch.distributed.run -m torchdecay run x", "python -m torch.distributed.run -m torchdecay run"),
+        ("/v/python /v/accelerate launch -m torchdecay run x.py", "accelerate launch -m torchdecay run"),
+        ("/usr/bin/srun -n 2 /v/torchdecay run x.py", "srun -n 2 /v/torchdecay run"),
+        ("/v/torchdecay run x.py", "torchdecay run"),
+        ("bash -c x", "torchdecay run"),
+        ("", "torchdecay run"),
+    ],
+)
+def test_what_to_run_next_begins_with_the_launcher(words: str, front: str) -> None:
+    """Which alone knows of the processes and their number."""
+    assert command._front(words.split()) == front
+
+
 def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str], dict[str, str]]]:
     calls: list[tuple[str, list[str], dict[str, str]]] = []
     monkeypatch.setattr(command.os, "execve", lambda *given: calls.append(given))

@@ -117,6 +117,25 @@ def test_what_decay_took_is_of_the_steps_that_are_named(
     assert f"  weight: decay took {share} of each weight{said}, {share} planned{whole}" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(("last_lr", "steps"), [(0.05, 20), (0.01, 1_000)])
+def test_at_its_end_a_run_is_as_long_as_it_turned_out(
+    last_lr: float, steps: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody knew: its forecast is then of the steps that it took, unless the learning rate is another by now."""
+    net = model()
+    with td.watch(quiet=False) as seen:
+        train(net, optimizer := adamw(net), steps=20)
+        assert seen.record.seen[0].forecast.num_steps == 1_000  # type: ignore[union-attr]
+        optimizer.param_groups[0]["lr"] = last_lr
+    ((one,), (about,)) = seen.record.seen, seen.record.summary.optimizers
+    assert one.forecast is not None and one.forecast.num_steps == steps
+    assert about.length.startswith("20 steps, as it turned out") and ("1,000" in about.length) == (steps == 1_000)
+    (group,) = one.forecast.groups
+    assert group.total_shrink == pytest.approx(1 - (1 - 0.05 * 0.1) ** steps, rel=1e-9)
+    # 1.5 / 20 a step is what the audit calls huge; ten times its own is none.
+    assert 'next: td.watch(apply="decoupled:1") (of 20 steps too few' in capfd.readouterr().err
+
+
 def test_groups_that_come_later_have_no_pace_of_all_steps(capfd: pytest.CaptureFixture[str]) -> None:
     """What was unfrozen at step 20 was not decayed before."""
     net = model()

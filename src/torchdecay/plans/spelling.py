@@ -9,6 +9,8 @@ from torchdecay.plans.decay import Decay, as_decay
 from torchdecay.plans.presets import PRESETS, number_or_word
 from torchdecay.text import nearest, repr_quoted
 
+_L2 = 'Nearest: "coupled", λw added to the gradient; "penalized" adds it to the loss.'
+
 
 def parse_decay(text: str) -> Decay | None:
     """The Decay that `NAME:VALUE[,KEY=VALUE...]` spells; a bare number is the optimizer's own weight_decay.
@@ -45,7 +47,7 @@ def parse_decay(text: str) -> Decay | None:
         raise DecayError(
             f"unknown decay {repr_quoted(text)}.",
             f"Known: none, a number, {', '.join(PRESETS)}.",
-            nearest(name, PRESETS) or 'Write NAME:VALUE, such as "decoupled:0.1".',
+            (_L2 if name == "l2" else nearest(name, PRESETS)) or 'Write NAME:VALUE, such as "decoupled:0.1".',
         )
     if re.search(r"(^|,)\s*schedule\s*=", rest):
         raise DecayError(

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 _MOST_LINES, _MOST_FINDINGS, _MOST_ROWS = 12, 4, 200
 _ENOUGH = 1.5
 """A log-shrink over the run that is neither nothing nor all: time scales between an epoch and the run do best."""
+_HUGE = 0.01
+"""Of each weight, per step: more the audit calls huge."""
+_FEW = round(_ENOUGH / _HUGE)
+"""Steps within which no decay that is not huge gets that far."""
 _NOT_PLANNED = "who decays, or how, is not what --plan says"
 
 
@@ -54,7 +58,7 @@ def opening(about: Stepped, seen: Seen) -> list[str]:
         told = table.to_text(width=118).splitlines()
         *rows, _, summary = told
         left_out = len(rows) - 1 - _MOST_LINES
-        lines += [f"  {row}" for row in rows[: _MOST_LINES + 1]]
+        lines += [f"  {row}".rstrip() for row in rows[: _MOST_LINES + 1]]
         lines += [f"  ... and {counted(left_out, 'line')} more on the page"] if left_out > 0 else []
         lines += [f"  {summary}"]
     if seen.forecast is not None:
@@ -77,7 +81,9 @@ def closing(record: RunRecord, page: str) -> list[str]:
             lines += [f"  {shown(line)}" for line in histories.verdict(seen.history).splitlines()[:3]]
     where = f"page: {page}" if page else "no page"
     following = next_command(record)
-    return [*lines, f"torchdecay: {where}" + (f"; next: {following}" if following else "")]
+    steps = max((max(about.steps, about.num_steps) for about in record.summary.optimizers), default=_FEW)
+    few = f" (of {counted(steps, 'step')} too few to show what decay does)" if steps < _FEW else ""
+    return [*lines, f"torchdecay: {where}" + (f"; next: {following}{few}" if following else "")]
 
 
 def verdict(record: RunRecord) -> str:
@@ -94,13 +100,13 @@ def next_command(record: RunRecord) -> str:
     """What is worth running next; "" where no optimizer takes another decay."""
     command = record.summary.command
     if any(about.applied for about in record.summary.optimizers):
-        return f"torchdecay run {command}" if command else ""
+        return f"{record.summary.front} {command}" if command else ""
     able = [str(about.number) for about in record.summary.optimizers if not about.refuses]
     if record.summary.optimizers and not able:
         return ""
     which = f"--optimizer {','.join(able)} " if len(able) < len(record.summary.optimizers) else ""
     decay = f"decoupled:{_worth_trying(record):g}"
-    return f"torchdecay run --apply {decay} {which}{command}" if command else f'td.watch(apply="{decay}")'
+    return f"{record.summary.front} --apply {decay} {which}{command}" if command else f'td.watch(apply="{decay}")'
 
 
 def _worth_trying(record: RunRecord) -> float:
@@ -113,8 +119,9 @@ def _worth_trying(record: RunRecord) -> float:
             taken, own = group.total_shrink, coefficient.get(group.decay, 0.0)
             if group.decay.startswith("decoupled(") and own and taken and 0 < taken < 1:
                 times = _ENOUGH / -math.log1p(-taken) if about.num_steps else 10.0
-                # Near what is there already nothing would be learned.
-                return float(f"{own * (times if not 0.5 < times < 2 else 10.0):.1g}")
+                # Near what is there already nothing would be learned, nor where no weight lasts: in a run of few steps.
+                is_huge = times > 1 and times * (group.max_fraction or 0.0) > _HUGE
+                return float(f"{own * (10.0 if 0.5 < times < 2 or is_huge else times):.1g}")
     return 0.1
 
 
@@ -203,10 +210,14 @@ def page_of(record: RunRecord) -> Page:
             hero = hero or curves.hero
             keys += [replace(one, label=own + one.label) for one in curves.keys]
             sections += [_of(one, about, own) for one in curves.sections]
-    forecast = next(filter(None, (seen.forecast for seen in record.seen)), None)
+    pairs = zip(summary.optimizers, record.seen, strict=True)
+    # Of a run that is over a length that stood in for its own is no picture.
+    forecast = next(
+        (one.forecast for about, one in pairs if one.forecast and (about.num_steps or not summary.ended)), None
+    )
     following = next_command(record)
     nexts = (Next("Try another decay, without a change to the script", following),) if following else ()
-    again = f"torchdecay run {summary.command}" if summary.command else ""
+    again = f"{summary.front} {summary.command}" if summary.command else ""
     origin = _origin(record)
     made = pairs_of([*origin, *when(summary.written, "written")])
     page = page_with(
@@ -308,5 +319,5 @@ def _origin(record: RunRecord) -> Pairs:
         names["model"] += [one.model] if one.model else []
     known = [(name, listing(list(dict.fromkeys(found)))) for name, found in names.items() if found]
     process = [("process", f"{rank} of {world}")] if world > 1 else []
-    command = [("command", f"torchdecay run {summary.command}")] if summary.command else []
+    command = [("command", f"{summary.front} {summary.command}")] if summary.command else []
     return pairs_of([*command, *known, *process, *summary.versions.items(), *when(summary.created)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import secrets
@@ -101,8 +102,35 @@ def complete(split: Split, options: Options) -> Options:
         plan=str(Path(options.plan).absolute()) if options.plan else "",
         apply=str(Path(options.apply).absolute()) if options.apply.endswith(".json") else options.apply,
         command=_shortened(shlex.join(split.python or ("--", *split.command))),
+        front=_front(_parents_words()),
         run=secrets.token_hex(8),
     )
+
+
+def _parents_words() -> list[str]:
+    """The command line of the process that started this one; empty where the system does not tell."""
+    try:
+        return Path(f"/proc/{os.getppid()}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return []
+
+
+def _front(words: Sequence[str]) -> str:
+    """How to start `torchdecay run` again, by the command line of what started it: a launcher has it among its own.
+
+    Example:
+        >>> _front(["/bin/python", "/bin/torchrun", "--nproc-per-node", "2", "-m", "torchdecay", "run", "train.py"])
+        'torchrun --nproc-per-node 2 -m torchdecay run'
+    """
+    pairs = enumerate(itertools.pairwise(words))
+    place = next((i for i, (name, verb) in pairs if (Path(name).name, verb) == ("torchdecay", "run")), 0)
+    if not place:
+        return Options().front
+    own = list(words[: place + 2])
+    if Path(own[0]).name.startswith("python") and not own[1].startswith("-"):
+        # A console script, as people type it.
+        del own[0]
+    return _shortened(shlex.join([Path(own[0]).name, *own[1:]]))
 
 
 def _shortened(command: str) -> str:

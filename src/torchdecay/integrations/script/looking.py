@@ -18,10 +18,12 @@ from torchdecay.integrations.script.met import Met, alive
 from torchdecay.integrations.script.options import Options
 from torchdecay.observe.audit.audit import audit
 from torchdecay.observe.forecast.forecast import forecast
+from torchdecay.observe.groups import as_number
 from torchdecay.observe.monitor.layout import By
 from torchdecay.observe.monitor.monitor import Monitor
 from torchdecay.observe.recorded.planned import differences, plan_at_work
 from torchdecay.observe.recorded.record import Seen
+from torchdecay.observe.run import Run
 from torchdecay.plans.plan import Plan
 from torchdecay.text import counted
 
@@ -31,13 +33,13 @@ def find(met: Met, optimizer: Optimizer, around: Surroundings, options: Options)
     params = [param for group in optimizer.param_groups for param in group["params"]]
     met.about = replace(met.about, num_params=len(params), num_elements=sum(param.numel() for param in params))
     model = model_of(optimizer, around.modules)
-    took = f"{around.seconds:.2f} s"
+    took = f"looked for in {around.seconds:.2f} s"
     if model is None:
-        found = f"without a module: none that the garbage collector knows owns its parameters ({took})"
+        found = f"without a module: none that the garbage collector knows owns its parameters, {took}"
     else:
         held = {id(param) for param in model.parameters()}
         strangers = sum(id(param) not in held for param in params)
-        found = f"found in {took}" + (f"; {counted(strangers, 'parameter')} in no part of it" if strangers else "")
+        found = took + (f"; {counted(strangers, 'parameter')} in no part of it" if strangers else "")
         met.model = weakref.ref(model)
         met.alone = not others_of(optimizer, model, around.optimizers)
     met.about = replace(met.about, found=found, model="" if model is None else type(model).__name__)
@@ -67,6 +69,7 @@ def watch(met: Met, optimizer: Optimizer, folder: Path | None, options: Options,
 def look(met: Met, optimizer: Optimizer, options: Options, guard: Guard) -> None:
     """Its plan, audit and forecast, right after the first step, when gradients are there whoever made them."""
     name, model, run = met.about.optimizer, alive(met.model), met.run
+    met.rates = _rates(optimizer)
     plan = guard(f"the plan of {name} could not be read", lambda: plan_at_work(optimizer, model))
     ignore, severity = _meant("audit", AUDIT, guard)
     found = guard(
@@ -83,6 +86,23 @@ def look(met: Met, optimizer: Optimizer, options: Options, guard: Guard) -> None
     if not met.about.applied:
         refuses = guard(f"what {name} could be given is not known", lambda: refusal(optimizer, model))
         met.about = replace(met.about, refuses=refuses or "")
+
+
+def look_back(met: Met) -> None:
+    """At the end of a run whose length nobody knew, which is known by then: its forecast is of that many steps."""
+    if met.about.num_steps or not met.steps or met.seen.forecast is None:
+        return
+    optimizer, length = met.optimizer(), f"{counted(met.steps, 'step')}, as it turned out"
+    if optimizer is None or _rates(optimizer) != met.rates:
+        ahead = f"{counted(met.seen.forecast.num_steps, 'step')} at the learning rate of the first"
+        met.about = replace(met.about, length=f"{length}, and forecast over {ahead}")
+        return
+    met.seen = replace(met.seen, forecast=forecast(optimizer, run=Run(steps=met.steps), model=alive(met.model)))
+    met.about = replace(met.about, length=length, num_steps=met.steps)
+
+
+def _rates(optimizer: Optimizer) -> list[float | None]:
+    return [as_number(group.get("lr")) for group in optimizer.param_groups]
 
 
 def _compare(met: Met, found: Plan, options: Options) -> None:

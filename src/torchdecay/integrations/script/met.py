@@ -28,6 +28,7 @@ class Met:
         seen: its plan, audit and forecast.
         model: the module that owns its parameters.
         run: how long it trains.
+        rates: learning rates of its groups at its first step.
         monitor: of its steps.
         history: what the monitor recorded.
         alone: whether no other optimizer has parameters of the model.
@@ -44,6 +45,7 @@ class Met:
     seen: Seen = field(default_factory=Seen)
     model: weakref.ref[nn.Module] | None = None
     run: Run | None = None
+    rates: list[float | None] = field(default_factory=list)
     monitor: weakref.ref[Monitor] | None = None
     history: Callable[[], History] | None = None
     alone: bool = True

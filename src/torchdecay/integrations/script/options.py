@@ -32,6 +32,7 @@ class Options:
         stop_after: steps after which the script is ended; 0 for never.
         live: whether the page is written every minute, whatever share of the time that takes.
         command: what was run.
+        front: what stood before it: a launcher too, where one started `torchdecay run`.
         run: an id of this run.
         pid: of the process that `torchdecay run` became.
     """
@@ -50,6 +51,7 @@ class Options:
     stop_after: int = 0
     live: bool = False
     command: str = ""
+    front: str = "torchdecay run"
     run: str = ""
     pid: int = 0
 

@@ -6,10 +6,12 @@ import atexit
 import gc
 import os
 import platform
+import sys
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from torchdecay.integrations.script.finding import Surroundings, look_around, sc
 from torchdecay.integrations.script.folder import shown
 from torchdecay.integrations.script.guard import Guard, rank, say, unheard
 from torchdecay.integrations.script.loads import LOST, follow_loads
-from torchdecay.integrations.script.looking import find, look, watch
+from torchdecay.integrations.script.looking import find, look, look_back, watch
 from torchdecay.integrations.script.met import Met, alive
 from torchdecay.integrations.script.options import FAILING, Options
 from torchdecay.integrations.script.pages import Pages
@@ -223,6 +225,7 @@ class Session:
         summary = RunSummary(
             run=self.options.run,
             command=self.options.command,
+            front=self.options.front,
             created=self._created,
             written=_now(),
             ended=self._ended,
@@ -251,6 +254,9 @@ class Session:
             if not met.looked and (optimizer := met.optimizer()) is not None:
                 # Its first step raised: what was wrong with it is worth knowing all the same.
                 self._look(met, optimizer)
+            if not self.options.stop_after and not hasattr(sys, "last_value"):
+                # What was ended from outside would have gone on.
+                self.guard("the forecast is not of the steps that were taken", partial(look_back, met))
             if (monitor := alive(met.monitor)) is not None:
                 self.guard("a monitor could not be closed", monitor.close)
         for hook in self._loads:

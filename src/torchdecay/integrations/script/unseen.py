@@ -35,7 +35,7 @@ def why_unseen() -> str:
 
     made = [one for one in gc.get_objects() if Optimizer in type(one).__mro__]
     if not made:
-        return "no torch optimizer took a step, and none is left."
+        return "no torch optimizer took a step, and none is there at the end."
     names = ", ".join(dict.fromkeys(type(one).__name__ for one in made))
     if any(one.__dict__.get("state") for one in made):
         return f"no step was seen of {names}, which has a state: a compiled step, or a checkpoint that was loaded."

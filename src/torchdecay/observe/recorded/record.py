@@ -67,6 +67,7 @@ class RunSummary(JsonRecord, kind="run", again=_AGAIN):
     Attributes:
         run: an id, by which the files of one run are known.
         command: what was run.
+        front: what stood before it.
         created: when it took its first step, ISO 8601.
         written: when this was written.
         ended: whether the process that trained had come to its end.
@@ -80,6 +81,7 @@ class RunSummary(JsonRecord, kind="run", again=_AGAIN):
 
     run: str = ""
     command: str = ""
+    front: str = "torchdecay run"
     created: str = ""
     written: str = ""
     ended: bool = False
