@@ -161,9 +161,17 @@ def _answered() -> Iterator[None]:
 def over_ranks(part: Tensor, of: Tensor, how: Literal["sum", "max"] = "sum") -> Tensor:
     """A number of what is here of a tensor → that of the whole, over the ranks."""
     for group in cuts(of):
-        part = part.clone()
-        with _answered():
-            torch.distributed.all_reduce(part, _operation(how), group=group)
+        part = over_group(part, group, how)
+    return part
+
+
+def over_group(part: Tensor, group: Any, how: Literal["sum", "max"] = "sum") -> Tensor:
+    """Numbers that each process of a group has → those of all of them; as they are where there is no group."""
+    if group is None:
+        return part
+    part = part.clone()
+    with _answered():
+        torch.distributed.all_reduce(part, _operation(how), group=group)
     return part
 
 

@@ -42,6 +42,7 @@ def attach(
     max_lr: float | Sequence[float] | None = None,
     step: int | None = None,
     check_ranks: bool = True,
+    stages: Any = None,
 ) -> Handle:
     """Carry a plan out on an optimizer from its next step on.
 
@@ -78,6 +79,10 @@ def attach(
         check_ranks: of several processes, whether to compare the plans of those that train the same parameters, and
             the weights where the plan measures them. Where weights are cut over processes, all of these have to
             attach, and wait for each other: for two minutes, then it is an error.
+        stages: of a pipeline whose stages are models and optimizers of their own, the process group over the stages:
+            what `stable`, `adaptive` and `by_spectrum` measure of all parameters together they then measure over all
+            stages, with one reduction a step. All stages attach, have such a form, and step together. None measures
+            the parameters that are here.
 
     Returns:
         A `Handle`, also a context manager.
@@ -125,7 +130,16 @@ def attach(
             raise ApplyError(f"{plan!r} is not a plan.", fix="Give td.plan(model, ...), or pass model= as well.")
         plan = make_plan(model, plan)
     options = Options(
-        via, on_load, bind or {}, scheduler_inside(scheduler), compile, save_references, peaks, step, check_ranks
+        via,
+        on_load,
+        bind or {},
+        scheduler_inside(scheduler),
+        compile,
+        save_references,
+        peaks,
+        step,
+        check_ranks,
+        stages,
     )
     return Handle(optimizer, plan, model=model, options=options, remembered=remembered, outer=outer)
 

@@ -18,7 +18,7 @@ from torchdecay.apply.copies import Remembered, remembered_by
 from torchdecay.apply.engine import Engine, members, origins
 from torchdecay.apply.kernels import in_parts
 from torchdecay.apply.lowering import lower
-from torchdecay.apply.ranks import Agreement, check_in_place, holders, meet
+from torchdecay.apply.ranks import Agreement, check_in_place, check_stages, holders, meet
 from torchdecay.apply.readers import watch
 from torchdecay.apply.routes import Via
 from torchdecay.apply.state import OnLoad, mark_of, stood_in
@@ -47,6 +47,7 @@ class Options:
     max_lr: float | Sequence[float] | None = None
     step: int | None = None
     check_ranks: bool = True
+    stages: Any = None
 
     def peaks(self, count: int) -> list[float | None]:
         """The peak that was given for each group; groups that came later than the numbers find their own."""
@@ -127,6 +128,8 @@ class Carried:
 
     def _agree(self) -> Agreement | None:
         """Compare the plan with those of the other processes."""
+        if self._options.stages is not None:
+            check_stages(self._options.stages, self.plan)
         if not self._options.check_ranks:
             return None
         groups = zip(self._engine.lowering.groups, self._engine.members, strict=True)
@@ -150,8 +153,8 @@ class Carried:
         )
         with lasting(), collecting_later():
             lowered = replace(lowering, groups=groups)
-            peaks = self._options.peaks(len(groups))
-            return Engine(self.optimizer, lowered, self._options.bind, self.scheduler, self._run, peaks)
+            options, peaks = self._options, self._options.peaks(len(groups))
+            return Engine(self.optimizer, lowered, options.bind, self.scheduler, self._run, peaks, options.stages)
 
     def _stood(self) -> list[dict[str, Any]]:
         """What stood in each group before the plan came."""

@@ -67,6 +67,7 @@ class Engine:
         scheduler: Any,
         run: Run,
         max_lrs: Sequence[float | None],
+        stages: Any = None,
     ) -> None:
         self.optimizer = optimizer
         self.programs = [
@@ -74,7 +75,7 @@ class Engine:
             for group, max_lr in zip(lowering.groups, max_lrs, strict=True)
         ]
         pulls = [pull for program in self.programs for pull in program.pulls]
-        self.passes = Passes(optimizer, pulls, run)
+        self.passes = Passes(optimizer, pulls, run, stages)
         everything = [*pulls, *(pull for program in self.programs for pull in program.penalties)]
         self.members = members(optimizer)
         pairs = zip(lowering.groups, self.members, strict=True)

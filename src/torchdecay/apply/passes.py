@@ -57,7 +57,7 @@ class _Pulled(NamedTuple):
 class Passes:
     """Carries out the works of one step, and keeps what controllers and low-precision weights need between steps."""
 
-    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], run: kernels.Run) -> None:
+    def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], run: kernels.Run, stages: Any = None) -> None:
         self.optimizer, self.run = optimizer, run
         self.debts = Debts()
         self.rows = RowPulls(optimizer, pulls)
@@ -69,6 +69,8 @@ class Passes:
             one: (UpdateRuntime if isinstance(one, UpdateRule) else runtime_of(one))(optimizer, served, one)
             for one, served in steered.items()
         }
+        for runtime in self.runtimes.values():
+            runtime.stages = stages
         # Whether there is something to look at once the update is over.
         self._follows = bool(self.runtimes) or any(isinstance(pull.decay.reference, Average) for pull in pulls)
         self._later: list[Work] = []

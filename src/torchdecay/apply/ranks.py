@@ -17,12 +17,15 @@ import torch
 from torch import Tensor
 
 from torchdecay.errors import ApplyError, LoadError, TorchdecayError
+from torchdecay.plans.controllers import BySpectrum, GradientNormRatio, Stable
 from torchdecay.plans.plan import Plan
 from torchdecay.sharding import cuts, is_dtensor, is_flat_part, left_behind, local
 
 T = TypeVar("T")
 PATIENCE = 120.0
 """Seconds that a process waits for the others where it needs them."""
+OVER_ALL = (Stable, GradientNormRatio, BySpectrum)
+"""Controllers that measure all parameters together."""
 _MOST_ROWS = 2_000
 """Plans of more rows are not shown to the others, and their difference is not told."""
 _TIMES: Counter[str] = Counter()
@@ -57,6 +60,30 @@ def check_in_place(params: Iterable[Tensor], *, are_idle: bool = False) -> None:
             "fully_shard and tensor parallel put others in their place after the optimizer was built; what it has "
             "trains nothing.",
             "Shard the model first, then build the optimizer from its parameters.",
+        )
+
+
+def check_stages(group: Any, plan: Plan) -> None:
+    """Whether all stages of a pipeline have the forms whose sums go over all of them; called on each.
+
+    Raises:
+        ApplyError: this process is not of the group, or a stage has others, and would not come to the sums.
+    """
+    if not isinstance(group, torch.distributed.ProcessGroup) or torch.distributed.get_rank(group) < 0:
+        raise ApplyError(
+            f"stages is {group!r}, which is no group of processes that this one belongs to.",
+            fix='Give the group over the stages: mesh["pp"].get_group(), say.',
+        )
+    decays = (row.decay for row in plan.rows)
+    mine = sorted({repr(one.controller) for one in decays if one is not None and isinstance(one.controller, OVER_ALL)})
+    found: list[Any] = [None] * torch.distributed.get_world_size(group)
+    torch.distributed.all_gather_object(found, mine, group=group)
+    if any(other != mine for other in found):
+        told = "; ".join(f"stage {index}: {', '.join(one) or 'none'}" for index, one in enumerate(found))
+        raise ApplyError(
+            "the stages' plans have other forms that measure all parameters together.",
+            f"Stages with one would wait for those without it. {told}.",
+            "Let each stage have a row with such a form, or leave stages out.",
         )
 
 

@@ -26,7 +26,7 @@ from torchdecay.plans import controllers as adaptive
 from torchdecay.plans.decay import Decay
 from torchdecay.plans.granularity import dims_of
 from torchdecay.plans.regularizers import Deviation, Huber, Regularizer, SquaredNorm
-from torchdecay.sharding import all_over_ranks, cuts, local, norm, norms, slices_of, whole
+from torchdecay.sharding import all_over_ranks, cuts, local, norm, norms, over_group, slices_of, whole
 
 
 class Runtime:
@@ -35,9 +35,11 @@ class Runtime:
     Attributes:
         keeps: the attributes that have to survive a checkpoint: numbers by parameter name ("" for all together).
         mu: the dual variables of a constraint, by parameter name.
+        stages: the process group over which sums over all parameters go on; None where all are here.
     """
 
     keeps: tuple[str, ...] = ()
+    stages: Any = None
 
     def __init__(self, optimizer: Optimizer, pulls: Sequence[Pull], controller: Any) -> None:
         self.optimizer, self.controller, self.pulls = optimizer, controller, pulls
@@ -46,6 +48,11 @@ class Runtime:
     def everyone(self) -> Iterator[tuple[str, Tensor]]:
         """All parameters by name, those without a gradient too."""
         return ((one.name, one.param) for pull in self.pulls for one in pull.targets)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are, or the first of them."""
+        return next(param for _, param in self.everyone()).device
 
     def before(self, works: Sequence[Work]) -> None:
         """Before the update: set the multipliers of works that pull then, look at what the others need."""
@@ -90,7 +97,7 @@ class _Stable(Runtime):
             multiplier: Amount | None = settled_factor(self.optimizer, work.group)
             if multiplier is None:
                 if shared is None:
-                    moment = mean_second_moment(self.optimizer)
+                    moment = mean_second_moment(self.optimizer, self.stages)
                     # Of updates that all are 0 the size is 0, and so is a pull in proportion to it.
                     shared = torch.where(moment > 0, moment.rsqrt(), torch.zeros_like(moment))
                 # Where gradients vanish the explicit step would take off more than the weight: go implicit there.
@@ -109,11 +116,11 @@ class _GradientNormRatio(Runtime):
 
     def before(self, works: Sequence[Work]) -> None:
         self._coming = self.ratio[""]
-        if not works:
+        if not works and self.stages is None:
             return
         ones = [one for work in works for one in work.targets]
-        both = _norms([*(one.grad for one in ones), *(one.param for one in ones)])
-        grads, weights = math.hypot(*both[: len(ones)]), math.hypot(*both[len(ones) :])
+        both = ones and _norms([*(one.grad for one in ones), *(one.param for one in ones)])
+        grads, weights = self._over_stages(math.hypot(*both[: len(ones)]), math.hypot(*both[len(ones) :]))
         scale = getattr(self.optimizer, "grad_scale", None)
         now = grads / (1.0 if scale is None else float(scale)) / weights if weights else math.inf
         if math.isfinite(now) and math.isfinite(weights):
@@ -122,6 +129,14 @@ class _GradientNormRatio(Runtime):
             self._coming = (1 - beta) * self.ratio[""] + beta * now
         for work in works:
             work.multipliers = [self._coming] * len(work.targets)
+
+    def _over_stages(self, *here: float) -> list[float]:
+        """Norms of what is here → those over all stages."""
+        if self.stages is None:
+            return list(here)
+        squares = torch.tensor(here, dtype=torch.float64, device=self.device).square()
+        found: list[float] = over_group(squares, self.stages).sqrt().tolist()
+        return found
 
     def after(self, works: Sequence[Work]) -> None:
         # Not before the step is over: one that raises is taken again.
@@ -294,10 +309,11 @@ class _BySpectrum(Runtime):
 
     def before(self, works: Sequence[Work]) -> None:
         due = any(work.steps % self.controller.every_steps == 0 for work in works)
-        if due or any(one.name not in self.factors for work in works for one in work.targets):
+        # Of a weight that comes between times the other stages know nothing, and would not come to measure.
+        if due or (self.stages is None and any(one.name not in self.factors for w in works for one in w.targets)):
             self._measure()
         for work in works:
-            work.multiply(lambda one: self.factors[one.name])
+            work.multiply(lambda one: self.factors.get(one.name, 1.0))
 
     def _measure(self) -> None:
         """Also those without a gradient now, which may have one in the next step."""
@@ -307,7 +323,10 @@ class _BySpectrum(Runtime):
             if param.dim() > 1 and min(param.shape[0], param.numel() // param.shape[0]) >= self.controller.min_values
         }
         self.factors = {name: 1.0 for name, _ in self.everyone()}
-        low, high = min(exponents.values(), default=0.0), max(exponents.values(), default=0.0)
+        low, high = min(exponents.values(), default=math.inf), max(exponents.values(), default=-math.inf)
+        if self.stages is not None:
+            ends = torch.tensor([-low, high], dtype=torch.float64, device=self.device)
+            low, high = (over_group(ends, self.stages, "max") * torch.tensor([-1.0, 1.0]).to(ends)).tolist()
         for name, alpha in exponents.items():
             place = (alpha - low) / (high - low) if high > low else 0.5
             self.factors[name] = self.controller.low + place * (self.controller.high - self.controller.low)

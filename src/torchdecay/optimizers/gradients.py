@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from torchdecay.optimizers.updates import numbers
-from torchdecay.sharding import aligned, all_over_ranks, local, stacked
+from torchdecay.sharding import aligned, all_over_ranks, local, over_group, stacked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,8 +33,13 @@ def as_seen(optimizer: Optimizer, group: Mapping[str, Any], grad: Tensor) -> Ten
     return -grad if maximizes(optimizer, group) else grad
 
 
-def mean_second_moment(optimizer: Optimizer) -> Tensor:
-    """v̄: the mean over all elements of all groups of the bias-corrected second moment of the step that comes next."""
+def mean_second_moment(optimizer: Optimizer, stages: Any = None) -> Tensor:
+    """v̄: the mean over all elements of all groups of the bias-corrected second moment of the step that comes next.
+
+    Args:
+        optimizer: of the Adam family.
+        stages: the process group whose optimizers have the other elements.
+    """
     by_device: dict[Any, list[tuple[Tensor, float]]] = {}
     for group in optimizer.param_groups:
         for param in group["params"]:
@@ -44,7 +49,12 @@ def mean_second_moment(optimizer: Optimizer) -> Tensor:
     total, count = sums[0][0], sum(one for _, one in sums)
     for other, _ in sums[1:]:
         total = total + other.to(total.device)
-    return total / count
+    if stages is None:
+        return total / count
+    import torch
+
+    both = over_group(torch.stack([total, torch.full_like(total, count)]), stages)
+    return (both[0] / both[1]).to(total.dtype)
 
 
 _SMALL = 1 << 14
