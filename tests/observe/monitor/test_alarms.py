@@ -420,7 +420,7 @@ def test_a_step_that_undoes_what_a_pass_took_rings(dtype, coefficient):
         train(model, optimizer, 2)
     events = [event for event in monitor.history.events if event.kind == "lost"]
     assert [(event.step, event.groups) for event in events] == [(1, ("weight",))]
-    assert "put 100% of that back" in events[0].what
+    assert "100% of that was put back" in events[0].what
 
 
 def test_a_projection_after_the_step_rings():
@@ -439,6 +439,79 @@ def test_a_projection_after_the_step_rings():
     with td.Monitor(optimizer, every_steps=1, model=model) as monitor:
         train(model, optimizer, 2)
     assert (1, "lost") in kinds(monitor)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "decay"),
+    [
+        (optim.AdamW, {"lr": 1e-2}, td.l1(0.2)),
+        (optim.SGD, {"lr": 0.3, "momentum": 0.9}, td.cautious(0.1)),
+        (optim.AdamW, {"lr": 1e-2}, td.native(0.2)),
+        (optim.SGD, {"lr": 0.3, "momentum": 0.9}, td.native(0.02)),
+        (optim.Adam, {"lr": 1e-2}, td.coupled(0.2)),
+        (optim.AdamW, {"lr": 1e-2}, td.decoupled(0.2)),
+    ],
+    ids=lambda one: getattr(one, "__name__", ""),
+)
+@pytest.mark.parametrize("does", ["projects", "restores", "nothing"])
+def test_a_hook_that_comes_after_the_step_is_held_against_what_the_step_was_to_leave(kind, options, decay, does):
+    """At whatever site decay acts, by a pass or lowered; updates are much larger than the decay."""
+    model = make_model()
+    optimizer = kind(model.parameters(), **options)
+    weights = [param for param in model.parameters() if param.dim() == 2]
+    before = {}
+
+    def remember(*arguments):
+        before.update((param, param.detach().clone()) for param in weights)
+
+    @torch.no_grad()
+    def back(*arguments):
+        for param in weights:
+            if does == "projects":
+                param.mul_(before[param].norm() / param.norm())
+            elif does == "restores":
+                param.copy_(before[param])
+
+    optimizer.register_step_pre_hook(remember)
+    td.attach(optimizer, td.plan(model, decay), model=model)
+    optimizer.register_step_post_hook(back)
+    with td.Monitor(optimizer, every_steps=1, model=model) as monitor:
+        train(model, optimizer, 4)
+    lost = [event for event in monitor.history.events if event.kind == "lost"]
+    assert bool(lost) == (does != "nothing"), monitor.history.events
+    assert all(event.groups == ("weight",) for event in lost)
+
+
+class Lookahead(optim.SGD):
+    """Every so many steps weights go back a part of the way to slow ones."""
+
+    def __init__(self, params, *, k, alpha, **options):
+        super().__init__(params, **options)
+        self.k, self.alpha, self.taken = k, alpha, 0
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for param in (param for group in self.param_groups for param in group["params"]):
+            self.state[param].setdefault("slow", param.detach().clone())
+        super().step(closure)
+        self.taken += 1
+        if self.taken % self.k == 0:
+            for param in (param for group in self.param_groups for param in group["params"]):
+                slow = self.state[param]["slow"]
+                param.copy_(slow.lerp_(param, self.alpha))
+
+
+@pytest.mark.parametrize("alpha", [0.2, 0.5, 0.7, 1.0])
+def test_slow_weights_that_come_back_some_steps_later_ring(alpha):
+    """By the part of each step that they leave."""
+    model = make_model()
+    optimizer = Lookahead(model.parameters(), k=3, alpha=alpha, lr=0.1)
+    td.attach(optimizer, td.plan(model, td.decoupled(0.1)), model=model)
+    with td.Monitor(optimizer, every_steps=1, model=model) as monitor:
+        train(model, optimizer, 7)
+    lost = [event for event in monitor.history.events if event.kind == "lost"]
+    assert [event.step for event in lost] == ([] if alpha == 1.0 else [3, 6])
+    assert all(f"{1 - alpha:.0%} of that was put back" in event.what for event in lost)
 
 
 def test_norms_that_are_clipped_between_the_steps_ring_and_have_a_column():

@@ -30,8 +30,8 @@ _LEAST_STEPS, _LEAST_RECORDS = 500, 10
 """Steps before which all weights that begin at 0 grow, and records in which a norm has to grow."""
 _DOUBLED = 1.8
 """How much larger than half-way a norm is that keeps growing: 2 for a straight line, 1.4 for a random walk."""
-_KEPT = 0.5
-"""A step after which less of the decay is left than this has undone it."""
+_KEPT = 0.9
+"""A step after which less of the decay is left than this has undone some of it."""
 _SURE = 6
 """Standard deviations of rounding noise that are no accident, however long the run."""
 
@@ -76,7 +76,7 @@ class Alarms:
         if gathered.kept < _KEPT and (told is None or told[0] != "lost"):
             yield event(
                 "lost",
-                f"decay displaced the weights by {decay:.3g}, and the step put {1 - gathered.kept:.0%} of that back.",
+                f"decay displaced the weights by {decay:.3g}, and {1 - gathered.kept:.0%} of that was put back.",
                 "Something in the step, or a hook after it, writes weights that it kept from before, or projects them.",
                 "Let the decay come after that: on the optimizer around it, or by a form that comes after the update.",
             )

@@ -81,13 +81,32 @@ class Measured:
     def kept(self) -> float:
         """The part of the decay's displacement that is in the weights after the step; 1 where nothing shows less."""
         one = self.sums
-        if math.isnan(one.undone) or not one.dd > 0:
+        return 0.0 if self._is_projected else min(self._kept(one.undone, one.xd), self._kept(one.zz, one.dz))
+
+    def _kept(self, xx: float, xd: float) -> float:
+        """The same beside what led elsewhere by x."""
+        one = self.sums
+        if math.isnan(xx) or not one.dd > 0:
             return 1.0
-        noise = math.sqrt(max(0.0, one.undone - one.xd**2 / one.dd) / (one.dd * max(1.0, one.sample)))
-        kept = 1 + one.xd / one.dd
+        noise = math.sqrt(max(0.0, xx - xd**2 / one.dd) / (one.dd * max(1.0, one.sample)))
+        kept = 1 + xd / one.dd
         # What leads anywhere else than back is no undoing of the decay.
-        is_undoing = one.xd < 0 and one.xd**2 >= 0.5 * one.undone * one.dd
+        is_undoing = xd < 0 and xd**2 >= 0.5 * xx * one.dd
         return kept if is_undoing and kept > -0.1 and one.sample >= _LEAST and kept + _CLEARLY * noise < 1 else 1.0
+
+    @property
+    def _is_projected(self) -> bool:
+        """Whether hooks after the step give the tensor the norm back that it had, though decay and update changed it.
+
+        Of such a tensor decay leaves nothing, however much larger than it the update is.
+        """
+        one, rounding = self.sums, _ROUNDINGS * torch.finfo(self.member.param.dtype).eps * self.sums.tt
+        if math.isnan(one.zz) or one.sample < self.member.param.numel():
+            return False
+        own = 2 * (one.td + one.tu) + one.moved
+        back = 2 * (one.tz + one.dz + one.uz) + one.zz
+        is_seen = min(abs(own), -2 * one.td) > 10 * rounding
+        return is_seen and abs(own + back) <= rounding + _SAME * abs(own)
 
     @property
     def carried(self) -> float:

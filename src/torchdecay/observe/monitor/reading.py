@@ -149,12 +149,15 @@ class Reading:
         self._beside_it.stepped(self._users)
 
     def updated(self) -> None:
-        """When the update is over, and passes after it are to come, and hooks of others."""
+        """When the update is over, and passes after it are to come."""
         self._snapshot("updated")
+
+    def passed(self) -> None:
+        """When passes after the update are over, and hooks of others are to come."""
         after = (hooks for where, hooks in hooks_around([self.optimizer]) if "post" in where)
         if any(owner_of(hook) == "foreign" for hooks in after for hook in hooks.values()):
             for part in self._parts:
-                if part.like.source in ("state", "shadow"):
+                if part.like.source in ("pass", "state", "shadow"):
                     part.samples["own end"] = part.batch.kept(part.params)
 
     def _snapshot(self, name: str) -> None:
@@ -228,6 +231,7 @@ class Reading:
         if own is not last and not self._is_same(part, own, last):
             vectors["moved"] = last - end + vectors.get("moved", 0.0)
             vectors.setdefault("left", end)
+            vectors["back"] = last - end
         # Frozen entries count as zeros too: what matters is how many multiplications could be saved.
         if like.counts_zeros:
             vectors["zero"] = (last == 0).to(start)

@@ -21,7 +21,8 @@ class Sums(NamedTuple):
     are what its sample tells of all elements. `weight` and `gradient` are ‖θ‖² and ‖g‖² over all elements, `radial`
     is ⟨θ, g⟩ or NaN; `zeros` and `masked` count elements; the sample has `sample`. The next three are inner products of
     what moved since the step before, and of the weights that it left. `undone` is ‖x‖² of what a step of copies left
-    over against the real one, NaN where no copies took one; `tc` is the inner product with what d has of earlier steps.
+    over against the real one, NaN where no copies took one; `tc` is the inner product with what d has of earlier steps;
+    z is what hooks of others did after the step, NaN where there are none.
     """
 
     tt: float
@@ -46,6 +47,10 @@ class Sums(NamedTuple):
     undone: float
     xd: float
     tc: float
+    zz: float
+    tz: float
+    dz: float
+    uz: float
 
     @property
     def moved(self) -> float:
@@ -75,6 +80,17 @@ def places_of(vectors: tuple[str, ...], beside: tuple[str, ...]) -> list[int]:
         at.get("sample", count),
         *(
             at.get(pair, unknown)
-            for pair in ("left moved", "moved moved", "left left", "undone undone", "undone decay", "start carried")
+            for pair in (
+                "left moved",
+                "moved moved",
+                "left left",
+                "undone undone",
+                "undone decay",
+                "start carried",
+                "back back",
+                "start back",
+                "decay back",
+                "update back",
+            )
         ),
     ]

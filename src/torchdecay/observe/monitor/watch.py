@@ -14,6 +14,7 @@ from torchdecay.apply.stepping import Arguments, closure_of, leave_traceback, st
 from torchdecay.observe.monitor.measured import Measured
 from torchdecay.observe.monitor.modes import unheard_by_modes
 from torchdecay.observe.monitor.reading import Reading
+from torchdecay.observe.verify.hooks import owner_of
 
 
 class Watch:
@@ -59,11 +60,13 @@ class Watch:
         self._look_uncompiled: Callable[..., None] = disable(self._look)
         self._decayed_uncompiled: Callable[..., Arguments | None] = disable(self._decayed)
         self._updated_uncompiled: Callable[[], None] = disable(self._updated)
+        self._passed_uncompiled: Callable[[], None] = disable(self._passed)
         self._end_uncompiled: Callable[[], None] = disable(self._end)
         self._end_due_uncompiled: Callable[[], None] = disable(self._end_due)
         # What stands around the step, and what stands inside of that, next to it, where one is read.
         self._pre = [optimizer.register_step_pre_hook(hook) for hook in (self._before_all, self._after_passes)]
-        self._post = [optimizer.register_step_post_hook(hook) for hook in (self._before_passes, self._after_all)]
+        after = (self._before_passes, self._after_all, self._after_own)
+        self._post = [optimizer.register_step_post_hook(hook) for hook in after]
         _stand_around(optimizer._optimizer_step_pre_hooks, self._pre)
 
     @property
@@ -100,6 +103,10 @@ class Watch:
     def _before_passes(self, optimizer: Optimizer, *arguments: Any) -> None:
         if self._reading is not None:
             self._updated_uncompiled()
+
+    def _after_own(self, optimizer: Optimizer, *arguments: Any) -> None:
+        if self._reading is not None:
+            self._passed_uncompiled()
 
     def _after_all(self, optimizer: Optimizer, *arguments: Any) -> None:
         self._end_uncompiled() if torch.compiler.is_compiling() else self._end()
@@ -139,10 +146,12 @@ class Watch:
             # Each change of the hooks would be compiled anew.
             if self._is_open and not self._is_compiled:
                 self._post[0].remove()
+                self._post[2].remove()
             self._is_open = False
             return None
         self._is_open = True
-        hooks, after = self.optimizer._optimizer_step_pre_hooks, self.optimizer._optimizer_step_post_hooks
+        hooks: Any = self.optimizer._optimizer_step_pre_hooks
+        after: Any = self.optimizer._optimizer_step_post_hooks
         keys, own = [*hooks], [hook.id for hook in self._pre]
         # Another watch may stand around this one: it moves nothing.
         outside = () if own[1] not in hooks else (*keys[: keys.index(own[0])], *keys[keys.index(own[1]) + 1 :])
@@ -153,6 +162,10 @@ class Watch:
             return None
         if self._post[0].id not in after:
             self._post[0] = self.optimizer.register_step_post_hook(self._before_passes)
+            self._post[2] = self.optimizer.register_step_post_hook(self._after_own)
+        after.move_to_end(self._post[2].id, last=False)
+        for key in [key for key, hook in after.items() if owner_of(hook) == "plan"]:
+            after.move_to_end(key, last=False)
         _stand_around(after, self._post)
         self._is_read = True
         self._look(self._make)
@@ -177,6 +190,10 @@ class Watch:
     def _updated(self) -> None:
         if self._reading is not None and self._depth == 1:
             self._look(self._reading.updated)
+
+    def _passed(self) -> None:
+        if self._reading is not None and self._depth == 1:
+            self._look(self._reading.passed)
 
     def _end(self) -> None:
         if self._depth > 1:
