@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -103,6 +105,9 @@ def _unlike(rank):
     dist.barrier()
     with pytest.raises(td.ApplyError, match="which is no group of processes"):
         attached(model, td.forms.adaptive(0.1), stages=[0, 1])
+    # A group of processes is none in another job: a handle that is pickled goes without.
+    handle = td.attach(optim.SGD(model.parameters(), lr=0.1), 0.1, model=model, stages=dist.group.WORLD)
+    assert pickle.loads(pickle.dumps(handle)).plan == handle.plan
 
 
 def test_stages_with_other_forms_are_refused():

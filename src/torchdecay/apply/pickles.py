@@ -49,7 +49,7 @@ class Copied(Stepped):
     def __getstate__(self) -> dict[str, Any]:
         """Plan and counters, detached: a pickle has no hooks, and of the optimizer only what is pickled with it."""
         names = [list(group.names) for group in self._engine.lowering.groups]
-        options = replace(self._options, bind={}, scheduler=None)
+        options = replace(self._options, bind={}, scheduler=None, stages=None)
         left = self._remembered(keep=self._options.save_references)
         return {
             "plan": readable(self.plan),
