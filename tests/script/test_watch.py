@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import gc
+import logging
 import os
 import sys
 import threading
+import warnings
 import weakref
 from argparse import Namespace
 from collections.abc import Callable, Iterator
@@ -29,6 +31,7 @@ from torchdecay.integrations.script import ending
 from torchdecay.integrations.script import pages as written
 from torchdecay.integrations.script import session as sessions
 from torchdecay.integrations.script import steps as door_steps
+from torchdecay.integrations.script.guard import unheard
 from torchdecay.integrations.script.options import Options
 from torchdecay.integrations.script.watching import Watching
 from torchdecay.observe.recorded.record import RunRecord, write_whole
@@ -205,6 +208,33 @@ def test_threads_that_step_at_once_begin_one_record(monkeypatch: pytest.MonkeyPa
         thread.join()
     sys.setswitchinterval(interval)
     assert len(begun) == 8 and len(set(map(id, begun))) == 1 and begun[0] is not None
+
+
+def test_what_threads_say_is_theirs_again_in_whatever_order_they_leave() -> None:
+    """Of two that were inside at once the first to leave is heard from then on, and nothing of ours is left behind."""
+    warn, handle = warnings.warn, logging.Logger.callHandlers
+    one, other = unheard(), unheard()
+    logger, logged = logging.Logger("mine"), list[str]()
+    logger.addHandler(handler := logging.Handler())
+    handler.emit = lambda record: logged.append(record.getMessage())  # type: ignore[method-assign]
+    with ThreadPoolExecutor(1) as pool, warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+
+        def say(text: str) -> None:
+            warnings.warn(text, stacklevel=1)
+            logger.debug(text)
+
+        one.__enter__()
+        pool.submit(other.__enter__).result()
+        say("ours")
+        pool.submit(say, "ours").result()
+        one.__exit__(None, None, None)
+        say("theirs")
+        pool.submit(say, "ours").result()
+        pool.submit(other.__exit__, None, None, None).result()
+        pool.submit(say, "theirs too").result()
+    assert [str(each.message) for each in told] == logged == ["theirs", "theirs too"]
+    assert (warnings.warn, logging.Logger.callHandlers) == (warn, handle)
 
 
 def test_the_step_that_ends_a_script_has_a_record_too() -> None:

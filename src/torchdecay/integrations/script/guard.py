@@ -7,7 +7,9 @@ import os
 import sys
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 from torchdecay.text import describe_error, printable
@@ -60,24 +62,27 @@ class Guard:
                 say(f"torchdecay: {line}{more}")
 
 
+_unheard: Counter[int] = Counter()
+"""How often each thread is unheard, one within another."""
+_heard: list[Callable[[], None]] = []
+"""What gives warnings and logs back what they had."""
+_changing = threading.Lock()
+
+
 @contextlib.contextmanager
 def unheard() -> Iterator[None]:
-    """Warnings of this thread are nobody's, and those that were shown once are not shown again because of us.
+    """Warnings and logs of this thread are nobody's, and warnings that were shown are not shown again because of us.
 
     Nor do the script's modes of torch hear what is computed.
 
-    `warnings.catch_warnings` would not do: it makes Python forget which warnings it has shown.
+    `warnings.catch_warnings` would not do: it makes Python forget which warnings it has shown. Threads come and go in
+    any order, so the first one changes what warns, and the last one changes it back.
     """
-    module: Any = warnings
-    mine, warn, mutated = threading.get_ident(), module.warn, getattr(module, "_filters_mutated", None)
-
-    def quiet(message: Any, category: Any = None, stacklevel: int = 1, source: Any = None, **more: Any) -> None:
-        if threading.get_ident() != mine:
-            warn(message, category, stacklevel + 1, source, **more)
-
-    module.warn = quiet
-    if mutated is not None:
-        module._filters_mutated = lambda: None
+    mine = threading.get_ident()
+    with _changing:
+        if not _unheard:
+            _silence()
+        _unheard[mine] += 1
     try:
         if "torch" not in sys.modules:  # a script without torch is not made to wait for it
             yield
@@ -87,9 +92,58 @@ def unheard() -> Iterator[None]:
         with unheard_by_modes():
             yield
     finally:
-        module.warn = warn
-        if mutated is not None:
-            module._filters_mutated = mutated
+        with _changing:
+            _unheard[mine] -= 1
+            if not _unheard[mine]:
+                del _unheard[mine]
+            if not _unheard:
+                _restore()
+
+
+def _silence() -> None:
+    module: Any = warnings
+    warn = module.warn
+
+    def quiet(message: Any, category: Any = None, stacklevel: int = 1, source: Any = None, **more: Any) -> None:
+        if threading.get_ident() not in _unheard:
+            warn(message, category, stacklevel + 1, source, **more)
+
+    _put(module, "warn", quiet)
+    if hasattr(module, "_filters_mutated"):
+        _put(module, "_filters_mutated", lambda: None)
+    if (logger := getattr(sys.modules.get("logging"), "Logger", None)) is not None:
+        handle = logger.callHandlers
+
+        def unlogged(self: Any, record: Any) -> None:
+            if threading.get_ident() not in _unheard:
+                handle(self, record)
+
+        _put(logger, "callHandlers", unlogged)
+
+
+def _put(where: Any, name: str, value: Any) -> None:
+    _heard.append(partial(setattr, where, name, getattr(where, name)))
+    setattr(where, name, value)
+
+
+def _restore() -> None:
+    while _heard:
+        _heard.pop()()
+
+
+def _begin_anew() -> None:
+    """In a fork no other thread goes on, nor gives back what it had changed."""
+    global _changing
+    _changing = threading.Lock()
+    mine = threading.get_ident()
+    for other in [one for one in _unheard if one != mine]:
+        del _unheard[other]
+    if not _unheard:
+        _restore()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 def rank() -> tuple[int, int]:
