@@ -232,7 +232,8 @@ class Command(Job):
         if child.code:
             last = child.end.rpartition("\n")[2]
             said = f": {shown(last)}" if last else ""
-            raise RunFailed(f"it ended with {_ending(child.code)}{said}", child.end)
+            signal = f" (signal {child.code - 128})" if child.code >= 128 else ""
+            raise RunFailed(f"it ended with exit code {child.code}{signal}{said}", child.end)
         take(reader.read([]))
         if not told:
             raise RunFailed(f"it told no metric: {reader.why_none()}", child.end)
@@ -307,11 +308,6 @@ class Command(Job):
                 "takes its own",
                 child.end,
             )
-
-
-def _ending(code: int) -> str:
-    """An exit code in words."""
-    return f"exit code {code}" if code < 128 else f"exit code {code} (signal {code - 128})"
 
 
 def _stamp(path: Path) -> str:

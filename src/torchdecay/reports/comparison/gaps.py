@@ -17,7 +17,6 @@ from torchdecay.text import capital, counted, mean_and_spread, number, shown
 
 if TYPE_CHECKING:
     from torchdecay.lab.comparisons.comparison import Comparison
-    from torchdecay.lab.training.results import TrainingRun
 
 _HEAD, _FOOT = 26.0, 12.0
 
@@ -33,7 +32,8 @@ def gap_chart(comparison: Comparison, what: str) -> Chart | None:
         return None
     name = comparison.score_name if what == "score" else "loss"
     look = label_styles(comparison)
-    pairs = {label: [_pair(run, what) for run in found] for label, found in runs.items()}
+    train, test = f"train_{what}", f"test_{what}"
+    pairs = {label: [(run.final(train), run.final(test)) for run in found] for label, found in runs.items()}
     values = [value for ends in pairs.values() for pair in ends for value in pair]
     chance = comparison.chance_loss if what == "loss" else None
     x_axis = Axis(*limits([*values, *([chance] if chance is not None else [])], floor=0.0), grid=True)
@@ -82,10 +82,6 @@ def gap_chart(comparison: Comparison, what: str) -> Chart | None:
             for run, pair in zip(found, pairs[label], strict=True)
         ),
     )
-
-
-def _pair(run: TrainingRun, what: str) -> tuple[float, float]:
-    return run.final(f"train_{what}"), run.final(f"test_{what}")
 
 
 def _gap(pairs: Sequence[tuple[float, float]]) -> str:

@@ -55,8 +55,10 @@ def _scan_chart(index: int, run: TrainingRun, scan: LineScan) -> Chart:
         *(Line(scan.alphas, one.values, one.style, one.width, "scan-line") for one in (curves[-1], *curves[:-1])),
     ]
     for one in least:
-        if math.isfinite(one.height) and one.height <= top:
-            marks += _minimum_marks(one)
+        if one.least is not None and math.isfinite(one.height) and one.height <= top:
+            down = replace(one.style, dashes=(1, 2))
+            marks.append(Line((one.least, one.least), (0, one.height), down, 1.0, z=2))
+            marks.append(dot(one.least, one.height, one.style, gid="scan-minimum", size=8))
 
     edges = dict.fromkeys((scan.alphas[0], scan.alphas[-1]), ", the edge of the scan")
     said = "; ".join(
@@ -95,12 +97,6 @@ def _curves(scan: LineScan) -> Iterator[_Curve]:
         yield curve("training loss + penalty", "sum", scan.total, scan.total_minimum, look, 2.2)
     look = Style("held", (8, 2, 2, 2), "s")
     yield curve("test loss", "test loss", scan.test_loss, scan.test_minimum, look, 1.6)
-
-
-def _minimum_marks(one: _Curve) -> Iterator[Mark]:
-    assert one.least is not None
-    yield Line((one.least, one.least), (0, one.height), replace(one.style, dashes=(1, 2)), 1.0, z=2)
-    yield dot(one.least, one.height, one.style, gid="scan-minimum", size=8)
 
 
 def _top(scan: LineScan, curves: list[_Curve]) -> float:
