@@ -71,14 +71,11 @@ def _held(tensor: Tensor, param: Tensor) -> Tensor:
     if is_dtensor(param) and not is_dtensor(tensor):
         # Cut first: of a file that is mapped into memory only these entries are read.
         part = cut_like(tensor.detach(), param).to(device=param.device, dtype=param.dtype)
-        return like(part.clone() if part.untyped_storage().data_ptr() == _begin(tensor) else part, param)
+        is_view = part.untyped_storage().data_ptr() == local(tensor).untyped_storage().data_ptr()
+        return like(part.clone() if is_view else part, param)
     held = tensor.detach().to(device=param.device, dtype=param.dtype)
     # model.state_dict() holds the weights themselves: such a reference would move along with what it pulls.
     return beside(held.clone() if share_memory(held, param) else held, param)
-
-
-def _begin(tensor: Tensor) -> int:
-    return int(local(tensor).untyped_storage().data_ptr())
 
 
 def _source(reference: Reference, bind: Bindings, *, cut: bool) -> Mapping[str, Tensor]:
@@ -165,16 +162,7 @@ def _factors(tensor: Tensor, name: str, param: Tensor) -> Tensor:
 
 
 def check_masks(masks: Iterable[Mask | None], known: Collection[str], bind: Bindings) -> None:
-    """Refuse a mask that is bound for a parameter that is not there.
-
-    Args:
-        masks: the masks of a plan.
-        known: the names of all parameters.
-        bind: what is bound.
-
-    Raises:
-        ApplyError: with the nearest name.
-    """
+    """Refuse a mask that is bound for a parameter that is not among those that are `known` by name."""
     for mask in {mask.name: mask for mask in masks if isinstance(mask, BoundMask)}.values():
         bound = _bound(mask.name, bind, "mask") if mask.name in bind else {}
         for name in canonical_keys(bound).values():

@@ -105,11 +105,7 @@ def _reached() -> Iterator[None]:
 
 @_reached()
 def meet(what: str, params: Iterable[Tensor]) -> None:
-    """Wait for all processes that have parts of these tensors to come here.
-
-    Args:
-        what: what they come to do, "td.attach" say.
-        params: the tensors.
+    """Wait for all processes that have parts of these tensors to come here, to do "td.attach" say.
 
     Raises:
         ApplyError: some have not come in `PATIENCE` seconds, or the first has ended.
@@ -133,12 +129,7 @@ def meet(what: str, params: Iterable[Tensor]) -> None:
 
 @_reached()
 def in_turn(what: str, work: Callable[[], T], *, leads: bool) -> T:
-    """Do something on the first process, then on the others, which raise what it raises.
-
-    Args:
-        what: what is done.
-        work: does it.
-        leads: whether this is the first.
+    """Do some work on the first process, which `leads`, then on the others, which raise what it raises.
 
     Raises:
         LoadError: of the first, or the first has not done it in `PATIENCE` seconds.

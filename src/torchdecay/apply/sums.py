@@ -43,15 +43,9 @@ def rows(tensors: Sequence[Tensor]) -> Tensor:
 def moments_beside(
     params: Sequence[Tensor], copies: Sequence[Tensor], others: Sequence[Tensor] | None, run: kernels.Run
 ) -> Tensor:
-    """‖C − P‖, ⟨O, C − P⟩ and ‖O‖, a row for each of some weights of one batch; without others the first alone.
+    """‖C − P‖, ⟨O, C − P⟩ and ‖O‖ of params P, copies C and others O, a row for each of some weights of one batch.
 
-    Of an O that is not C the last is left out.
-
-    Args:
-        params: P.
-        copies: C, of their shapes.
-        others: O, of their shapes.
-        run: how a kernel is run on a large one.
+    Without others the first alone; of an O that is not C the last is left out. A kernel on a large one goes by `run`.
     """
     is_own = others is not None and others[0] is copies[0]
     if params[0].numel() > SMALL:

@@ -18,9 +18,6 @@ class Unwritten:
     Nothing tells memory that is no value yet from one: but that it was never written to, and then was. A tensor that
     its owner made of values, and then gives others, looks the same; so only what is sharded is looked at, as that is
     where weights are made on meta.
-
-    Args:
-        ones: what a plan has measured.
     """
 
     def __init__(self, ones: Iterable[Target]) -> None:

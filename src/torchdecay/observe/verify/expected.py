@@ -85,10 +85,7 @@ class Expectation:
 def expectations(optimizer: Any, plan: Plan | None, model: nn.Module | None) -> dict[int, Expectation]:
     """`id(parameter)` → what it should undergo, for every parameter of the optimizer.
 
-    Args:
-        optimizer: the optimizer.
-        plan: the plan to hold it against; None takes the attached one, and without one the groups' weight_decay.
-        model: the model, where names are needed and the groups have none.
+    By the plan, else by the attached one, else by the groups' own weight_decay; of a model where these have no names.
 
     Raises:
         ApplyError: the plan and the optimizer do not fit.

@@ -81,9 +81,9 @@ def explain(
     Args:
         fitter: fits candidates, one for each slot.
         open_: for each slot, whether to look.
-        asked: for each slot the site where its pull should be.
-        shrink: for each slot what a step without gradient takes off, 0 or NaN when that says nothing.
-        added: for each slot what a coupled pull may add, as part of the weight.
+        asked: the site where its pull should be.
+        shrink: what a step without gradient takes off, 0 or NaN when that says nothing.
+        added: what a coupled pull may add, as part of the weight.
         steps: how many were seen.
     """
     fractions = [one if math.isfinite(one) and one else STRENGTH / 2 for one in shrink]

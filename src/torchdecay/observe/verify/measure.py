@@ -40,13 +40,7 @@ def moving_without_gradient(probe: Probe) -> list[bool]:
 def measure(
     probe: Probe, expected: Mapping[int, Expectation], active: Sequence[bool], lrs: Sequence[float | None]
 ) -> list[Verdict | None]:
-    """What each active slot undergoes.
-
-    Args:
-        probe: entered.
-        expected: `id(parameter)` → what it should undergo.
-        active: for each slot, whether to measure it.
-        lrs: for each group, its learning rate as it stands; None without one.
+    """What each active slot undergoes, in groups of these learning rates as they stand; the probe is entered.
 
     Raises:
         StepFailed: the optimizer's step raised.

@@ -16,14 +16,7 @@ def as_measured(
     verified: Verification | None,
     number: int,
 ) -> list[list[Pulled]]:
-    """The pulls of one optimizer, those that nobody knows as they were measured.
-
-    Args:
-        pulls: by group and parameter.
-        names: the same.
-        verified: of several optimizers; None changes nothing.
-        number: which of them this one is, from 0.
-    """
+    """The pulls of optimizer `number`, by group and parameter, those that nobody knows as they were measured."""
     groups = {one.index: one for one in (() if verified is None else verified) if one.optimizer_index == number}
     made: list[list[Pulled]] = []
     for index, (own, own_names) in enumerate(zip(pulls, names, strict=True)):

@@ -69,11 +69,7 @@ class Pool:
 
 
 def pools_for(params: Iterable[tuple[Tensor, int]]) -> list[Pool]:
-    """Give every parameter a place, those of one device and dtype side by side.
-
-    Args:
-        params: each parameter with the index of its group.
-    """
+    """Give every parameter, with the index of its group, a place; those of one device and dtype lie side by side."""
     found: dict[tuple[torch.device, torch.dtype], list[tuple[Tensor, int]]] = {}
     for param, group in params:
         part = local(param)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -125,9 +125,14 @@ def _verify(
             elif failed:
                 found = Verdict(fault="failed", why=failed)
             elif id(param) in probe.obstacles or place is None:
-                found = _unmeasurable(param, probe.obstacles.get(id(param), "in another group too"))
+                obstacle = probe.obstacles.get(id(param), "in another group too")
+                fault: Fault = "" if obstacle == "empty" or not param.requires_grad else "unmeasured"
+                found = Verdict(fault=fault, why=f"It is {obstacle}, so nothing can be measured.")
+            elif not param.requires_grad and moves[place]:
+                why = "It is frozen, and a step without gradient moves it."
+                found = Verdict(expected=0.0, fault="frozen", why=why)
             elif not param.requires_grad:
-                found = _frozen(moves[place])
+                found = Verdict(expected=0.0, measured=0.0, why="Frozen.")
             else:
                 found = verdicts[place] or Verdict(fault="unmeasured", why="It was not measured.")
             entries.append((param, name, found))
@@ -178,17 +183,6 @@ def _alike(param: Tensor, one: Expectation) -> tuple[Any, ...]:
     return (part.device, part.dtype, type(param), dims, param.requires_grad, one.key)
 
 
-def _unmeasurable(param: Tensor, obstacle: str) -> Verdict:
-    fault: Fault = "" if obstacle == "empty" or not param.requires_grad else "unmeasured"
-    return Verdict(fault=fault, why=f"It is {obstacle}, so nothing can be measured.")
-
-
-def _frozen(moves: bool) -> Verdict:
-    if moves:
-        return Verdict(expected=0.0, fault="frozen", why="It is frozen, and a step without gradient moves it.")
-    return Verdict(expected=0.0, measured=0.0, why="Frozen.")
-
-
 def _parts(entries: Sequence[tuple[Tensor, str, Verdict]]) -> tuple[Part, ...]:
     """Parameters with the same verdict together; numbers that print alike are the same."""
     merged: dict[tuple[Any, ...], list[tuple[Tensor, str, Verdict]]] = {}
@@ -207,15 +201,14 @@ def _rough(found: Verdict) -> tuple[str, str]:
     return expected, f"{found.measured / found.expected:.1f}" if found.expected else f"{found.measured:.1g}"
 
 
-def _part(members: Iterable[tuple[Tensor, str, Verdict]]) -> Part:
-    listed = list(members)
-    param, _, found = listed[0]
-    measured = sorted(one.measured for _, _, one in listed if one.measured is not None)
+def _part(members: Sequence[tuple[Tensor, str, Verdict]]) -> Part:
+    param, _, found = members[0]
+    measured = sorted(one.measured for _, _, one in members if one.measured is not None)
     middle = measured[len(measured) // 2] if measured else None
     return Part(
         **vars(replace(found, measured=middle)),
-        names=tuple(name for _, name, _ in listed),
-        num_elements=sum(one.numel() for one, _, _ in listed if not is_lazy(one)),
+        names=tuple(name for _, name, _ in members),
+        num_elements=sum(one.numel() for one, _, _ in members if not is_lazy(one)),
         dtype=dtype_name(local(param).dtype),
         device=str(local(param).device),
     )
