@@ -230,6 +230,9 @@ def _over_run(
 
 def _timescale(case: Case, pulled: Pulled) -> float | None:
     """1/(mean fraction per step) over the run, in steps."""
+    if pulled.gathers and "max_momentum" in pulled.values:
+        # A schedule moves the momentum as well, which the curve of learning rates does not tell; td.forecast does.
+        return None
     taken = [(one * count, count) for one, _, count in _over_run(case, pulled, pulled.fraction)]
     total, count = sum(one for one, _ in taken), sum(count for _, count in taken)
     return count / total if total > 0 else None
