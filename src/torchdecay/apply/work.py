@@ -107,8 +107,9 @@ def together(items: Iterable[T], key: Callable[[T], object]) -> list[list[T]]:
 _KIND = attrgetter("device", "dtype")
 
 
-def buckets(params: Sequence[Tensor]) -> list[list[int]]:
+def buckets(params: Iterable[Tensor]) -> list[list[int]]:
     """Places of the parameters, grouped so that each group may go through one foreach kernel."""
+    params = list(params)
     kinds = list(zip(map(_KIND, params), map(type, params), strict=True))
     return together(range(len(params)), kinds.__getitem__)
 
