@@ -153,6 +153,20 @@ def test_groups_that_come_later_have_no_pace_of_all_steps(capfd: pytest.CaptureF
     assert "in the first 40 of 45 steps" in said and "at that pace" in said
 
 
+def test_groups_of_a_larger_model_that_come_later_are_named_by_it() -> None:
+    """A head was trained first: what is added is no "group 1", and what the head's own were called they are called."""
+    net = model()
+    optimizer = torch.optim.AdamW(net[2].parameters(), lr=0.05, weight_decay=0.1)
+    with td.watch(every_steps=10) as seen:
+        train(net, optimizer, steps=15)
+        optimizer.add_param_group({"params": [net[0].weight, net[0].bias]})
+        train(net, optimizer, steps=15)
+    (one,) = seen.record.seen
+    assert one.history is not None and seen.record.summary.notes == ()
+    names = {name for series in one.history.series for name in series.names}
+    assert names == {"weight", "bias", "0.weight", "0.bias"} and set(one.history.groups) == {"weight", "bias"}
+
+
 class Signed(torch.optim.Optimizer):
     """A rule that nobody knows, whose weight_decay is decoupled."""
 

@@ -140,7 +140,9 @@ class Carried:
         return Agreement(self.plan, self._engine.ledger.decays, named, expected, measured)
 
     def _build(self, plan: Plan, before: Sequence[Mapping[str, Any]]) -> Engine:
-        lowering = lower(plan, self.optimizer, model=self._named, via=self._options.via)
+        # A model may have grown since: a backbone behind a head.
+        named = self._named if self.model is None else self.model
+        lowering = lower(plan, self.optimizer, model=named, via=self._options.via)
         masks = {row.decay.mask for row in plan.rows if row.decay is not None and row.decay.mask is not None}
         if masks:
             known = {name for row in plan.rows for name in row.names}

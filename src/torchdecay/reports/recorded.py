@@ -81,8 +81,10 @@ def closing(record: RunRecord, page: str) -> list[str]:
             lines += [f"  {shown(line)}" for line in histories.verdict(seen.history).splitlines()[:3]]
     where = f"page: {page}" if page else "no page"
     following = next_command(record)
-    steps = max((max(about.steps, about.num_steps) for about in record.summary.optimizers), default=_FEW)
-    few = f" (of {counted(steps, 'step')} too few to show what decay does)" if steps < _FEW else ""
+    abouts = record.summary.optimizers
+    steps = max((max(about.steps, about.num_steps) for about in abouts), default=_FEW)
+    is_few = steps < _FEW and not any(about.applied for about in abouts)
+    few = f" (of {counted(steps, 'step')} too few to show what decay does)" if is_few else ""
     return [*lines, f"torchdecay: {where}" + (f"; next: {following}{few}" if following else "")]
 
 

@@ -142,21 +142,21 @@ def follow_load(optimizer: Optimizer, options: Options) -> None:
 def _update(handle: Handle | None, optimizer: Optimizer, options: Options) -> None:
     """Plan the parameters that the optimizer has by now, where they are not those that were planned."""
     if handle is not None and handle.is_outdated():
-        _widen(handle, optimizer)
+        if handle.model is not None:
+            handle.model = widened(handle.model, optimizer)
         handle.update(_planned(optimizer, handle.model, options, later=True))
 
 
-def _widen(handle: Handle, optimizer: Optimizer) -> None:
+def widened(model: nn.Module, optimizer: Optimizer) -> nn.Module:
     """Beside the model that owned the first parameters the one that owns those of now: a backbone trained later, say.
 
     Counters and references are known by names, so what was planned keeps its own.
     """
-    held = set() if handle.model is None else {id(param) for param in handle.model.parameters()}
-    if handle.model is None or all(id(param) in held for group in optimizer.param_groups for param in group["params"]):
-        return
+    held = {id(param) for param in model.parameters()}
+    if all(id(param) in held for group in optimizer.param_groups for param in group["params"]):
+        return model
     whole = model_of(optimizer, look_around().modules)
-    if whole is not None and whole is not handle.model:
-        handle.model = _Grown({"model": handle.model, "whole": whole})
+    return model if whole is None or whole is model else _Grown({"model": model, "whole": whole})
 
 
 class _Grown(Models):

@@ -28,6 +28,7 @@ class Met:
         seen: its plan, audit and forecast.
         model: the module that owns its parameters.
         run: how long it trains.
+        num_groups: how many groups it had when its model was looked for.
         rates: learning rates of its groups at its first step.
         monitor: of its steps.
         history: what the monitor recorded.
@@ -45,6 +46,7 @@ class Met:
     seen: Seen = field(default_factory=Seen)
     model: weakref.ref[nn.Module] | None = None
     run: Run | None = None
+    num_groups: int = 0
     rates: list[float | None] = field(default_factory=list)
     monitor: weakref.ref[Monitor] | None = None
     history: Callable[[], History] | None = None

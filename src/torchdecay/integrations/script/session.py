@@ -22,7 +22,7 @@ from torch.utils.hooks import RemovableHandle
 from torchdecay._version import __version__
 from torchdecay.apply.handle import handle_of
 from torchdecay.apply.stepping import step_depth
-from torchdecay.integrations.script.applying import apply, follow, follow_load, met_by, names_in
+from torchdecay.integrations.script.applying import apply, follow, follow_load, met_by, names_in, widened
 from torchdecay.integrations.script.configured import Configured
 from torchdecay.integrations.script.ending import Ending
 from torchdecay.integrations.script.finding import Surroundings, look_around, scheduler_of
@@ -99,11 +99,14 @@ class Session:
             # The step before this one raised, so its end was never seen.
             met.depth = 0
         # Between the steps of a small model nothing of this is in a cache, so each line costs a part of a microsecond.
-        if met.is_plain and met.steps != met.before_last:
+        if met.is_plain and met.steps != met.before_last and len(optimizer.param_groups) == met.num_groups:
             met.depth += 1
             return
         if self.options.stop_after and not met.depth and met.steps >= self.options.stop_after:
             self._ending.reach(met, self._met.values())
+        if met.num_groups != len(optimizer.param_groups):
+            met.num_groups = len(optimizer.param_groups)
+            self.guard("groups that were added have no names", lambda: self._widen(met, optimizer))
         if met.about.applied and not met.depth:
             lost = f"{met.about.optimizer} is without --apply from here on"
             self.guard(lost, lambda: follow(optimizer, self.options))
@@ -113,6 +116,13 @@ class Session:
         if is_last and (monitor := alive(met.monitor)) is not None:
             self.guard("the last step has no record", monitor.record_next)
         met.depth += 1
+
+    def _widen(self, met: Met, optimizer: Optimizer) -> None:
+        """Groups were added: their parameters have the names that their own model gives them."""
+        model, monitor = alive(met.model), alive(met.monitor)
+        if met.looked and not met.about.applied and model is not None and monitor is not None:
+            for one in monitor._watched:
+                one.name_by(widened(model, optimizer))
 
     def _restore(self, met: Met, optimizer: Optimizer) -> None:
         """Undo what the script wrote into weight_decay since, which the plan owns; its handle would warn each time."""

@@ -158,6 +158,7 @@ class Monitor:
             self._store.call(writer)
         self._store.send()
         for one in self._watched:
+            one.owner = self
             one.begin(begins)
 
     @property

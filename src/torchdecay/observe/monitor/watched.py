@@ -54,6 +54,9 @@ class Watched:
         guard: does what may fail.
         prefix: before the names of groups.
         raises: whether what `on_alarm` raises stops the training.
+
+    Attributes:
+        owner: the monitor, which lives as long as its hooks do, also where nobody else keeps it.
     """
 
     def __init__(
@@ -62,10 +65,15 @@ class Watched:
         self.optimizer, self._common, self._store, self._guard = optimizer, settings, store, guard
         self._prefix, self._raises = prefix, raises
         self._watch: Watch | None = None
+        self.owner: object = None
         self._taken = 0
         self._left: list[Tensor] = []
         self._budget, self._skips = Budget(), 0
         self._follow()
+
+    def name_by(self, model: nn.Module) -> None:
+        """Name what is laid out from here on by another model: one that grew, say."""
+        self._common = self._common._replace(model=model)
 
     @property
     def steps(self) -> int:
