@@ -29,6 +29,7 @@ ROOMS = {
     "records": 0,
     "printing": 0,
     "tables": 0,
+    "batches": 0,
     "sharding": 0,
     "findings": 0,
     "plans": 1,

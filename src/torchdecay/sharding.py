@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from torchdecay.batches import norms_here
 from torchdecay.errors import ApplyError
 
 _PLAIN = (Tensor, torch.nn.Parameter)
@@ -69,7 +70,7 @@ def whole(tensor: Tensor) -> Tensor:
 
 def aligned(gradient: Tensor, param: Tensor) -> Tensor:
     """The gradient cut over the ranks as its parameter is, what is still to be added up being added up."""
-    if not is_dtensor(gradient) or gradient.placements == param.placements:  # type: ignore[attr-defined]
+    if type(gradient) in _PLAIN or not is_dtensor(gradient) or gradient.placements == param.placements:  # type: ignore[attr-defined]
         return gradient
     with _answered():
         moved: Tensor = gradient.redistribute(param.device_mesh, param.placements)  # type: ignore[attr-defined]
@@ -95,7 +96,7 @@ def left_behind(params: Iterable[Tensor], *, are_idle: bool = False) -> list[Ten
     through all that the garbage collector knows, once there are processes to shard over.
     """
     module = sys.modules.get("torch.distributed.tensor")
-    if module is None or not _are_several():
+    if module is None or not are_several():
         return []
     whole_ones = [one for one in params if one.requires_grad and type(one) in _PLAIN and not is_flat_part(one)]
     if not whole_ones:
@@ -111,7 +112,7 @@ def left_behind(params: Iterable[Tensor], *, are_idle: bool = False) -> list[Ten
     return [one for one in whole_ones if id(one) not in owned and one.shape in shapes]
 
 
-def _are_several() -> bool:
+def are_several() -> bool:
     """Whether there are processes that may each hold a part."""
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
@@ -184,7 +185,7 @@ def all_over_ranks(parts: Tensor, of: Sequence[Tensor], how: Literal["sum", "max
 
     One reduction for all that are cut alike, however many they are; and nothing where no process has a part.
     """
-    if not _are_several():
+    if not are_several():
         return parts
     alike: dict[tuple[Any, ...], list[int]] = {}
     for index, tensor in enumerate(of):
@@ -213,6 +214,7 @@ def sums_together(parts: Sequence[Tensor], of: Sequence[Tensor]) -> list[Tensor]
     return made
 
 
+@torch.no_grad()
 def norms(tensors: Sequence[Tensor], of: Sequence[Tensor] | None = None, also: Tensor | None = None) -> Tensor:
     """`norm` of each of some tensors on one device, as a vector; with `also`, as the first of two rows.
 
@@ -221,17 +223,16 @@ def norms(tensors: Sequence[Tensor], of: Sequence[Tensor] | None = None, also: T
         of: what they are parts of, where they are parts.
         also: further numbers of what is here of each, which are added up over the ranks in the same reduction.
     """
-    own = [local(one.detach()) for one in tensors]
+    own = list(map(local, tensors))
     own = [one.float() if one.dtype.itemsize < 4 else one for one in own]
     wholes, device = tensors if of is None else of, own[0].device.type
     if device in ("cpu", "mps"):
         # On a CPU double precision would take twelve times as long, and to ask whether it is needed costs nothing.
-        each = torch._foreach_norm(own)
+        here = norms_here(own)
     elif any(one.is_complex() for one in own):
-        each = tuple(torch.linalg.vector_norm(one, dtype=_exact(one)) for one in own)
+        here = stacked([torch.linalg.vector_norm(one, dtype=_exact(one)) for one in own])
     else:
-        each = torch._foreach_norm(own, 2, torch.float64)
-    here = stacked(each)
+        here = torch.stack(torch._foreach_norm(own, 2, torch.float64))
     here = here if device == "mps" else here.double()
     rows = here.square()[None] if also is None else torch.stack((here.square(), also.to(here.dtype)))
     added = all_over_ranks(rows, wholes)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -17,8 +18,9 @@ from torch.optim import Optimizer
 
 from torchdecay.apply.kernels import in_parts
 from torchdecay.apply.parts import deviations
-from torchdecay.apply.sums import batches, is_summed, moments_beside
+from torchdecay.apply.sums import are_summed, moments_beside
 from torchdecay.apply.work import Amount, Pull, Target, Work, numbers_of, together
+from torchdecay.batches import batches
 from torchdecay.errors import ApplyError
 from torchdecay.optimizers.cards import settled_factor, update_of
 from torchdecay.optimizers.gradients import maximizes, mean_second_moment, wide
@@ -335,9 +337,12 @@ class _BySpectrum(Runtime):
 _TINY = 1e-30
 
 
+_DEVICE = attrgetter("param.device")
+
+
 def on_one_device(targets: Sequence[Target]) -> list[list[Target]]:
     """The targets, those on one device together."""
-    return together(targets, lambda one: one.param.device)
+    return together(targets, _DEVICE)
 
 
 def _multiply(
@@ -374,7 +379,7 @@ def _toward(ones: Sequence[Target], *, beside: bool) -> Tensor | None:
     params, references = [one.param.detach() for one in ones], [one.reference for one in ones]
     held = [reference for reference in references if reference is not None]
     others = [one.grad.detach() for one in ones] if beside else None
-    if len(held) < len(ones) or not all(map(is_summed, (*params, *held, *(others or ())))):
+    if len(held) < len(ones) or not are_summed([*params, *held, *(others or ())]):
         return None
     found = torch.zeros(2, len(ones), dtype=torch.float64)
     for places in batches(params):

@@ -3,41 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from torchdecay.apply import kernels
-
-SMALL = 1 << 14
-"""Elements up to which weights of one size are worked on together, as the rows of a matrix."""
-_ROOM = 1 << 20
-"""Elements of such a matrix at most: some of them are there for a moment."""
+from torchdecay.batches import are_small, rows
 
 
 def is_summed(tensor: Tensor) -> bool:
     """Whether sums over a tensor are taken here: all of it is, on a CPU, in a precision that sums are taken in."""
-    plain = type(tensor) in kernels.PLAIN and tensor.dtype in (torch.float32, torch.float64)
+    plain = type(tensor) in kernels.PLAIN and tensor.dtype in _SUMMED
     return plain and tensor.device.type == "cpu"
 
 
-def batches(params: Sequence[Tensor]) -> list[list[int]]:
-    """Places of small weights of one size and dtype together; of the others together too, each to be by itself."""
-    found: dict[Any, list[list[int]]] = {}
-    for place, param in enumerate(params):
-        size = param.numel() if param.numel() <= SMALL else 0
-        alike = found.setdefault((size, param.dtype if size else None), [[]])
-        if size * len(alike[-1]) >= _ROOM:
-            alike.append([])
-        alike[-1].append(place)
-    return [some for alike in found.values() for some in alike]
+def are_summed(tensors: Sequence[Tensor]) -> bool:
+    """Whether all are."""
+    kinds = set(zip(map(type, tensors), map(_KIND, tensors), strict=True))
+    return all(kind in kernels.PLAIN and dtype in _SUMMED and on.type == "cpu" for kind, (dtype, on) in kinds)
 
 
-def rows(tensors: Sequence[Tensor]) -> Tensor:
-    """Tensors of one size as the rows of a matrix; of a single one it is that itself."""
-    made: Tensor = kernels.joined(tensors).view(len(tensors), -1)
-    return made
+_KIND = attrgetter("dtype", "device")
+_SUMMED = (torch.float32, torch.float64)
 
 
 def moments_beside(
@@ -47,21 +36,25 @@ def moments_beside(
 
     Without others the first alone; of an O that is not C the last is left out. A kernel on a large one goes by `run`.
     """
-    is_own = others is not None and others[0] is copies[0]
-    if params[0].numel() > SMALL:
-        made = []
-        for place, (param, copy) in enumerate(zip(params, copies, strict=True)):
-            made.append(_one(param, copy, None if others is None else others[place], run))
-        found = torch.stack(made)
-        found[:, ::2] = found[:, ::2].sqrt()
-        return found
-    first = rows(copies)
-    offset = first - rows(params)
+    if are_small(params):
+        first = rows(copies)
+        is_own = others is not None and others[0] is copies[0]
+        return moments_of_rows(rows(params), first, first if is_own else None if others is None else rows(others))
+    made = []
+    for place, (param, copy) in enumerate(zip(params, copies, strict=True)):
+        made.append(_one(param, copy, None if others is None else others[place], run))
+    found = torch.stack(made)
+    found[:, ::2] = found[:, ::2].sqrt()
+    return found
+
+
+def moments_of_rows(params: Tensor, copies: Tensor, others: Tensor | None) -> Tensor:
+    """`moments_beside` of small weights that are the rows of matrices."""
+    offset = copies - params
     columns = [torch.linalg.vector_norm(offset, dim=1)]
     if others is not None:
-        beside_them = first if is_own else rows(others)
-        columns.append((beside_them * offset).sum(dim=1))
-        columns += [torch.linalg.vector_norm(beside_them, dim=1)] if is_own else []
+        columns.append((others * offset).sum(dim=1))
+        columns += [torch.linalg.vector_norm(others, dim=1)] if others is copies else []
     return torch.stack(columns, dim=1).double()
 
 

@@ -11,6 +11,7 @@ is read twice: for these three, and for the sum. A rule that only rescales W_aft
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -20,13 +21,16 @@ from torch.optim import Optimizer
 from torchdecay.apply import kernels
 from torchdecay.apply.rounding import DUE, Debts, is_low, pay_
 from torchdecay.apply.runtimes import Runtime, on_one_device
-from torchdecay.apply.sums import SMALL, batches, is_summed, moments_beside, rows
+from torchdecay.apply.sums import is_summed, moments_beside, moments_of_rows
 from torchdecay.apply.work import Pull, Target, Work, buckets, lasting
+from torchdecay.batches import are_small, batches, put_rows_, rows
 from torchdecay.optimizers.cards import has_trait
 from torchdecay.optimizers.gradients import wide
 from torchdecay.plans.granularity import dims_of
 from torchdecay.plans.update_rules import Hyperball, NormProjection, RadialBrake, RelativeUpdate, Sphere, UpdateRule
-from torchdecay.sharding import all_over_ranks, cuts, local, norm, norms, slices_of, sums_of
+from torchdecay.sharding import all_over_ranks, are_several, cuts, local, norm, norms, slices_of, sums_of
+
+_LAYOUT = attrgetter("name", "param.shape", "param.dtype", "param.device")
 
 
 class Step(NamedTuple):
@@ -100,16 +104,23 @@ class UpdateRuntime(Runtime):
         if isinstance(rule, Sphere) and rule.radius == "initial":
             self.start = self._norms([one for pull in pulls for one in pull.targets])
         self._copies: dict[str, Tensor] = {}
+        self._layouts: list[Any] = []
         self._before: dict[str, Tensor] = {}
         self._emptied: dict[str, Tensor] = {}
 
+    @torch.no_grad()
     def before(self, works: Sequence[Work]) -> None:
         """Before the update: copy the weights, or take their norms."""
         self._before, ones = {}, [one for work in works for one in work.targets]
         if not self.rule.keeps_copy:
             self._before = {} if self._is_restored() else self._norms(ones)
             return
-        copies, params = [self._copy_of(one) for one in ones], [one.param.detach() for one in ones]
+        if (layouts := list(map(_LAYOUT, ones))) != self._layouts:
+            self._layouts = layouts
+            for one in ones:
+                self._make_copy(one)
+        params = [one.param for one in ones]
+        copies = [self._copies[one.name] for one in ones]
         for bucket in buckets(params):
             torch._foreach_copy_([local(copies[i]) for i in bucket], [local(params[i]) for i in bucket])
         for one in ones if has_trait(self.optimizer, "blind") else ():
@@ -164,16 +175,23 @@ class UpdateRuntime(Runtime):
                 found |= dict(zip([one.name for one in entire], values, strict=True))
         return {one.name: found[one.name] if one.name in found else self._norm(one.param) for one in targets}
 
-    def _are_whole(self, one: Target) -> bool:
-        """Whether a weight has one norm, and is precise enough to be multiplied as it is."""
-        return not is_low(one.param) and dims_of(self.rule.per, one.param.dim()) is None
+    def _parted(self, targets: Sequence[Target]) -> tuple[list[Target], list[Target]]:
+        """Weights that have one norm and are precise enough to be multiplied as they are; and the others."""
+        entire: list[Target] = []
+        others: list[Target] = []
+        is_one = {
+            num_dims: dims_of(self.rule.per, num_dims) is None for num_dims in {one.param.dim() for one in targets}
+        }
+        for one in targets:
+            fits = is_one[one.param.dim()] and not is_low(one.param) and one.name not in self._emptied
+            (entire if fits else others).append(one)
+        return entire, others
 
-    def _copy_of(self, one: Target) -> Tensor:
+    def _make_copy(self, one: Target) -> None:
         held, param = self._copies.get(one.name), one.param.detach()
         if held is None or (held.shape, held.dtype, held.device) != (param.shape, param.dtype, param.device):
             with lasting():
-                held = self._copies[one.name] = torch.empty_like(param)
-        return held
+                self._copies[one.name] = torch.empty_like(param)
 
     def _radius(self, one: Target, before: Tensor) -> Tensor:
         radius: Any = self.rule.radius if isinstance(self.rule, Sphere) else "current"
@@ -195,32 +213,28 @@ class UpdateRuntime(Runtime):
 
     def _combine_together(self, targets: Sequence[Target], work: Work, share: float, run: kernels.Run) -> list[Target]:
         """`_combine` of many whole tensors on a CPU, whose numbers are one vector; those that are left."""
-        left: list[Target] = []
-        fit: list[Target] = []
-        for one in targets:
-            fits = is_summed(one.param) and self._are_whole(one) and one.name not in self._emptied
-            (fit if fits else left).append(one)
+        entire, left = self._parted(targets)
+        fit = [one for one in entire if is_summed(one.param)]
+        left += [one for one in entire if not is_summed(one.param)] if len(fit) < len(entire) else []
         for places in batches([one.param for one in fit]):
             ones = [fit[i] for i in places]
-            params, copies = [one.param.detach() for one in ones], [self._copies[one.name] for one in ones]
-            seen = moments_beside(params, copies, copies, run)
+            beside = _Beside.of([one.param for one in ones], [self._copies[one.name] for one in ones])
+            seen = beside.moments(run)
             # Squares of 1e20 are infinite in float32, those of 1e-30 are 0, and of what does not move there is none.
             known = ((seen.abs() > 0) & seen.isfinite()).all(dim=1)
             update, product, before = seen.unbind(1)
             radius = self._radii(ones, before)
             a, b = self._numbers(Step(before, update, product, radius, work.group.get("lr")), share)
-            if bool(known.all()):
-                _combine_all_(params, copies, b, a - b, run)
-                continue
             left += [ones[i] for i in (~known).nonzero()[:, 0].tolist()]
-            for i in known.nonzero()[:, 0].tolist():
-                _combine_all_(params[i : i + 1], copies[i : i + 1], b[i : i + 1], (a - b)[i : i + 1], run)
+            beside.combine_(b, a - b, known.nonzero()[:, 0].tolist(), run)
         return left
 
     def _combine_cut(self, targets: Sequence[Target], work: Work, share: float, run: kernels.Run) -> list[Target]:
         """`_combine` of many whole tensors of which each process has a part: one reduction; those that are left."""
+        if not are_several():
+            return list(targets)
         done: set[str] = set()
-        cut = [one for one in targets if cuts(one.param) and self._are_whole(one) and one.name not in self._emptied]
+        cut = [one for one in self._parted(targets)[0] if cuts(one.param)]
         for ones in on_one_device(cut):
             parts = [(local(self._copies[one.name]), local(one.param.detach())) for one in ones]
             here = torch.stack([_exact_moments(copy, param) for copy, param in parts], dim=1)
@@ -239,19 +253,20 @@ class UpdateRuntime(Runtime):
 
     def _rescale_together(self, targets: Sequence[Target], share: float) -> list[Target]:
         """`_rescale` of many whole tensors; those that are left."""
-        for ones in on_one_device([one for one in targets if self._are_whole(one)]):
-            after = norms([one.param for one in ones])
+        entire, left = self._parted(targets)
+        for ones in on_one_device(entire):
+            params = [one.param for one in ones]
+            after = norms(params)
             before = torch.stack([self._before.pop(one.name) for one in ones]) if self._before else after
-            radius = self._radii(ones, before)
-            factor = self._factor(before, after, radius, share)
-            params = [local(one.param.detach()) for one in ones]
-            for bucket in buckets(params):
-                some = [params[i] for i in bucket]
+            factor = self._factor(before, after, self._radii(ones, before), share)
+            parts = list(map(local, params))
+            for bucket in buckets(parts):
+                some = [parts[i] for i in bucket]
                 if after.device.type == "cpu" and not some[0].is_complex():
                     torch._foreach_mul_(some, factor[bucket].tolist())
                 else:
                     torch._foreach_mul_(some, list(factor[bucket].to(some[0].dtype.to_real()).unbind()))
-        return [one for one in targets if not self._are_whole(one)]
+        return left
 
     def _factor(self, before: Tensor, after: Tensor, radius: Tensor, share: float) -> Tensor:
         factor = _FACTORS[type(self.rule)](self.rule, before, after, radius)
@@ -294,19 +309,38 @@ class UpdateRuntime(Runtime):
         return isinstance(self.rule, Sphere) and self.rule.radius != "current"
 
 
-def _combine_all_(
-    params: list[Tensor], copies: list[Tensor], by_param: Tensor, by_copy: Tensor, run: kernels.Run
-) -> None:
-    """θ ← by_param·θ + by_copy·copy of some weights of one batch."""
-    if params[0].numel() > SMALL:
-        numbers = zip(by_param.tolist(), by_copy.tolist(), strict=True)
-        for param, copy, (own, other) in zip(params, copies, numbers, strict=True):
-            run(_combine_, param, own, (copy,), other)
-        return
-    weights, after = rows(copies), rows(params)
-    # Of a single weight this is the weight itself.
-    after.mul_(by_param.to(after)[:, None]).addcmul_(weights, by_copy.to(after)[:, None])
-    torch._foreach_copy_(params, kernels.cut(after.view(-1), params))
+class _Beside(NamedTuple):
+    """Some weights of one batch and their copies; where they are small, each a row of a matrix, too."""
+
+    params: list[Tensor]
+    copies: list[Tensor]
+    rows: tuple[Tensor, Tensor] | None
+
+    @classmethod
+    def of(cls, params: list[Tensor], copies: list[Tensor]) -> _Beside:
+        if are_small(params):
+            return cls(params, copies, (rows(params), rows(copies)))
+        return cls([param.detach() for param in params], copies, None)
+
+    def moments(self, run: kernels.Run) -> Tensor:
+        """‖D‖, ⟨W, D⟩ and ‖W‖ of each."""
+        if self.rows is None:
+            return moments_beside(self.params, self.copies, self.copies, run)
+        params, copies = self.rows
+        return moments_of_rows(params, copies, copies)
+
+    def combine_(self, by_param: Tensor, by_copy: Tensor, places: list[int], run: kernels.Run) -> None:
+        """θ ← by_param·θ + by_copy·copy of the weights at some places."""
+        if self.rows is None:
+            own, other = by_param.tolist(), by_copy.tolist()
+            for i in places:
+                run(_combine_, self.params[i], own[i], (self.copies[i],), other[i])
+            return
+        if not places:
+            return
+        after, copies = self.rows
+        after.mul_(by_param.to(after)[:, None]).addcmul_(copies, by_copy.to(after)[:, None])
+        put_rows_([self.params[i] for i in places], after if len(places) == len(after) else after[places])
 
 
 def _exact_moments(copy: Tensor, param: Tensor) -> Tensor:

@@ -95,18 +95,23 @@ def numbers_of(vector: Tensor) -> list[Amount]:
 def together(items: Iterable[T], key: Callable[[T], object]) -> list[list[T]]:
     """The items, those with the same key together, in the order of the first of each."""
     found: dict[object, list[T]] = {}
-    for item in items:
-        found.setdefault(key(item), []).append(item)
+    kept = list(items)
+    keys = list(map(key, kept))
+    if len(set(keys)) == 1:
+        return [kept]
+    for item, its_key in zip(kept, keys, strict=True):
+        found.setdefault(its_key, []).append(item)
     return list(found.values())
+
+
+_KIND = attrgetter("device", "dtype")
 
 
 def buckets(params: Iterable[Tensor]) -> list[list[int]]:
     """Places of the parameters, grouped so that each group may go through one foreach kernel."""
-    placed = together(enumerate(params), lambda pair: (pair[1].device, pair[1].dtype, type(pair[1])))
-    return [[place for place, _ in some] for some in placed]
-
-
-_KIND = attrgetter("device", "dtype")
+    params = list(params)
+    kinds = list(zip(map(_KIND, params), map(type, params), strict=True))
+    return together(range(len(params)), kinds.__getitem__)
 
 
 @dataclass

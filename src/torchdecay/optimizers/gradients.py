@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from torchdecay.batches import SMALL, norms_here
 from torchdecay.optimizers.updates import numbers
 from torchdecay.sharding import aligned, all_over_ranks, local, over_group, stacked
 
@@ -57,10 +58,6 @@ def mean_second_moment(optimizer: Optimizer, stages: Any = None) -> Tensor:
     return (both[0] / both[1]).to(total.dtype)
 
 
-_SMALL = 1 << 14
-"""Elements up to which a call costs more than its arithmetic."""
-
-
 def _second_moments(optimizer: Optimizer, live: list[tuple[Tensor, float]]) -> tuple[Tensor, int]:
     """The sum of corrected second moments of some parameters on one device, and of how many elements it is."""
     import torch
@@ -68,23 +65,20 @@ def _second_moments(optimizer: Optimizer, live: list[tuple[Tensor, float]]) -> t
     params, states = [param for param, _ in live], [optimizer.state.get(param, {}) for param, _ in live]
     grads = [wide(local(grad_of(param))) for param in params]
     sparse = any(grad.is_sparse for grad in grads)
-    sizes = [grad.norm() for grad in grads] if sparse else list(torch._foreach_norm(grads))
+    sizes = stacked([grad.norm() for grad in grads]) if sparse else norms_here(grads)
     moments = [state.get("exp_avg_sq") for state in states]
     # They are squares, so that their sum is that of their sizes, which one call takes of all small ones.
     own = [None if m is None else wide(local(m)) for m in moments]
-    small = [m for m in own if m is not None and m.numel() <= _SMALL]
-    sums_of_small = iter(torch._foreach_norm(small, 1) if small else ())
-    kept = [
-        size.new_zeros(()) if m is None else next(sums_of_small) if m.numel() <= _SMALL else m.sum()
-        for size, m in zip(sizes, own, strict=True)
-    ]
-    precision = torch.float32 if sizes[0].device.type == "mps" else torch.float64
-    beta = torch.tensor([beta2 for _, beta2 in live], dtype=precision, device=sizes[0].device)
+    small = [m for m in own if m is not None and m.numel() <= SMALL]
+    sums_of_small = iter(norms_here(small, 1).unbind() if small else ())
+    kept = [sizes.new_zeros(()) if m is None else next(sums_of_small) if m.numel() <= SMALL else m.sum() for m in own]
+    precision = torch.float32 if sizes.device.type == "mps" else torch.float64
+    beta = torch.tensor([beta2 for _, beta2 in live], dtype=precision, device=sizes.device)
     steps = 1 + torch.tensor(numbers([state.get("step", 0.0) for state in states]), dtype=precision, device=beta.device)
     scale = float(getattr(optimizer, "grad_scale", None) or 1.0)
-    square, before = (stacked(parts).to(precision) for parts in (sizes, kept))
+    square, before = sizes.to(precision), stacked(kept).to(precision)
     here = all_over_ranks((square / scale).square() * (1 - beta) + beta * before, params)
-    return (here / (1 - beta**steps)).sum().to(sizes[0].dtype), sum(param.numel() for param in params)
+    return (here / (1 - beta**steps)).sum().to(sizes.dtype), sum(param.numel() for param in params)
 
 
 def wide(tensor: Tensor) -> Tensor:

@@ -224,7 +224,8 @@ def test_momentum_is_followed_where_memory_is_otherwise_and_where_options_change
     assert found == pytest.approx(expected, rel=3e-6)
 
 
-def test_where_following_takes_too_long_each_third_step_stands_for_three(monkeypatch):
+@pytest.mark.parametrize(("pressed", "rel"), [(0.1, 0.05), (0.001, 0.002)], ids=["those near", "all"])
+def test_where_following_takes_too_long_each_third_step_stands_for_three(monkeypatch, pressed, rel):
     """By a clock on which a step takes ten seconds, and following it one, which is too much."""
     now = [0]
 
@@ -238,15 +239,16 @@ def test_where_following_takes_too_long_each_third_step_stands_for_three(monkeyp
 
     monkeypatch.setattr(carried, "time", SimpleNamespace(perf_counter=look))
     monkeypatch.setattr(carried, "FOLLOWING", 0.034)
+    monkeypatch.setattr(carried, "PRESSED", pressed)
     monkeypatch.setattr(budget, "FREE", 0)
     monkeypatch.setattr(budget, "MOST_SHARE", math.inf)
     model = make_model(torch.float64)
-    optimizer = LINEAR["nesterov"][0](list(model.parameters()))
+    optimizer = LINEAR["Adam"][0](list(model.parameters()))
     with td.Monitor(optimizer, every_steps=40, by=lambda name: "all") as monitor:
-        expected = carried_by_hand("nesterov", optimizer, 40, 120, step_once)
+        expected = carried_by_hand("Adam", optimizer, 40, 120, step_once)
     assert values(monitor.history, "followed_every") == (1, 1, 3, 3)
     found = values(monitor.history, "carried_shrink")
-    assert found[2:] == pytest.approx([expected[step][0] for step in (80, 120)], rel=0.05)
+    assert found[2:] == pytest.approx([expected[step][0] for step in (80, 120)], rel=rel)
     assert "was followed at 1 step in 3" in str(monitor.history)
 
 
@@ -606,6 +608,22 @@ def test_a_gradient_scaler_changes_nothing_of_what_is_measured(fused):
         assert monitor.history.unmeasured == {}
         took.append(values(monitor.history, "realized_shrink"))
     assert took[0] == pytest.approx(took[1], rel=1e-4)
+
+
+def test_steps_that_a_kernel_skips_are_not_followed_as_if_they_were_taken():
+    """Whether a fused step was skipped is known on the device; the record after it says that nobody followed."""
+    model = make_model()
+    optimizer = optim.Adam(model.parameters(), lr=LR / 10, weight_decay=WD, fused=True)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    with td.Monitor(optimizer, every_steps=4, by=lambda name: "all") as monitor:
+        for step in range(13):
+            optimizer.zero_grad()
+            scaler.scale(model(torch.full((16, 24), math.inf if step == 5 else 0.1)).square().mean()).backward()
+            scaler.step(optimizer)
+            scaler.update()
+    said = {record.step: record.unmeasured.get("all", "") for record in monitor.history}
+    skipped = [step for step, why in said.items() if "a gradient scaler had steps skipped" in why]
+    assert len(skipped) == 1 and 5 < skipped[0] < 9 and not any(said[step] for step in said if step > 9)
 
 
 STRANGERS = {
