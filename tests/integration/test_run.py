@@ -211,11 +211,11 @@ def test_nothing_of_ours_stops_the_training(tmp_path: Path) -> None:
         "        if name == 'torchdecay.integrations.script.session':\n"
         "            sys.meta_path.remove(self)\n"
         "            import torchdecay.observe.audit.audit as audit\n"
-        "            import torchdecay.observe.monitor.monitor as monitor\n"
+        "            import torchdecay.observe.monitor.watched as watched\n"
         "            import torchdecay.reports.recorded as page\n"
         "            def broken(*args, **more): raise RuntimeError('seeded')\n"
         "            audit.audit = page.page_of = broken\n"
-        "            monitor._State._record = broken\n"
+        "            watched.Watched._record = broken\n"
         "sys.meta_path.insert(0, Break())\n"
     )
     path = os.pathsep.join(filter(None, (str(own), os.environ.get("PYTHONPATH", ""))))
