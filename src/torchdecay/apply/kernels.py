@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from operator import methodcaller
+from operator import attrgetter, methodcaller
 from typing import Any
 
 import torch
@@ -359,7 +359,7 @@ def over(
         torch._foreach_copy_(some, cut(vector, some))
 
 
-_SIZE, _IS_CONTIGUOUS = methodcaller("numel"), methodcaller("is_contiguous")
+_SIZE, _IS_CONTIGUOUS, _SHAPE = methodcaller("numel"), methodcaller("is_contiguous"), attrgetter("shape")
 
 
 def _joinable(params: Tensors, amounts: Amounts, columns: Columns, setting: tuple[Any, ...]) -> list[int]:
@@ -380,6 +380,8 @@ def _joinable(params: Tensors, amounts: Amounts, columns: Columns, setting: tupl
 
 def joined(tensors: Tensors) -> Tensor:
     """Tensors one behind the other, as a vector."""
+    if len(tensors) > 1 and len(set(map(_SHAPE, tensors))) == 1:
+        return torch.stack(list(tensors)).detach().reshape(-1)
     # In Python a view of each would cost more than all the rest.
     made: Tensor = _flatten_dense_tensors(tensors)  # type: ignore[no-untyped-call]
     return made.detach()
@@ -387,6 +389,8 @@ def joined(tensors: Tensors) -> Tensor:
 
 def cut(vector: Tensor, like: Tensors) -> list[Tensor]:
     """The parts of a vector that was `joined`, in the shapes of some tensors."""
+    if len(set(map(_SHAPE, like))) == 1:
+        return list(vector.view(len(like), *like[0].shape).unbind())
     return list(_unflatten_dense_tensors(vector, like))  # type: ignore[no-untyped-call]
 
 

@@ -374,11 +374,13 @@ def _measured(regularizer: Regularizer, ones: Sequence[Target]) -> Tensor:
     return all_over_ranks(torch.stack([regularizer.value(local(one)) for one in own]), params)
 
 
+@torch.no_grad()
 def _toward(ones: Sequence[Target], *, beside: bool) -> Tensor | None:
     """‖θ − ref‖ of each, and with the gradients `beside` them ⟨g, θ − ref⟩ as a second row; None where not known so."""
-    params, references = [one.param.detach() for one in ones], [one.reference for one in ones]
+    params: list[Tensor] = [one.param for one in ones]
+    references = [one.reference for one in ones]
     held = [reference for reference in references if reference is not None]
-    others = [one.grad.detach() for one in ones] if beside else None
+    others = [one.grad for one in ones] if beside else None
     if len(held) < len(ones) or not are_summed([*params, *held, *(others or ())]):
         return None
     found = torch.zeros(2, len(ones), dtype=torch.float64)

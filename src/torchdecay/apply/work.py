@@ -73,11 +73,12 @@ class Target:
         What is in float32 stays so beside low precision, in which an average would not move.
         """
         held, param = self.held, self.param
-        if held is not None:
-            dtype = held.dtype if is_low(param) and held.dtype == torch.float32 else param.dtype
-            if (held.device, held.dtype) != (param.device, dtype):
-                with lasting():
-                    self.held = held.to(device=param.device, dtype=dtype)
+        if held is None or (held.dtype == param.dtype and held.device == param.device):
+            return held
+        dtype = held.dtype if is_low(param) and held.dtype == torch.float32 else param.dtype
+        if (held.device, held.dtype) != (param.device, dtype):
+            with lasting():
+                self.held = held.to(device=param.device, dtype=dtype)
         return self.held
 
     @property
