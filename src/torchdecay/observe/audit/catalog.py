@@ -109,9 +109,9 @@ WD213 error the attached plan fits no longer
 Parameters were added or unfrozen that the plan has no row for: the next step raises.
 Call handle.update(td.plan(model, ...)) with a plan of the model as it is now.
 
-WD214 warning a loaded checkpoint replaced weight_decay
+WD214 warning a checkpoint was loaded, and weight_decay is another now
 load_state_dict takes the checkpoint's options with its state: what the optimizer was made with does nothing.
-Load with td.load_optimizer, which says what stays, or write the value into the groups after loading.
+Load with td.load_optimizer, which says what stays, or write the value after loading, as a schedule of your own does.
 
 WD301 error weight_decay is not a usable number
 torch checks the constructor's default only, not each group's.
