@@ -28,6 +28,7 @@ from torchdecay.errors import UnitError as UnitError
 from torchdecay.errors import UnknownRoleWarning as UnknownRoleWarning
 from torchdecay.findings.finding import Finding as Finding
 from torchdecay.integrations.ipython import load_ipython_extension as load_ipython_extension
+from torchdecay.integrations.ipython import unload_ipython_extension as unload_ipython_extension
 from torchdecay.integrations.script.watching import watch as watch
 from torchdecay.observe.audit.audit import audit as audit
 from torchdecay.observe.audit.result import Audit as Audit

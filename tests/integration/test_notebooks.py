@@ -81,12 +81,15 @@ def test_a_training_cell_shows_its_table_and_its_page_in_place(tmp_path):
     import nbformat
 
     cells = ["%load_ext torchdecay", TRAINING, "len(optimizer.state)", "%%decay every=5\n1", "%%decay\nx = 1"]
+    cells += ["%unload_ext torchdecay", "%%decay\n1", "%load_ext torchdecay"]
     cells += ["%%decay\noptimizer.step()\nraise ValueError('mine')"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(one) for one in cells])
-    notebook.cells[3].metadata["tags"] = ["raises-exception"]
+    for expected in (3, 6):
+        notebook.cells[expected].metadata["tags"] = ["raises-exception"]
     with pytest.raises(Exception, match="mine"):
         executed(notebook, tmp_path)
-    _, trained, kept, slip, idle, failed = (one.outputs for one in notebook.cells)
+    _, trained, kept, slip, idle, unloaded, gone, _, failed = (one.outputs for one in notebook.cells)
+    assert not unloaded and "`%%decay` not found" in gone[0].text
     last, table, audit, page = trained
     assert last.data["text/plain"] == "'last'" and kept[0].data["text/plain"] == "4"
     assert "decoupled(0.1)" in table.data["text/html"] and "<table>" in table.data["text/html"]

@@ -36,6 +36,15 @@ def load_ipython_extension(ipython: Any) -> None:
     ipython.register_magic_function(decay, "cell")
 
 
+def unload_ipython_extension(ipython: Any) -> None:
+    """Take `%%decay` away again.
+
+    Args:
+        ipython: the shell, which calls this for `%unload_ext torchdecay`, and first for `%reload_ext`.
+    """
+    ipython.magics_manager.magics["cell"].pop("decay", None)
+
+
 def _decay(ipython: Any, line: str, cell: str) -> None:
     from torchdecay.integrations.script.options import is_disabled
 
