@@ -135,3 +135,22 @@ def _by_name(rank):
 def test_load_optimizer_goes_between_whole_and_cut_state():
     """Each process takes its part of whole moments, or all of moments that were cut, or cut otherwise."""
     in_ranks(_by_name)
+
+
+def _references_from_one_mesh_to_another(rank):
+    jobs = {wrap: Job("toward initial", wrap).train(range(2)) for wrap in (alone, fsdp2)}
+    for wrap, job in jobs.items():
+        state = {name: tensor.clone() + 1 for name, tensor in job.handle.state_dict().items()}
+        expected = [whole(tensor) for tensor in state.values()]
+        for other in jobs.values():
+            before = other.handle.state_dict().items()
+            other.handle.load_state_dict(
+                {name: beside(torch.zeros(one.shape, dtype=one.dtype), one) for name, one in before}
+            )
+            other.handle.load_state_dict(state)
+            found = [whole(tensor) for tensor in other.handle.state_dict().values()]
+            assert all(map(torch.equal, found, expected)), wrap
+
+
+def test_a_handle_takes_whole_references_into_shards_and_those_of_shards_into_whole_ones():
+    in_ranks(_references_from_one_mesh_to_another)

@@ -24,6 +24,7 @@ from torchdecay.plans.diff import PlanDiff
 from torchdecay.plans.groups import MARK
 from torchdecay.plans.plan import Plan
 from torchdecay.plans.references import Average, Bound, Initial, Reference, Tensors
+from torchdecay.sharding import beside
 from torchdecay.text import listed, nearest, repr_quoted
 
 OnLoad = Literal["plan", "checkpoint", "equal"]
@@ -196,7 +197,7 @@ class References:
 def _overwrite(mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
     for name, tensor in mine.items():
         if name in theirs and theirs[name].shape == tensor.shape:
-            tensor.copy_(theirs[name])
+            tensor.copy_(beside(theirs[name], tensor))
 
 
 @dataclass(frozen=True)
