@@ -174,3 +174,12 @@ def test_a_row_is_found_by_name_and_by_a_loop() -> None:
         assert "weight" in rows and "nobody" not in rows and 0 not in rows
     with pytest.raises(torchdecay.PlanError, match=r"plan\[0\] is no name"):
         plan[0]
+
+
+def test_names_that_are_offered_are_public() -> None:
+    """Neither rooms nor what a package brings in for itself."""
+    for package in (torchdecay, torchdecay.lab):
+        offered = {name for name in dir(package) if not name.startswith("__")}
+        assert offered >= {name for name in package.__all__ if not name.startswith("__")}
+        assert not [name for name in offered if name.startswith("_")]
+        assert not offered & {"lazy", "plans", "apply", "observe", "training", "storage"}

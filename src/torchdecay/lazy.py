@@ -37,7 +37,8 @@ def attach(spec: ModuleSpec | None) -> tuple[Callable[[str], object], Callable[[
         return value
 
     def names() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *home})
+        # Rooms and what this file brings in are not offered.
+        return sorted({*home, *(name for name in vars(sys.modules[package]) if name.startswith("__"))})
 
     # A star brings names, not rooms.
     return load, names, [name for name in home if home[name] != package and not name.startswith("_")]

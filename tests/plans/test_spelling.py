@@ -70,7 +70,7 @@ def test_a_path_may_be_spelled(tmp_path: Path) -> None:
         ("l2:0.1", 'Nearest: "coupled"'),
         ("0,1", "unknown decay"),
         (":0.1", "unknown decay"),
-        ("decoupled", r"decoupled\(wd\)"),
+        ("decoupled", r'the decay "decoupled" does not fit decoupled\(wd\)'),
         ("decoupled:", r"decoupled\(wd\)"),
         ("decoupled:0.1,0.2", r"decoupled\(wd\)"),
         ("decoupled:abc", "coefficient"),

@@ -87,7 +87,7 @@ class Preset:
 
     def call(self, text: str) -> Any:
         """The Decay from arguments as a spelling has them."""
-        quoted = repr_quoted(f"{self.name}:{text}")
+        quoted = repr_quoted(f"{self.name}:{text}" if text else self.name)
         positional: list[Any] = []
         named: dict[str, Any] = {}
         for part in filter(None, text.split(",")):
