@@ -94,6 +94,7 @@ PUBLIC_NAMES: tuple[str, ...] = (
     "suggest",
     "times",
     "toward",
+    "unload_ipython_extension",
     "verdict",
     "verify",
     "watch",
