@@ -154,7 +154,7 @@ class DecayMonitor(Callback):
         self._if_exists = if_exists
         check_count(every_n_steps, "every_n_steps", error=ApplyError)
         self._settings: dict[str, Any] = {"every_steps": every_n_steps, "by": by, "path": path, "sample": sample}
-        self._on_alarm = on_alarm or (lambda event: rank_zero_warn(str(event)))
+        self._on_alarm = on_alarm or _warn
 
     @property
     def history(self) -> History:
@@ -200,3 +200,8 @@ class DecayMonitor(Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"monitor": None}
+
+
+def _warn(event: Event) -> None:
+    # A function of the module, because callbacks are pickled.
+    rank_zero_warn(str(event))
