@@ -12,7 +12,8 @@ SMALL = 1 << 14
 """Elements up to which tensors of one shape are worked on together."""
 _ROOM = 1 << 20
 """Elements of such a matrix at most: it is there for a moment."""
-_PLAIN = (Tensor, torch.nn.Parameter)
+PLAIN = (Tensor, torch.nn.Parameter)
+"""Types of tensors that are all here."""
 
 
 def batches(tensors: Sequence[Tensor]) -> list[list[int]]:
@@ -24,7 +25,7 @@ def batches(tensors: Sequence[Tensor]) -> list[list[int]]:
     large: list[int] = []
     for (kind, shape, _), places in found.items():
         size = shape.numel()
-        if size > SMALL or kind not in _PLAIN:
+        if size > SMALL or kind not in PLAIN:
             large += places
             continue
         most = max(_ROOM // max(size, 1), 1)
@@ -34,7 +35,7 @@ def batches(tensors: Sequence[Tensor]) -> list[list[int]]:
 
 def are_small(batch: Sequence[Tensor]) -> bool:
     """Whether tensors that `batches` has put together may be the rows of a matrix."""
-    return batch[0].numel() <= SMALL and type(batch[0]) in _PLAIN
+    return batch[0].numel() <= SMALL and type(batch[0]) in PLAIN
 
 
 def rows(batch: Sequence[Tensor]) -> Tensor:

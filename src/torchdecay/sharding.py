@@ -18,10 +18,8 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from torchdecay.batches import norms_here
+from torchdecay.batches import PLAIN, norms_here
 from torchdecay.errors import ApplyError
-
-_PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def is_dtensor(tensor: Tensor) -> bool:
@@ -42,7 +40,7 @@ def is_flat(tensor: Tensor) -> bool:
 
 def local(tensor: Tensor) -> Tensor:
     """The tensor itself, or this process's part of a DTensor."""
-    if type(tensor) in _PLAIN:
+    if type(tensor) in PLAIN:
         return tensor
     part: Tensor = tensor._local_tensor if is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
     return part
@@ -70,7 +68,7 @@ def whole(tensor: Tensor) -> Tensor:
 
 def aligned(gradient: Tensor, param: Tensor) -> Tensor:
     """The gradient cut over the ranks as its parameter is, what is still to be added up being added up."""
-    if type(gradient) in _PLAIN or not is_dtensor(gradient) or gradient.placements == param.placements:  # type: ignore[attr-defined]
+    if type(gradient) in PLAIN or not is_dtensor(gradient) or gradient.placements == param.placements:  # type: ignore[attr-defined]
         return gradient
     with _answered():
         moved: Tensor = gradient.redistribute(param.device_mesh, param.placements)  # type: ignore[attr-defined]
@@ -98,7 +96,7 @@ def left_behind(params: Iterable[Tensor], *, are_idle: bool = False) -> list[Ten
     module = sys.modules.get("torch.distributed.tensor")
     if module is None or not are_several():
         return []
-    whole_ones = [one for one in params if one.requires_grad and type(one) in _PLAIN and not is_flat_part(one)]
+    whole_ones = [one for one in params if one.requires_grad and type(one) in PLAIN and not is_flat_part(one)]
     if not whole_ones:
         return []
     owned, stepped = dict[int, Tensor](), set[int]()

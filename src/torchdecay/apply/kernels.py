@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
-from torch.nn import Parameter
 
 from torchdecay.apply.work import Amount
+from torchdecay.batches import PLAIN, rows
 from torchdecay.plans.regularizers import L1, L2, ElasticNet, Huber, PNorm, Regularizer, Spectral
 
 Tensors = Sequence[Tensor]
@@ -35,8 +35,6 @@ cache, enough that what a call costs does not show."""
 
 _SMALL = 1 << 12
 """Elements up to which a tensor is copied beside others rather than worked on alone."""
-PLAIN = (Tensor, Parameter)
-"""Types of tensors that are all here."""
 
 
 class _Rooms(threading.local):
@@ -318,7 +316,7 @@ def _at_once(kernel: Callable[..., None], param: Tensor, amount: Amount, parts: 
 def in_parts(kernel: Callable[..., None], param: Tensor, amount: Amount, parts: Tensors, *setting: Any) -> None:
     """Run an in-place kernel over matching flat parts that stay in cache; over the whole where that can't be."""
     tensors = (param, *parts, *([amount] if isinstance(amount, Tensor) else []))
-    plain = type(param) in (Tensor, Parameter) and param.numel() > _CHUNK
+    plain = type(param) in PLAIN and param.numel() > _CHUNK
     if type(param.data) is not Tensor:
         # Other kinds of tensor do not mix with plain ones, not even with those of a single number.
         numbers: list[Any] = [one.item() if type(one) is Tensor and one.dim() == 0 else one for one in parts]
@@ -381,7 +379,7 @@ def _joinable(params: Tensors, amounts: Amounts, columns: Columns, setting: tupl
 def joined(tensors: Tensors) -> Tensor:
     """Tensors one behind the other, as a vector."""
     if len(tensors) > 1 and len(set(map(_SHAPE, tensors))) == 1:
-        return torch.stack(list(tensors)).detach().reshape(-1)
+        return rows(tensors).detach().view(-1)
     # In Python a view of each would cost more than all the rest.
     made: Tensor = _flatten_dense_tensors(tensors)  # type: ignore[no-untyped-call]
     return made.detach()

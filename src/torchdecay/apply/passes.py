@@ -22,6 +22,7 @@ from torchdecay.apply.row_pulls import RowPulls
 from torchdecay.apply.runtimes import Runtime, constrained_step_, constrained_steps_, runtime_of
 from torchdecay.apply.update_rules import UpdateRuntime
 from torchdecay.apply.work import Amount, Pull, Target, Work
+from torchdecay.batches import PLAIN
 from torchdecay.optimizers.elementwise import Columns
 from torchdecay.optimizers.gradients import maximizes, wide
 from torchdecay.optimizers.steps import reads_update_sign, step_sizes, update_directions
@@ -438,7 +439,7 @@ class _Here(NamedTuple):
         nothing: list[Tensor | None] = [None] * len(ones)
         return cls(
             # All are of one type.
-            params if type(params[0]) in kernels.PLAIN else list(map(local, params)),
+            params if type(params[0]) in PLAIN else list(map(local, params)),
             nothing if decay.reference is None else [_local(one.reference) for one in ones],
             nothing if decay.mask is None else [_local(one.mask) for one in ones],
         )

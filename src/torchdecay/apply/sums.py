@@ -10,19 +10,13 @@ import torch
 from torch import Tensor
 
 from torchdecay.apply import kernels
-from torchdecay.batches import are_small, rows
-
-
-def is_summed(tensor: Tensor) -> bool:
-    """Whether sums over a tensor are taken here: all of it is, on a CPU, in a precision that sums are taken in."""
-    plain = type(tensor) in kernels.PLAIN and tensor.dtype in _SUMMED
-    return plain and tensor.device.type == "cpu"
+from torchdecay.batches import PLAIN, are_small, rows
 
 
 def are_summed(tensors: Sequence[Tensor]) -> bool:
-    """Whether all are."""
+    """Whether sums over tensors are taken here: all of each is, on a CPU, in a precision that sums are taken in."""
     kinds = set(zip(map(type, tensors), map(_KIND, tensors), strict=True))
-    return all(kind in kernels.PLAIN and dtype in _SUMMED and on.type == "cpu" for kind, (dtype, on) in kinds)
+    return all(kind in PLAIN and dtype in _SUMMED and on.type == "cpu" for kind, (dtype, on) in kinds)
 
 
 _KIND = attrgetter("dtype", "device")

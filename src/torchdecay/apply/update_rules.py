@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from torchdecay.apply import kernels
 from torchdecay.apply.rounding import DUE, Debts, is_low, pay_
 from torchdecay.apply.runtimes import Runtime, on_one_device
-from torchdecay.apply.sums import is_summed, moments_beside, moments_of_rows
+from torchdecay.apply.sums import are_summed, moments_beside, moments_of_rows
 from torchdecay.apply.work import Pull, Target, Work, buckets, lasting
 from torchdecay.batches import are_small, batches, put_rows_, rows
 from torchdecay.optimizers.cards import has_trait
@@ -214,8 +214,10 @@ class UpdateRuntime(Runtime):
     def _combine_together(self, targets: Sequence[Target], work: Work, share: float, run: kernels.Run) -> list[Target]:
         """`_combine` of many whole tensors on a CPU, whose numbers are one vector; those that are left."""
         entire, left = self._parted(targets)
-        fit = [one for one in entire if is_summed(one.param)]
-        left += [one for one in entire if not is_summed(one.param)] if len(fit) < len(entire) else []
+        fit: list[Target] = []
+        for bucket in buckets([one.param for one in entire]):
+            some = [entire[i] for i in bucket]
+            (fit if are_summed([some[0].param]) else left).extend(some)
         for places in batches([one.param for one in fit]):
             ones = [fit[i] for i in places]
             beside = _Beside.of([one.param for one in ones], [self._copies[one.name] for one in ones])
